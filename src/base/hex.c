@@ -1,0 +1,58 @@
+/* hex and base64: see hex.h.  libsodium's coders where they are strict enough. */
+#include "base/hex.h"
+
+#include <sodium.h>
+
+void hex_encode(struct span s, char *out) {
+    static const char digits[] = "0123456789abcdef";
+    for (size_t i = 0; i < s.n; i++) {
+        out[2 * i] = digits[s.p[i] >> 4];
+        out[2 * i + 1] = digits[s.p[i] & 15];
+    }
+    out[2 * s.n] = '\0';
+}
+
+void hex_add(struct buf *b, struct span s) {
+    for (size_t i = 0; i < s.n; i++)
+        buf_addf(b, "%02x", s.p[i]);
+}
+
+static int digit(uint8_t c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1; }
+
+int hex_decode(struct span text, uint8_t *out, size_t n) {
+    if (text.n != 2 * n)
+        return MUSTER_EINVALID;
+    for (size_t i = 0; i < n; i++) {
+        int high = digit(text.p[2 * i]), low = digit(text.p[2 * i + 1]);
+        if (high < 0 || low < 0)
+            return MUSTER_EINVALID;
+        out[i] = (uint8_t)(high << 4 | low);
+    }
+    return 0;
+}
+
+/* sodium_bin2base64 writes a NUL behind the text; the buffer keeps a byte for it anyway. */
+static void add_variant(struct buf *b, struct span s, int variant) {
+    size_t len = sodium_base64_encoded_len(s.n, variant) - 1;
+    uint8_t *at = buf_extend(b, len);
+    if (at)
+        sodium_bin2base64((char *)at, len + 1, s.p, s.n, variant);
+}
+
+void base64_add(struct buf *b, struct span s) { add_variant(b, s, sodium_base64_VARIANT_ORIGINAL); }
+void base64url_add(struct buf *b, struct span s) { add_variant(b, s, sodium_base64_VARIANT_URLSAFE_NO_PADDING); }
+
+int base64_decode(struct span text, struct buf *out) {
+    size_t room = text.n / 4 * 3, n = 0, before = out->n;
+    const char *end = NULL;
+    if (text.n % 4)
+        return MUSTER_EINVALID;
+    uint8_t *at = buf_extend(out, room);
+    if (!at)
+        return MUSTER_ENOMEM;
+    bool ok = text.n == 0 || (sodium_base642bin(at, room, (const char *)text.p, text.n, NULL, &n, &end, sodium_base64_VARIANT_ORIGINAL) == 0 &&
+                              end == (const char *)text.p + text.n);
+    out->n = before + (ok ? n : 0);
+    out->p[out->n] = '\0';
+    return ok ? 0 : MUSTER_EINVALID;
+}

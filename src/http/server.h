@@ -1,0 +1,123 @@
+/* server: HTTP/1.1 over TLS, for the gateway's and the admin listener alike.
+ *
+ * One http_server lives on one loop and accepts on a listening socket that somebody else made.  It reads the accepted subset
+ * of RFC 9112 only and refuses anything else; every phase has an absolute deadline that no byte restarts; every size has a bound.
+ * It knows nothing of devices, accounts or tokens: `struct peer_ops` is how a layer above says who the peer is and whether a
+ * request may go on.
+ *
+ * An exchange (one request and its answer) outlives its connection where a handler still holds it: replies to a client that
+ * has gone are dropped.  All functions run on the server's loop. */
+#ifndef MUSTER_HTTP_SERVER_H
+#define MUSTER_HTTP_SERVER_H
+
+#include <netinet/in.h>
+#include <openssl/ssl.h>
+#include <sys/socket.h>
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "base/err.h"
+#include "http/router.h"
+#include "http/tls.h"
+#include "loop/loop.h"
+
+struct http_server;
+struct http_conn;
+struct http_exchange;
+
+struct http_limits {
+    int handshake_ms;     /* 10000 */
+    int head_ms;          /* 10000, from the first byte of the head (or the end of the handshake) */
+    int body_ms;          /* 30000, or as long as body_rate is kept on average */
+    int body_rate;        /* bytes a second: 1000 */
+    int idle_ms;          /* 300000 between requests */
+    int write_ms;         /* 30000 without progress of the client reading */
+    size_t head_bytes;    /* 16384, request line and fields */
+    size_t target_bytes;  /* 4096 */
+    size_t fields;        /* 64 */
+    size_t connections;   /* per server; above: the oldest idle one is closed, or the new one refused */
+};
+extern const struct http_limits HTTP_LIMITS_DEFAULT;
+
+/* How a layer above judges peers.  Every member may be NULL. */
+struct peer_ops {
+    /* The handshake (full or resumed) is done: who is this?  May do bounded CPU work, may not block.  *peer is the layer's own, kept with the connection. */
+    void (*identify)(struct http_conn *c, SSL *ssl, void **peer, void *arg);
+    /* The head of a request is there and routed; nothing of the body has been read, no 100 Continue sent.  Exactly one of
+     * http_exchange_admit() or http_reply…() must follow, now or later. */
+    void (*admit)(struct http_exchange *x, void *peer, void *arg);
+    /* The connection is gone; free the peer. */
+    void (*gone)(void *peer, void *arg);
+};
+
+struct http_server_options {
+    struct loop *loop;
+    int listen_fd;                 /* owned by the server from now on */
+    struct tls_server *tls;        /* shared by servers on several loops; not owned */
+    const struct http_router *router; /* not owned, immutable */
+    struct http_limits limits;
+    const struct peer_ops *peer_ops;
+    void *arg;                     /* for peer_ops and http_server_arg() */
+    const char *server_name;       /* value of the Server field; NULL: none */
+    /* Shapes an error's body: NULL for the default, RFC 9457 problem details.  OTA Connect's shape: gateway. */
+    void (*error_body)(struct http_exchange *x, const struct err *err, struct buf *body, const char **content_type);
+};
+
+struct http_server *http_server_new(const struct http_server_options *o, struct err *err);
+/* Stops accepting, answers what is under way with Connection: close, calls drained(arg) when the last connection is gone or after_ms have passed. */
+void http_server_drain(struct http_server *s, int after_ms, loop_fn drained, void *arg);
+void http_server_free(struct http_server *s); /* closes everything at once */
+size_t http_server_connections(const struct http_server *s);
+/* Calls fn for every open connection that has a peer; fn may call http_conn_abort. */
+void http_server_each(struct http_server *s, void (*fn)(struct http_conn *c, void *peer, void *arg), void *arg);
+
+/* Connection. */
+const struct sockaddr *http_conn_address(const struct http_conn *c); /* the client's; IPv4-mapped ones already as IPv4 */
+SSL *http_conn_ssl(struct http_conn *c);
+void *http_conn_peer(struct http_conn *c);
+struct loop *http_conn_loop(struct http_conn *c);
+void *http_conn_arg(struct http_conn *c); /* options.arg */
+/* The exchange under way, or NULL. */
+struct http_exchange *http_conn_exchange(struct http_conn *c);
+/* Ends the connection at once, in whatever phase, without an answer where one has begun. */
+void http_conn_abort(struct http_conn *c);
+
+/* The request. */
+struct http_field { struct span name, value; };
+struct span http_method(const struct http_exchange *x);
+struct span http_path(const struct http_exchange *x);   /* normalised and percent-decoded path is never made: this is the raw path, checked: no "..", no "//", no %2f, no NUL, valid encodings */
+struct span http_query(const struct http_exchange *x);  /* raw, without '?' */
+struct span http_host(const struct http_exchange *x);   /* Host without port, brackets kept */
+/* The one field of that name (any case); SPAN_NONE: absent.  Fields that may not repeat were refused already; others: joined with ", ". */
+struct span http_field(const struct http_exchange *x, const char *name);
+/* Path parameter of the route, percent-decoded, UTF-8 checked; SPAN_NONE: absent. */
+struct span http_param(const struct http_exchange *x, const char *name);
+/* Query parameter, decoded; false: absent. */
+bool http_query_param(const struct http_exchange *x, const char *name, struct span *value);
+struct span http_body(const struct http_exchange *x);   /* whole; complete when the handler runs */
+const struct http_route *http_exchange_route(const struct http_exchange *x); /* NULL: no route matched (a 404 is under way; admit is still asked first) */
+struct http_conn *http_exchange_conn(const struct http_exchange *x); /* NULL once the client has gone */
+void *http_exchange_peer(const struct http_exchange *x); /* valid as long as the exchange is held, even when the connection has gone */
+struct arena *http_exchange_arena(struct http_exchange *x);
+/* A slot for the layer above between admit and handler. */
+void http_exchange_set_data(struct http_exchange *x, void *data);
+void *http_exchange_data(const struct http_exchange *x);
+/* Holds on to the exchange across an asynchronous step; the handler's implicit hold ends with the reply. */
+void http_exchange_ref(struct http_exchange *x);
+void http_exchange_unref(struct http_exchange *x);
+
+/* After admit(): read the body (at most the route's limit) and run the route's handler; without a route: the 404 (or 405 with Allow). */
+void http_exchange_admit(struct http_exchange *x);
+
+/* The answer, exactly one; on a client that has gone: dropped.  Small answers leave in one write and one TLS record. */
+void http_reply_field(struct http_exchange *x, const char *name, const char *value); /* before the reply; value checked against CR/LF */
+void http_reply(struct http_exchange *x, int status, const char *content_type, struct span body); /* copies body */
+void http_reply_buf(struct http_exchange *x, int status, const char *content_type, struct buf *body, bool secret); /* takes the bytes over; secret: wiped after sending */
+/* By the table of errors: status, Retry-After, body by error_body. */
+void http_reply_err(struct http_exchange *x, const struct err *err);
+/* As http_reply_err with another status and no body at all (targets). */
+void http_reply_empty(struct http_exchange *x, int status);
+/* Close the connection after this answer. */
+void http_reply_close(struct http_exchange *x);
+
+#endif

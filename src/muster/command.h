@@ -1,0 +1,80 @@
+/* command: the table of subcommands.  A row says what the user types, which request of the operators' API it becomes, and how
+ * the answer is shown; --help, the man page and the argument parser read the same row.  What a row cannot say has a `run` of its own. */
+#ifndef MUSTER_MUSTER_COMMAND_H
+#define MUSTER_MUSTER_COMMAND_H
+
+#include <jansson.h>
+#include <stdbool.h>
+
+#include "base/buf.h"
+#include "base/cleanup.h"
+
+#define COMMAND_ARGS 2
+#define COMMAND_OPTIONS 14
+
+/* Where an option's value goes. */
+enum option_to { TO_BODY_TEXT, TO_BODY_INT, TO_BODY_BOOL, TO_BODY_FLAG, TO_BODY_LIST, TO_BODY_NULLABLE_INT, TO_QUERY, TO_LOCAL };
+
+struct option_row {
+    const char *name;  /* without "--" */
+    const char *value; /* how help names the value; NULL: a flag */
+    enum option_to to;
+    const char *field; /* JSON member or query parameter; NULL: `name` with '-' as '_' */
+    const char *help;
+    bool required;
+};
+
+struct arg_row {
+    const char *name;  /* upper case in help; lower case is the placeholder in `path` and the key in values */
+    const char *field; /* body member that takes it; with `file` its content; NULL: a placeholder of the path only */
+    bool file;         /* a path to read (“-”: standard input) */
+    bool optional;
+};
+
+struct invocation;
+struct command {
+    const char *noun, *verb;
+    struct arg_row args[COMMAND_ARGS];
+    const char *method, *path;
+    bool account;      /* takes --account (required unless account_free) */
+    bool account_free; /* an object named by its id needs no --account */
+    const char *confirm_query; /* where a confirmed number goes: a query parameter, or NULL: "confirm" in the body */
+    const char *columns; /* of a list: "id state=device_id …" (header from the name); NULL: shows one object */
+    struct option_row options[COMMAND_OPTIONS];
+    int (*run)(struct invocation *in, struct err *err); /* NULL: the row says it all */
+    const char *help;  /* one sentence */
+};
+
+extern const struct command COMMANDS[];
+extern const size_t COMMANDS_N;
+
+/* What the user typed, parsed. */
+struct invocation {
+    const struct command *command;
+    struct api *api;
+    bool json, yes;
+    const char *account;
+    const char *args[COMMAND_ARGS];
+    const char *option[COMMAND_OPTIONS][64]; /* values of each option in order; flags: "" */
+    size_t option_n[COMMAND_OPTIONS];
+};
+
+/* The last value of an option, or NULL. */
+const char *invocation_option(const struct invocation *in, const char *name);
+/* Performs the row's request (asking where the server wants a confirmation) and prints the answer. */
+int command_run(struct invocation *in, struct err *err) MUSTER_MUST_CHECK;
+/* Pieces of it, for rows with a run of their own. */
+int command_body(const struct invocation *in, json_t **body, struct err *err) MUSTER_MUST_CHECK;
+int command_path(const struct invocation *in, const char *path, struct buf *out, struct err *err) MUSTER_MUST_CHECK;
+int command_confirmed(struct invocation *in, const char *method, const char *path, json_t *body, const char *confirm_query, json_t **answer,
+                      struct err *err) MUSTER_MUST_CHECK;
+
+/* The rows with a run of their own. */
+int command_key_create(struct invocation *in, struct err *err);
+int command_device_import(struct invocation *in, struct err *err);
+int command_device_act(struct invocation *in, struct err *err);
+int command_root_export(struct invocation *in, struct err *err);
+int command_audit_list(struct invocation *in, struct err *err);
+int command_audit_verify(struct invocation *in, struct err *err);
+
+#endif

@@ -1,0 +1,51 @@
+/* chain: from a presented leaf to the anchors under which it verifies (RFC 5280, 6).
+ *
+ * One function judges; the gateway and `explain` share it.  It sets purpose, security level and time itself: a bare
+ * X509_STORE_CTX has no level and accepts SHA-1 and RSA-1024, and X509_verify_cert picks one issuer by name and does not
+ * backtrack, so that candidates of the same name are tried here one after the other, by signature. */
+#ifndef MUSTER_PKI_CHAIN_H
+#define MUSTER_PKI_CHAIN_H
+
+#include "pki/cert.h"
+
+#define CHAIN_MAX_CERTS 8
+#define CHAIN_MAX_BYTES (16 * 1024)
+#define CHAIN_MAX_SIGNATURES 24 /* signature checks that one judgement may cost */
+
+/* Anchors to look under.  Immutable once made, shared between threads (reference counted with atomics). */
+struct anchor {
+    struct cert *cert;   /* owned by the set.  An anchor may be an intermediate: nothing above it is looked at. */
+    struct cert **under; /* further CA certificates that may stand between it and a leaf though the device does not send them (our own issuing CAs); owned */
+    size_t n_under;
+    void *tag;           /* the caller's: which root this is */
+};
+struct anchor_set;
+struct anchor_set *anchor_set_new(void);
+/* Takes cert and under over, also on failure. */
+int anchor_set_add(struct anchor_set *s, struct cert *cert, struct cert **under, size_t n_under, void *tag) MUSTER_MUST_CHECK;
+void anchor_set_ref(struct anchor_set *s);
+void anchor_set_unref(struct anchor_set *s);
+size_t anchor_set_size(const struct anchor_set *s);
+const struct anchor *anchor_set_at(const struct anchor_set *s, size_t i);
+
+/* Judges leaf + presented (0..7 further certificates, in any order, unrelated ones ignored) at time `now`.
+ *
+ * 0: the chain is good; *found is the anchor under which it verified (of several anchors with the same public key the first: the
+ * caller looks up which accounts hold that key), and path_not_after the earliest end of its path, the anchor's included.
+ * Otherwise the code says why: MUSTER_ECHAINLONG, _ECERTMALFORMED, _ECERTISCA (leaf), _ECERTPURPOSE, _ECERTWEAKKEY, _ECERTWEAKHASH,
+ * _ECERTEXPIRED, _ECERTEARLY, _ECHAININVALID, _ECERTUNTRUSTED; where a path under an anchor exists and only a rule fails, that
+ * rule is the answer and *found is set too, so that a refusal can be recorded under the right account.  The text names the
+ * certificate at fault and the particulars ("expired 3 days ago").  An expired intermediate fails the path; roots made to the OTA Connect recipe (CA with
+ * EKU serverAuth) are accepted: the purpose is checked on the leaf alone. */
+int chain_judge(const struct anchor_set *anchors, const struct cert *leaf, struct cert *const *presented, size_t n, int64_t now,
+                const struct anchor **found, int64_t *path_not_after, struct err *err) MUSTER_MUST_CHECK;
+
+/* Whether `cert` is fit to be a fleet root: CA, acceptable key, strong signature where self-signed, not expired at now, keyCertSign
+ * where keyUsage is present; MUSTER_EROOTUNFIT with what is wrong. */
+int chain_root_fit(const struct cert *cert, int64_t now, struct err *err) MUSTER_MUST_CHECK;
+
+/* RFC 4158-free little check for the server side: does `leaf` (+ presented) verify as a TLS server under one of the PEM anchors? */
+int chain_judge_server(struct cert *const *anchors, size_t n_anchors, const struct cert *leaf, struct cert *const *presented, size_t n, int64_t now,
+                       struct err *err) MUSTER_MUST_CHECK;
+
+#endif

@@ -1,0 +1,44 @@
+/* make: building certificates.  Only the vault's process (and the offline fleet CA) links a signing key to this.
+ *
+ * A profile fixes every extension; a caller chooses names, keys and dates inside it and nothing else. */
+#ifndef MUSTER_PKI_MAKE_H
+#define MUSTER_PKI_MAKE_H
+
+#include "pki/cert.h"
+
+#define MAKE_SERIAL_LEN 16 /* bytes: 6 of time in ms, 10 random; positive */
+
+enum cert_profile {
+    PROFILE_FLEET_ROOT,      /* CA, pathlen absent, EKU clientAuth, keyCertSign + cRLSign; self-signed */
+    PROFILE_ISSUING_CA,      /* CA, pathlen 0, EKU clientAuth */
+    PROFILE_PROVISIONING_CA, /* CA, pathlen 0, EKU clientAuth; self-signed: never chains to a fleet root */
+    PROFILE_SERVER_CA,       /* CA, pathlen 0, EKU serverAuth; self-signed */
+    PROFILE_DEVICE,          /* EKU clientAuth only, digitalSignature (+ keyEncipherment for RSA), CA false */
+    PROFILE_PROVISIONING_KEY,/* as device, under the provisioning CA */
+    PROFILE_SERVER,          /* EKU serverAuth, SANs */
+    PROFILE_CHALLENGE,       /* leaf for tests and the offline CA: subject CN only */
+};
+
+struct make_request {
+    enum cert_profile profile;
+    struct span common_name;   /* UTF-8, 1..64 characters; longer device IDs: see device_id */
+    struct span organisation;  /* optional, O= */
+    struct span organisational_unit; /* optional, OU= ("Devices" for device certificates, as OTA Connect's had) */
+    struct span device_id;     /* PROFILE_DEVICE only: over 64 characters it goes to a SAN (otherName-free: URI "urn:muster:device:" percent-encoded) and CN is left to common_name */
+    const char *const *dns;    /* PROFILE_SERVER: NULL-terminated; dNSName SANs; a value that parses as an IP address becomes iPAddress */
+    struct span public_key;    /* SubjectPublicKeyInfo */
+    int64_t not_before, not_after;
+    uint8_t serial[MAKE_SERIAL_LEN];
+};
+
+/* A serial that never repeats: time first (costs.md: narrow index), 80 random bits. */
+void make_serial(uint8_t out[MAKE_SERIAL_LEN]);
+/* Signs with issuer_key under issuer (NULL: self-signed, public_key must be issuer_key's).  SHA-256 (P-384 keys SHA-384).
+ * subjectKeyIdentifier and authorityKeyIdentifier always. */
+int make_cert(const struct make_request *rq, const struct cert *issuer, EVP_PKEY *issuer_key, struct buf *der, struct err *err) MUSTER_MUST_CHECK;
+
+/* PKCS#12 (RFC 7292) as a stock aktualizr expects: empty password, AES-256-CBC, MAC SHA-256, one iteration (the password is empty:
+ * iterations protect nothing), the leaf's key and certificate, and `cas` as CA certificates. */
+int make_pkcs12(EVP_PKEY *key, const struct cert *leaf, struct cert *const *cas, size_t n_cas, struct buf *out, struct err *err) MUSTER_MUST_CHECK;
+
+#endif
