@@ -1,0 +1,281 @@
+/* config: see config.h.  Used by musterd alone. */
+#include "config/config.h"
+
+#include <errno.h>
+#include <ini.h>
+#include <stdint.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+
+#define LINE_LIMIT 199 /* inih's buffer holds 200 bytes with NUL */
+#define VALUE_MAX 4000
+#define KEYS_MAX 128
+
+struct reader {
+    const char *path;
+    const struct config_key *table;
+    size_t n;
+    void *out;
+    struct err *err;
+    int rc;
+    int line[KEYS_MAX]; /* where a key was read, 0: not yet */
+    bool numbered[KEYS_MAX];
+    struct buf list[KEYS_MAX];
+    FILE *file;
+    int at;       /* number of the line under way */
+    char raw[4096];
+};
+
+static int refuse(const char *where, struct err *err, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+static int refuse(const char *where, struct err *err, const char *fmt, ...) {
+    va_list ap;
+    va_start(ap, fmt);
+    err_vset(err, MUSTER_ECONFIG, fmt, ap);
+    va_end(ap);
+    err_prefix(err, "%s", where);
+    return MUSTER_ECONFIG;
+}
+
+static const struct config_key *find(const struct config_key *table, size_t n, struct span name) {
+    for (size_t i = 0; i < n; i++)
+        if (span_eq_str(name, table[i].name))
+            return &table[i];
+    return NULL;
+}
+
+static int set_text(char **at, const char *value, struct err *err) {
+    char *copy = strdup(value);
+    if (!copy)
+        return err_set(err, MUSTER_ENOMEM, NULL);
+    free(*at);
+    *at = copy;
+    return 0;
+}
+
+/* Words with single blanks between. */
+static int set_list(char **at, const char *value, struct err *err) {
+    CLEANUP(buf_fini) struct buf words = BUF_INIT(VALUE_MAX);
+    for (const char *p = value; *p;) {
+        size_t blanks = strspn(p, " \t"), n = strcspn(p + blanks, " \t");
+        if (n && words.n)
+            buf_addc(&words, ' ');
+        buf_add(&words, span_of(p + blanks, n));
+        p += blanks + n;
+    }
+    int rc = buf_check(&words, err);
+    return rc ? rc : set_text(at, buf_str(&words), err);
+}
+
+static int parse_bool(const char *value, bool *out) {
+    static const char *const words[][2] = {{"yes", "no"}, {"on", "off"}, {"true", "false"}};
+    for (size_t i = 0; i < 3; i++)
+        for (int no = 0; no < 2; no++)
+            if (!strcmp(value, words[i][no])) {
+                *out = !no;
+                return 0;
+            }
+    return MUSTER_EINVALID;
+}
+
+static int parse_choice(const char *value, const char *choices) {
+    size_t n = strlen(value);
+    for (int i = 0; *choices; i++) {
+        size_t len = strcspn(choices, "|");
+        if (len == n && !strncmp(choices, value, n))
+            return i;
+        choices += len + (choices[len] == '|');
+    }
+    return -1;
+}
+
+static int set_number(const struct config_key *k, int64_t *at, const char *where, const char *value, struct err *err) {
+    int64_t v = 0;
+    uint64_t u = 0;
+    bool ok = k->type == CONFIG_SPAN ? clock_parse_span(span_str(value), &v) == 0 : span_to_u64(span_str(value), &u) && u <= INT64_MAX;
+    if (k->type == CONFIG_INT)
+        v = (int64_t)u;
+    if (!ok)
+        return refuse(where, err, "%s takes %s, not \"%s\".", k->name, k->type == CONFIG_SPAN ? "a length of time such as 30d, 12h or 90s" : "a whole number", value);
+    if (v < k->least || v > k->most)
+        return refuse(where, err, "%s lies between %lld and %lld, and \"%s\" does not.", k->name, (long long)k->least, (long long)k->most, value);
+    *at = v;
+    return 0;
+}
+
+static int set_key(const struct config_key *k, void *out, const char *where, const char *value, struct err *err) {
+    void *at = (char *)out + k->offset;
+    switch (k->type) {
+    case CONFIG_TEXT:
+        return set_text(at, value, err);
+    case CONFIG_LIST:
+        return set_list(at, value, err);
+    case CONFIG_BOOL:
+        return parse_bool(value, at) ? refuse(where, err, "%s takes yes or no, not \"%s\".", k->name, value) : 0;
+    case CONFIG_INT:
+    case CONFIG_SPAN:
+        return set_number(k, at, where, value, err);
+    case CONFIG_CHOICE: {
+        int i = parse_choice(value, k->choices);
+        if (i < 0)
+            return refuse(where, err, "%s is one of %s, not \"%s\".", k->name, k->choices, value);
+        *(int *)at = i;
+        return 0;
+    }
+    }
+    return err_set(err, MUSTER_EINTERNAL, NULL);
+}
+
+int config_set(const struct config_key *table, size_t n, void *out, const char *where, const char *name, const char *value, struct err *err) {
+    const struct config_key *k = find(table, n, span_str(name));
+    return k ? set_key(k, out, where, value, err) : refuse(where, err, "%s is not a setting.", name);
+}
+
+/* Hands inih a line after looking at what it would bend. */
+static char *next_line(char *str, int num, void *stream) {
+    struct reader *r = stream;
+    char where[4200];
+    if (r->rc || !fgets(r->raw, sizeof r->raw, r->file))
+        return NULL;
+    r->at++;
+    snprintf(where, sizeof where, "%s:%d", r->path, r->at);
+    size_t n = strcspn(r->raw, "\r\n");
+    r->raw[n] = '\0';
+    if (n > LINE_LIMIT)
+        r->rc = refuse(where, r->err, "The line is longer than %d bytes; a list may be split over key.1, key.2 and so on.", LINE_LIMIT);
+    else if (r->raw[0] != '#' && strstr(r->raw, " ;"))
+        r->rc = refuse(where, r->err, "A value cannot hold \" ;\": write a comment on a line of its own, with #.");
+    else if (r->raw[0] == ' ' || r->raw[0] == '\t')
+        r->rc = refuse(where, r->err, "The line begins with a blank.");
+    else if (r->raw[0] == '[')
+        r->rc = refuse(where, r->err, "There are no sections in this file.");
+    if (r->rc)
+        return NULL;
+    snprintf(str, (size_t)num, "%s\n", r->raw);
+    return str;
+}
+
+/* "host.2" is a part of the list "host". */
+static struct span base_name(struct span name, bool *numbered) {
+    uint64_t v;
+    for (size_t i = name.n; i-- > 1;)
+        if (name.p[i] == '.') {
+            *numbered = span_to_u64(span_sub(name, i + 1, name.n), &v);
+            return *numbered ? span_sub(name, 0, i) : name;
+        }
+    *numbered = false;
+    return name;
+}
+
+static int take(void *arg, const char *section, const char *name, const char *value) {
+    struct reader *r = arg;
+    char where[4200];
+    bool numbered;
+    snprintf(where, sizeof where, "%s:%d", r->path, r->at);
+    if (r->rc)
+        return 0;
+    const struct config_key *k = find(r->table, r->n, span_str(name));
+    numbered = false;
+    if (!k) {
+        k = find(r->table, r->n, base_name(span_str(name), &numbered));
+        if (k && k->type != CONFIG_LIST)
+            k = NULL;
+    }
+    if (!k) {
+        r->rc = refuse(where, r->err, "%s is not a setting.", name);
+        return 0;
+    }
+    size_t i = (size_t)(k - r->table);
+    if (r->line[i] && !(numbered && r->numbered[i])) {
+        r->rc = refuse(where, r->err, "%s stands in line %d already.", k->name, r->line[i]);
+        return 0;
+    }
+    r->line[i] = r->at;
+    r->numbered[i] = numbered;
+    if (numbered) {
+        r->list[i].max = VALUE_MAX;
+        buf_addf(&r->list[i], "%s ", value);
+        value = buf_str(&r->list[i]);
+    }
+    r->rc = set_key(k, r->out, where, value, r->err);
+    return r->rc == 0;
+}
+
+int config_load(const char *path, const struct config_key *table, size_t n, void *out, struct err *err) {
+    if (n > KEYS_MAX)
+        return err_set(err, MUSTER_EINTERNAL, "The table of settings is too long.");
+    int rc = 0;
+    for (size_t i = 0; i < n && !rc; i++)
+        rc = set_key(&table[i], out, "default", table[i].fallback, err);
+    if (rc || !path)
+        return rc;
+    CLEANUP(fclose) FILE *file = fopen(path, "re");
+    if (!file)
+        return err_set(err, MUSTER_ECONFIG, "%s cannot be opened: %s.", path, strerror(errno));
+    static struct reader r; /* large; settings are read by one thread */
+    memset(&r, 0, sizeof r);
+    r.path = path;
+    r.table = table;
+    r.n = n;
+    r.out = out;
+    r.err = err;
+    r.file = file;
+    int bad = ini_parse_stream(next_line, &r, take, &r);
+    for (size_t i = 0; i < n; i++)
+        buf_fini(&r.list[i]);
+    if (r.rc)
+        return r.rc;
+    return bad ? err_set(err, MUSTER_ECONFIG, "%s:%d: The line is not `key = value`.", path, bad) : 0;
+}
+
+void config_fini(const struct config_key *table, size_t n, void *out) {
+    for (size_t i = 0; i < n; i++)
+        if (table[i].type == CONFIG_TEXT || table[i].type == CONFIG_LIST) {
+            char **at = (char **)((char *)out + table[i].offset);
+            free(*at);
+            *at = NULL;
+        }
+}
+
+/* Comments wrapped at 100 columns. */
+static void comment(struct buf *out, const char *text) {
+    while (*text) {
+        size_t n = strlen(text);
+        if (n > 100)
+            for (n = 100; n && text[n] != ' '; n--)
+                continue;
+        buf_addf(out, "# %.*s\n", (int)n, text);
+        text += n + (text[n] == ' ');
+    }
+}
+
+void config_write(struct buf *out, const struct config_key *table, size_t n, const char *const *set) {
+    for (size_t i = 0; i < n; i++) {
+        const char *value = NULL;
+        for (size_t s = 0; set && set[s]; s += 2)
+            if (!strcmp(set[s], table[i].name))
+                value = set[s + 1];
+        comment(out, table[i].help);
+        buf_addf(out, "%s%s = %s\n\n", value ? "" : "#", table[i].name, value ? value : table[i].fallback);
+    }
+}
+
+static void man_text(struct buf *out, const char *s) {
+    for (; *s; s++) {
+        if (strchr("_*\\[]<>`", *s))
+            buf_addc(out, '\\');
+        buf_addc(out, (uint8_t)*s);
+    }
+}
+
+void config_man(struct buf *out, const struct config_key *table, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        buf_adds(out, "*");
+        man_text(out, table[i].name);
+        buf_adds(out, "*\n\t");
+        man_text(out, table[i].help);
+        buf_adds(out, table[i].fallback[0] ? " Default: " : " Default: empty");
+        man_text(out, table[i].fallback);
+        buf_adds(out, ".\n\n");
+    }
+}

@@ -1,0 +1,41 @@
+/* config: one typed table of settings, read from a file in the form of musterd.conf(5): `key = value` lines, `#` comments, no sections.
+ *
+ * The table belongs to the program; parser, defaults, the commented file that `init` writes and the man page come from it.  libinih
+ * reads the lines; what it would silently bend is refused here with file and line: a line of 200 bytes and more (it would be cut),
+ * a key given twice, " ;" in a value (it would be cut there), an unknown key, a section. A list is one value with blanks between, or
+ * `key.1 = …`, `key.2 = …`: the parts are joined in the order of the file. */
+#ifndef MUSTER_CONFIG_CONFIG_H
+#define MUSTER_CONFIG_CONFIG_H
+
+#include "base/buf.h"
+
+enum config_type {
+    CONFIG_TEXT,   /* char *, owned */
+    CONFIG_LIST,   /* char *, owned: words separated by single blanks */
+    CONFIG_BOOL,   /* bool: yes/no, on/off, true/false */
+    CONFIG_INT,    /* int64_t within least..most */
+    CONFIG_SPAN,   /* int64_t seconds within least..most: 30d, 12h, 90m, 45s, 2y or a number */
+    CONFIG_CHOICE, /* int: index into `choices` ("a|b|c") */
+};
+
+struct config_key {
+    const char *name;
+    enum config_type type;
+    size_t offset;        /* of the member in the program's struct */
+    const char *fallback; /* as it would stand in the file; "" for an empty text */
+    int64_t least, most;  /* CONFIG_INT, CONFIG_SPAN */
+    const char *choices;  /* CONFIG_CHOICE */
+    const char *help;     /* one or two sentences, for the file and the man page */
+};
+
+/* Fills *out (all defaults first), reading path where not NULL.  MUSTER_ECONFIG "FILE:LINE: …". */
+int config_load(const char *path, const struct config_key *table, size_t n, void *out, struct err *err) MUSTER_MUST_CHECK;
+/* Sets one key, for options on a command line; `where` stands in the error. */
+int config_set(const struct config_key *table, size_t n, void *out, const char *where, const char *name, const char *value, struct err *err) MUSTER_MUST_CHECK;
+void config_fini(const struct config_key *table, size_t n, void *out);
+/* The commented file: keys of `set` (name, value pairs ended by NULL) as given, all others as comments with their default. */
+void config_write(struct buf *out, const struct config_key *table, size_t n, const char *const *set);
+/* The keys as a section of a man page, in scdoc's language. */
+void config_man(struct buf *out, const struct config_key *table, size_t n);
+
+#endif

@@ -1,0 +1,143 @@
+/* Spans, buffers, cursors, arenas, hex and base64. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include "base/arena.h"
+#include "base/cleanup.h"
+#include "base/cursor.h"
+#include "base/hex.h"
+
+static void utf8_is_strict(void **state) {
+    static const struct { const char *text; size_t n; bool ok; } rows[] = {
+        {"", 0, true},
+        {"abc", 3, true},
+        {"\xc3\xa4", 2, true},
+        {"\xf0\x9f\x9a\x97", 4, true},
+        {"\xf4\x8f\xbf\xbf", 4, true},      /* U+10FFFF */
+        {"\xf4\x90\x80\x80", 4, false},     /* above */
+        {"\xc0\xaf", 2, false},             /* overlong / */
+        {"\xe0\x80\xaf", 3, false},         /* overlong */
+        {"\xed\xa0\x80", 3, false},         /* surrogate */
+        {"\xc3", 1, false},                 /* cut */
+        {"\x80", 1, false},                 /* continuation alone */
+        {"\xff", 1, false},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        assert_int_equal(span_is_utf8(span_of(rows[i].text, rows[i].n)), rows[i].ok);
+}
+
+static void control_characters_are_found(void **state) {
+    static const char *const bad[] = {"a\nb", "\x7f", "\xc2\x85", "\xe2\x80\xa8", "\xe2\x80\xae", "\xef\xbb\xbf", "\xe2\x81\xa6", "\xff"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        assert_true(span_has_control(span_str(bad[i])));
+    assert_true(span_has_control(span_of("a\0b", 3)));
+    assert_false(span_has_control(span_str("gr\xc3\xbc\xc3\x9f / : 7")));
+}
+
+static void numbers_are_digits_only(void **state) {
+    uint64_t v;
+    assert_true(span_to_u64(SPAN_LIT("18446744073709551615"), &v));
+    assert_true(v == UINT64_MAX);
+    static const char *const bad[] = {"", "18446744073709551616", "+5", "-1", " 1", "1 ", "0x1", "1e3", "99999999999999999999999"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        assert_false(span_to_u64(span_str(bad[i]), &v));
+}
+
+static void spans_are_clipped(void **state) {
+    struct span s = SPAN_LIT("hello");
+    assert_true(span_eq_str(span_sub(s, 1, 3), "ell"));
+    assert_true(span_eq_str(span_sub(s, 3, 99), "lo"));
+    assert_int_equal(span_sub(s, 9, 1).n, 0);
+    assert_true(span_starts(s, SPAN_LIT("he")) && !span_starts(s, SPAN_LIT("hello!")));
+    assert_true(span_ends(s, SPAN_LIT("lo")) && !span_ends(s, SPAN_LIT("xhello")));
+    assert_true(span_eq_nocase(SPAN_LIT("HoSt"), SPAN_LIT("hOsT")) && !span_eq_nocase(SPAN_LIT("[ost"), SPAN_LIT("{ost")));
+    assert_true(span_eq_str(span_trim(SPAN_LIT(" \t a b \t")), "a b"));
+}
+
+static void a_buffer_keeps_its_maximum(void **state) {
+    CLEANUP(buf_fini) struct buf b = BUF_INIT(8);
+    assert_string_equal(buf_str(&b), "");
+    buf_adds(&b, "12345678");
+    assert_true(buf_ok(&b));
+    buf_addc(&b, '9');
+    assert_false(buf_ok(&b));
+    assert_int_equal(buf_check(&b, NULL), MUSTER_ENOMEM);
+    assert_string_equal(buf_str(&b), "12345678");
+    buf_adds(&b, "");
+    assert_false(buf_ok(&b)); /* failed for good */
+    buf_clear(&b);
+    buf_addf(&b, "%d-%s", 12, "ab");
+    assert_true(buf_ok(&b));
+    assert_string_equal(buf_str(&b), "12-ab");
+    buf_consume(&b, 3);
+    assert_string_equal(buf_str(&b), "ab");
+    buf_addf(&b, "%s", "1234567");
+    assert_false(buf_ok(&b));
+}
+
+static void a_cursor_fails_for_good(void **state) {
+    CLEANUP(buf_fini) struct buf b = BUF_INIT(64);
+    buf_add_u16(&b, 0x1234);
+    buf_add_u32(&b, 0x56789abc);
+    buf_add_u64(&b, 0x0102030405060708);
+    buf_addc(&b, 9);
+    struct cursor c = cursor_of(buf_span(&b));
+    assert_int_equal(cursor_u16(&c), 0x1234);
+    assert_int_equal(cursor_u32(&c), 0x56789abc);
+    assert_true(cursor_u64(&c) == 0x0102030405060708);
+    assert_false(cursor_done(&c)); /* something is left */
+    assert_int_equal(cursor_u8(&c), 9);
+    assert_true(cursor_done(&c));
+    assert_int_equal(cursor_u8(&c), 0);
+    assert_false(cursor_done(&c));
+    struct cursor d = cursor_of(buf_span(&b));
+    assert_null(cursor_bytes(&d, 99).p);
+    assert_int_equal(cursor_u8(&d), 0); /* though bytes are there */
+}
+
+static void an_arena_has_a_maximum(void **state) {
+    CLEANUP(arena_free) struct arena *a = arena_new(10000);
+    assert_non_null(a);
+    assert_null(arena_alloc(a, 10001));
+    assert_null(arena_alloc(a, SIZE_MAX));
+    assert_string_equal(arena_strdup(a, SPAN_LIT("abc")), "abc");
+    assert_string_equal(arena_printf(a, "%d%s", 7, "x"), "7x");
+    assert_non_null(arena_alloc(a, 9000));
+    assert_null(arena_alloc(a, 2000));
+}
+
+static void hex_and_base64_are_strict(void **state) {
+    CLEANUP(buf_fini) struct buf b = BUF_INIT(100);
+    uint8_t raw[3];
+    char text[7];
+    assert_int_equal(hex_decode(SPAN_LIT("00aBff"), raw, 3), 0);
+    hex_encode(span_of(raw, 3), text);
+    assert_string_equal(text, "00abff");
+    assert_int_equal(hex_decode(SPAN_LIT("00abf"), raw, 3), MUSTER_EINVALID);
+    assert_int_equal(hex_decode(SPAN_LIT("00abfg"), raw, 3), MUSTER_EINVALID);
+    base64_add(&b, SPAN_LIT("ab\xff"));
+    assert_string_equal(buf_str(&b), "YWL/");
+    buf_clear(&b);
+    base64url_add(&b, SPAN_LIT("ab\xff\xfe"));
+    assert_string_equal(buf_str(&b), "YWL__g");
+    buf_clear(&b);
+    assert_int_equal(base64_decode(SPAN_LIT("YWL/"), &b), 0);
+    assert_true(span_eq(buf_span(&b), SPAN_LIT("ab\xff")));
+    static const char *const bad[] = {"YWL", "YW=L", "YWL=YWL=", "YW L", "YWL_", "Y===", "YWL/\n"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        buf_clear(&b);
+        assert_int_equal(base64_decode(span_str(bad[i]), &b), MUSTER_EINVALID);
+        assert_int_equal(b.n, 0);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(utf8_is_strict),         cmocka_unit_test(control_characters_are_found), cmocka_unit_test(numbers_are_digits_only),
+        cmocka_unit_test(spans_are_clipped),      cmocka_unit_test(a_buffer_keeps_its_maximum),   cmocka_unit_test(a_cursor_fails_for_good),
+        cmocka_unit_test(an_arena_has_a_maximum), cmocka_unit_test(hex_and_base64_are_strict),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

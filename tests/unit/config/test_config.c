@@ -1,0 +1,98 @@
+/* What libinih would bend is refused, with file and line. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "config/config.h"
+
+struct settings {
+    char *name, *hosts;
+    bool on;
+    int64_t count, life;
+    int colour;
+};
+static const struct config_key KEYS[] = {
+    {"name", CONFIG_TEXT, offsetof(struct settings, name), "", 0, 0, NULL, "A name."},
+    {"hosts", CONFIG_LIST, offsetof(struct settings, hosts), "localhost", 0, 0, NULL, "Hosts."},
+    {"on", CONFIG_BOOL, offsetof(struct settings, on), "yes", 0, 0, NULL, "On."},
+    {"count", CONFIG_INT, offsetof(struct settings, count), "3", 1, 10, NULL, "Count."},
+    {"life", CONFIG_SPAN, offsetof(struct settings, life), "1d", 1, 1000000, NULL, "Life."},
+    {"colour", CONFIG_CHOICE, offsetof(struct settings, colour), "red", 0, 0, "red|green", "Colour."},
+};
+#define N (sizeof KEYS / sizeof *KEYS)
+
+static int load(const char *text, struct settings *out, struct err *err) {
+    char path[] = "/tmp/muster-config-XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text));
+    close(fd);
+    *out = (struct settings){0};
+    int rc = config_load(path, KEYS, N, out, err);
+    unlink(path);
+    return rc;
+}
+
+static void defaults_and_values(void **state) {
+    struct settings s;
+    struct err e = ERR_INIT;
+    assert_int_equal(load("# comment ; with a semicolon\nname = a b;c\nhosts.1 = a  b\nhosts.2 = c\ncount = 10\ncolour = green\nlife = 2h\n", &s, &e), 0);
+    assert_string_equal(s.name, "a b;c");
+    assert_string_equal(s.hosts, "a b c");
+    assert_true(s.on && s.count == 10 && s.life == 7200 && s.colour == 1);
+    assert_int_equal(config_set(KEYS, N, &s, "--on", "on", "off", &e), 0);
+    assert_false(s.on);
+    assert_int_equal(config_set(KEYS, N, &s, "--nix", "nix", "off", &e), MUSTER_ECONFIG);
+    config_fini(KEYS, N, &s);
+}
+
+static void bent_lines_are_refused(void **state) {
+    char line[400] = "name = ";
+    memset(line + 7, 'x', 230);
+    static const struct { const char *text, *says; } rows[] = {
+        {"nix = 1\n", ":1: nix is not a setting"},
+        {"count = 1\ncount = 2\n", ":2: count stands in line 1"},
+        {"\nname = a ; b\n", ":2: A value cannot hold"},
+        {"[section]\n", ":1: There are no sections"},
+        {"count = 11\n", ":1: count lies between 1 and 10"},
+        {"count = 1x\n", "whole number"},
+        {"on = maybe\n", "yes or no"},
+        {"life = soon\n", "length of time"},
+        {"colour = blue\n", "red|green"},
+        {"name.1 = a\n", "not a setting"},
+        {"name\n", ":1:"},
+        {" name = a\n", "begins with a blank"},
+        {"hosts = a\nhosts.1 = b\n", ":2: hosts stands"},
+    };
+    struct settings s;
+    struct err e = ERR_INIT;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        assert_int_equal(load(rows[i].text, &s, &e), MUSTER_ECONFIG);
+        if (!strstr(e.text, rows[i].says))
+            fail_msg("%s: %s", rows[i].text, e.text);
+        config_fini(KEYS, N, &s);
+    }
+    assert_int_equal(load(line, &s, &e), MUSTER_ECONFIG);
+    assert_non_null(strstr(e.text, "longer than"));
+    config_fini(KEYS, N, &s);
+    assert_int_equal(config_load("/nowhere/x", KEYS, N, &s, &e), MUSTER_ECONFIG);
+    config_fini(KEYS, N, &s);
+}
+
+static void what_is_written_can_be_read(void **state) {
+    struct settings s;
+    struct err e = ERR_INIT;
+    CLEANUP(buf_fini) struct buf b = BUF_INIT(10000);
+    config_write(&b, KEYS, N, (const char *[]){"count", "7", NULL});
+    assert_non_null(strstr(buf_str(&b), "#colour = red\n"));
+    assert_int_equal(load(buf_str(&b), &s, &e), 0);
+    assert_true(s.count == 7);
+    config_fini(KEYS, N, &s);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(defaults_and_values), cmocka_unit_test(bent_lines_are_refused), cmocka_unit_test(what_is_written_can_be_read)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
