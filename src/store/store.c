@@ -1,0 +1,307 @@
+/* store: the engine over a backend: writer thread with group commit, reader threads, completions; see store.h.  Statements and
+ * rows are in statement.c, opening and migrations in migrate.c. */
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "store/internal.h"
+
+#define BATCH_MAX 256
+#define READERS_MAX 16
+
+struct job {
+    struct job *next;
+    store_run_fn run;
+    store_done_fn done;
+    void *arg;
+    struct loop *reply;   /* NULL: somebody waits on `finished` */
+    struct store *store;
+    int rc;
+    struct err err;
+    bool finished;        /* under the queue's lock */
+};
+
+struct queue {
+    pthread_mutex_t lock;
+    pthread_cond_t filled, emptied;
+    struct job *first, **last;
+    size_t n, max;
+    bool ending;
+};
+
+struct store {
+    struct queue writes, reads;
+    struct store_conn *writer, *readers[READERS_MAX], *watcher;
+    pthread_t write_thread, read_threads[READERS_MAX];
+    int n_readers;
+    bool writing;
+    atomic_int health;
+    pthread_mutex_t watch_lock;
+};
+
+struct reader_start {
+    struct store *store;
+    struct store_conn *conn;
+};
+
+static void queue_init(struct queue *q, size_t max) {
+    pthread_mutex_init(&q->lock, NULL);
+    pthread_cond_init(&q->filled, NULL);
+    pthread_cond_init(&q->emptied, NULL);
+    q->last = &q->first;
+    q->max = max;
+}
+
+static void queue_fini(struct queue *q) {
+    pthread_mutex_destroy(&q->lock);
+    pthread_cond_destroy(&q->filled);
+    pthread_cond_destroy(&q->emptied);
+}
+
+static int queue_put(struct queue *q, struct job *j, struct err *err) {
+    int rc = 0;
+    pthread_mutex_lock(&q->lock);
+    if (q->ending)
+        rc = err_retry(err, MUSTER_EUNAVAILABLE, 1, "The store is closing.");
+    else if (q->n >= q->max)
+        rc = err_retry(err, MUSTER_EBUSY, 1, NULL);
+    else {
+        j->next = NULL;
+        *q->last = j;
+        q->last = &j->next;
+        q->n++;
+        pthread_cond_signal(&q->filled);
+    }
+    pthread_mutex_unlock(&q->lock);
+    return rc;
+}
+
+/* Up to `most` jobs in order of arrival; NULL once the queue ends and is empty. */
+static struct job *queue_take(struct queue *q, size_t most) {
+    pthread_mutex_lock(&q->lock);
+    while (!q->first && !q->ending)
+        pthread_cond_wait(&q->filled, &q->lock);
+    struct job *list = q->first, **end = &q->first;
+    for (size_t i = 0; i < most && *end; i++) {
+        end = &(*end)->next;
+        q->n--;
+    }
+    struct job *rest = *end;
+    *end = NULL;
+    q->first = rest;
+    if (!rest)
+        q->last = &q->first;
+    pthread_mutex_unlock(&q->lock);
+    return list;
+}
+
+static void queue_end(struct queue *q) {
+    pthread_mutex_lock(&q->lock);
+    q->ending = true;
+    pthread_cond_broadcast(&q->filled);
+    pthread_mutex_unlock(&q->lock);
+}
+
+static void deliver(void *arg) {
+    struct job *j = arg;
+    j->done(j->arg, j->rc, &j->err);
+    free(j);
+}
+
+/* Hands a finished job back: to the loop that asked, to the thread that waits, or to nobody. */
+static void finish(struct queue *q, struct job *j) {
+    if (j->reply && j->done) {
+        if (loop_post(j->reply, deliver, j))
+            log_event(LOG_ERROR, "store_reply_lost", NULL);
+    } else if (!j->reply) {
+        pthread_mutex_lock(&q->lock);
+        j->finished = true;
+        pthread_cond_broadcast(&q->emptied);
+        pthread_mutex_unlock(&q->lock);
+    } else
+        free(j);
+}
+
+static void finish_all(struct queue *q, struct job *list) {
+    while (list) {
+        struct job *j = list;
+        list = j->next;
+        finish(q, j);
+    }
+}
+
+static bool is_storage_error(int rc) { return rc == MUSTER_EIO || rc == MUSTER_ECORRUPT; }
+
+/* One request inside the batch.  Returns 0 also where the request was refused; an error is the batch's. */
+static int run_in_batch(struct store *s, struct job *j, struct err *err) {
+    const struct store_backend *b = s->writer->backend;
+    struct store_tx tx = {s->writer, true};
+    int rc = b->savepoint(s->writer->conn, err);
+    if (rc)
+        return rc;
+    j->err = ERR_INIT;
+    j->rc = j->run(&tx, j->arg, &j->err);
+    conn_reset(s->writer);
+    if (j->rc && j->err.code != j->rc)
+        err_set(&j->err, j->rc, NULL);
+    if (!b->in_transaction(s->writer->conn) || is_storage_error(j->rc))
+        return err_set(err, is_storage_error(j->rc) ? j->rc : MUSTER_EIO, "%s", err_text(&j->err));
+    return j->rc ? b->rollback_to(s->writer->conn, err) : b->release(s->writer->conn, err);
+}
+
+static int run_batch(struct store *s, struct job *list, struct err *err) {
+    const struct store_backend *b = s->writer->backend;
+    int rc = b->begin(s->writer->conn, true, err);
+    for (struct job *j = list; j && !rc; j = j->next)
+        rc = run_in_batch(s, j, err);
+    if (!rc)
+        rc = b->commit(s->writer->conn, err);
+    if (rc)
+        b->rollback(s->writer->conn);
+    return rc;
+}
+
+static void *write_main(void *arg) {
+    struct store *s = arg;
+    struct job *list;
+    while ((list = queue_take(&s->writes, BATCH_MAX))) {
+        struct err err = ERR_INIT;
+        int rc = run_batch(s, list, &err);
+        s->health = rc;
+        for (struct job *j = list; rc && j; j = j->next) {
+            j->rc = rc; /* whatever its run said: nothing of the batch is there */
+            j->err = err;
+        }
+        if (rc)
+            log_err(LOG_ERROR, "store_batch_failed", &err, NULL);
+        finish_all(&s->writes, list);
+    }
+    return NULL;
+}
+
+static void run_read(struct store_conn *c, struct job *j) {
+    struct store_tx tx = {c, false};
+    j->err = ERR_INIT;
+    j->rc = c->backend->begin(c->conn, false, &j->err);
+    if (!j->rc)
+        j->rc = j->run(&tx, j->arg, &j->err);
+    conn_reset(c);
+    c->backend->rollback(c->conn);
+    if (j->rc && j->err.code != j->rc)
+        err_set(&j->err, j->rc, NULL);
+}
+
+static void *read_main(void *arg) {
+    struct reader_start start = *(struct reader_start *)arg;
+    struct job *list;
+    free(arg);
+    while ((list = queue_take(&start.store->reads, 1))) {
+        run_read(start.conn, list);
+        finish(&start.store->reads, list);
+    }
+    return NULL;
+}
+
+static int start_readers(struct store *s, const struct store_options *o, struct err *err) {
+    int wanted = o->readers < 1 ? 1 : o->readers > READERS_MAX ? READERS_MAX : o->readers;
+    for (int i = 0; i < wanted; i++) {
+        struct reader_start *start = malloc(sizeof *start);
+        int rc = start ? conn_open(o, false, true, &s->readers[i], err) : err_set(err, MUSTER_ENOMEM, NULL);
+        if (rc) {
+            free(start);
+            return rc;
+        }
+        *start = (struct reader_start){s, s->readers[i]};
+        if (pthread_create(&s->read_threads[i], NULL, read_main, start)) {
+            free(start);
+            return err_set(err, MUSTER_ENOMEM, "No thread can be started.");
+        }
+        s->n_readers++;
+    }
+    return 0;
+}
+
+int store_open(const struct store_options *o, struct store **out, struct err *err) {
+    CLEANUP(store_close) struct store *s = calloc(1, sizeof *s);
+    if (!s)
+        return err_set(err, MUSTER_ENOMEM, NULL);
+    queue_init(&s->writes, o->queue_max);
+    queue_init(&s->reads, o->queue_max);
+    pthread_mutex_init(&s->watch_lock, NULL);
+    int rc = conn_open(o, o->migrate, false, &s->writer, err);
+    if (rc || (rc = store_migrate(s->writer, o, err)) || (rc = conn_open(o, false, true, &s->watcher, err)))
+        return rc;
+    if (pthread_create(&s->write_thread, NULL, write_main, s))
+        return err_set(err, MUSTER_ENOMEM, "No thread can be started.");
+    s->writing = true;
+    if ((rc = start_readers(s, o, err)))
+        return rc;
+    *out = TAKE(s);
+    return 0;
+}
+
+void store_close(struct store *s) {
+    if (!s)
+        return;
+    queue_end(&s->writes);
+    queue_end(&s->reads);
+    if (s->writing)
+        pthread_join(s->write_thread, NULL);
+    for (int i = 0; i < s->n_readers; i++)
+        pthread_join(s->read_threads[i], NULL);
+    for (int i = 0; i < READERS_MAX; i++)
+        conn_close(s->readers[i]);
+    conn_close(s->watcher);
+    conn_close(s->writer);
+    queue_fini(&s->writes);
+    queue_fini(&s->reads);
+    pthread_mutex_destroy(&s->watch_lock);
+    free(s);
+}
+
+static int submit(struct queue *q, struct store *s, struct loop *reply, store_run_fn run, store_done_fn done, void *arg, struct err *err) {
+    struct job *j = calloc(1, sizeof *j);
+    if (!j)
+        return err_set(err, MUSTER_ENOMEM, NULL);
+    *j = (struct job){.run = run, .done = done, .arg = arg, .reply = reply, .store = s};
+    int rc = queue_put(q, j, err);
+    if (rc)
+        free(j);
+    return rc;
+}
+
+int store_write(struct store *s, struct loop *reply, store_run_fn run, store_done_fn done, void *arg, struct err *err) {
+    return submit(&s->writes, s, reply, run, done, arg, err);
+}
+
+int store_read(struct store *s, struct loop *reply, store_run_fn run, store_done_fn done, void *arg, struct err *err) {
+    return submit(&s->reads, s, reply, run, done, arg, err);
+}
+
+static int wait_for(struct queue *q, struct store *s, store_run_fn run, void *arg, struct err *err) {
+    struct job j = {.run = run, .arg = arg, .store = s};
+    int rc = queue_put(q, &j, err);
+    if (rc)
+        return rc;
+    pthread_mutex_lock(&q->lock);
+    while (!j.finished)
+        pthread_cond_wait(&q->emptied, &q->lock);
+    pthread_mutex_unlock(&q->lock);
+    if (j.rc && err)
+        *err = j.err;
+    return j.rc;
+}
+
+int store_write_now(struct store *s, store_run_fn run, void *arg, struct err *err) { return wait_for(&s->writes, s, run, arg, err); }
+int store_read_now(struct store *s, store_run_fn run, void *arg, struct err *err) { return wait_for(&s->reads, s, run, arg, err); }
+int store_health(struct store *s) { return s->health; }
+
+int store_version(struct store *s, int64_t *version, struct err *err) {
+    int64_t outside = 0;
+    pthread_mutex_lock(&s->watch_lock);
+    int rc = s->watcher->backend->version(s->watcher->conn, &outside, err);
+    pthread_mutex_unlock(&s->watch_lock);
+    *version = outside;
+    return rc;
+}
