@@ -1,0 +1,419 @@
+/* chain: see chain.h.
+ *
+ * Paths are enumerated here, by names, and each is judged by X509_verify_cert with exactly its certificates: the library decides
+ * what RFC 5280 says of a path, and never which path. */
+#include "pki/chain.h"
+
+#include <openssl/err.h>
+#include <stdatomic.h>
+
+#include "base/clock.h"
+#include "pki/pki.h"
+
+#define SECURITY_LEVEL 2 /* 112 bits: no SHA-1, no RSA under 2048 */
+#define PATH_MAX_CERTS (CHAIN_MAX_CERTS + 2) /* what is presented, an issuing CA of ours, and the anchor */
+
+DEFINE_CLEANUP(X509_STORE_CTX_free, X509_STORE_CTX *)
+DEFINE_CLEANUP(X509_STORE_free, X509_STORE *)
+static inline void stack_free(STACK_OF(X509) *s) { sk_X509_free(s); } /* the certificates stay their owners' */
+DEFINE_CLEANUP(stack_free, STACK_OF(X509) *)
+
+/* --- anchors ---------------------------------------------------------------------------------------------------------------- */
+
+/* A CA certificate that issues leaves or intermediates, found by its subject. */
+struct issuer {
+    unsigned long name; /* hash of the subject */
+    uint32_t anchor;
+    const struct cert *cert;
+    bool is_anchor; /* else one of its `under` */
+};
+
+struct anchor_set {
+    atomic_int refs;
+    struct anchor *anchors;
+    size_t n, cap;
+    struct issuer *issuers; /* sorted by name */
+    size_t n_issuers, cap_issuers;
+};
+
+static unsigned long subject_hash(const struct cert *c) { return X509_subject_name_hash(c->x); }
+
+struct anchor_set *anchor_set_new(void) {
+    struct anchor_set *s = calloc(1, sizeof *s);
+    if (s)
+        atomic_init(&s->refs, 1);
+    return s;
+}
+
+static size_t first_of(const struct anchor_set *s, unsigned long name) {
+    size_t low = 0, high = s->n_issuers;
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+        if (s->issuers[mid].name < name)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+static int grow(void **p, size_t *cap, size_t need, size_t each) {
+    if (need <= *cap)
+        return 0;
+    size_t more = *cap ? *cap * 2 : 8;
+    while (more < need)
+        more *= 2;
+    void *q = realloc(*p, more * each);
+    if (!q)
+        return MUSTER_ENOMEM;
+    *p = q;
+    *cap = more;
+    return 0;
+}
+
+static void add_issuer(struct anchor_set *s, const struct cert *cert, size_t anchor, bool is_anchor) {
+    struct issuer one = {.name = subject_hash(cert), .anchor = (uint32_t)anchor, .cert = cert, .is_anchor = is_anchor};
+    size_t at = first_of(s, one.name);
+    while (at < s->n_issuers && s->issuers[at].name == one.name) /* of equals, in the order of adding */
+        at++;
+    memmove(&s->issuers[at + 1], &s->issuers[at], (s->n_issuers - at) * sizeof one);
+    s->issuers[at] = one;
+    s->n_issuers++;
+}
+
+static void anchor_fini(struct anchor *a) {
+    cert_free(a->cert);
+    for (size_t i = 0; i < a->n_under; i++)
+        cert_free(a->under[i]);
+    free(a->under);
+}
+
+int anchor_set_add(struct anchor_set *s, struct cert *cert, struct cert **under, size_t n_under, void *tag) {
+    struct anchor a = {.cert = cert, .under = under, .n_under = n_under, .tag = tag};
+    if (grow((void **)&s->anchors, &s->cap, s->n + 1, sizeof *s->anchors) ||
+        grow((void **)&s->issuers, &s->cap_issuers, s->n_issuers + 1 + n_under, sizeof *s->issuers)) {
+        anchor_fini(&a);
+        return MUSTER_ENOMEM;
+    }
+    s->anchors[s->n] = a;
+    add_issuer(s, cert, s->n, true);
+    for (size_t i = 0; i < n_under; i++)
+        add_issuer(s, under[i], s->n, false);
+    s->n++;
+    return 0;
+}
+
+void anchor_set_ref(struct anchor_set *s) { atomic_fetch_add(&s->refs, 1); }
+
+void anchor_set_unref(struct anchor_set *s) {
+    if (!s || atomic_fetch_sub(&s->refs, 1) != 1)
+        return;
+    for (size_t i = 0; i < s->n; i++)
+        anchor_fini(&s->anchors[i]);
+    free(s->anchors);
+    free(s->issuers);
+    free(s);
+}
+
+size_t anchor_set_size(const struct anchor_set *s) { return s->n; }
+const struct anchor *anchor_set_at(const struct anchor_set *s, size_t i) { return &s->anchors[i]; }
+
+/* --- one path ------------------------------------------------------------------------------------------------------------------ */
+
+static const char *who(size_t at, size_t n) { return at == 0 ? "The device's certificate" : at == n - 1 ? "The fleet root" : "An intermediate CA"; }
+
+static void subject_of(const struct cert *c, struct buf *out) {
+    cert_subject_text(c, out);
+    if (out->n > 100) {
+        out->n = 100;
+        while (out->n && (out->p[out->n] & 0xc0) == 0x80)
+            out->n--;
+        out->p[out->n] = '\0';
+    }
+}
+
+static void ago(int64_t seconds, char *out, size_t n) {
+    const char *unit = seconds >= 2 * CLOCK_DAY ? "days" : seconds >= 2 * CLOCK_HOUR ? "hours" : "seconds";
+    int64_t each = seconds >= 2 * CLOCK_DAY ? CLOCK_DAY : seconds >= 2 * CLOCK_HOUR ? CLOCK_HOUR : 1;
+    snprintf(out, n, "%lld %s", (long long)(seconds / each), unit);
+}
+
+static int refuse(struct err *err, int code, const struct cert *c, size_t at, size_t n, const char *what) {
+    CLEANUP(buf_fini) struct buf name = BUF_INIT(4096);
+    subject_of(c, &name);
+    return err_set(err, code, "%s (%s) %s.", who(at, n), buf_str(&name), what);
+}
+
+static int refuse_time(struct err *err, const struct cert *c, size_t at, size_t n, int64_t now, bool expired) {
+    char span[40], what[100];
+    ago(expired ? now - c->not_after : c->not_before - now, span, sizeof span);
+    snprintf(what, sizeof what, expired ? "expired %s ago" : "is not valid for another %s", span);
+    return refuse(err, expired ? MUSTER_ECERTEXPIRED : MUSTER_ECERTEARLY, c, at, n, what);
+}
+
+/* What the library's verdict means here.  MUSTER_ECERTUNTRUSTED: no path at all. */
+static int translate(int verdict, struct err *err, const struct cert *c, size_t at, size_t n, int64_t now) {
+    switch (verdict) {
+    case X509_V_ERR_CERT_SIGNATURE_FAILURE:
+    case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
+    case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
+    case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
+    case X509_V_ERR_UNABLE_TO_DECODE_ISSUER_PUBLIC_KEY:
+    case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
+    case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
+        return MUSTER_ECERTUNTRUSTED;
+    case X509_V_ERR_CERT_HAS_EXPIRED:
+        return refuse_time(err, c, at, n, now, true);
+    case X509_V_ERR_CERT_NOT_YET_VALID:
+        return refuse_time(err, c, at, n, now, false);
+    case X509_V_ERR_EE_KEY_TOO_SMALL:
+    case X509_V_ERR_CA_KEY_TOO_SMALL:
+        return refuse(err, MUSTER_ECERTWEAKKEY, c, at, n, "has a key that is too weak");
+    case X509_V_ERR_CA_MD_TOO_WEAK:
+        return refuse(err, MUSTER_ECERTWEAKHASH, c, at, n, "is signed with a hash that is too weak");
+    case X509_V_ERR_INVALID_CA:
+        return refuse(err, MUSTER_ECHAININVALID, c, at, n, "has issued a certificate without being a CA");
+    case X509_V_ERR_OUT_OF_MEM:
+        return err_set(err, MUSTER_ENOMEM, NULL);
+    }
+    char what[120];
+    snprintf(what, sizeof what, "breaks a rule of RFC 5280: %s", X509_verify_cert_error_string(verdict));
+    return refuse(err, MUSTER_ECHAININVALID, c, at, n, what);
+}
+
+/* The rules that are Muster's own. */
+static int judge_own(const struct cert *const *path, size_t n, struct err *err) {
+    if (path[0]->ca)
+        return refuse(err, MUSTER_ECERTISCA, path[0], 0, n, "is a CA certificate");
+    if (!cert_allows_client(path[0]))
+        return refuse(err, MUSTER_ECERTPURPOSE, path[0], 0, n, "does not allow TLS client authentication in its key usages");
+    for (size_t i = 0; i < n; i++)
+        if (key_acceptable(&path[i]->key, NULL))
+            return refuse(err, MUSTER_ECERTWEAKKEY, path[i], i, n, "has a key that is too weak or of a kind that is not accepted");
+    return 0;
+}
+
+static bool signatures_hold(const struct cert *const *path, size_t n) {
+    for (size_t i = 0; i + 1 < n; i++)
+        if (!cert_signed_by(path[i], path[i + 1]))
+            return false;
+    return true;
+}
+
+static int verify(const struct cert *const *path, size_t n, int purpose, int64_t now, int *verdict, size_t *at, struct err *err) {
+    CLEANUP(X509_STORE_free) X509_STORE *store = X509_STORE_new();
+    CLEANUP(X509_STORE_CTX_free) X509_STORE_CTX *ctx = X509_STORE_CTX_new();
+    CLEANUP(stack_free) STACK_OF(X509) *trusted = sk_X509_new_null();
+    CLEANUP(stack_free) STACK_OF(X509) *between = sk_X509_new_null();
+    if (!store || !ctx || !trusted || !between || sk_X509_push(trusted, path[n - 1]->x) <= 0)
+        return err_set(err, MUSTER_ENOMEM, NULL);
+    for (size_t i = 1; i + 1 < n; i++)
+        if (sk_X509_push(between, path[i]->x) <= 0)
+            return err_set(err, MUSTER_ENOMEM, NULL);
+    if (X509_STORE_CTX_init(ctx, store, path[0]->x, between) != 1)
+        return pki_err(err, MUSTER_ECRYPTO, "Judging a certificate chain");
+    X509_STORE_CTX_set0_trusted_stack(ctx, trusted);
+    X509_VERIFY_PARAM *param = X509_STORE_CTX_get0_param(ctx);
+    X509_VERIFY_PARAM_set_purpose(param, purpose);
+    X509_VERIFY_PARAM_set_auth_level(param, SECURITY_LEVEL);
+    X509_VERIFY_PARAM_set_depth(param, PATH_MAX_CERTS);
+    X509_VERIFY_PARAM_set_flags(param, X509_V_FLAG_PARTIAL_CHAIN);
+    X509_VERIFY_PARAM_set_time(param, (time_t)now);
+    int ok = X509_verify_cert(ctx);
+    *verdict = ok == 1 ? X509_V_OK : X509_STORE_CTX_get_error(ctx);
+    int depth = X509_STORE_CTX_get_error_depth(ctx);
+    *at = depth < 0 ? 0 : (size_t)depth < n ? (size_t)depth : n - 1;
+    ERR_clear_error();
+    if (ok == 1)
+        return 0;
+    if (*verdict == X509_V_OK) /* a failure without a verdict */
+        *verdict = X509_V_ERR_UNSPECIFIED;
+    return 0;
+}
+
+/* MUSTER_ECERTUNTRUSTED: this is no path (and err is not set). */
+static int judge_path(const struct cert *const *path, size_t n, int64_t now, struct err *err) {
+    int verdict;
+    size_t at;
+    int rc = verify(path, n, X509_PURPOSE_ANY, now, &verdict, &at, err);
+    if (rc)
+        return rc;
+    if (verdict == X509_V_OK)
+        return judge_own(path, n, err);
+    struct err why = ERR_INIT;
+    rc = translate(verdict, &why, path[at], at, n, now);
+    if (rc == MUSTER_ECERTUNTRUSTED || rc == MUSTER_ENOMEM || !signatures_hold(path, n))
+        return rc == MUSTER_ENOMEM ? err_set(err, rc, NULL) : MUSTER_ECERTUNTRUSTED;
+    /* The leaf's own faults come first: they are what its maker can mend. */
+    int own = judge_own(path, n, err);
+    if (own)
+        return own;
+    if (err)
+        *err = why;
+    return rc;
+}
+
+/* --- all paths ----------------------------------------------------------------------------------------------------------------- */
+
+struct search {
+    const struct anchor_set *anchors;
+    struct cert *const *presented;
+    size_t n;
+    int64_t now;
+    int budget; /* signatures */
+    const struct cert *path[PATH_MAX_CERTS];
+    size_t depth;
+    const struct anchor *found;
+    bool decided; /* a path with good signatures was judged; rc and err say how */
+    int rc;
+    struct err err;
+};
+
+static bool issued_by_name(const struct cert *c, const struct cert *issuer) {
+    return X509_NAME_cmp(X509_get_issuer_name(c->x), X509_get_subject_name(issuer->x)) == 0;
+}
+
+static bool on_path(const struct search *s, const struct cert *c) {
+    for (size_t i = 0; i < s->depth; i++)
+        if (hash_eq(&s->path[i]->fingerprint, &c->fingerprint))
+            return true;
+    return false;
+}
+
+/* Judges path + anchor; true: the search is over. */
+static bool try_path(struct search *s, const struct anchor *a, const struct cert *under) {
+    size_t depth = s->depth;
+    if (under)
+        s->path[depth++] = under;
+    s->path[depth++] = a->cert;
+    s->budget -= (int)depth - 1;
+    struct err err = ERR_INIT;
+    int rc = s->budget < 0 ? MUSTER_ECERTUNTRUSTED : judge_path(s->path, depth, s->now, &err);
+    if (rc == MUSTER_ECERTUNTRUSTED)
+        return s->budget < 0;
+    if (!s->decided || rc == 0) {
+        s->decided = true;
+        s->found = a;
+        s->rc = rc;
+        s->err = err;
+    }
+    return rc == 0;
+}
+
+static bool search_from(struct search *s, const struct cert *c) {
+    s->path[s->depth++] = c;
+    unsigned long name = X509_issuer_name_hash(c->x);
+    for (size_t i = first_of(s->anchors, name); i < s->anchors->n_issuers && s->anchors->issuers[i].name == name; i++) {
+        const struct issuer *one = &s->anchors->issuers[i];
+        const struct anchor *a = &s->anchors->anchors[one->anchor];
+        if (issued_by_name(c, one->cert) && !on_path(s, one->cert) && try_path(s, a, one->is_anchor ? NULL : one->cert))
+            return true;
+    }
+    if (s->depth < CHAIN_MAX_CERTS)
+        for (size_t i = 0; i < s->n; i++)
+            if (s->presented[i]->ca && issued_by_name(c, s->presented[i]) && !on_path(s, s->presented[i]) && search_from(s, s->presented[i]))
+                return true;
+    s->depth--;
+    return false;
+}
+
+static int check_size(const struct cert *leaf, struct cert *const *presented, size_t n, struct err *err) {
+    int bytes = i2d_X509(leaf->x, NULL);
+    if (n + 1 > CHAIN_MAX_CERTS)
+        return err_set(err, MUSTER_ECHAINLONG, "The device sent %zu certificates; at most %d are accepted.", n + 1, CHAIN_MAX_CERTS);
+    for (size_t i = 0; i < n; i++)
+        bytes += i2d_X509(presented[i]->x, NULL);
+    if (bytes > CHAIN_MAX_BYTES)
+        return err_set(err, MUSTER_ECHAINLONG, "The device sent %d bytes of certificates; at most %d are accepted.", bytes, CHAIN_MAX_BYTES);
+    return 0;
+}
+
+/* The path's end: the earliest of its certificates'. A path that was found good has its certificates in s->path, the anchor included. */
+static int64_t path_end(const struct search *s) {
+    int64_t end = s->found->cert->not_after;
+    for (size_t i = 0; i < s->depth; i++)
+        if (s->path[i]->not_after < end)
+            end = s->path[i]->not_after;
+    return end;
+}
+
+static int64_t under_end(const struct search *s) {
+    /* try_path put the issuing CA of ours, where there is one, behind the presented part. */
+    const struct cert *last = s->path[s->depth];
+    return last && last != s->found->cert ? last->not_after : INT64_MAX;
+}
+
+int chain_judge(const struct anchor_set *anchors, const struct cert *leaf, struct cert *const *presented, size_t n, int64_t now,
+                const struct anchor **found, int64_t *path_not_after, struct err *err) {
+    *found = NULL;
+    int rc = check_size(leaf, presented, n, err);
+    if (rc)
+        return rc;
+    if (leaf->key.kind == KEY_NONE)
+        return err_set(err, MUSTER_ECERTMALFORMED, NULL);
+    struct search s = {.anchors = anchors, .presented = presented, .n = n, .now = now, .budget = CHAIN_MAX_SIGNATURES};
+    bool over = search_from(&s, leaf);
+    if (!s.decided) {
+        if (leaf->ca)
+            return err_set(err, MUSTER_ECERTISCA, NULL);
+        CLEANUP(buf_fini) struct buf issuer = BUF_INIT(4096);
+        cert_issuer_text(leaf, &issuer);
+        return over ? err_set(err, MUSTER_ECERTUNTRUSTED, "The chain has too many candidates of the same name.")
+                    : err_set(err, MUSTER_ECERTUNTRUSTED, "The certificate's issuer (%.150s) is no fleet root that is known here, nor under one.", buf_str(&issuer));
+    }
+    *found = s.found;
+    if (s.rc) {
+        if (err)
+            *err = s.err;
+        return s.rc;
+    }
+    *path_not_after = path_end(&s);
+    int64_t under = under_end(&s);
+    if (under < *path_not_after)
+        *path_not_after = under;
+    return 0;
+}
+
+/* --- roots and servers --------------------------------------------------------------------------------------------------------- */
+
+static int unfit(struct err *err, const char *what) { return err_set(err, MUSTER_EROOTUNFIT, "The certificate cannot be a fleet root: %s.", what); }
+
+int chain_root_fit(const struct cert *cert, int64_t now, struct err *err) {
+    if (!cert->ca)
+        return unfit(err, "it is not a CA certificate (basicConstraints CA:TRUE)");
+    uint32_t flags = X509_get_extension_flags(cert->x);
+    if (flags & EXFLAG_INVALID)
+        return unfit(err, "its extensions cannot be decoded");
+    if ((flags & EXFLAG_KUSAGE) && !(X509_get_key_usage(cert->x) & KU_KEY_CERT_SIGN))
+        return unfit(err, "its key usage does not allow signing certificates");
+    if (flags & EXFLAG_CRITICAL)
+        return unfit(err, "it has a critical extension that is not understood");
+    if (key_acceptable(&cert->key, NULL))
+        return unfit(err, "its key is too weak or of a kind that is not accepted (RSA from 2048 bits, EC P-256, P-384, P-521, Ed25519)");
+    if (cert->not_after < now)
+        return unfit(err, "it has expired");
+    if (cert->not_before > now)
+        return unfit(err, "it is not valid yet");
+    int bits = 0;
+    if (X509_get_signature_info(cert->x, NULL, NULL, &bits, NULL) == 1 && cert->self_signed && bits < 112)
+        return unfit(err, "it is signed with a hash that is too weak");
+    ERR_clear_error();
+    return 0;
+}
+
+int chain_judge_server(struct cert *const *anchors, size_t n_anchors, const struct cert *leaf, struct cert *const *presented, size_t n, int64_t now,
+                       struct err *err) {
+    int verdict = X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY;
+    for (size_t i = 0; i < n_anchors; i++) {
+        const struct cert *path[PATH_MAX_CERTS] = {leaf};
+        size_t depth = 1, at;
+        for (size_t k = 0; k < n && depth + 1 < PATH_MAX_CERTS; k++)
+            path[depth++] = presented[k];
+        path[depth++] = anchors[i];
+        int one, rc = verify(path, depth, X509_PURPOSE_SSL_SERVER, now, &one, &at, err);
+        if (rc || one == X509_V_OK)
+            return rc;
+        verdict = one;
+    }
+    return err_set(err, MUSTER_ECERTUNTRUSTED, "The server's certificate does not verify under any of the anchors: %s.", X509_verify_cert_error_string(verdict));
+}

@@ -1,0 +1,300 @@
+/* key: see key.h. */
+#include "pki/key.h"
+
+#include <openssl/core_names.h>
+#include <openssl/ec.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/pkcs12.h>
+#include <openssl/rsa.h>
+#include <openssl/sha.h>
+#include <pthread.h>
+
+#include "pki/pki.h"
+
+#define RSA_BITS_MIN 2048
+#define RSA_BITS_MAX 16384
+/* scrypt of a sealed PEM: what `openssl pkcs8 -scrypt` uses, 16 MiB of memory. */
+#define SCRYPT_N 16384
+#define SCRYPT_R 8
+#define SCRYPT_P 1
+
+DEFINE_CLEANUP(PKCS8_PRIV_KEY_INFO_free, PKCS8_PRIV_KEY_INFO *)
+DEFINE_CLEANUP(X509_SIG_free, X509_SIG *)
+DEFINE_CLEANUP(X509_ALGOR_free, X509_ALGOR *)
+
+/* --- libcrypto -------------------------------------------------------------------------------------------------------------- */
+
+static EVP_MD *sha256_md;
+static EVP_PKEY *p256_parameters; /* a key without a point: what EVP_PKEY_set1_encoded_public_key needs to start from */
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void fetch(void) {
+    sha256_md = EVP_MD_fetch(NULL, "SHA256", NULL);
+    CLEANUP(EVP_PKEY_free) EVP_PKEY *any = EVP_EC_gen("P-256");
+    EVP_PKEY *empty = EVP_PKEY_new();
+    if (!sha256_md || !any || !empty || EVP_PKEY_copy_parameters(empty, any) != 1)
+        abort(); /* a libcrypto without SHA-256 or P-256 */
+    p256_parameters = empty;
+}
+
+const EVP_MD *pki_sha256(void) {
+    pthread_once(&once, fetch);
+    return sha256_md;
+}
+
+int pki_err(struct err *err, int code, const char *doing) {
+    unsigned long first = ERR_peek_error();
+    const char *reason = first ? ERR_reason_error_string(first) : NULL;
+    ERR_clear_error();
+    return err_set(err, code, "%s failed%s%s.", doing, reason ? ": " : "", reason ? reason : "");
+}
+
+void hash_of(struct span s, struct hash *out) {
+    static const uint8_t nothing;
+    if (EVP_Digest(s.n ? s.p : &nothing, s.n, out->b, NULL, pki_sha256(), NULL) != 1)
+        abort();
+}
+
+/* --- making and reading ----------------------------------------------------------------------------------------------------- */
+
+const char *key_kind_name(enum key_kind kind) {
+    static const char *const names[] = {[KEY_NONE] = "no key", [KEY_P256] = "P-256",       [KEY_P384] = "P-384", [KEY_P521] = "P-521",
+                                        [KEY_RSA] = "RSA",     [KEY_ED25519] = "Ed25519", [KEY_OTHER] = "another kind"};
+    return names[kind];
+}
+
+int key_generate(enum key_kind kind, int bits, EVP_PKEY **out, struct err *err) {
+    EVP_PKEY *key = NULL;
+    if (kind == KEY_P256)
+        key = EVP_EC_gen("P-256");
+    else if (kind == KEY_P384)
+        key = EVP_EC_gen("P-384");
+    else if (kind == KEY_ED25519)
+        key = EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
+    else if (kind == KEY_RSA && (bits == 2048 || bits == 3072 || bits == 4096))
+        key = EVP_RSA_gen((unsigned)bits);
+    else
+        return err_set(err, MUSTER_EINVALID, "A key of kind %s with %d bits cannot be made.", key_kind_name(kind), bits);
+    if (!key)
+        return pki_err(err, MUSTER_ECRYPTO, "Making a key");
+    *out = key;
+    return 0;
+}
+
+int key_public_der(const EVP_PKEY *key, struct buf *out, struct err *err) {
+    unsigned char *der = NULL;
+    int n = i2d_PUBKEY(key, &der);
+    if (n <= 0)
+        return pki_err(err, MUSTER_ECRYPTO, "Encoding a public key");
+    buf_add(out, span_of(der, (size_t)n));
+    OPENSSL_free(der);
+    return buf_check(out, err);
+}
+
+/* SubjectPublicKeyInfo of every P-256 key up to its uncompressed point (RFC 5480). */
+static const uint8_t p256_head[] = {0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01,
+                                    0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00};
+#define P256_POINT_LEN 65
+
+/* d2i_PUBKEY costs twice an ECDSA verification on OpenSSL 3.0; the one form that nearly every device has does without. */
+static int p256_from_point(struct span point, EVP_PKEY **out, struct err *err) {
+    pthread_once(&once, fetch);
+    CLEANUP(EVP_PKEY_free) EVP_PKEY *key = EVP_PKEY_new();
+    if (!key || EVP_PKEY_copy_parameters(key, p256_parameters) != 1 || EVP_PKEY_set1_encoded_public_key(key, point.p, point.n) != 1)
+        return pki_err(err, MUSTER_EINVALID, "Reading a P-256 public key");
+    *out = TAKE(key);
+    return 0;
+}
+
+int key_from_public_der(struct span der, EVP_PKEY **out, struct err *err) {
+    if (der.n == sizeof p256_head + P256_POINT_LEN && memcmp(der.p, p256_head, sizeof p256_head) == 0 && der.p[sizeof p256_head] == 4)
+        return p256_from_point(span_sub(der, sizeof p256_head, P256_POINT_LEN), out, err);
+    const unsigned char *p = der.p;
+    CLEANUP(EVP_PKEY_free) EVP_PKEY *key = der.n && der.n <= 8192 ? d2i_PUBKEY(NULL, &p, (long)der.n) : NULL;
+    if (!key || p != der.p + der.n)
+        return pki_err(err, MUSTER_EINVALID, "Reading a public key");
+    CLEANUP(buf_fini) struct buf again = BUF_INIT(8192);
+    int rc = key_public_der(key, &again, err);
+    if (rc)
+        return rc;
+    if (!span_eq(buf_span(&again), der))
+        return err_set(err, MUSTER_EINVALID, "The public key is not in its canonical encoding.");
+    *out = TAKE(key);
+    return 0;
+}
+
+static enum key_kind kind_of(const EVP_PKEY *key) {
+    char group[40] = "";
+    switch (EVP_PKEY_get_base_id(key)) {
+    case EVP_PKEY_RSA:
+    case EVP_PKEY_RSA_PSS:
+        return KEY_RSA;
+    case EVP_PKEY_ED25519:
+        return KEY_ED25519;
+    case EVP_PKEY_EC:
+        EVP_PKEY_get_group_name((EVP_PKEY *)key, group, sizeof group, NULL);
+        if (strcmp(group, "prime256v1") == 0 || strcmp(group, "P-256") == 0)
+            return KEY_P256;
+        if (strcmp(group, "secp384r1") == 0 || strcmp(group, "P-384") == 0)
+            return KEY_P384;
+        if (strcmp(group, "secp521r1") == 0 || strcmp(group, "P-521") == 0)
+            return KEY_P521;
+    }
+    return KEY_OTHER;
+}
+
+int key_facts(const EVP_PKEY *key, struct key_facts *out, struct err *err) {
+    CLEANUP(buf_fini) struct buf der = BUF_INIT(8192);
+    int rc = key_public_der(key, &der, err);
+    if (rc)
+        return rc;
+    out->kind = kind_of(key);
+    out->bits = EVP_PKEY_get_bits(key);
+    hash_of(buf_span(&der), &out->spki);
+    return 0;
+}
+
+int key_acceptable(const struct key_facts *k, struct err *err) {
+    switch (k->kind) {
+    case KEY_P256:
+    case KEY_P384:
+    case KEY_P521:
+    case KEY_ED25519:
+        return 0;
+    case KEY_RSA:
+        if (k->bits >= RSA_BITS_MIN && k->bits <= RSA_BITS_MAX)
+            return 0;
+        return err_set(err, MUSTER_ECERTWEAKKEY, "The key is RSA of %d bits; %d to %d are accepted.", k->bits, RSA_BITS_MIN, RSA_BITS_MAX);
+    case KEY_NONE:
+    case KEY_OTHER:
+        break;
+    }
+    return err_set(err, MUSTER_ECERTWEAKKEY, "The key is of a kind that is not accepted.");
+}
+
+/* --- private halves --------------------------------------------------------------------------------------------------------- */
+
+int key_private_der(const EVP_PKEY *key, struct secret *out, struct err *err) {
+    CLEANUP(PKCS8_PRIV_KEY_INFO_free) PKCS8_PRIV_KEY_INFO *p8 = EVP_PKEY2PKCS8(key);
+    int n = p8 ? i2d_PKCS8_PRIV_KEY_INFO(p8, NULL) : -1;
+    if (n <= 0)
+        return pki_err(err, MUSTER_ECRYPTO, "Encoding a private key");
+    CLEANUP(secret_fini) struct secret der = SECRET_INIT;
+    if (secret_alloc(&der, (size_t)n))
+        return err_set(err, MUSTER_ENOMEM, NULL);
+    unsigned char *p = der.p;
+    if (i2d_PKCS8_PRIV_KEY_INFO(p8, &p) != n)
+        return pki_err(err, MUSTER_ECRYPTO, "Encoding a private key");
+    *out = der;
+    der = SECRET_INIT;
+    return 0;
+}
+
+int key_from_private_der(struct span der, EVP_PKEY **out, struct err *err) {
+    const unsigned char *p = der.p;
+    CLEANUP(PKCS8_PRIV_KEY_INFO_free) PKCS8_PRIV_KEY_INFO *p8 = d2i_PKCS8_PRIV_KEY_INFO(NULL, &p, (long)der.n);
+    EVP_PKEY *key = p8 && p == der.p + der.n ? EVP_PKCS82PKEY(p8) : NULL;
+    if (!key)
+        return pki_err(err, MUSTER_EINVALID, "Reading a private key");
+    *out = key;
+    return 0;
+}
+
+int key_private_pem(const EVP_PKEY *key, struct buf *out, struct err *err) {
+    CLEANUP(BIO_free_all) BIO *bio = BIO_new(BIO_s_secmem());
+    if (!bio || PEM_write_bio_PKCS8PrivateKey(bio, key, NULL, NULL, 0, NULL, NULL) != 1)
+        return pki_err(err, MUSTER_ECRYPTO, "Writing a private key");
+    buf_add(out, bio_span(bio));
+    return buf_check(out, err);
+}
+
+int key_private_pem_sealed(const EVP_PKEY *key, struct span passphrase, struct buf *out, struct err *err) {
+    CLEANUP(PKCS8_PRIV_KEY_INFO_free) PKCS8_PRIV_KEY_INFO *p8 = EVP_PKEY2PKCS8(key);
+    CLEANUP(X509_ALGOR_free) X509_ALGOR *how = PKCS5_pbe2_set_scrypt(EVP_aes_256_cbc(), NULL, 0, NULL, SCRYPT_N, SCRYPT_R, SCRYPT_P);
+    CLEANUP(BIO_free_all) BIO *bio = BIO_new(BIO_s_mem());
+    if (!p8 || !how || !bio || passphrase.n > INT32_MAX)
+        return pki_err(err, MUSTER_ECRYPTO, "Sealing a private key");
+    CLEANUP(X509_SIG_free) X509_SIG *sealed = PKCS8_set0_pbe((const char *)passphrase.p, (int)passphrase.n, p8, how);
+    if (sealed)
+        how = NULL; /* now the sealed key's */
+    if (!sealed || PEM_write_bio_PKCS8(bio, sealed) != 1)
+        return pki_err(err, MUSTER_ECRYPTO, "Sealing a private key");
+    buf_add(out, bio_span(bio));
+    return buf_check(out, err);
+}
+
+struct pass {
+    struct span text;
+    bool asked;
+};
+
+static int give_passphrase(char *to, int size, int rw, void *arg) {
+    struct pass *pass = arg;
+    pass->asked = true;
+    if (pass->text.n == 0 || pass->text.n > (size_t)size)
+        return -1;
+    memcpy(to, pass->text.p, pass->text.n);
+    return (int)pass->text.n;
+}
+
+static EVP_PKEY *read_der(struct span file, struct pass *pass) {
+    const unsigned char *p = file.p;
+    EVP_PKEY *key = d2i_AutoPrivateKey(NULL, &p, (long)file.n);
+    if (key)
+        return key;
+    CLEANUP(BIO_free_all) BIO *bio = BIO_new_mem_buf(file.p, (int)file.n);
+    ERR_clear_error();
+    return bio ? d2i_PKCS8PrivateKey_bio(bio, NULL, give_passphrase, pass) : NULL;
+}
+
+int key_read_private(struct span file, struct span passphrase, EVP_PKEY **out, struct err *err) {
+    if (file.n == 0 || file.n > 64 * 1024)
+        return err_set(err, MUSTER_EINVALID, "The file cannot be a private key: it has %zu bytes.", file.n);
+    struct pass pass = {.text = passphrase};
+    EVP_PKEY *key = NULL;
+    if (memmem(file.p, file.n, "-----BEGIN ", 11)) {
+        CLEANUP(BIO_free_all) BIO *bio = BIO_new_mem_buf(file.p, (int)file.n);
+        key = bio ? PEM_read_bio_PrivateKey(bio, NULL, give_passphrase, &pass) : NULL;
+    } else {
+        key = read_der(file, &pass);
+    }
+    if (!key && pass.asked) {
+        ERR_clear_error();
+        return err_set(err, MUSTER_EINVALID, passphrase.n ? "The passphrase does not open the private key." : "The private key is encrypted, and no passphrase was given.");
+    }
+    if (!key)
+        return pki_err(err, MUSTER_EINVALID, "Reading a private key");
+    *out = key;
+    return 0;
+}
+
+/* --- signatures ------------------------------------------------------------------------------------------------------------- */
+
+static const EVP_MD *digest_for(const EVP_PKEY *key) { return EVP_PKEY_get_base_id(key) == EVP_PKEY_ED25519 ? NULL : pki_sha256(); }
+
+int key_sign(EVP_PKEY *key, struct span message, struct buf *signature, struct err *err) {
+    CLEANUP(EVP_MD_CTX_free) EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+    size_t n = 0;
+    if (!ctx || EVP_DigestSignInit(ctx, NULL, digest_for(key), NULL, key) != 1 || EVP_DigestSign(ctx, NULL, &n, message.p, message.n) != 1)
+        return pki_err(err, MUSTER_ECRYPTO, "Signing");
+    size_t at = signature->n;
+    uint8_t *to = buf_extend(signature, n);
+    if (!to)
+        return buf_check(signature, err);
+    if (EVP_DigestSign(ctx, to, &n, message.p, message.n) != 1)
+        return pki_err(err, MUSTER_ECRYPTO, "Signing");
+    signature->n = at + n; /* an ECDSA signature may be shorter than its maximum */
+    signature->p[signature->n] = '\0';
+    return 0;
+}
+
+int key_verify(EVP_PKEY *key, struct span message, struct span signature, struct err *err) {
+    CLEANUP(EVP_MD_CTX_free) EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+    if (!ctx || EVP_DigestVerifyInit(ctx, NULL, digest_for(key), NULL, key) != 1)
+        return pki_err(err, MUSTER_ECRYPTO, "Verifying a signature");
+    if (EVP_DigestVerify(ctx, signature.p, signature.n, message.p, message.n) == 1)
+        return 0;
+    ERR_clear_error();
+    return err_set(err, MUSTER_EINVALID, "The signature is not the key's, or what it signs was changed.");
+}
