@@ -8,6 +8,7 @@
 #define MUSTER_CONFIG_CONFIG_H
 
 #include "base/buf.h"
+#include "base/cleanup.h"
 
 enum config_type {
     CONFIG_TEXT,   /* char *, owned */

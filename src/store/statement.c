@@ -97,6 +97,10 @@ static int start(struct store_conn *c, struct store_row **out, struct err *err, 
     return 0;
 }
 
+int store_vquery(struct store_tx *tx, struct store_row **row, struct err *err, int number, const char *fmt, va_list ap) {
+    return start(tx->conn, row, err, number, fmt, ap);
+}
+
 int store_query(struct store_tx *tx, struct store_row **row, struct err *err, int number, const char *fmt, ...) {
     va_list ap;
     va_start(ap, fmt);

@@ -1,0 +1,36 @@
+/* settings: the table of musterd.conf(5); see settings.h. */
+#include "config/settings.h"
+
+#include <stddef.h>
+
+#define AT(member) offsetof(struct settings, member)
+
+const struct config_key SETTINGS_TABLE[] = {
+    {"host", CONFIG_LIST, AT(host), "localhost", 0, 0, NULL,
+     "Host names and addresses of the gateway; the first is the one in URLs. 127.0.0.1 and ::1 are always in its certificate besides. Each account also has <account>.<first host>."},
+    {"listen", CONFIG_TEXT, AT(listen), "127.0.0.1:8443", 0, 0, NULL, "Address and port of the gateway, where devices connect. Port 0 picks one."},
+    {"admin", CONFIG_TEXT, AT(admin), "127.0.0.1:9443", 0, 0, NULL, "Address and port of the operators' API. Port 0 picks one."},
+    {"gateway_url", CONFIG_TEXT, AT(gateway_url), "", 0, 0, NULL, "URL of the gateway as devices see it. Empty: https://<first host>:<port>."},
+    {"loops", CONFIG_INT, AT(loops), "0", 0, 256, NULL, "Event-loop threads of the gateway. 0: one a core."},
+    {"sandbox", CONFIG_BOOL, AT(sandbox), "on", 0, 0, NULL, "Confine each process with Landlock and seccomp. Off is for kernels that cannot; it is said in the log at each start."},
+    {"vault_user", CONFIG_TEXT, AT(vault_user), "", 0, 0, NULL, "User of the vault's process when started as root. Empty: the one that started it."},
+    {"control_user", CONFIG_TEXT, AT(control_user), "", 0, 0, NULL, "User of the operators' process when started as root."},
+    {"gateway_user", CONFIG_TEXT, AT(gateway_user), "", 0, 0, NULL, "User of the gateway's process when started as root."},
+    {"log_level", CONFIG_CHOICE, AT(log_level), "info", 0, 0, "debug|info|warn|error", "The least level that is written to stderr."},
+    {"master_key", CONFIG_CHOICE, AT(master_key), "file", 0, 0, "file|passphrase|credential",
+     "Where the vault's master key comes from: a key file, a passphrase (asked on the terminal, or the first line of stdin), or a passphrase as a systemd credential."},
+    {"master_key_file", CONFIG_TEXT, AT(master_key_file), "", 0, 0, NULL, "The key file, or the credential's file. Empty: DIR/vault/master.key, or $CREDENTIALS_DIRECTORY/master."},
+    {"server_certificate", CONFIG_TEXT, AT(server_certificate), "", 0, 0, NULL,
+     "PEM file with the operator's own certificate of the gateway, leaf first. Empty: Muster makes and renews its own."},
+    {"server_key", CONFIG_TEXT, AT(server_key), "", 0, 0, NULL, "PEM file with the private key of server_certificate; readable by its owner alone."},
+    {"server_chain_check", CONFIG_BOOL, AT(server_chain_check), "yes", 0, 0, NULL,
+     "Refuse to start with a server_certificate that does not chain to the anchor that enrolled devices were given: they would be stranded."},
+    {"connections", CONFIG_INT, AT(connections), "4096", 16, 1000000, NULL, "Connections that one event loop holds; beyond, the oldest idle one is closed."},
+    {"sessions", CONFIG_INT, AT(sessions), "20000", 0, 10000000, NULL, "TLS sessions that can be resumed. 0: none."},
+    {"session_seconds", CONFIG_SPAN, AT(session_seconds), "2h", 60, 604800, NULL, "How long a TLS session can be resumed."},
+    {"rsa_pool", CONFIG_INT, AT(rsa_pool), "16", 0, 10000, NULL, "RSA-2048 keys made ahead for accounts whose devices get RSA keys."},
+};
+const size_t SETTINGS_COUNT = sizeof SETTINGS_TABLE / sizeof *SETTINGS_TABLE;
+
+int settings_load(const char *path, struct settings *out, struct err *err) { return config_load(path, SETTINGS_TABLE, SETTINGS_COUNT, out, err); }
+void settings_fini(struct settings *s) { config_fini(SETTINGS_TABLE, SETTINGS_COUNT, s); }

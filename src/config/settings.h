@@ -1,0 +1,41 @@
+/* settings: what musterd.conf(5) says, as one struct.  The table in settings.c is its documentation. */
+#ifndef MUSTER_CONFIG_SETTINGS_H
+#define MUSTER_CONFIG_SETTINGS_H
+
+#include "config/config.h"
+
+enum settings_master { SETTINGS_MASTER_FILE, SETTINGS_MASTER_PASSPHRASE, SETTINGS_MASTER_CREDENTIAL };
+
+struct settings {
+    /* where */
+    char *host;         /* list of host names of the gateway; the first is the one in URLs */
+    char *listen;       /* ADDR:PORT of the gateway; [ADDR]:PORT for IPv6; port 0 picks one */
+    char *admin;        /* ADDR:PORT of the operators' API */
+    char *gateway_url;  /* what devices are given; "": https://<first host>:<port> */
+    /* processes */
+    int64_t loops;      /* 0: one a core */
+    bool sandbox;
+    char *vault_user, *control_user, *gateway_user; /* names, when started as root; "": stay */
+    int log_level;      /* enum log_level */
+    /* the vault */
+    int master_key;     /* enum settings_master */
+    char *master_key_file; /* FILE, CREDENTIAL: path; "": DIR/vault/master.key, $CREDENTIALS_DIRECTORY/master */
+    /* the gateway's certificate */
+    char *server_certificate, *server_key; /* the operator's own, PEM files; "": Muster's */
+    bool server_chain_check;               /* refuse one that enrolled devices could not verify */
+    /* bounds */
+    int64_t connections;      /* a loop */
+    int64_t sessions;         /* resumable TLS sessions; 0: none */
+    int64_t session_seconds;
+    int64_t rsa_pool;         /* RSA-2048 device keys made ahead */
+};
+
+extern const struct config_key SETTINGS_TABLE[];
+extern const size_t SETTINGS_COUNT;
+
+int settings_load(const char *path, struct settings *out, struct err *err) MUSTER_MUST_CHECK; /* path NULL: defaults */
+void settings_fini(struct settings *s);
+
+DEFINE_CLEANUP_FINI(settings_fini, struct settings)
+
+#endif

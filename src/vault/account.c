@@ -1,0 +1,266 @@
+/* vault/account: see account.h. */
+#include "vault/account.h"
+
+#include "base/clock.h"
+#include "base/hex.h"
+#include "base/log.h"
+#include "vault/count.h"
+#include "vault/policy.h"
+#include "vault/wire.h"
+
+#define FORMAT 1
+#define CACHE_MAX 128
+#define RECORD_PREFIX "account-"
+
+#define LABEL_ROOT "fleet-root"
+#define LABEL_ISSUING "issuing-ca"
+#define LABEL_PROVISIONING "provisioning-ca"
+
+struct accounts {
+    struct records *records;
+    struct {
+        struct account *account; /* owned; NULL: free */
+        uint64_t used;           /* the clock when it was last asked for */
+    } cache[CACHE_MAX];
+    uint64_t clock;
+};
+
+static void record_name(const char *account, char out[RECORD_NAME_MAX + 1]) { snprintf(out, RECORD_NAME_MAX + 1, RECORD_PREFIX "%s", account); }
+
+/* --- one account ------------------------------------------------------------------------------------------------------------ */
+
+void account_free(struct account *a) {
+    if (!a)
+        return;
+    authority_free(a->fleet_root);
+    authority_free(a->issuing_ca);
+    authority_free(a->provisioning_ca);
+    for (size_t i = 0; i < a->n_superseded; i++)
+        authority_free(a->superseded[i]);
+    key_store_free(a->keys);
+    secret_fini(&a->data_key);
+    free(a);
+}
+
+static int account_named(struct span name, struct account **out, struct err *err) {
+    int rc = policy_account_name(name, err);
+    if (rc)
+        return rc;
+    struct account *a = calloc(1, sizeof *a);
+    if (!a)
+        return err_set(err, MUSTER_ENOMEM, NULL);
+    memcpy(a->name, name.p, name.n);
+    policy_default(&a->policy);
+    *out = a;
+    return 0;
+}
+
+int account_new(struct span name, struct account **out, struct err *err) {
+    CLEANUP(account_free) struct account *a = NULL;
+    int rc = account_named(name, &a, err);
+    if (rc)
+        return rc;
+    if (records_new_key(&a->data_key))
+        return err_set(err, MUSTER_ENOMEM, NULL);
+    if ((rc = key_store_sealed_new(secret_span(&a->data_key), &a->keys, err)))
+        return rc;
+    *out = TAKE(a);
+    return 0;
+}
+
+/* Names of CAs differ even within an account: verifiers that look an issuer up by name find the right one. */
+static void ca_name(const char *account, const char *what, char *out, size_t n) {
+    uint8_t unique[4];
+    char digits[2 * sizeof unique + 1];
+    secret_random_bytes(unique, sizeof unique);
+    hex_encode(span_of(unique, sizeof unique), digits);
+    snprintf(out, n, "%s %s %s", account, what, digits);
+}
+
+static int make_ca(struct account *a, enum cert_profile profile, const char *label, const char *what, struct authority *issuer, int64_t now, int64_t end,
+                   struct authority **out, struct err *err) {
+    char name[80];
+    ca_name(a->name, what, name, sizeof name);
+    return authority_make(a->keys, profile, label, name, span_str(a->name), issuer, now, end, out, err);
+}
+
+int account_make_cas(struct account *a, const struct vault_lives *lives, int64_t now, struct err *err) {
+    CLEANUP(authority_free) struct authority *root = NULL;
+    CLEANUP(authority_free) struct authority *issuing = NULL;
+    CLEANUP(authority_free) struct authority *provisioning = NULL;
+    int rc = make_ca(a, PROFILE_FLEET_ROOT, LABEL_ROOT, "fleet root", NULL, now, life_end(now, policy_ca_life(&a->policy, lives->fleet_root)), &root, err);
+    if (rc ||
+        (rc = make_ca(a, PROFILE_ISSUING_CA, LABEL_ISSUING, "issuing CA", root, now, life_end(now, policy_ca_life(&a->policy, lives->issuing_ca)), &issuing, err)) ||
+        (rc = make_ca(a, PROFILE_PROVISIONING_CA, LABEL_PROVISIONING, "provisioning CA", NULL, now, life_end(now, lives->provisioning_ca), &provisioning, err)))
+        return rc;
+    a->fleet_root = TAKE(root);
+    a->issuing_ca = TAKE(issuing);
+    a->provisioning_ca = TAKE(provisioning);
+    return 0;
+}
+
+int account_renew_issuing(struct account *a, int64_t now, int64_t end, struct err *err) {
+    struct authority *fresh = NULL;
+    int rc = make_ca(a, PROFILE_ISSUING_CA, LABEL_ISSUING, "issuing CA", a->fleet_root, now, end, &fresh, err);
+    if (rc)
+        return rc;
+    if (a->n_superseded == ACCOUNT_SUPERSEDED_MAX) {
+        authority_free(a->superseded[0]);
+        memmove(a->superseded, a->superseded + 1, --a->n_superseded * sizeof a->superseded[0]);
+    }
+    a->superseded[a->n_superseded++] = a->issuing_ca;
+    a->issuing_ca = fresh;
+    return 0;
+}
+
+/* --- its record ------------------------------------------------------------------------------------------------------------- */
+
+static void put_account(const struct account *a, struct buf *b) {
+    buf_addc(b, FORMAT);
+    buf_addc(b, (uint8_t)a->kind);
+    buf_addc(b, (uint8_t)a->method);
+    wire_put_policy(b, &a->policy);
+    buf_addc(b, a->fleet_root != NULL);
+    if (!a->fleet_root)
+        return;
+    authority_write(a->fleet_root, b);
+    authority_write(a->issuing_ca, b);
+    authority_write(a->provisioning_ca, b);
+    buf_add_u16(b, (uint16_t)a->n_superseded);
+    for (size_t i = 0; i < a->n_superseded; i++)
+        authority_write(a->superseded[i], b);
+}
+
+static int get_cas(struct cursor *c, struct account *a, struct err *err) {
+    int rc = authority_read(c, LABEL_ROOT, &a->fleet_root, err);
+    if (rc || (rc = authority_read(c, LABEL_ISSUING, &a->issuing_ca, err)) || (rc = authority_read(c, LABEL_PROVISIONING, &a->provisioning_ca, err)))
+        return rc;
+    uint16_t n = cursor_u16(c);
+    if (n > ACCOUNT_SUPERSEDED_MAX)
+        c->failed = true;
+    for (; a->n_superseded < n && !c->failed; a->n_superseded++)
+        if ((rc = authority_read(c, LABEL_ISSUING, &a->superseded[a->n_superseded], err)))
+            return rc;
+    return 0;
+}
+
+static int get_account(struct span body, struct account *a, struct err *err) {
+    struct cursor c = cursor_of(body);
+    uint8_t format = cursor_u8(&c);
+    if (format != FORMAT)
+        return err_set(err, MUSTER_EVERSION, "The record of account %s has format %u; this version of Muster knows format %u.", a->name, format, FORMAT);
+    a->kind = cursor_u8(&c);
+    a->method = cursor_u8(&c);
+    wire_get_policy(&c, &a->policy);
+    int rc = wire_get_bool(&c) ? get_cas(&c, a, err) : 0;
+    if (rc)
+        return rc;
+    return cursor_done(&c) ? 0 : err_set(err, MUSTER_ECORRUPT, "The record of account %s does not have the shape that it was written with.", a->name);
+}
+
+/* --- the cache ----------------------------------------------------------------------------------------------------------------- */
+
+int accounts_new(struct records *r, struct accounts **out, struct err *err) {
+    struct accounts *as = calloc(1, sizeof *as);
+    if (!as)
+        return err_set(err, MUSTER_ENOMEM, NULL);
+    as->records = r;
+    *out = as;
+    return 0;
+}
+
+void accounts_free(struct accounts *as) {
+    if (!as)
+        return;
+    for (size_t i = 0; i < CACHE_MAX; i++)
+        account_free(as->cache[i].account);
+    free(as);
+}
+
+static size_t cache_find(const struct accounts *as, struct span name) {
+    size_t i = 0;
+    while (i < CACHE_MAX && !(as->cache[i].account && span_eq_str(name, as->cache[i].account->name)))
+        i++;
+    return i;
+}
+
+static void cache_add(struct accounts *as, struct account *a) {
+    size_t at = 0;
+    for (size_t i = 1; i < CACHE_MAX; i++)
+        if (as->cache[at].account && (!as->cache[i].account || as->cache[i].used < as->cache[at].used))
+            at = i;
+    account_free(as->cache[at].account);
+    as->cache[at].account = a;
+    as->cache[at].used = ++as->clock;
+}
+
+/* Takes it out without freeing it. */
+static void cache_take(struct accounts *as, const struct account *a) {
+    for (size_t i = 0; i < CACHE_MAX; i++)
+        if (as->cache[i].account == a)
+            as->cache[i].account = NULL;
+}
+
+int account_get(struct accounts *as, struct span name, struct account **out, struct err *err) {
+    size_t at = cache_find(as, name);
+    if (at < CACHE_MAX) {
+        as->cache[at].used = ++as->clock;
+        *out = as->cache[at].account;
+        return 0;
+    }
+    CLEANUP(account_free) struct account *a = NULL;
+    CLEANUP(secret_fini) struct secret body = SECRET_INIT;
+    char record[RECORD_NAME_MAX + 1];
+    int rc = account_named(name, &a, err);
+    if (rc)
+        return rc;
+    record_name(a->name, record);
+    if (!records_has(as->records, record))
+        return err_set(err, MUSTER_ENOTFOUND, "The vault has no account %s.", a->name);
+    if ((rc = records_load(as->records, record, &a->data_key, &body, err)) ||
+        (rc = key_store_sealed_new(secret_span(&a->data_key), &a->keys, err)) || (rc = get_account(secret_span(&body), a, err)))
+        return rc;
+    *out = a;
+    cache_add(as, TAKE(a));
+    return 0;
+}
+
+int account_put(struct accounts *as, struct account *a, struct err *err) {
+    CLEANUP(account_free) struct account *mine = a;
+    CLEANUP(buf_fini) struct buf body = BUF_INIT(RECORD_BODY_MAX);
+    char record[RECORD_NAME_MAX + 1];
+    cache_take(as, a);
+    record_name(a->name, record);
+    put_account(a, &body);
+    int rc = buf_check(&body, err);
+    /* A counter that an account of this name left behind is sealed under a key that is gone. */
+    if (!rc && !records_has(as->records, record))
+        rc = count_drop(as->records, a->name, err);
+    if (rc || (rc = records_store(as->records, record, secret_span(&a->data_key), buf_span(&body), err)))
+        return rc;
+    cache_add(as, TAKE(mine));
+    return 0;
+}
+
+int account_drop(struct accounts *as, struct span name, bool *existed, struct err *err) {
+    CLEANUP(account_free) struct account *a = NULL;
+    char record[RECORD_NAME_MAX + 1];
+    int rc = account_named(name, &a, err);
+    if (rc)
+        return rc;
+    record_name(a->name, record);
+    *existed = records_has(as->records, record);
+    if (!*existed)
+        return 0;
+    size_t at = cache_find(as, name);
+    if (at < CACHE_MAX) {
+        account_free(as->cache[at].account);
+        as->cache[at].account = NULL;
+    }
+    if ((rc = records_drop(as->records, record, err)))
+        return rc;
+    struct err ignored = ERR_INIT; /* what is left is removed by the next account of this name, or the next opening */
+    if (count_drop(as->records, a->name, &ignored))
+        log_err(LOG_WARN, "vault_counter_kept", &ignored, "account", a->name, NULL);
+    return 0;
+}

@@ -1,0 +1,87 @@
+/* vault/authority: see authority.h. */
+#include "vault/authority.h"
+
+#include "base/clock.h"
+#include "vault/wire.h"
+
+#define CERT_MAX (16 * 1024)
+
+int64_t life_end(int64_t now, int64_t life) {
+    if (life >= CLOCK_NO_EXPIRY - now) /* VAULT_LIFE_NONE among them */
+        return CLOCK_NO_EXPIRY;
+    return now + life;
+}
+
+static struct authority *authority_new(const char *label) {
+    struct authority *a = calloc(1, sizeof *a);
+    if (a) {
+        a->label = label;
+        buf_init(&a->ref, KEY_REF_MAX);
+    }
+    return a;
+}
+
+void authority_free(struct authority *a) {
+    if (!a)
+        return;
+    cert_free(a->cert);
+    buf_fini(&a->ref);
+    EVP_PKEY_free(a->key);
+    free(a);
+}
+
+int authority_key(struct authority *a, struct key_store *keys, EVP_PKEY **key, struct err *err) {
+    int rc = a->key ? 0 : key_store_open(keys, span_str(a->label), buf_span(&a->ref), &a->key, err);
+    *key = a->key;
+    return rc;
+}
+
+int authority_make(struct key_store *keys, enum cert_profile profile, const char *label, const char *common_name, struct span organisation,
+                   struct authority *issuer, int64_t now, int64_t not_after, struct authority **out, struct err *err) {
+    CLEANUP(authority_free) struct authority *a = authority_new(label);
+    if (!a)
+        return err_set(err, MUSTER_ENOMEM, NULL);
+    CLEANUP(buf_fini) struct buf spki = BUF_INIT(4096);
+    CLEANUP(buf_fini) struct buf der = BUF_INIT(CERT_MAX);
+    int rc = key_store_make(keys, KEY_P256, 0, span_str(label), &a->ref, &a->key, err);
+    if (rc || (rc = key_public_der(a->key, &spki, err)))
+        return rc;
+    EVP_PKEY *signer = a->key;
+    if (issuer && (rc = authority_key(issuer, keys, &signer, err)))
+        return rc;
+    struct make_request rq = {
+        .profile = profile,
+        .common_name = span_str(common_name),
+        .organisation = organisation,
+        .public_key = buf_span(&spki),
+        .not_before = now - CLOCK_DAY,
+        .not_after = issuer && issuer->cert->not_after < not_after ? issuer->cert->not_after : not_after,
+    };
+    make_serial(rq.serial);
+    if ((rc = make_cert(&rq, issuer ? issuer->cert : NULL, signer, &der, err)) || (rc = cert_from_der(buf_span(&der), &a->cert, err)))
+        return rc;
+    *out = TAKE(a);
+    return 0;
+}
+
+int authority_read(struct cursor *c, const char *label, struct authority **out, struct err *err) {
+    CLEANUP(authority_free) struct authority *a = authority_new(label);
+    if (!a)
+        return err_set(err, MUSTER_ENOMEM, NULL);
+    buf_add(&a->ref, wire_get_bytes(c));
+    struct span der = wire_get_bytes(c);
+    if (c->failed || !buf_ok(&a->ref))
+        return err_set(err, MUSTER_ECORRUPT, "A CA in the vault does not have the shape that it was written with.");
+    if (cert_from_der(der, &a->cert, err))
+        return err_set(err, MUSTER_ECORRUPT, "The certificate of a CA in the vault cannot be read.");
+    *out = TAKE(a);
+    return 0;
+}
+
+void authority_write(const struct authority *a, struct buf *out) {
+    CLEANUP(buf_fini) struct buf der = BUF_INIT(CERT_MAX);
+    if (cert_der(a->cert, &der))
+        out->failed = true;
+    wire_put_bytes(out, buf_span(&a->ref));
+    wire_put_bytes(out, buf_span(&der));
+}

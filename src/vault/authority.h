@@ -1,0 +1,32 @@
+/* vault/authority: one CA of Muster's own: its certificate and the reference of its key.  Called by core.c, account.c and issue.c. */
+#ifndef MUSTER_VAULT_AUTHORITY_H
+#define MUSTER_VAULT_AUTHORITY_H
+
+#include "base/cursor.h"
+#include "keys/keys.h"
+#include "pki/cert.h"
+#include "pki/make.h"
+
+struct authority {
+    struct cert *cert;  /* owned */
+    struct buf ref;     /* keys/keys.h */
+    const char *label;  /* of the reference; static */
+    EVP_PKEY *key;      /* owned; NULL until first used */
+};
+
+/* "now + life" without overflow; VAULT_LIFE_NONE and what lies beyond the year 9999 give CLOCK_NO_EXPIRY. */
+int64_t life_end(int64_t now, int64_t life);
+
+/* A new P-256 CA of one of the CA profiles, from a day before now on.  issuer NULL: self-signed.  organisation may be empty.  Ends at not_after or with its issuer. */
+int authority_make(struct key_store *keys, enum cert_profile profile, const char *label, const char *common_name, struct span organisation,
+                   struct authority *issuer, int64_t now, int64_t not_after, struct authority **out, struct err *err) MUSTER_MUST_CHECK;
+/* Reading and writing inside a record.  label is kept by reference. */
+int authority_read(struct cursor *c, const char *label, struct authority **out, struct err *err) MUSTER_MUST_CHECK;
+void authority_write(const struct authority *a, struct buf *out);
+/* a->key, opened where it was not yet; stays a's. */
+int authority_key(struct authority *a, struct key_store *keys, EVP_PKEY **key, struct err *err) MUSTER_MUST_CHECK;
+void authority_free(struct authority *a); /* NULL accepted */
+
+DEFINE_CLEANUP(authority_free, struct authority *)
+
+#endif

@@ -1,0 +1,112 @@
+/* vault/issue: the requests that make certificates; see serve.h.  The vault is an issuer, not a signing oracle: names, profile, dates
+ * and serial are chosen here, within the account's policy. */
+#include "base/clock.h"
+#include "vault/policy.h"
+#include "vault/serve.h"
+
+#define BACKDATE CLOCK_DAY /* for devices whose clock is behind */
+
+static int public_key_facts(struct span der, struct key_facts *facts, struct err *err) {
+    CLEANUP(EVP_PKEY_free) EVP_PKEY *key = NULL;
+    if (key_from_public_der(der, &key, NULL) || key_facts(key, facts, NULL))
+        return err_set(err, MUSTER_EINVALID, "The public key cannot be read.");
+    return 0;
+}
+
+static int64_t earlier(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* Signs what *rq says, with the dates set here: from a day before now until `life` from now, or until the CA's end. */
+static int sign(struct vault *v, struct make_request *rq, struct authority *ca, struct key_store *keys, int64_t now, int64_t life,
+                struct vault_issued *out, struct err *err) {
+    EVP_PKEY *key;
+    struct buf *der = &v->der[0];
+    if (ca->cert->not_after <= now)
+        return err_retry(err, MUSTER_EVAULT, SERVE_RETRY_SECONDS, "The CA that would sign the certificate has expired; it has to be renewed first.");
+    int rc = authority_key(ca, keys, &key, err);
+    if (rc)
+        return rc;
+    rq->not_before = now - BACKDATE;
+    rq->not_after = earlier(life_end(now, life), ca->cert->not_after);
+    make_serial(rq->serial);
+    buf_clear(der);
+    if ((rc = make_cert(rq, ca->cert, key, der, err)))
+        return rc;
+    *out = (struct vault_issued){.der = buf_span(der), .issuer = ca->cert->fingerprint, .not_before = rq->not_before, .not_after = rq->not_after};
+    memcpy(out->serial, rq->serial, sizeof out->serial);
+    return 0;
+}
+
+int serve_issue(struct vault *v, const struct wire_request *request, int64_t now, struct wire_answer *answer, struct err *err) {
+    const struct vault_issue *given = &request->issue;
+    struct account *a;
+    struct key_facts facts;
+    int64_t life;
+    int rc = serve_shared_account(v, given->account, &a, err);
+    if (rc || (rc = policy_device_id(given->device_id, err)) || (rc = public_key_facts(given->public_key, &facts, err)) ||
+        (rc = policy_device_key(&facts, a->policy.rsa_allowed, err)) || (rc = policy_device_life(&a->policy, given->life, &life, err)))
+        return rc;
+    if ((rc = count_take(v->counts, v->records, a->name, secret_span(&a->data_key), a->policy.ceiling, now, err)))
+        return rc;
+    char uuid[UUID_TEXT_LEN + 1];
+    uuid_text(&given->uuid, uuid);
+    struct make_request rq = {
+        .profile = PROFILE_DEVICE,
+        .common_name = policy_too_long_for_cn(given->device_id) ? span_str(uuid) : given->device_id,
+        .organisation = span_str(a->name),
+        .organisational_unit = SPAN_LIT("Devices"),
+        .device_id = given->device_id,
+        .public_key = given->public_key,
+    };
+    return sign(v, &rq, a->issuing_ca, a->keys, now, life, &answer->issued, err);
+}
+
+int serve_key_issue(struct vault *v, const struct wire_request *request, int64_t now, struct wire_answer *answer, struct err *err) {
+    const struct vault_key_issue *given = &request->key;
+    struct account *a;
+    struct key_facts facts;
+    int64_t longest = v->core->lives.provisioning_key;
+    int rc = serve_shared_account(v, given->account, &a, err);
+    if (rc || (rc = public_key_facts(given->public_key, &facts, err)) || (rc = policy_device_key(&facts, a->policy.rsa_allowed, err)))
+        return rc;
+    if (given->life < 0)
+        return err_set(err, MUSTER_EINVALID, "The life of a certificate cannot be negative.");
+    char uuid[UUID_TEXT_LEN + 1];
+    uuid_text(&given->key, uuid);
+    struct make_request rq = {
+        .profile = PROFILE_PROVISIONING_KEY,
+        .common_name = span_str(uuid),
+        .organisation = span_str(a->name),
+        .organisational_unit = SPAN_LIT("Provisioning keys"),
+        .public_key = given->public_key,
+    };
+    return sign(v, &rq, a->provisioning_ca, a->keys, now, given->life ? earlier(given->life, longest) : longest, &answer->issued, err);
+}
+
+int serve_server_issue(struct vault *v, const struct wire_request *request, int64_t now, struct wire_answer *answer, struct err *err) {
+    struct key_facts facts;
+    size_t n = request->server.n;
+    CLEANUP(buf_fini) struct buf text = BUF_INIT(VAULT_NAMES_MAX * 256);
+    const char *names[VAULT_NAMES_MAX + 1] = {NULL};
+    size_t at[VAULT_NAMES_MAX];
+    int rc = 0;
+    for (size_t i = 0; i < n; i++) {
+        if ((rc = policy_server_name(request->server.names[i], err)))
+            return rc;
+        at[i] = text.n;
+        buf_add(&text, request->server.names[i]);
+        buf_addc(&text, '\0');
+    }
+    if ((rc = buf_check(&text, err)) || (rc = public_key_facts(request->server.public_key, &facts, err)) || (rc = policy_server_key(&facts, err)))
+        return rc;
+    for (size_t i = 0; i < n; i++)
+        names[i] = (const char *)text.p + at[i];
+    struct span first = request->server.names[0];
+    struct make_request rq = {
+        .profile = PROFILE_SERVER,
+        .common_name = policy_too_long_for_cn(first) ? SPAN_NONE : first,
+        .organisation = policy_too_long_for_cn(first) ? SPAN_LIT("Muster") : SPAN_NONE, /* a subject is never empty */
+        .dns = names,
+        .public_key = request->server.public_key,
+    };
+    return sign(v, &rq, v->core->server_ca, v->core->keys, now, v->core->lives.server, &answer->issued, err);
+}

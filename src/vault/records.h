@@ -1,0 +1,54 @@
+/* vault/records: what rests in DIR/vault, and the vault's version.
+ *
+ *   head             plain: the vault's id, the kind of its master key, the costs of a passphrase; authenticated by a box
+ *   index            sealed under the master key: the version, and name, version and hash of every record
+ *   NAME.VERSION     a record: its data key sealed under the master key, its content sealed under the data key
+ *   count-ACCOUNT    a counter, sealed under its account's data key, outside the versions (count.c)
+ *
+ * A change writes the new record beside the old one and then replaces the index: that rename is the whole change.  What a crash
+ * leaves beside it is removed at the next opening.  A record that was changed, renamed or put back from an older copy does not
+ * open; an index put back together with all its records is what control's greeting finds out (serve.c).
+ *
+ * Every box is bound to the vault's id, its name and its version.  Called by the vault's process; single-threaded. */
+#ifndef MUSTER_VAULT_RECORDS_H
+#define MUSTER_VAULT_RECORDS_H
+
+#include "base/buf.h"
+#include "base/cleanup.h"
+#include "keys/master.h"
+
+#define RECORDS_MAX 8192
+#define RECORD_NAME_MAX 48          /* bytes */
+#define RECORD_BODY_MAX (256 * 1024)
+
+struct records;
+
+/* Makes the head; the first record stored makes the index, and with it the vault.  What a cut-off making left is overwritten.
+ * MUSTER_EEXISTS where an index is there, _ECORRUPT where accounts are there without one. */
+int records_create(int dir_fd, const struct key_master_options *master, struct records **out, struct err *err) MUSTER_MUST_CHECK;
+/* MUSTER_ENOTFOUND (no vault), _EINVALID (wrong master key), _ECORRUPT. */
+int records_open(int dir_fd, const struct key_master_options *master, struct records **out, struct err *err) MUSTER_MUST_CHECK;
+void records_free(struct records *r);
+
+/* Durable: what it returns never goes back. */
+uint64_t records_version(const struct records *r);
+size_t records_count(const struct records *r);
+bool records_has(const struct records *r, const char *name);
+/* A fresh data key for a record that is to be made. */
+int records_new_key(struct secret *data_key) MUSTER_MUST_CHECK;
+/* MUSTER_ENOTFOUND, _ECORRUPT. */
+int records_load(struct records *r, const char *name, struct secret *data_key, struct secret *body, struct err *err) MUSTER_MUST_CHECK;
+/* Makes or replaces; when it returns 0 the change is durable and the version one higher; otherwise nothing has changed that anybody
+ * may rely on: after a failure of the disk the next change first makes sure of what is there. */
+int records_store(struct records *r, const char *name, struct span data_key, struct span body, struct err *err) MUSTER_MUST_CHECK;
+/* Absent: MUSTER_ENOTFOUND. */
+int records_drop(struct records *r, const char *name, struct err *err) MUSTER_MUST_CHECK;
+
+/* A sealed file of its own, outside index and version (a copy of an older state opens: it holds only what may be lost). */
+int records_side_load(struct records *r, const char *name, struct span data_key, struct buf *content, struct err *err) MUSTER_MUST_CHECK;
+int records_side_store(struct records *r, const char *name, struct span data_key, struct span content, struct err *err) MUSTER_MUST_CHECK;
+int records_side_drop(struct records *r, const char *name, struct err *err) MUSTER_MUST_CHECK;
+
+DEFINE_CLEANUP(records_free, struct records *)
+
+#endif

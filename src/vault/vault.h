@@ -1,0 +1,199 @@
+/* vault: the client half.  Asks the vault's process to make certificates and to hold keys; it never sees a private key.
+ *
+ * Called by the issuer (a gateway's channel: vault_issue, vault_time) and by control (everything else).  A request on a channel
+ * that may not make it ends the vault's process, so a caller never tries one out.
+ *
+ * All calls and all callbacks are on the thread of the loop that was given to vault_client_new.  A request function returns 0:
+ * then `done` is called exactly once, later, never from inside the call; or a negative code: then `done` is never called.
+ * Spans in requests are copied before the call returns.  Spans in results live until the callback returns; where rc is not 0 a
+ * result is NULL, 0 or empty.  A callback may make further requests and may call vault_forget; it must not free the client.
+ *
+ * What goes wrong: MUSTER_EVAULT (no vault at the moment, it died, it did not answer in 10 s, control has not greeted it yet, or
+ * it is older than the audit log; Retry-After is set), MUSTER_EBUSY (too many requests outstanding here), or the vault's own
+ * refusal as the request's comment says.  The vault may have acted although MUSTER_EVAULT is reported: every changing request
+ * is safe to repeat, and a certificate whose answer was lost never leaves. */
+#ifndef MUSTER_VAULT_VAULT_H
+#define MUSTER_VAULT_VAULT_H
+
+#include "base/buf.h"
+#include "base/cleanup.h"
+#include "base/uuid.h"
+#include "loop/loop.h"
+#include "pki/key.h"
+
+#define VAULT_ACCOUNT_MAX 32        /* characters of an account's name: a lower-case DNS label */
+#define VAULT_DEVICE_ID_MAX 128     /* bytes */
+#define VAULT_SERIAL_LEN 16         /* bytes; pki/make.h */
+#define VAULT_NAMES_MAX 32          /* names of a server certificate */
+#define VAULT_HEADS_MAX 400         /* heads under one signature; more: several requests */
+#define VAULT_NONCE_LEN 16
+#define VAULT_PASSPHRASE_MIN 8      /* bytes, of an export */
+#define VAULT_PASSPHRASE_MAX 1024
+#define VAULT_TIMEOUT_MS 10000      /* per request; also what control has for vault_export_answer */
+#define VAULT_CHALLENGE_PREFIX "muster-challenge-" /* no device ID may begin so: a proof of possession never doubles as a device */
+#define VAULT_LIFE_NONE INT64_MAX   /* a life without a well-defined end (RFC 5280, 4.1.2.5) */
+
+enum vault_kind { VAULT_TEST = 1, VAULT_PRODUCTION = 2 };
+enum vault_method { VAULT_SHARED = 1, VAULT_DEVICE = 2, VAULT_BOTH = 3 }; /* a set of bits: VAULT_SHARED | VAULT_DEVICE */
+
+/* --- the client ------------------------------------------------------------------------------------------------------- */
+
+struct vault_client;
+
+/* max_outstanding 1..1024 requests; above it a request returns MUSTER_EBUSY.  The client begins without a channel. */
+struct vault_client *vault_client_new(struct loop *l, size_t max_outstanding, struct err *err);
+/* Outstanding callbacks are not called any more. */
+void vault_client_free(struct vault_client *c);
+/* A channel to the vault (SOCK_SEQPACKET, from the supervisor); takes fd over, also on failure.  What is outstanding on the
+ * channel before fails with MUSTER_EVAULT first.  Control greets the vault anew after each attach (vault_hello). */
+int vault_client_attach(struct vault_client *c, int fd, struct err *err) MUSTER_MUST_CHECK;
+bool vault_client_attached(const struct vault_client *c);
+size_t vault_client_outstanding(const struct vault_client *c);
+/* Called when the channel is lost (the vault died), after every outstanding request has been failed.  NULL: none. */
+void vault_client_on_lost(struct vault_client *c, loop_fn fn, void *arg);
+/* Drops every outstanding callback with this arg: for owners that go away before their answer comes. */
+void vault_forget(struct vault_client *c, const void *arg);
+
+/* --- on every channel --------------------------------------------------------------------------------------------------- */
+
+typedef void (*vault_time_fn)(void *arg, int rc, const struct err *err, int64_t now);
+/* The wall clock of the vault's process, seconds. */
+int vault_time(struct vault_client *c, vault_time_fn done, void *arg, struct err *err) MUSTER_MUST_CHECK;
+
+/* --- the gateways' channel ------------------------------------------------------------------------------------------------ */
+
+struct vault_issue {
+    struct span account;    /* name */
+    struct span device_id;  /* 1..128 bytes of UTF-8 without control characters */
+    struct uuid uuid;       /* of the device in the registry: the subject CN where the device ID has more than 64 characters */
+    struct span public_key; /* SubjectPublicKeyInfo, DER */
+    int64_t life;           /* seconds from now; 0: the account's own; clamped to the policy's maximum and the issuer's end */
+};
+struct vault_issued {
+    struct span der;        /* the certificate */
+    struct hash issuer;     /* fingerprint of the CA certificate that signed it */
+    uint8_t serial[VAULT_SERIAL_LEN];
+    int64_t not_before, not_after;
+};
+typedef void (*vault_issue_fn)(void *arg, int rc, const struct err *err, const struct vault_issued *issued);
+/* A device certificate under the account's issuing CA.  MUSTER_ENOTFOUND (account), _EMETHODOFF (not a shared account), _EDEVICEID,
+ * _EIDTAKEN (reserved prefix), _ECERTWEAKKEY (neither P-256 nor RSA-2048 where the account allows that), _EINVALID (public key
+ * unreadable), _ECEILING with Retry-After (as many in this hour as the account may). */
+int vault_issue(struct vault_client *c, const struct vault_issue *rq, vault_issue_fn done, void *arg, struct err *err) MUSTER_MUST_CHECK;
+
+/* --- control's channel ---------------------------------------------------------------------------------------------------- */
+
+/* `version`, here and below: the vault's version after the request.  It goes up by one with each change; `changed` says that this
+ * request was one.  Control writes it into the audit entry of what it did, and greets with the newest one that its log holds. */
+typedef void (*vault_hello_fn)(void *arg, int rc, const struct err *err, uint64_t version);
+/* First request on a new channel.  MUSTER_EVAULT "… older than the log": a vault put back from an old copy; it then refuses everything
+ * until it is started again with a newer one.  0 for log_version: the log holds none yet. */
+int vault_hello(struct vault_client *c, uint64_t log_version, vault_hello_fn done, void *arg, struct err *err) MUSTER_MUST_CHECK;
+
+enum vault_policy_set {
+    VAULT_SET_LIFE = 1,     /* device_life */
+    VAULT_SET_LIFE_MAX = 2, /* device_life_max */
+    VAULT_SET_RSA = 4,
+    VAULT_SET_CEILING = 8,
+    VAULT_SET_METHOD = 16,  /* vault_account_policy only */
+    VAULT_SET_KIND = 32,    /* vault_account_policy only */
+};
+struct vault_policy {
+    uint32_t set;            /* of VAULT_SET_…: in requests, which fields count (others keep their value or default); in answers all */
+    int64_t device_life;     /* seconds for a device that asks for none; default 20 years; at most device_life_max */
+    int64_t device_life_max; /* seconds, longest life of a device certificate; default 20 years; may be VAULT_LIFE_NONE */
+    bool rsa_allowed;        /* RSA-2048 device keys; default false */
+    uint32_t ceiling;        /* device certificates per clock hour; default 20000; 1..10000000 */
+};
+struct vault_account {
+    struct span name;
+    enum vault_kind kind;
+    enum vault_method method;
+    struct vault_policy policy;
+};
+struct vault_account_view {
+    uint64_t version;
+    bool changed;              /* this request changed something */
+    enum vault_kind kind;
+    enum vault_method method;
+    struct vault_policy policy;
+    /* DER; empty while the account never had the method shared */
+    struct span fleet_root, issuing_ca, provisioning_ca;
+};
+typedef void (*vault_account_fn)(void *arg, int rc, const struct err *err, const struct vault_account_view *view);
+/* Makes the account, with fleet root, issuing CA and provisioning CA where the method has VAULT_SHARED.  Idempotent: where the account
+ * exists it gets this kind, method and policy and keeps its CAs.  MUSTER_EINVALID (name, kind, method, policy). */
+int vault_account_create(struct vault_client *c, const struct vault_account *rq, vault_account_fn done, void *arg, struct err *err) MUSTER_MUST_CHECK;
+/* Changes what policy.set names (kind and method included); VAULT_SHARED for the first time makes the CAs; losing it keeps them, and
+ * issues nothing any more.  MUSTER_ENOTFOUND, _EINVALID. */
+int vault_account_policy(struct vault_client *c, const struct vault_account *rq, vault_account_fn done, void *arg, struct err *err) MUSTER_MUST_CHECK;
+/* MUSTER_ENOTFOUND. */
+int vault_account_show(struct vault_client *c, struct span account, vault_account_fn done, void *arg, struct err *err) MUSTER_MUST_CHECK;
+/* Replaces the issuing CA where its remaining life is under the longest leaf's and a new one would live longer (changed is then
+ * true); otherwise changes nothing.  MUSTER_ENOTFOUND, _EMETHODOFF. */
+int vault_issuing_renew(struct vault_client *c, struct span account, vault_account_fn done, void *arg, struct err *err) MUSTER_MUST_CHECK;
+
+typedef void (*vault_version_fn)(void *arg, int rc, const struct err *err, uint64_t version, bool changed);
+/* Destroys the account's CAs and their keys for good.  Absent: changed is false. */
+int vault_account_delete(struct vault_client *c, struct span account, vault_version_fn done, void *arg, struct err *err) MUSTER_MUST_CHECK;
+
+struct vault_key_issue {
+    struct span account;
+    struct uuid key;        /* id of the provisioning key: the subject CN */
+    struct span public_key; /* SubjectPublicKeyInfo, DER; P-256, or RSA-2048 where the account allows that */
+    int64_t life;           /* seconds; 0: 10 years; clamped to that and to the CA's end */
+};
+/* A provisioning key's certificate under the account's provisioning CA.  MUSTER_ENOTFOUND, _EMETHODOFF, _ECERTWEAKKEY, _EINVALID. */
+int vault_key_issue(struct vault_client *c, const struct vault_key_issue *rq, vault_issue_fn done, void *arg, struct err *err) MUSTER_MUST_CHECK;
+
+struct vault_server_issue {
+    const struct span *names; /* 1..VAULT_NAMES_MAX DNS names or IP addresses; the first is also the CN where it has at most 64 characters */
+    size_t n_names;
+    struct span public_key;   /* SubjectPublicKeyInfo, DER; P-256, P-384 or RSA from 2048 bits */
+};
+/* A server certificate under the server CA, 1 year.  MUSTER_EINVALID, _ECERTWEAKKEY. */
+int vault_server_issue(struct vault_client *c, const struct vault_server_issue *rq, vault_issue_fn done, void *arg, struct err *err) MUSTER_MUST_CHECK;
+
+typedef void (*vault_der_fn)(void *arg, int rc, const struct err *err, struct span der);
+/* The server CA's certificate, DER. */
+int vault_server_ca(struct vault_client *c, vault_der_fn done, void *arg, struct err *err) MUSTER_MUST_CHECK;
+/* The public half of the key that signs audit heads: SubjectPublicKeyInfo, DER (Ed25519). */
+int vault_audit_key(struct vault_client *c, vault_der_fn done, void *arg, struct err *err) MUSTER_MUST_CHECK;
+
+/* The newest entry of one audit chain. */
+struct vault_head {
+    struct span chain; /* name: an account's, or "" for the server's; at most VAULT_ACCOUNT_MAX bytes */
+    uint64_t seq;
+    struct hash hash;
+};
+typedef void (*vault_heads_fn)(void *arg, int rc, const struct err *err, int64_t time, struct span signature);
+/* Signs n (1..VAULT_HEADS_MAX) heads together with the vault's clock. */
+int vault_heads_sign(struct vault_client *c, const struct vault_head *heads, size_t n, vault_heads_fn done, void *arg, struct err *err) MUSTER_MUST_CHECK;
+/* The bytes that vault_heads_sign signs, for key_verify (pki/key.h). */
+void vault_heads_message(int64_t time, const struct vault_head *heads, size_t n, struct buf *out);
+
+/* --- export of a fleet root's private key ------------------------------------------------------------------------------- */
+
+/* Somebody on this machine, already known by peer credentials, asks for the fleet root's key of an account.  The vault waits
+ * VAULT_TIMEOUT_MS for vault_export_answer with the nonce and gives out nothing without it. */
+struct vault_export {
+    uint8_t nonce[VAULT_NONCE_LEN];
+    struct span account; /* exists and has a fleet root of Muster's own */
+    uint32_t uid, pid;   /* of the process that asks */
+};
+typedef void (*vault_export_fn)(void *arg, const struct vault_export *wanted);
+/* Control only.  The callback writes the audit entry; once that is durable it calls vault_export_answer(allowed true). */
+void vault_client_on_export(struct vault_client *c, vault_export_fn fn, void *arg);
+typedef void (*vault_done_fn)(void *arg, int rc, const struct err *err);
+/* rc of done: 0, or MUSTER_ENOTFOUND where the export is not waiting any more. */
+int vault_export_answer(struct vault_client *c, const uint8_t nonce[VAULT_NONCE_LEN], bool allowed, vault_done_fn done, void *arg,
+                        struct err *err) MUSTER_MUST_CHECK;
+
+/* For `musterd vault export`, blocking, up to 30 s: asks at the Unix socket `path`.  *out gets PEM: ENCRYPTED PRIVATE KEY
+ * (PKCS#8, scrypt) and the fleet root's certificate.  MUSTER_EUNAVAILABLE (nobody listens), _EROLE (peer uid refused), _EINVALID
+ * (passphrase under VAULT_PASSPHRASE_MIN bytes), _ENOTFOUND, _EMETHODOFF, _EVAULT (control absent, silent or against it). */
+int vault_export_request(const char *path, struct span account, struct span passphrase, struct buf *out, struct err *err) MUSTER_MUST_CHECK;
+
+DEFINE_CLEANUP(vault_client_free, struct vault_client *)
+
+#endif

@@ -1,0 +1,297 @@
+/* What a vault's process makes: accounts and certificates, each request over a real channel. */
+#include "rig.h"
+
+#include <openssl/x509v3.h>
+
+#include "pki/chain.h"
+
+/* --- accounts --------------------------------------------------------------------------------------------------------------------------- */
+
+static void accounts_are_made_changed_and_deleted(void **state) {
+    start();
+    assert_int_equal(hello(1), 0);
+    assert_int_equal(g.version, 1);
+    assert_int_equal(show("fleet"), MUSTER_ENOTFOUND);
+    assert_int_equal(create(&shared_account), 0);
+    assert_true(g.changed && g.version == 2 && g.view.kind == VAULT_TEST && g.view.method == VAULT_SHARED);
+    assert_true(g.view.policy.ceiling == 20000 && g.view.policy.device_life == 20 * CLOCK_YEAR && !g.view.policy.rsa_allowed);
+    CLEANUP(cert_free) struct cert *root = cert_of(&g.der[0]);
+    CLEANUP(cert_free) struct cert *issuing = cert_of(&g.der[1]);
+    CLEANUP(cert_free) struct cert *provisioning = cert_of(&g.der[2]);
+    assert_true(root->self_signed && root->ca && issuing->ca && cert_signed_by(issuing, root));
+    assert_true(provisioning->self_signed && provisioning->ca && !cert_signed_by(provisioning, root));
+    assert_true(near(root->not_after, clock_now() + 40 * CLOCK_YEAR) && near(issuing->not_after, clock_now() + 35 * CLOCK_YEAR));
+    assert_int_equal(create(&shared_account), 0); /* again: the same */
+    assert_true(!g.changed && g.version == 2);
+    CLEANUP(cert_free) struct cert *again = cert_of(&g.der[0]);
+    assert_true(hash_eq(&root->fingerprint, &again->fingerprint));
+
+    struct vault_account a = {.name = SPAN_LIT("fleet"), .policy = {.set = VAULT_SET_CEILING | VAULT_SET_RSA | VAULT_SET_KIND, .ceiling = 5, .rsa_allowed = true}, .kind = VAULT_PRODUCTION};
+    assert_int_equal(change(&a), 0);
+    assert_true(g.changed && g.version == 3 && g.view.policy.ceiling == 5 && g.view.policy.rsa_allowed && g.view.kind == VAULT_PRODUCTION && g.view.method == VAULT_SHARED);
+    assert_int_equal(change(&a), 0);
+    assert_true(!g.changed && g.version == 3);
+    a.policy.ceiling = 0;
+    assert_int_equal(change(&a), MUSTER_EINVALID);
+    a.name = SPAN_LIT("other");
+    assert_int_equal(change(&a), MUSTER_ENOTFOUND);
+    assert_int_equal(show("fleet"), 0);
+    assert_int_equal(g.view.policy.ceiling, 5);
+
+    struct vault_account bad[] = {shared_account, shared_account, shared_account, shared_account};
+    bad[0].name = SPAN_LIT("Fleet");
+    bad[1].kind = 3;
+    bad[2].method = 0;
+    bad[3].policy = (struct vault_policy){.set = 0x40};
+    for (size_t i = 0; i < 4; i++) {
+        if (i)
+            bad[i].name = SPAN_LIT("new");
+        assert_int_equal(create(&bad[i]), MUSTER_EINVALID);
+    }
+    assert_int_equal(show("new"), MUSTER_ENOTFOUND);
+
+    struct vault_account device = {.name = SPAN_LIT("devices"), .kind = VAULT_TEST, .method = VAULT_DEVICE};
+    assert_int_equal(create(&device), 0);
+    assert_true(g.changed && g.der[0].n == 0 && g.der[1].n == 0 && g.der[2].n == 0);
+    assert_int_equal(renew("devices"), MUSTER_EMETHODOFF);
+    device.method = VAULT_BOTH;
+    device.policy.set = VAULT_SET_METHOD;
+    assert_int_equal(change(&device), 0);
+    assert_true(g.changed && g.der[0].n && g.view.method == VAULT_BOTH);
+    uint64_t version = g.version;
+    assert_int_equal(delete("devices"), 0);
+    assert_true(g.changed && g.version == version + 1);
+    assert_int_equal(delete("devices"), 0);
+    assert_true(!g.changed && g.version == version + 1);
+    assert_int_equal(delete("a name"), MUSTER_EINVALID);
+    assert_int_equal(show("devices"), MUSTER_ENOTFOUND);
+}
+
+static void what_was_answered_survives_a_restart(void **state) {
+    begin();
+    CLEANUP(buf_fini) struct buf spki = BUF_INIT(4096);
+    struct vault_account a = {.name = SPAN_LIT("fleet"), .policy = {.set = VAULT_SET_CEILING, .ceiling = 3}};
+    const struct vault_issue rq = {SPAN_LIT("fleet"), SPAN_LIT("VIN-1"), {{1}}, a_key(&spki, KEY_P256, 0), 0};
+    assert_int_equal(change(&a), 0);
+    uint64_t version = g.version;
+    CLEANUP(cert_free) struct cert *root = cert_of(&g.der[0]);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(issue(&rq), 0);
+    assert_int_equal(issue(&rq), MUSTER_ECEILING);
+    assert_true(g.retry_after >= 1 && g.retry_after <= 3600);
+    kill(rig.pid, SIGKILL); /* not even a chance to say goodbye */
+    assert_int_equal(waitpid(rig.pid, NULL, 0), rig.pid);
+    fd_close(rig.supervisor);
+    fd_close(rig.raw);
+    start();
+    assert_int_equal(hello(version), 0);
+    assert_int_equal(g.version, version);
+    assert_int_equal(show("fleet"), 0);
+    CLEANUP(cert_free) struct cert *again = cert_of(&g.der[0]);
+    assert_true(hash_eq(&root->fingerprint, &again->fingerprint));
+    assert_int_equal(issue(&rq), MUSTER_ECEILING);
+    assert_int_equal(stop(), 0);
+    rig.offset = CLOCK_HOUR; /* the next hour */
+    start();
+    assert_int_equal(hello(version), 0);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(issue(&rq), 0);
+    assert_int_equal(issue(&rq), MUSTER_ECEILING);
+}
+
+static void issuing_cas_are_renewed_in_time(void **state) {
+    begin();
+    CLEANUP(cert_free) struct cert *first = cert_of(&g.der[1]);
+    CLEANUP(cert_free) struct cert *root = cert_of(&g.der[0]);
+    assert_int_equal(renew("fleet"), 0);
+    assert_true(!g.changed);
+    assert_int_equal(renew("absent"), MUSTER_ENOTFOUND);
+    assert_int_equal(stop(), 0);
+    rig.offset = 16 * CLOCK_YEAR; /* 19 years are left, a leaf may live 20 */
+    start();
+    assert_int_equal(hello(0), 0);
+    assert_int_equal(renew("fleet"), 0);
+    assert_true(g.changed);
+    CLEANUP(cert_free) struct cert *second = cert_of(&g.der[1]);
+    assert_false(hash_eq(&first->fingerprint, &second->fingerprint));
+    assert_true(cert_signed_by(second, root) && second->not_after == root->not_after);
+    assert_int_equal(renew("fleet"), 0);
+    assert_true(!g.changed);
+    CLEANUP(buf_fini) struct buf spki = BUF_INIT(4096);
+    assert_int_equal(issue(&(struct vault_issue){SPAN_LIT("fleet"), SPAN_LIT("VIN-1"), {{1}}, a_key(&spki, KEY_P256, 0), 0}), 0);
+    assert_true(hash_eq(&g.issuer, &second->fingerprint));
+}
+
+/* --- certificates ------------------------------------------------------------------------------------------------------------------------- */
+
+static void device_certificates_keep_to_the_policy(void **state) {
+    begin();
+    CLEANUP(cert_free) struct cert *root = cert_of(&g.der[0]);
+    CLEANUP(cert_free) struct cert *issuing = cert_of(&g.der[1]);
+    CLEANUP(buf_fini) struct buf spki = BUF_INIT(4096), other = BUF_INIT(4096);
+    struct vault_issue rq = {SPAN_LIT("fleet"), SPAN_LIT("VIN-1"), {{1, 2, 3}}, a_key(&spki, KEY_P256, 0), 0};
+    struct hash spki_hash;
+    hash_of(rq.public_key, &spki_hash);
+    assert_int_equal(issue(&rq), 0);
+    CLEANUP(cert_free) struct cert *leaf = cert_of(&g.der[0]);
+    assert_subject(leaf, "CN=VIN-1");
+    assert_subject(leaf, "O=fleet");
+    assert_subject(leaf, "OU=Devices");
+    assert_true(cert_signed_by(leaf, issuing) && hash_eq(&g.issuer, &issuing->fingerprint) && hash_eq(&leaf->key.spki, &spki_hash) && !leaf->ca);
+    assert_true(near(leaf->not_after, clock_now() + 20 * CLOCK_YEAR) && near(leaf->not_before, clock_now() - CLOCK_DAY));
+    assert_true(leaf->not_after == g.not_after && leaf->not_before == g.not_before && cert_allows_client(leaf));
+    uint8_t serial[VAULT_SERIAL_LEN];
+    memcpy(serial, g.serial, sizeof serial);
+
+    struct anchor_set *anchors = anchor_set_new();
+    const struct anchor *found;
+    int64_t end;
+    struct cert **under = calloc(1, sizeof *under), *anchor = NULL, *above = NULL;
+    assert_int_equal(cert_from_x509(root->x, &anchor, NULL), 0);
+    assert_int_equal(cert_from_x509(issuing->x, &above, NULL), 0);
+    under[0] = above;
+    assert_int_equal(anchor_set_add(anchors, anchor, under, 1, NULL), 0);
+    assert_int_equal(chain_judge(anchors, leaf, NULL, 0, clock_now(), &found, &end, NULL), 0);
+    anchor_set_unref(anchors);
+
+    assert_int_equal(issue(&rq), 0);
+    assert_memory_not_equal(serial, g.serial, sizeof serial);
+    rq.life = CLOCK_HOUR;
+    assert_int_equal(issue(&rq), 0);
+    assert_true(near(g.not_after, clock_now() + CLOCK_HOUR));
+    rq.life = 100 * CLOCK_YEAR;
+    assert_int_equal(issue(&rq), 0);
+    assert_true(near(g.not_after, clock_now() + 20 * CLOCK_YEAR)); /* the policy's maximum */
+    struct vault_account a = {.name = SPAN_LIT("fleet"), .policy = {.set = VAULT_SET_LIFE_MAX, .device_life_max = 60 * CLOCK_YEAR}};
+    assert_int_equal(change(&a), 0);
+    assert_int_equal(issue(&rq), 0);
+    assert_int_equal(g.not_after, issuing->not_after);
+    rq.life = -1;
+    assert_int_equal(issue(&rq), MUSTER_EINVALID);
+    rq.life = 0;
+
+    char id[129];
+    memset(id, 'x', sizeof id);
+    rq.device_id = span_of(id, 64);
+    assert_int_equal(issue(&rq), 0);
+    rq.device_id = span_of(id, 65);
+    assert_int_equal(issue(&rq), 0);
+    CLEANUP(cert_free) struct cert *longer = cert_of(&g.der[0]);
+    assert_subject(longer, "CN=01020300-0000-0000-0000-000000000000");
+    CLEANUP(buf_fini) struct buf uri = BUF_INIT(1024);
+    assert_int_equal(cert_device_id(longer, ID_RULE_SAN_URI, &uri, NULL), 0);
+    assert_non_null(strstr(buf_str(&uri), "urn:muster:device:xxxx"));
+    rq.device_id = span_of(id, 129);
+    assert_int_equal(issue(&rq), MUSTER_EDEVICEID);
+    rq.device_id = SPAN_LIT("a\nb");
+    assert_int_equal(issue(&rq), MUSTER_EDEVICEID);
+    rq.device_id = SPAN_NONE;
+    assert_int_equal(issue(&rq), MUSTER_EDEVICEID);
+    rq.device_id = SPAN_LIT("muster-challenge-1");
+    assert_int_equal(issue(&rq), MUSTER_EIDTAKEN);
+    rq.device_id = SPAN_LIT("VIN-1");
+    rq.public_key = SPAN_LIT("no key");
+    assert_int_equal(issue(&rq), MUSTER_EINVALID);
+    rq.public_key = a_key(&other, KEY_P384, 0);
+    assert_int_equal(issue(&rq), MUSTER_ECERTWEAKKEY);
+    rq.public_key = a_key(&other, KEY_RSA, 2048);
+    assert_int_equal(issue(&rq), MUSTER_ECERTWEAKKEY);
+    a.policy = (struct vault_policy){.set = VAULT_SET_RSA, .rsa_allowed = true};
+    assert_int_equal(change(&a), 0);
+    assert_int_equal(issue(&rq), 0);
+    rq.public_key = a_key(&other, KEY_RSA, 3072);
+    assert_int_equal(issue(&rq), MUSTER_ECERTWEAKKEY);
+    rq.public_key = a_key(&other, KEY_P256, 0);
+    rq.account = SPAN_LIT("absent");
+    assert_int_equal(issue(&rq), MUSTER_ENOTFOUND);
+    rq.account = SPAN_LIT("fleet");
+    a.policy.set = VAULT_SET_METHOD;
+    a.method = VAULT_DEVICE;
+    assert_int_equal(change(&a), 0);
+    assert_true(g.der[0].n); /* kept, but nothing is issued */
+    assert_int_equal(issue(&rq), MUSTER_EMETHODOFF);
+}
+
+static void provisioning_keys_get_certificates(void **state) {
+    begin();
+    CLEANUP(cert_free) struct cert *root = cert_of(&g.der[0]);
+    CLEANUP(cert_free) struct cert *provisioning = cert_of(&g.der[2]);
+    CLEANUP(buf_fini) struct buf spki = BUF_INIT(4096);
+    struct vault_key_issue rq = {SPAN_LIT("fleet"), {{0xab}}, a_key(&spki, KEY_P256, 0), 0};
+    assert_int_equal(issue_key(&rq), 0);
+    CLEANUP(cert_free) struct cert *c = cert_of(&g.der[0]);
+    assert_subject(c, "CN=ab000000-0000-0000-0000-000000000000");
+    assert_true(cert_signed_by(c, provisioning) && !cert_signed_by(c, root) && !c->ca && near(c->not_after, clock_now() + 10 * CLOCK_YEAR));
+    rq.life = CLOCK_DAY;
+    assert_int_equal(issue_key(&rq), 0);
+    assert_true(near(g.not_after, clock_now() + CLOCK_DAY));
+    rq.life = 11 * CLOCK_YEAR;
+    assert_int_equal(issue_key(&rq), 0);
+    assert_true(near(g.not_after, clock_now() + 10 * CLOCK_YEAR));
+    rq.life = -1;
+    assert_int_equal(issue_key(&rq), MUSTER_EINVALID);
+    rq.life = 0;
+    rq.public_key = a_key(&spki, KEY_ED25519, 0);
+    assert_int_equal(issue_key(&rq), MUSTER_ECERTWEAKKEY);
+}
+
+static void servers_get_certificates(void **state) {
+    static const char long_name[] = "a-label-of-forty-characters-aaaaaaaaaaaa.a-label-of-forty-characters-bbbbbbbbbbbb.example";
+    const struct span names[] = {SPAN_LIT("gw.example"), SPAN_LIT("192.0.2.1"), SPAN_LIT("2001:db8::1")}, long_names[] = {SPAN_LIT(long_name)};
+    const struct span wild[] = {SPAN_LIT("*.example")}, upper[] = {SPAN_LIT("gw.example"), SPAN_LIT("GW.example")};
+    CLEANUP(buf_fini) struct buf spki = BUF_INIT(4096);
+    start();
+    assert_int_equal(hello(0), 0);
+    got_init(&g);
+    assert_int_equal(answer_of(&g, vault_server_ca(rig.control, on_der, &g, NULL)), 0);
+    CLEANUP(cert_free) struct cert *ca = cert_of(&g.der[0]);
+    assert_int_equal(issue_server(names, 3, a_key(&spki, KEY_P384, 0)), 0);
+    CLEANUP(cert_free) struct cert *c = cert_of(&g.der[0]);
+    assert_subject(c, "CN=gw.example");
+    assert_int_equal(chain_judge_server(&ca, 1, c, NULL, 0, clock_now(), NULL), 0);
+    assert_true(near(c->not_after, clock_now() + CLOCK_YEAR) && !cert_allows_client(c));
+    assert_int_equal(X509_check_host(c->x, "gw.example", 0, 0, NULL), 1);
+    assert_int_equal(X509_check_ip_asc(c->x, "192.0.2.1", 0), 1);
+    assert_int_equal(X509_check_ip_asc(c->x, "2001:db8::1", 0), 1);
+    assert_int_equal(issue_server(long_names, 1, a_key(&spki, KEY_RSA, 2048)), 0);
+    CLEANUP(cert_free) struct cert *l = cert_of(&g.der[0]);
+    assert_int_equal(X509_check_host(l->x, long_name, 0, 0, NULL), 1);
+    assert_int_equal(issue_server(wild, 1, buf_span(&spki)), MUSTER_EINVALID);
+    assert_int_equal(issue_server(upper, 2, buf_span(&spki)), MUSTER_EINVALID);
+    assert_int_equal(issue_server(names, 1, a_key(&spki, KEY_ED25519, 0)), MUSTER_ECERTWEAKKEY);
+    assert_int_equal(vault_server_issue(rig.control, &(struct vault_server_issue){names, 0, buf_span(&spki)}, on_issue, &g, NULL), MUSTER_EINVALID);
+}
+
+static void heads_are_signed(void **state) {
+    struct vault_head heads[] = {{SPAN_LIT("fleet"), 12, {{1}}}, {SPAN_NONE, 3, {{2}}}};
+    CLEANUP(EVP_PKEY_free) EVP_PKEY *key = NULL;
+    CLEANUP(buf_fini) struct buf message = BUF_INIT(4096);
+    start();
+    assert_int_equal(hello(0), 0);
+    got_init(&g);
+    assert_int_equal(answer_of(&g, vault_audit_key(rig.control, on_der, &g, NULL)), 0);
+    assert_int_equal(key_from_public_der(buf_span(&g.der[0]), &key, NULL), 0);
+    got_init(&g);
+    assert_int_equal(answer_of(&g, vault_heads_sign(rig.control, heads, 2, on_heads, &g, NULL)), 0);
+    assert_true(near(g.time, clock_now()));
+    vault_heads_message(g.time, heads, 2, &message);
+    assert_int_equal(key_verify(key, buf_span(&message), buf_span(&g.der[0]), NULL), 0);
+    heads[1].seq++;
+    buf_clear(&message);
+    vault_heads_message(g.time, heads, 2, &message);
+    assert_int_not_equal(key_verify(key, buf_span(&message), buf_span(&g.der[0]), NULL), 0);
+    assert_int_equal(vault_heads_sign(rig.control, heads, 0, on_heads, &g, NULL), MUSTER_EINVALID);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        T(accounts_are_made_changed_and_deleted),
+        T(what_was_answered_survives_a_restart),
+        T(issuing_cas_are_renewed_in_time),
+        T(device_certificates_keep_to_the_policy),
+        T(provisioning_keys_get_certificates),
+        T(servers_get_certificates),
+        T(heads_are_signed),
+    };
+    return run_vault_tests(tests, sizeof tests / sizeof tests[0]);
+}
