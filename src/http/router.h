@@ -2,14 +2,15 @@
 #ifndef MUSTER_HTTP_ROUTER_H
 #define MUSTER_HTTP_ROUTER_H
 
+#include "base/cleanup.h"
 #include "base/err.h"
 #include "base/span.h"
 
 struct http_exchange;
 
 struct http_route {
-    const char *method;   /* "GET"; GET answers HEAD too */
-    const char *path;     /* "/api/v1/accounts/{account}/keys"; a last segment {*rest} takes what is left */
+    const char *method;   /* "GET"; GET answers HEAD too, and there are no rows for HEAD */
+    const char *path;     /* "/api/v1/accounts/{account}/keys"; a last segment {*rest} takes what is left, at least one byte */
     size_t body_max;      /* bytes; 0: the route takes no body */
     const char *media;    /* required media type of a body, NULL: any */
     void (*handler)(struct http_exchange *x, void *arg); /* arg: http_server_options.arg */
@@ -17,8 +18,11 @@ struct http_route {
 };
 
 struct http_router;
-/* The table is kept by reference.  Two rows that can match the same request are refused. */
+/* The table is kept by reference.  Refused (MUSTER_EINVALID): rows that are not of the form above, and two rows that can match
+ * the same request.  Literal segments are compared byte for byte with what was sent: "%61" does not match "a". */
 struct http_router *http_router_new(const struct http_route *rows, size_t n, struct err *err);
-void http_router_free(struct http_router *r);
+void http_router_free(struct http_router *r); /* NULL accepted */
+
+DEFINE_CLEANUP(http_router_free, struct http_router *)
 
 #endif

@@ -1,12 +1,12 @@
 /* server: HTTP/1.1 over TLS, for the gateway's and the admin listener alike.
  *
  * One http_server lives on one loop and accepts on a listening socket that somebody else made.  It reads the accepted subset
- * of RFC 9112 only and refuses anything else; every phase has an absolute deadline that no byte restarts; every size has a bound.
- * It knows nothing of devices, accounts or tokens: `struct peer_ops` is how a layer above says who the peer is and whether a
- * request may go on.
+ * of RFC 9112 only (head.h) and refuses anything else; every phase has an absolute deadline that no byte restarts; every size
+ * has a bound.  It knows nothing of devices, accounts or tokens: `struct peer_ops` is how a layer above says who the peer is
+ * and whether a request may go on.
  *
  * An exchange (one request and its answer) outlives its connection where a handler still holds it: replies to a client that
- * has gone are dropped.  All functions run on the server's loop. */
+ * has gone are dropped.  All functions run on the server's loop.  The process has to ignore SIGPIPE; http_server_new() sees to it. */
 #ifndef MUSTER_HTTP_SERVER_H
 #define MUSTER_HTTP_SERVER_H
 
@@ -17,6 +17,7 @@
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/err.h"
+#include "http/head.h"
 #include "http/router.h"
 #include "http/tls.h"
 #include "loop/loop.h"
@@ -31,44 +32,50 @@ struct http_limits {
     int body_ms;          /* 30000, or as long as body_rate is kept on average */
     int body_rate;        /* bytes a second: 1000 */
     int idle_ms;          /* 300000 between requests */
-    int write_ms;         /* 30000 without progress of the client reading */
+    int write_ms;         /* 30000 for an answer, or as long as the client takes body_rate on average */
+    int linger_ms;        /* 2000 for the client to read the last answer before the socket is closed */
     size_t head_bytes;    /* 16384, request line and fields */
-    size_t target_bytes;  /* 4096 */
-    size_t fields;        /* 64 */
-    size_t connections;   /* per server; above: the oldest idle one is closed, or the new one refused */
+    size_t target_bytes;  /* 4096; at most HEAD_TARGET_MAX */
+    size_t fields;        /* 64; at most HEAD_FIELDS_MAX */
+    size_t connections;   /* 4096 per server; above: the oldest idle one is closed, or the new one refused */
 };
 extern const struct http_limits HTTP_LIMITS_DEFAULT;
 
 /* How a layer above judges peers.  Every member may be NULL. */
 struct peer_ops {
-    /* The handshake (full or resumed) is done: who is this?  May do bounded CPU work, may not block.  *peer is the layer's own, kept with the connection. */
+    /* The handshake (full or resumed) is done: who is this?  May do bounded CPU work, may not block.  *peer is the layer's own,
+     * kept with the connection.  May call http_conn_abort(). */
     void (*identify)(struct http_conn *c, SSL *ssl, void **peer, void *arg);
     /* The head of a request is there and routed; nothing of the body has been read, no 100 Continue sent.  Exactly one of
      * http_exchange_admit() or http_reply…() must follow, now or later. */
     void (*admit)(struct http_exchange *x, void *peer, void *arg);
-    /* The connection is gone; free the peer. */
+    /* Nothing holds the peer any more, the connection and all its exchanges are gone: free it.  Called where *peer was set. */
     void (*gone)(void *peer, void *arg);
 };
 
 struct http_server_options {
     struct loop *loop;
-    int listen_fd;                 /* owned by the server from now on */
+    int listen_fd;                 /* owned by the server from now on, also where http_server_new() fails */
     struct tls_server *tls;        /* shared by servers on several loops; not owned */
     const struct http_router *router; /* not owned, immutable */
     struct http_limits limits;
     const struct peer_ops *peer_ops;
-    void *arg;                     /* for peer_ops and http_server_arg() */
+    void *arg;                     /* for peer_ops, handlers and http_conn_arg() */
     const char *server_name;       /* value of the Server field; NULL: none */
-    /* Shapes an error's body: NULL for the default, RFC 9457 problem details.  OTA Connect's shape: gateway. */
+    /* Shapes an error's body: NULL for the default, RFC 9457 problem details.  OTA Connect's shape: gateway.  The exchange may
+     * be one whose head was never understood: then http_path() and the like are empty. */
     void (*error_body)(struct http_exchange *x, const struct err *err, struct buf *body, const char **content_type);
 };
 
 struct http_server *http_server_new(const struct http_server_options *o, struct err *err);
-/* Stops accepting, answers what is under way with Connection: close, calls drained(arg) when the last connection is gone or after_ms have passed. */
+/* Stops accepting, closes idle connections, answers what is under way with Connection: close, calls drained(arg) from the loop
+ * when the last connection is gone or after_ms have passed (what is left is then closed). */
 void http_server_drain(struct http_server *s, int after_ms, loop_fn drained, void *arg);
-void http_server_free(struct http_server *s); /* closes everything at once */
+/* Closes everything at once; not from a handler or peer_ops, but well from drained().  Exchanges that are still held stay valid,
+ * so `arg`, router and peer_ops have to live until they were let go. */
+void http_server_free(struct http_server *s);
 size_t http_server_connections(const struct http_server *s);
-/* Calls fn for every open connection that has a peer; fn may call http_conn_abort. */
+/* Calls fn for every open connection that has a peer; fn may call http_conn_abort on that one. */
 void http_server_each(struct http_server *s, void (*fn)(struct http_conn *c, void *peer, void *arg), void *arg);
 
 /* Connection. */
@@ -79,45 +86,53 @@ struct loop *http_conn_loop(struct http_conn *c);
 void *http_conn_arg(struct http_conn *c); /* options.arg */
 /* The exchange under way, or NULL. */
 struct http_exchange *http_conn_exchange(struct http_conn *c);
-/* Ends the connection at once, in whatever phase, without an answer where one has begun. */
+/* Ends the connection at once, in whatever phase, without an answer where one has begun.  Its TLS session is dropped as well. */
 void http_conn_abort(struct http_conn *c);
 
 /* The request. */
-struct http_field { struct span name, value; };
 struct span http_method(const struct http_exchange *x);
-struct span http_path(const struct http_exchange *x);   /* normalised and percent-decoded path is never made: this is the raw path, checked: no "..", no "//", no %2f, no NUL, valid encodings */
+struct span http_target(const struct http_exchange *x); /* raw path and query, for whoever passes the request on */
+/* Raw, but checked: no "..", no "//", no %2f, no %5c, no NUL, encodings complete and of UTF-8.  A decoded path is never made. */
+struct span http_path(const struct http_exchange *x);
 struct span http_query(const struct http_exchange *x);  /* raw, without '?' */
-struct span http_host(const struct http_exchange *x);   /* Host without port, brackets kept */
+struct span http_host(const struct http_exchange *x);   /* Host without port, as sent, brackets kept */
 /* The one field of that name (any case); SPAN_NONE: absent.  Fields that may not repeat were refused already; others: joined with ", ". */
 struct span http_field(const struct http_exchange *x, const char *name);
-/* Path parameter of the route, percent-decoded, UTF-8 checked; SPAN_NONE: absent. */
+/* All of them in their order. */
+const struct http_field *http_fields(const struct http_exchange *x, size_t *n);
+/* Path parameter of the route, percent-decoded, UTF-8; SPAN_NONE: absent. */
 struct span http_param(const struct http_exchange *x, const char *name);
-/* Query parameter, decoded; false: absent. */
+/* Query parameter, the first of that name, decoded, UTF-8; false: absent. */
 bool http_query_param(const struct http_exchange *x, const char *name, struct span *value);
 struct span http_body(const struct http_exchange *x);   /* whole; complete when the handler runs */
 const struct http_route *http_exchange_route(const struct http_exchange *x); /* NULL: no route matched (a 404 is under way; admit is still asked first) */
 struct http_conn *http_exchange_conn(const struct http_exchange *x); /* NULL once the client has gone */
 void *http_exchange_peer(const struct http_exchange *x); /* valid as long as the exchange is held, even when the connection has gone */
-struct arena *http_exchange_arena(struct http_exchange *x);
+void *http_exchange_arg(const struct http_exchange *x); /* options.arg, likewise */
+struct arena *http_exchange_arena(struct http_exchange *x); /* at most 256 KiB */
 /* A slot for the layer above between admit and handler. */
 void http_exchange_set_data(struct http_exchange *x, void *data);
 void *http_exchange_data(const struct http_exchange *x);
-/* Holds on to the exchange across an asynchronous step; the handler's implicit hold ends with the reply. */
+/* The exchange lives until it was answered, by itself; a hold makes it live longer. */
 void http_exchange_ref(struct http_exchange *x);
 void http_exchange_unref(struct http_exchange *x);
 
-/* After admit(): read the body (at most the route's limit) and run the route's handler; without a route: the 404 (or 405 with Allow). */
+/* After admit(): read the body (at most the route's limit) and run the route's handler; without a route: the 404 (or 405 with
+ * Allow).  Where the client has gone, the exchange ends here and no handler runs. */
 void http_exchange_admit(struct http_exchange *x);
 
-/* The answer, exactly one; on a client that has gone: dropped.  Small answers leave in one write and one TLS record. */
-void http_reply_field(struct http_exchange *x, const char *name, const char *value); /* before the reply; value checked against CR/LF */
+/* The answer, exactly one; on a client that has gone: dropped.  The exchange may be freed by it.  Small answers leave in one
+ * write and one TLS record.  Where the body was not read to its end, the connection closes after the answer. */
+void http_reply_field(struct http_exchange *x, const char *name, const char *value); /* before the reply; one with control characters turns the answer into a 500 */
 void http_reply(struct http_exchange *x, int status, const char *content_type, struct span body); /* copies body */
 void http_reply_buf(struct http_exchange *x, int status, const char *content_type, struct buf *body, bool secret); /* takes the bytes over; secret: wiped after sending */
 /* By the table of errors: status, Retry-After, body by error_body. */
 void http_reply_err(struct http_exchange *x, const struct err *err);
-/* As http_reply_err with another status and no body at all (targets). */
+/* A status and no body at all (targets; 204). */
 void http_reply_empty(struct http_exchange *x, int status);
-/* Close the connection after this answer. */
+/* Close the connection after this answer; before the reply. */
 void http_reply_close(struct http_exchange *x);
+
+DEFINE_CLEANUP(http_server_free, struct http_server *)
 
 #endif

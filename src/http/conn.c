@@ -1,0 +1,531 @@
+/* conn: the state machine of one connection; see conn.h.  It knows TLS, deadlines and framing, and nothing of what requests mean.
+ *
+ * conn_run() is the only place that moves a connection on.  Whatever ends it early calls conn_close(), after which only the memory is
+ * left; every loop here asks `dead` after anything that could have called out. */
+#include "http/conn.h"
+
+#include <errno.h>
+#include <openssl/err.h>
+#include <stddef.h>
+
+#include "base/log.h"
+
+#define DRAINED_MAX (64 * 1024) /* thrown away while lingering */
+
+/* --- deadlines ------------------------------------------------------------------------------------------------------------------- */
+
+static void arm(struct http_conn *c, int64_t now) {
+    int64_t left = c->deadline > now ? c->deadline - now : 0;
+    struct timeval tv = {.tv_sec = left / 1000, .tv_usec = left % 1000 * 1000};
+    event_add(&c->ev_timer, &tv);
+    c->armed = c->deadline;
+}
+
+/* The timer is moved only where it would fire too late; one that fires early looks again. */
+static void set_deadline(struct http_conn *c, int ms) {
+    int64_t now = clock_mono_ms();
+    c->deadline = now + ms;
+    if (!c->armed || c->armed > c->deadline)
+        arm(c, now);
+}
+
+static void no_deadline(struct http_conn *c) { c->deadline = INT64_MAX; }
+
+static void leave_idle(struct http_conn *c) {
+    if (c->state == CONN_IDLE)
+        TAILQ_REMOVE(&c->server->idle, c, idle);
+}
+
+static void enter(struct http_conn *c, enum conn_state state) {
+    const struct http_limits *l = &c->server->o.limits;
+    leave_idle(c);
+    c->state = state;
+    c->began = clock_mono_ms();
+    switch (state) {
+    case CONN_HANDSHAKE:
+        set_deadline(c, l->handshake_ms);
+        return;
+    case CONN_HEAD:
+        set_deadline(c, l->head_ms);
+        return;
+    case CONN_BODY:
+        set_deadline(c, l->body_ms);
+        return;
+    case CONN_WRITE:
+        set_deadline(c, l->write_ms);
+        return;
+    case CONN_IDLE:
+        TAILQ_INSERT_TAIL(&c->server->idle, c, idle);
+        set_deadline(c, l->idle_ms);
+        return;
+    case CONN_LINGER:
+        set_deadline(c, l->linger_ms);
+        return;
+    case CONN_WAIT:
+        no_deadline(c);
+        return;
+    }
+}
+
+static void set_events(struct http_conn *c) {
+    bool read_on = c->state != CONN_WAIT && (c->state != CONN_WRITE || !c->want_write);
+    bool write_on = c->want_write;
+    if (read_on != c->read_on) {
+        read_on ? event_add(&c->ev_read, NULL) : event_del(&c->ev_read);
+        c->read_on = read_on;
+    }
+    if (write_on != c->write_on) {
+        write_on ? event_add(&c->ev_write, NULL) : event_del(&c->ev_write);
+        c->write_on = write_on;
+    }
+}
+
+/* --- life --------------------------------------------------------------------------------------------------------------------------- */
+
+void conn_unref(struct http_conn *c) {
+    if (--c->refs)
+        return;
+    const struct peer_ops *ops = c->server->o.peer_ops;
+    if (c->peer && ops && ops->gone)
+        ops->gone(c->peer, c->server->o.arg);
+    server_unref(c->server);
+    free(c);
+}
+
+static void drop_buffers(struct http_conn *c) {
+    buf_wipe(&c->in); /* may hold a token */
+    buf_fini(&c->out);
+    if (c->secret)
+        buf_wipe(&c->body);
+    else
+        buf_fini(&c->body);
+    c->secret = false;
+}
+
+void conn_close(struct http_conn *c) {
+    if (c->dead)
+        return;
+    c->dead = true;
+    server_conn_gone(c);
+    event_del(&c->ev_read);
+    event_del(&c->ev_write);
+    event_del(&c->ev_timer);
+    SSL_free(c->ssl);
+    c->ssl = NULL;
+    close(c->fd);
+    c->fd = -1;
+    drop_buffers(c);
+    struct http_exchange *x = TAKE(c->x);
+    if (x)
+        exchange_detach(x, c->state == CONN_BODY);
+    conn_unref(c);
+}
+
+void http_conn_abort(struct http_conn *c) {
+    if (c->dead)
+        return;
+    tls_forget(c->ssl);
+    conn_close(c);
+}
+
+/* --- TLS -------------------------------------------------------------------------------------------------------------------------------- */
+
+/* What a failed call of libssl means: true: wait; false: the connection was closed, or eof is set. */
+static bool tls_wait(struct http_conn *c, int result) {
+    switch (SSL_get_error(c->ssl, result)) {
+    case SSL_ERROR_WANT_READ:
+        c->want_write = false;
+        return true;
+    case SSL_ERROR_WANT_WRITE:
+        c->want_write = true;
+        return true;
+    case SSL_ERROR_ZERO_RETURN:
+        c->eof = true;
+        return false;
+    }
+    ERR_clear_error();
+    SSL_set_quiet_shutdown(c->ssl, 1);
+    conn_close(c);
+    return false;
+}
+
+enum progress { GO_ON, WAIT };
+
+static enum progress run_handshake(struct http_conn *c) {
+    ERR_clear_error();
+    int r = SSL_do_handshake(c->ssl);
+    if (r != 1) {
+        if (!tls_wait(c, r) && !c->dead)
+            conn_close(c);
+        return WAIT;
+    }
+    c->want_write = false;
+    c->identified = true;
+    const struct peer_ops *ops = c->server->o.peer_ops;
+    if (ops && ops->identify)
+        ops->identify(c, c->ssl, &c->peer, c->server->o.arg);
+    if (c->dead)
+        return WAIT;
+    enter(c, CONN_HEAD);
+    return GO_ON;
+}
+
+/* Reads once, into the server's scratch. 0: nothing there. */
+static size_t tls_read(struct http_conn *c) {
+    size_t n = 0;
+    ERR_clear_error();
+    int r = SSL_read_ex(c->ssl, c->server->scratch, sizeof c->server->scratch, &n);
+    if (r == 1)
+        return n;
+    tls_wait(c, r);
+    return 0;
+}
+
+/* --- requests ---------------------------------------------------------------------------------------------------------------------------- */
+
+static void refuse(struct http_conn *c, const struct err *err) {
+    if (!exchange_refuse(c, err))
+        conn_close(c);
+}
+
+static enum progress take_head(struct http_conn *c) {
+    const struct http_limits *l = &c->server->o.limits;
+    const struct head_limits limits = {.bytes = l->head_bytes, .target = l->target_bytes, .fields = l->fields};
+    struct err err = ERR_INIT;
+    if (head_scan(&c->scan, buf_span(&c->in), &limits, &err)) {
+        refuse(c, &err);
+        return c->dead ? WAIT : GO_ON;
+    }
+    if (!c->scan.end)
+        return WAIT;
+    size_t end = c->scan.end;
+    c->scan = (struct head_scan){0};
+    enter(c, CONN_WAIT);
+    if (!exchange_begin(c, &c->in, end))
+        conn_close(c);
+    return c->dead ? WAIT : GO_ON;
+}
+
+static enum progress run_head(struct http_conn *c) {
+    if (c->in.n && take_head(c) == GO_ON)
+        return GO_ON;
+    while (!c->dead) {
+        size_t n = tls_read(c);
+        if (c->dead)
+            return WAIT;
+        if (!n && c->eof) {
+            conn_end(c);
+            return c->dead ? WAIT : GO_ON;
+        }
+        if (!n)
+            return WAIT;
+        if (c->state == CONN_IDLE)
+            enter(c, CONN_HEAD);
+        buf_add(&c->in, span_of(c->server->scratch, n));
+        secret_wipe(c->server->scratch, n);
+        if (!buf_ok(&c->in)) {
+            conn_close(c);
+            return WAIT;
+        }
+        if (take_head(c) == GO_ON)
+            return GO_ON;
+    }
+    return WAIT;
+}
+
+static void feed(struct http_conn *c, struct span in, size_t *used) {
+    struct err err = ERR_INIT;
+    int rc = exchange_feed(c->x, in, used, &err);
+    c->drained += *used;
+    if (!rc && !c->x->complete)
+        return;
+    struct http_exchange *x = c->x;
+    enter(c, CONN_WAIT);
+    if (rc) {
+        x->close = true;
+        http_reply_err(x, &err);
+    } else {
+        exchange_handle(x);
+    }
+}
+
+static enum progress run_body(struct http_conn *c) {
+    size_t used = 0;
+    if (c->in.n) {
+        feed(c, buf_span(&c->in), &used);
+        if (!c->dead && used <= c->in.n)
+            buf_consume(&c->in, used);
+    }
+    while (!c->dead && c->state == CONN_BODY) {
+        size_t n = tls_read(c);
+        if (!n && c->eof && !c->dead)
+            conn_close(c); /* half a request is none */
+        if (!n)
+            return WAIT;
+        /* What lies behind the body has to survive the callbacks of feed(): it is the next request. */
+        struct span got = span_of(c->server->scratch, n);
+        struct buf copy = BUF_INIT(CONN_READ_MAX);
+        buf_add(&copy, got);
+        secret_wipe(c->server->scratch, n);
+        feed(c, buf_span(&copy), &used);
+        if (!c->dead && used < copy.n)
+            buf_add(&c->in, span_sub(buf_span(&copy), used, copy.n));
+        buf_wipe(&copy);
+    }
+    return c->dead ? WAIT : GO_ON;
+}
+
+/* --- answers ---------------------------------------------------------------------------------------------------------------------------------- */
+
+/* Writes a buffer from *at on; true: all of it has gone. */
+static bool write_some(struct http_conn *c, const struct buf *b, size_t *at) {
+    while (*at < b->n) {
+        size_t part = b->n - *at, n = 0;
+        ERR_clear_error();
+        int r = SSL_write_ex(c->ssl, b->p + *at, part > CONN_READ_MAX ? CONN_READ_MAX : part, &n);
+        if (r != 1) {
+            if (!tls_wait(c, r) && !c->dead) /* close_notify: the client reads no more */
+                conn_close(c);
+            return false;
+        }
+        *at += n;
+    }
+    c->want_write = false;
+    return true;
+}
+
+static void start_linger(struct http_conn *c) {
+    SSL_shutdown(c->ssl);
+    ERR_clear_error();
+    shutdown(c->fd, SHUT_WR);
+    enter(c, CONN_LINGER);
+    c->drained = 0;
+    c->want_write = false;
+}
+
+static enum progress run_write(struct http_conn *c) {
+    if (!write_some(c, &c->out, &c->out_at) || !write_some(c, &c->body, &c->body_at))
+        return WAIT;
+    bool close_now = c->asked_close;
+    struct http_exchange *x = TAKE(c->x);
+    buf_fini(&c->out);
+    if (c->secret)
+        buf_wipe(&c->body);
+    else
+        buf_fini(&c->body);
+    c->secret = false;
+    if (x)
+        exchange_detach(x, false);
+    if (close_now) {
+        buf_wipe(&c->in);
+        start_linger(c);
+        return GO_ON;
+    }
+    if (c->in.n) { /* pipelined */
+        enter(c, CONN_HEAD);
+        return GO_ON;
+    }
+    buf_wipe(&c->in);
+    enter(c, CONN_IDLE);
+    return SSL_has_pending(c->ssl) ? GO_ON : WAIT;
+}
+
+static enum progress run_linger(struct http_conn *c) {
+    for (;;) {
+        ssize_t n = recv(c->fd, c->server->scratch, sizeof c->server->scratch, 0);
+        if (n > 0) {
+            c->drained += (size_t)n;
+            if (c->drained < DRAINED_MAX)
+                continue;
+        }
+        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+            return WAIT;
+        conn_close(c);
+        return WAIT;
+    }
+}
+
+void conn_run(struct http_conn *c) {
+    if (c->running || c->dead)
+        return;
+    c->running = true;
+    c->refs++;
+    enum progress p = GO_ON;
+    while (p == GO_ON && !c->dead) {
+        switch (c->state) {
+        case CONN_HANDSHAKE:
+            p = run_handshake(c);
+            break;
+        case CONN_HEAD:
+        case CONN_IDLE:
+            p = run_head(c);
+            break;
+        case CONN_WAIT:
+            p = WAIT;
+            break;
+        case CONN_BODY:
+            p = run_body(c);
+            break;
+        case CONN_WRITE:
+            p = run_write(c);
+            break;
+        case CONN_LINGER:
+            p = run_linger(c);
+            break;
+        }
+    }
+    c->running = false;
+    if (!c->dead)
+        set_events(c);
+    conn_unref(c);
+}
+
+void conn_wait(struct http_conn *c) { enter(c, CONN_WAIT); }
+
+void conn_read_body(struct http_conn *c, bool invite) {
+    static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
+    size_t n;
+    /* 25 bytes into a socket from which everything earlier has gone: what does not fit here fits nowhere. */
+    if (invite && SSL_write_ex(c->ssl, go_on, sizeof go_on - 1, &n) != 1) {
+        ERR_clear_error();
+        conn_close(c);
+        return;
+    }
+    enter(c, CONN_BODY);
+    c->drained = 0;
+    conn_run(c);
+}
+
+void conn_end(struct http_conn *c) {
+    if (c->dead)
+        return;
+    SSL_shutdown(c->ssl);
+    ERR_clear_error();
+    conn_close(c);
+}
+
+void conn_send(struct http_conn *c, struct buf *head, struct buf *body, bool secret, bool close_after) {
+    c->out = *head;
+    *head = (struct buf){0};
+    c->body = *body;
+    *body = (struct buf){0};
+    c->out_at = c->body_at = 0;
+    c->secret = secret;
+    c->asked_close = close_after || c->server->draining;
+    /* A small answer leaves in one record. */
+    if (!secret && c->body.n && c->out.n + c->body.n <= CONN_READ_MAX) {
+        c->out.max = CONN_READ_MAX;
+        buf_add(&c->out, buf_span(&c->body));
+        if (buf_ok(&c->out))
+            buf_fini(&c->body);
+        else
+            c->out.failed = false; /* the head is whole; the body follows by itself */
+    }
+    enter(c, CONN_WRITE);
+    conn_run(c);
+}
+
+/* --- events -------------------------------------------------------------------------------------------------------------------------------------- */
+
+static void on_event(evutil_socket_t fd, short what, void *arg) { conn_run(arg); }
+
+/* Whether the client keeps the least rate: then the phase goes on, second by second. */
+static bool fast_enough(const struct http_conn *c, size_t bytes, int64_t now) {
+    return (int64_t)bytes * 1000 >= (int64_t)c->server->o.limits.body_rate * (now - c->began);
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *arg) {
+    struct http_conn *c = arg;
+    int64_t now = clock_mono_ms();
+    struct err err = ERR_INIT;
+    c->armed = 0;
+    if (c->deadline == INT64_MAX)
+        return;
+    if (now < c->deadline) {
+        arm(c, now);
+        return;
+    }
+    c->refs++;
+    switch (c->state) {
+    case CONN_HEAD:
+        if (c->in.n == 0) {
+            conn_end(c);
+            break;
+        }
+        err_set(&err, MUSTER_EHTTPTIMEOUT, "The header did not arrive in time.");
+        refuse(c, &err);
+        conn_run(c);
+        break;
+    case CONN_BODY:
+        if (fast_enough(c, c->drained, now)) {
+            set_deadline(c, 1000);
+            break;
+        }
+        err_set(&err, MUSTER_EHTTPTIMEOUT, "The body did not arrive in time.");
+        enter(c, CONN_WAIT);
+        c->x->close = true;
+        http_reply_err(c->x, &err);
+        break;
+    case CONN_WRITE:
+        if (fast_enough(c, c->out_at + c->body_at, now))
+            set_deadline(c, 1000);
+        else
+            conn_close(c);
+        break;
+    case CONN_IDLE:
+        conn_end(c);
+        break;
+    case CONN_HANDSHAKE:
+    case CONN_LINGER:
+    case CONN_WAIT:
+        conn_close(c);
+        break;
+    }
+    conn_unref(c);
+}
+
+static void take_address(struct http_conn *c, const struct sockaddr *a) {
+    if (a->sa_family == AF_INET) {
+        memcpy(&c->address.in4, a, sizeof c->address.in4);
+        return;
+    }
+    memcpy(&c->address.in6, a, sizeof c->address.in6);
+    if (a->sa_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&c->address.in6.sin6_addr)) {
+        struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = c->address.in6.sin6_port};
+        memcpy(&v4.sin_addr, c->address.in6.sin6_addr.s6_addr + 12, 4);
+        c->address.in4 = v4;
+    }
+}
+
+struct http_conn *conn_new(struct http_server *s, int fd, const struct sockaddr *address) {
+    struct http_conn *c = calloc(1, sizeof *c);
+    if (!c)
+        return NULL;
+    c->ssl = tls_server_accept(s->o.tls);
+    if (!c->ssl || SSL_set_fd(c->ssl, fd) != 1) {
+        SSL_free(c->ssl);
+        free(c);
+        return NULL;
+    }
+    struct event_base *base = loop_base(s->o.loop);
+    c->server = s;
+    c->refs = 1;
+    c->fd = fd;
+    c->in = BUF_INIT(s->o.limits.head_bytes + 2 * CONN_READ_MAX);
+    take_address(c, address);
+    event_assign(&c->ev_read, base, fd, EV_READ | EV_PERSIST, on_event, c);
+    event_assign(&c->ev_write, base, fd, EV_WRITE | EV_PERSIST, on_event, c);
+    event_assign(&c->ev_timer, base, -1, 0, on_timer, c);
+    s->refs++;
+    s->n++;
+    TAILQ_INSERT_TAIL(&s->all, c, all);
+    enter(c, CONN_HANDSHAKE);
+    return c;
+}
+
+const struct sockaddr *http_conn_address(const struct http_conn *c) { return &c->address.sa; }
+SSL *http_conn_ssl(struct http_conn *c) { return c->ssl; }
+void *http_conn_peer(struct http_conn *c) { return c->peer; }
+struct loop *http_conn_loop(struct http_conn *c) { return c->server->o.loop; }
+void *http_conn_arg(struct http_conn *c) { return c->server->o.arg; }
+struct http_exchange *http_conn_exchange(struct http_conn *c) { return c->x; }

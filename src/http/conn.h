@@ -1,0 +1,130 @@
+/* conn: what server.c, conn.c and exchange.c share, and nobody else includes.
+ *
+ * Who holds what: a server outlives its connections' memory, a connection's memory its exchanges.  A connection whose socket
+ * has gone is `dead`: its TLS state is freed, its peer stays until the last exchange lets go. */
+#ifndef MUSTER_HTTP_CONN_H
+#define MUSTER_HTTP_CONN_H
+
+#include <event2/event.h>
+#include <event2/event_struct.h>
+#include <sys/queue.h>
+
+#include "base/clock.h"
+#include "base/secret.h"
+#include "http/chunked.h"
+#include "http/route.h"
+#include "http/server.h"
+
+#define CONN_READ_MAX 16384 /* the content of a TLS record: what one SSL_read gives, and one SSL_write takes without a second record */
+
+enum conn_state {
+    CONN_HANDSHAKE,
+    CONN_HEAD,   /* a head is arriving, or the first one is awaited */
+    CONN_WAIT,   /* admit() or the handler has it */
+    CONN_BODY,   /* admitted: the body is arriving */
+    CONN_WRITE,  /* the answer leaves */
+    CONN_IDLE,   /* between requests: owns no buffer */
+    CONN_LINGER, /* all said; what the client still sends is thrown away for a bounded time, lest a RST destroys the answer */
+};
+
+struct http_conn {
+    TAILQ_ENTRY(http_conn) all, idle;
+    struct http_server *server; /* a reference */
+    int refs;                   /* the socket's, one an exchange, one while conn_run is on the stack */
+    int fd;
+    SSL *ssl;
+    enum conn_state state;
+    bool running, dead, eof;     /* eof: the client sends no more */
+    bool read_on, write_on;      /* events that are added */
+    bool want_write;             /* what TLS waits for, besides reading */
+    bool asked_close;            /* close after the answer under way */
+    bool identified;
+    struct event ev_read, ev_write, ev_timer;
+    int64_t began, deadline, armed; /* ms, monotonic; deadline of the state, and when the timer fires (0: it does not) */
+    struct buf in;               /* received and not yet understood */
+    struct head_scan scan;       /* of the head at its beginning */
+    struct buf out, body;        /* what has to be sent: out, then body from body_at */
+    size_t out_at, body_at, drained;
+    bool secret;                 /* wipe `body` */
+    struct http_exchange *x;     /* the exchange under way */
+    void *peer;
+    union {
+        struct sockaddr sa;
+        struct sockaddr_in in4;
+        struct sockaddr_in6 in6;
+    } address;
+};
+TAILQ_HEAD(conns, http_conn);
+/* glibc's sys/queue.h lacks it. */
+#ifndef TAILQ_FOREACH_SAFE
+#define TAILQ_FOREACH_SAFE(var, head, field, next)                                                                             \
+    for ((var) = TAILQ_FIRST(head); (var) && ((next) = TAILQ_NEXT(var, field), 1); (var) = (next))
+#endif
+
+struct http_server {
+    struct http_server_options o;
+    int refs; /* the owner's, and one a connection */
+    int listen_fd, spare_fd; /* spare_fd: given up for a moment where descriptors have run out, to refuse politely */
+    struct event ev_accept, ev_resume, ev_drain;
+    size_t n;
+    struct conns all, idle; /* idle: oldest first */
+    bool draining, freed;
+    loop_fn drained;
+    void *drained_arg;
+    int64_t date_at, warned_at;
+    char date[32];
+    uint8_t scratch[CONN_READ_MAX]; /* where SSL_read puts things: an idle connection owns no buffer */
+};
+
+struct http_exchange {
+    int refs; /* the connection's, the one of whoever owes the answer, and http_exchange_ref()'s */
+    struct http_conn *conn; /* memory is held; may be dead */
+    struct arena *arena;
+    struct buf head_bytes; /* head's spans point into it; wiped: it may hold a token */
+    struct http_head head;
+    struct route_match match;
+    struct span params[ROUTE_PARAMS_MAX]; /* decoded */
+    struct buf body, fields; /* fields: of the answer */
+    struct chunked chunked;
+    struct err fault; /* known from the head, answered once admitted */
+    bool complete;    /* the request was read to its end */
+    bool answered, close, bad_field;
+    void *data;
+};
+
+/* server.c */
+void server_unref(struct http_server *s);
+void server_conn_gone(struct http_conn *c); /* unlinks; may end a drain */
+const char *server_date(struct http_server *s);
+
+/* conn.c */
+struct http_conn *conn_new(struct http_server *s, int fd, const struct sockaddr *address);
+void conn_unref(struct http_conn *c);
+/* Runs the state machine until it has to wait; called from events and after whatever changed the state. */
+void conn_run(struct http_conn *c);
+/* Closes now.  Memory stays while anybody holds it. */
+void conn_close(struct http_conn *c);
+/* Ends an idle connection in order (close_notify). */
+void conn_end(struct http_conn *c);
+/* Sends head and body (taken over) and goes on with the next request, or closes. */
+void conn_send(struct http_conn *c, struct buf *head, struct buf *body, bool secret, bool close);
+
+/* The exchange's owner has it now: nothing is read, no deadline runs. */
+void conn_wait(struct http_conn *c);
+/* Reads the body of the exchange under way; invite: 100 Continue first (RFC 9110, 10.1.1). */
+void conn_read_body(struct http_conn *c, bool invite);
+
+/* exchange.c */
+/* An exchange for the head in `bytes` (taken over): the head is read, routed and refused or given to admit().  False: out of memory. */
+bool exchange_begin(struct http_conn *c, struct buf *bytes, size_t head_n);
+/* An exchange that has nothing but a refusal: for what never became a request. */
+bool exchange_refuse(struct http_conn *c, const struct err *err);
+/* Once admitted: refuses what the head showed to be at fault. */
+bool exchange_fault(struct http_exchange *x);
+/* Takes body bytes; *used says how many.  Sets x->complete at the end. */
+int exchange_feed(struct http_exchange *x, struct span in, size_t *used, struct err *err) MUSTER_MUST_CHECK;
+void exchange_handle(struct http_exchange *x);
+/* The connection lets go.  owed: nobody else will answer it any more. */
+void exchange_detach(struct http_exchange *x, bool owed);
+
+#endif

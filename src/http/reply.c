@@ -1,0 +1,137 @@
+/* reply: answers; see server.h. */
+#include "base/secret.h"
+#include "http/conn.h"
+#include "json/json.h"
+
+static const struct {
+    int status;
+    const char *phrase;
+} phrases[] = {
+    {200, "OK"}, {201, "Created"}, {202, "Accepted"}, {204, "No Content"}, {301, "Moved Permanently"}, {304, "Not Modified"}, {400, "Bad Request"},
+    {401, "Unauthorized"}, {403, "Forbidden"}, {404, "Not Found"}, {405, "Method Not Allowed"}, {408, "Request Timeout"}, {409, "Conflict"},
+    {411, "Length Required"}, {413, "Content Too Large"}, {414, "URI Too Long"}, {415, "Unsupported Media Type"}, {417, "Expectation Failed"},
+    {421, "Misdirected Request"}, {429, "Too Many Requests"}, {431, "Request Header Fields Too Large"}, {500, "Internal Server Error"},
+    {501, "Not Implemented"}, {502, "Bad Gateway"}, {503, "Service Unavailable"}, {504, "Gateway Timeout"}, {505, "HTTP Version Not Supported"},
+};
+
+static const char *phrase_of(int status) {
+    for (size_t i = 0; i < sizeof phrases / sizeof *phrases; i++)
+        if (phrases[i].status == status)
+            return phrases[i].phrase;
+    return "Status";
+}
+
+void http_reply_field(struct http_exchange *x, const char *name, const char *value) {
+    struct span v = span_str(value);
+    for (size_t i = 0; i < v.n; i++)
+        if (v.p[i] < 0x20 || v.p[i] == 0x7f)
+            x->bad_field = true;
+    if (!head_is_token(span_str(name)))
+        x->bad_field = true;
+    if (!x->bad_field)
+        buf_addf(&x->fields, "%s: %s\r\n", name, value);
+}
+
+void http_reply_close(struct http_exchange *x) { x->close = true; }
+
+static bool has_body(int status) { return status >= 200 && status != 204 && status != 304; }
+
+static void put_head(struct http_exchange *x, int status, const char *content_type, size_t n, bool closes, struct buf *out) {
+    struct http_server *s = x->conn->server;
+    buf_addf(out, "HTTP/1.1 %d %s\r\nDate: %s\r\n", status, phrase_of(status), server_date(s));
+    if (s->o.server_name)
+        buf_addf(out, "Server: %s\r\n", s->o.server_name);
+    if (content_type)
+        buf_addf(out, "Content-Type: %s\r\n", content_type);
+    if (has_body(status))
+        buf_addf(out, "Content-Length: %zu\r\n", n);
+    buf_adds(out, "Cache-Control: no-store\r\n");
+    buf_add(out, buf_span(&x->fields));
+    buf_adds(out, closes ? "Connection: close\r\n\r\n" : "\r\n");
+}
+
+/* The one way in which an answer leaves, or is dropped. */
+static void send_answer(struct http_exchange *x, int status, const char *content_type, struct buf *body, bool secret) {
+    struct http_conn *c = x->conn;
+    if (x->answered)
+        abort(); /* two answers to one request */
+    x->answered = true;
+    if (c->dead || c->x != x) {
+        if (secret)
+            buf_wipe(body);
+        else
+            buf_fini(body);
+        http_exchange_unref(x);
+        return;
+    }
+    bool closes = x->close || x->head.close || !x->complete || c->server->draining;
+    CLEANUP(buf_fini) struct buf head = BUF_INIT(16384);
+    if (x->bad_field || !buf_ok(&x->fields)) {
+        buf_wipe(body);
+        buf_clear(&x->fields);
+        status = 500;
+        content_type = NULL;
+        closes = true;
+    }
+    put_head(x, status, content_type, body->n, closes, &head);
+    if (!has_body(status) || span_eq_str(x->head.method, "HEAD"))
+        buf_wipe(body);
+    conn_send(c, &head, body, secret, closes);
+    http_exchange_unref(x);
+}
+
+void http_reply(struct http_exchange *x, int status, const char *content_type, struct span body) {
+    CLEANUP(buf_fini) struct buf copy = BUF_INIT(body.n ? body.n : 1);
+    buf_add(&copy, body);
+    if (!buf_ok(&copy)) {
+        const struct err err = {.code = MUSTER_ENOMEM};
+        http_reply_err(x, &err);
+        return;
+    }
+    send_answer(x, status, content_type, &copy, false);
+}
+
+void http_reply_buf(struct http_exchange *x, int status, const char *content_type, struct buf *body, bool secret) {
+    struct buf taken = *body;
+    *body = (struct buf){.max = body->max};
+    send_answer(x, status, content_type, &taken, secret);
+    buf_fini(&taken);
+}
+
+void http_reply_empty(struct http_exchange *x, int status) {
+    struct buf none = BUF_INIT(1);
+    send_answer(x, status, NULL, &none, false);
+}
+
+/* RFC 9457. */
+static void problem(const struct err *err, struct buf *body, const char **content_type) {
+    CLEANUP_JSON json_t *o = json_object();
+    json_set_int(o, "status", err_http(err->code));
+    json_set_str(o, "title", err_what(err->code));
+    json_set_str(o, "detail", err_text(err));
+    json_set_str(o, "code", err_code(err->code));
+    json_set_str(o, "fix", err_fix(err->code));
+    *content_type = "application/problem+json";
+    if (json_write(body, o))
+        buf_clear(body);
+}
+
+void http_reply_err(struct http_exchange *x, const struct err *err) {
+    const struct http_server *s = x->conn->server;
+    const char *content_type = NULL;
+    struct buf body = BUF_INIT(16384);
+    int status = err_http(err->code);
+    if (err->retry_after > 0) {
+        char seconds[16];
+        snprintf(seconds, sizeof seconds, "%d", err->retry_after);
+        http_reply_field(x, "Retry-After", seconds);
+    }
+    if (status == 401)
+        http_reply_field(x, "WWW-Authenticate", "Bearer");
+    if (s->o.error_body)
+        s->o.error_body(x, err, &body, &content_type);
+    else
+        problem(err, &body, &content_type);
+    send_answer(x, status, body.n ? content_type : NULL, &body, false);
+    buf_fini(&body);
+}

@@ -1,0 +1,330 @@
+/* account: see account.h. */
+#include "registry/account.h"
+
+#include "registry/audit.h"
+#include "registry/row.h"
+
+void account_settings_default(struct account_settings *s) {
+    *s = (struct account_settings){.reprovision = REPROVISION_NEVER, .device_key = DEVICE_KEY_P256, .device_life = 20 * CLOCK_YEAR,
+                                   .lost_answer_window = CLOCK_DAY, .issue_ceiling = 20000};
+}
+
+int account_settings_check(const struct account_settings *s, struct err *err) {
+    if (s->device_life < CLOCK_HOUR || s->device_life > 100 * CLOCK_YEAR)
+        return err_set(err, MUSTER_EINVALID, "device_life is between 1h and 100y.");
+    if (s->lost_answer_window < 0 || s->lost_answer_window > 30 * CLOCK_DAY)
+        return err_set(err, MUSTER_EINVALID, "lost_answer_window is between 0 and 30d.");
+    if (s->issue_ceiling < 1 || s->issue_ceiling > 10000000)
+        return err_set(err, MUSTER_EINVALID, "issue_ceiling is between 1 and 10000000 certificates an hour.");
+    return 0;
+}
+
+static int take_word(json_t *v, const char *name, const struct words *w, int *out, struct err *err) {
+    CLEANUP(buf_fini) struct buf choice = BUF_INIT(256);
+    *out = json_is_string(v) ? word_parse(w, json_string_value(v)) : 0;
+    words_list(w, &choice);
+    return *out ? 0 : err_set(err, MUSTER_EINVALID, "%s is %s.", name, buf_str(&choice));
+}
+
+static int take_bool(json_t *v, const char *name, bool *out, struct err *err) {
+    *out = json_is_true(v);
+    return json_is_boolean(v) ? 0 : err_set(err, MUSTER_EINVALID, "%s is true or false.", name);
+}
+
+/* Seconds as a number, or a text like "20y". */
+static int take_span(json_t *v, const char *name, int64_t *out, struct err *err) {
+    if (json_is_integer(v)) {
+        *out = json_integer_value(v);
+        return 0;
+    }
+    if (json_is_string(v) && clock_parse_span(span_str(json_string_value(v)), out) == 0)
+        return 0;
+    return err_set(err, MUSTER_EINVALID, "%s is a length of time: a number of seconds, or a text like \"24h\", \"30d\" or \"20y\".", name);
+}
+
+static int take_setting(struct account_settings *s, const char *key, json_t *v, bool *known, struct err *err) {
+    int word = 0, rc = 0;
+    *known = true;
+    if (strcmp(key, "reprovision") == 0) {
+        rc = take_word(v, key, &WORDS_REPROVISION, &word, err);
+        s->reprovision = (enum reprovision)word;
+    } else if (strcmp(key, "approval") == 0) {
+        rc = take_bool(v, key, &s->approval, err);
+    } else if (strcmp(key, "expected_only") == 0) {
+        rc = take_bool(v, key, &s->expected_only, err);
+    } else if (strcmp(key, "device_key") == 0) {
+        rc = take_word(v, key, &WORDS_DEVICE_KEY, &word, err);
+        s->device_key = (enum device_key_kind)word;
+    } else if (strcmp(key, "device_life") == 0) {
+        rc = take_span(v, key, &s->device_life, err);
+    } else if (strcmp(key, "lost_answer_window") == 0) {
+        rc = take_span(v, key, &s->lost_answer_window, err);
+    } else if (strcmp(key, "issue_ceiling") == 0) {
+        s->issue_ceiling = json_integer_value(v);
+        rc = json_is_integer(v) ? 0 : err_set(err, MUSTER_EINVALID, "issue_ceiling is a number.");
+    } else {
+        *known = false;
+    }
+    return rc;
+}
+
+int account_settings_json(struct account_settings *s, json_t *from, json_t **rest, struct err *err) {
+    CLEANUP_JSON json_t *left = json_object();
+    const char *key;
+    json_t *value;
+    json_object_foreach(from, key, value) {
+        bool known;
+        int rc = take_setting(s, key, value, &known, err);
+        if (rc)
+            return rc;
+        if (!known)
+            json_object_set(left, key, value);
+    }
+    int rc = account_settings_check(s, err);
+    if (!rc)
+        *rest = TAKE(left);
+    return rc;
+}
+
+/* --- what is shown ------------------------------------------------------------------------------------------------------------ */
+
+static void add_warnings(json_t *out, const struct account *a) {
+    json_t *w = json_array();
+    if (a->method == METHOD_BOTH)
+        json_array_append_new(w, json_string("Both provisioning methods are on: whoever holds a provisioning key can enrol devices beside those of your fleet CA. Keep testing and production apart."));
+    if (a->kind == ACCOUNT_PRODUCTION && (a->method & METHOD_SHARED))
+        json_array_append_new(w, json_string("A production account with shared credentials: the provisioning key is in every image, and a leaked one enrols devices of anybody until it is blacklisted. Prefer device credentials for production."));
+    if (a->reprovision == REPROVISION_REPLACE)
+        json_array_append_new(w, json_string("reprovision is \"replace\": whoever holds the provisioning key of a device can take over its ID. Prefer \"ask\", or `device release --for-reprovision` for the one device."));
+    json_set(out, "warnings", w);
+}
+
+static int count_devices(struct store_tx *tx, const struct account *a, int64_t count[DEVICE_DELETED + 1], struct err *err) {
+    CLEANUP(store_row_end) struct store_row *row = NULL;
+    memset(count, 0, (DEVICE_DELETED + 1) * sizeof *count);
+    int rc = store_query(tx, &row, err, SQL_ACCOUNT_DEVICES, "i", a->row);
+    while (!rc && (rc = store_next(row, err)) > 0) {
+        int64_t state = store_int(row, 0);
+        if (state >= 1 && state <= DEVICE_DELETED)
+            count[state] = store_int(row, 1);
+        rc = 0;
+    }
+    return rc;
+}
+
+static int account_json(struct store_tx *tx, const struct account *a, json_t **out, struct err *err) {
+    int64_t count[DEVICE_DELETED + 1];
+    int rc = count_devices(tx, a, count, err);
+    if (rc)
+        return rc;
+    json_t *o = json_object(), *settings = json_object(), *devices = json_object();
+    json_set_str(o, "id", a->name);
+    json_set_str(o, "kind", word_of(&WORDS_ACCOUNT_KIND, a->kind));
+    json_set_str(o, "method", word_of(&WORDS_METHOD, a->method));
+    json_set_str(o, "state", word_of(&WORDS_ACCOUNT_STATE, a->state));
+    json_set_time(o, "created", a->created);
+    add_warnings(o, a);
+    json_set_str(settings, "reprovision", word_of(&WORDS_REPROVISION, a->reprovision));
+    json_set_bool(settings, "approval", a->approval);
+    json_set_bool(settings, "expected_only", a->expected_only);
+    json_set_str(settings, "device_key", word_of(&WORDS_DEVICE_KEY, a->device_key));
+    json_set_int(settings, "device_life", a->device_life);
+    json_set_int(settings, "lost_answer_window", a->lost_answer_window);
+    json_set_int(settings, "issue_ceiling", a->issue_ceiling);
+    json_set(o, "settings", settings);
+    for (int s = 1; s <= DEVICE_DELETED; s++)
+        json_set_int(devices, word_of(&WORDS_DEVICE_STATE, s), count[s]);
+    json_set(o, "devices", devices);
+    json_decref(*out);
+    *out = o;
+    return 0;
+}
+
+int account_show_run(struct store_tx *tx, void *arg, struct err *err) {
+    struct account_show *s = arg;
+    struct account a;
+    int64_t count[DEVICE_DELETED + 1];
+    int rc = account_need(tx, s->name, &a, err);
+    if (rc || (rc = count_devices(tx, &a, count, err)))
+        return rc;
+    s->kind = a.kind;
+    s->method = a.method;
+    s->devices = count[DEVICE_ACTIVE] + count[DEVICE_PENDING] + count[DEVICE_QUARANTINED];
+    s->settings = (struct account_settings){a.reprovision, a.approval, a.expected_only, a.device_key, a.device_life, a.lost_answer_window, a.issue_ceiling};
+    return account_json(tx, &a, &s->out, err);
+}
+
+int account_list_run(struct store_tx *tx, void *arg, struct err *err) {
+    struct account_list *l = arg;
+    CLEANUP_JSON json_t *items = json_array();
+    CLEANUP(store_row_end) struct store_row *row = NULL;
+    int64_t last = l->page.after, n = 0;
+    int rc = store_query(tx, &row, err, SQL_ACCOUNT_PAGE, "ii", l->page.after, *l->only ? I(PAGE_MAX) * 1000 : l->page.limit + 1);
+    if (rc)
+        return rc;
+    while ((rc = store_next(row, err)) > 0 && n < l->page.limit) {
+        struct account a;
+        json_t *one = NULL;
+        if ((rc = row_account(row, &a, err)))
+            return rc;
+        last = a.row;
+        if (a.state != ACCOUNT_ACTIVE || (*l->only && strcmp(l->only, a.name) != 0))
+            continue;
+        if ((rc = account_json(tx, &a, &one, err)))
+            return rc;
+        json_array_append_new(items, one);
+        n++;
+    }
+    return rc < 0 ? rc : page_finish(&l->page, TAKE(items), last, rc > 0);
+}
+
+/* --- changes --------------------------------------------------------------------------------------------------------------------- */
+
+static int add_ca(struct store_tx *tx, const struct account *a, enum ca_kind kind, struct span der, struct err *err) {
+    CLEANUP(cert_free) struct cert *c = NULL;
+    int64_t have;
+    if (!der.n)
+        return 0;
+    int rc = cert_from_der(der, &c, err);
+    if (rc || (rc = one_int(tx, &have, 0, err, SQL_CA_HAS, "iib", a->row, I(kind), hash_span(&c->key.spki))) || have)
+        return rc;
+    return store_exec(tx, NULL, err, SQL_CA_ADD, "iibbii", a->row, I(kind), hash_span(&c->key.spki), der, c->not_after, clock_now());
+}
+
+static int add_fleet_root(struct store_tx *tx, const struct account *a, struct span der, struct err *err) {
+    CLEANUP(cert_free) struct cert *c = NULL;
+    CLEANUP(buf_fini) struct buf subject = BUF_INIT(4096);
+    struct store_row *row;
+    if (!der.n)
+        return 0;
+    int rc = cert_from_der(der, &c, err);
+    if (rc || (rc = first_row(tx, &row, err, SQL_ROOT_BY_SPKI, "ib", a->row, hash_span(&c->key.spki))) != 0) {
+        if (rc > 0)
+            store_row_end(row);
+        return rc < 0 ? rc : 0;
+    }
+    cert_subject_text(c, &subject);
+    struct uuid id = uuid_new();
+    return store_exec(tx, NULL, err, SQL_ROOT_ADD, "uiiibbsbiiinii", &id, a->row, I(ROOT_MUSTER), I(ROOT_ACTIVE), hash_span(&c->fingerprint), hash_span(&c->key.spki),
+                      buf_str(&subject), der, c->not_after, I(ID_RULE_CN), I(KEY_RULE_REFUSE), I(0), clock_now());
+}
+
+static int add_cas(struct store_tx *tx, const struct account *a, const struct account_cas *cas, struct err *err) {
+    int rc = add_fleet_root(tx, a, cas->fleet_root, err);
+    if (!rc)
+        rc = add_ca(tx, a, CA_ISSUING, cas->issuing_ca, err);
+    if (!rc)
+        rc = add_ca(tx, a, CA_PROVISIONING, cas->provisioning_ca, err);
+    return rc ? rc : epoch_raise(tx, err);
+}
+
+static json_t *settings_detail(enum account_kind kind, enum account_method method, const struct account_settings *s) {
+    json_t *d = json_object();
+    json_set_str(d, "kind", word_of(&WORDS_ACCOUNT_KIND, kind));
+    json_set_str(d, "method", word_of(&WORDS_METHOD, method));
+    json_set_str(d, "reprovision", word_of(&WORDS_REPROVISION, s->reprovision));
+    json_set_bool(d, "approval", s->approval);
+    json_set_bool(d, "expected_only", s->expected_only);
+    json_set_str(d, "device_key", word_of(&WORDS_DEVICE_KEY, s->device_key));
+    json_set_int(d, "device_life", s->device_life);
+    json_set_int(d, "lost_answer_window", s->lost_answer_window);
+    json_set_int(d, "issue_ceiling", s->issue_ceiling);
+    return d;
+}
+
+int account_create_run(struct store_tx *tx, void *arg, struct err *err) {
+    struct account_create *c = arg;
+    const struct account_settings *s = &c->settings;
+    struct account a;
+    int found = account_find(tx, c->name, &a, err);
+    if (found < 0)
+        return found;
+    if (found)
+        return a.state == ACCOUNT_DELETED ? err_set(err, MUSTER_EEXISTS, "There was an account \"%s\" before, and names of accounts are not used again.", a.name)
+                                          : err_set(err, MUSTER_EEXISTS, "There is an account \"%s\" already.", a.name);
+    int rc = store_exec(tx, NULL, err, SQL_ACCOUNT_ADD, "tiiiiiiiiiii", c->name, I(c->kind), I(c->method), I(ACCOUNT_ACTIVE), clock_now(), I(s->reprovision), I(s->approval),
+                        I(s->expected_only), I(s->device_key), s->device_life, s->lost_answer_window, s->issue_ceiling);
+    if (rc || (rc = account_need(tx, c->name, &a, err)) || (rc = add_cas(tx, &a, &c->cas, err)))
+        return rc;
+    rc = audit_add(tx, a.row, &c->actor, "account.create", c->name, settings_detail(c->kind, c->method, s), err);
+    return rc ? rc : account_json(tx, &a, &c->out, err);
+}
+
+int account_set_run(struct store_tx *tx, void *arg, struct err *err) {
+    struct account_set *c = arg;
+    const struct account_settings *s = &c->settings;
+    struct account a;
+    int rc = account_need(tx, c->name, &a, err);
+    if (rc || (rc = store_exec(tx, NULL, err, SQL_ACCOUNT_SET, "iiiiiiiii", a.row, I(c->method), I(s->reprovision), I(s->approval), I(s->expected_only), I(s->device_key),
+                               s->device_life, s->lost_answer_window, s->issue_ceiling)))
+        return rc;
+    if ((rc = add_cas(tx, &a, &c->cas, err)) || (rc = audit_add(tx, a.row, &c->actor, "account.set", c->name, settings_detail(a.kind, c->method, s), err)) ||
+        (rc = account_need(tx, c->name, &a, err)))
+        return rc;
+    return account_json(tx, &a, &c->out, err);
+}
+
+int account_cas_add_run(struct store_tx *tx, void *arg, struct err *err) {
+    struct account_cas_add *c = arg;
+    struct account a;
+    int rc = account_need(tx, c->name, &a, err);
+    if (rc || (rc = add_cas(tx, &a, &c->cas, err)))
+        return rc;
+    return audit_add(tx, a.row, &c->actor, "account.issuing_renew", c->name, NULL, err);
+}
+
+int account_delete_run(struct store_tx *tx, void *arg, struct err *err) {
+    struct account_delete *d = arg;
+    struct account a;
+    int64_t count[DEVICE_DELETED + 1];
+    int rc = account_need(tx, d->name, &a, err);
+    if (rc || (rc = count_devices(tx, &a, count, err)))
+        return rc;
+    d->devices = count[DEVICE_ACTIVE] + count[DEVICE_PENDING] + count[DEVICE_QUARANTINED];
+    if (d->confirm != d->devices)
+        return err_set(err, MUSTER_ECONFIRM, "Deleting the account %s cuts off %lld device%s for good.", a.name, (long long)d->devices, d->devices == 1 ? "" : "s");
+    if ((rc = store_exec(tx, NULL, err, SQL_ACCOUNT_STATE, "ii", a.row, I(ACCOUNT_DELETED))) || (rc = store_exec(tx, NULL, err, SQL_ACCOUNT_KEYS_FREE, "i", a.row)) ||
+        (rc = epoch_raise(tx, err)))
+        return rc;
+    json_t *detail = json_object();
+    json_set_int(detail, "devices", d->devices);
+    return audit_add(tx, a.row, &d->actor, "account.delete", d->name, detail, err);
+}
+
+int account_issuing_run(struct store_tx *tx, void *arg, struct err *err) {
+    struct account_issuing *out = arg;
+    CLEANUP(store_row_end) struct store_row *row = NULL;
+    const size_t max = sizeof out->at / sizeof *out->at;
+    out->n = 0;
+    int rc = store_query(tx, &row, err, SQL_ACCOUNT_PAGE, "ii", out->after, I(max));
+    if (rc)
+        return rc;
+    while ((rc = store_next(row, err)) > 0) {
+        struct account a;
+        if ((rc = row_account(row, &a, err)))
+            return rc;
+        snprintf(out->at[out->n].name, sizeof out->at[out->n].name, "%s", a.name);
+        out->at[out->n].shared = (a.method & METHOD_SHARED) != 0;
+        if ((rc = one_int(tx, &out->at[out->n].not_after, 0, err, SQL_CA_ISSUING_END, "i", a.row)))
+            return rc;
+        out->after = a.row;
+        out->n++;
+    }
+    return rc;
+}
+
+int account_of_run(struct store_tx *tx, void *arg, struct err *err) {
+    struct account_of *o = arg;
+    struct account a;
+    int64_t row;
+    int rc = one_int(tx, &row, 0, err, o->kind == 'k' ? SQL_KEY_ACCOUNT : o->kind == 'r' ? SQL_ROOT_ACCOUNT : SQL_DEVICE_ACCOUNT, "u", &o->id);
+    if (rc)
+        return rc;
+    int found = row ? account_find_row(tx, row, &a, err) : 0;
+    if (found < 0)
+        return found;
+    if (!found || a.state != ACCOUNT_ACTIVE)
+        return err_set(err, MUSTER_ENOTFOUND, NULL);
+    snprintf(o->name, sizeof o->name, "%s", a.name);
+    return 0;
+}

@@ -1,0 +1,99 @@
+/* account: isolated environments of devices, keys, roots and operators. */
+#ifndef MUSTER_REGISTRY_ACCOUNT_H
+#define MUSTER_REGISTRY_ACCOUNT_H
+
+#include "registry/registry.h"
+
+struct account_settings {
+    enum reprovision reprovision;   /* never */
+    bool approval;                  /* a new device is pending until an operator approves it */
+    bool expected_only;             /* only devices that were announced get in at once; others are pending */
+    enum device_key_kind device_key; /* kind of the key pairs that the server makes for devices */
+    int64_t device_life;            /* seconds, of a device certificate; 20 years */
+    int64_t lost_answer_window;     /* seconds; 24 h */
+    int64_t issue_ceiling;          /* certificates an hour; 20000 */
+};
+void account_settings_default(struct account_settings *s);
+int account_settings_check(const struct account_settings *s, struct err *err) MUSTER_MUST_CHECK;
+/* Takes the fields of a JSON object that are settings, and leaves what is not in *rest (a new object). */
+int account_settings_json(struct account_settings *s, json_t *from, json_t **rest, struct err *err) MUSTER_MUST_CHECK;
+
+/* CA certificates that the vault made, in DER; empty where there are none. */
+struct account_cas {
+    struct span fleet_root, issuing_ca, provisioning_ca;
+};
+
+struct account_create {
+    struct actor actor;
+    struct span name;
+    enum account_kind kind;
+    enum account_method method;
+    struct account_settings settings;
+    struct account_cas cas;
+    json_t *out;
+};
+int account_create_run(struct store_tx *tx, void *arg, struct err *err); /* MUSTER_EEXISTS, MUSTER_EDELETED (names are never used again) */
+
+struct account_show {
+    struct span name;
+    json_t *out;
+    struct account_settings settings; /* for whoever changes some of them */
+    enum account_kind kind;
+    enum account_method method;
+    int64_t devices;                  /* that a deletion would cut off */
+};
+int account_show_run(struct store_tx *tx, void *arg, struct err *err);
+
+struct account_list {
+    struct page page;
+    const char *only; /* name of the one account that may be seen; "" all */
+};
+int account_list_run(struct store_tx *tx, void *arg, struct err *err);
+
+struct account_set {
+    struct actor actor;
+    struct span name;
+    enum account_method method;
+    struct account_settings settings;
+    struct account_cas cas; /* where the method has become shared for the first time */
+    json_t *out;
+};
+int account_set_run(struct store_tx *tx, void *arg, struct err *err);
+
+/* New certificates of the account's CAs (an issuing CA was renewed). */
+struct account_cas_add {
+    struct actor actor;
+    struct span name;
+    struct account_cas cas;
+};
+int account_cas_add_run(struct store_tx *tx, void *arg, struct err *err);
+
+struct account_delete {
+    struct actor actor;
+    struct span name;
+    int64_t confirm; /* devices that are cut off: has to be the number; -1: not said */
+    int64_t devices; /* out */
+};
+int account_delete_run(struct store_tx *tx, void *arg, struct err *err); /* MUSTER_ECONFIRM */
+
+/* Accounts whose issuing CA is to be looked at, for control's renewal: name and end of the newest one. */
+struct account_issuing {
+    struct {
+        char name[ACCOUNT_NAME_MAX + 1];
+        int64_t not_after; /* 0: none */
+        bool shared;
+    } at[1024];
+    size_t n;
+    int64_t after; /* row of the last one; start with 0, again while n is full */
+};
+int account_issuing_run(struct store_tx *tx, void *arg, struct err *err);
+
+/* The account of the object with this UUID, for paths that leave the account out: kind 'k' key, 'r' root, 'd' device. */
+struct account_of {
+    char kind;
+    struct uuid id;
+    char name[ACCOUNT_NAME_MAX + 1]; /* out */
+};
+int account_of_run(struct store_tx *tx, void *arg, struct err *err); /* MUSTER_ENOTFOUND */
+
+#endif

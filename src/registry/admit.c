@@ -1,0 +1,189 @@
+/* admit: see admit.h.  Certificates of Muster's own and provisioning keys; those of uploaded roots are admit_uploaded.c's. */
+#include "registry/admit.h"
+
+#include "registry/admit_part.h"
+#include "registry/audit.h"
+
+int admit_refuse(struct admit *a, int code, const char *fmt, ...) {
+    va_list ap;
+    va_start(ap, fmt);
+    err_vset(&a->verdict, code, fmt, ap);
+    va_end(ap);
+    if (code == MUSTER_EACCOUNTAMBIGUOUS || code == MUSTER_EPENDING || code == MUSTER_EUNEXPECTED)
+        a->verdict.retry_after = code == MUSTER_EACCOUNTAMBIGUOUS ? 0 : 300;
+    return 0;
+}
+
+int admit_state(struct admit *a, const struct account *account, const struct device *d) {
+    switch (d->state) {
+    case DEVICE_ACTIVE:
+        return 0;
+    case DEVICE_PENDING:
+        return admit_refuse(a, account->expected_only && !d->expected && !account->approval ? MUSTER_EUNEXPECTED : MUSTER_EPENDING, NULL);
+    case DEVICE_QUARANTINED:
+        return admit_refuse(a, MUSTER_EQUARANTINED, NULL);
+    case DEVICE_REVOKED:
+        return admit_refuse(a, d->refused ? MUSTER_EREFUSED : MUSTER_EREVOKED, NULL);
+    case DEVICE_DELETED:
+        return admit_refuse(a, MUSTER_EDEVDELETED, NULL);
+    }
+    return admit_refuse(a, MUSTER_ECORRUPT, NULL);
+}
+
+void admit_found(struct admit *a, const struct device *d) {
+    a->device_row = d->row;
+    a->device = d->uuid;
+    a->last_seen = d->last_seen;
+    snprintf(a->device_id, sizeof a->device_id, "%s", d->device_id);
+}
+
+int admit_account(struct store_tx *tx, struct admit *a, int64_t row, struct account *out, bool *ok, struct err *err) {
+    *ok = false;
+    int found = account_find_row(tx, row, out, err);
+    if (found <= 0)
+        return found < 0 ? found : err_set(err, MUSTER_ECORRUPT, "A device belongs to no account.");
+    if (*a->account && strcmp(a->account, out->name) != 0)
+        return admit_refuse(a, MUSTER_EOTHERACCOUNT, NULL);
+    snprintf(a->account_name, sizeof a->account_name, "%s", out->name);
+    a->account_row = out->row;
+    if (out->state != ACCOUNT_ACTIVE)
+        return admit_refuse(a, MUSTER_EDELETED, NULL);
+    *ok = true;
+    return 0;
+}
+
+int admit_promote(struct store_tx *tx, struct admit *a, const struct account *account, struct device *d, struct err *err) {
+    struct store_row *row;
+    if (d->state != DEVICE_PENDING || !account->expected_only || account->approval || d->expected)
+        return 0;
+    int found = first_row(tx, &row, err, SQL_EXPECTED_GET, "is", account->row, d->device_id);
+    if (found <= 0)
+        return found;
+    bool fits = store_is_null(row, 0) || span_eq(store_blob(row, 0), hash_span(&a->leaf->key.spki));
+    store_row_end(row);
+    if (!fits)
+        return 0;
+    if (!store_writable(tx)) {
+        a->must_write = true;
+        return 0;
+    }
+    const struct actor actor = actor_of("device", span_str(d->device_id));
+    int rc = store_exec(tx, NULL, err, SQL_DEVICE_STATE, "iiisi", d->row, I(DEVICE_ACTIVE), I(DEVICE_ACTIVE), "", I(0));
+    d->state = DEVICE_ACTIVE;
+    return rc ? rc : audit_add(tx, account->row, &actor, "device.announced", span_str(d->device_id), NULL, err);
+}
+
+/* --- certificates that Muster issued -------------------------------------------------------------------------------------------- */
+
+struct held {
+    int64_t row, account, device;
+    enum cert_state state;
+};
+
+/* 1: the registry holds exactly this certificate. */
+static int find_cert(struct store_tx *tx, const struct admit *a, struct held *out, struct err *err) {
+    const ASN1_INTEGER *serial = X509_get0_serialNumber(a->leaf->x);
+    struct store_row *row;
+    struct hash fingerprint;
+    int found = first_row(tx, &row, err, SQL_CERT_BY_SERIAL, "b", span_of(ASN1_STRING_get0_data(serial), (size_t)ASN1_STRING_length(serial)));
+    if (found <= 0)
+        return found;
+    *out = (struct held){.row = store_int(row, 0), .account = store_int(row, 2), .device = store_int(row, 3), .state = (enum cert_state)store_int(row, 4)};
+    int rc = row_hash(row, 1, &fingerprint);
+    store_row_end(row);
+    return rc ? err_set(err, rc, "A row of the table cert is damaged.") : hash_eq(&fingerprint, &a->leaf->fingerprint);
+}
+
+/* The first certificate of an enrolment with which a request arrives becomes the device's; the others are void from here on. */
+static int first_use(struct store_tx *tx, struct admit *a, const struct account *account, const struct held *h, const struct device *d, struct err *err) {
+    if (!store_writable(tx)) {
+        a->must_write = true;
+        return 0;
+    }
+    const struct cert *c = a->leaf;
+    int64_t now = clock_now();
+    int rc = store_exec(tx, NULL, err, SQL_CERT_FIRST_USE, "ii", h->row, now);
+    if (!rc)
+        rc = store_exec(tx, NULL, err, SQL_CERT_VOID_OTHERS, "ii", d->row, h->row);
+    if (!rc)
+        rc = store_exec(tx, NULL, err, SQL_DEVICE_FIRST_USE, "ibibis", d->row, hash_span(&c->fingerprint), c->not_after, hash_span(&c->key.spki), now, a->address);
+    /* A connection with one of the others may be open and judged. */
+    if (!rc && (d->issue_count > 1 || d->has_certificate))
+        rc = epoch_raise(tx, err);
+    if (rc)
+        return rc;
+    const struct actor actor = actor_of("device", span_str(d->device_id));
+    json_t *detail = json_object();
+    json_set_hex(detail, "fingerprint", hash_span(&c->fingerprint));
+    json_set_str(detail, "address", a->address);
+    return audit_add(tx, account->row, &actor, "device.first_use", span_str(d->device_id), detail, err);
+}
+
+static int admit_own(struct store_tx *tx, struct admit *a, struct err *err) {
+    struct held h;
+    struct account account;
+    struct device d;
+    bool ok;
+    int found = find_cert(tx, a, &h, err);
+    if (found < 0)
+        return found;
+    if (!found)
+        return admit_refuse(a, MUSTER_ECERTUNKNOWN, NULL);
+    int rc = admit_account(tx, a, h.account, &account, &ok, err);
+    if (rc || !ok)
+        return rc;
+    if (!(account.method & METHOD_SHARED))
+        return admit_refuse(a, MUSTER_EMETHODOFF, NULL);
+    found = h.device ? device_find_row(tx, h.device, &d, err) : 0;
+    if (found < 0)
+        return found;
+    if (!found) /* its tombstone was lifted, and the certificate stays revoked */
+        return admit_refuse(a, MUSTER_ECERTREVOKED, NULL);
+    admit_found(a, &d);
+    if (h.state == CERT_ISSUED && d.state != DEVICE_REVOKED && d.state != DEVICE_DELETED && ((rc = first_use(tx, a, &account, &h, &d, err)) || a->must_write))
+        return rc;
+    if ((rc = admit_promote(tx, a, &account, &d, err)) || a->must_write || (admit_state(a, &account, &d), a->verdict.code))
+        return rc;
+    switch (h.state) {
+    case CERT_ISSUED:
+    case CERT_CURRENT:
+        return 0;
+    case CERT_VOID:
+        return admit_refuse(a, MUSTER_ECERTVOID, NULL);
+    case CERT_SUPERSEDED:
+        return admit_refuse(a, MUSTER_ECERTSUPERSEDED, NULL);
+    case CERT_REVOKED:
+        break;
+    }
+    return admit_refuse(a, MUSTER_ECERTREVOKED, NULL);
+}
+
+static int admit_key(struct store_tx *tx, struct admit *a, struct err *err) {
+    struct prov_key k;
+    struct account account;
+    struct store_row *row;
+    bool ok;
+    int found = first_row(tx, &row, err, SQL_KEY_BY_SPKI, "b", hash_span(&a->leaf->key.spki));
+    if (found <= 0)
+        return found < 0 ? found : admit_refuse(a, MUSTER_EKEYUNKNOWN, NULL);
+    int rc = row_key(row, &k, err);
+    store_row_end(row);
+    return rc ? rc : admit_account(tx, a, k.account, &account, &ok, err);
+}
+
+int admit_run(struct store_tx *tx, void *arg, struct err *err) {
+    struct admit *a = arg;
+    a->must_write = false;
+    a->verdict = ERR_INIT;
+    a->account_name[0] = a->device_id[0] = '\0';
+    a->account_row = a->device_row = 0;
+    switch (a->class) {
+    case ADMIT_DEVICE_OWN:
+        return admit_own(tx, a, err);
+    case ADMIT_DEVICE_UPLOADED:
+        return admit_uploaded(tx, a, err);
+    case ADMIT_KEY:
+        return admit_key(tx, a, err);
+    }
+    return MUSTER_EINTERNAL;
+}

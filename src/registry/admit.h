@@ -1,0 +1,34 @@
+/* admit: may a request with this certificate go on?
+ *
+ * The chain was judged before (pki/chain.h); here the registry says who it is and whether he may.  What is first (the first use of a
+ * certificate, first contact, a foreign key) is written in the same transaction, before anything is answered. */
+#ifndef MUSTER_REGISTRY_ADMIT_H
+#define MUSTER_REGISTRY_ADMIT_H
+
+#include "registry/enrol.h"
+
+enum admit_class {
+    ADMIT_DEVICE_OWN,      /* under a fleet root that Muster made: the registry has to hold the certificate */
+    ADMIT_DEVICE_UPLOADED, /* under a root of the customer's */
+    ADMIT_KEY,             /* under a provisioning CA */
+};
+
+struct admit {
+    enum admit_class class;
+    const struct cert *leaf;   /* the caller's, until done */
+    struct hash anchor_spki;   /* DEVICE_UPLOADED */
+    const char *account;       /* that SNI names; "" none */
+    const char *address;
+    const struct enrol_reserved *reserved;
+    /* out */
+    bool must_write;           /* run again in a writing transaction: nothing below counts yet */
+    struct err verdict;        /* code 0: admitted */
+    char account_name[ACCOUNT_NAME_MAX + 1]; /* "" where none was found */
+    int64_t account_row, device_row;         /* device_row 0: none */
+    struct uuid device;
+    char device_id[DEVICE_ID_MAX + 1];
+    int64_t last_seen;
+};
+int admit_run(struct store_tx *tx, void *arg, struct err *err);
+
+#endif

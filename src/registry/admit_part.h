@@ -1,0 +1,17 @@
+/* admit_part: what admit.c and admit_uploaded.c share. */
+#ifndef MUSTER_REGISTRY_ADMIT_PART_H
+#define MUSTER_REGISTRY_ADMIT_PART_H
+
+#include "registry/admit.h"
+
+/* Sets the verdict; always 0. */
+int admit_refuse(struct admit *a, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+int admit_state(struct admit *a, const struct account *account, const struct device *d);
+void admit_found(struct admit *a, const struct device *d);
+/* Sets the verdict and *ok false where the account is another than SNI names, or gone. */
+int admit_account(struct store_tx *tx, struct admit *a, int64_t row, struct account *out, bool *ok, struct err *err) MUSTER_MUST_CHECK;
+/* A device that waited because nobody had announced it, and now was. */
+int admit_promote(struct store_tx *tx, struct admit *a, const struct account *account, struct device *d, struct err *err) MUSTER_MUST_CHECK;
+int admit_uploaded(struct store_tx *tx, struct admit *a, struct err *err) MUSTER_MUST_CHECK;
+
+#endif

@@ -1,0 +1,307 @@
+/* admit_uploaded: devices under fleet roots of customers: known keys, first contact, foreign keys; see admit.h. */
+#include "registry/admit_part.h"
+#include "registry/audit.h"
+
+#define OFFER_FRESH CLOCK_HOUR /* an offer seen within this time is not written again */
+
+static bool root_usable(struct admit *a, const struct root *r) {
+    switch (r->state) {
+    case ROOT_ACTIVE:
+    case ROOT_KNOWN_ONLY:
+        return true;
+    case ROOT_UNPROVED:
+        admit_refuse(a, MUSTER_EROOTUNPROVED, NULL);
+        return false;
+    case ROOT_DISABLED:
+        admit_refuse(a, MUSTER_EROOTDISABLED, NULL);
+        return false;
+    case ROOT_RETIRED:
+    case ROOT_REVOKED:
+        break;
+    }
+    admit_refuse(a, MUSTER_EROOTREVOKED, NULL);
+    return false;
+}
+
+static bool read_id(struct admit *a, const struct root *r, struct buf *id) {
+    struct err why = ERR_INIT;
+    int code = cert_device_id(a->leaf, r->id_rule, id, &why);
+    if (!code)
+        code = device_id_check(buf_span(id), &why);
+    for (size_t i = 0; !code && a->reserved && i < a->reserved->n; i++)
+        if (span_eq_nocase(buf_span(id), span_str(a->reserved->hosts[i])))
+            code = err_set(&why, MUSTER_EIDTAKEN, NULL);
+    if (code)
+        admit_refuse(a, code, "%s", why.text);
+    return code == 0;
+}
+
+/* The account's root with this public key; 1 there, 0 not. */
+static int root_of(struct store_tx *tx, int64_t account, const struct hash *spki, struct root *out, struct err *err) {
+    struct store_row *row;
+    int found = first_row(tx, &row, err, SQL_ROOT_BY_SPKI, "ib", account, hash_span(spki));
+    if (found <= 0)
+        return found;
+    int rc = row_root(row, out, err);
+    store_row_end(row);
+    return rc ? rc : 1;
+}
+
+/* --- a key that is registered ---------------------------------------------------------------------------------------------------- */
+
+static int newer_certificate(struct store_tx *tx, struct admit *a, const struct root *r, const struct device *d, struct err *err) {
+    if (d->has_certificate && (hash_eq(&d->certificate, &a->leaf->fingerprint) || a->leaf->not_after <= d->certificate_not_after) && d->root == r->row)
+        return 0;
+    if (!store_writable(tx)) {
+        a->must_write = true;
+        return 0;
+    }
+    return store_exec(tx, NULL, err, SQL_DEVICE_CERT, "ibibi", d->row, hash_span(&a->leaf->fingerprint), a->leaf->not_after, hash_span(&a->leaf->key.spki), r->row);
+}
+
+static int known_key(struct store_tx *tx, struct admit *a, int64_t account_row, int64_t device_row, bool barred, struct err *err) {
+    CLEANUP(buf_fini) struct buf id = BUF_INIT(512);
+    struct account account;
+    struct root r;
+    struct device d;
+    bool ok;
+    int rc = admit_account(tx, a, account_row, &account, &ok, err);
+    if (rc || !ok)
+        return rc;
+    int found = root_of(tx, account_row, &a->anchor_spki, &r, err);
+    if (found <= 0)
+        return found < 0 ? found : admit_refuse(a, MUSTER_ECERTUNTRUSTED, "The device belongs to the account %s, which does not have the fleet root of its certificate.", account.name);
+    if (!root_usable(a, &r))
+        return 0;
+    if (!(account.method & METHOD_DEVICE))
+        return admit_refuse(a, MUSTER_EMETHODOFF, NULL);
+    found = device_find_row(tx, device_row, &d, err);
+    if (found <= 0)
+        return found < 0 ? found : err_set(err, MUSTER_ECORRUPT, "A device's key belongs to no device.");
+    admit_found(a, &d);
+    if (admit_state(a, &account, &d), a->verdict.code && a->verdict.code != MUSTER_EPENDING && a->verdict.code != MUSTER_EUNEXPECTED)
+        return 0;
+    a->verdict = ERR_INIT;
+    if (barred)
+        return admit_refuse(a, MUSTER_EKEYBARRED, "The device has another key now.");
+    if (!read_id(a, &r, &id))
+        return 0;
+    if (strcmp(buf_str(&id), d.device_id) != 0)
+        return admit_refuse(a, MUSTER_EKEYELSEWHERE, "The certificate names another device than the one that its key is registered for.");
+    if ((rc = admit_promote(tx, a, &account, &d, err)) || a->must_write || (admit_state(a, &account, &d), a->verdict.code))
+        return rc;
+    return newer_certificate(tx, a, &r, &d, err);
+}
+
+/* --- first contact ------------------------------------------------------------------------------------------------------------------- */
+
+static bool counts_as_proved(const struct root *r) { return r->state == ROOT_ACTIVE || r->state == ROOT_KNOWN_ONLY || r->state == ROOT_DISABLED; }
+
+/* Which account: the one that SNI names, or the only one in which the anchor is proved.  1 found, 0 refused. */
+static int choose_account(struct store_tx *tx, struct admit *a, struct account *account, struct root *root, struct err *err) {
+    CLEANUP(store_row_end) struct store_row *row = NULL;
+    int proved = 0, rc = store_query(tx, &row, err, SQL_ROOT_SPKI_ANY, "b", hash_span(&a->anchor_spki));
+    bool have = false, elsewhere = false;
+    if (rc)
+        return rc;
+    while ((rc = store_next(row, err)) > 0) {
+        struct root r;
+        struct account one;
+        if ((rc = row_root(row, &r, err)))
+            return rc;
+        int found = account_find_row(tx, r.account, &one, err);
+        if (found < 0)
+            return found;
+        if (!found || one.state != ACCOUNT_ACTIVE || !(one.method & METHOD_DEVICE) || r.origin != ROOT_UPLOADED)
+            continue;
+        if (*a->account && strcmp(a->account, one.name) != 0) {
+            elsewhere = true;
+            continue;
+        }
+        proved += counts_as_proved(&r);
+        if (!have || (counts_as_proved(&r) && !counts_as_proved(root))) {
+            *account = one;
+            *root = r;
+            have = true;
+        }
+    }
+    if (rc < 0)
+        return rc;
+    if (!have)
+        return admit_refuse(a, elsewhere ? MUSTER_EOTHERACCOUNT : MUSTER_ECERTUNTRUSTED, NULL);
+    if (proved > 1)
+        return admit_refuse(a, MUSTER_EACCOUNTAMBIGUOUS, NULL);
+    snprintf(a->account_name, sizeof a->account_name, "%s", account->name);
+    a->account_row = account->row;
+    return 1;
+}
+
+static int take_key(struct store_tx *tx, struct admit *a, const struct account *account, int64_t device, struct err *err) {
+    int rc = store_exec(tx, NULL, err, SQL_DKEY_ADD, "ibiii", account->row, hash_span(&a->leaf->key.spki), device, I(1), clock_now());
+    return rc == MUSTER_EEXISTS ? err_set(err, MUSTER_EBUSY, "The device's key was registered a moment ago.") : rc;
+}
+
+static int audit_device(struct store_tx *tx, const struct admit *a, const struct account *account, const char *action, const char *device_id, const struct root *r, struct err *err) {
+    const struct actor actor = actor_of("device", span_str(device_id));
+    json_t *detail = json_object();
+    json_set_uuid(detail, "root", &r->uuid);
+    json_set_hex(detail, "spki", hash_span(&a->leaf->key.spki));
+    json_set_hex(detail, "fingerprint", hash_span(&a->leaf->fingerprint));
+    json_set_str(detail, "address", a->address);
+    return audit_add(tx, account->row, &actor, action, span_str(device_id), detail, err);
+}
+
+static int read_device(struct store_tx *tx, const struct account *account, const char *id, struct device *out, struct err *err) {
+    struct store_row *row;
+    int found = first_row(tx, &row, err, SQL_DEVICE_BY_ID, "is", account->row, id);
+    if (found <= 0)
+        return found;
+    int rc = row_device(row, out, err);
+    store_row_end(row);
+    return rc ? rc : 1;
+}
+
+/* Announced: 0 not, 1 announced, 2 announced with another key. */
+static int announced(struct store_tx *tx, const struct admit *a, const struct account *account, const char *id, bool *with_key, struct err *err) {
+    struct store_row *row;
+    *with_key = false;
+    int found = first_row(tx, &row, err, SQL_EXPECTED_GET, "is", account->row, id);
+    if (found <= 0)
+        return found;
+    bool any = store_is_null(row, 0), same = !any && span_eq(store_blob(row, 0), hash_span(&a->leaf->key.spki));
+    store_row_end(row);
+    *with_key = same;
+    return any || same ? 1 : 2;
+}
+
+static int register_device(struct store_tx *tx, struct admit *a, const struct account *account, const struct root *r, const char *id, struct err *err) {
+    struct device d;
+    bool with_key;
+    if (r->state == ROOT_KNOWN_ONLY)
+        return admit_refuse(a, MUSTER_EROOTKNOWNONLY, NULL);
+    int expected = announced(tx, a, account, id, &with_key, err);
+    if (expected < 0)
+        return expected;
+    if (expected == 2)
+        return admit_refuse(a, MUSTER_EKEYMISMATCH, "The device was announced with another key.");
+    if (!store_writable(tx)) {
+        a->must_write = true;
+        return 0;
+    }
+    bool wait = account->approval || (account->expected_only && !expected);
+    int64_t now = clock_now();
+    struct uuid uuid = uuid_new();
+    int rc = store_exec(tx, NULL, err, SQL_DEVICE_ADD, "uisiiniiisisbibiii", &uuid, account->row, id, I(wait ? DEVICE_PENDING : DEVICE_ACTIVE), I(METHOD_DEVICE), r->row, now, now, a->address,
+                        I(expected), "", hash_span(&a->leaf->fingerprint), a->leaf->not_after, hash_span(&a->leaf->key.spki), I(0), I(0), I(0));
+    if (rc)
+        return rc;
+    int found = read_device(tx, account, id, &d, err);
+    if (found <= 0)
+        return found < 0 ? found : MUSTER_ECORRUPT;
+    if ((rc = take_key(tx, a, account, d.row, err)) || (rc = audit_device(tx, a, account, "device.first_contact", id, r, err)))
+        return rc;
+    admit_found(a, &d);
+    return admit_state(a, account, &d);
+}
+
+/* --- another key for a known ID ------------------------------------------------------------------------------------------------------- */
+
+static int record_offer(struct store_tx *tx, struct admit *a, const struct account *account, const struct root *r, const struct device *d, struct err *err) {
+    struct store_row *row;
+    int64_t now = clock_now(), seen = -1, many;
+    int found = first_row(tx, &row, err, SQL_OFFER_SEEN_AT, "ib", d->row, hash_span(&a->leaf->key.spki));
+    if (found < 0)
+        return found;
+    if (found) {
+        seen = store_int(row, 0);
+        store_row_end(row);
+    }
+    admit_refuse(a, MUSTER_EKEYMISMATCH, NULL);
+    if (seen >= 0 && now - seen < OFFER_FRESH)
+        return 0;
+    int rc = one_int(tx, &many, 0, err, SQL_OFFER_COUNT, "i", d->row);
+    if (rc || (seen < 0 && many >= OFFERS_MAX)) /* bounded: somebody who makes up keys fills no disk */
+        return rc;
+    if (!store_writable(tx)) {
+        a->must_write = true;
+        return 0;
+    }
+    if (seen >= 0)
+        return store_exec(tx, NULL, err, SQL_OFFER_SEEN, "ibis", d->row, hash_span(&a->leaf->key.spki), now, a->address);
+    rc = store_exec(tx, NULL, err, SQL_OFFER_ADD, "ibiis", d->row, hash_span(&a->leaf->key.spki), r->row, now, a->address);
+    return rc ? rc : audit_device(tx, a, account, "device.key_offered", d->device_id, r, err);
+}
+
+static int switch_key(struct store_tx *tx, struct admit *a, const struct account *account, const struct root *r, const struct device *d, struct err *err) {
+    if (!store_writable(tx)) {
+        a->must_write = true;
+        return 0;
+    }
+    int rc = d->has_certificate ? store_exec(tx, NULL, err, SQL_DKEY_BAR, "ib", account->row, hash_span(&d->spki)) : 0;
+    if (!rc)
+        rc = take_key(tx, a, account, d->row, err);
+    if (!rc)
+        rc = store_exec(tx, NULL, err, SQL_DEVICE_CERT, "ibibi", d->row, hash_span(&a->leaf->fingerprint), a->leaf->not_after, hash_span(&a->leaf->key.spki), r->row);
+    if (!rc)
+        rc = store_exec(tx, NULL, err, SQL_OFFER_DROP, "ib", d->row, hash_span(&a->leaf->key.spki));
+    if (!rc)
+        rc = epoch_raise(tx, err);
+    return rc ? rc : audit_device(tx, a, account, "device.key_changed", d->device_id, r, err);
+}
+
+static int other_key(struct store_tx *tx, struct admit *a, const struct account *account, const struct root *r, const struct device *d, struct err *err) {
+    int64_t accepted;
+    bool with_key;
+    admit_found(a, d);
+    if (admit_state(a, account, d), a->verdict.code && d->state != DEVICE_PENDING)
+        return 0;
+    a->verdict = ERR_INIT;
+    int rc = one_int(tx, &accepted, 0, err, SQL_OFFER_GET, "ib", d->row, hash_span(&a->leaf->key.spki));
+    if (rc)
+        return rc;
+    int expected = r->key_rule == KEY_RULE_ANNOUNCED ? announced(tx, a, account, d->device_id, &with_key, err) : 0;
+    if (expected < 0)
+        return expected;
+    bool take = (r->key_rule == KEY_RULE_ASK && accepted > 0) || (expected == 1 && with_key);
+    if (!take)
+        return record_offer(tx, a, account, r, d, err);
+    rc = switch_key(tx, a, account, r, d, err);
+    return rc || a->must_write ? rc : admit_state(a, account, d);
+}
+
+static int first_contact(struct store_tx *tx, struct admit *a, struct err *err) {
+    CLEANUP(buf_fini) struct buf id = BUF_INIT(512);
+    struct account account;
+    struct root r;
+    struct device d;
+    struct store_row *row;
+    int found = choose_account(tx, a, &account, &r, err);
+    if (found <= 0)
+        return found;
+    if (!root_usable(a, &r) || !read_id(a, &r, &id))
+        return 0;
+    found = first_row(tx, &row, err, SQL_DKEY_GET, "ib", account.row, hash_span(&a->leaf->key.spki));
+    if (found < 0)
+        return found;
+    if (found) { /* not held, so it was barred when its device's tombstone was lifted */
+        store_row_end(row);
+        return admit_refuse(a, MUSTER_EKEYBARRED, NULL);
+    }
+    found = read_device(tx, &account, buf_str(&id), &d, err);
+    if (found < 0)
+        return found;
+    return found ? other_key(tx, a, &account, &r, &d, err) : register_device(tx, a, &account, &r, buf_str(&id), err);
+}
+
+int admit_uploaded(struct store_tx *tx, struct admit *a, struct err *err) {
+    struct store_row *row;
+    int found = first_row(tx, &row, err, SQL_DKEY_HELD, "b", hash_span(&a->leaf->key.spki));
+    if (found < 0)
+        return found;
+    if (!found)
+        return first_contact(tx, a, err);
+    int64_t account = store_int(row, 0), device = store_int(row, 1);
+    bool barred = store_int(row, 2) != 0;
+    store_row_end(row);
+    return known_key(tx, a, account, device, barred, err);
+}

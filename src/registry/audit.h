@@ -1,0 +1,79 @@
+/* audit: hash chains of what was done, one an account (the account's number) and, in DIR/control.db, one for the server (0).
+ *
+ * An entry stands in the transaction of what it records.  Its hash is SHA-256 over the hash before it and its own fields
+ * (audit_hash), so that a change to an old entry shows in every later one; the vault signs heads, and control keeps what it signed. */
+#ifndef MUSTER_REGISTRY_AUDIT_H
+#define MUSTER_REGISTRY_AUDIT_H
+
+#include "registry/registry.h"
+
+#define AUDIT_SERVER 0 /* the server's chain */
+
+/* detail: an object, or NULL; taken over.  Never holds a secret. */
+int audit_add(struct store_tx *tx, int64_t chain, const struct actor *actor, const char *action, struct span object, json_t *detail, struct err *err) MUSTER_MUST_CHECK;
+
+struct audit_head {
+    int64_t seq; /* 0: no entry yet */
+    struct hash hash;
+};
+int audit_head_get(struct store_tx *tx, int64_t chain, struct audit_head *out, struct err *err) MUSTER_MUST_CHECK;
+
+struct audit_list {
+    int64_t chain;
+    const char *name; /* of the chain, for ids; "" the server's */
+    struct page page; /* after: seq */
+};
+int audit_list_run(struct store_tx *tx, void *arg /* struct audit_list */, struct err *err);
+
+/* Heads that changed since they were last signed, for the vault. */
+#define AUDIT_HEADS_MAX 4096
+struct audit_heads {
+    struct {
+        int64_t chain;
+        char name[ACCOUNT_NAME_MAX + 1];
+        struct audit_head head;
+    } at[AUDIT_HEADS_MAX];
+    size_t n;
+};
+int audit_heads_run(struct store_tx *tx, void *arg /* struct audit_heads */, struct err *err);
+
+/* One head with the vault's signature; kept in control.db. */
+struct audit_signed {
+    char chain[ACCOUNT_NAME_MAX + 1]; /* "" the server's */
+    struct audit_head head;
+    int64_t at;
+    uint8_t signature[64];
+};
+/* Stores them and, for accounts' chains, an entry "audit.anchor" in the server's chain. */
+struct audit_anchor {
+    const struct audit_signed *at;
+    size_t n;
+};
+int audit_anchor_run(struct store_tx *control, void *arg /* struct audit_anchor */, struct err *err);
+/* at->chain in; the newest one out; head.seq 0: none. */
+int audit_signed_run(struct store_tx *control, void *arg /* struct audit_signed */, struct err *err);
+
+/* Walks a chain from its beginning and holds it against heads that the vault signed.  Runs in steps so that no transaction is long: call
+ * again while more is true. */
+#define AUDIT_POINTS_MAX 1024
+struct audit_verify {
+    int64_t chain;
+    bool more;             /* start with true */
+    int64_t seq;           /* walked so far; start with 0 */
+    struct hash hash;      /* start with zeros */
+    struct audit_head head; /* the stored head, at the end */
+    int64_t first_bad;     /* 0: none */
+    char reason[160];
+    /* points: heads that have to be met, ascending */
+    const struct audit_head *points;
+    size_t n_points, met;
+};
+int audit_verify_run(struct store_tx *tx, void *arg /* struct audit_verify */, struct err *err);
+struct audit_points {
+    char chain[ACCOUNT_NAME_MAX + 1];
+    struct audit_signed at[AUDIT_POINTS_MAX]; /* the newest AUDIT_POINTS_MAX signed heads, ascending */
+    size_t n;
+};
+int audit_points_run(struct store_tx *control, void *arg /* struct audit_points */, struct err *err);
+
+#endif

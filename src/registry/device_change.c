@@ -1,0 +1,185 @@
+/* device_change: what operators do to devices; see device.h. */
+#include "registry/audit.h"
+#include "registry/device.h"
+
+static int wrong_state(struct err *err, const struct device *d, const char *verb) {
+    return err_set(err, MUSTER_ESTATE, "The device is %s and cannot be %s.", word_of(&WORDS_DEVICE_STATE, d->state), verb);
+}
+
+static int audit_device(struct store_tx *tx, const struct account *a, const struct device *d, const struct actor *actor, const char *action, json_t *detail, struct err *err) {
+    json_t *with = detail ? detail : json_object();
+    json_set_uuid(with, "id", &d->uuid);
+    return audit_add(tx, a->row, actor, action, span_str(d->device_id), with, err);
+}
+
+static json_t *reason_detail(const char *reason) {
+    json_t *o = json_object();
+    if (*reason)
+        json_set_str(o, "reason", reason);
+    return o;
+}
+
+int device_cut_off(struct store_tx *tx, const struct account *a, const struct device *d, enum device_state to, const struct actor *actor, const char *reason, struct err *err) {
+    enum device_state before = d->state == DEVICE_QUARANTINED ? d->state_before : d->state;
+    int rc = store_exec(tx, NULL, err, SQL_DEVICE_STATE, "iiisi", d->row, I(to), I(before), reason, I(0));
+    if (!rc && to == DEVICE_REVOKED)
+        rc = store_exec(tx, NULL, err, SQL_CERT_REVOKE_ALL, "i", d->row);
+    return rc ? rc : audit_device(tx, a, d, actor, to == DEVICE_REVOKED ? "device.revoke" : "device.quarantine", reason_detail(reason), err);
+}
+
+static int approve(struct store_tx *tx, const struct device_set *s, const struct account *a, const struct device *d, struct err *err) {
+    int rc;
+    if (d->state == DEVICE_PENDING)
+        rc = store_exec(tx, NULL, err, SQL_DEVICE_STATE, "iiisi", d->row, I(DEVICE_ACTIVE), I(DEVICE_ACTIVE), "", I(0));
+    else if (d->again == AGAIN_ASKED || d->again == AGAIN_REFUSED)
+        rc = store_exec(tx, NULL, err, SQL_DEVICE_AGAIN, "ii", d->row, I(AGAIN_GRANTED));
+    else
+        return err_set(err, MUSTER_ESTATE, "The device waits for no decision: it is %s.", word_of(&WORDS_DEVICE_STATE, d->state));
+    return rc ? rc : audit_device(tx, a, d, &s->actor, "device.approve", NULL, err);
+}
+
+static int refuse(struct store_tx *tx, const struct device_set *s, const struct account *a, const struct device *d, struct err *err) {
+    int rc;
+    if (d->state == DEVICE_PENDING) {
+        rc = store_exec(tx, NULL, err, SQL_DEVICE_STATE, "iiisi", d->row, I(DEVICE_REVOKED), I(DEVICE_PENDING), s->reason, I(1));
+        if (!rc)
+            rc = store_exec(tx, NULL, err, SQL_CERT_REVOKE_ALL, "i", d->row);
+    } else if (d->again == AGAIN_ASKED || d->again == AGAIN_GRANTED) {
+        rc = store_exec(tx, NULL, err, SQL_DEVICE_AGAIN, "ii", d->row, I(AGAIN_REFUSED));
+    } else {
+        return err_set(err, MUSTER_ESTATE, "The device waits for no decision: it is %s.", word_of(&WORDS_DEVICE_STATE, d->state));
+    }
+    return rc ? rc : audit_device(tx, a, d, &s->actor, "device.refuse", reason_detail(s->reason), err);
+}
+
+/* The ID may come again.  What Muster issued to the device stays revoked for ever, and keys stay barred in the account unless the
+ * operator says that they may come again too. */
+static int lift_tombstone(struct store_tx *tx, const struct device_set *s, const struct account *a, const struct device *d, struct err *err) {
+    int rc = store_exec(tx, NULL, err, SQL_CERT_ORPHAN, "i", d->row);
+    if (!rc)
+        rc = store_exec(tx, NULL, err, s->same_key ? SQL_DKEY_RELEASE : SQL_DKEY_RELEASE_BAR, "i", d->row);
+    if (!rc)
+        rc = store_exec(tx, NULL, err, SQL_OFFER_DROP_ALL, "i", d->row);
+    if (!rc)
+        rc = store_exec(tx, NULL, err, SQL_DEVICE_DROP, "i", d->row);
+    if (rc)
+        return rc;
+    json_t *detail = json_object();
+    json_set_str(detail, "state", word_of(&WORDS_DEVICE_STATE, d->state));
+    json_set_bool(detail, "same_key", s->same_key);
+    return audit_device(tx, a, d, &s->actor, "device.release", detail, err);
+}
+
+static int release(struct store_tx *tx, const struct device_set *s, const struct account *a, const struct device *d, bool *gone, struct err *err) {
+    int rc;
+    *gone = false;
+    if (s->for_reprovision) {
+        if (d->state != DEVICE_ACTIVE && d->state != DEVICE_PENDING)
+            return wrong_state(err, d, "released for re-provisioning");
+        rc = store_exec(tx, NULL, err, SQL_DEVICE_AGAIN, "ii", d->row, I(AGAIN_GRANTED));
+        json_t *detail = json_object();
+        json_set_bool(detail, "for_reprovision", true);
+        if (rc) {
+            json_decref(detail);
+            return rc;
+        }
+        return audit_device(tx, a, d, &s->actor, "device.release", detail, err);
+    }
+    if (d->state == DEVICE_REVOKED || d->state == DEVICE_DELETED) {
+        *gone = true;
+        return lift_tombstone(tx, s, a, d, err);
+    }
+    if (d->state != DEVICE_QUARANTINED)
+        return wrong_state(err, d, "released");
+    rc = store_exec(tx, NULL, err, SQL_DEVICE_STATE, "iiisi", d->row, I(d->state_before), I(d->state_before), "", I(0));
+    return rc ? rc : audit_device(tx, a, d, &s->actor, "device.release", NULL, err);
+}
+
+static int remove_device(struct store_tx *tx, const struct device_set *s, const struct account *a, const struct device *d, struct err *err) {
+    if (d->state == DEVICE_DELETED)
+        return wrong_state(err, d, "deleted again");
+    int rc = store_exec(tx, NULL, err, SQL_DEVICE_STATE, "iiisi", d->row, I(DEVICE_DELETED), I(d->state), s->reason, I(0));
+    if (!rc)
+        rc = store_exec(tx, NULL, err, SQL_CERT_REVOKE_ALL, "i", d->row);
+    return rc ? rc : audit_device(tx, a, d, &s->actor, "device.delete", reason_detail(s->reason), err);
+}
+
+static int change(struct store_tx *tx, struct device_set *s, const struct account *a, const struct device *d, bool *gone, struct err *err) {
+    switch (s->change) {
+    case DEVICE_APPROVE:
+        return approve(tx, s, a, d, err);
+    case DEVICE_REFUSE:
+        return refuse(tx, s, a, d, err);
+    case DEVICE_REVOKE:
+        if (d->state == DEVICE_REVOKED || d->state == DEVICE_DELETED)
+            return wrong_state(err, d, "revoked");
+        return device_cut_off(tx, a, d, DEVICE_REVOKED, &s->actor, s->reason, err);
+    case DEVICE_QUARANTINE:
+        if (d->state != DEVICE_ACTIVE && d->state != DEVICE_PENDING)
+            return wrong_state(err, d, "quarantined");
+        return device_cut_off(tx, a, d, DEVICE_QUARANTINED, &s->actor, s->reason, err);
+    case DEVICE_RELEASE:
+        return release(tx, s, a, d, gone, err);
+    case DEVICE_DELETE:
+        return remove_device(tx, s, a, d, err);
+    }
+    return MUSTER_EINTERNAL;
+}
+
+/* Whether somebody who holds the device could enrol it again under another ID. */
+static int add_live_keys(struct store_tx *tx, const struct account *a, const struct device *d, json_t *out, struct err *err) {
+    int64_t live;
+    int rc = one_int(tx, &live, 0, err, SQL_KEY_LIVE, "ii", a->row, clock_now());
+    if (rc)
+        return rc;
+    json_set_int(out, "live_keys", live);
+    if (live && d->method == METHOD_SHARED)
+        json_set_str(out, "warning",
+                     "A provisioning key of this account still enrols devices: whoever holds this device, or its image, can come back under another ID until that key is blacklisted.");
+    return 0;
+}
+
+int device_set_run(struct store_tx *tx, void *arg, struct err *err) {
+    struct device_set *s = arg;
+    struct account a;
+    struct device d;
+    bool gone = false;
+    int rc = account_need(tx, s->account, &a, err);
+    if (rc || (rc = device_need(tx, &a, s->device, &d, err)) || (rc = change(tx, s, &a, &d, &gone, err)) || (rc = epoch_raise(tx, err)))
+        return rc;
+    if (gone) {
+        json_decref(s->out);
+        s->out = json_object();
+        json_set_uuid(s->out, "id", &d.uuid);
+        json_set_str(s->out, "account", a.name);
+        json_set_str(s->out, "device_id", d.device_id);
+        json_set_str(s->out, "state", word_of(&WORDS_DEVICE_STATE, DEVICE_DELETED));
+        json_set_bool(s->out, "released", true);
+        return 0;
+    }
+    int found = device_find_row(tx, d.row, &d, err);
+    if (found <= 0)
+        return found < 0 ? found : MUSTER_ECORRUPT;
+    if ((rc = device_json(tx, &a, &d, false, &s->out, err)))
+        return rc;
+    return s->change == DEVICE_REVOKE ? add_live_keys(tx, &a, &d, s->out, err) : 0;
+}
+
+int device_accept_key_run(struct store_tx *tx, void *arg, struct err *err) {
+    struct device_accept_key *k = arg;
+    struct account a;
+    struct device d;
+    int64_t accepted;
+    int rc = account_need(tx, k->account, &a, err);
+    if (rc || (rc = device_need(tx, &a, k->device, &d, err)) || (rc = one_int(tx, &accepted, -1, err, SQL_OFFER_GET, "ib", d.row, hash_span(&k->spki))))
+        return rc;
+    if (accepted < 0)
+        return err_set(err, MUSTER_ENOTFOUND, "No key of that fingerprint was offered for the device %s.", d.device_id);
+    if ((rc = store_exec(tx, NULL, err, SQL_OFFER_ACCEPT, "ib", d.row, hash_span(&k->spki))) || (rc = epoch_raise(tx, err)))
+        return rc;
+    json_t *detail = json_object();
+    json_set_hex(detail, "fingerprint", hash_span(&k->spki));
+    if ((rc = audit_device(tx, &a, &d, &k->actor, "device.accept_key", detail, err)))
+        return rc;
+    return device_json(tx, &a, &d, true, &k->out, err);
+}

@@ -1,0 +1,178 @@
+/* enrol: loads the facts and applies the verdict of enrol_decide(); see enrol.h. */
+#include "registry/enrol.h"
+
+#include <strings.h>
+
+#include "registry/audit.h"
+
+struct loaded {
+    struct account account;
+    struct prov_key key;
+    struct device device;
+    struct enrol_facts facts;
+};
+
+static void refuse(struct enrol *e, int code) { e->verdict = (struct enrol_verdict){.how = ENROL_REFUSED, .err = {.code = code}}; }
+
+static bool is_reserved(const struct enrol *e) {
+    for (size_t i = 0; e->reserved && i < e->reserved->n; i++)
+        if (span_eq_nocase(e->device_id, span_str(e->reserved->hosts[i])))
+            return true;
+    return false;
+}
+
+/* The key, and the account that it belongs to.  1 there, 0 refused (verdict set), <0 error. */
+static int load_key(struct store_tx *tx, struct enrol *e, struct loaded *l, struct err *err) {
+    struct store_row *row;
+    int found = first_row(tx, &row, err, SQL_KEY_BY_SPKI, "b", hash_span(&e->key_spki));
+    if (found < 0)
+        return found;
+    if (!found) {
+        refuse(e, MUSTER_EKEYUNKNOWN);
+        return 0;
+    }
+    int rc = row_key(row, &l->key, err);
+    store_row_end(row);
+    if (rc || (found = account_find_row(tx, l->key.account, &l->account, err)) < 0)
+        return rc ? rc : found;
+    if (!found)
+        return err_set(err, MUSTER_ECORRUPT, "A provisioning key belongs to no account.");
+    if (*e->account && strcmp(e->account, l->account.name) != 0) {
+        refuse(e, MUSTER_EOTHERACCOUNT);
+        return 0;
+    }
+    return 1;
+}
+
+static int load(struct store_tx *tx, struct enrol *e, struct loaded *l, struct err *err) {
+    struct store_row *row;
+    struct enrol_facts *f = &l->facts;
+    *f = (struct enrol_facts){.now = clock_now(), .now_ms = clock_now_ms(), .address = e->address, .device_id = e->device_id, .account = &l->account, .key = &l->key};
+    int rc = meta_get(tx, "newest", &f->newest, err);
+    if (rc)
+        return rc;
+    int found = first_row(tx, &row, err, SQL_DEVICE_BY_ID, "it", l->account.row, e->device_id);
+    if (found < 0)
+        return found;
+    if (found) {
+        rc = row_device(row, &l->device, err);
+        store_row_end(row);
+        f->device = &l->device;
+        return rc;
+    }
+    if ((found = first_row(tx, &row, err, SQL_EXPECTED_GET, "it", l->account.row, e->device_id)) > 0)
+        store_row_end(row);
+    f->expected = found > 0;
+    return found < 0 ? found : 0;
+}
+
+/* --- apply -------------------------------------------------------------------------------------------------------------------- */
+
+static int spend(struct store_tx *tx, const struct loaded *l, struct err *err) {
+    int64_t hour = l->facts.now / CLOCK_HOUR, count = l->key.hour == hour ? l->key.hour_count + 1 : 1;
+    return store_exec(tx, NULL, err, SQL_KEY_SPEND, "iiii", l->key.row, hour, count, l->facts.now);
+}
+
+static int new_device(struct store_tx *tx, struct enrol *e, struct loaded *l, struct err *err) {
+    const struct enrol_facts *f = &l->facts;
+    int rc = store_exec(tx, NULL, err, SQL_DEVICE_ADD, "uitiiiniisisniniii", &e->uuid, l->account.row, e->device_id, I(e->verdict.state), I(METHOD_SHARED), l->key.row, f->now, f->now,
+                        f->address, I(f->expected), "", I(0), f->now, f->now_ms, I(1));
+    return rc == MUSTER_EEXISTS ? err_set(err, MUSTER_EBUSY, "Two enrolments took the device ID at once.") : rc;
+}
+
+static json_t *detail_of(const struct enrol *e, const struct loaded *l, const struct uuid *device) {
+    static const char *const how[] = {[ENROL_NEW] = "new", [ENROL_AGAIN] = "answer lost", [ENROL_REPLACE] = "re-provisioned"};
+    json_t *d = json_object();
+    json_set_uuid(d, "id", device);
+    json_set_str(d, "how", how[e->verdict.how]);
+    json_set_str(d, "key", l->key.name);
+    json_set_str(d, "address", e->address);
+    json_set_hex(d, "serial", e->serial);
+    json_set_hex(d, "fingerprint", hash_span(&e->cert->fingerprint));
+    return d;
+}
+
+static int find_new(struct store_tx *tx, struct enrol *e, struct loaded *l, struct err *err) {
+    struct store_row *row;
+    int found = first_row(tx, &row, err, SQL_DEVICE_BY_ID, "it", l->account.row, e->device_id);
+    if (found <= 0)
+        return found < 0 ? found : err_set(err, MUSTER_ECORRUPT, NULL);
+    int rc = row_device(row, &l->device, err);
+    store_row_end(row);
+    return rc;
+}
+
+static int store_certificate(struct store_tx *tx, const struct enrol *e, const struct loaded *l, struct err *err) {
+    const struct cert *c = e->cert;
+    int rc = store_exec(tx, NULL, err, SQL_DKEY_ADD, "ibiii", l->account.row, hash_span(&c->key.spki), l->device.row, I(1), l->facts.now);
+    if (rc)
+        return rc;
+    return store_exec(tx, NULL, err, SQL_CERT_ADD, "bbiiibbiii", e->serial, hash_span(&c->fingerprint), l->account.row, l->device.row, l->key.row, hash_span(&c->key.spki), e->cert_der,
+                      c->not_before, c->not_after, l->facts.now);
+}
+
+static int apply(struct store_tx *tx, struct enrol *e, struct loaded *l, struct err *err) {
+    int rc = 0;
+    switch (e->verdict.how) {
+    case ENROL_NEW:
+        rc = new_device(tx, e, l, err);
+        if (!rc)
+            rc = find_new(tx, e, l, err);
+        break;
+    case ENROL_AGAIN:
+        rc = store_exec(tx, NULL, err, SQL_DEVICE_REISSUED, "ii", l->device.row, l->facts.now_ms);
+        break;
+    case ENROL_REPLACE:
+        rc = store_exec(tx, NULL, err, SQL_DEVICE_REENROLLED, "iiii", l->device.row, l->key.row, l->facts.now, l->facts.now_ms);
+        break;
+    case ENROL_REFUSED:
+    case ENROL_ASK:
+        return MUSTER_EINTERNAL;
+    }
+    if (rc)
+        return rc;
+    rc = e->verdict.how == ENROL_AGAIN ? store_exec(tx, NULL, err, SQL_KEY_USED, "ii", l->key.row, l->facts.now) : spend(tx, l, err);
+    if (rc || (rc = store_certificate(tx, e, l, err)))
+        return rc;
+    e->device = l->device.uuid;
+    const struct actor actor = actor_of("key", span_str(l->key.name));
+    return audit_add(tx, l->account.row, &actor, "device.enrol", e->device_id, detail_of(e, l, &e->device), err);
+}
+
+static int write_wish(struct store_tx *tx, const struct enrol *e, const struct loaded *l, struct err *err) {
+    int rc = store_exec(tx, NULL, err, SQL_DEVICE_AGAIN, "ii", l->device.row, I(AGAIN_ASKED));
+    if (rc)
+        return rc;
+    const struct actor actor = actor_of("key", span_str(l->key.name));
+    json_t *detail = json_object();
+    json_set_uuid(detail, "id", &l->device.uuid);
+    json_set_str(detail, "address", e->address);
+    return audit_add(tx, l->account.row, &actor, "device.asks_again", e->device_id, detail, err);
+}
+
+int enrol_run(struct store_tx *tx, void *arg, struct err *err) {
+    struct enrol *e = arg;
+    struct loaded l;
+    struct err why = ERR_INIT;
+    e->account_name[0] = '\0';
+    int code = device_id_check(e->device_id, &why);
+    if (code || is_reserved(e)) {
+        refuse(e, code ? code : MUSTER_EIDTAKEN);
+        return 0;
+    }
+    int rc = load_key(tx, e, &l, err);
+    if (rc <= 0)
+        return rc;
+    snprintf(e->account_name, sizeof e->account_name, "%s", l.account.name);
+    e->device_key = l.account.device_key;
+    e->device_life = l.account.device_life;
+    if ((rc = load(tx, e, &l, err)))
+        return rc;
+    enrol_decide(&l.facts, &e->verdict);
+    e->device = l.facts.device ? l.device.uuid : e->uuid;
+    if (e->verdict.how == ENROL_ASK && store_writable(tx))
+        return write_wish(tx, e, &l, err);
+    if (e->verdict.how == ENROL_REFUSED || e->verdict.how == ENROL_ASK || !e->cert || !store_writable(tx))
+        return 0;
+    return apply(tx, e, &l, err);
+}

@@ -1,0 +1,61 @@
+/* enrol: a device gets its certificate with a provisioning key (POST /devices).
+ *
+ * The same operation runs twice: as a check before the vault is asked, without a certificate, and in the transaction that takes the device
+ * ID, spends the budget and stores the certificate.  enrol_decide() is the whole rule, a pure function over facts. */
+#ifndef MUSTER_REGISTRY_ENROL_H
+#define MUSTER_REGISTRY_ENROL_H
+
+#include "registry/registry.h"
+#include "registry/row.h"
+
+enum enrol_how {
+    ENROL_REFUSED,
+    ENROL_NEW,     /* a device that was not known; spends the key's budget */
+    ENROL_AGAIN,   /* the answer was lost: a further certificate, no budget */
+    ENROL_REPLACE, /* a known device, wiped, comes again; spends the key's budget */
+    ENROL_ASK,     /* refused, but the wish is written down */
+};
+
+struct enrol_facts {
+    int64_t now, now_ms, newest; /* newest: time of the newest audit entry */
+    const char *address;         /* of the device */
+    struct span device_id;
+    const struct account *account;
+    const struct prov_key *key;
+    const struct device *device; /* NULL: the ID is free */
+    bool expected;               /* the ID was announced */
+};
+struct enrol_verdict {
+    enum enrol_how how;
+    struct err err;           /* why not, for REFUSED and ASK */
+    enum device_state state;  /* of a new device */
+};
+void enrol_decide(const struct enrol_facts *f, struct enrol_verdict *out);
+
+/* Names that no device may have, because they name the server: gateway host names. Compared without case. */
+struct enrol_reserved {
+    const char *const *hosts;
+    size_t n;
+};
+
+struct enrol {
+    struct hash key_spki;     /* the provisioning key that the connection proved */
+    struct span device_id;
+    const char *address;
+    const char *account;      /* that the connection's host name names; "" none */
+    const struct enrol_reserved *reserved;
+    /* The certificate, once it was signed; NULL: check alone. */
+    const struct cert *cert;
+    struct span cert_der, serial;
+    struct uuid uuid;         /* of a new device; made by the caller */
+    /* out */
+    struct enrol_verdict verdict;
+    char account_name[ACCOUNT_NAME_MAX + 1];
+    struct uuid device;       /* the device's id: `uuid`, or that of the known one */
+    enum device_key_kind device_key;
+    int64_t device_life;
+};
+/* 0 with a verdict; only failures of the storage are errors.  Without a certificate and in a reading transaction an ASK is not written. */
+int enrol_run(struct store_tx *tx, void *arg, struct err *err);
+
+#endif

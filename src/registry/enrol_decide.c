@@ -1,0 +1,110 @@
+/* enrol_decide: who may enrol, in the order in which it is asked.  Pure; see enrol.h. */
+#include "registry/enrol.h"
+
+static void refuse(struct enrol_verdict *v, int code, int retry_after) {
+    v->how = ENROL_REFUSED;
+    v->err = (struct err){.code = code, .retry_after = retry_after};
+}
+
+/* Is the key good at all?  These are the only reasons that also stop a repeated answer, besides the device's own state. */
+static bool key_good(const struct enrol_facts *f, struct enrol_verdict *v) {
+    const struct prov_key *k = f->key;
+    int code = k->state == KEY_BLACKLISTED                                     ? MUSTER_EKEYBLACKLISTED
+               : k->expires <= f->now || k->certificate_not_after <= f->now    ? MUSTER_EKEYEXPIRED
+               : f->account->state != ACCOUNT_ACTIVE                           ? MUSTER_EDELETED
+               : !(f->account->method & METHOD_SHARED)                         ? MUSTER_EMETHODOFF
+               : !sources_match(k->sources, f->address)                        ? MUSTER_EKEYSOURCE
+               : !id_pattern_match(k->id_pattern, f->device_id)                ? MUSTER_EKEYPATTERN
+                                                                               : 0;
+    if (code)
+        refuse(v, code, 0);
+    return code == 0;
+}
+
+static bool budget_left(const struct enrol_facts *f, struct enrol_verdict *v) {
+    const struct prov_key *k = f->key;
+    int64_t hour = f->now / CLOCK_HOUR;
+    if (k->max_devices && k->spent >= k->max_devices)
+        refuse(v, MUSTER_EKEYEXHAUSTED, 0);
+    else if (k->per_hour && k->hour == hour && k->hour_count >= k->per_hour)
+        refuse(v, MUSTER_EKEYRATE, (int)((hour + 1) * CLOCK_HOUR - f->now));
+    else
+        return true;
+    return false;
+}
+
+/* The state of a device wins over every policy and window. */
+static bool device_may(const struct enrol_facts *f, struct enrol_verdict *v) {
+    switch (f->device->state) {
+    case DEVICE_ACTIVE:
+    case DEVICE_PENDING:
+        return true;
+    case DEVICE_QUARANTINED:
+        refuse(v, MUSTER_EQUARANTINED, 0);
+        return false;
+    case DEVICE_REVOKED:
+        refuse(v, f->device->refused ? MUSTER_EREFUSED : MUSTER_EREVOKED, 0);
+        return false;
+    case DEVICE_DELETED:
+        refuse(v, MUSTER_EDEVDELETED, 0);
+        return false;
+    }
+    refuse(v, MUSTER_ECORRUPT, 0);
+    return false;
+}
+
+/* The same key asks again for the same ID, and nothing that was issued for it has been used: its answer was lost. */
+static bool answer_lost(const struct enrol_facts *f) {
+    const struct device *d = f->device;
+    return d->method == METHOD_SHARED && d->prov_key == f->key->row && d->issue_count > 0 && !d->issue_used && f->now - d->issue_first < f->account->lost_answer_window;
+}
+
+static void again(const struct enrol_facts *f, struct enrol_verdict *v) {
+    const struct device *d = f->device;
+    int64_t window_left = d->issue_first + f->account->lost_answer_window - f->now;
+    if (d->issue_count >= REISSUE_MAX)
+        refuse(v, MUSTER_EREISSUELIMIT, (int)(window_left < 1 ? 1 : window_left));
+    else if (f->now_ms - d->issue_last_ms < REISSUE_GAP_MS && f->now_ms >= d->issue_last_ms)
+        refuse(v, MUSTER_EREISSUELIMIT, 1);
+    else
+        v->how = ENROL_AGAIN;
+}
+
+static void replace(const struct enrol_facts *f, struct enrol_verdict *v) {
+    const struct device *d = f->device;
+    bool granted = d->again == AGAIN_GRANTED;
+    bool same_key = d->method == METHOD_SHARED && d->prov_key == f->key->row;
+    if (!granted && d->again == AGAIN_REFUSED) {
+        refuse(v, MUSTER_EREFUSED, 0);
+    } else if (!granted && f->account->reprovision == REPROVISION_ASK) {
+        refuse(v, MUSTER_EAPPROVAL, 300);
+        v->how = d->again == AGAIN_ASKED ? ENROL_REFUSED : ENROL_ASK;
+    } else if (!granted && !(f->account->reprovision == REPROVISION_REPLACE && same_key)) {
+        refuse(v, MUSTER_EREGISTERED, 0);
+    } else if (budget_left(f, v)) {
+        v->how = ENROL_REPLACE;
+    }
+}
+
+void enrol_decide(const struct enrol_facts *f, struct enrol_verdict *v) {
+    *v = (struct enrol_verdict){.how = ENROL_REFUSED};
+    if (f->now < f->newest - CLOCK_TOLERANCE) {
+        refuse(v, MUSTER_ECLOCK, 60);
+        return;
+    }
+    if (!key_good(f, v))
+        return;
+    if (!f->device) {
+        if (budget_left(f, v)) {
+            v->how = ENROL_NEW;
+            v->state = f->account->approval || (f->account->expected_only && !f->expected) ? DEVICE_PENDING : DEVICE_ACTIVE;
+        }
+        return;
+    }
+    if (!device_may(f, v))
+        return;
+    if (answer_lost(f) && f->device->again != AGAIN_GRANTED)
+        again(f, v);
+    else
+        replace(f, v);
+}

@@ -1,0 +1,13 @@
+/* key_json: what key.c and key_change.c share. */
+#ifndef MUSTER_REGISTRY_KEY_JSON_H
+#define MUSTER_REGISTRY_KEY_JSON_H
+
+#include "registry/key.h"
+#include "registry/row.h"
+
+int key_json(struct store_tx *tx, const struct account *a, const struct prov_key *k, json_t **out, struct err *err) MUSTER_MUST_CHECK; /* replaces *out */
+int key_bounds_fit(const struct key_bounds *b, int64_t certificate_not_after, struct err *err) MUSTER_MUST_CHECK;
+/* The key's bounds, for an audit entry. */
+json_t *key_detail(const struct prov_key *k);
+
+#endif

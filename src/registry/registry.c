@@ -1,0 +1,98 @@
+/* registry: see registry.h.  Opens the databases; what every operation uses. */
+#include "registry/registry.h"
+
+static const struct store_statement statements[] = {
+#define S(NAME, text) [SQL_##NAME] = {text},
+#include "registry/statements.def"
+#undef S
+};
+
+#define M(database, number, sql) M_##database(number, sql)
+static const struct store_migration registry_migrations[] = {
+#define M_registry(number, sql) {number, sql},
+#define M_control(number, sql)
+#include "registry_migrations.inc"
+#undef M_registry
+#undef M_control
+};
+static const struct store_migration control_migrations[] = {
+#define M_registry(number, sql)
+#define M_control(number, sql) {number, sql},
+#include "registry_migrations.inc"
+#undef M_registry
+#undef M_control
+};
+
+static int open_store(const struct registry_open *o, const struct store_migration *migrations, size_t n, struct store **out, struct err *err) {
+    const struct store_options so = {.path = o->path, .vfs = o->vfs, .migrations = migrations, .n_migrations = n, .statements = statements, .n_statements = SQL_COUNT,
+                                     .readers = o->readers, .queue_max = o->queue_max, .migrate = o->migrate, .unsafe_no_sync = o->unsafe_no_sync};
+    return store_open(&so, out, err);
+}
+
+int registry_open(const struct registry_open *o, struct store **out, struct err *err) {
+    return open_store(o, registry_migrations, sizeof registry_migrations / sizeof *registry_migrations, out, err);
+}
+
+int control_open(const struct registry_open *o, struct store **out, struct err *err) {
+    return open_store(o, control_migrations, sizeof control_migrations / sizeof *control_migrations, out, err);
+}
+
+int first_row(struct store_tx *tx, struct store_row **row, struct err *err, int number, const char *fmt, ...) {
+    va_list ap;
+    va_start(ap, fmt);
+    int rc = store_vquery(tx, row, err, number, fmt, ap);
+    va_end(ap);
+    if (rc)
+        return rc;
+    rc = store_next(*row, err);
+    if (rc <= 0) {
+        store_row_end(*row);
+        *row = NULL;
+    }
+    return rc;
+}
+
+int one_int(struct store_tx *tx, int64_t *out, int64_t fallback, struct err *err, int number, const char *fmt, ...) {
+    struct store_row *row;
+    va_list ap;
+    va_start(ap, fmt);
+    int rc = store_vquery(tx, &row, err, number, fmt, ap);
+    va_end(ap);
+    if (rc)
+        return rc;
+    rc = store_next(row, err);
+    *out = rc > 0 && !store_is_null(row, 0) ? store_int(row, 0) : fallback;
+    store_row_end(row);
+    return rc < 0 ? rc : 0;
+}
+
+int meta_get(struct store_tx *tx, const char *name, int64_t *value, struct err *err) { return one_int(tx, value, 0, err, SQL_META_GET, "s", name); }
+int meta_set(struct store_tx *tx, const char *name, int64_t value, struct err *err) { return store_exec(tx, NULL, err, SQL_META_SET, "si", name, value); }
+int epoch_raise(struct store_tx *tx, struct err *err) { return store_exec(tx, NULL, err, SQL_EPOCH_RAISE, ""); }
+
+int clock_check(struct store_tx *tx, int64_t now, struct err *err) {
+    int64_t newest;
+    int rc = meta_get(tx, "newest", &newest, err);
+    if (rc || now >= newest - CLOCK_TOLERANCE)
+        return rc;
+    char at[CLOCK_RFC3339_LEN + 1];
+    clock_rfc3339(newest, at);
+    return err_retry(err, MUSTER_ECLOCK, 60, "The server's clock is %lld seconds behind the newest entry of its audit log (%s), so nothing is issued.",
+                     (long long)(newest - now), at);
+}
+
+int page_finish(struct page *p, json_t *items, int64_t last, bool more) {
+    json_t *page = json_object();
+    if (!page || !items) {
+        json_decref(page);
+        json_decref(items);
+        return MUSTER_ENOMEM;
+    }
+    json_set(page, "items", items);
+    char next[24];
+    snprintf(next, sizeof next, "%lld", (long long)last);
+    json_set_str(page, "next", more ? next : NULL);
+    json_decref(p->out);
+    p->out = page;
+    return 0;
+}

@@ -1,0 +1,58 @@
+/* root: fleet roots, the anchors of an account's device certificates. */
+#ifndef MUSTER_REGISTRY_ROOT_H
+#define MUSTER_REGISTRY_ROOT_H
+
+#include "registry/registry.h"
+
+#define CHALLENGE_LIFE CLOCK_DAY
+
+struct root_list {
+    struct span account;
+    struct page page;
+};
+int root_list_run(struct store_tx *tx, void *arg, struct err *err);
+
+struct root_show {
+    struct span account, root;
+    json_t *out;
+    struct buf *pem; /* where not NULL: the certificate */
+};
+int root_show_run(struct store_tx *tx, void *arg, struct err *err);
+
+/* MUSTER_EROOTUNFIT, _EROOTOWN, _EEXISTS, _EMETHODOFF.  An upload of one that waits for its proof gives a new challenge. */
+struct root_upload {
+    struct actor actor;
+    struct span account;
+    const struct cert *cert; /* the caller's */
+    enum id_rule id_rule;
+    enum key_rule key_rule;
+    json_t *out;
+};
+int root_upload_run(struct store_tx *tx, void *arg, struct err *err);
+
+/* MUSTER_EPROOF, _ECHALLENGEOLD, _ESTATE.  proof[0] has the challenge as its subject CN; further certificates may stand between it and the
+ * root: then the intermediate that signed it becomes the anchor, and never the root above. */
+struct root_prove {
+    struct actor actor;
+    struct span account, root;
+    struct cert *const *proof; /* the caller's */
+    size_t n_proof;
+    json_t *out;
+};
+int root_prove_run(struct store_tx *tx, void *arg, struct err *err);
+
+enum root_change { ROOT_SET, ROOT_DISABLE, ROOT_ENABLE, ROOT_REVOKE };
+struct root_set {
+    struct actor actor;
+    struct span account, root;
+    enum root_change change;
+    enum id_rule id_rule;    /* ROOT_SET; -1: as it is */
+    enum key_rule key_rule;  /* 0: as it is */
+    enum root_state state;   /* 0: as it is; active or known-only */
+    int64_t confirm;         /* ROOT_DISABLE, ROOT_REVOKE: devices that are cut off; -1: not said */
+    int64_t devices;         /* out */
+    json_t *out;
+};
+int root_set_run(struct store_tx *tx, void *arg, struct err *err); /* MUSTER_ECONFIRM, MUSTER_ESTATE */
+
+#endif

@@ -1,0 +1,96 @@
+/* row: rows of the tables as structs, shared by the registry's files.  Texts and blobs are copied: a row lives until the next step only. */
+#ifndef MUSTER_REGISTRY_ROW_H
+#define MUSTER_REGISTRY_ROW_H
+
+#include "registry/registry.h"
+
+#define I(x) ((int64_t)(x)) /* parameters of kind i are 64-bit */
+
+int row_hash(struct store_row *row, int col, struct hash *out);                     /* MUSTER_ECORRUPT unless 32 bytes */
+void row_text(struct store_row *row, int col, char *out, size_t n);                 /* cut at n - 1 */
+int audit_hash(const struct hash *before, int64_t seq, int64_t at, struct span actor, struct span action, struct span object, struct span detail, struct hash *out);
+
+struct account {
+    int64_t row;
+    char name[ACCOUNT_NAME_MAX + 1];
+    enum account_kind kind;
+    enum account_method method;
+    enum account_state state;
+    int64_t created;
+    enum reprovision reprovision;
+    bool approval, expected_only;
+    enum device_key_kind device_key;
+    int64_t device_life, lost_answer_window, issue_ceiling;
+};
+
+struct root {
+    int64_t row, account;
+    struct uuid uuid;
+    enum root_origin origin;
+    enum root_state state, state_before;
+    struct hash fingerprint, spki;
+    char subject[256];
+    int64_t not_after;
+    enum id_rule id_rule;
+    enum key_rule key_rule;
+    char challenge[64];
+    int64_t challenge_expires, created;
+};
+
+struct prov_key {
+    int64_t row, account;
+    struct uuid uuid;
+    char name[NAME_MAX_BYTES + 1];
+    enum key_state state; /* as stored */
+    int64_t created, expires, certificate_not_after, max_devices, spent, per_hour, hour, hour_count, last_used;
+    char id_pattern[DEVICE_ID_MAX + 1], sources[1025], build[NAME_MAX_BYTES + 1];
+    struct hash spki, fingerprint;
+};
+
+struct device {
+    int64_t row, account, prov_key, root; /* 0: none */
+    struct uuid uuid;
+    char device_id[DEVICE_ID_MAX + 1];
+    enum device_state state, state_before;
+    enum account_method method;
+    int64_t created, last_seen;
+    char last_address[64];
+    enum again again;
+    bool refused, expected;
+    char reason[256];
+    bool has_certificate;
+    struct hash certificate, spki;
+    int64_t certificate_not_after;
+    int64_t issue_first, issue_last_ms, issue_count;
+    bool issue_used;
+};
+
+struct token {
+    int64_t row;
+    struct uuid uuid;
+    char name[NAME_MAX_BYTES + 1];
+    enum role role;
+    char account[ACCOUNT_NAME_MAX + 1]; /* "" the whole server */
+    int64_t created, expires, revoked, last_used;
+};
+
+int row_account(struct store_row *row, struct account *out, struct err *err) MUSTER_MUST_CHECK;
+int row_root(struct store_row *row, struct root *out, struct err *err) MUSTER_MUST_CHECK;
+int row_key(struct store_row *row, struct prov_key *out, struct err *err) MUSTER_MUST_CHECK;
+int row_device(struct store_row *row, struct device *out, struct err *err) MUSTER_MUST_CHECK;
+int row_token(struct store_row *row, struct token *out, struct err *err) MUSTER_MUST_CHECK;
+
+/* By name or number; 1 found, 0 not, <0 error. */
+int account_find(struct store_tx *tx, struct span name, struct account *out, struct err *err) MUSTER_MUST_CHECK;
+int account_find_row(struct store_tx *tx, int64_t row, struct account *out, struct err *err) MUSTER_MUST_CHECK;
+/* MUSTER_ENOTFOUND, MUSTER_EDELETED; making counts as not found. */
+int account_need(struct store_tx *tx, struct span name, struct account *out, struct err *err) MUSTER_MUST_CHECK;
+/* An object of the account by its UUID, or by its name (keys) or device ID (devices); MUSTER_ENOTFOUND also where it is another account's. */
+int root_need(struct store_tx *tx, const struct account *a, struct span name, struct root *out, struct err *err) MUSTER_MUST_CHECK;
+int key_need(struct store_tx *tx, const struct account *a, struct span name, struct prov_key *out, struct err *err) MUSTER_MUST_CHECK;
+int device_need(struct store_tx *tx, const struct account *a, struct span name, struct device *out, struct err *err) MUSTER_MUST_CHECK;
+int device_find_row(struct store_tx *tx, int64_t row, struct device *out, struct err *err) MUSTER_MUST_CHECK;
+int root_find_row(struct store_tx *tx, int64_t row, struct root *out, struct err *err) MUSTER_MUST_CHECK;
+int key_find_row(struct store_tx *tx, int64_t row, struct prov_key *out, struct err *err) MUSTER_MUST_CHECK;
+
+#endif

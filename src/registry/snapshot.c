@@ -1,0 +1,194 @@
+/* snapshot: see snapshot.h. */
+#include "registry/snapshot.h"
+
+#include <stdatomic.h>
+
+#include "base/log.h"
+
+struct snapshot {
+    atomic_int refs;
+    int64_t epoch;
+    struct anchor_set *fleet, *provisioning;
+    char (*accounts)[ACCOUNT_NAME_MAX + 1]; /* sorted */
+    size_t n_accounts;
+};
+
+static char own_tag, uploaded_tag;
+
+bool snapshot_is_own(const struct anchor *a) { return a->tag == &own_tag; }
+void snapshot_ref(struct snapshot *s) { atomic_fetch_add(&s->refs, 1); }
+int64_t snapshot_epoch(const struct snapshot *s) { return s->epoch; }
+const struct anchor_set *snapshot_fleet(const struct snapshot *s) { return s->fleet; }
+const struct anchor_set *snapshot_provisioning(const struct snapshot *s) { return s->provisioning; }
+
+void snapshot_unref(struct snapshot *s) {
+    if (!s || atomic_fetch_sub(&s->refs, 1) != 1)
+        return;
+    if (s->fleet)
+        anchor_set_unref(s->fleet);
+    if (s->provisioning)
+        anchor_set_unref(s->provisioning);
+    free(s->accounts);
+    free(s);
+}
+
+static int by_name(const void *a, const void *b) { return strcmp(a, b); }
+
+bool snapshot_has_account(const struct snapshot *s, struct span name) {
+    char text[ACCOUNT_NAME_MAX + 1] = "";
+    if (name.n == 0 || name.n > ACCOUNT_NAME_MAX)
+        return false;
+    memcpy(text, name.p, name.n);
+    return bsearch(text, s->accounts, s->n_accounts, sizeof *s->accounts, by_name) != NULL;
+}
+
+static int load_accounts(struct store_tx *tx, struct snapshot *s, struct err *err) {
+    CLEANUP(store_row_end) struct store_row *row = NULL;
+    size_t cap = 0;
+    int rc = store_query(tx, &row, err, SQL_ACCOUNT_PAGE, "ii", I(0), INT64_MAX);
+    if (rc)
+        return rc;
+    while ((rc = store_next(row, err)) > 0) {
+        struct account a;
+        if ((rc = row_account(row, &a, err)))
+            return rc;
+        if (a.state != ACCOUNT_ACTIVE)
+            continue;
+        if (s->n_accounts == cap) {
+            void *more = realloc(s->accounts, (cap = cap ? cap * 2 : 16) * sizeof *s->accounts);
+            if (!more)
+                return err_set(err, MUSTER_ENOMEM, NULL);
+            s->accounts = more;
+        }
+        memcpy(s->accounts[s->n_accounts++], a.name, sizeof a.name);
+    }
+    if (s->n_accounts)
+        qsort(s->accounts, s->n_accounts, sizeof *s->accounts, by_name);
+    return rc;
+}
+
+/* CA certificates with the number of their account, in memory while anchors are put together. */
+struct one_ca {
+    int64_t account;
+    struct cert *cert;
+};
+struct cas {
+    struct one_ca *at;
+    size_t n, cap;
+};
+
+static void cas_fini(struct cas *c) {
+    for (size_t i = 0; i < c->n; i++)
+        cert_free(c->at[i].cert);
+    free(c->at);
+}
+DEFINE_CLEANUP_FINI(cas_fini, struct cas)
+
+static int keep_ca(struct cas *c, int64_t account, struct cert *cert) {
+    if (c->n == c->cap) {
+        void *more = realloc(c->at, (c->cap = c->cap ? c->cap * 2 : 16) * sizeof *c->at);
+        if (!more) {
+            cert_free(cert);
+            return MUSTER_ENOMEM;
+        }
+        c->at = more;
+    }
+    c->at[c->n++] = (struct one_ca){account, cert};
+    return 0;
+}
+
+static int load_cas(struct store_tx *tx, struct snapshot *s, struct cas *issuing, struct err *err) {
+    CLEANUP(store_row_end) struct store_row *row = NULL;
+    int rc = store_query(tx, &row, err, SQL_CA_ALL, "");
+    if (rc)
+        return rc;
+    while ((rc = store_next(row, err)) > 0) {
+        struct cert *c = NULL;
+        if ((rc = cert_from_der(store_blob(row, 2), &c, err)))
+            return rc;
+        rc = store_int(row, 1) == CA_PROVISIONING ? anchor_set_add(s->provisioning, c, NULL, 0, NULL) : keep_ca(issuing, store_int(row, 0), c);
+        if (rc)
+            return err_set(err, rc, NULL);
+    }
+    return rc;
+}
+
+/* The account's issuing CAs, moved out of `issuing`: new references of their own. */
+static int under_of(const struct cas *issuing, int64_t account, struct cert ***out, size_t *n) {
+    *n = 0;
+    *out = NULL;
+    for (size_t i = 0; i < issuing->n; i++)
+        *n += issuing->at[i].account == account;
+    if (!*n)
+        return 0;
+    struct cert **under = calloc(*n, sizeof *under);
+    size_t k = 0;
+    for (size_t i = 0; under && i < issuing->n; i++)
+        if (issuing->at[i].account == account && cert_from_x509(issuing->at[i].cert->x, &under[k], NULL) == 0)
+            k++;
+    if (!under || k != *n) {
+        for (size_t i = 0; i < k; i++)
+            cert_free(under[i]);
+        free(under);
+        return MUSTER_ENOMEM;
+    }
+    *out = under;
+    return 0;
+}
+
+static bool have_anchor(const struct anchor_set *set, const struct hash *fingerprint) {
+    for (size_t i = 0; i < anchor_set_size(set); i++)
+        if (hash_eq(&anchor_set_at(set, i)->cert->fingerprint, fingerprint))
+            return true;
+    return false;
+}
+
+static int load_roots(struct store_tx *tx, struct snapshot *s, const struct cas *issuing, struct err *err) {
+    CLEANUP(store_row_end) struct store_row *row = NULL;
+    int rc = store_query(tx, &row, err, SQL_ROOT_ALL, "");
+    if (rc)
+        return rc;
+    while ((rc = store_next(row, err)) > 0) {
+        struct root r;
+        struct cert *c = NULL, **under = NULL;
+        size_t n_under = 0;
+        if ((rc = row_root(row, &r, err)))
+            return rc;
+        if (have_anchor(s->fleet, &r.fingerprint)) /* the same root in another account */
+            continue;
+        if ((rc = cert_from_der(store_blob(row, 8), &c, err)))
+            return rc;
+        bool own = r.origin == ROOT_MUSTER;
+        if (own && under_of(issuing, r.account, &under, &n_under)) {
+            cert_free(c);
+            return err_set(err, MUSTER_ENOMEM, NULL);
+        }
+        if ((rc = anchor_set_add(s->fleet, c, under, n_under, own ? &own_tag : &uploaded_tag)))
+            return err_set(err, rc, NULL);
+    }
+    return rc;
+}
+
+int snapshot_run(struct store_tx *tx, void *arg, struct err *err) {
+    struct snapshot_load *l = arg;
+    CLEANUP(cas_fini) struct cas issuing = {0};
+    CLEANUP(snapshot_unref) struct snapshot *s = calloc(1, sizeof *s);
+    if (!s)
+        return err_set(err, MUSTER_ENOMEM, NULL);
+    atomic_init(&s->refs, 1);
+    s->fleet = anchor_set_new();
+    s->provisioning = anchor_set_new();
+    if (!s->fleet || !s->provisioning)
+        return err_set(err, MUSTER_ENOMEM, NULL);
+    int rc = meta_get(tx, "epoch", &s->epoch, err);
+    if (rc || (rc = load_accounts(tx, s, err)) || (rc = load_cas(tx, s, &issuing, err)) || (rc = load_roots(tx, s, &issuing, err)))
+        return rc;
+    snapshot_unref(l->out);
+    l->out = TAKE(s);
+    return 0;
+}
+
+int epoch_read_run(struct store_tx *tx, void *arg, struct err *err) {
+    struct epoch_read *e = arg;
+    return meta_get(tx, "epoch", &e->epoch, err);
+}

@@ -1,0 +1,34 @@
+/* snapshot: what the judgement of a certificate chain needs of the registry, immutable, replaced whole when the epoch changes.  Shared
+ * between threads by counted references. */
+#ifndef MUSTER_REGISTRY_SNAPSHOT_H
+#define MUSTER_REGISTRY_SNAPSHOT_H
+
+#include "pki/chain.h"
+#include "registry/admit.h"
+
+struct snapshot;
+
+/* *out in (NULL or an older one, which is let go) and out. */
+struct snapshot_load {
+    struct snapshot *out;
+};
+int snapshot_run(struct store_tx *tx, void *arg /* struct snapshot_load */, struct err *err);
+void snapshot_ref(struct snapshot *s);
+void snapshot_unref(struct snapshot *s); /* NULL accepted */
+int64_t snapshot_epoch(const struct snapshot *s);
+/* Fleet roots of every account and state, and provisioning CAs. */
+const struct anchor_set *snapshot_fleet(const struct snapshot *s);
+const struct anchor_set *snapshot_provisioning(const struct snapshot *s);
+/* Of an anchor of snapshot_fleet: whether Muster made it. */
+bool snapshot_is_own(const struct anchor *a);
+bool snapshot_has_account(const struct snapshot *s, struct span name);
+
+/* The registry's epoch, read in a transaction of its own. */
+struct epoch_read {
+    int64_t epoch; /* out */
+};
+int epoch_read_run(struct store_tx *tx, void *arg, struct err *err);
+
+DEFINE_CLEANUP(snapshot_unref, struct snapshot *)
+
+#endif
