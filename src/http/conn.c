@@ -10,7 +10,8 @@
 
 #include "base/log.h"
 
-#define DRAINED_MAX (64 * 1024) /* thrown away while lingering */
+#define DRAINED_MAX (1024 * 1024) /* thrown away while lingering */
+#define STEPS_A_TURN 64           /* then the loop's other connections have their turn, however fast this client pipelines */
 
 /* --- deadlines ------------------------------------------------------------------------------------------------------------------- */
 
@@ -40,6 +41,7 @@ static void enter(struct http_conn *c, enum conn_state state) {
     const struct http_limits *l = &c->server->o.limits;
     leave_idle(c);
     c->state = state;
+    c->want_write = false; /* what the last state waited for is over; left standing it would keep the loop spinning */
     c->began = clock_mono_ms();
     switch (state) {
     case CONN_HANDSHAKE:
@@ -68,7 +70,7 @@ static void enter(struct http_conn *c, enum conn_state state) {
 }
 
 static void set_events(struct http_conn *c) {
-    bool read_on = c->state != CONN_WAIT && (c->state != CONN_WRITE || !c->want_write);
+    bool read_on = c->state != CONN_WAIT && !c->want_write; /* not both: input that TLS does not take would spin */
     bool write_on = c->want_write;
     if (read_on != c->read_on) {
         read_on ? event_add(&c->ev_read, NULL) : event_del(&c->ev_read);
@@ -92,14 +94,19 @@ void conn_unref(struct http_conn *c) {
     free(c);
 }
 
+static void drop_answer(struct http_conn *c) {
+    if (c->secret) {
+        buf_wipe(&c->out);
+        buf_wipe(&c->body);
+    }
+    buf_fini(&c->out);
+    buf_fini(&c->body);
+    c->secret = false;
+}
+
 static void drop_buffers(struct http_conn *c) {
     buf_wipe(&c->in); /* may hold a token */
-    buf_fini(&c->out);
-    if (c->secret)
-        buf_wipe(&c->body);
-    else
-        buf_fini(&c->body);
-    c->secret = false;
+    drop_answer(c);
 }
 
 void conn_close(struct http_conn *c) {
@@ -110,6 +117,10 @@ void conn_close(struct http_conn *c) {
     event_del(&c->ev_read);
     event_del(&c->ev_write);
     event_del(&c->ev_timer);
+    /* libssl forgets the session of a connection that was not shut down; a device whose network failed may resume all the same.
+     * Fatal alerts and http_conn_abort() have removed it already. */
+    if (c->handshaken)
+        SSL_set_shutdown(c->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
     SSL_free(c->ssl);
     c->ssl = NULL;
     close(c->fd);
@@ -144,7 +155,6 @@ static bool tls_wait(struct http_conn *c, int result) {
         return false;
     }
     ERR_clear_error();
-    SSL_set_quiet_shutdown(c->ssl, 1);
     conn_close(c);
     return false;
 }
@@ -159,13 +169,13 @@ static enum progress run_handshake(struct http_conn *c) {
             conn_close(c);
         return WAIT;
     }
-    c->want_write = false;
-    c->identified = true;
+    c->handshaken = true;
     const struct peer_ops *ops = c->server->o.peer_ops;
     if (ops && ops->identify)
         ops->identify(c, c->ssl, &c->peer, c->server->o.arg);
     if (c->dead)
         return WAIT;
+    c->identified = true;
     enter(c, CONN_HEAD);
     return GO_ON;
 }
@@ -233,13 +243,24 @@ static enum progress run_head(struct http_conn *c) {
     return WAIT;
 }
 
-static void feed(struct http_conn *c, struct span in, size_t *used) {
+/* `in` lies in c->in or in the server's scratch, which any callback may overwrite: what follows the body, the next request, is put
+ * by before the handler runs. */
+static void feed(struct http_conn *c, struct span in) {
     struct err err = ERR_INIT;
-    int rc = exchange_feed(c->x, in, used, &err);
-    c->drained += *used;
-    if (!rc && !c->x->complete)
-        return;
     struct http_exchange *x = c->x;
+    size_t used = 0;
+    int rc = exchange_feed(x, in, &used, &err);
+    c->drained += used;
+    if (in.p == c->in.p)
+        buf_consume(&c->in, used);
+    else if (used < in.n)
+        buf_add(&c->in, span_sub(in, used, in.n));
+    if (!buf_ok(&c->in)) { /* to lose bytes here would be to take the middle of a request for its beginning */
+        conn_close(c);
+        return;
+    }
+    if (!rc && !x->complete)
+        return;
     enter(c, CONN_WAIT);
     if (rc) {
         x->close = true;
@@ -250,27 +271,16 @@ static void feed(struct http_conn *c, struct span in, size_t *used) {
 }
 
 static enum progress run_body(struct http_conn *c) {
-    size_t used = 0;
-    if (c->in.n) {
-        feed(c, buf_span(&c->in), &used);
-        if (!c->dead && used <= c->in.n)
-            buf_consume(&c->in, used);
-    }
+    if (c->in.n)
+        feed(c, buf_span(&c->in));
     while (!c->dead && c->state == CONN_BODY) {
         size_t n = tls_read(c);
         if (!n && c->eof && !c->dead)
             conn_close(c); /* half a request is none */
         if (!n)
             return WAIT;
-        /* What lies behind the body has to survive the callbacks of feed(): it is the next request. */
-        struct span got = span_of(c->server->scratch, n);
-        struct buf copy = BUF_INIT(CONN_READ_MAX);
-        buf_add(&copy, got);
-        secret_wipe(c->server->scratch, n);
-        feed(c, buf_span(&copy), &used);
-        if (!c->dead && used < copy.n)
-            buf_add(&c->in, span_sub(buf_span(&copy), used, copy.n));
-        buf_wipe(&copy);
+        feed(c, span_of(c->server->scratch, n));
+        secret_wipe(c->server->scratch, n); /* the server outlives this: conn_run holds the connection */
     }
     return c->dead ? WAIT : GO_ON;
 }
@@ -300,20 +310,14 @@ static void start_linger(struct http_conn *c) {
     shutdown(c->fd, SHUT_WR);
     enter(c, CONN_LINGER);
     c->drained = 0;
-    c->want_write = false;
 }
 
 static enum progress run_write(struct http_conn *c) {
     if (!write_some(c, &c->out, &c->out_at) || !write_some(c, &c->body, &c->body_at))
         return WAIT;
-    bool close_now = c->asked_close;
+    bool close_now = c->asked_close || c->server->draining; /* a drain may have begun since the head of the answer was made */
     struct http_exchange *x = TAKE(c->x);
-    buf_fini(&c->out);
-    if (c->secret)
-        buf_wipe(&c->body);
-    else
-        buf_fini(&c->body);
-    c->secret = false;
+    drop_answer(c);
     if (x)
         exchange_detach(x, false);
     if (close_now) {
@@ -351,7 +355,7 @@ void conn_run(struct http_conn *c) {
     c->running = true;
     c->refs++;
     enum progress p = GO_ON;
-    while (p == GO_ON && !c->dead) {
+    for (int step = 0; p == GO_ON && !c->dead && step < STEPS_A_TURN; step++) {
         switch (c->state) {
         case CONN_HANDSHAKE:
             p = run_handshake(c);
@@ -375,8 +379,11 @@ void conn_run(struct http_conn *c) {
         }
     }
     c->running = false;
-    if (!c->dead)
+    if (!c->dead) {
         set_events(c);
+        if (p == GO_ON) /* what it goes on with is in memory: no socket would wake it */
+            event_active(&c->ev_read, EV_READ, 0);
+    }
     conn_unref(c);
 }
 
@@ -385,14 +392,14 @@ void conn_wait(struct http_conn *c) { enter(c, CONN_WAIT); }
 void conn_read_body(struct http_conn *c, bool invite) {
     static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
     size_t n;
+    enter(c, CONN_BODY); /* first: a connection that ends in this state takes the exchange with it */
+    c->drained = 0;
     /* 25 bytes into a socket from which everything earlier has gone: what does not fit here fits nowhere. */
     if (invite && SSL_write_ex(c->ssl, go_on, sizeof go_on - 1, &n) != 1) {
         ERR_clear_error();
         conn_close(c);
         return;
     }
-    enter(c, CONN_BODY);
-    c->drained = 0;
     conn_run(c);
 }
 
@@ -411,13 +418,13 @@ void conn_send(struct http_conn *c, struct buf *head, struct buf *body, bool sec
     *body = (struct buf){0};
     c->out_at = c->body_at = 0;
     c->secret = secret;
-    c->asked_close = close_after || c->server->draining;
+    c->asked_close = close_after;
     /* A small answer leaves in one record. */
-    if (!secret && c->body.n && c->out.n + c->body.n <= CONN_READ_MAX) {
+    if (c->body.n && c->out.n + c->body.n <= CONN_READ_MAX) {
         c->out.max = CONN_READ_MAX;
         buf_add(&c->out, buf_span(&c->body));
         if (buf_ok(&c->out))
-            buf_fini(&c->body);
+            buf_wipe(&c->body);
         else
             c->out.failed = false; /* the head is whole; the body follows by itself */
     }

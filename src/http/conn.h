@@ -38,14 +38,14 @@ struct http_conn {
     bool read_on, write_on;      /* events that are added */
     bool want_write;             /* what TLS waits for, besides reading */
     bool asked_close;            /* close after the answer under way */
-    bool identified;
+    bool handshaken, identified; /* identified: peer_ops.identify has returned */
     struct event ev_read, ev_write, ev_timer;
     int64_t began, deadline, armed; /* ms, monotonic; deadline of the state, and when the timer fires (0: it does not) */
     struct buf in;               /* received and not yet understood */
     struct head_scan scan;       /* of the head at its beginning */
     struct buf out, body;        /* what has to be sent: out, then body from body_at */
     size_t out_at, body_at, drained;
-    bool secret;                 /* wipe `body` */
+    bool secret;                 /* wipe `out` and `body` */
     struct http_exchange *x;     /* the exchange under way */
     void *peer;
     union {
@@ -68,7 +68,7 @@ struct http_server {
     struct event ev_accept, ev_resume, ev_drain;
     size_t n;
     struct conns all, idle; /* idle: oldest first */
-    bool draining, freed;
+    bool draining;
     loop_fn drained;
     void *drained_arg;
     int64_t date_at, warned_at;
@@ -87,6 +87,7 @@ struct http_exchange {
     struct buf body, fields; /* fields: of the answer */
     struct chunked chunked;
     struct err fault; /* known from the head, answered once admitted */
+    const char *allow; /* of a 405, likewise; in the arena */
     bool complete;    /* the request was read to its end */
     bool answered, close, bad_field;
     void *data;

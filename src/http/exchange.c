@@ -76,14 +76,25 @@ static void find_fault(struct http_exchange *x) {
         err_set(&x->fault, MUSTER_EHTTPMEDIA, "This resource takes a body of the media type %s.", r->media);
 }
 
+static bool decode_params(struct http_exchange *x) {
+    for (size_t i = 0; i < x->match.n; i++) {
+        x->params[i] = uri_decode(x->arena, x->match.params[i].raw, false);
+        if (!x->params[i].p)
+            return false;
+    }
+    return true;
+}
+
 static void find_route(struct http_exchange *x) {
     CLEANUP(buf_fini) struct buf allow = BUF_INIT(256);
     int rc = route_find(x->conn->server->o.router, x->head.method, x->head.path, &x->match, &allow);
+    if (!rc && !decode_params(x))
+        rc = MUSTER_ENOMEM;
     if (!rc)
         return;
     x->fault.code = rc;
     if (rc == MUSTER_EHTTPMETHOD)
-        http_reply_field(x, "Allow", buf_str(&allow));
+        x->allow = arena_strdup(x->arena, buf_span(&allow)); /* nothing of it for whom admit() refuses */
 }
 
 bool exchange_begin(struct http_conn *c, struct buf *bytes, size_t head_n) {
@@ -123,6 +134,8 @@ bool exchange_begin(struct http_conn *c, struct buf *bytes, size_t head_n) {
 bool exchange_fault(struct http_exchange *x) {
     if (!x->fault.code)
         return false;
+    if (x->allow)
+        http_reply_field(x, "Allow", x->allow);
     http_reply_err(x, &x->fault);
     return true;
 }
@@ -160,21 +173,7 @@ int exchange_feed(struct http_exchange *x, struct span in, size_t *used, struct 
     return 0;
 }
 
-static bool decode_params(struct http_exchange *x) {
-    for (size_t i = 0; i < x->match.n; i++) {
-        x->params[i] = uri_decode(x->arena, x->match.params[i].raw, false);
-        if (!x->params[i].p)
-            return false;
-    }
-    return true;
-}
-
 void exchange_handle(struct http_exchange *x) {
-    if (!decode_params(x)) {
-        const struct err err = {.code = MUSTER_ENOMEM};
-        http_reply_err(x, &err);
-        return;
-    }
     x->match.row->handler(x, x->conn->server->o.arg);
 }
 
@@ -200,20 +199,27 @@ const struct http_field *http_fields(const struct http_exchange *x, size_t *n) {
 }
 
 struct span http_field(const struct http_exchange *x, const char *name) {
-    struct span found = SPAN_NONE;
-    for (size_t i = 0; i < x->head.n_fields; i++) {
+    const struct http_field *first = NULL;
+    size_t times = 0, n = 0;
+    for (size_t i = 0; i < x->head.n_fields; i++)
+        if (span_eq_nocase(x->head.fields[i].name, span_str(name))) {
+            first = first ? first : &x->head.fields[i];
+            times++;
+            n += x->head.fields[i].value.n + 2;
+        }
+    if (times < 2)
+        return !first ? SPAN_NONE : first->value.p ? first->value : SPAN_LIT("");
+    /* Joined in one piece: a client that repeats a field must not use up the arena. */
+    uint8_t *joined = arena_alloc(x->arena, n), *at = joined;
+    for (size_t i = 0; joined && i < x->head.n_fields; i++) {
         const struct http_field *f = &x->head.fields[i];
         if (!span_eq_nocase(f->name, span_str(name)))
             continue;
-        if (!found.p) {
-            found = f->value.p ? f->value : SPAN_LIT("");
-            continue;
-        }
-        const char *joined = arena_printf(x->arena, "%.*s, %.*s", SPAN_FMT(found), SPAN_FMT(f->value));
-        if (joined)
-            found = span_str(joined);
+        if (at != joined)
+            at = (uint8_t *)mempcpy(at, ", ", 2);
+        at = f->value.n ? (uint8_t *)mempcpy(at, f->value.p, f->value.n) : at;
     }
-    return found;
+    return span_of(joined, (size_t)(at - joined));
 }
 
 struct span http_param(const struct http_exchange *x, const char *name) {

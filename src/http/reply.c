@@ -23,6 +23,8 @@ static const char *phrase_of(int status) {
 
 void http_reply_field(struct http_exchange *x, const char *name, const char *value) {
     struct span v = span_str(value);
+    if (!value)
+        x->bad_field = true;
     for (size_t i = 0; i < v.n; i++)
         if (v.p[i] < 0x20 || v.p[i] == 0x7f)
             x->bad_field = true;
@@ -76,7 +78,12 @@ static void send_answer(struct http_exchange *x, int status, const char *content
     put_head(x, status, content_type, body->n, closes, &head);
     if (!has_body(status) || span_eq_str(x->head.method, "HEAD"))
         buf_wipe(body);
-    conn_send(c, &head, body, secret, closes);
+    if (buf_ok(&head)) {
+        conn_send(c, &head, body, secret, closes);
+    } else { /* out of memory: no answer is better than a part of one */
+        buf_wipe(body);
+        conn_close(c);
+    }
     http_exchange_unref(x);
 }
 
@@ -111,6 +118,8 @@ static void problem(const struct err *err, struct buf *body, const char **conten
     json_set_str(o, "detail", err_text(err));
     json_set_str(o, "code", err_code(err->code));
     json_set_str(o, "fix", err_fix(err->code));
+    if (err->retry_after > 0)
+        json_set_int(o, "retry_after", err->retry_after);
     *content_type = "application/problem+json";
     if (json_write(body, o))
         buf_clear(body);

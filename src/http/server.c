@@ -93,7 +93,7 @@ static bool make_room(struct http_server *s) {
     struct http_conn *oldest = TAILQ_FIRST(&s->idle);
     if (!oldest)
         return false;
-    conn_close(oldest);
+    conn_end(oldest);
     return true;
 }
 
@@ -175,10 +175,11 @@ void http_server_drain(struct http_server *s, int after_ms, loop_fn drained, voi
     event_del(&s->ev_accept);
     event_del(&s->ev_resume);
     fd_close(TAKE_FD(s->listen_fd));
+    fd_close(TAKE_FD(s->spare_fd)); /* a duplicate, which would keep the socket listening with nobody to accept */
     TAILQ_FOREACH_SAFE(c, &s->all, all, next) {
-        if (c->state == CONN_IDLE)
+        if (c->state == CONN_IDLE || (c->state == CONN_HEAD && c->in.n == 0))
             conn_end(c);
-        else if (c->state == CONN_HANDSHAKE || (c->state == CONN_HEAD && c->in.n == 0))
+        else if (c->state == CONN_HANDSHAKE)
             conn_close(c);
     }
     struct timeval at_most = from_ms(s->n ? after_ms : 0);

@@ -10,6 +10,7 @@ struct device_list {
     struct page page;         /* without a prefix */
     enum device_state state;  /* 0: any */
     struct span key, root;    /* .n 0: any; at most one of state, key, root and prefix */
+    int64_t since;            /* with a key: enrolled at or after */
     struct span prefix;       /* of the device ID */
     struct span after_id;     /* with a prefix: the device ID of the last one of the page before */
 };

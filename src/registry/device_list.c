@@ -31,7 +31,7 @@ static int start_page(struct store_tx *tx, struct device_list *l, const struct a
     if (l->key.n) {
         struct prov_key k;
         int rc = key_need(tx, a, l->key, &k, err);
-        return rc ? rc : store_query(tx, row, err, SQL_DEVICE_PAGE_KEY, "iiii", a->row, l->page.after, limit, k.row);
+        return rc ? rc : store_query(tx, row, err, SQL_DEVICE_PAGE_KEY, "iiiii", a->row, l->page.after, limit, k.row, l->since);
     }
     if (l->root.n) {
         struct root r;

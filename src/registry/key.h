@@ -64,6 +64,7 @@ struct key_devices_act {
     struct span account, key;
     enum device_state to; /* DEVICE_QUARANTINED or DEVICE_REVOKED */
     int64_t since;        /* those enrolled at or after */
+    char reason[256];
     int64_t confirm;      /* their number; -1: not said */
     int64_t after;        /* 0: the first step */
     int64_t count;        /* out: their number at the first step */

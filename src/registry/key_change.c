@@ -86,7 +86,7 @@ static int act_on_some(struct store_tx *tx, struct key_devices_act *k, const str
         int found = device_find_row(tx, at[i], &d, err);
         if (found <= 0)
             return found < 0 ? found : MUSTER_ECORRUPT;
-        rc = device_cut_off(tx, a, &d, k->to, &k->actor, "", err);
+        rc = device_cut_off(tx, a, &d, k->to, &k->actor, k->reason, err);
     }
     if (rc < 0)
         return rc;

@@ -23,13 +23,13 @@ struct store_tx {
     bool writable;
 };
 
-int conn_open(const struct store_options *o, bool create, bool readonly, struct store_conn **out, struct err *err) MUSTER_MUST_CHECK;
-void conn_close(struct store_conn *c); /* NULL accepted */
+int store_conn_open(const struct store_options *o, bool create, bool readonly, struct store_conn **out, struct err *err) MUSTER_MUST_CHECK;
+void store_conn_close(struct store_conn *c); /* NULL accepted */
 /* Ends every row that a run left open, so that its statement does not hold the transaction. */
-void conn_reset(struct store_conn *c);
+void store_conn_reset(struct store_conn *c);
 int store_migrate(struct store_conn *c, const struct store_options *o, struct err *err) MUSTER_MUST_CHECK;
 
-DEFINE_CLEANUP(conn_close, struct store_conn *)
+DEFINE_CLEANUP(store_conn_close, struct store_conn *)
 DEFINE_CLEANUP(store_close, struct store *)
 
 #endif

@@ -1,8 +1,8 @@
 /* statement: statements by number, parameters by format, rows; see store.h. */
 #include "store/internal.h"
 
-int conn_open(const struct store_options *o, bool create, bool readonly, struct store_conn **out, struct err *err) {
-    CLEANUP(conn_close) struct store_conn *c = calloc(1, sizeof *c);
+int store_conn_open(const struct store_options *o, bool create, bool readonly, struct store_conn **out, struct err *err) {
+    CLEANUP(store_conn_close) struct store_conn *c = calloc(1, sizeof *c);
     if (!c || !(c->rows = calloc(o->n_statements + 1, sizeof *c->rows)))
         return err_set(err, MUSTER_ENOMEM, NULL);
     c->backend = &STORE_SQLITE;
@@ -15,7 +15,7 @@ int conn_open(const struct store_options *o, bool create, bool readonly, struct 
     return 0;
 }
 
-void conn_close(struct store_conn *c) {
+void store_conn_close(struct store_conn *c) {
     if (!c)
         return;
     for (size_t i = 0; c->rows && i < c->n_statements; i++)
@@ -27,7 +27,7 @@ void conn_close(struct store_conn *c) {
     free(c);
 }
 
-void conn_reset(struct store_conn *c) {
+void store_conn_reset(struct store_conn *c) {
     for (size_t i = 0; i < c->n_statements; i++)
         if (c->rows[i].in_use)
             store_row_end(&c->rows[i]);

@@ -142,7 +142,7 @@ static int run_in_batch(struct store *s, struct job *j, struct err *err) {
         return rc;
     j->err = ERR_INIT;
     j->rc = j->run(&tx, j->arg, &j->err);
-    conn_reset(s->writer);
+    store_conn_reset(s->writer);
     if (j->rc && j->err.code != j->rc)
         err_set(&j->err, j->rc, NULL);
     if (!b->in_transaction(s->writer->conn) || is_storage_error(j->rc))
@@ -186,7 +186,7 @@ static void run_read(struct store_conn *c, struct job *j) {
     j->rc = c->backend->begin(c->conn, false, &j->err);
     if (!j->rc)
         j->rc = j->run(&tx, j->arg, &j->err);
-    conn_reset(c);
+    store_conn_reset(c);
     c->backend->rollback(c->conn);
     if (j->rc && j->err.code != j->rc)
         err_set(&j->err, j->rc, NULL);
@@ -207,7 +207,7 @@ static int start_readers(struct store *s, const struct store_options *o, struct 
     int wanted = o->readers < 1 ? 1 : o->readers > READERS_MAX ? READERS_MAX : o->readers;
     for (int i = 0; i < wanted; i++) {
         struct reader_start *start = malloc(sizeof *start);
-        int rc = start ? conn_open(o, false, true, &s->readers[i], err) : err_set(err, MUSTER_ENOMEM, NULL);
+        int rc = start ? store_conn_open(o, false, true, &s->readers[i], err) : err_set(err, MUSTER_ENOMEM, NULL);
         if (rc) {
             free(start);
             return rc;
@@ -229,8 +229,8 @@ int store_open(const struct store_options *o, struct store **out, struct err *er
     queue_init(&s->writes, o->queue_max);
     queue_init(&s->reads, o->queue_max);
     pthread_mutex_init(&s->watch_lock, NULL);
-    int rc = conn_open(o, o->migrate, false, &s->writer, err);
-    if (rc || (rc = store_migrate(s->writer, o, err)) || (rc = conn_open(o, false, true, &s->watcher, err)))
+    int rc = store_conn_open(o, o->migrate, false, &s->writer, err);
+    if (rc || (rc = store_migrate(s->writer, o, err)) || (rc = store_conn_open(o, false, true, &s->watcher, err)))
         return rc;
     if (pthread_create(&s->write_thread, NULL, write_main, s))
         return err_set(err, MUSTER_ENOMEM, "No thread can be started.");
@@ -251,9 +251,9 @@ void store_close(struct store *s) {
     for (int i = 0; i < s->n_readers; i++)
         pthread_join(s->read_threads[i], NULL);
     for (int i = 0; i < READERS_MAX; i++)
-        conn_close(s->readers[i]);
-    conn_close(s->watcher);
-    conn_close(s->writer);
+        store_conn_close(s->readers[i]);
+    store_conn_close(s->watcher);
+    store_conn_close(s->writer);
     queue_fini(&s->writes);
     queue_fini(&s->reads);
     pthread_mutex_destroy(&s->watch_lock);

@@ -1,0 +1,167 @@
+/* anchor: the vault signs the heads of the audit chains, once a minute where they have grown, and control.db keeps what it signed: what
+ * happens to the registry's rows after that can be shown. */
+#include "admin/internal.h"
+#include "base/log.h"
+#include "registry/audit.h"
+
+#define EVERY_MS 60000
+
+struct signing {
+    struct control *c;
+    int64_t chain;
+    struct audit_signed head;
+    struct audit_anchor anchor;
+    anchor_fn done;
+    void *arg;
+};
+
+static void finish(struct signing *s, int rc, const struct err *err) {
+    anchor_fn done = s->done;
+    void *arg = s->arg;
+    const struct audit_signed head = s->head;
+    free(s);
+    done(arg, rc, err, &head);
+}
+
+static void kept(void *arg, int rc, const struct err *err) {
+    struct signing *s = (struct signing *)((char *)arg - offsetof(struct signing, anchor));
+    finish(s, rc == MUSTER_EEXISTS ? 0 : rc, err); /* signed a moment ago by the other way */
+}
+
+static void heads_signed(void *arg, int rc, const struct err *err, int64_t time, struct span signature) {
+    struct signing *s = arg;
+    struct err why = ERR_INIT;
+    if (!rc && signature.n != sizeof s->head.signature) {
+        rc = err_set(&why, MUSTER_EVAULT, NULL);
+        err = &why;
+    }
+    if (rc) {
+        finish(s, rc, err);
+        return;
+    }
+    s->head.at = time;
+    memcpy(s->head.signature, signature.p, signature.n);
+    s->anchor = (struct audit_anchor){&s->head, 1};
+    if ((rc = store_write(s->c->store, s->c->loop, audit_anchor_run, kept, &s->anchor, &why)))
+        finish(s, rc, &why);
+}
+
+static int chain_head_run(struct store_tx *tx, void *arg, struct err *err) {
+    struct signing *s = arg;
+    return audit_head_get(tx, s->chain, &s->head.head, err);
+}
+
+static void chain_head_read(void *arg, int rc, const struct err *err) {
+    struct signing *s = arg;
+    struct err why = ERR_INIT;
+    if (!rc && s->head.head.seq == 0)
+        rc = err_set(&why, MUSTER_ENOTFOUND, "The audit log has no entry yet.");
+    if (!rc) {
+        const struct vault_head h = {.chain = span_str(s->head.chain), .seq = (uint64_t)s->head.head.seq, .hash = s->head.head.hash};
+        rc = vault_heads_sign(s->c->vault, &h, 1, heads_signed, s, &why);
+        if (!rc)
+            return;
+    }
+    finish(s, rc, why.code ? &why : err);
+}
+
+void anchor_now(struct control *c, int64_t chain, const char *name, anchor_fn done, void *arg) {
+    struct err err = ERR_INIT;
+    struct signing *s = calloc(1, sizeof *s);
+    if (!s) {
+        err.code = MUSTER_ENOMEM;
+        done(arg, err.code, &err, NULL);
+        return;
+    }
+    *s = (struct signing){.c = c, .chain = chain, .done = done, .arg = arg};
+    snprintf(s->head.chain, sizeof s->head.chain, "%s", name);
+    int rc = store_read(chain == AUDIT_SERVER ? c->store : c->registry, c->loop, chain_head_run, chain_head_read, s, &err);
+    if (rc)
+        finish(s, rc, &err);
+}
+
+/* --- once a minute ------------------------------------------------------------------------------------------------------------------- */
+
+struct anchoring {
+    struct control *c;
+    struct loop_timer *timer;
+    struct audit_heads heads, before; /* before: what was signed last */
+    size_t at;
+    bool server_done;
+};
+
+static void next(struct anchoring *a);
+
+static void one_done(void *arg, int rc, const struct err *err, const struct audit_signed *head) {
+    struct anchoring *a = arg;
+    if (rc && rc != MUSTER_ENOTFOUND) {
+        log_err(LOG_WARN, "audit_head_not_signed", err, NULL);
+        loop_timer_set(a->timer, EVERY_MS);
+        return;
+    }
+    next(a);
+}
+
+static bool signed_before(const struct anchoring *a, size_t i) {
+    for (size_t k = 0; k < a->before.n; k++)
+        if (a->before.at[k].chain == a->heads.at[i].chain)
+            return a->before.at[k].head.seq == a->heads.at[i].head.seq;
+    return false;
+}
+
+/* The server's own chain comes last: it holds the anchors of the others, and grows by them only where one of them has grown. */
+static void next(struct anchoring *a) {
+    while (a->at < a->heads.n) {
+        size_t i = a->at++;
+        if (!signed_before(a, i)) {
+            a->server_done = false;
+            anchor_now(a->c, a->heads.at[i].chain, a->heads.at[i].name, one_done, a);
+            return;
+        }
+    }
+    a->before = a->heads;
+    if (!a->server_done) {
+        a->server_done = true;
+        anchor_now(a->c, AUDIT_SERVER, "", one_done, a);
+        return;
+    }
+    loop_timer_set(a->timer, EVERY_MS);
+}
+
+static void heads_read(void *arg, int rc, const struct err *err) {
+    struct anchoring *a = (struct anchoring *)((char *)arg - offsetof(struct anchoring, heads));
+    if (rc) {
+        log_err(LOG_ERROR, "audit_heads_unreadable", err, NULL);
+        loop_timer_set(a->timer, EVERY_MS);
+        return;
+    }
+    a->at = 0;
+    next(a);
+}
+
+static void tick(void *arg) {
+    struct anchoring *a = arg;
+    if (!a->c->greeted || store_read(a->c->registry, a->c->loop, audit_heads_run, heads_read, &a->heads, NULL))
+        loop_timer_set(a->timer, EVERY_MS);
+}
+
+struct anchoring *anchoring_new(struct control *c, struct err *err) {
+    struct anchoring *a = calloc(1, sizeof *a);
+    if (a)
+        a->timer = loop_timer_new(c->loop, tick, a);
+    if (!a || !a->timer) {
+        free(a);
+        err_set(err, MUSTER_ENOMEM, NULL);
+        return NULL;
+    }
+    a->c = c;
+    loop_timer_set(a->timer, EVERY_MS);
+    return a;
+}
+
+void anchoring_free(struct anchoring *a) {
+    if (!a)
+        return;
+    loop_timer_free(a->timer);
+    free(a);
+}

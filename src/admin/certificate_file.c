@@ -1,0 +1,112 @@
+/* certificate_file: the gateway's certificates as files under DIR/tls: chain and key in one PEM, mode 0640, written whole or not at all. */
+#include <fcntl.h>
+#include <openssl/x509v3.h>
+
+#include "admin/internal.h"
+#include "base/file.h"
+#include "base/secret.h"
+#include "pki/make.h"
+
+#define PEM_MAX (64 * 1024)
+
+static bool is_address(const char *host) { return strchr(host, ':') || strspn(host, "0123456789.") == strlen(host); }
+
+const char *account_host(struct control *c, const char *account, char out[600]) {
+    const char *host = c->hosts[0];
+    if (is_address(host))
+        snprintf(out, 600, "%s", host);
+    else
+        snprintf(out, 600, "%s.%s", account, host);
+    return out;
+}
+
+void account_url(struct control *c, const char *account, struct buf *out) {
+    const char *url = c->o->gateway_url, *host = c->hosts[0];
+    /* Names under localhost resolve in few places; where the host is not the one of the URL there is no saying what accounts are called. */
+    struct span rest = span_str(url), scheme = SPAN_LIT("https://");
+    bool named = !is_address(host) && strcmp(host, "localhost") != 0 && span_starts(rest, scheme) && span_starts(span_sub(rest, scheme.n, rest.n), span_str(host));
+    if (named)
+        buf_addf(out, "https://%s.%s", account, url + scheme.n);
+    else
+        buf_adds(out, url);
+}
+
+static void add_name(struct server_names *n, const char *name) {
+    for (size_t i = 0; i < n->n; i++)
+        if (span_eq_nocase(n->names[i], span_str(name)))
+            return;
+    if (n->n < VAULT_NAMES_MAX)
+        n->names[n->n++] = span_str(name);
+}
+
+bool server_names_of(struct control *c, const char *account, struct server_names *out) {
+    *out = (struct server_names){.account = account};
+    if (*account) {
+        if (is_address(c->hosts[0]))
+            return false;
+        add_name(out, account_host(c, account, out->text));
+        return true;
+    }
+    for (size_t i = 0; i < c->n_hosts; i++)
+        add_name(out, c->hosts[i]);
+    add_name(out, "127.0.0.1");
+    add_name(out, "::1");
+    return true;
+}
+
+static void path_of(struct control *c, const char *account, struct buf *out) {
+    if (*account)
+        buf_addf(out, "%s/tls/%s.account.pem", c->o->dir, account);
+    else
+        buf_addf(out, "%s/tls/default.pem", c->o->dir);
+}
+
+int certificate_default(struct control *c, struct buf *pem, struct err *err) {
+    CLEANUP(buf_fini) struct buf path = BUF_INIT(4096);
+    path_of(c, "", &path);
+    return file_read(AT_FDCWD, buf_str(&path), pem, err);
+}
+
+static bool has_name(const struct cert *cert, struct span name) {
+    char text[600];
+    snprintf(text, sizeof text, "%.*s", SPAN_FMT(name));
+    return is_address(text) ? X509_check_ip_asc(cert->x, text, 0) == 1 : X509_check_host(cert->x, text, 0, 0, NULL) == 1;
+}
+
+static int read_certificate(struct span pem, struct cert **out) {
+    static const char end[] = "-----END CERTIFICATE-----\n";
+    const uint8_t *at = memmem(pem.p, pem.n, end, sizeof end - 1);
+    return at ? cert_from_file(span_of(pem.p, (size_t)(at - pem.p) + sizeof end - 1), out, NULL) : MUSTER_EINVALID;
+}
+
+bool certificate_due(struct control *c, const struct server_names *names) {
+    CLEANUP(buf_fini) struct buf path = BUF_INIT(4096);
+    CLEANUP(buf_wipe) struct buf pem = BUF_INIT(PEM_MAX);
+    CLEANUP(cert_free) struct cert *cert = NULL;
+    CLEANUP(cert_free) struct cert *ca = NULL;
+    path_of(c, names->account, &path);
+    if (file_read(AT_FDCWD, buf_str(&path), &pem, NULL) || read_certificate(buf_span(&pem), &cert) || read_certificate(buf_span(&c->server_ca), &ca))
+        return true;
+    for (size_t i = 0; i < names->n; i++)
+        if (!has_name(cert, names->names[i]))
+            return true;
+    int64_t life = cert->not_after - cert->not_before;
+    return clock_now() >= cert->not_before + life * 2 / 3 || !cert_signed_by(cert, ca);
+}
+
+int certificate_store(struct control *c, const struct server_names *names, struct span der, EVP_PKEY *key, struct err *err) {
+    CLEANUP(buf_fini) struct buf path = BUF_INIT(4096);
+    CLEANUP(buf_wipe) struct buf pem = BUF_INIT(PEM_MAX);
+    CLEANUP(cert_free) struct cert *cert = NULL;
+    int rc = cert_from_der(der, &cert, err);
+    if (rc || (rc = cert_pem(cert, &pem)) || (rc = key_private_pem(key, &pem, err)))
+        return rc;
+    path_of(c, names->account, &path);
+    return file_replace(AT_FDCWD, buf_str(&path), buf_span(&pem), 0640, err);
+}
+
+int certificate_remove(struct control *c, const char *account, struct err *err) {
+    CLEANUP(buf_fini) struct buf path = BUF_INIT(4096);
+    path_of(c, account, &path);
+    return file_remove(AT_FDCWD, buf_str(&path), err);
+}

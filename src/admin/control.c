@@ -1,0 +1,176 @@
+/* control: the process: what is opened, in which order, and what it is told; see control.h. */
+#include "admin/control.h"
+
+#include <fcntl.h>
+#include <openssl/ssl.h>
+#include <signal.h>
+
+#include "admin/internal.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "registry/registry.h"
+
+#define READERS 1
+#define QUEUE_MAX 1000
+#define VAULT_OUTSTANDING 64
+#define DRAIN_MS 10000
+
+static void serve(void *arg);
+
+/* --- the vault ---------------------------------------------------------------------------------------------------------------------- */
+
+static void after_greeting(void *arg) {
+    struct control *c = arg;
+    if (c->greeted)
+        certificates_look(c->certificates);
+}
+
+static void attach(struct control *c, int fd) {
+    struct err err = ERR_INIT;
+    if (vault_client_attach(c->vault, fd, &err))
+        log_err(LOG_ERROR, "vault_attach_failed", &err, NULL);
+    else
+        vault_greet(c, after_greeting, c);
+}
+
+static void vault_lost(void *arg) {
+    struct control *c = arg;
+    c->greeted = false;
+    log_event(LOG_WARN, "vault_lost", NULL);
+}
+
+/* --- serving ---------------------------------------------------------------------------------------------------------------------------- */
+
+static int load_identity(struct control *c, struct err *err) {
+    CLEANUP(buf_wipe) struct buf pem = BUF_INIT(64 * 1024);
+    int rc = certificate_default(c, &pem, err);
+    const struct tls_identity id = {"", buf_span(&pem), buf_span(&pem)};
+    return rc ? rc : tls_server_set(c->tls, &id, 1, err);
+}
+
+/* Once the first look at the certificates is done: there is one for the listener. */
+static void serve(void *arg) {
+    struct control *c = arg;
+    struct err err = ERR_INIT;
+    const struct http_server_options o = {.loop = c->loop, .listen_fd = c->o->listen_fd, .tls = c->tls, .router = c->router, .limits = HTTP_LIMITS_DEFAULT,
+                                          .peer_ops = &AUTHORISE_OPS, .arg = c, .server_name = "muster"};
+    if (load_identity(c, &err) || !(c->server = http_server_new(&o, &err))) {
+        log_err(LOG_ERROR, "admin_listener_failed", &err, NULL);
+        loop_stop(c->loop);
+        return;
+    }
+    c->ready = true;
+    if (parent_send(c->o->parent_fd, PARENT_READY, 0, -1, c->o->admin_url, &err)) {
+        log_err(LOG_ERROR, "supervisor_unreachable", &err, NULL);
+        loop_stop(c->loop);
+    }
+}
+
+static void drained(void *arg) { loop_stop(((struct control *)arg)->loop); }
+
+static void told(void *arg, struct parent_message *m) {
+    struct control *c = arg;
+    struct err err = ERR_INIT;
+    switch (m->type) {
+    case PARENT_CHANNEL:
+        attach(c, TAKE_FD(m->fd));
+        return;
+    case PARENT_RELOAD:
+        certificates_look(c->certificates);
+        if (c->ready && load_identity(c, &err))
+            log_err(LOG_ERROR, "certificates_not_loaded", &err, NULL);
+        return;
+    case PARENT_DRAIN:
+        if (!c->server)
+            loop_stop(c->loop);
+        else if (!c->draining)
+            http_server_drain(c->server, DRAIN_MS, drained, c);
+        c->draining = true;
+        return;
+    case PARENT_READY:
+    case PARENT_EPOCH:
+        return;
+    }
+}
+
+/* --- opening ------------------------------------------------------------------------------------------------------------------------------ */
+
+static int split_hosts(struct control *c, struct err *err) {
+    char *rest = strdup(c->o->settings->host), *word, *save = NULL;
+    c->hosts = calloc(strlen(c->o->settings->host) / 2 + 2, sizeof *c->hosts);
+    for (char *p = rest; rest && c->hosts && (word = strtok_r(p, " ", &save)); p = NULL)
+        c->hosts[c->n_hosts++] = strdup(word);
+    free(rest);
+    return c->n_hosts && c->hosts[c->n_hosts - 1] ? 0 : err_set(err, MUSTER_ECONFIG, "The setting host is empty.");
+}
+
+static int open_stores(struct control *c, struct err *err) {
+    CLEANUP(buf_fini) struct buf registry = BUF_INIT(4096);
+    CLEANUP(buf_fini) struct buf control = BUF_INIT(4096);
+    CLEANUP(buf_fini) struct buf ca = BUF_INIT(4096);
+    buf_addf(&registry, "%s/registry.db", c->o->dir);
+    buf_addf(&control, "%s/control.db", c->o->dir);
+    buf_addf(&ca, "%s/server-ca.pem", c->o->dir);
+    const struct registry_open r = {.path = buf_str(&registry), .readers = READERS, .queue_max = QUEUE_MAX};
+    const struct registry_open k = {.path = buf_str(&control), .readers = READERS, .queue_max = QUEUE_MAX};
+    int rc = registry_open(&r, &c->registry, err);
+    if (!rc)
+        rc = control_open(&k, &c->store, err);
+    c->server_ca = BUF_INIT(64 * 1024);
+    return rc ? rc : file_read(AT_FDCWD, buf_str(&ca), &c->server_ca, err);
+}
+
+static int open_all(struct control *c, struct err *err) {
+    const struct control_options *o = c->o;
+    const struct tls_options tls = {.sessions = 64, .session_seconds = 3600};
+    c->loop = loop_new(err);
+    if (!c->loop)
+        return err->code;
+    OPENSSL_init_ssl(0, NULL); /* reads its configuration while it still can */
+    int rc = split_hosts(c, err);
+    if (rc || (o->confine && (rc = o->confine(o->confine_arg, err))) || (rc = open_stores(c, err)) || (rc = routes_new(c, err)))
+        return rc;
+    c->tls = tls_server_new(&tls, err);
+    c->vault = c->tls ? vault_client_new(c->loop, VAULT_OUTSTANDING, err) : NULL;
+    c->certificates = c->vault ? certificates_new(c, serve, c, err) : NULL;
+    c->anchoring = c->certificates ? anchoring_new(c, err) : NULL;
+    c->parent = c->anchoring ? parent_new(c->loop, o->parent_fd, told, c) : NULL;
+    if (!c->parent)
+        return err->code ? err->code : err_set(err, MUSTER_ENOMEM, NULL);
+    vault_client_on_lost(c->vault, vault_lost, c);
+    export_listen(c);
+    if (o->vault_fd >= 0)
+        attach(c, o->vault_fd);
+    return 0;
+}
+
+static void close_all(struct control *c) {
+    http_server_free(c->server);
+    parent_free(c->parent);
+    vault_client_free(c->vault);
+    if (c->registry)
+        store_close(c->registry);
+    if (c->store)
+        store_close(c->store);
+    anchoring_free(c->anchoring);
+    certificates_free(c->certificates);
+    http_router_free(c->router);
+    free(c->routes);
+    tls_server_free(c->tls);
+    for (size_t i = 0; i < c->n_hosts; i++)
+        free(c->hosts[i]);
+    free(c->hosts);
+    buf_fini(&c->server_ca);
+    loop_free(c->loop);
+}
+
+int control_process_run(const struct control_options *o, struct err *err) {
+    struct control c = {.o = o};
+    signal(SIGINT, SIG_IGN);
+    signal(SIGHUP, SIG_IGN);
+    int rc = open_all(&c, err);
+    if (!rc)
+        loop_run(c.loop);
+    close_all(&c);
+    return rc;
+}

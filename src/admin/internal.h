@@ -1,0 +1,121 @@
+/* internal: what control's files share. */
+#ifndef MUSTER_ADMIN_INTERNAL_H
+#define MUSTER_ADMIN_INTERNAL_H
+
+#include "admin/control.h"
+#include "http/server.h"
+#include "json/json.h"
+#include "loop/parent.h"
+#include "registry/token.h"
+#include "vault/vault.h"
+
+struct audit_signed;
+struct control {
+    const struct control_options *o;
+    struct loop *loop;
+    struct parent *parent;
+    struct store *registry, *store; /* store: DIR/control.db */
+    struct vault_client *vault;
+    bool greeted;                   /* the vault answers */
+    struct tls_server *tls;
+    struct http_router *router;
+    struct http_route *routes;      /* made of routes.def */
+    struct http_server *server;
+    struct certificates *certificates;
+    struct anchoring *anchoring;
+    char **hosts;                   /* NULL-terminated */
+    size_t n_hosts;
+    struct buf server_ca;           /* PEM */
+    bool ready, draining;
+};
+
+/* --- routes and who may take them: authorise.c --------------------------------------------------------------------------------------- */
+
+enum route_scope { SCOPE_OPEN, SCOPE_SERVER, SCOPE_ACCOUNT, SCOPE_ANY };
+struct admin_route {
+    const char *name, *method, *path, *summary;
+    enum route_scope scope;
+    unsigned roles; /* enum role */
+    size_t body_max;
+};
+extern const struct admin_route ADMIN_ROUTES[];
+extern const size_t ADMIN_ROUTES_COUNT;
+int routes_new(struct control *c, struct err *err) MUSTER_MUST_CHECK; /* c->routes, c->router */
+extern const struct peer_ops AUTHORISE_OPS;
+
+/* What the authorisation of a request found.  Handlers take their account from here and from nowhere else. */
+struct grant {
+    struct token token;
+    struct actor actor;
+    char account[ACCOUNT_NAME_MAX + 1]; /* SCOPE_ACCOUNT: the one acted on; SCOPE_ANY: the token's own, "" the whole server */
+};
+const struct grant *grant_of(const struct http_exchange *x);
+static inline struct span grant_account(const struct http_exchange *x) { return span_str(grant_of(x)->account); }
+
+/* --- asking a store, then answering: job.c --------------------------------------------------------------------------------------------- */
+
+enum job_kind { JOB_READ, JOB_WRITE, JOB_CONTROL_READ, JOB_CONTROL_WRITE };
+/* op is freed after it returns; it owes the answer. */
+typedef void (*job_fn)(struct http_exchange *x, int rc, const struct err *err, void *op);
+/* Copies op (size bytes); spans in it have to live as long as the exchange. */
+void job_start(struct http_exchange *x, enum job_kind kind, store_run_fn run, const void *op, size_t size, job_fn then);
+/* Takes over `doc` (NULL where rc is not 0): 200, or the error. */
+void reply_json(struct http_exchange *x, int status, json_t *doc);
+void reply_done(struct http_exchange *x, int rc, const struct err *err, json_t *doc);
+void reply_code(struct http_exchange *x, int code, const char *text);
+/* 409 with the number that has to be confirmed. */
+void reply_confirm(struct http_exchange *x, const struct err *err, int64_t count);
+/* The body as an object; an empty one counts as {}.  NULL: answered already. */
+json_t *body_object(struct http_exchange *x);
+/* ?cursor= and ?limit=; false: answered already. */
+bool page_of(struct http_exchange *x, struct page *page);
+struct span param_of(struct http_exchange *x, const char *name);
+
+/* --- work that needs no request ------------------------------------------------------------------------------------------------------------ */
+
+/* certificates.c: server certificates under DIR/tls and issuing CAs, looked after now and then every hour. */
+struct certificates *certificates_new(struct control *c, loop_fn first_done, void *arg, struct err *err);
+void certificates_free(struct certificates *k);
+void certificates_look(struct certificates *k); /* soon: an account was made, or the vault is back */
+int certificate_default(struct control *c, struct buf *pem, struct err *err) MUSTER_MUST_CHECK;
+/* certificate_file.c */
+struct server_names {
+    const char *account;      /* "" the default certificate */
+    char text[600];           /* the account's name under the gateway */
+    struct span names[VAULT_NAMES_MAX];
+    size_t n;
+};
+bool server_names_of(struct control *c, const char *account, struct server_names *out); /* false: the gateway has no host name under which accounts could have theirs */
+bool certificate_due(struct control *c, const struct server_names *names);
+int certificate_store(struct control *c, const struct server_names *names, struct span der, EVP_PKEY *key, struct err *err) MUSTER_MUST_CHECK;
+int certificate_remove(struct control *c, const char *account, struct err *err) MUSTER_MUST_CHECK;
+/* "https://<account>.<host>:port", or the gateway's own URL where accounts have no names. */
+void account_url(struct control *c, const char *account, struct buf *out);
+const char *account_host(struct control *c, const char *account, char out[600]);
+
+/* anchor.c: heads of the audit chains, signed by the vault. */
+struct anchoring *anchoring_new(struct control *c, struct err *err);
+void anchoring_free(struct anchoring *a);
+/* Signs the newest head of one chain now. */
+typedef void (*anchor_fn)(void *arg, int rc, const struct err *err, const struct audit_signed *head);
+void anchor_now(struct control *c, int64_t chain, const char *name, anchor_fn done, void *arg);
+
+/* vault_log.c: the vault's version in control's log; greeting it. */
+void vault_greet(struct control *c, loop_fn done, void *arg);
+struct vault_version {
+    struct actor actor;
+    uint64_t version;
+    char account[ACCOUNT_NAME_MAX + 1];
+    char what[32];
+};
+int vault_version_run(struct store_tx *control, void *arg, struct err *err);
+
+/* export.c */
+void export_listen(struct control *c);
+
+/* One handler a route. */
+#define R(NAME, method, path, scope, roles, body_max, summary) void admin_##NAME(struct http_exchange *x, void *arg);
+#include "admin/routes.def"
+#undef R
+
+#endif

@@ -1,0 +1,118 @@
+/* job: see internal.h. */
+#include "admin/internal.h"
+
+struct job {
+    struct http_exchange *x; /* held */
+    job_fn then;
+    max_align_t op[];
+};
+
+static void done(void *arg, int rc, const struct err *err) {
+    struct job *j = (struct job *)((char *)arg - offsetof(struct job, op));
+    j->then(j->x, rc, err, arg);
+    http_exchange_unref(j->x);
+    free(j);
+}
+
+void job_start(struct http_exchange *x, enum job_kind kind, store_run_fn run, const void *op, size_t size, job_fn then) {
+    struct control *c = http_exchange_arg(x);
+    struct err err = ERR_INIT;
+    struct job *j = calloc(1, sizeof *j + size);
+    if (!j) {
+        reply_code(x, MUSTER_ENOMEM, NULL);
+        return;
+    }
+    j->x = x;
+    j->then = then;
+    memcpy(j->op, op, size);
+    http_exchange_ref(x);
+    struct store *s = kind == JOB_READ || kind == JOB_WRITE ? c->registry : c->store;
+    int rc = kind == JOB_READ || kind == JOB_CONTROL_READ ? store_read(s, c->loop, run, done, j->op, &err) : store_write(s, c->loop, run, done, j->op, &err);
+    if (!rc)
+        return;
+    j->then(x, rc, &err, j->op);
+    http_exchange_unref(x);
+    free(j);
+}
+
+void reply_json(struct http_exchange *x, int status, json_t *doc) {
+    CLEANUP_JSON json_t *owned = doc;
+    struct buf body = BUF_INIT(16u << 20);
+    if (!doc || json_write(&body, doc)) {
+        buf_fini(&body);
+        reply_code(x, MUSTER_ENOMEM, NULL);
+        return;
+    }
+    http_reply_buf(x, status, "application/json", &body, false);
+}
+
+void reply_code(struct http_exchange *x, int code, const char *text) {
+    struct err err = {.code = code};
+    if (text)
+        err_set(&err, code, "%s", text);
+    http_reply_err(x, &err);
+}
+
+void reply_done(struct http_exchange *x, int rc, const struct err *err, json_t *doc) {
+    if (!rc) {
+        reply_json(x, 200, doc);
+        return;
+    }
+    json_decref(doc);
+    http_reply_err(x, err);
+}
+
+void reply_confirm(struct http_exchange *x, const struct err *err, int64_t count) {
+    json_t *o = json_object();
+    json_set_int(o, "status", err_http(err->code));
+    json_set_str(o, "title", err_what(err->code));
+    json_set_str(o, "detail", err_text(err));
+    json_set_str(o, "code", err_code(err->code));
+    json_set_str(o, "fix", err_fix(err->code));
+    json_set_int(o, "count", count);
+    CLEANUP_JSON json_t *owned = o;
+    struct buf body = BUF_INIT(16384);
+    if (json_write(&body, o)) {
+        buf_fini(&body);
+        http_reply_err(x, err);
+        return;
+    }
+    http_reply_buf(x, 409, "application/problem+json", &body, false);
+}
+
+json_t *body_object(struct http_exchange *x) {
+    struct err err = ERR_INIT;
+    struct span body = http_body(x);
+    json_t *doc = body.n ? json_parse(body, &err) : json_object();
+    if (doc && !json_is_object(doc)) {
+        json_decref(TAKE(doc));
+        err_set(&err, MUSTER_EJSON, "The body is a JSON object.");
+    }
+    if (!doc)
+        http_reply_err(x, &err);
+    return doc;
+}
+
+bool page_of(struct http_exchange *x, struct page *page) {
+    struct span value;
+    uint64_t number;
+    *page = (struct page){.limit = 100};
+    if (http_query_param(x, "limit", &value)) {
+        if (!span_to_u64(value, &number) || number < 1 || number > PAGE_MAX) {
+            reply_code(x, MUSTER_EINVALID, "limit is between 1 and 1000.");
+            return false;
+        }
+        page->limit = (int64_t)number;
+    }
+    if (http_query_param(x, "cursor", &value) && value.n) {
+        if (span_to_u64(value, &number) && number <= INT64_MAX)
+            page->after = (int64_t)number;
+        else if (!http_query_param(x, "prefix", &value)) { /* pages by prefix go on by device ID */
+            reply_code(x, MUSTER_EINVALID, "cursor is not one that a list gave.");
+            return false;
+        }
+    }
+    return true;
+}
+
+struct span param_of(struct http_exchange *x, const char *name) { return http_param(x, name); }

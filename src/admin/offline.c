@@ -1,0 +1,93 @@
+/* offline: what musterd does to the databases by itself: at init, before serve, and on the server's console; see control.h. */
+#include "admin/internal.h"
+#include "base/secret.h"
+#include "registry/audit.h"
+
+static int open_one(const char *dir, const char *name, bool control, bool migrate, struct store **out, struct err *err) {
+    CLEANUP(buf_fini) struct buf path = BUF_INIT(4096);
+    buf_addf(&path, "%s/%s", dir, name);
+    const struct registry_open o = {.path = buf_str(&path), .queue_max = 16, .migrate = migrate};
+    return control ? control_open(&o, out, err) : registry_open(&o, out, err);
+}
+
+int control_migrate(const char *dir, struct err *err) {
+    struct store *registry = NULL, *control = NULL;
+    int rc = open_one(dir, "registry.db", false, true, &registry, err);
+    if (rc)
+        return rc;
+    store_close(registry);
+    rc = open_one(dir, "control.db", true, true, &control, err);
+    if (!rc)
+        store_close(control);
+    return rc;
+}
+
+static int new_owner(struct store *control, const char *actor, bool reset, struct buf *token, struct err *err) {
+    struct token_create c = {.role = ROLE_OWNER, .reset = reset};
+    char text[TOKEN_TEXT_LEN + 1];
+    snprintf(c.actor.text, sizeof c.actor.text, "%s", actor);
+    snprintf(c.name, sizeof c.name, "admin");
+    token_make(text, &c.hash);
+    int rc = store_write_now(control, token_create_run, &c, err);
+    json_decref(c.out);
+    if (!rc) {
+        buf_adds(token, text);
+        buf_addc(token, '\n');
+        rc = buf_check(token, err);
+    }
+    secret_wipe(text, sizeof text);
+    return rc;
+}
+
+int control_init(const char *dir, struct buf *token, struct err *err) {
+    struct store *control = NULL;
+    int rc = control_migrate(dir, err);
+    if (rc || (rc = open_one(dir, "control.db", true, false, &control, err)))
+        return rc;
+    /* An init that was cut off may have left a token that nobody knows. */
+    rc = new_owner(control, "muster", true, token, err);
+    store_close(control);
+    return rc;
+}
+
+int control_token_reset(const char *dir, struct buf *token, struct err *err) {
+    struct store *control = NULL;
+    int rc = open_one(dir, "control.db", true, false, &control, err);
+    if (rc)
+        return rc;
+    rc = new_owner(control, "console", true, token, err);
+    store_close(control);
+    return rc;
+}
+
+/* The newest time of a log that ran ahead becomes the present, and the entry that says so is the first of the new count. */
+static int accept_run(struct store_tx *tx, void *arg, struct err *err) {
+    const bool *record = arg;
+    const struct actor console = {"console"};
+    int64_t newest, now = clock_now();
+    int rc = meta_get(tx, "newest", &newest, err);
+    if (rc || (rc = meta_set(tx, "newest", newest > now ? now : newest, err)) || !*record)
+        return rc;
+    json_t *detail = json_object();
+    json_set_time(detail, "log_was_at", newest);
+    return audit_add(tx, AUDIT_SERVER, &console, "clock.accept", SPAN_NONE, detail, err);
+}
+
+int control_clock_accept(const char *dir, struct err *err) {
+    static const struct {
+        const char *file;
+        bool control;
+    } databases[] = {{"control.db", true}, {"registry.db", false}}; /* recorded first */
+    for (size_t i = 0; i < 2; i++) {
+        struct store *s = NULL;
+        bool record = databases[i].control;
+        int rc = open_one(dir, databases[i].file, databases[i].control, false, &s, err);
+        if (rc)
+            return rc;
+        rc = store_write_now(s, accept_run, &record, err);
+        store_close(s);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}

@@ -1,0 +1,71 @@
+/* devices: POST /devices, provisioning with shared credentials: {"deviceId": "…", "ttl": "36000"} gets a PKCS#12.
+ *
+ * ttl is in days and comes as a number or a text; it is clamped, never refused.  What a stock client does with each answer decides the
+ * shape of ours: doc/wire.md. */
+#include "base/log.h"
+#include "gateway/internal.h"
+#include "pki/make.h"
+
+#define PKCS12_MAX 65535 /* bytes; the client takes less than 64 KiB */
+#define TTL_MAX 100000000
+
+/* Seconds; 0: the account's. */
+static int read_ttl(json_t *v, int64_t *life, struct err *err) {
+    int64_t days = 0;
+    uint64_t number;
+    *life = 0;
+    if (!v || json_is_null(v))
+        return 0;
+    if (json_is_integer(v))
+        days = json_integer_value(v);
+    else if (json_is_string(v) && span_to_u64(span_str(json_string_value(v)), &number))
+        days = number > TTL_MAX ? TTL_MAX : (int64_t)number;
+    else
+        return err_set(err, MUSTER_EJSON, "ttl is a number of days, as a number or as a text.");
+    if (days < 1)
+        return err_set(err, MUSTER_EJSON, "ttl is at least one day.");
+    *life = (days > TTL_MAX ? TTL_MAX : days) * CLOCK_DAY;
+    return 0;
+}
+
+static void enrolled(void *arg, int rc, const struct err *err, const struct issued *issued) {
+    struct http_exchange *x = arg;
+    struct worker *w = http_exchange_arg(x);
+    struct err why = ERR_INIT;
+    struct buf p12 = BUF_INIT(PKCS12_MAX);
+    if (!rc && (rc = make_pkcs12(issued->key, issued->cert, w->gateway->anchors, w->gateway->n_anchors, &p12, &why)))
+        err = &why;
+    if (rc) {
+        buf_wipe(&p12);
+        http_reply_err(x, err);
+    } else {
+        log_event(LOG_INFO, issued->again ? "device_enrolled_again" : "device_enrolled", "account", issued->account, "device", issued->device_id, NULL);
+        http_reply_buf(x, 200, "application/x-pkcs12", &p12, true);
+    }
+    http_exchange_unref(x);
+}
+
+void devices_post(struct http_exchange *x, void *arg) {
+    struct worker *w = arg;
+    struct identity *id = http_exchange_peer(x);
+    struct err err = ERR_INIT;
+    CLEANUP_JSON json_t *body = json_parse(http_body(x), &err);
+    char named[ACCOUNT_NAME_MAX + 1];
+    const char *device_id = body ? json_string_value(json_object_get(body, "deviceId")) : NULL;
+    verifier_account_of(w->gateway->verifier, http_host(x), named);
+    struct issuer_enrol rq = {.key_spki = id->leaf->key.spki, .address = id->address, .account = id->sni_account[0] ? id->sni_account : named};
+    int rc = body ? 0 : err.code;
+    if (!rc && !device_id)
+        rc = err_set(&err, MUSTER_EJSON, "The body has no deviceId, or it is not a text.");
+    if (!rc)
+        rc = read_ttl(json_object_get(body, "ttl"), &rq.life, &err);
+    if (!rc) {
+        rq.device_id = span_of(device_id, json_string_length(json_object_get(body, "deviceId")));
+        http_exchange_ref(x);
+        rc = issuer_enrol(&w->issuer, &rq, enrolled, x, &err);
+        if (rc)
+            http_exchange_unref(x);
+    }
+    if (rc)
+        http_reply_err(x, &err);
+}

@@ -1,0 +1,179 @@
+/* gateway: the process: what is opened, in which order, and the main loop; see gateway.h. */
+#include "gateway/gateway.h"
+
+#include <openssl/ssl.h>
+#include <signal.h>
+
+#include "base/log.h"
+#include "gateway/internal.h"
+#include "registry/registry.h"
+
+#define POLL_MS 100      /* how soon a change in the registry is seen */
+#define READERS 2
+#define QUEUE_MAX 20000
+#define DEVICES_BODY_MAX 4096
+#define ECUS_BODY_MAX (256 * 1024)
+
+static const struct http_route routes[] = {
+    {.method = "POST", .path = "/devices", .body_max = DEVICES_BODY_MAX, .handler = devices_post},
+    {.method = "POST", .path = "/director/ecus", .body_max = ECUS_BODY_MAX, .handler = ecus_post},
+};
+
+/* --- the main loop ------------------------------------------------------------------------------------------------------------- */
+
+static void reload(struct gateway *g) {
+    struct err err = ERR_INIT;
+    if (server_identity_load(g, &err))
+        log_err(LOG_ERROR, "certificates_not_loaded", &err, NULL);
+    else
+        log_event(LOG_INFO, "certificates_loaded", NULL);
+}
+
+static void registry_changed(void *arg) {
+    struct gateway *g = arg;
+    for (size_t i = 0; i < g->o->loops; i++)
+        worker_epoch_changed(&g->workers[i]);
+}
+
+static void poll_registry(void *arg) {
+    struct gateway *g = arg;
+    verifier_poll(g->verifier, g->loop, registry_changed, g);
+    loop_timer_set(g->poll, POLL_MS);
+}
+
+static void drain(struct gateway *g) {
+    if (g->draining)
+        return;
+    g->draining = true;
+    for (size_t i = 0; i < g->o->loops; i++)
+        worker_drain(&g->workers[i]);
+}
+
+static void told(void *arg, struct parent_message *m) {
+    struct gateway *g = arg;
+    switch (m->type) {
+    case PARENT_CHANNEL:
+        if (m->index < g->o->loops)
+            worker_attach_vault(&g->workers[m->index], TAKE_FD(m->fd));
+        return;
+    case PARENT_RELOAD:
+    case PARENT_EPOCH: /* control has written a certificate */
+        reload(g);
+        return;
+    case PARENT_DRAIN:
+        drain(g);
+        return;
+    case PARENT_READY:
+        return;
+    }
+}
+
+/* --- opening -------------------------------------------------------------------------------------------------------------------- */
+
+static int split_hosts(struct gateway *g, struct err *err) {
+    char *rest = strdup(g->o->settings->host), *word, *save = NULL;
+    g->hosts = calloc(strlen(g->o->settings->host) / 2 + 2, sizeof *g->hosts);
+    if (!rest || !g->hosts) {
+        free(rest);
+        return err_set(err, MUSTER_ENOMEM, NULL);
+    }
+    for (char *p = rest; (word = strtok_r(p, " ", &save)); p = NULL)
+        if (!(g->hosts[g->n_hosts++] = strdup(word))) {
+            free(rest);
+            return err_set(err, MUSTER_ENOMEM, NULL);
+        }
+    free(rest);
+    return g->n_hosts ? 0 : err_set(err, MUSTER_ECONFIG, "The setting host is empty.");
+}
+
+static int open_registry(struct gateway *g, struct err *err) {
+    CLEANUP(buf_fini) struct buf path = BUF_INIT(4096);
+    buf_addf(&path, "%s/registry.db", g->o->dir);
+    const struct registry_open o = {.path = buf_str(&path), .readers = READERS, .queue_max = QUEUE_MAX};
+    int rc = registry_open(&o, &g->store, err);
+    if (rc)
+        return rc;
+    const struct verifier_options v = {.store = g->store, .hosts = (const char *const *)g->hosts, .n_hosts = g->n_hosts};
+    return verifier_new(&v, &g->verifier, err);
+}
+
+static int open_tls(struct gateway *g, struct err *err) {
+    const struct settings *s = g->o->settings;
+    const struct tls_options o = {.client_certificates = true, .sessions = (size_t)s->sessions, .session_seconds = (int)s->session_seconds};
+    g->tls = tls_server_new(&o, err);
+    g->router = g->tls ? http_router_new(routes, sizeof routes / sizeof *routes, err) : NULL;
+    return g->router ? server_identity_load(g, err) : err->code;
+}
+
+static int start_workers(struct gateway *g, struct err *err) {
+    const struct gateway_options *o = g->o;
+    g->workers = calloc(o->loops, sizeof *g->workers);
+    if (!g->workers)
+        return err_set(err, MUSTER_ENOMEM, NULL);
+    for (size_t i = 0; i < o->loops; i++) {
+        int rc = worker_start(g, i, o->listen_fds[i], o->vault_fds[i], err);
+        if (rc)
+            return rc;
+        g->n_running++;
+    }
+    return 0;
+}
+
+static int open_all(struct gateway *g, struct err *err) {
+    const struct gateway_options *o = g->o;
+    g->loop = loop_new(err);
+    if (!g->loop)
+        return err->code;
+    int rc = split_hosts(g, err);
+    if (rc)
+        return rc;
+    /* libssl reads its configuration now, not once files are out of reach; and no thread exists before the confinement, which it would
+     * otherwise escape. */
+    OPENSSL_init_ssl(0, NULL);
+    if ((o->confine && (rc = o->confine(o->confine_arg, err))) || (rc = open_registry(g, err)) || (rc = open_tls(g, err)))
+        return rc;
+    g->pool = rsa_pool_new((size_t)o->settings->rsa_pool, err);
+    g->parent = g->pool ? parent_new(g->loop, o->parent_fd, told, g) : NULL;
+    g->poll = g->parent ? loop_timer_new(g->loop, poll_registry, g) : NULL;
+    if (!g->poll)
+        return err_set(err, MUSTER_ENOMEM, NULL);
+    if ((rc = start_workers(g, err)))
+        return rc;
+    return parent_send(o->parent_fd, PARENT_READY, 0, -1, o->url, err);
+}
+
+static void close_all(struct gateway *g) {
+    for (size_t i = 0; g->workers && i < g->o->loops; i++)
+        if (g->workers[i].gateway)
+            worker_join(&g->workers[i]);
+    free(g->workers);
+    loop_timer_free(g->poll);
+    parent_free(g->parent);
+    if (g->store)
+        store_close(g->store);
+    verifier_free(g->verifier);
+    rsa_pool_free(g->pool);
+    http_router_free(g->router);
+    tls_server_free(g->tls);
+    for (size_t i = 0; i < g->n_anchors; i++)
+        cert_free(g->anchors[i]);
+    free(g->anchors);
+    for (size_t i = 0; i < g->n_hosts; i++)
+        free(g->hosts[i]);
+    free(g->hosts);
+    loop_free(g->loop);
+}
+
+/* SIGTERM comes to the supervisor's children too when a terminal or an operator sends it to all of them; they end when told to. */
+int gateway_process_run(const struct gateway_options *o, struct err *err) {
+    struct gateway g = {.o = o};
+    signal(SIGINT, SIG_IGN);
+    signal(SIGHUP, SIG_IGN);
+    int rc = open_all(&g, err);
+    if (!rc) {
+        loop_timer_set(g.poll, POLL_MS);
+        loop_run(g.loop);
+    }
+    close_all(&g);
+    return rc;
+}

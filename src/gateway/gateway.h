@@ -1,0 +1,28 @@
+/* gateway: the process that devices talk to.  Called by musterd's child; it holds no CA key and does no administrative act.
+ *
+ * Runs options->loops event-loop threads, each with a listener and a channel to the vault of its own, over one store on
+ * DIR/registry.db. */
+#ifndef MUSTER_GATEWAY_GATEWAY_H
+#define MUSTER_GATEWAY_GATEWAY_H
+
+#include "base/err.h"
+#include "config/settings.h"
+
+struct gateway_options {
+    const struct settings *settings;
+    const char *dir;          /* DIR, absolute: DIR/registry.db, DIR/tls/, DIR/server-ca.pem */
+    size_t loops;
+    const int *listen_fds;    /* one a loop; taken over */
+    const int *vault_fds;     /* one a loop; -1: none yet, PARENT_CHANNEL with the loop's index brings it; taken over */
+    int parent_fd;            /* loop/parent.h; taken over */
+    const char *url;          /* https://host:port as devices see it */
+    /* Called once after everything is open and before the first connection is accepted, on the main thread, before other threads but
+     * the store's exist; an error ends the run. */
+    int (*confine)(void *arg, struct err *err);
+    void *confine_arg;
+};
+
+/* Until PARENT_DRAIN, SIGTERM or the supervisor's end.  Sends PARENT_READY. */
+int gateway_process_run(const struct gateway_options *o, struct err *err) MUSTER_MUST_CHECK;
+
+#endif

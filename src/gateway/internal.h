@@ -1,0 +1,68 @@
+/* internal: what the gateway's files share. */
+#ifndef MUSTER_GATEWAY_INTERNAL_H
+#define MUSTER_GATEWAY_INTERNAL_H
+
+#include <pthread.h>
+
+#include "gateway/gateway.h"
+#include "http/server.h"
+#include "issuer/issuer.h"
+#include "loop/parent.h"
+#include "verifier/verifier.h"
+
+/* The process. */
+struct gateway {
+    const struct gateway_options *o;
+    struct loop *loop; /* of the main thread: the supervisor, the registry's epoch, certificates */
+    struct parent *parent;
+    struct loop_timer *poll;
+    struct store *store;
+    struct verifier *verifier;
+    struct tls_server *tls;
+    struct http_router *router;
+    struct rsa_pool *pool;
+    char **hosts; /* NULL-terminated; hosts[0] is the one in URLs */
+    size_t n_hosts;
+    struct cert **anchors; /* of the gateway's server certificate: what devices are given as CA certificates */
+    size_t n_anchors;
+    struct worker *workers;
+    size_t n_running; /* workers that have not drained yet */
+    bool draining;
+};
+
+/* One event loop and its thread. */
+struct worker {
+    struct gateway *gateway;
+    pthread_t thread;
+    bool started;
+    struct loop *loop;
+    struct http_server *server;
+    struct vault_client *vault;
+    struct issuer issuer;
+};
+
+/* worker.c */
+int worker_start(struct gateway *g, size_t index, int listen_fd, int vault_fd, struct err *err) MUSTER_MUST_CHECK;
+void worker_join(struct worker *w);
+/* From the main loop. */
+void worker_attach_vault(struct worker *w, int fd);
+void worker_epoch_changed(struct worker *w);
+void worker_drain(struct worker *w);
+
+/* judge.c */
+extern const struct peer_ops JUDGE_OPS;
+/* Judges every connection with a request under way again, and ends those that are refused now. */
+void judge_again(struct worker *w);
+void address_text(const struct sockaddr *a, char out[64]);
+
+/* refusal.c: errors in OTA Connect's shape; empty under /repo/targets/, where a body would end up in the file being downloaded. */
+void refusal_body(struct http_exchange *x, const struct err *err, struct buf *body, const char **content_type);
+
+/* Handlers; arg is the worker. */
+void devices_post(struct http_exchange *x, void *arg);
+void ecus_post(struct http_exchange *x, void *arg);
+
+/* server_identity.c: the certificates of DIR/tls (or the operator's own) into the TLS server, and the anchors. */
+int server_identity_load(struct gateway *g, struct err *err) MUSTER_MUST_CHECK;
+
+#endif

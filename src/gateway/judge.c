@@ -1,0 +1,163 @@
+/* judge: between http and the verifier: who a connection is, and whether each of its requests may go on.
+ *
+ * Order: host names that contradict each other; no certificate, or a bad chain; a provisioning key, which is good for POST /devices
+ * alone; then the registry's verdict.  Nothing of a body is read before. */
+#include <arpa/inet.h>
+
+#include "base/log.h"
+#include "gateway/internal.h"
+#include "registry/device.h"
+
+#define SEEN_EVERY 300 /* seconds: how exact last_seen is */
+
+void address_text(const struct sockaddr *a, char out[64]) {
+    const void *bytes = a->sa_family == AF_INET ? (const void *)&((const struct sockaddr_in *)(const void *)a)->sin_addr : (const void *)&((const struct sockaddr_in6 *)(const void *)a)->sin6_addr;
+    if (!inet_ntop(a->sa_family, bytes, out, 64))
+        out[0] = '\0';
+}
+
+static void identify(struct http_conn *c, SSL *ssl, void **peer, void *arg) {
+    struct worker *w = arg;
+    char address[64];
+    address_text(http_conn_address(c), address);
+    struct identity *id = identity_new(w->gateway->verifier, SSL_get0_peer_certificate(ssl), SSL_get_peer_cert_chain(ssl), tls_sni(ssl), address);
+    if (!id) {
+        http_conn_abort(c);
+        return;
+    }
+    *peer = id;
+}
+
+static void gone(void *peer, void *arg) { identity_unref(peer); }
+
+static void refuse(struct http_exchange *x, const struct err *err) { http_reply_err(x, err); }
+
+static void refuse_code(struct http_exchange *x, int code) {
+    const struct err err = {.code = code};
+    refuse(x, &err);
+}
+
+static bool is_enrolment(const struct http_exchange *x) { return http_exchange_route(x) && http_exchange_route(x)->handler == devices_post; }
+
+/* --- last seen -------------------------------------------------------------------------------------------------------------------- */
+
+static void seen_done(void *arg, int rc, const struct err *err) { free(arg); }
+
+/* Not worth a wait: lost in a crash, it is written again five minutes later. */
+static void note_seen(struct worker *w, struct identity *id) {
+    int64_t now = clock_now();
+    if (now - id->admit.last_seen < SEEN_EVERY)
+        return;
+    struct device_seen *s = malloc(sizeof *s);
+    if (!s)
+        return;
+    id->admit.last_seen = now;
+    s->device = id->admit.device_row;
+    memcpy(s->address, id->address, sizeof s->address);
+    if (store_write(w->gateway->store, w->loop, device_seen_run, seen_done, s, NULL))
+        free(s);
+}
+
+/* --- admission ------------------------------------------------------------------------------------------------------------------------ */
+
+/* The verdict is known: on, or the reason why not. */
+static void conclude(struct http_exchange *x, struct worker *w, struct identity *id) {
+    char named[ACCOUNT_NAME_MAX + 1];
+    const struct admit *a = &id->admit;
+    if (a->verdict.code) {
+        refuse(x, &a->verdict);
+        return;
+    }
+    verifier_account_of(w->gateway->verifier, http_host(x), named);
+    if (*named && strcmp(named, a->account_name) != 0) {
+        refuse_code(x, MUSTER_EMISDIRECTED);
+        return;
+    }
+    note_seen(w, id);
+    if (is_enrolment(x))
+        refuse_code(x, MUSTER_ENODEVICECERT);
+    else
+        http_exchange_admit(x);
+}
+
+static void admitted(void *arg, int rc, const struct err *err) {
+    struct http_exchange *x = arg;
+    if (rc)
+        refuse(x, err);
+    else
+        conclude(x, http_exchange_arg(x), http_exchange_peer(x));
+    http_exchange_unref(x);
+}
+
+static void admit_key(struct http_exchange *x, const struct identity *id) {
+    if (is_enrolment(x))
+        http_exchange_admit(x); /* the enrolment itself asks all the rest */
+    else
+        refuse_code(x, MUSTER_EKEYONLYENROLS);
+}
+
+static void admit(struct http_exchange *x, void *peer, void *arg) {
+    struct worker *w = arg;
+    struct identity *id = peer;
+    struct err err = ERR_INIT;
+    char named[ACCOUNT_NAME_MAX + 1];
+    verifier_account_of(w->gateway->verifier, http_host(x), named);
+    if (*named && *id->sni_account && strcmp(named, id->sni_account) != 0) {
+        refuse_code(x, MUSTER_EMISDIRECTED);
+        return;
+    }
+    identity_judge(id);
+    if (id->chain.code == MUSTER_ECERTREQUIRED && is_enrolment(x)) {
+        refuse_code(x, MUSTER_EKEYREQUIRED);
+    } else if (id->chain.code) {
+        refuse(x, &id->chain);
+    } else if (id->class == ADMIT_KEY) {
+        admit_key(x, id);
+    } else if (identity_admitted(id)) {
+        conclude(x, w, id);
+    } else {
+        http_exchange_ref(x);
+        if (verifier_admit(w->gateway->verifier, w->loop, id, admitted, x, &err)) {
+            refuse(x, &err);
+            http_exchange_unref(x);
+        }
+    }
+}
+
+const struct peer_ops JUDGE_OPS = {.identify = identify, .admit = admit, .gone = gone};
+
+/* --- when the registry has changed ------------------------------------------------------------------------------------------------------ */
+
+static void judged_again(void *arg, int rc, const struct err *err) {
+    struct http_exchange *x = arg;
+    struct identity *id = http_exchange_peer(x);
+    struct http_conn *c = http_exchange_conn(x);
+    if (c && http_conn_exchange(c) == x && !rc && id->admit.verdict.code) {
+        log_event(LOG_INFO, "cut_off", "account", id->admit.account_name, "device", id->admit.device_id, "code", err_code(id->admit.verdict.code), NULL);
+        http_conn_abort(c);
+    }
+    http_exchange_unref(x);
+}
+
+static void look_again(struct http_conn *c, void *peer, void *arg) {
+    struct worker *w = arg;
+    struct identity *id = peer;
+    struct http_exchange *x = http_conn_exchange(c);
+    if (!x || !id || id->chain.code || id->class == ADMIT_KEY || !id->admitted_epoch)
+        return; /* idle, or not admitted yet: asked with the next request */
+    identity_judge(id);
+    if (id->chain.code) {
+        http_conn_abort(c);
+        return;
+    }
+    http_exchange_ref(x);
+    if (verifier_admit(w->gateway->verifier, w->loop, id, judged_again, x, NULL)) {
+        http_conn_abort(c);
+        http_exchange_unref(x);
+    }
+}
+
+void judge_again(struct worker *w) {
+    if (w->server)
+        http_server_each(w->server, look_again, w);
+}

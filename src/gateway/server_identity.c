@@ -1,0 +1,151 @@
+/* server_identity: the gateway's own certificates.  Control writes them to DIR/tls, one file a name: "default.pem" and
+ * ACCOUNT.account.pem, the chain and then the key.  The operator's own certificate takes the place of "default". */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/secret.h"
+#include "gateway/internal.h"
+
+#define PEM_MAX (256 * 1024)
+#define IDENTITIES_MAX 8192
+#define ANCHORS_MAX 4 /* the PKCS#12 has to stay under 64 KiB */
+
+struct loading {
+    struct tls_identity *ids;
+    struct buf *files; /* chain and key of ids[i] point into files[i] */
+    char (*names)[300];
+    size_t n;
+};
+
+static void loading_fini(struct loading *l) {
+    for (size_t i = 0; i < l->n; i++)
+        buf_wipe(&l->files[i]);
+    free(l->ids);
+    free(l->files);
+    free(l->names);
+}
+DEFINE_CLEANUP_FINI(loading_fini, struct loading)
+
+/* The account whose certificate the file holds; empty for the default one. */
+static bool is_identity(const char *file, struct span *account) {
+    *account = span_str(file);
+    if (strcmp(file, "default.pem") == 0) {
+        account->n = 0;
+        return true;
+    }
+    if (!span_ends(*account, SPAN_LIT(".account.pem")))
+        return false;
+    account->n -= sizeof ".account.pem" - 1;
+    return account_name_check(*account, NULL) == 0;
+}
+
+static int add_file(struct gateway *g, struct loading *l, int dir, const char *file, struct span name, struct err *err) {
+    struct buf *b = &l->files[l->n];
+    *b = BUF_INIT(PEM_MAX);
+    int rc = file_read(dir, file, b, err);
+    if (rc)
+        return rc;
+    l->names[l->n][0] = '\0';
+    if (name.n)
+        snprintf(l->names[l->n], sizeof *l->names, "%.*s.%s", SPAN_FMT(name), g->hosts[0]);
+    l->ids[l->n] = (struct tls_identity){l->names[l->n], buf_span(b), buf_span(b)};
+    l->n++;
+    return 0;
+}
+
+static int read_dir(struct gateway *g, struct loading *l, struct err *err) {
+    CLEANUP(buf_fini) struct buf path = BUF_INIT(4096);
+    buf_addf(&path, "%s/tls", g->o->dir);
+    int fd = open(buf_str(&path), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
+    if (!d) {
+        fd_close(fd);
+        return err_set(err, MUSTER_EIO, "The directory %s cannot be opened: %s.", buf_str(&path), strerror(errno));
+    }
+    int rc = 0;
+    for (struct dirent *e; !rc && (e = readdir(d)) && l->n < IDENTITIES_MAX;) {
+        struct span name;
+        bool own_default = g->o->settings->server_certificate[0] && strcmp(e->d_name, "default.pem") == 0;
+        if (is_identity(e->d_name, &name) && !own_default)
+            rc = add_file(g, l, dirfd(d), e->d_name, name, err);
+    }
+    closedir(d);
+    return rc;
+}
+
+static int read_own(struct gateway *g, struct loading *l, struct buf *key, struct err *err) {
+    const struct settings *s = g->o->settings;
+    struct buf *b = &l->files[l->n];
+    if (!s->server_certificate[0])
+        return 0;
+    *b = BUF_INIT(PEM_MAX);
+    int rc = file_read(AT_FDCWD, s->server_certificate, b, err);
+    if (rc || (rc = file_read(AT_FDCWD, s->server_key, key, err))) {
+        buf_wipe(b);
+        return rc;
+    }
+    l->ids[l->n++] = (struct tls_identity){"", buf_span(b), buf_span(key)};
+    return 0;
+}
+
+static void drop_anchors(struct cert **anchors, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        cert_free(anchors[i]);
+    free(anchors);
+}
+
+static int read_anchors(struct gateway *g, struct err *err) {
+    CLEANUP(buf_fini) struct buf path = BUF_INIT(4096);
+    CLEANUP(buf_fini) struct buf file = BUF_INIT(PEM_MAX);
+    struct cert **anchors = calloc(ANCHORS_MAX, sizeof *anchors);
+    size_t n = 0;
+    if (!anchors)
+        return err_set(err, MUSTER_ENOMEM, NULL);
+    buf_addf(&path, "%s/server-ca.pem", g->o->dir);
+    int rc = file_read(AT_FDCWD, buf_str(&path), &file, err);
+    if (!rc)
+        rc = cert_chain_from_file(buf_span(&file), anchors, ANCHORS_MAX, &n, err);
+    if (rc) {
+        drop_anchors(anchors, n);
+        return rc;
+    }
+    drop_anchors(g->anchors, g->n_anchors);
+    g->anchors = anchors;
+    g->n_anchors = n;
+    return 0;
+}
+
+/* Devices know the anchors of server-ca.pem and no others: under another one they would never come back. */
+static int check_own(struct gateway *g, const struct loading *l, struct err *err) {
+    const struct settings *s = g->o->settings;
+    struct cert *chain[CHAIN_MAX_CERTS];
+    size_t n = 0;
+    if (!s->server_certificate[0] || !s->server_chain_check)
+        return 0;
+    int rc = cert_chain_from_file(l->ids[l->n - 1].chain, chain, CHAIN_MAX_CERTS, &n, err);
+    if (rc)
+        return rc;
+    rc = chain_judge_server(g->anchors, g->n_anchors, chain[0], chain + 1, n - 1, clock_now(), err);
+    for (size_t i = 0; i < n; i++)
+        cert_free(chain[i]);
+    if (!rc)
+        return 0;
+    err_prefix(err, "%s does not chain to an anchor that enrolled devices were given (server-ca.pem); they would be stranded. Add its root there first, or set server_chain_check = no",
+               s->server_certificate);
+    return MUSTER_ECONFIG;
+}
+
+int server_identity_load(struct gateway *g, struct err *err) {
+    CLEANUP(loading_fini) struct loading l = {.ids = calloc(IDENTITIES_MAX + 1, sizeof *l.ids), .files = calloc(IDENTITIES_MAX + 1, sizeof *l.files),
+                                              .names = calloc(IDENTITIES_MAX + 1, sizeof *l.names)};
+    CLEANUP(buf_wipe) struct buf key = BUF_INIT(PEM_MAX);
+    if (!l.ids || !l.files || !l.names)
+        return err_set(err, MUSTER_ENOMEM, NULL);
+    int rc = read_anchors(g, err);
+    if (rc || (rc = read_dir(g, &l, err)) || (rc = read_own(g, &l, &key, err)) || (rc = check_own(g, &l, err)))
+        return rc;
+    return tls_server_set(g->tls, l.ids, l.n, err);
+}

@@ -1,0 +1,110 @@
+/* worker: one event loop of the gateway, its listener, and its channel to the vault; see internal.h. */
+#include "base/log.h"
+#include "gateway/internal.h"
+
+#define VAULT_OUTSTANDING 1024
+#define DRAIN_MS 20000
+
+static void *run(void *arg) {
+    struct worker *w = arg;
+    loop_run(w->loop);
+    return NULL;
+}
+
+static int open_server(struct worker *w, int listen_fd, struct err *err) {
+    struct gateway *g = w->gateway;
+    const struct settings *s = g->o->settings;
+    struct http_server_options o = {.loop = w->loop, .listen_fd = listen_fd, .tls = g->tls, .router = g->router, .limits = HTTP_LIMITS_DEFAULT, .peer_ops = &JUDGE_OPS, .arg = w,
+                                    .server_name = "muster", .error_body = refusal_body};
+    o.limits.connections = (size_t)s->connections;
+    w->server = http_server_new(&o, err);
+    return w->server ? 0 : err->code;
+}
+
+int worker_start(struct gateway *g, size_t index, int listen_fd, int vault_fd, struct err *err) {
+    struct worker *w = &g->workers[index];
+    w->gateway = g;
+    w->loop = loop_new(err);
+    w->vault = w->loop ? vault_client_new(w->loop, VAULT_OUTSTANDING, err) : NULL;
+    if (!w->vault) {
+        fd_close(listen_fd);
+        fd_close(vault_fd);
+        return err->code ? err->code : MUSTER_ENOMEM;
+    }
+    w->issuer = (struct issuer){.loop = w->loop, .store = g->store, .vault = w->vault, .pool = g->pool, .reserved = verifier_reserved(g->verifier)};
+    int rc = vault_fd >= 0 ? vault_client_attach(w->vault, vault_fd, err) : 0;
+    if (rc) {
+        fd_close(listen_fd);
+        return rc;
+    }
+    if ((rc = open_server(w, listen_fd, err)))
+        return rc;
+    if (pthread_create(&w->thread, NULL, run, w))
+        return err_set(err, MUSTER_EUNAVAILABLE, "A thread cannot be started.");
+    w->started = true;
+    return 0;
+}
+
+void worker_join(struct worker *w) {
+    if (w->started) {
+        loop_stop(w->loop);
+        pthread_join(w->thread, NULL);
+    }
+    http_server_free(w->server);
+    vault_client_free(w->vault);
+    loop_free(w->loop);
+}
+
+/* --- from the main loop ----------------------------------------------------------------------------------------------------------- */
+
+struct new_channel {
+    struct worker *worker;
+    int fd;
+};
+
+static void attach(void *arg) {
+    struct new_channel *n = arg;
+    struct err err = ERR_INIT;
+    if (vault_client_attach(n->worker->vault, n->fd, &err))
+        log_err(LOG_ERROR, "vault_attach_failed", &err, NULL);
+    free(n);
+}
+
+void worker_attach_vault(struct worker *w, int fd) {
+    struct new_channel *n = malloc(sizeof *n);
+    if (n)
+        *n = (struct new_channel){w, fd};
+    if (!n || loop_post(w->loop, attach, n)) {
+        free(n);
+        fd_close(fd);
+    }
+}
+
+static void epoch_changed(void *arg) { judge_again(arg); }
+
+void worker_epoch_changed(struct worker *w) {
+    if (loop_post(w->loop, epoch_changed, w))
+        log_event(LOG_ERROR, "out_of_memory", NULL);
+}
+
+static void all_drained(void *arg) {
+    struct gateway *g = arg;
+    if (--g->n_running == 0)
+        loop_stop(g->loop);
+}
+
+static void drained(void *arg) {
+    struct worker *w = arg;
+    if (loop_post(w->gateway->loop, all_drained, w->gateway))
+        loop_stop(w->gateway->loop);
+}
+
+static void drain(void *arg) {
+    struct worker *w = arg;
+    http_server_drain(w->server, DRAIN_MS, drained, w);
+}
+
+void worker_drain(struct worker *w) {
+    if (loop_post(w->loop, drain, w))
+        loop_stop(w->gateway->loop);
+}

@@ -1,0 +1,124 @@
+/* issuer: see issuer.h. */
+#include "issuer/issuer.h"
+
+#include "base/log.h"
+#include "base/secret.h"
+
+struct job {
+    struct issuer *issuer;
+    struct enrol enrol;
+    char device_id[DEVICE_ID_MAX + 1], address[64], account[ACCOUNT_NAME_MAX + 1];
+    int64_t life;
+    EVP_PKEY *key;
+    struct cert *cert;
+    struct buf der;
+    uint8_t serial[VAULT_SERIAL_LEN];
+    issuer_fn done;
+    void *arg;
+};
+
+static void job_free(struct job *j) {
+    EVP_PKEY_free(j->key);
+    cert_free(j->cert);
+    buf_wipe(&j->der); /* a certificate that nobody has is nobody's business */
+    free(j);
+}
+
+static void finish(struct job *j, int rc, const struct err *err) {
+    const struct issued issued = {.key = j->key, .cert = j->cert, .account = j->enrol.account_name, .device_id = j->device_id, .device = j->enrol.device,
+                                  .again = j->enrol.verdict.how == ENROL_AGAIN};
+    j->done(j->arg, rc, err, rc ? NULL : &issued);
+    job_free(j);
+}
+
+static bool refused(const struct job *j) { return j->enrol.verdict.how == ENROL_REFUSED || j->enrol.verdict.how == ENROL_ASK; }
+
+/* The transaction has run: what it says counts. */
+static void stored(void *arg, int rc, const struct err *err) {
+    struct job *j = arg;
+    if (rc)
+        finish(j, rc, err);
+    else if (refused(j))
+        finish(j, j->enrol.verdict.err.code, &j->enrol.verdict.err);
+    else
+        finish(j, 0, NULL);
+}
+
+static void store(struct job *j) {
+    struct err err = ERR_INIT;
+    int rc = store_write(j->issuer->store, j->issuer->loop, enrol_run, stored, j, &err);
+    if (rc)
+        finish(j, rc, &err);
+}
+
+static void signed_by_vault(void *arg, int rc, const struct err *err, const struct vault_issued *issued) {
+    struct job *j = arg;
+    struct err why = ERR_INIT;
+    if (rc) {
+        finish(j, rc, err);
+        return;
+    }
+    buf_add(&j->der, issued->der);
+    memcpy(j->serial, issued->serial, sizeof j->serial);
+    rc = buf_check(&j->der, &why);
+    if (!rc)
+        rc = cert_from_der(buf_span(&j->der), &j->cert, &why);
+    if (rc) {
+        finish(j, MUSTER_EINTERNAL, &why);
+        return;
+    }
+    j->enrol.cert = j->cert;
+    j->enrol.cert_der = buf_span(&j->der);
+    j->enrol.serial = span_of(j->serial, sizeof j->serial);
+    store(j);
+}
+
+static int make_key(struct job *j, struct err *err) {
+    return j->enrol.device_key == DEVICE_KEY_RSA ? rsa_pool_take(j->issuer->pool, &j->key, err) : key_generate(KEY_P256, 0, &j->key, err);
+}
+
+static int ask_vault(struct job *j, struct err *err) {
+    CLEANUP(buf_fini) struct buf spki = BUF_INIT(4096);
+    int rc = make_key(j, err);
+    if (rc || (rc = key_public_der(j->key, &spki, err)))
+        return rc;
+    int64_t most = j->enrol.device_life;
+    const struct vault_issue rq = {.account = span_str(j->enrol.account_name), .device_id = span_str(j->device_id), .uuid = j->enrol.device, .public_key = buf_span(&spki),
+                                   .life = j->life > 0 && j->life < most ? j->life : most};
+    return vault_issue(j->issuer->vault, &rq, signed_by_vault, j, err);
+}
+
+static void checked(void *arg, int rc, const struct err *err) {
+    struct job *j = arg;
+    struct err why = ERR_INIT;
+    if (rc) {
+        finish(j, rc, err);
+    } else if (j->enrol.verdict.how == ENROL_ASK) {
+        store(j); /* writes the wish down */
+    } else if (refused(j)) {
+        finish(j, j->enrol.verdict.err.code, &j->enrol.verdict.err);
+    } else if ((rc = ask_vault(j, &why))) {
+        finish(j, rc, &why);
+    }
+}
+
+int issuer_enrol(struct issuer *is, const struct issuer_enrol *rq, issuer_fn done, void *arg, struct err *err) {
+    if (rq->device_id.n > DEVICE_ID_MAX || memchr(rq->device_id.p, 0, rq->device_id.n))
+        return err_set(err, MUSTER_EDEVICEID, NULL);
+    struct job *j = calloc(1, sizeof *j);
+    if (!j)
+        return err_set(err, MUSTER_ENOMEM, NULL);
+    j->issuer = is;
+    j->done = done;
+    j->arg = arg;
+    j->life = rq->life;
+    j->der = BUF_INIT(16384);
+    memcpy(j->device_id, rq->device_id.p, rq->device_id.n);
+    snprintf(j->address, sizeof j->address, "%s", rq->address);
+    snprintf(j->account, sizeof j->account, "%s", rq->account);
+    j->enrol = (struct enrol){.key_spki = rq->key_spki, .device_id = span_str(j->device_id), .address = j->address, .account = j->account, .reserved = is->reserved, .uuid = uuid_new()};
+    int rc = store_read(is->store, is->loop, enrol_run, checked, j, err);
+    if (rc)
+        job_free(j);
+    return rc;
+}

@@ -1,0 +1,40 @@
+/* issuer: from "this provisioning key asks for this device ID" to a key pair and certificate that are in the registry.
+ *
+ * In this order: a read-only check (a refusal never reaches the vault); the vault signs; one transaction checks everything again and
+ * stores the certificate; then, durable, the answer.  A certificate whose transaction refuses is dropped.  One issuer a loop. */
+#ifndef MUSTER_ISSUER_ISSUER_H
+#define MUSTER_ISSUER_ISSUER_H
+
+#include "issuer/rsa_pool.h"
+#include "loop/loop.h"
+#include "registry/enrol.h"
+#include "vault/vault.h"
+
+struct issuer {
+    struct loop *loop;
+    struct store *store;
+    struct vault_client *vault;
+    struct rsa_pool *pool;                 /* shared */
+    const struct enrol_reserved *reserved; /* shared */
+};
+
+struct issuer_enrol {
+    struct hash key_spki;   /* the provisioning key's, as the connection proved it */
+    struct span device_id;  /* copied */
+    const char *address;    /* copied */
+    const char *account;    /* that the host name names; "" none; copied */
+    int64_t life;           /* seconds that the device asks for; 0: the account's */
+};
+struct issued {
+    EVP_PKEY *key;          /* the callback's to use, the issuer's to free */
+    const struct cert *cert;
+    const char *account, *device_id;
+    struct uuid device;
+    bool again;             /* an answer that was lost before */
+};
+/* err: the refusal where rc is not 0. */
+typedef void (*issuer_fn)(void *arg, int rc, const struct err *err, const struct issued *issued);
+/* done is called later, exactly once; or never where a negative code is returned. */
+int issuer_enrol(struct issuer *is, const struct issuer_enrol *rq, issuer_fn done, void *arg, struct err *err) MUSTER_MUST_CHECK;
+
+#endif

@@ -1,0 +1,30 @@
+/* commands: the table of musterd's commands; options.h. */
+#include "musterd/confinement_test.h"
+#include "musterd/export.h"
+#include "musterd/init.h"
+#include "musterd/operator.h"
+#include "musterd/options.h"
+#include "musterd/serve.h"
+
+#define BIT(option) (1U << (option))
+#define PLACES (BIT(OPT_HOST) | BIT(OPT_LISTEN) | BIT(OPT_ADMIN))
+
+const struct command COMMANDS[] = {
+    {"init", "", NULL, BIT(OPT_DATA) | PLACES | BIT(OPT_MASTER_KEY) | BIT(OPT_MASTER_KEY_FILE) | BIT(OPT_JSON), BIT(OPT_DATA), false, init_run,
+     "Makes a data directory: configuration, vault, databases, and the first owner's token.",
+     "One that was cut off is run again; one on a directory that is complete changes nothing and fails."},
+    {"serve", "", NULL, BIT(OPT_DATA) | BIT(OPT_CONFIG) | PLACES, BIT(OPT_DATA), false, serve_run, "Runs the server.",
+     "Prints one line `ready gateway=URL admin=URL` on stdout once devices and operators can connect; events go to stderr."},
+    {"vault", "export", NULL, BIT(OPT_DATA) | BIT(OPT_ACCOUNT) | BIT(OPT_PASSPHRASE_FILE) | BIT(OPT_OUTPUT), BIT(OPT_DATA) | BIT(OPT_ACCOUNT) | BIT(OPT_OUTPUT),
+     false, export_run, "Writes the private key of an account's fleet root, encrypted under a passphrase, and its certificate.",
+     "The server has to be running; the export is recorded in the account's audit log."},
+    {"token", "reset", NULL, BIT(OPT_DATA), BIT(OPT_DATA), false, operator_token_reset,
+     "Revokes every token of the server's owners and writes a new one to DIR/admin.token.", "A running server sees it at once."},
+    {"clock", "accept", NULL, BIT(OPT_DATA), BIT(OPT_DATA), false, operator_clock_accept,
+     "Takes the present time as right although the log holds a later one.", "For a clock that ran ahead for a while and was put right; recorded."},
+    {"self-test-confinement", "", "vault|control|gateway", BIT(OPT_DATA) | BIT(OPT_CONFIG), BIT(OPT_DATA), true, confinement_test_run,
+     "Confines this process as that one would be, and tries what is forbidden.", NULL},
+    {"help-man", "", NULL, 0, 0, true, options_man, "Prints the source of musterd(8).", NULL},
+    {"config-man", "", NULL, 0, 0, true, options_config_man, "Prints the source of musterd.conf(5).", NULL},
+};
+const size_t COMMANDS_N = sizeof COMMANDS / sizeof *COMMANDS;

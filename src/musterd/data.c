@@ -1,0 +1,60 @@
+/* data: see data.h. */
+#include "musterd/data.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/file.h>
+
+#include "base/file.h"
+
+int data_open(struct data *d, const char *dir, struct err *err) {
+    *d = DATA_NONE;
+    CLEANUP(fd_close) int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return err_set(err, errno == ENOENT ? MUSTER_ENOTFOUND : MUSTER_EIO, "The data directory %s cannot be opened: %s.", dir, strerror(errno));
+    if (!realpath(dir, d->path))
+        return err_set(err, MUSTER_EIO, "The path of the data directory %s cannot be found out: %s.", dir, strerror(errno));
+    d->fd = TAKE_FD(fd);
+    return 0;
+}
+
+int data_open_ready(struct data *d, const char *dir, struct err *err) {
+    int rc = data_open(d, dir, err);
+    if (rc)
+        return rc;
+    if (faccessat(d->fd, DATA_INIT_MARK, F_OK, 0) == 0)
+        return err_set(err, MUSTER_ESTATE, "%s was not set up to the end; run `musterd init` again.", dir);
+    if (faccessat(d->fd, DATA_CONFIG, F_OK, 0))
+        return err_set(err, MUSTER_ENOTFOUND, "%s is not a data directory of Muster; `musterd init` makes one.", dir);
+    return 0;
+}
+
+int data_lock(struct data *d, struct err *err) {
+    CLEANUP(fd_close) int fd = openat(d->fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return err_set(err, MUSTER_EIO, "%s/lock cannot be opened: %s.", d->path, strerror(errno));
+    if (flock(fd, LOCK_EX | LOCK_NB))
+        return errno == EWOULDBLOCK ? err_set(err, MUSTER_ELOCKED, "Another musterd is running on %s.", d->path)
+                                    : err_set(err, MUSTER_EIO, "%s/lock cannot be locked: %s.", d->path, strerror(errno));
+    d->lock_fd = TAKE_FD(fd);
+    return 0;
+}
+
+void data_close(struct data *d) {
+    fd_close(TAKE_FD(d->lock_fd));
+    fd_close(TAKE_FD(d->fd));
+}
+
+int data_path(const struct data *d, const char *name, char path[PATH_MAX], struct err *err) {
+    if (snprintf(path, PATH_MAX, "%s/%s", d->path, name) >= PATH_MAX)
+        return err_set(err, MUSTER_EINVALID, "The path of the data directory is too long.");
+    return 0;
+}
+
+int data_write_line(const struct data *d, const char *name, const char *line, mode_t mode, struct err *err) {
+    CLEANUP(buf_wipe) struct buf text = BUF_INIT(4096);
+    buf_adds(&text, line);
+    buf_addc(&text, '\n');
+    int rc = buf_check(&text, err);
+    return rc ? rc : file_replace(d->fd, name, buf_span(&text), mode, err);
+}

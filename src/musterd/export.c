@@ -1,0 +1,38 @@
+/* export: asks the running vault for a fleet root's key, encrypted under a passphrase, and writes what it gives out. */
+#include "musterd/export.h"
+
+#include <fcntl.h>
+#include <sys/un.h>
+
+#include "base/file.h"
+#include "musterd/data.h"
+#include "musterd/passphrase.h"
+#include "vault/vault.h"
+
+#define EXPORT_MAX 65536
+
+/* A path that fits a socket's address: the directory's own, or by way of /proc. */
+static int socket_path(const struct data *d, char path[PATH_MAX], struct err *err) {
+    int rc = data_path(d, "vault.sock", path, err);
+    if (!rc && strlen(path) >= sizeof((struct sockaddr_un *)0)->sun_path)
+        snprintf(path, PATH_MAX, "/proc/self/fd/%d/vault.sock", d->fd);
+    return rc;
+}
+
+int export_run(const struct options *o, struct err *err) {
+    CLEANUP(data_close) struct data data = DATA_NONE;
+    CLEANUP(secret_fini) struct secret passphrase = SECRET_INIT;
+    CLEANUP(buf_wipe) struct buf pem = BUF_INIT(EXPORT_MAX);
+    const char *output = o->value[OPT_OUTPUT], *file = o->value[OPT_PASSPHRASE_FILE], *what = "passphrase of the export";
+    char path[PATH_MAX];
+    int rc = data_open_ready(&data, o->value[OPT_DATA], err);
+    if (rc || (rc = socket_path(&data, path, err)))
+        return rc;
+    /* Asked before the vault is: an export that nobody can keep stands in the audit log all the same. */
+    if (faccessat(AT_FDCWD, output, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+        return err_set(err, MUSTER_EEXISTS, "%s exists already.", output);
+    rc = file ? passphrase_read_file(file, what, VAULT_PASSPHRASE_MIN, &passphrase, err) : passphrase_read(what, true, VAULT_PASSPHRASE_MIN, &passphrase, err);
+    if (rc || (rc = vault_export_request(path, span_str(o->value[OPT_ACCOUNT]), secret_span(&passphrase), &pem, err)))
+        return rc;
+    return file_create(AT_FDCWD, output, buf_span(&pem), 0600, err);
+}

@@ -1,0 +1,220 @@
+/* init: makes a data directory, once.
+ *
+ * The first thing that is made in it is a mark, and the last is that the mark goes: a directory with the mark is the remains of an init
+ * that was cut off, and what is in it is cleared and made anew; any other directory that is not empty is never touched, so that no
+ * mistake destroys a vault. */
+#include "musterd/init.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "admin/control.h"
+#include "base/file.h"
+#include "base/secret.h"
+#include "json/json.h"
+#include "musterd/listen.h"
+#include "musterd/master.h"
+#include "musterd/places.h"
+#include "vault/process.h"
+
+#define HOSTS_LINE_MAX 150 /* bytes; lines of the configuration are not long, more hosts are a line each */
+#define MARK_TEMPORARY DATA_INIT_MARK ".tmp-" /* as base/file.c names it before the rename */
+
+DEFINE_CLEANUP(closedir, DIR *)
+
+struct init {
+    const struct options *options;
+    struct settings settings;
+    struct data data;
+    struct master master;
+    char gateway_url[320], admin_url[320];
+};
+
+static void init_fini(struct init *i) {
+    master_fini(&i->master);
+    settings_fini(&i->settings);
+    data_close(&i->data);
+}
+DEFINE_CLEANUP_FINI(init_fini, struct init)
+
+/* --- the directory ------------------------------------------------------------------------------------------------------------- */
+
+static DIR *list(int dirfd, const char *name) {
+    int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    DIR *d = fd < 0 ? NULL : fdopendir(fd);
+    if (!d)
+        fd_close(fd);
+    return d;
+}
+
+static bool counts(const char *name) {
+    return strcmp(name, ".") && strcmp(name, "..") && strcmp(name, "lock") && strcmp(name, DATA_INIT_MARK) && strncmp(name, MARK_TEMPORARY, sizeof MARK_TEMPORARY - 1);
+}
+
+static int check_empty(struct init *i, struct err *err) {
+    CLEANUP(closedir) DIR *d = list(i->data.fd, ".");
+    if (!d)
+        return err_set(err, MUSTER_EIO, "%s cannot be listed: %s.", i->data.path, strerror(errno));
+    for (struct dirent *e; (e = readdir(d));)
+        if (counts(e->d_name))
+            return faccessat(i->data.fd, DATA_CONFIG, F_OK, 0) == 0
+                       ? err_set(err, MUSTER_EEXISTS, "%s is a data directory already; nothing was changed.", i->data.path)
+                       : err_set(err, MUSTER_EEXISTS, "%s is not empty and not a data directory; nothing was changed.", i->data.path);
+    return 0;
+}
+
+static int clear_files(struct init *i, const char *dir, struct err *err) {
+    CLEANUP(closedir) DIR *d = list(i->data.fd, dir);
+    if (!d)
+        return errno == ENOENT ? 0 : err_set(err, MUSTER_EIO, "%s/%s cannot be listed: %s.", i->data.path, dir, strerror(errno));
+    for (struct dirent *e; (e = readdir(d));) {
+        struct stat st;
+        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..") || !strcmp(e->d_name, "lock") || !strcmp(e->d_name, DATA_INIT_MARK))
+            continue;
+        if (fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) || S_ISDIR(st.st_mode))
+            continue;
+        if (unlinkat(dirfd(d), e->d_name, 0))
+            return err_set(err, MUSTER_EIO, "%s/%s/%s, left by an init that was cut off, cannot be removed: %s.", i->data.path, dir, e->d_name,
+                           strerror(errno));
+    }
+    if (fsync(dirfd(d)))
+        return err_set(err, MUSTER_EIO, "%s/%s cannot be synced: %s.", i->data.path, dir, strerror(errno));
+    return 0;
+}
+
+static int make_dir(struct init *i, struct err *err) {
+    const char *dir = i->options->value[OPT_DATA];
+    char path[PATH_MAX];
+    size_t n = strlen(dir);
+    while (n > 1 && dir[n - 1] == '/')
+        n--;
+    if (snprintf(path, sizeof path, "%.*s", (int)n, dir) >= (int)sizeof path)
+        return err_set(err, MUSTER_EINVALID, "The path of the data directory is too long.");
+    struct stat st;
+    if (lstat(path, &st) && errno == ENOENT) { /* one that is there keeps its mode until it is known to be ours */
+        int rc = file_make_dir(AT_FDCWD, path, 0700, err);
+        if (rc)
+            return rc;
+    }
+    int rc = data_open(&i->data, path, err);
+    return rc ? rc : data_lock(&i->data, err);
+}
+
+static int begin_dir(struct init *i, struct err *err) {
+    int rc = make_dir(i, err);
+    if (rc)
+        return rc;
+    if (faccessat(i->data.fd, DATA_INIT_MARK, F_OK, 0) == 0) {
+        if ((rc = clear_files(i, ".", err)) || (rc = clear_files(i, "vault", err)))
+            return rc;
+        return clear_files(i, "tls", err);
+    }
+    if ((rc = check_empty(i, err)) || (rc = clear_files(i, ".", err))) /* what is left of the mark */
+        return rc;
+    if (fchmod(i->data.fd, 0700))
+        return err_set(err, MUSTER_EIO, "%s cannot be closed to others: %s.", i->data.path, strerror(errno));
+    return file_replace(i->data.fd, DATA_INIT_MARK, SPAN_NONE, 0600, err);
+}
+
+/* --- what is in it ------------------------------------------------------------------------------------------------------------------ */
+
+static int make_vault(struct init *i, struct err *err) {
+    CLEANUP(buf_fini) struct buf pem = BUF_INIT(16384);
+    int rc = file_make_dir(i->data.fd, "vault", 0700, err);
+    if (rc || (rc = file_make_dir(i->data.fd, "tls", 0700, err)))
+        return rc;
+    CLEANUP(fd_close) int fd = openat(i->data.fd, "vault", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return err_set(err, MUSTER_EIO, "%s/vault cannot be opened: %s.", i->data.path, strerror(errno));
+    if ((rc = vault_init(fd, &i->master.options, NULL, &pem, err)) || (rc = buf_check(&pem, err)))
+        return rc;
+    return file_replace(i->data.fd, "server-ca.pem", buf_span(&pem), 0644, err);
+}
+
+static int make_databases(struct init *i, struct err *err) {
+    CLEANUP(buf_wipe) struct buf token = BUF_INIT(1024);
+    int rc = control_init(i->data.path, &token, err);
+    return rc ? rc : data_write_line(&i->data, "admin.token", buf_str(&token), 0600, err);
+}
+
+static int make_urls(struct init *i, struct err *err) {
+    struct listen_address at;
+    char host[256];
+    places_first_host(&i->settings, host, sizeof host);
+    int rc = listen_parse(i->settings.listen, "listen", &at, err);
+    if (rc || (rc = listen_url(&at, host, i->gateway_url, sizeof i->gateway_url, err)) || (rc = listen_parse(i->settings.admin, "admin", &at, err)) ||
+        (rc = listen_url_local(&at, host, i->admin_url, sizeof i->admin_url, err)))
+        return rc;
+    return 0;
+}
+
+static int write_urls(struct init *i, struct err *err) {
+    int rc = data_write_line(&i->data, "gateway.url", i->gateway_url, 0644, err);
+    return rc ? rc : data_write_line(&i->data, "admin.url", i->admin_url, 0644, err);
+}
+
+static int write_config(struct init *i, struct err *err) {
+    const struct options *o = i->options;
+    CLEANUP(buf_fini) struct buf hosts = BUF_INIT(OPTIONS_HOSTS_MAX * 256);
+    CLEANUP(buf_fini) struct buf text = BUF_INIT(65536);
+    const char *given[11] = {NULL};
+    size_t n = 0;
+    int rc = places_hosts(o, &hosts, err);
+    if (rc)
+        return rc;
+    bool parts = hosts.n > HOSTS_LINE_MAX;
+    const struct { const char *key, *value; } all[] = {
+        {"host", o->n_hosts && !parts ? buf_str(&hosts) : NULL}, {"listen", o->value[OPT_LISTEN]}, {"admin", o->value[OPT_ADMIN]},
+        {"master_key", o->value[OPT_MASTER_KEY]}, {"master_key_file", o->value[OPT_MASTER_KEY_FILE]}};
+    for (size_t k = 0; k < sizeof all / sizeof *all; k++)
+        if (all[k].value) {
+            given[n++] = all[k].key;
+            given[n++] = all[k].value;
+        }
+    config_write(&text, SETTINGS_TABLE, SETTINGS_COUNT, given);
+    for (size_t k = 0; parts && k < o->n_hosts; k++)
+        buf_addf(&text, "host.%zu = %s\n", k + 1, o->hosts[k]);
+    rc = buf_check(&text, err);
+    return rc ? rc : file_replace(i->data.fd, DATA_CONFIG, buf_span(&text), 0644, err);
+}
+
+/* --- the whole ------------------------------------------------------------------------------------------------------------------------- */
+
+static int report(const struct init *i, struct err *err) {
+    const char *dir = i->data.path;
+    if (i->options->value[OPT_JSON]) {
+        CLEANUP_JSON json_t *doc = json_object();
+        CLEANUP(buf_fini) struct buf text = BUF_INIT(65536), path = BUF_INIT(PATH_MAX + 32);
+        json_set_str(doc, "data", dir);
+        json_set_str(doc, "gateway_url", i->gateway_url);
+        json_set_str(doc, "admin_url", i->admin_url);
+        buf_addf(&path, "%s/admin.token", dir);
+        json_set_str(doc, "admin_token_file", buf_str(&path));
+        buf_clear(&path);
+        buf_addf(&path, "%s/server-ca.pem", dir);
+        json_set_str(doc, "server_ca_file", buf_str(&path));
+        if (json_write_pretty(&text, doc))
+            return err_set(err, MUSTER_ENOMEM, NULL);
+        fputs(buf_str(&text), stdout);
+    } else {
+        printf("data directory   %s\ngateway          %s\noperators        %s\nowner's token    %s/admin.token\nserver CA        %s/server-ca.pem\n"
+               "Start the server with: musterd serve --data %s\n", dir, i->gateway_url, i->admin_url, dir, dir, dir);
+    }
+    return fflush(stdout) || ferror(stdout) ? err_set(err, MUSTER_EIO, "Standard output cannot be written.") : 0;
+}
+
+int init_run(const struct options *o, struct err *err) {
+    static int (*const steps[])(struct init *, struct err *) = {make_vault, make_databases, write_urls, write_config};
+    CLEANUP(init_fini) struct init i = {.options = o, .data = DATA_NONE};
+    /* All that can be wrong with what was asked for comes before the first change. */
+    int rc = places_settings(o, NULL, &i.settings, err);
+    if (rc || (rc = make_urls(&i, err)) || (rc = begin_dir(&i, err)) || (rc = master_prepare(&i.master, &i.settings, true, err)))
+        return rc;
+    for (size_t k = 0; k < sizeof steps / sizeof *steps; k++)
+        if ((rc = steps[k](&i, err)))
+            return rc;
+    rc = file_remove(i.data.fd, DATA_INIT_MARK, err);
+    return rc ? rc : report(&i, err);
+}

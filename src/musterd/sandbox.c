@@ -1,0 +1,64 @@
+/* sandbox: the files of each kind of process; see sandbox.h.  The system calls are in sandbox_calls.c.
+ *
+ * SQLite's files are granted one by one: they are there before the children are (store_sqlite.c keeps -wal and -shm for good), so
+ * that none has to make or remove a file in DIR.  SQLite would also like to open DIR to sync it; it goes on without. */
+#include "musterd/sandbox.h"
+
+#include <stdio.h>
+
+#include "musterd/landlock.h"
+
+#define ON(kind) (1U << (kind))
+
+/* Files under DIR, and who may do what with them.  DIR/vault is not here: the vault has it as a descriptor. */
+static const struct {
+    const char *name;
+    unsigned kinds;
+    enum landlock_what what;
+} FILES[] = {
+    {"registry.db", ON(SANDBOX_CONTROL) | ON(SANDBOX_GATEWAY), LANDLOCK_WRITE},
+    {"registry.db-wal", ON(SANDBOX_CONTROL) | ON(SANDBOX_GATEWAY), LANDLOCK_WRITE},
+    {"registry.db-shm", ON(SANDBOX_CONTROL) | ON(SANDBOX_GATEWAY), LANDLOCK_WRITE},
+    {"control.db", ON(SANDBOX_CONTROL), LANDLOCK_WRITE},
+    {"control.db-wal", ON(SANDBOX_CONTROL), LANDLOCK_WRITE},
+    {"control.db-shm", ON(SANDBOX_CONTROL), LANDLOCK_WRITE},
+    {"tls", ON(SANDBOX_CONTROL), LANDLOCK_OWN_TREE},
+    {"tls", ON(SANDBOX_GATEWAY), LANDLOCK_READ_TREE},
+    {"server-ca.pem", ON(SANDBOX_CONTROL) | ON(SANDBOX_GATEWAY), LANDLOCK_READ},
+};
+
+const char *sandbox_name(enum sandbox_kind kind) {
+    static const char *const names[SANDBOX_KINDS] = {"vault", "control", "gateway"};
+    return names[kind];
+}
+
+static int allow_in_dir(int ruleset, enum sandbox_kind kind, const char *dir, struct err *err) {
+    for (size_t i = 0; i < sizeof FILES / sizeof *FILES; i++) {
+        char path[4096];
+        if (!(FILES[i].kinds & ON(kind)))
+            continue;
+        if (snprintf(path, sizeof path, "%s/%s", dir, FILES[i].name) >= (int)sizeof path)
+            return err_set(err, MUSTER_ESANDBOX, "The path of the data directory is too long.");
+        int rc = landlock_allow(ruleset, FILES[i].what, path, err);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+static int allow_own_certificate(int ruleset, const struct sandbox_paths *p, struct err *err) {
+    int rc = p->server_certificate[0] ? landlock_allow(ruleset, LANDLOCK_READ, p->server_certificate, err) : 0;
+    return rc || !p->server_key[0] ? rc : landlock_allow(ruleset, LANDLOCK_READ, p->server_key, err);
+}
+
+int sandbox_files(enum sandbox_kind kind, const struct sandbox_paths *paths, struct err *err) {
+    CLEANUP(fd_close) int ruleset = -1;
+    int rc = landlock_new(&ruleset, err);
+    if (!rc)
+        rc = allow_in_dir(ruleset, kind, paths->dir, err);
+    if (!rc && kind == SANDBOX_VAULT)
+        rc = landlock_allow_fd(ruleset, LANDLOCK_OWN_TREE, paths->vault_fd, "the vault's directory", err);
+    if (!rc && kind != SANDBOX_VAULT)
+        rc = allow_own_certificate(ruleset, paths, err);
+    return rc ? rc : landlock_enter(ruleset, err);
+}

@@ -1,0 +1,143 @@
+/* sandbox_calls: the system calls of each kind of process; see sandbox.h.
+ *
+ * Allow-lists.  What is not named fails with EPERM, so nobody executes, forks, traces, signals, mounts, makes a socket or connects one;
+ * clone3 fails with ENOSYS, on which the C library falls back to clone, whose flags a filter can see.  Memory never becomes executable. */
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <seccomp.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "musterd/landlock.h"
+#include "musterd/sandbox.h"
+
+DEFINE_CLEANUP(seccomp_release, scmp_filter_ctx)
+
+enum {
+    V = 1U << SANDBOX_VAULT,
+    C = 1U << SANDBOX_CONTROL,
+    G = 1U << SANDBOX_GATEWAY,
+    SERVERS = C | G,
+    ALL = V | C | G,
+};
+
+static const struct {
+    const char *names; /* separated by blanks */
+    unsigned kinds;
+} CALLS[] = {
+    /* memory, time, ends */
+    {"brk munmap mremap madvise mlock mlock2 munlock getrandom clock_gettime clock_getres gettimeofday time", ALL},
+    {"exit exit_group restart_syscall rt_sigreturn rt_sigaction rt_sigprocmask sigaltstack futex sched_yield", ALL},
+    {"getpid gettid getppid getuid geteuid getgid getegid", ALL},
+    /* what is open */
+    {"read readv write writev close lseek fstat newfstatat fstatat64 statx poll ppoll recvmsg sendmsg accept4 getsockopt", ALL},
+    {"pread64 pwrite64 fsync fdatasync", ALL},
+    /* files, within what Landlock leaves */
+    {"open openat stat lstat access faccessat faccessat2 readlink readlinkat getcwd getdents64", ALL},
+    {"rename renameat renameat2 unlink unlinkat link linkat fchmod", V | C},
+    {"ftruncate fallocate umask", SERVERS},
+    /* threads */
+    {"set_robust_list get_robust_list rseq set_tid_address sched_getaffinity membarrier clock_nanosleep nanosleep", SERVERS},
+    /* event loops and connections that are accepted */
+    {"epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2 eventfd2 timerfd_create timerfd_settime pipe2", SERVERS},
+    {"accept recvfrom sendto shutdown getsockname getpeername setsockopt listen", SERVERS},
+    {"getrusage sysinfo uname", SERVERS},
+};
+
+/* Calls that are allowed with certain arguments only: `arg` & mask == value. */
+#define ANY_NEW_NAMESPACE                                                                                                      \
+    (CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET)
+#define THREAD (CLONE_THREAD | CLONE_VM | CLONE_SIGHAND)
+#define EXACT 0xffffffffU
+static const struct {
+    const char *name;
+    unsigned arg;
+    uint64_t mask, value;
+    unsigned kinds;
+} PARTLY[] = {
+    {"mmap", 2, PROT_EXEC, 0, ALL},
+    {"mprotect", 2, PROT_EXEC, 0, ALL},
+    {"clone", 0, THREAD | ANY_NEW_NAMESPACE | CLONE_VFORK | CLONE_PTRACE, THREAD, SERVERS},
+    /* without F_SETOWN, F_SETSIG and the like, which send signals */
+    {"fcntl", 1, EXACT, F_GETFD, ALL},
+    {"fcntl", 1, EXACT, F_SETFD, ALL},
+    {"fcntl", 1, EXACT, F_GETFL, ALL},
+    {"fcntl", 1, EXACT, F_SETFL, ALL},
+    {"fcntl", 1, EXACT, F_GETLK, SERVERS},
+    {"fcntl", 1, EXACT, F_SETLK, SERVERS},
+    {"fcntl", 1, EXACT, F_SETLKW, SERVERS},
+    {"fcntl", 1, EXACT, F_DUPFD_CLOEXEC, SERVERS},
+    {"ioctl", 1, EXACT, FIONREAD, SERVERS},
+    {"ioctl", 1, EXACT, FIONBIO, SERVERS},
+    {"prctl", 0, EXACT, PR_SET_NAME, SERVERS},
+    {"prctl", 0, EXACT, PR_GET_DUMPABLE, ALL},
+};
+
+static int add_names(scmp_filter_ctx filter, const char *names) {
+    char name[64];
+    for (const char *p = names; *p; p += *p == ' ') {
+        size_t n = strcspn(p, " ");
+        snprintf(name, sizeof name, "%.*s", (int)n, p);
+        int number = seccomp_syscall_resolve_name(name); /* some are not there on each architecture */
+        int rc = number == __NR_SCMP_ERROR ? 0 : seccomp_rule_add(filter, SCMP_ACT_ALLOW, number, 0);
+        if (rc)
+            return rc;
+        p += n;
+    }
+    return 0;
+}
+
+static int add_partly(scmp_filter_ctx filter, enum sandbox_kind kind) {
+    for (size_t i = 0; i < sizeof PARTLY / sizeof *PARTLY; i++) {
+        if (!(PARTLY[i].kinds & (1U << kind)))
+            continue;
+        struct scmp_arg_cmp when = {PARTLY[i].arg, SCMP_CMP_MASKED_EQ, PARTLY[i].mask, PARTLY[i].value};
+        int rc = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, seccomp_syscall_resolve_name(PARTLY[i].name), 1, &when);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+/* A limit can be read, and abort() signals its own process. */
+static int add_own(scmp_filter_ctx filter) {
+    struct scmp_arg_cmp limit[] = {{0, SCMP_CMP_EQ, 0, 0}, {2, SCMP_CMP_EQ, 0, 0}};
+    struct scmp_arg_cmp self = {0, SCMP_CMP_EQ, (scmp_datum_t)getpid(), 0};
+    int rc = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, SCMP_SYS(prlimit64), 2, limit);
+    if (!rc)
+        rc = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1, &self);
+    return rc ? rc : seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
+}
+
+static int build(scmp_filter_ctx filter, enum sandbox_kind kind) {
+    int rc = seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1);
+    for (size_t i = 0; !rc && i < sizeof CALLS / sizeof *CALLS; i++)
+        if (CALLS[i].kinds & (1U << kind))
+            rc = add_names(filter, CALLS[i].names);
+    if (!rc)
+        rc = add_partly(filter, kind);
+    return rc ? rc : add_own(filter);
+}
+
+int sandbox_calls(enum sandbox_kind kind, struct err *err) {
+    CLEANUP(seccomp_release) scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(EPERM));
+    int rc = filter ? build(filter, kind) : -ENOMEM;
+    if (!rc)
+        rc = seccomp_load(filter);
+    return rc ? err_set(err, MUSTER_ESANDBOX, "The system calls cannot be confined: %s.", strerror(-rc)) : 0;
+}
+
+int sandbox_available(struct err *err) {
+    CLEANUP(fd_close) int ruleset = -1;
+    int rc = landlock_new(&ruleset, err);
+    if (rc)
+        return rc;
+    /* Whether the kernel knows filters at all: a NULL one is EFAULT then. */
+    if (prctl(PR_GET_SECCOMP, 0, 0, 0, 0) < 0 || seccomp_api_get() < 1)
+        return err_set(err, MUSTER_ESANDBOX, "This kernel offers no seccomp.");
+    return 0;
+}

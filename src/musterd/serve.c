@@ -1,0 +1,150 @@
+/* serve: see serve.h.  A table of stages, run forward and unwound backward. */
+#include "musterd/serve.h"
+
+#include <errno.h>
+#include <openssl/crypto.h>
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "admin/control.h"
+#include "base/log.h"
+#include "musterd/places.h"
+#include "musterd/reload.h"
+#include "musterd/supervise.h"
+
+static int data_begin(struct serve *s, struct err *err) {
+    int rc = data_open_ready(&s->data, s->options->value[OPT_DATA], err);
+    return rc ? rc : data_lock(&s->data, err);
+}
+static void data_end(struct serve *s) { data_close(&s->data); }
+
+static int settings_begin(struct serve *s, struct err *err) {
+    int rc = places_settings(s->options, &s->data, &s->settings, err);
+    if (rc)
+        return rc;
+    log_init("musterd", (enum log_level)s->settings.log_level);
+    const char *const own[] = {s->settings.server_certificate, s->settings.server_key};
+    for (size_t i = 0; i < 2; i++)
+        if (own[i][0] && own[i][0] != '/')
+            return err_set(err, MUSTER_ECONFIG, "server_certificate and server_key: `%s` is not an absolute path.", own[i]);
+    if (!own[0][0] != !own[1][0])
+        return err_set(err, MUSTER_ECONFIG, "server_certificate and server_key belong together: give both, or none.");
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    s->loops = (size_t)(s->settings.loops ? s->settings.loops : cores > 0 ? cores : 1);
+    if (s->loops > SERVE_LOOPS_MAX) {
+        log_event(LOG_INFO, "loops_bounded", "loops", log_num(SERVE_LOOPS_MAX), NULL);
+        s->loops = SERVE_LOOPS_MAX;
+    }
+    return users_find(&s->settings, &s->users, err);
+}
+static void settings_end(struct serve *s) { settings_fini(&s->settings); }
+
+/* What a library would read from files later, when it may not any more. */
+static int libraries_begin(struct serve *s, struct err *err) {
+    if (OPENSSL_init_crypto(OPENSSL_INIT_LOAD_CONFIG | OPENSSL_INIT_LOAD_CRYPTO_STRINGS, NULL) != 1)
+        return err_set(err, MUSTER_ECRYPTO, "OpenSSL cannot be initialised; look at its configuration file.");
+    return 0;
+}
+
+static int sandbox_begin(struct serve *s, struct err *err) {
+    if (s->settings.sandbox)
+        return sandbox_available(err);
+    log_event(LOG_WARN, "sandbox_off", "meaning", "the processes are not confined", NULL);
+    return 0;
+}
+
+static int master_begin(struct serve *s, struct err *err) { return master_prepare(&s->master, &s->settings, false, err); }
+static void master_end(struct serve *s) { master_fini(&s->master); }
+
+static int make_urls(struct serve *s, struct err *err) {
+    char host[256];
+    places_first_host(&s->settings, host, sizeof host);
+    int rc = listen_url_local(&s->admin_at, host, s->admin_url, sizeof s->admin_url, err);
+    if (rc)
+        return rc;
+    if (!s->settings.gateway_url[0])
+        return listen_url(&s->gateway_at, host, s->gateway_url, sizeof s->gateway_url, err);
+    if (snprintf(s->gateway_url, sizeof s->gateway_url, "%s", s->settings.gateway_url) >= (int)sizeof s->gateway_url)
+        return err_set(err, MUSTER_ECONFIG, "gateway_url is too long.");
+    return 0;
+}
+
+static int sockets_begin(struct serve *s, struct err *err) {
+    int rc = listen_parse(s->settings.listen, "listen", &s->gateway_at, err);
+    if (rc || (rc = listen_parse(s->settings.admin, "admin", &s->admin_at, err)) ||
+        (rc = listen_open(&s->gateway_at, "listen", s->gateway_fds, s->loops, err)) || (rc = listen_open(&s->admin_at, "admin", &s->admin_fd, 1, err)) ||
+        (rc = listen_local(s->data.fd, "vault.sock", &s->export_fd, err)) || (rc = make_urls(s, err)))
+        return rc;
+    rc = data_write_line(&s->data, "gateway.url", s->gateway_url, 0644, err);
+    return rc ? rc : data_write_line(&s->data, "admin.url", s->admin_url, 0644, err);
+}
+static void sockets_end(struct serve *s) {
+    for (size_t i = 0; i < SERVE_LOOPS_MAX; i++)
+        fd_close(s->gateway_fds[i]);
+    fd_close(s->admin_fd);
+    if (s->export_fd >= 0)
+        unlinkat(s->data.fd, "vault.sock", 0);
+    fd_close(s->export_fd);
+}
+
+static int databases_begin(struct serve *s, struct err *err) {
+    int rc = control_migrate(s->data.path, err);
+    return rc ? rc : users_own_files(&s->users, &s->data, err);
+}
+
+/* Blocked for good: they are read from a descriptor. */
+static int signals_begin(struct serve *s, struct err *err) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGCHLD);
+    if (signal(SIGPIPE, SIG_IGN) == SIG_ERR || sigprocmask(SIG_BLOCK, &set, NULL) || (s->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK)) < 0)
+        return err_set(err, MUSTER_EINTERNAL, "Signals cannot be handled: %s.", strerror(errno));
+    return 0;
+}
+static void signals_end(struct serve *s) { fd_close(s->signal_fd); }
+
+static int children_begin(struct serve *s, struct err *err) {
+    s->pid = getpid();
+    reload_remember(s);
+    return supervise(s, err);
+}
+static void children_end(struct serve *s) { supervise_end(s); }
+
+static const struct {
+    const char *name;
+    int (*init)(struct serve *s, struct err *err);
+    void (*fini)(struct serve *s); /* also where init failed half-way; NULL: nothing to undo */
+} STAGES[] = {
+    {"data directory", data_begin, data_end},
+    {"settings", settings_begin, settings_end},
+    {"libraries", libraries_begin, NULL},
+    {"sandbox", sandbox_begin, NULL},
+    {"sockets", sockets_begin, sockets_end},
+    {"master key", master_begin, master_end},
+    {"databases", databases_begin, NULL},
+    {"signals", signals_begin, signals_end},
+    {"processes", children_begin, children_end},
+};
+#define STAGES_N (sizeof STAGES / sizeof *STAGES)
+
+int serve_run(const struct options *o, struct err *err) {
+    static struct serve s; /* large, and once a process */
+    s = (struct serve){.options = o, .data = DATA_NONE, .admin_fd = -1, .export_fd = -1, .signal_fd = -1};
+    memset(s.gateway_fds, 0xff, sizeof s.gateway_fds); /* -1 each */
+    for (int i = 0; i < SANDBOX_KINDS; i++)
+        s.children[i].socket = -1;
+    size_t begun = 0;
+    int rc = 0;
+    while (!rc && begun < STAGES_N)
+        rc = STAGES[begun++].init(&s, err);
+    if (rc)
+        log_err(LOG_ERROR, "serve_failed", err, "stage", STAGES[begun - 1].name, NULL);
+    while (begun-- > 0)
+        if (STAGES[begun].fini)
+            STAGES[begun].fini(&s);
+    return rc;
+}

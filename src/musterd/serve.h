@@ -1,0 +1,55 @@
+/* serve: the supervisor of a running server.
+ *
+ * One thread, no library that starts any: it forks.  It holds DIR's lock and the listening sockets, reads nothing from the network, and
+ * never opens DIR/vault's files. */
+#ifndef MUSTER_MUSTERD_SERVE_H
+#define MUSTER_MUSTERD_SERVE_H
+
+#include "config/settings.h"
+#include "musterd/data.h"
+#include "musterd/listen.h"
+#include "musterd/master.h"
+#include "musterd/options.h"
+#include "musterd/users.h"
+
+#define SERVE_URL_MAX 320
+#define SERVE_RETIRED_MAX 2 /* one of a kind */
+/* Two gateways at once, while one replaces the other, and control twice, share the vault's channels. */
+#define SERVE_LOOPS_MAX 30
+
+struct child {
+    pid_t pid;   /* 0: not running */
+    int socket;  /* loop/parent.h; the vault's: its supervisor_fd; -1 */
+    bool ready;
+    int64_t started, restart_at, delay; /* monotonic, ms; restart_at 0: not waiting */
+};
+
+/* A process that was told to end while the server goes on. */
+struct retired {
+    pid_t pid; /* 0: free */
+    int socket;
+    int64_t end_at;      /* SIGTERM then */
+    bool start_after;    /* its successor waits for its end */
+    enum sandbox_kind kind;
+};
+
+struct serve {
+    const struct options *options;
+    struct settings settings;
+    struct data data;
+    struct users users;
+    struct master master;
+    struct listen_address gateway_at, admin_at;
+    size_t loops;
+    int gateway_fds[SERVE_LOOPS_MAX], admin_fd, export_fd, signal_fd;
+    char gateway_url[SERVE_URL_MAX], admin_url[SERVE_URL_MAX];
+    struct child children[SANDBOX_KINDS];
+    struct retired retired[SERVE_RETIRED_MAX];
+    bool serving;           /* the ready line is out */
+    int64_t ending_since;   /* monotonic, ms; 0: not ending */
+    pid_t pid;              /* the supervisor's */
+};
+
+int serve_run(const struct options *o, struct err *err);
+
+#endif

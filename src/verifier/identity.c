@@ -1,0 +1,90 @@
+/* identity: the peer of one connection; see verifier.h. */
+#include <openssl/err.h>
+
+#include "verifier/internal.h"
+
+void identity_ref(struct identity *id) { id->refs++; }
+
+void identity_unref(struct identity *id) {
+    if (!id || --id->refs)
+        return;
+    cert_free(id->leaf);
+    for (size_t i = 0; i < id->n_presented; i++)
+        cert_free(id->presented[i]);
+    free(id);
+}
+
+/* What the client sent; a fault is the chain's verdict and stays so. */
+static int take_chain(struct identity *id, X509 *leaf, STACK_OF(X509) *chain) {
+    int n = chain ? sk_X509_num(chain) : 0, bytes = i2d_X509(leaf, NULL);
+    if (n + 1 > CHAIN_MAX_CERTS)
+        return err_set(&id->chain, MUSTER_ECHAINLONG, "The device sent %d certificates; at most %d are accepted.", n + 1, CHAIN_MAX_CERTS);
+    for (int i = 0; i < n; i++)
+        bytes += i2d_X509(sk_X509_value(chain, i), NULL);
+    ERR_clear_error();
+    if (bytes > CHAIN_MAX_BYTES)
+        return err_set(&id->chain, MUSTER_ECHAINLONG, "The device sent %d bytes of certificates; at most %d are accepted.", bytes, CHAIN_MAX_BYTES);
+    int rc = cert_from_x509(leaf, &id->leaf, &id->chain);
+    for (int i = 0; !rc && i < n; i++) {
+        /* An unrelated certificate that cannot be read is no reason to refuse a good one. */
+        if (cert_from_x509(sk_X509_value(chain, i), &id->presented[id->n_presented], NULL) == 0)
+            id->n_presented++;
+    }
+    return rc;
+}
+
+struct identity *identity_new(struct verifier *v, X509 *leaf, STACK_OF(X509) *chain, const char *sni, const char *address) {
+    struct identity *id = calloc(1, sizeof *id);
+    if (!id)
+        return NULL;
+    id->refs = 1;
+    id->verifier = v;
+    snprintf(id->address, sizeof id->address, "%s", address);
+    verifier_account_of(v, span_str(sni), id->sni_account);
+    if (!leaf)
+        err_set(&id->chain, MUSTER_ECERTREQUIRED, NULL);
+    else if (take_chain(id, leaf, chain) == 0)
+        identity_judge(id);
+    return id;
+}
+
+static void judge_against(struct identity *id, struct snapshot *s) {
+    const struct anchor *found = NULL;
+    int64_t now = clock_now();
+    id->chain = ERR_INIT;
+    id->class = ADMIT_DEVICE_UPLOADED;
+    int rc = chain_judge(snapshot_fleet(s), id->leaf, id->presented, id->n_presented, now, &found, &id->chain_until, &id->chain);
+    if (rc == 0) {
+        id->class = snapshot_is_own(found) ? ADMIT_DEVICE_OWN : ADMIT_DEVICE_UPLOADED;
+        id->anchor_spki = found->cert->key.spki;
+        return;
+    }
+    if (rc != MUSTER_ECERTUNTRUSTED)
+        return;
+    struct err as_key = ERR_INIT;
+    rc = chain_judge(snapshot_provisioning(s), id->leaf, id->presented, id->n_presented, now, &found, &id->chain_until, &as_key);
+    if (rc == MUSTER_ECERTUNTRUSTED)
+        return;
+    id->class = ADMIT_KEY;
+    id->chain = ERR_INIT;
+    if (rc == MUSTER_ECERTEXPIRED)
+        err_set(&id->chain, MUSTER_EKEYEXPIRED, "The certificate of the provisioning key has expired.");
+    else if (rc)
+        id->chain = as_key;
+}
+
+void identity_judge(struct identity *id) {
+    if (!id->leaf) /* nothing to judge, and nothing that could change */
+        return;
+    struct snapshot *s = verifier_snapshot(id->verifier);
+    if (id->judged_epoch != snapshot_epoch(s) || clock_now() > id->chain_until) {
+        judge_against(id, s);
+        id->judged_epoch = snapshot_epoch(s);
+        id->admitted_epoch = 0;
+    }
+    snapshot_unref(s);
+}
+
+const struct admit *identity_admitted(const struct identity *id) {
+    return id->admitted_epoch && id->admitted_epoch == verifier_epoch(id->verifier) ? &id->admit : NULL;
+}

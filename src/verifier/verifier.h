@@ -1,0 +1,65 @@
+/* verifier: who is at the other end, and may he go on?
+ *
+ * In two halves.  identity_new() judges the certificate chain against a snapshot of the registry's roots: processor time alone, once a
+ * connection.  verifier_admit() asks the registry about the certificate, once a connection and again whenever the registry's epoch has
+ * changed; its verdict is kept with the identity.  A verdict is never taken from a TLS session: resumed or not, a connection is judged
+ * by what it presents and the name that it asks for now. */
+#ifndef MUSTER_VERIFIER_VERIFIER_H
+#define MUSTER_VERIFIER_VERIFIER_H
+
+#include <openssl/x509.h>
+
+#include "loop/loop.h"
+#include "registry/snapshot.h"
+
+struct verifier;
+struct verifier_options {
+    struct store *store;     /* the registry's; not owned */
+    const char *const *hosts; /* host names of the gateway; hosts[0] is the one under which accounts have theirs; not owned */
+    size_t n_hosts;
+};
+/* Loads the first snapshot, waiting for it. */
+int verifier_new(const struct verifier_options *o, struct verifier **out, struct err *err) MUSTER_MUST_CHECK;
+void verifier_free(struct verifier *v); /* after every identity and every admission under way */
+/* Looks whether the registry has changed and loads a new snapshot then; calls changed(arg) on `loop` when there is one.  Cheap where
+ * nothing changed.  From one loop only; not again before that. */
+void verifier_poll(struct verifier *v, struct loop *loop, loop_fn changed, void *arg);
+int64_t verifier_epoch(struct verifier *v); /* from any thread */
+/* The account that a host name names: "" for names that belong to none.  A name under the gateway's that is no account's is given as it
+ * is, so that nothing is admitted under it. */
+void verifier_account_of(struct verifier *v, struct span host, char out[ACCOUNT_NAME_MAX + 1]);
+const struct enrol_reserved *verifier_reserved(const struct verifier *v);
+
+/* One connection's peer.  Used on one loop; reference counted because admissions outlive connections. */
+struct identity {
+    int refs;
+    struct verifier *verifier;
+    struct cert *leaf;              /* NULL: no certificate */
+    struct cert *presented[CHAIN_MAX_CERTS];
+    size_t n_presented;
+    char sni_account[ACCOUNT_NAME_MAX + 1];
+    char address[64];
+    int64_t judged_epoch;           /* of the chain */
+    int64_t chain_until;            /* the chain is good until then */
+    struct err chain;               /* code 0: it is */
+    enum admit_class class;         /* where chain.code is 0 */
+    struct hash anchor_spki;
+    int64_t admitted_epoch;         /* of `admit`; 0: not asked yet */
+    struct admit admit;
+};
+/* leaf NULL: the client sent no certificate.  chain: what it sent besides. NULL: out of memory. */
+struct identity *identity_new(struct verifier *v, X509 *leaf, STACK_OF(X509) *chain, const char *sni, const char *address);
+void identity_ref(struct identity *id);
+void identity_unref(struct identity *id);
+/* Judges the chain again where the registry or the time has gone on. */
+void identity_judge(struct identity *id);
+/* The verdict that is known already and still counts, or NULL. */
+const struct admit *identity_admitted(const struct identity *id);
+
+typedef void (*verifier_fn)(void *arg, int rc, const struct err *err); /* rc: of the storage; the verdict is in id->admit */
+/* id->chain.code is 0.  done is called later, on `loop`, exactly once; or never where a negative code is returned. */
+int verifier_admit(struct verifier *v, struct loop *loop, struct identity *id, verifier_fn done, void *arg, struct err *err) MUSTER_MUST_CHECK;
+
+DEFINE_CLEANUP(identity_unref, struct identity *)
+
+#endif
