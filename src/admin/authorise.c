@@ -13,6 +13,9 @@ struct authorisation {
     struct grant *grant;
 };
 
+static int check_token(struct store_tx *tx, void *arg, struct err *err) { return token_check_run(tx, &((struct authorisation *)arg)->check, err); }
+static int look_account_up(struct store_tx *tx, void *arg, struct err *err) { return account_of_run(tx, &((struct authorisation *)arg)->of, err); }
+
 const struct grant *grant_of(const struct http_exchange *x) { return http_exchange_data(x); }
 
 static const struct admin_route *route_of(const struct http_exchange *x) { return http_exchange_route(x) ? http_exchange_route(x)->data : NULL; }
@@ -58,7 +61,7 @@ static void find_account(struct authorisation *a) {
             return;
         }
         a->of.kind = objects[i].kind;
-        int rc = store_read(c->registry, c->loop, account_of_run, found_account, a, &err);
+        int rc = store_read(c->registry, c->loop, look_account_up, found_account, a, &err);
         if (rc)
             finish(a, rc, &err);
         return;
@@ -138,7 +141,7 @@ static void admit(struct http_exchange *x, void *peer, void *arg) {
     http_exchange_ref(x);
     int rc = token_hash(span_sub(field, 7, field.n), &a->check.hash, &err);
     if (!rc)
-        rc = store_read(c->store, c->loop, token_check_run, checked, a, &err);
+        rc = store_read(c->store, c->loop, check_token, checked, a, &err);
     if (rc)
         finish(a, rc, &err);
 }

@@ -164,6 +164,7 @@ static void stored(void *arg, int rc, const struct err *err) {
         return;
     }
     account_url(m->c, grant_of(m->x)->account, &url);
+    buf_addc(&url, '\n');
     if ((rc = make_p12(m, &p12, &why)) == 0) {
         const struct credentials parts = {.url = buf_span(&url), .p12 = buf_span(&p12), .server_ca = buf_span(&m->c->server_ca)};
         rc = credentials_zip(&parts, &zip, &why);

@@ -32,7 +32,6 @@ static int new_owner(struct store *control, const char *actor, bool reset, struc
     json_decref(c.out);
     if (!rc) {
         buf_adds(token, text);
-        buf_addc(token, '\n');
         rc = buf_check(token, err);
     }
     secret_wipe(text, sizeof text);

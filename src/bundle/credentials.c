@@ -12,7 +12,8 @@ static bool add(zip_t *z, const char *name, struct span content) {
     zip_int64_t at = s ? zip_file_add(z, name, s, ZIP_FL_ENC_UTF_8) : -1;
     if (s && at < 0)
         zip_source_free(s);
-    return at >= 0;
+    /* Unpacked, nobody but its owner reads it. */
+    return at >= 0 && zip_file_set_external_attributes(z, (zip_uint64_t)at, 0, ZIP_OPSYS_UNIX, (zip_uint32_t)0100600 << 16) == 0;
 }
 
 static int read_back(zip_source_t *s, struct buf *out, struct err *err) {

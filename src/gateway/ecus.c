@@ -9,9 +9,9 @@
 #define KEY_TEXT_MAX 4096
 
 struct registration {
+    struct device_ecus op; /* first: what the operation is given */
     struct http_exchange *x; /* held */
     struct buf text;
-    struct device_ecus op;
 };
 
 static void stored(void *arg, int rc, const struct err *err) {

@@ -96,10 +96,20 @@ static void admit_key(struct http_exchange *x, const struct identity *id) {
         refuse_code(x, MUSTER_EKEYONLYENROLS);
 }
 
+static void judge(struct http_exchange *x, struct worker *w, struct identity *id);
+
+/* The registry's newest roots were looked at. */
+static void refreshed(void *arg) {
+    struct http_exchange *x = arg;
+    struct identity *id = http_exchange_peer(x);
+    identity_judge(id);
+    judge(x, http_exchange_arg(x), id);
+    http_exchange_unref(x);
+}
+
 static void admit(struct http_exchange *x, void *peer, void *arg) {
     struct worker *w = arg;
     struct identity *id = peer;
-    struct err err = ERR_INIT;
     char named[ACCOUNT_NAME_MAX + 1];
     verifier_account_of(w->gateway->verifier, http_host(x), named);
     if (*named && *id->sni_account && strcmp(named, id->sni_account) != 0) {
@@ -107,6 +117,16 @@ static void admit(struct http_exchange *x, void *peer, void *arg) {
         return;
     }
     identity_judge(id);
+    http_exchange_ref(x);
+    /* A root that was made a moment ago is no stranger's. */
+    if (id->chain.code == MUSTER_ECERTUNTRUSTED && verifier_refresh(w->gateway->verifier, w->loop, refreshed, x, NULL) == 0)
+        return;
+    judge(x, w, id);
+    http_exchange_unref(x);
+}
+
+static void judge(struct http_exchange *x, struct worker *w, struct identity *id) {
+    struct err err = ERR_INIT;
     if (id->chain.code == MUSTER_ECERTREQUIRED && is_enrolment(x)) {
         refuse_code(x, MUSTER_EKEYREQUIRED);
     } else if (id->chain.code) {

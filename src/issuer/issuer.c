@@ -5,8 +5,8 @@
 #include "base/secret.h"
 
 struct job {
+    struct enrol enrol; /* first: what the operation is given */
     struct issuer *issuer;
-    struct enrol enrol;
     char device_id[DEVICE_ID_MAX + 1], address[64], account[ACCOUNT_NAME_MAX + 1];
     int64_t life;
     EVP_PKEY *key;

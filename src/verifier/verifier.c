@@ -13,7 +13,7 @@ struct verifier {
     struct snapshot *snapshot; /* under lock */
     _Atomic int64_t epoch;
     /* of the polling loop */
-    int64_t version;
+    int64_t version, notified; /* notified: the epoch that changed() was called for last */
     bool loading;
     loop_fn changed;
     void *changed_arg;
@@ -31,12 +31,16 @@ struct snapshot *verifier_snapshot(struct verifier *v) {
 int64_t verifier_epoch(struct verifier *v) { return atomic_load(&v->epoch); }
 const struct enrol_reserved *verifier_reserved(const struct verifier *v) { return &v->reserved; }
 
+/* Takes s over; an older one than is there is let go. */
 static void publish(struct verifier *v, struct snapshot *s) {
     pthread_mutex_lock(&v->lock);
-    struct snapshot *old = v->snapshot;
-    v->snapshot = s;
+    struct snapshot *old = s;
+    if (!v->snapshot || snapshot_epoch(s) > snapshot_epoch(v->snapshot)) {
+        old = v->snapshot;
+        v->snapshot = s;
+        atomic_store(&v->epoch, snapshot_epoch(s));
+    }
     pthread_mutex_unlock(&v->lock);
-    atomic_store(&v->epoch, snapshot_epoch(s));
     snapshot_unref(old);
 }
 
@@ -57,6 +61,7 @@ int verifier_new(const struct verifier_options *o, struct verifier **out, struct
         return rc;
     }
     publish(v, load.out);
+    v->notified = v->epoch;
     *out = v;
     return 0;
 }
@@ -77,7 +82,7 @@ static int load_if_new(struct store_tx *tx, void *arg, struct err *err) {
     struct verifier *v = arg;
     int64_t epoch;
     int rc = meta_get(tx, "epoch", &epoch, err);
-    if (rc || epoch == atomic_load(&v->epoch))
+    if (rc || epoch == v->notified)
         return rc;
     return snapshot_run(tx, &v->load, err);
 }
@@ -93,8 +98,46 @@ static void loaded(void *arg, int rc, const struct err *err) {
     struct snapshot *s = TAKE(v->load.out);
     if (!s)
         return;
+    v->notified = snapshot_epoch(s);
     publish(v, s);
     v->changed(v->changed_arg);
+}
+
+struct refresh {
+    struct verifier *v;
+    struct snapshot_load load;
+    loop_fn done;
+    void *arg;
+};
+
+static int refresh_run(struct store_tx *tx, void *arg, struct err *err) {
+    struct refresh *r = arg;
+    int64_t epoch;
+    int rc = meta_get(tx, "epoch", &epoch, err);
+    if (rc || epoch == atomic_load(&r->v->epoch))
+        return rc;
+    return snapshot_run(tx, &r->load, err);
+}
+
+static void refreshed(void *arg, int rc, const struct err *err) {
+    struct refresh *r = arg;
+    if (rc)
+        log_err(LOG_ERROR, "snapshot_failed", err, NULL);
+    else if (r->load.out)
+        publish(r->v, TAKE(r->load.out));
+    r->done(r->arg);
+    free(r);
+}
+
+int verifier_refresh(struct verifier *v, struct loop *loop, loop_fn done, void *arg, struct err *err) {
+    struct refresh *r = calloc(1, sizeof *r);
+    if (!r)
+        return err_set(err, MUSTER_ENOMEM, NULL);
+    *r = (struct refresh){.v = v, .done = done, .arg = arg};
+    int rc = store_read(v->store, loop, refresh_run, refreshed, r, err);
+    if (rc)
+        free(r);
+    return rc;
 }
 
 void verifier_poll(struct verifier *v, struct loop *loop, loop_fn changed, void *arg) {
@@ -136,11 +179,11 @@ void verifier_account_of(struct verifier *v, struct span host, char out[ACCOUNT_
 /* --- admission ---------------------------------------------------------------------------------------------------------------------- */
 
 struct admission {
+    struct admit admit; /* first: what the operation is given */
     struct verifier *verifier;
     struct loop *loop;
     struct identity *id; /* a reference */
     int64_t epoch;       /* before the registry was asked */
-    struct admit admit;
     verifier_fn done;
     void *arg;
 };

@@ -24,6 +24,9 @@ void verifier_free(struct verifier *v); /* after every identity and every admiss
 /* Looks whether the registry has changed and loads a new snapshot then; calls changed(arg) on `loop` when there is one.  Cheap where
  * nothing changed.  From one loop only; not again before that. */
 void verifier_poll(struct verifier *v, struct loop *loop, loop_fn changed, void *arg);
+/* Makes sure that the snapshot is the registry's newest: for a chain that is not known, before it is refused.  done(arg) is called later,
+ * on `loop`; never where a negative code is returned.  From any loop. */
+int verifier_refresh(struct verifier *v, struct loop *loop, loop_fn done, void *arg, struct err *err) MUSTER_MUST_CHECK;
 int64_t verifier_epoch(struct verifier *v); /* from any thread */
 /* The account that a host name names: "" for names that belong to none.  A name under the gateway's that is no account's is given as it
  * is, so that nothing is admitted under it. */
