@@ -1,0 +1,135 @@
+"""The harness of the integration tests: real programs, real TLS, loopback only, ports that the server picked itself.
+
+MUSTER_BUILD names the build directory.  `server` is one running server a test module; `fresh` one a test."""
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+
+from client import Fleet, Gateway, Registration
+
+BUILD = pathlib.Path(os.environ.get("MUSTER_BUILD", pathlib.Path(__file__).parents[2] / "build"))
+MUSTERD = BUILD / "src" / "musterd" / "musterd"
+MUSTER = BUILD / "src" / "muster" / "muster"
+LONG = os.environ.get("MUSTER_LONG") == "yes"
+
+
+class Refused(Exception):
+    """What the command line said: exit status, message, stable code."""
+
+    def __init__(self, status, text):
+        super().__init__(text)
+        self.status = status
+        self.text = text
+        self.code = text.rsplit("(", 1)[-1].rstrip(")\n ") if "(" in text else ""
+
+
+class Server:
+    def __init__(self, directory, *init_options, config=None):
+        self.dir = pathlib.Path(directory)
+        self.process = None
+        subprocess.run([MUSTERD, "init", "--data", self.dir, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", *init_options],
+                       check=True, capture_output=True, text=True, timeout=60)
+        for line in config or []:
+            with open(self.dir / "musterd.conf", "a", encoding="utf-8") as f:
+                f.write(line + "\n")
+        self.log = open(self.dir.parent / (self.dir.name + ".log"), "a", encoding="utf-8")
+
+    def start(self, *options, env=None):
+        """Starts `serve` and waits for its line; keeps the ports over restarts."""
+        listen = getattr(self, "ports", ("127.0.0.1:0", "127.0.0.1:0"))
+        self.process = subprocess.Popen([MUSTERD, "serve", "--data", self.dir, "--listen", listen[0], "--admin", listen[1], *options],
+                                        stdout=subprocess.PIPE, stderr=self.log, text=True, env={**os.environ, **(env or {})})
+        line = self.process.stdout.readline()
+        assert line.startswith("ready "), f"musterd said {line!r}; its log: {self.log_text()[-2000:]}"
+        said = dict(word.split("=", 1) for word in line.split()[1:])
+        self.url, self.admin_url = said["gateway"], said["admin"]
+        self.port = int(self.url.rsplit(":", 1)[1])
+        self.ports = (f"127.0.0.1:{self.port}", "127.0.0.1:" + self.admin_url.rsplit(":", 1)[1])
+        return self
+
+    def stop(self, how=signal.SIGTERM):
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(how)
+            self.process.wait(timeout=60)
+        status = self.process.returncode if self.process else None
+        self.process = None
+        return status
+
+    def log_text(self):
+        self.log.flush()
+        return pathlib.Path(self.log.name).read_text(encoding="utf-8", errors="replace")
+
+    def child(self, name):
+        """The process id of vault, control or gateway."""
+        out = subprocess.run(["ps", "--ppid", str(self.process.pid), "-o", "pid=,args="], capture_output=True, text=True, check=True).stdout
+        for line in out.splitlines():
+            pid, args = line.split(None, 1)
+            if args.strip() == f"musterd: {name}":
+                return int(pid)
+        raise LookupError(name)
+
+    def muster(self, *args, token_file=None, data=True):
+        """A command of `muster --json`, as its document."""
+        env = {k: v for k, v in os.environ.items() if not k.startswith("MUSTER_")}
+        where = ["--data", self.dir]
+        if token_file:
+            env.update(MUSTER_URL=self.admin_url, MUSTER_TOKEN_FILE=str(token_file), MUSTER_CA=str(self.dir / "server-ca.pem"))
+            where = []
+        done = subprocess.run([MUSTER, *where, *[str(a) for a in args], "--json"], capture_output=True, text=True, env=env, timeout=120)
+        if done.returncode:
+            raise Refused(done.returncode, done.stderr)
+        return json.loads(done.stdout) if done.stdout.strip() else None
+
+    def account(self, name, kind="test", method="both", *options):
+        return self.muster("account", "create", name, "--kind", kind, "--method", method, *options)
+
+    def key(self, account, *options):
+        """A provisioning key: its document, and what its credentials.zip holds."""
+        path = self.dir.parent / f"{account}-{time.monotonic_ns()}.zip"
+        shown = self.muster("key", "create", "--account", account, "-o", path, *options)
+        return Registration(path, shown)
+
+    def root(self, account, fleet=None, *options, prove=True):
+        """Uploads and proves a fleet root."""
+        fleet = fleet or Fleet()
+        path = self.dir.parent / f"root-{time.monotonic_ns()}.pem"
+        path.write_bytes(fleet.root_pem())
+        shown = self.muster("root", "upload", path, "--account", account, *options)
+        if prove:
+            path.write_bytes(fleet.proof_pem(shown["challenge"]))
+            shown = self.muster("root", "prove", shown["id"], path)
+        fleet.root = shown
+        return fleet
+
+    def gateway(self, identity=None, **options):
+        """A client of the gateway; identity: something with cert_file."""
+        return Gateway(self.port, self.dir / "server-ca.pem", identity, **options)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    s = Server(tmp_path_factory.mktemp("muster") / "data").start()
+    yield s
+    assert s.stop() == 0
+    assert "Sanitizer" not in s.log_text()
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    servers = []
+
+    def make(*options, start=True, **more):
+        s = Server(tmp_path / f"data{len(servers)}", *options, **more)
+        servers.append(s)
+        return s.start() if start else s
+
+    yield make
+    for s in servers:
+        s.stop()
+        shutil.rmtree(s.dir, ignore_errors=True)
