@@ -1,0 +1,116 @@
+/* enrol_decide: who may enrol, row by row. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+#include "registry/enrol.h"
+
+#define NOW 1800000000LL
+#define HOUR (NOW / CLOCK_HOUR)
+
+/* Braces, not functions: a later `.a.method = …` changes one member of them. */
+#define ACCOUNT {.row = 1, .state = ACCOUNT_ACTIVE, .method = METHOD_SHARED, .reprovision = REPROVISION_NEVER, .lost_answer_window = CLOCK_DAY}
+#define KEY {.row = 7, .account = 1, .state = KEY_ACTIVE, .expires = NOW + 1, .certificate_not_after = NOW + 1}
+/* Enrolled with key 7 an hour ago, one certificate, not used. */
+#define DEVICE                                                                                                                 \
+    {.row = 3, .account = 1, .state = DEVICE_ACTIVE, .method = METHOD_SHARED, .prov_key = 7, .issue_first = NOW - CLOCK_HOUR, .issue_last_ms = NOW * 1000 - 500, .issue_count = 1}
+
+struct row {
+    const char *what;
+    struct account a;
+    struct prov_key k;
+    struct device d; /* row 0: the ID is free */
+    int64_t newest;
+    bool expected;
+    enum enrol_how how;
+    int code;
+    enum device_state state;
+};
+
+static void check(const struct row *r) {
+    struct enrol_verdict v;
+    const struct enrol_facts f = {.now = NOW, .now_ms = NOW * 1000, .newest = r->newest, .address = "192.0.2.7", .device_id = SPAN_LIT("unit-1"), .account = &r->a, .key = &r->k,
+                                  .device = r->d.row ? &r->d : NULL, .expected = r->expected};
+    enrol_decide(&f, &v);
+    if (v.how != r->how || v.err.code != r->code || (v.how == ENROL_NEW && r->state && v.state != r->state))
+        fail_msg("%s: how %d, %s", r->what, v.how, err_code(v.err.code));
+    if (err_http(v.err.code) == 429 && v.how == ENROL_REFUSED && v.err.code)
+        assert_true(v.err.retry_after >= 1);
+}
+
+#define ROW(text, ...) {.what = text, .a = ACCOUNT, .k = KEY, .newest = NOW, __VA_ARGS__}
+#pragma GCC diagnostic ignored "-Woverride-init"
+
+static void keys(void **state) {
+    struct row rows[] = {
+        ROW("a free ID", .how = ENROL_NEW, .state = DEVICE_ACTIVE),
+        ROW("the clock is behind", .newest = NOW + CLOCK_TOLERANCE + 1, .code = MUSTER_ECLOCK),
+        ROW("the clock is behind a little", .newest = NOW + CLOCK_TOLERANCE, .how = ENROL_NEW),
+        ROW("blacklisted", .k.state = KEY_BLACKLISTED, .code = MUSTER_EKEYBLACKLISTED),
+        ROW("blacklisted, though the answer was lost", .k.state = KEY_BLACKLISTED, .d = DEVICE, .code = MUSTER_EKEYBLACKLISTED),
+        ROW("expired", .k.expires = NOW, .code = MUSTER_EKEYEXPIRED),
+        ROW("its certificate ended", .k.certificate_not_after = NOW, .code = MUSTER_EKEYEXPIRED),
+        ROW("account deleted", .a.state = ACCOUNT_DELETED, .code = MUSTER_EDELETED),
+        ROW("method off", .a.method = METHOD_DEVICE, .code = MUSTER_EMETHODOFF),
+        ROW("another network", .k.sources = "198.51.100.0/24 2001:db8::/32", .code = MUSTER_EKEYSOURCE),
+        ROW("its network", .k.sources = "198.51.100.0/24 192.0.2.0/29", .how = ENROL_NEW),
+        ROW("another pattern", .k.id_pattern = "gate-*", .code = MUSTER_EKEYPATTERN),
+        ROW("its pattern", .k.id_pattern = "unit-[0-9]", .how = ENROL_NEW),
+        ROW("spent", .k.max_devices = 5, .k.spent = 5, .code = MUSTER_EKEYEXHAUSTED),
+        ROW("the last one", .k.max_devices = 5, .k.spent = 4, .how = ENROL_NEW),
+        ROW("too many this hour", .k.per_hour = 2, .k.hour = HOUR, .k.hour_count = 2, .code = MUSTER_EKEYRATE),
+        ROW("too many an hour ago", .k.per_hour = 2, .k.hour = HOUR - 1, .k.hour_count = 2, .how = ENROL_NEW),
+        ROW("approval", .a.approval = true, .how = ENROL_NEW, .state = DEVICE_PENDING),
+        ROW("not announced", .a.expected_only = true, .how = ENROL_NEW, .state = DEVICE_PENDING),
+        ROW("announced", .a.expected_only = true, .expected = true, .how = ENROL_NEW, .state = DEVICE_ACTIVE),
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        check(&rows[i]);
+}
+
+static void answers_lost(void **state) {
+    struct row rows[] = {
+        ROW("lost", .d = DEVICE, .how = ENROL_AGAIN),
+        ROW("lost, and the key is spent", .d = DEVICE, .k.max_devices = 1, .k.spent = 1, .how = ENROL_AGAIN),
+        ROW("lost, and the hour is full", .d = DEVICE, .k.per_hour = 1, .k.hour = HOUR, .k.hour_count = 1, .how = ENROL_AGAIN),
+        ROW("lost, with another key", .d = DEVICE, .d.prov_key = 8, .code = MUSTER_EREGISTERED),
+        ROW("too fast", .d = DEVICE, .d.issue_last_ms = NOW * 1000 - 499, .code = MUSTER_EREISSUELIMIT),
+        ROW("the eighth", .d = DEVICE, .d.issue_count = 7, .how = ENROL_AGAIN),
+        ROW("the ninth", .d = DEVICE, .d.issue_count = 8, .code = MUSTER_EREISSUELIMIT),
+        ROW("used", .d = DEVICE, .d.issue_used = true, .code = MUSTER_EREGISTERED),
+        ROW("the window is over", .d = DEVICE, .d.issue_first = NOW - CLOCK_DAY, .code = MUSTER_EREGISTERED),
+        ROW("the last second", .d = DEVICE, .d.issue_first = NOW - CLOCK_DAY + 1, .how = ENROL_AGAIN),
+        ROW("pending", .d = DEVICE, .d.state = DEVICE_PENDING, .how = ENROL_AGAIN),
+        ROW("quarantined", .d = DEVICE, .d.state = DEVICE_QUARANTINED, .code = MUSTER_EQUARANTINED),
+        ROW("revoked", .d = DEVICE, .d.state = DEVICE_REVOKED, .code = MUSTER_EREVOKED),
+        ROW("refused", .d = DEVICE, .d.state = DEVICE_REVOKED, .d.refused = true, .code = MUSTER_EREFUSED),
+        ROW("deleted", .d = DEVICE, .d.state = DEVICE_DELETED, .code = MUSTER_EDEVDELETED),
+        ROW("of device credentials", .d = DEVICE, .d.method = METHOD_DEVICE, .d.prov_key = 0, .code = MUSTER_EREGISTERED),
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        check(&rows[i]);
+}
+
+static void coming_again(void **state) {
+    struct row rows[] = {
+        ROW("never", .d = DEVICE, .d.issue_used = true, .code = MUSTER_EREGISTERED),
+        ROW("ask", .a.reprovision = REPROVISION_ASK, .d = DEVICE, .d.issue_used = true, .how = ENROL_ASK, .code = MUSTER_EAPPROVAL),
+        ROW("asked before", .a.reprovision = REPROVISION_ASK, .d = DEVICE, .d.issue_used = true, .d.again = AGAIN_ASKED, .code = MUSTER_EAPPROVAL),
+        ROW("granted", .a.reprovision = REPROVISION_ASK, .d = DEVICE, .d.issue_used = true, .d.again = AGAIN_GRANTED, .how = ENROL_REPLACE),
+        ROW("granted under never", .d = DEVICE, .d.issue_used = true, .d.again = AGAIN_GRANTED, .how = ENROL_REPLACE),
+        ROW("granted to another key", .d = DEVICE, .d.prov_key = 8, .d.again = AGAIN_GRANTED, .how = ENROL_REPLACE),
+        ROW("granted, but the key is spent", .d = DEVICE, .d.again = AGAIN_GRANTED, .k.max_devices = 1, .k.spent = 1, .code = MUSTER_EKEYEXHAUSTED),
+        ROW("refused", .a.reprovision = REPROVISION_ASK, .d = DEVICE, .d.issue_used = true, .d.again = AGAIN_REFUSED, .code = MUSTER_EREFUSED),
+        ROW("replace", .a.reprovision = REPROVISION_REPLACE, .d = DEVICE, .d.issue_used = true, .how = ENROL_REPLACE),
+        ROW("replace with another key", .a.reprovision = REPROVISION_REPLACE, .d = DEVICE, .d.issue_used = true, .d.prov_key = 8, .code = MUSTER_EREGISTERED),
+        ROW("replace what is revoked", .a.reprovision = REPROVISION_REPLACE, .d = DEVICE, .d.state = DEVICE_REVOKED, .code = MUSTER_EREVOKED),
+        ROW("replace what is quarantined", .a.reprovision = REPROVISION_REPLACE, .d = DEVICE, .d.state = DEVICE_QUARANTINED, .code = MUSTER_EQUARANTINED),
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        check(&rows[i]);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(keys), cmocka_unit_test(answers_lost), cmocka_unit_test(coming_again)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
