@@ -29,14 +29,12 @@ struct certificates {
 static void step(struct certificates *k);
 
 static void finish(struct certificates *k) {
-    struct err err = ERR_INIT;
     k->looking = false;
     loop_timer_set(k->timer, k->failed || k->wanted ? (k->failed ? AGAIN_MS : 0) : EVERY_MS);
     k->wanted = false;
     if (k->changed) {
         log_event(LOG_INFO, "certificates_renewed", NULL);
-        if (k->c->ready && parent_send(k->c->o->parent_fd, PARENT_EPOCH, 0, -1, NULL, &err))
-            log_err(LOG_ERROR, "gateway_not_told", &err, NULL);
+        control_certificates_changed(k->c);
     }
     if (!k->failed && k->first_done) {
         loop_fn fn = TAKE(k->first_done);

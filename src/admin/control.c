@@ -48,6 +48,16 @@ static int load_identity(struct control *c, struct err *err) {
     return rc ? rc : tls_server_set(c->tls, &id, 1, err);
 }
 
+void control_certificates_changed(struct control *c) {
+    struct err err = ERR_INIT;
+    if (!c->ready) /* serve() is about to load them, and the gateway has not started */
+        return;
+    if (load_identity(c, &err))
+        log_err(LOG_ERROR, "certificates_not_loaded", &err, NULL);
+    if (parent_send(c->o->parent_fd, PARENT_EPOCH, 0, -1, NULL, &err))
+        log_err(LOG_ERROR, "gateway_not_told", &err, NULL);
+}
+
 /* Once the first look at the certificates is done: there is one for the listener. */
 static void serve(void *arg) {
     struct control *c = arg;

@@ -71,6 +71,9 @@ json_t *body_object(struct http_exchange *x);
 bool page_of(struct http_exchange *x, struct page *page);
 struct span param_of(struct http_exchange *x, const char *name);
 
+/* control.c: the certificates were renewed: the listener's own is one of them, and the gateway has to look. */
+void control_certificates_changed(struct control *c);
+
 /* --- work that needs no request ------------------------------------------------------------------------------------------------------------ */
 
 /* certificates.c: server certificates under DIR/tls and issuing CAs, looked after now and then every hour. */

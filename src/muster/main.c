@@ -138,6 +138,10 @@ int main(int argc, char **argv) {
     static struct invocation in; /* large, and once a process */
     if (secret_init())
         return fail(&(struct err){.code = MUSTER_EINTERNAL});
+    if (argc == 2 && strcmp(argv[1], "help-man") == 0) { /* for the build of muster(1) */
+        help_man(stdout);
+        return fflush(stdout) || ferror(stdout);
+    }
     int rc = parse(&g, &in, argc, argv, &err);
     if (rc)
         return fail(&err);

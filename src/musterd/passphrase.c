@@ -12,6 +12,7 @@ static int silence(struct termios *before) {
         return -1;
     struct termios silent = *before;
     silent.c_lflag &= ~(tcflag_t)(ECHO | ECHOE | ECHOK | ECHONL | ISIG);
+    silent.c_cc[VEOL] = INTERRUPT; /* ends a line, as a newline does */
     return tcsetattr(STDIN_FILENO, TCSAFLUSH, &silent);
 }
 

@@ -28,9 +28,8 @@ static bool read_id(struct admit *a, const struct root *r, struct buf *id) {
     int code = cert_device_id(a->leaf, r->id_rule, id, &why);
     if (!code)
         code = device_id_check(buf_span(id), &why);
-    for (size_t i = 0; !code && a->reserved && i < a->reserved->n; i++)
-        if (span_eq_nocase(buf_span(id), span_str(a->reserved->hosts[i])))
-            code = err_set(&why, MUSTER_EIDTAKEN, NULL);
+    if (!code && enrol_is_reserved(a->reserved, buf_span(id)))
+        code = err_set(&why, MUSTER_EIDTAKEN, "The device ID is a host name of the gateway.");
     if (code)
         admit_refuse(a, code, "%s", why.text);
     return code == 0;

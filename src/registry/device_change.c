@@ -133,9 +133,11 @@ static int add_live_keys(struct store_tx *tx, const struct account *a, const str
     if (rc)
         return rc;
     json_set_int(out, "live_keys", live);
-    if (live && d->method == METHOD_SHARED)
-        json_set_str(out, "warning",
-                     "A provisioning key of this account still enrols devices: whoever holds this device, or its image, can come back under another ID until that key is blacklisted.");
+    if (live && d->method == METHOD_SHARED) {
+        json_t *warnings = json_array();
+        json_array_append_new(warnings, json_string("A provisioning key of this account still enrols devices: whoever holds this device, or its image, can come back under another ID until that key is blacklisted."));
+        json_set(out, "warnings", warnings);
+    }
     return 0;
 }
 

@@ -1,8 +1,6 @@
 /* enrol: loads the facts and applies the verdict of enrol_decide(); see enrol.h. */
 #include "registry/enrol.h"
 
-#include <strings.h>
-
 #include "registry/audit.h"
 
 struct loaded {
@@ -14,10 +12,18 @@ struct loaded {
 
 static void refuse(struct enrol *e, int code) { e->verdict = (struct enrol_verdict){.how = ENROL_REFUSED, .err = {.code = code}}; }
 
-static bool is_reserved(const struct enrol *e) {
-    for (size_t i = 0; e->reserved && i < e->reserved->n; i++)
-        if (span_eq_nocase(e->device_id, span_str(e->reserved->hosts[i])))
+bool enrol_is_reserved(const struct enrol_reserved *r, struct span device_id) {
+    static const char *const always[] = {"localhost", "127.0.0.1", "::1"};
+    for (size_t i = 0; i < sizeof always / sizeof *always; i++)
+        if (span_eq_nocase(device_id, span_str(always[i])))
             return true;
+    for (size_t i = 0; r && i < r->n; i++) {
+        struct span host = span_str(r->hosts[i]);
+        if (span_eq_nocase(device_id, host))
+            return true;
+        if (i == 0 && device_id.n > host.n && device_id.p[device_id.n - host.n - 1] == '.' && span_eq_nocase(span_sub(device_id, device_id.n - host.n, host.n), host))
+            return true;
+    }
     return false;
 }
 
@@ -156,7 +162,7 @@ int enrol_run(struct store_tx *tx, void *arg, struct err *err) {
     struct err why = ERR_INIT;
     e->account_name[0] = '\0';
     int code = device_id_check(e->device_id, &why);
-    if (code || is_reserved(e)) {
+    if (code || enrol_is_reserved(e->reserved, e->device_id)) {
         refuse(e, code ? code : MUSTER_EIDTAKEN);
         return 0;
     }

@@ -32,11 +32,13 @@ struct enrol_verdict {
 };
 void enrol_decide(const struct enrol_facts *f, struct enrol_verdict *out);
 
-/* Names that no device may have, because they name the server: gateway host names. Compared without case. */
+/* Names that no device may have, because they name the server: the gateway's host names (hosts[0] with every name under it: the
+ * accounts') and its loopback addresses.  Compared without case. */
 struct enrol_reserved {
     const char *const *hosts;
     size_t n;
 };
+bool enrol_is_reserved(const struct enrol_reserved *r, struct span device_id); /* NULL: nothing is */
 
 struct enrol {
     struct hash key_spki;     /* the provisioning key that the connection proved */
