@@ -8,6 +8,7 @@
 #include "pki/make.h"
 
 #define PEM_MAX (64 * 1024)
+#define SERVER_CAS_MAX 4
 
 static bool is_address(const char *host) { return strchr(host, ':') || strspn(host, "0123456789.") == strlen(host); }
 
@@ -79,19 +80,32 @@ static int read_certificate(struct span pem, struct cert **out) {
     return at ? cert_from_file(span_of(pem.p, (size_t)(at - pem.p) + sizeof end - 1), out, NULL) : MUSTER_EINVALID;
 }
 
+/* server-ca.pem may hold the root of the operator's own certificate besides. */
+static bool signed_by_server_ca(struct control *c, const struct cert *cert) {
+    struct cert *cas[SERVER_CAS_MAX];
+    size_t n = 0;
+    bool found = false;
+    if (cert_chain_from_file(buf_span(&c->server_ca), cas, SERVER_CAS_MAX, &n, NULL))
+        return false;
+    for (size_t i = 0; i < n; i++) {
+        found = found || cert_signed_by(cert, cas[i]);
+        cert_free(cas[i]);
+    }
+    return found;
+}
+
 bool certificate_due(struct control *c, const struct server_names *names) {
     CLEANUP(buf_fini) struct buf path = BUF_INIT(4096);
     CLEANUP(buf_wipe) struct buf pem = BUF_INIT(PEM_MAX);
     CLEANUP(cert_free) struct cert *cert = NULL;
-    CLEANUP(cert_free) struct cert *ca = NULL;
     path_of(c, names->account, &path);
-    if (file_read(AT_FDCWD, buf_str(&path), &pem, NULL) || read_certificate(buf_span(&pem), &cert) || read_certificate(buf_span(&c->server_ca), &ca))
+    if (file_read(AT_FDCWD, buf_str(&path), &pem, NULL) || read_certificate(buf_span(&pem), &cert) || !signed_by_server_ca(c, cert))
         return true;
     for (size_t i = 0; i < names->n; i++)
         if (!has_name(cert, names->names[i]))
             return true;
     int64_t life = cert->not_after - cert->not_before;
-    return clock_now() >= cert->not_before + life * 2 / 3 || !cert_signed_by(cert, ca);
+    return clock_now() >= cert->not_before + life * 2 / 3;
 }
 
 int certificate_store(struct control *c, const struct server_names *names, struct span der, EVP_PKEY *key, struct err *err) {

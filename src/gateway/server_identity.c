@@ -135,7 +135,7 @@ static int check_own(struct gateway *g, const struct loading *l, struct err *err
         return 0;
     err_prefix(err, "%s does not chain to an anchor that enrolled devices were given (server-ca.pem); they would be stranded. Add its root there first, or set server_chain_check = no",
                s->server_certificate);
-    return MUSTER_ECONFIG;
+    return err ? (err->code = MUSTER_ECONFIG) : MUSTER_ECONFIG;
 }
 
 int server_identity_load(struct gateway *g, struct err *err) {

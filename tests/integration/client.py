@@ -128,6 +128,11 @@ class Fleet:
         key = key or new_key(kind)
         return Identity(self._sign(name(cn, **subject), key, extensions, days, digest=digest), key, chain)
 
+    def issue(self, subject, kind="ec", key=None, extensions=(), days=(-1, 365), chain=(), digest=None):
+        """A certificate for any subject, an x509.Name."""
+        key = key or new_key(kind)
+        return Identity(self._sign(subject, key, extensions, days, digest=digest), key, chain)
+
     def proof_pem(self, challenge, chain=()):
         cert = self._sign(name(challenge), new_key(), (), (-1, 1))
         return b"".join(c.public_bytes(serialization.Encoding.PEM) for c in [cert, *chain])
@@ -159,11 +164,13 @@ class Answer:
 class Gateway:
     """A TLS client of the gateway.  Each request is a new connection, as a stock device has it, unless `keep` is used."""
 
-    def __init__(self, port, ca_file, identity=None, sni="localhost", host=None, tls=None, address="127.0.0.1", timeout=30):
+    def __init__(self, port, ca_file, identity=None, sni="localhost", host=None, tls=None, address="127.0.0.1", timeout=30, weak=False):
         self.port, self.sni, self.host, self.address, self.timeout = port, sni, host, address, timeout
         self.context = ssl.create_default_context(cafile=str(ca_file))
         if sni is None:
             self.context.check_hostname = False
+        if weak:  # shows certificates that OpenSSL would not even load
+            self.context.set_ciphers("DEFAULT@SECLEVEL=0")
         if identity:
             self.context.load_cert_chain(str(identity.cert_file), str(identity.key_file))
         if tls:
@@ -194,6 +201,19 @@ class Gateway:
             body = json.dumps(body).encode()
         with self.connect() as c:
             return self.on(c, method, path, body, headers)
+
+    def session(self):
+        """A TLS session that the server may be asked to resume, after one request over it."""
+        with self.connect() as c:
+            self.on(c, "GET", "/director/2.root.json")
+            return c.session
+
+    def resume(self, session, method="GET", path="/director/2.root.json"):
+        """One request over the resumed session."""
+        with self.connect(session=session) as c:
+            answer = self.on(c, method, path)
+            answer.resumed = c.session_reused
+            return answer
 
     def get(self, path):
         return self.request("GET", path)

@@ -1,17 +1,20 @@
 """The harness of the integration tests: real programs, real TLS, loopback only, ports that the server picked itself.
 
 MUSTER_BUILD names the build directory.  `server` is one running server a test module; `fresh` one a test."""
+import http.client
 import json
 import os
 import pathlib
 import shutil
 import signal
+import sqlite3
+import ssl
 import subprocess
 import time
 
 import pytest
 
-from client import Fleet, Gateway, Registration
+from client import Answer, Fleet, Gateway, Registration
 
 BUILD = pathlib.Path(os.environ.get("MUSTER_BUILD", pathlib.Path(__file__).parents[2] / "build"))
 MUSTERD = BUILD / "src" / "musterd" / "musterd"
@@ -87,6 +90,34 @@ class Server:
             raise Refused(done.returncode, done.stderr)
         return json.loads(done.stdout) if done.stdout.strip() else None
 
+    def api(self, method, path, body=None, token=None):
+        """A request of the operators' API; token None: the first owner's, False: no Authorization at all."""
+        if token is None:
+            token = (self.dir / "admin.token").read_text(encoding="utf-8").strip()
+        fields = {"Authorization": f"Bearer {token}"} if token else {}
+        data = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+        if data is not None:
+            fields["Content-Type"] = "application/json"
+        if getattr(self, "admin_ca", None) is None:
+            self.admin_ca = ssl.create_default_context(cafile=str(self.dir / "server-ca.pem"))
+        c = http.client.HTTPSConnection("localhost", int(self.admin_url.rsplit(":", 1)[1]), context=self.admin_ca, timeout=60)
+        try:
+            c.request(method, path, data, fields)
+            return Answer(c.getresponse())
+        finally:
+            c.close()
+
+    def database(self, name="registry.db"):
+        """A database of the stopped server."""
+        assert self.process is None
+        return sqlite3.connect(self.dir / name, isolation_level=None)
+
+    def token(self, name, role, account=None, **more):
+        """A new operator's token: its document, with the token."""
+        made = self.api("POST", "/api/v1/tokens", {"name": name, "role": role, **({"account": account} if account else {}), **more})
+        assert made.status == 201, made
+        return made.json
+
     def account(self, name, kind="test", method="both", *options):
         return self.muster("account", "create", name, "--kind", kind, "--method", method, *options)
 
@@ -111,6 +142,23 @@ class Server:
     def gateway(self, identity=None, **options):
         """A client of the gateway; identity: something with cert_file."""
         return Gateway(self.port, self.dir / "server-ca.pem", identity, **options)
+
+
+def refused(code, run, *args, **options):
+    """run() is refused by the command line with this code."""
+    with pytest.raises(Refused) as said:
+        run(*args, **options)
+    assert said.value.code == code, said.value.text
+    return said.value
+
+
+def soon(expected, ask, seconds=1.0):
+    """ask() gives what is expected within a second: so long may a change take to act everywhere."""
+    end = time.monotonic() + seconds
+    while (got := ask()) != expected and time.monotonic() < end:
+        time.sleep(0.05)
+    assert got == expected
+    return got
 
 
 @pytest.fixture(scope="module")

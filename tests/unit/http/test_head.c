@@ -207,13 +207,13 @@ static void the_end_is_found(void **state) {
 }
 
 static void limits_are_exact(void **state) {
-    static const char text[] = "GET /234 HTTP/1.1\r\n" HOST "\r\n";
+    static const char text[] = "GET /2345 HTTP/1.1\r\n" HOST "\r\n";
     struct head_limits exact = {.bytes = sizeof text - 1, .target = 4, .fields = 1};
     struct http_head h = {.fields = fields};
     struct head_scan st = {0};
     assert_int_equal(head_scan(&st, span_of(text, sizeof text - 1), &exact, NULL), 0);
     assert_int_equal(st.end, sizeof text - 1);
-    assert_int_equal(head_read(span_of(text, st.end), &exact, &h, NULL), MUSTER_EHTTPURI); /* 4 < 5 */
+    assert_int_equal(head_read(span_of(text, st.end), &exact, &h, NULL), MUSTER_EHTTPURI); /* one more */
     exact.target = 5;
     h = (struct http_head){.fields = fields};
     assert_int_equal(head_read(span_of(text, st.end), &exact, &h, NULL), 0);

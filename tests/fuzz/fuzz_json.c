@@ -1,0 +1,29 @@
+/* JSON: a document that is read, written and read again is the same; the sorted form has one spelling. */
+#include "fuzz.h"
+#include "json/json.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
+    struct err err = ERR_INIT;
+    CLEANUP_JSON json_t *doc = json_parse(span_of(data, n), &err);
+    MUST(doc || (err.code == MUSTER_EJSON && err.text[0]));
+    if (!doc)
+        return 0;
+    MUST(json_is_object(doc) || json_is_array(doc));
+    CLEANUP(buf_fini) struct buf text = BUF_INIT(8 * n + 64);
+    CLEANUP(buf_fini) struct buf sorted = BUF_INIT(8 * n + 64);
+    CLEANUP(buf_fini) struct buf pretty = BUF_INIT((64 + n) * (64 + n));
+    CLEANUP(buf_fini) struct buf again = BUF_INIT(8 * n + 64);
+    MUST(json_write(&text, doc) == 0 && json_write_sorted(&sorted, doc) == 0 && json_write_pretty(&pretty, doc) == 0);
+    const struct buf *forms[] = {&text, &sorted, &pretty};
+    for (size_t i = 0; i < 3; i++) {
+        CLEANUP_JSON json_t *same = json_parse(buf_span(forms[i]), NULL);
+        MUST(same && json_equal(doc, same));
+        buf_clear(&again);
+        MUST(json_write_sorted(&again, same) == 0 && span_eq(buf_span(&again), buf_span(&sorted)));
+    }
+    const char *name = NULL;
+    json_int_t number = 0;
+    int rc = json_take(doc, &err, "{s:s, s?I}", "name", &name, "number", &number);
+    MUST(rc == 0 ? name != NULL : err.code == MUSTER_EJSON && err.text[0]);
+    return 0;
+}

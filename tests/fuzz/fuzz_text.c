@@ -1,0 +1,66 @@
+/* The small readers of base: numbers, times, identifiers, hex, base64, UTF-8.  What is read and written again is what was read. */
+#include "base/clock.h"
+#include "base/hex.h"
+#include "base/uuid.h"
+#include "fuzz.h"
+
+static void check_time(struct span in) {
+    int64_t t, same;
+    char text[CLOCK_RFC3339_LEN + 1];
+    if (clock_parse_rfc3339(in, &t) == 0) {
+        MUST(in.n >= CLOCK_RFC3339_LEN);
+        /* An offset may lead out of the years that have four digits. */
+        if (t >= clock_from_civil(0, 1, 1, 0, 0, 0) && t <= CLOCK_NO_EXPIRY) {
+            clock_rfc3339(t, text);
+            MUST(clock_parse_rfc3339(span_str(text), &same) == 0 && same == t);
+        }
+    }
+    if (clock_parse_span(in, &t) == 0)
+        MUST(t >= 0 && in.n >= 1 && in.p[0] >= '0' && in.p[0] <= '9');
+}
+
+static void check_uuid(struct span in) {
+    struct uuid u, same;
+    char text[UUID_TEXT_LEN + 1];
+    if (uuid_parse(in, &u))
+        return;
+    uuid_text(&u, text);
+    MUST(in.n == UUID_TEXT_LEN && span_eq_nocase(in, span_str(text)) && uuid_parse(span_str(text), &same) == 0 && uuid_eq(&u, &same));
+}
+
+static void check_bytes(struct span in) {
+    CLEANUP(buf_fini) struct buf bytes = BUF_INIT(in.n + 4);
+    CLEANUP(buf_fini) struct buf text = BUF_INIT(2 * in.n + 8);
+    if (base64_decode(in, &bytes) == 0) {
+        base64_add(&text, buf_span(&bytes));
+        MUST(span_eq(buf_span(&text), in)); /* one spelling only */
+    }
+    buf_clear(&text);
+    hex_add(&text, in);
+    CLEANUP(free) char *same = malloc(in.n + 1);
+    MUST(same && hex_decode(buf_span(&text), (uint8_t *)same, in.n) == 0 && span_eq(span_of(same, in.n), in));
+    if (in.n % 2 == 0 && hex_decode(in, (uint8_t *)same, in.n / 2) == 0) {
+        buf_clear(&text);
+        hex_add(&text, span_of(same, in.n / 2));
+        MUST(span_eq_nocase(buf_span(&text), in));
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
+    struct span in = span_of(data, n);
+    uint64_t number;
+    char text[24];
+    check_time(in);
+    check_uuid(in);
+    check_bytes(in);
+    if (span_to_u64(in, &number)) {
+        struct span digits = in;
+        while (digits.n > 1 && digits.p[0] == '0')
+            digits = span_sub(digits, 1, digits.n);
+        snprintf(text, sizeof text, "%llu", (unsigned long long)number);
+        MUST(span_eq_str(digits, text));
+    }
+    if (span_is_utf8(in) && !span_has_control(in))
+        MUST(span_index(in, 0) < 0 && span_index(in, '\n') < 0);
+    return 0;
+}
