@@ -105,15 +105,6 @@ static void told(void *arg, struct parent_message *m) {
 
 /* --- opening ------------------------------------------------------------------------------------------------------------------------------ */
 
-static int split_hosts(struct control *c, struct err *err) {
-    char *rest = strdup(c->o->settings->host), *word, *save = NULL;
-    c->hosts = calloc(strlen(c->o->settings->host) / 2 + 2, sizeof *c->hosts);
-    for (char *p = rest; rest && c->hosts && (word = strtok_r(p, " ", &save)); p = NULL)
-        c->hosts[c->n_hosts++] = strdup(word);
-    free(rest);
-    return c->n_hosts && c->hosts[c->n_hosts - 1] ? 0 : err_set(err, MUSTER_ECONFIG, "The setting host is empty.");
-}
-
 static int open_stores(struct control *c, struct err *err) {
     CLEANUP(buf_fini) struct buf registry = BUF_INIT(4096);
     CLEANUP(buf_fini) struct buf control = BUF_INIT(4096);
@@ -137,7 +128,7 @@ static int open_all(struct control *c, struct err *err) {
     if (!c->loop)
         return err->code;
     OPENSSL_init_ssl(0, NULL); /* reads its configuration while it still can */
-    int rc = split_hosts(c, err);
+    int rc = settings_hosts(o->settings, &c->hosts, &c->n_hosts, err);
     if (rc || (o->confine && (rc = o->confine(o->confine_arg, err))) || (rc = open_stores(c, err)) || (rc = routes_new(c, err)))
         return rc;
     c->tls = tls_server_new(&tls, err);
@@ -167,9 +158,7 @@ static void close_all(struct control *c) {
     http_router_free(c->router);
     free(c->routes);
     tls_server_free(c->tls);
-    for (size_t i = 0; i < c->n_hosts; i++)
-        free(c->hosts[i]);
-    free(c->hosts);
+    settings_hosts_free(c->hosts);
     buf_fini(&c->server_ca);
     loop_free(c->loop);
 }

@@ -43,8 +43,7 @@ int control_init(const char *dir, struct buf *token, struct err *err) {
     int rc = control_migrate(dir, err);
     if (rc || (rc = open_one(dir, "control.db", true, false, &control, err)))
         return rc;
-    /* An init that was cut off may have left a token that nobody knows. */
-    rc = new_owner(control, "muster", true, token, err);
+    rc = new_owner(control, "muster", false, token, err);
     store_close(control);
     return rc;
 }

@@ -17,13 +17,11 @@ void hex_add(struct buf *b, struct span s) {
         buf_addf(b, "%02x", s.p[i]);
 }
 
-static int digit(uint8_t c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1; }
-
 int hex_decode(struct span text, uint8_t *out, size_t n) {
     if (text.n != 2 * n)
         return MUSTER_EINVALID;
     for (size_t i = 0; i < n; i++) {
-        int high = digit(text.p[2 * i]), low = digit(text.p[2 * i + 1]);
+        int high = hex_digit(text.p[2 * i]), low = hex_digit(text.p[2 * i + 1]);
         if (high < 0 || low < 0)
             return MUSTER_EINVALID;
         out[i] = (uint8_t)(high << 4 | low);

@@ -4,6 +4,10 @@
 
 #include "base/buf.h"
 
+/* The value of one digit of either case, or -1. */
+static inline int hex_digit(uint8_t c) {
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
 /* Lower-case; out has 2n + 1 bytes. */
 void hex_encode(struct span s, char *out);
 void hex_add(struct buf *b, struct span s);

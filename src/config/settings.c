@@ -2,6 +2,8 @@
 #include "config/settings.h"
 
 #include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
 
 #define AT(member) offsetof(struct settings, member)
 
@@ -34,3 +36,30 @@ const size_t SETTINGS_COUNT = sizeof SETTINGS_TABLE / sizeof *SETTINGS_TABLE;
 
 int settings_load(const char *path, struct settings *out, struct err *err) { return config_load(path, SETTINGS_TABLE, SETTINGS_COUNT, out, err); }
 void settings_fini(struct settings *s) { config_fini(SETTINGS_TABLE, SETTINGS_COUNT, s); }
+
+void settings_hosts_free(char **hosts) {
+    for (char **h = hosts; h && *h; h++)
+        free(*h);
+    free(hosts);
+}
+
+int settings_hosts(const struct settings *s, char ***out, size_t *n, struct err *err) {
+    const char *rest = s->host;
+    char **hosts = calloc(strlen(rest) / 2 + 2, sizeof *hosts);
+    for (*n = 0; hosts && *(rest += strspn(rest, " ")); *n += 1) {
+        size_t length = strcspn(rest, " ");
+        if (!(hosts[*n] = strndup(rest, length))) {
+            settings_hosts_free(hosts);
+            return err_set(err, MUSTER_ENOMEM, NULL);
+        }
+        rest += length;
+    }
+    if (!hosts)
+        return err_set(err, MUSTER_ENOMEM, NULL);
+    if (!*n) {
+        free(hosts);
+        return err_set(err, MUSTER_ECONFIG, "The setting host is empty.");
+    }
+    *out = hosts;
+    return 0;
+}

@@ -35,6 +35,9 @@ extern const size_t SETTINGS_COUNT;
 
 int settings_load(const char *path, struct settings *out, struct err *err) MUSTER_MUST_CHECK; /* path NULL: defaults */
 void settings_fini(struct settings *s);
+/* The words of `host`, at least one; NULL behind the last.  The caller frees with settings_hosts_free(). */
+int settings_hosts(const struct settings *s, char ***out, size_t *n, struct err *err) MUSTER_MUST_CHECK;
+void settings_hosts_free(char **hosts); /* NULL accepted */
 
 DEFINE_CLEANUP_FINI(settings_fini, struct settings)
 

@@ -70,22 +70,6 @@ static void told(void *arg, struct parent_message *m) {
 
 /* --- opening -------------------------------------------------------------------------------------------------------------------- */
 
-static int split_hosts(struct gateway *g, struct err *err) {
-    char *rest = strdup(g->o->settings->host), *word, *save = NULL;
-    g->hosts = calloc(strlen(g->o->settings->host) / 2 + 2, sizeof *g->hosts);
-    if (!rest || !g->hosts) {
-        free(rest);
-        return err_set(err, MUSTER_ENOMEM, NULL);
-    }
-    for (char *p = rest; (word = strtok_r(p, " ", &save)); p = NULL)
-        if (!(g->hosts[g->n_hosts++] = strdup(word))) {
-            free(rest);
-            return err_set(err, MUSTER_ENOMEM, NULL);
-        }
-    free(rest);
-    return g->n_hosts ? 0 : err_set(err, MUSTER_ECONFIG, "The setting host is empty.");
-}
-
 static int open_registry(struct gateway *g, struct err *err) {
     CLEANUP(buf_fini) struct buf path = BUF_INIT(4096);
     buf_addf(&path, "%s/registry.db", g->o->dir);
@@ -124,7 +108,7 @@ static int open_all(struct gateway *g, struct err *err) {
     g->loop = loop_new(err);
     if (!g->loop)
         return err->code;
-    int rc = split_hosts(g, err);
+    int rc = settings_hosts(o->settings, &g->hosts, &g->n_hosts, err);
     if (rc)
         return rc;
     /* libssl reads its configuration now, not once files are out of reach; and no thread exists before the confinement, which it would
@@ -158,9 +142,7 @@ static void close_all(struct gateway *g) {
     for (size_t i = 0; i < g->n_anchors; i++)
         cert_free(g->anchors[i]);
     free(g->anchors);
-    for (size_t i = 0; i < g->n_hosts; i++)
-        free(g->hosts[i]);
-    free(g->hosts);
+    settings_hosts_free(g->hosts);
     loop_free(g->loop);
 }
 

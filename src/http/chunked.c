@@ -1,20 +1,14 @@
 /* chunked: the strict reader of the chunked transfer coding; see chunked.h.  It must never skip a byte that it did not check. */
 #include "http/chunked.h"
 
-#define SIZE_DIGITS_MAX 8
+#include "base/hex.h"
 
-static int hex_value(uint8_t c) {
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
+#define SIZE_DIGITS_MAX 8
 
 static int malformed(struct err *err, const char *text) { return err_set(err, MUSTER_EHTTPMALFORMED, "%s", text); }
 
 static int feed_size(struct chunked *c, uint8_t b, const struct buf *out, struct err *err) {
-    int v = hex_value(b);
+    int v = hex_digit(b);
     if (v >= 0) {
         if (c->digits >= SIZE_DIGITS_MAX)
             return malformed(err, "A chunk's size has too many digits.");

@@ -1,21 +1,14 @@
 /* uri: checks and decoding of request targets; see uri.h.  It must never decode twice. */
 #include "http/uri.h"
 
+#include "base/hex.h"
 #include "http/head.h"
-
-static int hex_value(uint8_t c) {
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
 
 /* The value of the percent-encoding at s.p[i], or -1. */
 static int encoded(struct span s, size_t i) {
     if (i + 2 >= s.n)
         return -1;
-    int high = hex_value(s.p[i + 1]), low = hex_value(s.p[i + 2]);
+    int high = hex_digit(s.p[i + 1]), low = hex_digit(s.p[i + 2]);
     return high < 0 || low < 0 ? -1 : high * 16 + low;
 }
 
