@@ -13,6 +13,7 @@ void refusal_body(struct http_exchange *x, const struct err *err, struct buf *bo
     struct uuid id = uuid_new();
     json_set_str(o, "code", err_code(err->code));
     json_set_str(o, "description", err_text(err));
+    json_set_str(o, "cause", NULL); /* OTA Connect's shape has it */
     json_set_str(o, "fix", err_fix(err->code));
     json_set_uuid(o, "errorId", &id);
     *content_type = "application/json";

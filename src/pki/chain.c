@@ -263,14 +263,20 @@ struct search {
     int budget; /* signatures */
     const struct cert *path[PATH_MAX_CERTS];
     size_t depth;
-    const struct anchor *found;
-    bool decided; /* a path with good signatures was judged; rc and err say how */
+    struct chain_found good;
+    /* the first path with good signatures that breaks a rule */
+    const struct anchor *refused_by;
     int rc;
     struct err err;
 };
 
+/* By name, and by key identifiers where both have them; whatever else is wrong is for the judgement to say. */
 static bool issued_by_name(const struct cert *c, const struct cert *issuer) {
-    return X509_NAME_cmp(X509_get_issuer_name(c->x), X509_get_subject_name(issuer->x)) == 0;
+    if (X509_NAME_cmp(X509_get_issuer_name(c->x), X509_get_subject_name(issuer->x)) != 0)
+        return false;
+    int rc = X509_check_issued(issuer->x, c->x);
+    ERR_clear_error();
+    return rc != X509_V_ERR_AKID_SKID_MISMATCH && rc != X509_V_ERR_AKID_ISSUER_SERIAL_MISMATCH;
 }
 
 static bool on_path(const struct search *s, const struct cert *c) {
@@ -280,24 +286,41 @@ static bool on_path(const struct search *s, const struct cert *c) {
     return false;
 }
 
-/* Judges path + anchor; true: the search is over. */
+static bool was_found(const struct search *s, const struct anchor *a) {
+    for (size_t i = 0; i < s->good.n; i++)
+        if (s->good.at[i] == a)
+            return true;
+    return false;
+}
+
+static void keep(struct search *s, const struct anchor *a, size_t depth) {
+    s->good.at[s->good.n++] = a;
+    for (size_t i = 0; i < depth; i++)
+        if (s->path[i]->not_after < s->good.until)
+            s->good.until = s->path[i]->not_after;
+}
+
+/* Judges path + anchor; true: the search is over, its budget is spent. */
 static bool try_path(struct search *s, const struct anchor *a, const struct cert *under) {
     size_t depth = s->depth;
+    if (was_found(s, a))
+        return false;
     if (under)
         s->path[depth++] = under;
     s->path[depth++] = a->cert;
     s->budget -= (int)depth - 1;
+    if (s->budget < 0)
+        return true;
     struct err err = ERR_INIT;
-    int rc = s->budget < 0 ? MUSTER_ECERTUNTRUSTED : judge_path(s->path, depth, s->now, &err);
-    if (rc == MUSTER_ECERTUNTRUSTED)
-        return s->budget < 0;
-    if (!s->decided || rc == 0) {
-        s->decided = true;
-        s->found = a;
+    int rc = judge_path(s->path, depth, s->now, &err);
+    if (rc == 0) {
+        keep(s, a, depth);
+    } else if (rc != MUSTER_ECERTUNTRUSTED && !s->refused_by) {
+        s->refused_by = a;
         s->rc = rc;
         s->err = err;
     }
-    return rc == 0;
+    return s->good.n == CHAIN_FOUND_MAX;
 }
 
 static bool search_from(struct search *s, const struct cert *c) {
@@ -328,50 +351,31 @@ static int check_size(const struct cert *leaf, struct cert *const *presented, si
     return 0;
 }
 
-/* The path's end: the earliest of its certificates'. A path that was found good has its certificates in s->path, the anchor included. */
-static int64_t path_end(const struct search *s) {
-    int64_t end = s->found->cert->not_after;
-    for (size_t i = 0; i < s->depth; i++)
-        if (s->path[i]->not_after < end)
-            end = s->path[i]->not_after;
-    return end;
-}
-
-static int64_t under_end(const struct search *s) {
-    /* try_path put the issuing CA of ours, where there is one, behind the presented part. */
-    const struct cert *last = s->path[s->depth];
-    return last && last != s->found->cert ? last->not_after : INT64_MAX;
-}
-
 int chain_judge(const struct anchor_set *anchors, const struct cert *leaf, struct cert *const *presented, size_t n, int64_t now,
-                const struct anchor **found, int64_t *path_not_after, struct err *err) {
-    *found = NULL;
+                struct chain_found *found, struct err *err) {
+    *found = (struct chain_found){.until = INT64_MAX};
     int rc = check_size(leaf, presented, n, err);
     if (rc)
         return rc;
-    if (leaf->key.kind == KEY_NONE)
-        return err_set(err, MUSTER_ECERTMALFORMED, NULL);
-    struct search s = {.anchors = anchors, .presented = presented, .n = n, .now = now, .budget = CHAIN_MAX_SIGNATURES};
+    struct search s = {.anchors = anchors, .presented = presented, .n = n, .now = now, .budget = CHAIN_MAX_SIGNATURES, .good = {.until = INT64_MAX}};
     bool over = search_from(&s, leaf);
-    if (!s.decided) {
-        if (leaf->ca)
-            return err_set(err, MUSTER_ECERTISCA, NULL);
-        CLEANUP(buf_fini) struct buf issuer = BUF_INIT(4096);
-        cert_issuer_text(leaf, &issuer);
-        return over ? err_set(err, MUSTER_ECERTUNTRUSTED, "The chain has too many candidates of the same name.")
-                    : err_set(err, MUSTER_ECERTUNTRUSTED, "The certificate's issuer (%.150s) is no fleet root that is known here, nor under one.", buf_str(&issuer));
+    if (s.good.n) {
+        *found = s.good;
+        return 0;
     }
-    *found = s.found;
-    if (s.rc) {
+    if (s.refused_by) {
+        found->at[found->n++] = s.refused_by;
         if (err)
             *err = s.err;
         return s.rc;
     }
-    *path_not_after = path_end(&s);
-    int64_t under = under_end(&s);
-    if (under < *path_not_after)
-        *path_not_after = under;
-    return 0;
+    if (leaf->ca)
+        return err_set(err, MUSTER_ECERTISCA, NULL);
+    if (over)
+        return err_set(err, MUSTER_ECERTUNTRUSTED, "The chain has too many candidates of the same name.");
+    CLEANUP(buf_fini) struct buf issuer = BUF_INIT(4096);
+    cert_issuer_text(leaf, &issuer);
+    return err_set(err, MUSTER_ECERTUNTRUSTED, "The certificate's issuer (%.150s) is no fleet root that is known here, nor under one.", buf_str(&issuer));
 }
 
 /* --- roots and servers --------------------------------------------------------------------------------------------------------- */

@@ -10,7 +10,7 @@
 
 #define CHAIN_MAX_CERTS 8
 #define CHAIN_MAX_BYTES (16 * 1024)
-#define CHAIN_MAX_SIGNATURES 24 /* signature checks that one judgement may cost */
+#define CHAIN_MAX_SIGNATURES 64 /* signature checks that one judgement may cost */
 
 /* Anchors to look under.  Immutable once made, shared between threads (reference counted with atomics). */
 struct anchor {
@@ -28,17 +28,24 @@ void anchor_set_unref(struct anchor_set *s);
 size_t anchor_set_size(const struct anchor_set *s);
 const struct anchor *anchor_set_at(const struct anchor_set *s, size_t i);
 
+#define CHAIN_FOUND_MAX 8
+/* Where a chain ends.  Several anchors can be good ones: the same root in two accounts, a root and an intermediate below it. */
+struct chain_found {
+    const struct anchor *at[CHAIN_FOUND_MAX]; /* nearest first */
+    size_t n;
+    int64_t until; /* earliest end of their paths, the anchors included */
+};
+
 /* Judges leaf + presented (0..7 further certificates, in any order, unrelated ones ignored) at time `now`.
  *
- * 0: the chain is good; *found is the anchor under which it verified (of several anchors with the same public key the first: the
- * caller looks up which accounts hold that key), and path_not_after the earliest end of its path, the anchor's included.
+ * 0: the chain is good; *found has every anchor under which a path holds, so that no anchor that somebody else put there hides one's own.
  * Otherwise the code says why: MUSTER_ECHAINLONG, _ECERTMALFORMED, _ECERTISCA (leaf), _ECERTPURPOSE, _ECERTWEAKKEY, _ECERTWEAKHASH,
  * _ECERTEXPIRED, _ECERTEARLY, _ECHAININVALID, _ECERTUNTRUSTED; where a path under an anchor exists and only a rule fails, that
- * rule is the answer and *found is set too, so that a refusal can be recorded under the right account.  The text names the
+ * rule is the answer and found->at[0] that anchor, so that a refusal can be recorded under the right account.  The text names the
  * certificate at fault and the particulars ("expired 3 days ago").  An expired intermediate fails the path; roots made to the OTA Connect recipe (CA with
  * EKU serverAuth) are accepted: the purpose is checked on the leaf alone. */
 int chain_judge(const struct anchor_set *anchors, const struct cert *leaf, struct cert *const *presented, size_t n, int64_t now,
-                const struct anchor **found, int64_t *path_not_after, struct err *err) MUSTER_MUST_CHECK;
+                struct chain_found *found, struct err *err) MUSTER_MUST_CHECK;
 
 /* Whether `cert` is fit to be a fleet root: CA, acceptable key, strong signature where self-signed, not expired at now, keyCertSign
  * where keyUsage is present; MUSTER_EROOTUNFIT with what is wrong. */

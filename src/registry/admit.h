@@ -5,6 +5,7 @@
 #ifndef MUSTER_REGISTRY_ADMIT_H
 #define MUSTER_REGISTRY_ADMIT_H
 
+#include "pki/chain.h"
 #include "registry/enrol.h"
 
 enum admit_class {
@@ -16,7 +17,8 @@ enum admit_class {
 struct admit {
     enum admit_class class;
     const struct cert *leaf;   /* the caller's, until done */
-    struct hash anchor_spki;   /* DEVICE_UPLOADED */
+    struct hash anchors[CHAIN_FOUND_MAX]; /* DEVICE_UPLOADED: fingerprints of every anchor under which the chain holds */
+    size_t n_anchors;
     const char *account;       /* that SNI names; "" none */
     const char *address;
     const struct enrol_reserved *reserved;

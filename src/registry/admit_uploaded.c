@@ -35,15 +35,33 @@ static bool read_id(struct admit *a, const struct root *r, struct buf *id) {
     return code == 0;
 }
 
-/* The account's root with this public key; 1 there, 0 not. */
-static int root_of(struct store_tx *tx, int64_t account, const struct hash *spki, struct root *out, struct err *err) {
-    struct store_row *row;
-    int found = first_row(tx, &row, err, SQL_ROOT_BY_SPKI, "ib", account, hash_span(spki));
-    if (found <= 0)
-        return found;
-    int rc = row_root(row, out, err);
-    store_row_end(row);
-    return rc ? rc : 1;
+/* Of two roots of one account on one chain the stricter one counts: what an operator has shut stays shut, wherever else the chain goes
+ * on to.  Only one that was never proved says nothing. */
+static bool is_stricter(enum root_state a, enum root_state than) {
+    static const int rank[] = {[ROOT_UNPROVED] = 0, [ROOT_ACTIVE] = 1, [ROOT_KNOWN_ONLY] = 2, [ROOT_DISABLED] = 3, [ROOT_RETIRED] = 4, [ROOT_REVOKED] = 5};
+    return rank[a] > rank[than];
+}
+
+/* The root of the account under which the chain holds; 1 there, 0 not. */
+static int root_of(struct store_tx *tx, const struct admit *a, int64_t account, struct root *out, struct err *err) {
+    bool have = false;
+    for (size_t i = 0; i < a->n_anchors; i++) {
+        struct store_row *row;
+        struct root r;
+        int found = first_row(tx, &row, err, SQL_ROOT_BY_PRINT, "bi", hash_span(&a->anchors[i]), account);
+        if (found < 0)
+            return found;
+        if (!found)
+            continue;
+        int rc = row_root(row, &r, err);
+        store_row_end(row);
+        if (rc)
+            return rc;
+        if (!have || is_stricter(r.state, out->state))
+            *out = r;
+        have = true;
+    }
+    return have;
 }
 
 /* --- a key that is registered ---------------------------------------------------------------------------------------------------- */
@@ -67,7 +85,7 @@ static int known_key(struct store_tx *tx, struct admit *a, int64_t account_row, 
     int rc = admit_account(tx, a, account_row, &account, &ok, err);
     if (rc || !ok)
         return rc;
-    int found = root_of(tx, account_row, &a->anchor_spki, &r, err);
+    int found = root_of(tx, a, account_row, &r, err);
     if (found <= 0)
         return found < 0 ? found : admit_refuse(a, MUSTER_ECERTUNTRUSTED, "The device belongs to the account %s, which does not have the fleet root of its certificate.", account.name);
     if (!root_usable(a, &r))
@@ -96,43 +114,58 @@ static int known_key(struct store_tx *tx, struct admit *a, int64_t account_row, 
 
 static bool counts_as_proved(const struct root *r) { return r->state == ROOT_ACTIVE || r->state == ROOT_KNOWN_ONLY || r->state == ROOT_DISABLED; }
 
-/* Which account: the one that SNI names, or the only one in which the anchor is proved.  1 found, 0 refused. */
-static int choose_account(struct store_tx *tx, struct admit *a, struct account *account, struct root *root, struct err *err) {
-    CLEANUP(store_row_end) struct store_row *row = NULL;
-    int proved = 0, rc = store_query(tx, &row, err, SQL_ROOT_SPKI_ANY, "b", hash_span(&a->anchor_spki));
-    bool have = false, elsewhere = false;
-    if (rc)
-        return rc;
-    while ((rc = store_next(row, err)) > 0) {
-        struct root r;
-        struct account one;
-        if ((rc = row_root(row, &r, err)))
-            return rc;
-        int found = account_find_row(tx, r.account, &one, err);
-        if (found < 0)
-            return found;
-        if (!found || one.state != ACCOUNT_ACTIVE || !(one.method & METHOD_DEVICE) || r.origin != ROOT_UPLOADED)
-            continue;
-        if (*a->account && strcmp(a->account, one.name) != 0) {
-            elsewhere = true;
-            continue;
-        }
-        proved += counts_as_proved(&r);
-        if (!have || (counts_as_proved(&r) && !counts_as_proved(root))) {
-            *account = one;
-            *root = r;
-            have = true;
-        }
+struct choice {
+    struct account account;
+    bool have, proved, ambiguous, elsewhere;
+};
+
+/* One more account that has one of the anchors. */
+static int consider(struct store_tx *tx, const struct admit *a, const struct root *r, struct choice *c, struct err *err) {
+    struct account one;
+    int found = account_find_row(tx, r->account, &one, err);
+    if (found < 0)
+        return found;
+    if (!found || one.state != ACCOUNT_ACTIVE || !(one.method & METHOD_DEVICE) || r->origin != ROOT_UPLOADED)
+        return 0;
+    if (*a->account && strcmp(a->account, one.name) != 0) {
+        c->elsewhere = true;
+        return 0;
     }
-    if (rc < 0)
-        return rc;
-    if (!have)
-        return admit_refuse(a, elsewhere ? MUSTER_EOTHERACCOUNT : MUSTER_ECERTUNTRUSTED, NULL);
-    if (proved > 1)
+    bool same = c->have && c->account.row == one.row, proved = counts_as_proved(r);
+    if (proved && c->proved && !same)
+        c->ambiguous = true;
+    if (!c->have || (proved && !c->proved))
+        c->account = one;
+    c->have = true;
+    c->proved = c->proved || proved;
+    return 0;
+}
+
+/* Which account: the one that SNI names, or the only one in which an anchor of the chain is proved.  1 found, 0 refused. */
+static int choose_account(struct store_tx *tx, struct admit *a, struct account *account, struct root *root, struct err *err) {
+    struct choice c = {0};
+    for (size_t i = 0; i < a->n_anchors; i++) {
+        CLEANUP(store_row_end) struct store_row *row = NULL;
+        int rc = store_query(tx, &row, err, SQL_ROOT_PRINT_ANY, "b", hash_span(&a->anchors[i]));
+        if (rc)
+            return rc;
+        while ((rc = store_next(row, err)) > 0) {
+            struct root r;
+            if ((rc = row_root(row, &r, err)) || (rc = consider(tx, a, &r, &c, err)))
+                return rc;
+        }
+        if (rc < 0)
+            return rc;
+    }
+    if (!c.have)
+        return admit_refuse(a, c.elsewhere ? MUSTER_EOTHERACCOUNT : MUSTER_ECERTUNTRUSTED, NULL);
+    if (c.ambiguous)
         return admit_refuse(a, MUSTER_EACCOUNTAMBIGUOUS, NULL);
+    *account = c.account;
     snprintf(a->account_name, sizeof a->account_name, "%s", account->name);
     a->account_row = account->row;
-    return 1;
+    int found = root_of(tx, a, account->row, root, err);
+    return found ? found : admit_refuse(a, MUSTER_ECERTUNTRUSTED, NULL);
 }
 
 static int take_key(struct store_tx *tx, struct admit *a, const struct account *account, int64_t device, struct err *err) {

@@ -24,9 +24,8 @@ static int find_signer(const struct root_prove *p, const struct cert *root, cons
         anchor_set_unref(anchors);
         return err_set(err, MUSTER_ENOMEM, NULL);
     }
-    const struct anchor *found;
-    int64_t end;
-    int rc = chain_judge(anchors, p->proof[0], p->proof + 1, p->n_proof - 1, clock_now(), &found, &end, NULL);
+    struct chain_found found;
+    int rc = chain_judge(anchors, p->proof[0], p->proof + 1, p->n_proof - 1, clock_now(), &found, NULL);
     anchor_set_unref(anchors);
     for (size_t i = 1; !rc && i < p->n_proof; i++)
         if (p->proof[i]->ca && cert_signed_by(p->proof[0], p->proof[i])) {

@@ -8,7 +8,7 @@
 struct snapshot {
     atomic_int refs;
     int64_t epoch;
-    struct anchor_set *fleet, *provisioning;
+    struct anchor_set *fleet, *unproved, *provisioning;
     char (*accounts)[ACCOUNT_NAME_MAX + 1]; /* sorted */
     size_t n_accounts;
 };
@@ -19,6 +19,7 @@ bool snapshot_is_own(const struct anchor *a) { return a->tag == &own_tag; }
 void snapshot_ref(struct snapshot *s) { atomic_fetch_add(&s->refs, 1); }
 int64_t snapshot_epoch(const struct snapshot *s) { return s->epoch; }
 const struct anchor_set *snapshot_fleet(const struct snapshot *s) { return s->fleet; }
+const struct anchor_set *snapshot_unproved(const struct snapshot *s) { return s->unproved; }
 const struct anchor_set *snapshot_provisioning(const struct snapshot *s) { return s->provisioning; }
 
 void snapshot_unref(struct snapshot *s) {
@@ -26,6 +27,8 @@ void snapshot_unref(struct snapshot *s) {
         return;
     if (s->fleet)
         anchor_set_unref(s->fleet);
+    if (s->unproved)
+        anchor_set_unref(s->unproved);
     if (s->provisioning)
         anchor_set_unref(s->provisioning);
     free(s->accounts);
@@ -154,7 +157,8 @@ static int load_roots(struct store_tx *tx, struct snapshot *s, const struct cas 
         size_t n_under = 0;
         if ((rc = row_root(row, &r, err)))
             return rc;
-        if (have_anchor(s->fleet, &r.fingerprint)) /* the same root in another account */
+        struct anchor_set *set = r.state == ROOT_UNPROVED ? s->unproved : s->fleet;
+        if (have_anchor(set, &r.fingerprint)) /* the same root in another account */
             continue;
         if ((rc = cert_from_der(store_blob(row, 8), &c, err)))
             return rc;
@@ -163,7 +167,7 @@ static int load_roots(struct store_tx *tx, struct snapshot *s, const struct cas 
             cert_free(c);
             return err_set(err, MUSTER_ENOMEM, NULL);
         }
-        if ((rc = anchor_set_add(s->fleet, c, under, n_under, own ? &own_tag : &uploaded_tag)))
+        if ((rc = anchor_set_add(set, c, under, n_under, own ? &own_tag : &uploaded_tag)))
             return err_set(err, rc, NULL);
     }
     return rc;
@@ -177,8 +181,9 @@ int snapshot_run(struct store_tx *tx, void *arg, struct err *err) {
         return err_set(err, MUSTER_ENOMEM, NULL);
     atomic_init(&s->refs, 1);
     s->fleet = anchor_set_new();
+    s->unproved = anchor_set_new();
     s->provisioning = anchor_set_new();
-    if (!s->fleet || !s->provisioning)
+    if (!s->fleet || !s->unproved || !s->provisioning)
         return err_set(err, MUSTER_ENOMEM, NULL);
     int rc = meta_get(tx, "epoch", &s->epoch, err);
     if (rc || (rc = load_accounts(tx, s, err)) || (rc = load_cas(tx, s, &issuing, err)) || (rc = load_roots(tx, s, &issuing, err)))

@@ -16,10 +16,12 @@ int snapshot_run(struct store_tx *tx, void *arg /* struct snapshot_load */, stru
 void snapshot_ref(struct snapshot *s);
 void snapshot_unref(struct snapshot *s); /* NULL accepted */
 int64_t snapshot_epoch(const struct snapshot *s);
-/* Fleet roots of every account and state, and provisioning CAs. */
+/* Fleet roots of every account that were proved, in whatever state they are now; those that were only uploaded, which anybody can do with
+ * anything and which therefore count for nothing but the reason of a refusal; and provisioning CAs. */
 const struct anchor_set *snapshot_fleet(const struct snapshot *s);
+const struct anchor_set *snapshot_unproved(const struct snapshot *s);
 const struct anchor_set *snapshot_provisioning(const struct snapshot *s);
-/* Of an anchor of snapshot_fleet: whether Muster made it. */
+/* Of an anchor of fleet or unproved: whether Muster made it. */
 bool snapshot_is_own(const struct anchor *a);
 bool snapshot_has_account(const struct snapshot *s, struct span name);
 

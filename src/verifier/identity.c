@@ -48,29 +48,48 @@ struct identity *identity_new(struct verifier *v, X509 *leaf, STACK_OF(X509) *ch
     return id;
 }
 
-static void judge_against(struct identity *id, struct snapshot *s) {
-    const struct anchor *found = NULL;
-    int64_t now = clock_now();
-    id->chain = ERR_INIT;
+static void take_anchors(struct identity *id, const struct chain_found *found) {
     id->class = ADMIT_DEVICE_UPLOADED;
-    int rc = chain_judge(snapshot_fleet(s), id->leaf, id->presented, id->n_presented, now, &found, &id->chain_until, &id->chain);
-    if (rc == 0) {
-        id->class = snapshot_is_own(found) ? ADMIT_DEVICE_OWN : ADMIT_DEVICE_UPLOADED;
-        id->anchor_spki = found->cert->key.spki;
-        return;
+    id->n_anchors = found->n;
+    id->chain_until = found->until;
+    for (size_t i = 0; i < found->n; i++) {
+        id->anchors[i] = found->at[i]->cert->fingerprint;
+        if (snapshot_is_own(found->at[i]))
+            id->class = ADMIT_DEVICE_OWN;
     }
-    if (rc != MUSTER_ECERTUNTRUSTED)
-        return;
-    struct err as_key = ERR_INIT;
-    rc = chain_judge(snapshot_provisioning(s), id->leaf, id->presented, id->n_presented, now, &found, &id->chain_until, &as_key);
+}
+
+/* Is it a provisioning key?  False: neither that. */
+static bool judge_as_key(struct identity *id, const struct snapshot *s, int64_t now) {
+    struct chain_found found;
+    struct err err = ERR_INIT;
+    int rc = chain_judge(snapshot_provisioning(s), id->leaf, id->presented, id->n_presented, now, &found, &err);
     if (rc == MUSTER_ECERTUNTRUSTED)
-        return;
+        return false;
     id->class = ADMIT_KEY;
+    id->chain_until = found.until;
     id->chain = ERR_INIT;
     if (rc == MUSTER_ECERTEXPIRED)
         err_set(&id->chain, MUSTER_EKEYEXPIRED, "The certificate of the provisioning key has expired.");
     else if (rc)
-        id->chain = as_key;
+        id->chain = err;
+    return true;
+}
+
+static void judge_against(struct identity *id, const struct snapshot *s) {
+    struct chain_found found;
+    int64_t now = clock_now();
+    id->chain = ERR_INIT;
+    int rc = chain_judge(snapshot_fleet(s), id->leaf, id->presented, id->n_presented, now, &found, &id->chain);
+    if (rc == 0)
+        take_anchors(id, &found);
+    if (rc != MUSTER_ECERTUNTRUSTED || judge_as_key(id, s, now))
+        return;
+    /* Not known so far; the operator who uploaded the root may want to hear that its proof is missing. */
+    if (chain_judge(snapshot_unproved(s), id->leaf, id->presented, id->n_presented, now, &found, NULL) == 0) {
+        id->chain = ERR_INIT;
+        take_anchors(id, &found);
+    }
 }
 
 void identity_judge(struct identity *id) {

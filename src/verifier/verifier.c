@@ -212,7 +212,8 @@ int verifier_admit(struct verifier *v, struct loop *loop, struct identity *id, v
         return err_set(err, MUSTER_ENOMEM, NULL);
     identity_ref(id);
     *a = (struct admission){.verifier = v, .loop = loop, .id = id, .epoch = id->judged_epoch, .done = done, .arg = arg};
-    a->admit = (struct admit){.class = id->class, .leaf = id->leaf, .anchor_spki = id->anchor_spki, .account = id->sni_account, .address = id->address, .reserved = &v->reserved};
+    a->admit = (struct admit){.class = id->class, .leaf = id->leaf, .n_anchors = id->n_anchors, .account = id->sni_account, .address = id->address, .reserved = &v->reserved};
+    memcpy(a->admit.anchors, id->anchors, sizeof id->anchors);
     int rc = store_read(v->store, loop, admit_run, asked, a, err);
     if (rc) {
         identity_unref(id);

@@ -46,7 +46,8 @@ struct identity {
     int64_t chain_until;            /* the chain is good until then */
     struct err chain;               /* code 0: it is */
     enum admit_class class;         /* where chain.code is 0 */
-    struct hash anchor_spki;
+    struct hash anchors[CHAIN_FOUND_MAX]; /* fingerprints */
+    size_t n_anchors;
     int64_t admitted_epoch;         /* of `admit`; 0: not asked yet */
     struct admit admit;
 };

@@ -161,6 +161,14 @@ def soon(expected, ask, seconds=1.0):
     return got
 
 
+def stays(expected, ask, seconds=0.5):
+    """ask() gives what is expected, now and when every part of the server has heard of the last change."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        assert ask() == expected
+        time.sleep(0.05)
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     s = Server(tmp_path_factory.mktemp("muster") / "data").start()

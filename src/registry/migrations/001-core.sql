@@ -48,6 +48,7 @@ CREATE TABLE root (
     UNIQUE (account, spki)
 );
 CREATE INDEX root_spki ON root (spki);
+CREATE INDEX root_fingerprint ON root (fingerprint, account);
 
 CREATE TABLE prov_key (
     id INTEGER PRIMARY KEY,

@@ -16,13 +16,12 @@ static struct anchor_set *anchors_of(const struct made *root) {
 
 static int judge_at(const struct made *root, const struct made *leaf, const struct made *between, int64_t now, struct err *err) {
     struct anchor_set *s = anchors_of(root);
-    const struct anchor *found;
-    int64_t end = 0;
+    struct chain_found found;
     struct cert *presented[1] = {between ? between->cert : NULL};
-    int rc = chain_judge(s, leaf->cert, presented, between ? 1 : 0, now, &found, &end, err);
+    int rc = chain_judge(s, leaf->cert, presented, between ? 1 : 0, now, &found, err);
     if (rc == 0) {
-        assert_non_null(found);
-        assert_true(end <= leaf->cert->not_after && end <= root->cert->not_after);
+        assert_int_equal(found.n, 1);
+        assert_true(found.until <= leaf->cert->not_after && found.until <= root->cert->not_after);
     }
     anchor_set_unref(s);
     return rc;
@@ -116,12 +115,11 @@ static void roots_of_one_name(void **state) {
     struct cert *copy = NULL;
     assert_int_equal(cert_from_x509(b.cert->x, &copy, NULL), 0);
     assert_int_equal(anchor_set_add(s, copy, NULL, 0, &b), 0);
-    const struct anchor *found;
-    int64_t end;
-    assert_int_equal(chain_judge(s, under_a.cert, NULL, 0, clock_now(), &found, &end, NULL), 0);
-    assert_true(hash_eq(&found->cert->fingerprint, &a.cert->fingerprint));
-    assert_int_equal(chain_judge(s, under_b.cert, NULL, 0, clock_now(), &found, &end, NULL), 0);
-    assert_ptr_equal(found->tag, &b);
+    struct chain_found found;
+    assert_int_equal(chain_judge(s, under_a.cert, NULL, 0, clock_now(), &found, NULL), 0);
+    assert_true(hash_eq(&found.at[0]->cert->fingerprint, &a.cert->fingerprint));
+    assert_int_equal(chain_judge(s, under_b.cert, NULL, 0, clock_now(), &found, NULL), 0);
+    assert_ptr_equal(found.at[0]->tag, &b);
     anchor_set_unref(s);
     made_free(&a), made_free(&b), made_free(&under_a), made_free(&under_b);
 }
@@ -134,24 +132,40 @@ static void our_issuing_ca(void **state) {
     struct cert *r = NULL, **under = calloc(1, sizeof *under);
     assert_int_equal(cert_from_x509(root.cert->x, &r, NULL) || cert_from_x509(issuing.cert->x, &under[0], NULL), 0);
     assert_int_equal(anchor_set_add(s, r, under, 1, NULL), 0);
-    const struct anchor *found;
-    int64_t end;
-    assert_int_equal(chain_judge(s, leaf.cert, NULL, 0, clock_now(), &found, &end, NULL), 0);
-    assert_int_equal(end, issuing.cert->not_after);
-    assert_int_equal(chain_judge(s, leaf.cert, NULL, 0, clock_now() + 3 * CLOCK_HOUR, &found, &end, NULL), MUSTER_ECERTEXPIRED);
-    assert_non_null(found);
+    struct chain_found found;
+    assert_int_equal(chain_judge(s, leaf.cert, NULL, 0, clock_now(), &found, NULL), 0);
+    assert_int_equal(found.until, issuing.cert->not_after);
+    assert_int_equal(chain_judge(s, leaf.cert, NULL, 0, clock_now() + 3 * CLOCK_HOUR, &found, NULL), MUSTER_ECERTEXPIRED);
+    assert_int_equal(found.n, 1);
     anchor_set_unref(s);
     made_free(&root), made_free(&issuing), made_free(&leaf);
+}
+
+/* An anchor that somebody else put there hides nobody's own. */
+static void every_anchor_is_found(void **state) {
+    struct made root = make_it((struct recipe){.cn = "root", .ext = CA_EXT}), between = make_it((struct recipe){.cn = "between", .ext = CA_EXT, .issuer = &root});
+    EVP_PKEY_up_ref(root.key);
+    struct made twin = make_it((struct recipe){.cn = "root", .ext = CA_EXT, .key = root.key}); /* written anew around the same key */
+    struct made leaf = make_it((struct recipe){.cn = "x", .issuer = &between});
+    struct anchor_set *s = anchors_of(&between);
+    struct cert *copy = NULL;
+    struct chain_found found;
+    assert_int_equal(cert_from_x509(twin.cert->x, &copy, NULL) || anchor_set_add(s, copy, NULL, 0, &twin), 0);
+    assert_int_equal(cert_from_x509(root.cert->x, &copy, NULL) || anchor_set_add(s, copy, NULL, 0, &root), 0);
+    assert_int_equal(chain_judge(s, leaf.cert, &between.cert, 1, clock_now(), &found, NULL), 0);
+    assert_int_equal(found.n, 3);
+    assert_true(hash_eq(&found.at[0]->cert->fingerprint, &between.cert->fingerprint)); /* the nearest first */
+    anchor_set_unref(s);
+    made_free(&root), made_free(&between), made_free(&twin), made_free(&leaf);
 }
 
 static void too_many(void **state) {
     struct made root = make_it((struct recipe){.cn = "root", .ext = CA_EXT}), leaf = make_it((struct recipe){.cn = "x", .issuer = &root});
     struct cert *many[8] = {root.cert, root.cert, root.cert, root.cert, root.cert, root.cert, root.cert, root.cert};
     struct anchor_set *s = anchors_of(&root);
-    const struct anchor *found;
-    int64_t end;
-    assert_int_equal(chain_judge(s, leaf.cert, many, 7, clock_now(), &found, &end, NULL), 0);
-    assert_int_equal(chain_judge(s, leaf.cert, many, 8, clock_now(), &found, &end, NULL), MUSTER_ECHAINLONG);
+    struct chain_found found;
+    assert_int_equal(chain_judge(s, leaf.cert, many, 7, clock_now(), &found, NULL), 0);
+    assert_int_equal(chain_judge(s, leaf.cert, many, 8, clock_now(), &found, NULL), MUSTER_ECHAINLONG);
     anchor_set_unref(s);
     made_free(&root), made_free(&leaf);
 }
@@ -166,9 +180,9 @@ static void work_is_bounded(void **state) {
     }
     struct made stranger = make_it((struct recipe){.cn = "n", .ext = CA_EXT}), leaf = make_it((struct recipe){.cn = "leaf", .issuer = &stranger});
     struct anchor_set *s = anchors_of(&root);
-    const struct anchor *found;
-    int64_t end, before = clock_mono_ms();
-    assert_int_equal(chain_judge(s, leaf.cert, presented, 7, clock_now(), &found, &end, NULL), MUSTER_ECERTUNTRUSTED);
+    struct chain_found found;
+    int64_t before = clock_mono_ms();
+    assert_int_equal(chain_judge(s, leaf.cert, presented, 7, clock_now(), &found, NULL), MUSTER_ECERTUNTRUSTED);
     assert_true(clock_mono_ms() - before < 2000);
     anchor_set_unref(s);
     for (int i = 0; i < 7; i++)
@@ -201,7 +215,7 @@ static void roots(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(accepted), cmocka_unit_test(kinds_of_keys), cmocka_unit_test(refused),         cmocka_unit_test(roots_of_one_name),
-        cmocka_unit_test(our_issuing_ca), cmocka_unit_test(too_many), cmocka_unit_test(work_is_bounded), cmocka_unit_test(roots),
+        cmocka_unit_test(our_issuing_ca), cmocka_unit_test(every_anchor_is_found), cmocka_unit_test(too_many), cmocka_unit_test(work_is_bounded), cmocka_unit_test(roots),
     };
     return secret_init() || cmocka_run_group_tests(tests, NULL, NULL);
 }

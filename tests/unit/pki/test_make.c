@@ -32,11 +32,10 @@ static void profiles(void **state) {
     assert_true(root.cert->ca && root.cert->self_signed && issuing.cert->ca && !device.cert->ca);
     assert_int_equal(chain_root_fit(root.cert, clock_now(), NULL), 0);
     struct anchor_set *s = anchor_set_new();
-    const struct anchor *found;
-    int64_t end;
+    struct chain_found found;
     struct cert *r = NULL, *presented[1] = {issuing.cert};
     assert_int_equal(cert_from_x509(root.cert->x, &r, NULL) || anchor_set_add(s, r, NULL, 0, NULL), 0);
-    assert_int_equal(chain_judge(s, device.cert, presented, 1, clock_now(), &found, &end, NULL), 0);
+    assert_int_equal(chain_judge(s, device.cert, presented, 1, clock_now(), &found, NULL), 0);
     anchor_set_unref(s);
     assert_int_equal(X509_get_extended_key_usage(device.cert->x), XKU_SSL_CLIENT);
     assert_int_equal(X509_get_extended_key_usage(issuing.cert->x), XKU_SSL_CLIENT);

@@ -1,0 +1,361 @@
+"""Who may do what: every route of the operators' API, by every kind of token, on its own account, on another and on the server.
+
+The table ROWS has one row for each R(…) of src/admin/routes.def, by its NAME; `tests/isolation_rows` fails the build without one.  A row says
+how the path is filled and what the body is, so that the first who is allowed succeeds; what is expected of everybody else follows from the
+route's own scope and roles.  Those who are refused come first: had one of them been let through, the act would not succeed any more."""
+import dataclasses
+import itertools
+import pathlib
+import re
+import time
+import typing
+
+import pytest
+
+from client import Device, Fleet
+
+ROUTES = pathlib.Path(__file__).parents[2] / "src" / "admin" / "routes.def"
+ROLES = {"O": "owner", "P": "operator", "A": "auditor", "F": "factory"}
+MARK = "quokka"  # in every name of the account that others must learn nothing of
+OWN, OTHER = f"{MARK}-own", "wombat-other"
+
+
+@dataclasses.dataclass
+class Route:
+    name: str
+    method: str
+    path: str
+    scope: str
+    roles: frozenset
+    body_max: int
+
+
+def routes():
+    row = re.compile(r'^R\(\s*(\w+)\s*,\s*"(\w+)"\s*,\s*"([^"]+)"\s*,\s*(\w+)\s*,\s*([\w|]+)\s*,\s*(\d+)\s*,\s*"', re.M)
+    text = ROUTES.read_text(encoding="utf-8")
+    found = [Route(n, m, p, s, frozenset(ROLES[r] for r in roles.split("|") if r in ROLES), int(most)) for n, m, p, s, roles, most in row.findall(text)]
+    assert len(found) == len(re.findall(r"^R\(", text, re.M)), "a row of routes.def that this test cannot read"
+    return found
+
+
+class World:
+    """Two accounts with one of everything each, and a token of every kind."""
+
+    def __init__(self, server):
+        self.server = server
+        self.count = itertools.count()
+        self.objects = {}
+        for account, mark in ((OWN, MARK), (OTHER, "wombat")):
+            server.account(account, "test", "both", "--approval", "yes")
+            fleet, key = Fleet(f"{mark} Root"), server.key(account, "--name", f"{mark}-key")
+            server.root(account, fleet)
+            fleet.root = server.muster("root", "set", fleet.root["id"], "--key-rule", "ask")
+            made = Device(server.gateway(key).enrol(f"{mark}-enrolled").body)
+            server.gateway(made).get("/")
+            self.objects[account] = {"fleet": fleet, "registration": key, "key": key.shown["id"], "root": fleet.root["id"],
+                                     "device": server.muster("device", "show", f"{mark}-enrolled", "--account", account)["id"]}
+        self.tokens = {}
+        for role in ROLES.values():
+            for scope in (None, OWN, OTHER):  # None: the whole server
+                self.tokens[role, scope] = server.token({OWN: MARK, OTHER: "wombat", None: "server"}[scope] + " " + role, role, scope)
+        self.objects[OTHER]["token"] = self.tokens["operator", OTHER]["id"]
+        expired = server.token("ends soon", "owner", None, expires="1s")
+        revoked = server.token("ended", "owner", None)
+        server.muster("token", "revoke", revoked["id"])
+        time.sleep(1.6)
+        good = self.tokens["owner", None]["token"]
+        self.bad = {"none": False, "not known": good[:-4] + ("AAAA" if good[-4:] != "AAAA" else "BBBB"), "garbage": "x", "much": "y" * 4000,
+                    "expired": expired["token"], "revoked": revoked["token"]}
+        # What the other account's answers must not contain.
+        self.secrets = {MARK, *(self.objects[OWN][k] for k in ("key", "root", "device")), *(self.tokens[r, OWN]["id"] for r in ROLES.values())}
+
+    def fresh(self, text="new"):
+        return f"{MARK}-{text}-{next(self.count)}"
+
+    def root(self, prove=True):
+        """A fleet root of its own in the account."""
+        return self.server.root(OWN, Fleet(f"{MARK} {next(self.count)}"), prove=prove)
+
+    def pending(self):
+        """A device that waits for approval."""
+        d = self.fresh("pending")
+        assert self.server.gateway(self.objects[OWN]["fleet"].device(d), sni=f"{OWN}.localhost").get("/").code == "device_pending"
+        return d
+
+    def known(self):
+        d = self.pending()
+        self.server.muster("device", "approve", d, "--account", OWN)
+        return d
+
+    def key(self):
+        return self.server.key(OWN, "--name", self.fresh("key")).shown["id"]
+
+
+# --- one row a route ----------------------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class Row:
+    params: typing.Callable = lambda w: {}         # {…} of the path, beside the account
+    body: typing.Callable = lambda w, params: None
+    again: tuple = ()                               # codes that an allowed one may get who comes after the first
+    query: typing.Callable = lambda w: ""
+
+
+def key_of(w):
+    return {"key": w.objects[OWN]["key"]}
+
+
+def root_of(w):
+    return {"root": w.objects[OWN]["root"]}
+
+
+def device_of(w):
+    return {"device": w.objects[OWN]["device"]}
+
+
+def offer(w):
+    """A device for which another key was offered."""
+    d = w.known()
+    fleet = w.objects[OWN]["fleet"]
+    other = fleet.device(d)
+    assert w.server.gateway(other, sni=f"{OWN}.localhost").get("/").code == "device_key_mismatch"
+    w.offered = other.spki
+    return {"device": d}
+
+
+def root_to_prove(w):
+    w.unproved = w.root(prove=False)
+    return {"root": w.unproved.root["id"]}
+
+
+def disabled_root(w):
+    root = w.root().root["id"]
+    w.server.muster("root", "disable", root)
+    return {"root": root}
+
+
+def quarantined(w):
+    d = w.known()
+    w.server.muster("device", "quarantine", d, "--account", OWN)
+    return {"device": d}
+
+
+def doomed_account(w):
+    doomed = w.fresh("doomed")
+    w.server.account(doomed)
+    return {"account": doomed}
+
+
+def doomed_token(w):
+    return {"token": w.server.token(w.fresh("token"), "factory", OWN)["id"]}
+
+
+ROWS = {
+    "HEALTHZ": Row(),
+    "READYZ": Row(),
+    "WHOAMI": Row(),
+
+    "ACCOUNT_LIST": Row(),
+    "ACCOUNT_CREATE": Row(body=lambda w, p: {"id": w.fresh("made"), "kind": "test", "method": "device"}),
+    "ACCOUNT_SHOW": Row(),
+    "ACCOUNT_SET": Row(body=lambda w, p: {"device_life": "10y"}),
+    "ACCOUNT_DELETE": Row(params=doomed_account, query=lambda w: "?confirm=0"),
+
+    "KEY_LIST": Row(),
+    "KEY_CREATE": Row(body=lambda w, p: {"name": w.fresh("made")}),
+    "KEY_SHOW": Row(params=key_of),
+    "KEY_SET": Row(params=key_of, body=lambda w, p: {"max_devices": 50}),
+    "KEY_BLACKLIST": Row(params=lambda w: {"key": w.key()}, again=("wrong_state",)),
+    "KEY_DEVICES": Row(params=key_of),
+    "KEY_DEVICES_ACT": Row(params=lambda w: {"key": w.key()}, body=lambda w, p: {"action": "quarantine", "confirm": 0}),
+
+    "ROOT_LIST": Row(),
+    "ROOT_UPLOAD": Row(body=lambda w, p: {"certificate": Fleet(w.fresh("uploaded")).root_pem().decode()}),
+    "ROOT_SHOW": Row(params=root_of),
+    "ROOT_PROVE": Row(params=root_to_prove, body=lambda w, p: {"certificate": w.unproved.proof_pem(w.unproved.root["challenge"]).decode()}, again=("wrong_state",)),
+    "ROOT_SET": Row(params=root_of, body=lambda w, p: {"id_rule": "cn"}),
+    "ROOT_DISABLE": Row(params=lambda w: {"root": w.root().root["id"]}, body=lambda w, p: {}, again=("wrong_state",)),
+    "ROOT_ENABLE": Row(params=disabled_root, body=lambda w, p: {}, again=("wrong_state",)),
+    "ROOT_REVOKE": Row(params=lambda w: {"root": w.root().root["id"]}, body=lambda w, p: {}, again=("wrong_state",)),
+    "ROOT_EXPORT": Row(params=root_of),
+
+    "DEVICE_LIST": Row(),
+    "DEVICE_SHOW": Row(params=device_of),
+    "DEVICE_IMPORT": Row(body=lambda w, p: {"items": [{"device_id": w.fresh("expected")}]}),
+    "DEVICE_APPROVE": Row(params=lambda w: {"device": w.pending()}, body=lambda w, p: {}, again=("wrong_state",)),
+    "DEVICE_REFUSE": Row(params=lambda w: {"device": w.pending()}, body=lambda w, p: {}, again=("wrong_state",)),
+    "DEVICE_ACCEPTKEY": Row(params=offer, body=lambda w, p: {"fingerprint": w.offered}),
+    "DEVICE_REVOKE": Row(params=lambda w: {"device": w.known()}, body=lambda w, p: {}, again=("wrong_state",)),
+    "DEVICE_QUARANTINE": Row(params=lambda w: {"device": w.known()}, body=lambda w, p: {}, again=("wrong_state",)),
+    "DEVICE_RELEASE": Row(params=quarantined, body=lambda w, p: {}, again=("wrong_state",)),
+    "DEVICE_DELETE": Row(params=lambda w: {"device": w.known()}, again=("wrong_state",)),
+
+    "TOKEN_LIST": Row(),
+    "TOKEN_CREATE": Row(body=lambda w, p: {"name": w.fresh("made"), "role": "factory", "account": OWN}),
+    "TOKEN_REVOKE": Row(params=doomed_token, again=("wrong_state", "not_found")),
+
+    "AUDIT_LIST": Row(),
+    "AUDIT_VERIFY": Row(body=lambda w, p: {}),
+    "AUDIT_HEAD": Row(),
+    "AUDIT_SERVER_LIST": Row(),
+    "AUDIT_SERVER_VERIFY": Row(body=lambda w, p: {}),
+    "AUDIT_SERVER_HEAD": Row(),
+}
+
+# Routes of any token whose object is an account's all the same: what a token of another account gets.
+FOREIGN = {"TOKEN_CREATE": (403, "role_insufficient"), "TOKEN_REVOKE": (404, "not_found")}
+
+
+@pytest.fixture(scope="module")
+def world(server):
+    return World(server)
+
+
+def cells(route):
+    """[(the token's role, its account or None, what is expected: None where it is allowed, else status and code)]"""
+    for role in ROLES.values():
+        for scope in (OTHER, OWN, None):
+            if role not in route.roles or (route.scope == "SERVER" and scope):
+                yield role, scope, (403, "role_insufficient")
+            elif scope == OTHER and route.scope == "ACCOUNT":
+                yield role, scope, (404, "not_found")
+            elif scope == OTHER and route.name in FOREIGN:
+                yield role, scope, FOREIGN[route.name]
+            else:
+                yield role, scope, None
+
+
+def fill(route, params, account=OWN):
+    return re.sub(r"\{(\w+)\}", lambda m: {"account": account, **params}[m.group(1)], route.path)
+
+
+def quiet(world, answer, asked=""):
+    """Nothing of the account stands in the answer, but what the request said itself."""
+    said = answer.body + repr(answer.headers.items()).encode()
+    found = [s for s in world.secrets if s.encode() in said and s not in asked]
+    assert not found, f"{found} in {answer}"
+
+
+def test_every_route_has_a_row_and_every_row_a_route():
+    assert sorted(ROWS) == sorted(r.name for r in routes())
+
+
+@pytest.mark.parametrize("route", routes(), ids=lambda r: r.name)
+def test_route(world, route):
+    row, api = ROWS[route.name], world.server.api
+    params = row.params(world)
+    path = fill(route, params) + row.query(world)
+
+    def ask(token, path=path):
+        return api(route.method, path, row.body(world, params), token=token)
+
+    for kind, token in world.bad.items():
+        answer = ask(token)
+        if route.scope == "OPEN":
+            assert answer.status == 200, (kind, answer)
+        else:
+            assert (answer.status, answer.code) == (401, "token_required" if kind == "none" else "token_invalid"), (kind, answer)
+        quiet(world, answer)
+    if route.scope == "OPEN":
+        return
+    allowed = []
+    for role, scope, expected in cells(route):
+        if expected is None:
+            allowed.append((role, scope))
+            continue
+        answer = ask(world.tokens[role, scope]["token"])
+        assert (answer.status, answer.code) == expected, (role, scope, answer)
+        quiet(world, answer)
+        # An object by its id alone is no way around.
+        if "{account}/" in route.path and params:
+            answer = ask(world.tokens[role, scope]["token"], fill(route, params, "-"))
+            assert answer.status in ((404, 403) if expected[0] == 403 else (404, 400)), (role, scope, answer)
+            assert answer.code in (expected[1], "invalid_request"), (role, scope, answer)
+            quiet(world, answer)
+    # Objects of an account are not reached by the path of another, whoever asks.
+    if route.scope == "ACCOUNT" and params:
+        for role in route.roles:
+            for scope in (None, OTHER):
+                answer = ask(world.tokens[role, scope]["token"], fill(route, params, OTHER))
+                assert (answer.status, answer.code) == (404, "not_found"), (role, scope, answer)
+    # Those who may.
+    first = True
+    for role, scope in sorted(allowed, key=lambda cell: (cell[1] == OTHER, cell[1] is None)):
+        answer = ask(world.tokens[role, scope]["token"])
+        if first or not row.again:
+            assert 200 <= answer.status < 300, (role, scope, answer)
+        else:
+            assert 200 <= answer.status < 300 or answer.code in row.again, (role, scope, answer)
+        if scope == OTHER:
+            quiet(world, answer)
+        elif scope is None and route.scope == "ANY" and route.method == "GET" and route.name != "WHOAMI":
+            assert MARK.encode() in answer.body and b"wombat" in answer.body
+        elif scope == OWN:
+            assert b"wombat" not in answer.body, (role, answer)
+        first = False
+    assert allowed
+
+
+def test_an_account_that_a_token_may_not_see_looks_like_one_that_is_not_there(world):
+    token = world.tokens["owner", OTHER]["token"]
+    for method, tail, body in (("GET", "", None), ("PATCH", "", {"approval": False}), ("GET", "/devices", None), ("GET", "/devices/x", None), ("POST", "/roots", {"certificate": "x"})):
+        there, nowhere = (world.server.api(method, f"/api/v1/accounts/{account}{tail}", body, token=token) for account in (OWN, "never-made"))
+        assert (there.status, there.body) == (nowhere.status, nowhere.body) and there.status == 404
+    for kind in ("devices", "keys", "roots"):
+        there = world.server.api("GET", f"/api/v1/accounts/-/{kind}/{world.objects[OWN][kind[:-1]]}", token=token)
+        nowhere = world.server.api("GET", f"/api/v1/accounts/-/{kind}/00000000-0000-7000-8000-000000000000", token=token)
+        assert (there.status, there.body) == (nowhere.status, nowhere.body) and there.status == 404
+
+
+def test_a_list_cannot_be_made_to_show_another_account(world):
+    """Filters, cursors and names that point elsewhere."""
+    token = world.tokens["owner", OTHER]["token"]
+    theirs = world.objects[OWN]
+    for query in (f"key={theirs['key']}", f"root={theirs['root']}", f"key={MARK}-key", f"prefix={MARK}", "cursor=1", "cursor=0", "cursor=99999999", "limit=1000", "state=active"):
+        answer = world.server.api("GET", f"/api/v1/accounts/{OTHER}/devices?{query}", token=token)
+        assert answer.status in (200, 400, 404), answer
+        quiet(world, answer, query)
+    for path in (f"/api/v1/accounts/{OTHER}/devices/{MARK}-enrolled", f"/api/v1/accounts/{OTHER}/keys/{MARK}-key", f"/api/v1/accounts/{OTHER}/../{OWN}/devices",
+                 f"/api/v1/accounts/{OTHER}%2f..%2f{OWN}/devices", f"/api/v1/accounts/{OWN.upper()}/devices", f"/api/v1/accounts/{OWN}%00/devices", f"/api/v1/accounts/{OWN}/nonsense",
+                 f"/api/v1/accounts/{OTHER}/devices/{MARK}-enrolled/approve", "/api/v1/nonsense"):
+        answer = world.server.api("GET", path, token=token)
+        assert answer.status in (400, 404, 405), (path, answer)
+        quiet(world, answer, path)
+
+
+def test_an_account_s_audit_log_holds_nothing_of_another(world):
+    token = world.tokens["owner", OTHER]["token"]
+    for at in range(1, 40, 7):
+        answer = world.server.api("GET", f"/api/v1/accounts/{OTHER}/audit?from={at}", token=token)
+        assert answer.status == 200
+        quiet(world, answer)
+    own = world.server.api("GET", f"/api/v1/accounts/{OWN}/audit?limit=1000", token=world.tokens["auditor", OWN]["token"])
+    assert own.status == 200 and b"wombat" not in own.body
+    # A head of one log says nothing about another.
+    head = world.server.api("GET", f"/api/v1/accounts/{OWN}/audit/head").json
+    answer = world.server.api("POST", f"/api/v1/accounts/{OTHER}/audit/verify", {"head": head}, token=token)
+    assert answer.status == 400, answer
+
+
+def test_a_token_s_owner_cannot_raise_itself(world):
+    """Neither to another account nor to the whole server, and no other role makes tokens at all."""
+    token = world.tokens["owner", OTHER]["token"]
+    for body in ({"account": OWN}, {"account": ""}, {"account": None}, {"account": "*"}, {"account": MARK}, {"account": "-"}):
+        answer = world.server.api("POST", "/api/v1/tokens", {"name": "up", "role": "owner", **body}, token=token)
+        assert answer.status in (400, 403), (body, answer)
+        quiet(world, answer)
+    made = world.server.api("POST", "/api/v1/tokens", {"name": "wombat more", "role": "owner"}, token=token)
+    assert made.status == 201 and made.json["account"] == OTHER
+    assert world.server.api("GET", f"/api/v1/accounts/{OWN}", token=made.json["token"]).status == 404
+    assert world.server.api("GET", "/api/v1/audit", token=made.json["token"]).status == 403
+
+
+def test_bodies_have_a_limit_of_their_own(world):
+    for route in routes():
+        if not route.body_max or route.name in ("DEVICE_IMPORT",):
+            continue
+        params = {"key": "k", "root": "r", "device": "d", "token": "t"}
+        body = b'{"x":"' + b"y" * route.body_max + b'"}'
+        answer = world.server.api(route.method, fill(route, params), body)
+        assert answer.status == 413, (route.name, answer)
