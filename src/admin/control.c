@@ -147,6 +147,13 @@ static int open_all(struct control *c, struct err *err) {
 
 static void close_all(struct control *c) {
     http_server_free(c->server);
+    c->ready = false;
+    if (c->registry)
+        store_stop(c->registry);
+    if (c->store)
+        store_stop(c->store);
+    if (c->loop)
+        loop_flush(c->loop); /* answers from the stores, to nobody any more */
     parent_free(c->parent);
     vault_client_free(c->vault);
     if (c->registry)

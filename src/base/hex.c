@@ -45,6 +45,9 @@ int base64_decode(struct span text, struct buf *out) {
     const char *end = NULL;
     if (text.n % 4)
         return MUSTER_EINVALID;
+    for (size_t i = 0; i < text.n; i++)
+        if (text.p[i] >= 0x80) /* libsodium 1.0.18 looks at signed characters and takes some of these */
+            return MUSTER_EINVALID;
     uint8_t *at = buf_extend(out, room);
     if (!at)
         return MUSTER_ENOMEM;

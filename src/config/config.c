@@ -24,7 +24,8 @@ struct reader {
     struct buf list[KEYS_MAX];
     FILE *file;
     int at;       /* number of the line under way */
-    char raw[4096];
+    char *raw; /* the line, owned */
+    size_t raw_size;
 };
 
 static int refuse(const char *where, struct err *err, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
@@ -132,18 +133,32 @@ int config_set(const struct config_key *table, size_t n, void *out, const char *
 }
 
 /* Hands inih a line after looking at what it would bend. */
+/* What libinih takes for a comment behind a value: ';' after any white space. */
+static bool has_comment(const char *line) {
+    if (line[0] == '#' || line[0] == ';')
+        return false;
+    for (const char *c = line + 1; *line && *c; c++)
+        if (*c == ';' && strchr(" \t\v\f", c[-1]))
+            return true;
+    return false;
+}
+
 static char *next_line(char *str, int num, void *stream) {
     struct reader *r = stream;
     char where[4200];
-    if (r->rc || !fgets(r->raw, sizeof r->raw, r->file))
+    /* getline, because its length tells what stands behind a NUL. */
+    ssize_t n = r->rc ? -1 : getline(&r->raw, &r->raw_size, r->file);
+    if (n < 0)
         return NULL;
     r->at++;
     snprintf(where, sizeof where, "%s:%d", r->path, r->at);
-    size_t n = strcspn(r->raw, "\r\n");
-    r->raw[n] = '\0';
-    if (n > LINE_LIMIT)
+    bool nul = memchr(r->raw, 0, (size_t)n) != NULL;
+    r->raw[strcspn(r->raw, "\r\n")] = '\0';
+    if (nul)
+        r->rc = refuse(where, r->err, "The line holds a NUL byte.");
+    else if (strlen(r->raw) > LINE_LIMIT)
         r->rc = refuse(where, r->err, "The line is longer than %d bytes; a list may be split over key.1, key.2 and so on.", LINE_LIMIT);
-    else if (r->raw[0] != '#' && strstr(r->raw, " ;"))
+    else if (has_comment(r->raw))
         r->rc = refuse(where, r->err, "A value cannot hold \" ;\": write a comment on a line of its own, with #.");
     else if (r->raw[0] == ' ' || r->raw[0] == '\t')
         r->rc = refuse(where, r->err, "The line begins with a blank.");
@@ -221,6 +236,7 @@ int config_load(const char *path, const struct config_key *table, size_t n, void
     r.err = err;
     r.file = file;
     int bad = ini_parse_stream(next_line, &r, take, &r);
+    free(r.raw);
     for (size_t i = 0; i < n; i++)
         buf_fini(&r.list[i]);
     if (r.rc)

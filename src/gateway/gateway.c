@@ -128,10 +128,15 @@ static int open_all(struct gateway *g, struct err *err) {
 
 static void close_all(struct gateway *g) {
     for (size_t i = 0; g->workers && i < g->o->loops; i++)
-        if (g->workers[i].gateway)
-            worker_join(&g->workers[i]);
-    free(g->workers);
+        worker_stop(&g->workers[i]);
+    if (g->store)
+        store_stop(g->store);
     loop_timer_free(g->poll);
+    if (g->loop)
+        loop_flush(g->loop);
+    for (size_t i = 0; g->workers && i < g->o->loops; i++)
+        worker_free(&g->workers[i]);
+    free(g->workers);
     parent_free(g->parent);
     if (g->store)
         store_close(g->store);

@@ -43,7 +43,10 @@ struct worker {
 
 /* worker.c */
 int worker_start(struct gateway *g, size_t index, int listen_fd, int vault_fd, struct err *err) MUSTER_MUST_CHECK;
-void worker_join(struct worker *w);
+/* Ends the thread and every connection; what was asked of the store may still be answered. */
+void worker_stop(struct worker *w);
+/* After store_stop(). */
+void worker_free(struct worker *w);
 /* From the main loop. */
 void worker_attach_vault(struct worker *w, int fd);
 void worker_epoch_changed(struct worker *w);

@@ -45,12 +45,19 @@ int worker_start(struct gateway *g, size_t index, int listen_fd, int vault_fd, s
     return 0;
 }
 
-void worker_join(struct worker *w) {
+void worker_stop(struct worker *w) {
     if (w->started) {
         loop_stop(w->loop);
         pthread_join(w->thread, NULL);
     }
+    w->started = false;
     http_server_free(w->server);
+    w->server = NULL;
+}
+
+void worker_free(struct worker *w) {
+    if (w->loop)
+        loop_flush(w->loop); /* answers from the store, to nobody any more */
     vault_client_free(w->vault);
     loop_free(w->loop);
 }

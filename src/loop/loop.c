@@ -41,16 +41,13 @@ struct loop *loop_current(void) { return current; }
 struct event_base *loop_base(struct loop *l) { return l->base; }
 
 /* Runs what was posted up to now; a post made by a post waits for the next turn, so that sockets are not starved. */
-static void woken(evutil_socket_t fd, short what, void *arg) {
-    struct loop *l = arg;
-    uint64_t count;
-    while (read(fd, &count, sizeof count) < 0 && errno == EINTR)
-        continue;
+static bool run_posts(struct loop *l) {
     pthread_mutex_lock(&l->lock);
     struct post *list = l->first;
     l->first = NULL;
     l->last = &l->first;
     pthread_mutex_unlock(&l->lock);
+    bool some = list != NULL;
     while (list) {
         struct post *p = list;
         list = p->next;
@@ -59,11 +56,25 @@ static void woken(evutil_socket_t fd, short what, void *arg) {
         free(p);
         fn(fn_arg);
     }
+    return some;
+}
+
+static void woken(evutil_socket_t fd, short what, void *arg) {
+    struct loop *l = arg;
+    uint64_t count;
+    while (read(fd, &count, sizeof count) < 0 && errno == EINTR)
+        continue;
+    run_posts(l);
     pthread_mutex_lock(&l->lock);
     bool stop = l->stopping;
     pthread_mutex_unlock(&l->lock);
     if (stop)
         event_base_loopbreak(l->base);
+}
+
+void loop_flush(struct loop *l) {
+    while (run_posts(l))
+        continue;
 }
 
 struct loop *loop_new(struct err *err) {

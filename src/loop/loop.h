@@ -26,6 +26,9 @@ void loop_stop(struct loop *l);
 /* Queues fn(arg) to run on the loop's thread, in order of posting.  From any thread.  Never blocks; MUSTER_ENOMEM is the only
  * failure.  Posts before loop_run are kept. */
 int loop_post(struct loop *l, loop_fn fn, void *arg) MUSTER_MUST_CHECK;
+/* Runs what was posted, and what that posts, without waiting for anything else: once loop_run has returned, so that nobody's answer is lost
+ * with its memory.  On any one thread. */
+void loop_flush(struct loop *l);
 /* For layers that speak libevent themselves (http). */
 struct event_base *loop_base(struct loop *l);
 /* The loop that runs on this thread, or NULL. */

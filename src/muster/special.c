@@ -161,6 +161,7 @@ int command_audit_list(struct invocation *in, struct err *err) {
     struct command row = server_row(in, in->account ? in->command->path : head ? "/api/v1/audit/head" : "/api/v1/audit");
     struct invocation other = *in;
     other.command = &row;
+    other.json = in->json || head; /* `audit verify --head` reads it back */
     return command_run(&other, err);
 }
 

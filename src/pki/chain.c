@@ -261,6 +261,7 @@ struct search {
     size_t n;
     int64_t now;
     int budget; /* signatures */
+    int steps;
     const struct cert *path[PATH_MAX_CERTS];
     size_t depth;
     struct chain_found good;
@@ -324,6 +325,8 @@ static bool try_path(struct search *s, const struct anchor *a, const struct cert
 }
 
 static bool search_from(struct search *s, const struct cert *c) {
+    if (++s->steps > CHAIN_MAX_STEPS)
+        return true;
     s->path[s->depth++] = c;
     unsigned long name = X509_issuer_name_hash(c->x);
     for (size_t i = first_of(s->anchors, name); i < s->anchors->n_issuers && s->anchors->issuers[i].name == name; i++) {

@@ -11,6 +11,7 @@
 #define CHAIN_MAX_CERTS 8
 #define CHAIN_MAX_BYTES (16 * 1024)
 #define CHAIN_MAX_SIGNATURES 64 /* signature checks that one judgement may cost */
+#define CHAIN_MAX_STEPS 64      /* and certificates that it looks at: an honest chain takes one step each */
 
 /* Anchors to look under.  Immutable once made, shared between threads (reference counted with atomics). */
 struct anchor {

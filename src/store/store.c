@@ -241,15 +241,20 @@ int store_open(const struct store_options *o, struct store **out, struct err *er
     return 0;
 }
 
-void store_close(struct store *s) {
-    if (!s)
-        return;
+void store_stop(struct store *s) {
     queue_end(&s->writes);
     queue_end(&s->reads);
     if (s->writing)
         pthread_join(s->write_thread, NULL);
-    for (int i = 0; i < s->n_readers; i++)
-        pthread_join(s->read_threads[i], NULL);
+    s->writing = false;
+    while (s->n_readers)
+        pthread_join(s->read_threads[--s->n_readers], NULL);
+}
+
+void store_close(struct store *s) {
+    if (!s)
+        return;
+    store_stop(s);
     for (int i = 0; i < READERS_MAX; i++)
         store_conn_close(s->readers[i]);
     store_conn_close(s->watcher);

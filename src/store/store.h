@@ -40,7 +40,10 @@ struct store_options {
 };
 
 int store_open(const struct store_options *o, struct store **out, struct err *err) MUSTER_MUST_CHECK;
-/* Runs what is queued, then ends the threads and closes. */
+/* Runs what is queued and ends the threads; what is asked for from then on is refused (MUSTER_EUNAVAILABLE).  The answers of what ran
+ * are posts on their loops: loop_flush() them before store_close(). */
+void store_stop(struct store *s);
+/* store_stop, and closes. */
 void store_close(struct store *s);
 /* Queues a job.  `arg` must live until done; done may be NULL (then arg is done with when run has been committed: fire and forget, arg must be static or NULL).
  * From any thread. */
