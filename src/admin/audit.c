@@ -153,7 +153,8 @@ struct checking {
     struct audit_signed head;
     EVP_PKEY *key;
     struct audit_points points;
-    struct audit_head at[AUDIT_POINTS_MAX + 1];
+    struct audit_head at[2 * AUDIT_POINTS_MAX + 1];
+    struct audit_anchored anchored; /* of the server's chain */
     struct audit_verify op;
 };
 
@@ -191,12 +192,41 @@ static void walk(struct checking *k) {
         check_fail(k, &err);
 }
 
+/* The server's log is whole: does it still say the same of the accounts' logs as they do themselves? */
+static void anchors_checked(void *arg, int rc, const struct err *err) {
+    struct checking *k = (struct checking *)((char *)arg - offsetof(struct checking, anchored));
+    if (rc) {
+        check_fail(k, err);
+        return;
+    }
+    k->op.first_bad = k->anchored.first_bad;
+    if (k->anchored.first_bad)
+        memcpy(k->op.reason, k->anchored.reason, sizeof k->op.reason);
+    report(k);
+}
+
+static void anchors_read(void *arg, int rc, const struct err *err) {
+    struct checking *k = (struct checking *)((char *)arg - offsetof(struct checking, anchored));
+    struct err why = ERR_INIT;
+    if (!rc && !(rc = store_read(k->c->registry, k->c->loop, audit_anchors_check_run, anchors_checked, &k->anchored, &why)))
+        return;
+    check_fail(k, why.code ? &why : err);
+}
+
+static void check_anchors(struct checking *k) {
+    struct err err = ERR_INIT;
+    if (store_read(k->c->store, k->c->loop, audit_anchors_run, anchors_read, &k->anchored, &err))
+        check_fail(k, &err);
+}
+
 static void walked(void *arg, int rc, const struct err *err) {
     struct checking *k = (struct checking *)((char *)arg - offsetof(struct checking, op));
     if (rc)
         check_fail(k, err);
     else if (k->op.more)
         walk(k);
+    else if (k->server && !k->op.first_bad)
+        check_anchors(k);
     else
         report(k);
 }
@@ -226,6 +256,8 @@ static void start_walk(struct checking *k) {
         }
         k->at[n++] = k->points.at[i].head;
     }
+    for (size_t i = 0; i < k->points.n_anchored; i++)
+        k->at[n++] = k->points.anchored[i];
     if (k->outside)
         k->at[n++] = k->head.head;
     qsort(k->at, n, sizeof *k->at, by_seq);

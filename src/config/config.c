@@ -143,6 +143,14 @@ static bool has_comment(const char *line) {
     return false;
 }
 
+/* A NUL or CR would hide the rest of its line, a form feed would continue the line before. */
+static bool has_control(const char *line, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (((uint8_t)line[i] < 0x20 && line[i] != '\t') || line[i] == 0x7f)
+            return true;
+    return false;
+}
+
 static char *next_line(char *str, int num, void *stream) {
     struct reader *r = stream;
     char where[4200];
@@ -152,10 +160,12 @@ static char *next_line(char *str, int num, void *stream) {
         return NULL;
     r->at++;
     snprintf(where, sizeof where, "%s:%d", r->path, r->at);
-    bool nul = memchr(r->raw, 0, (size_t)n) != NULL;
-    r->raw[strcspn(r->raw, "\r\n")] = '\0';
-    if (nul)
-        r->rc = refuse(where, r->err, "The line holds a NUL byte.");
+    if (n && r->raw[n - 1] == '\n')
+        r->raw[--n] = '\0';
+    if (n && r->raw[n - 1] == '\r')
+        r->raw[--n] = '\0';
+    if (has_control(r->raw, (size_t)n))
+        r->rc = refuse(where, r->err, "The line holds a control character.");
     else if (strlen(r->raw) > LINE_LIMIT)
         r->rc = refuse(where, r->err, "The line is longer than %d bytes; a list may be split over key.1, key.2 and so on.", LINE_LIMIT);
     else if (has_comment(r->raw))

@@ -77,7 +77,7 @@ static int read_target(struct span t, const struct head_limits *limits, struct h
     out->target = t;
     out->path = mark < 0 ? t : span_sub(t, 0, (size_t)mark);
     out->query = mark < 0 ? SPAN_NONE : span_sub(t, (size_t)mark + 1, t.n);
-    int rc = uri_check_path(out->path, err);
+    int rc = limits->names_in_path ? uri_check_path_of_names(out->path, err) : uri_check_path(out->path, err);
     return rc ? rc : uri_check_query(out->query, err);
 }
 

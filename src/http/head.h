@@ -21,6 +21,7 @@ struct head_limits {
     size_t bytes;  /* request line and fields, with the empty line */
     size_t target; /* bytes of the request target */
     size_t fields;
+    bool names_in_path; /* uri_check_path_of_names() */
 };
 
 /* Looks for the end of a head in bytes that arrive piece by piece.  Start with zeros. */

@@ -37,6 +37,7 @@ struct http_limits {
     size_t head_bytes;    /* 16384, request line and fields */
     size_t target_bytes;  /* 4096; at most HEAD_TARGET_MAX */
     size_t fields;        /* 64; at most HEAD_FIELDS_MAX */
+    bool names_in_path;   /* false; true: %2f and %5c may stand in a path, for names in {parameters} */
     size_t connections;   /* 4096 per server; above: the oldest idle one is closed, or the new one refused */
 };
 extern const struct http_limits HTTP_LIMITS_DEFAULT;
@@ -106,7 +107,9 @@ struct span http_param(const struct http_exchange *x, const char *name);
 bool http_query_param(const struct http_exchange *x, const char *name, struct span *value);
 struct span http_body(const struct http_exchange *x);   /* whole; complete when the handler runs */
 const struct http_route *http_exchange_route(const struct http_exchange *x); /* NULL: no route matched (a 404 is under way; admit is still asked first) */
-struct http_conn *http_exchange_conn(const struct http_exchange *x); /* NULL once the client has gone */
+/* NULL once the connection has ended.  Nothing is read while somebody holds the exchange: a client that goes then is noticed when it is
+ * answered; http_conn_abort(), a drain's end and http_server_free() show at once. */
+struct http_conn *http_exchange_conn(const struct http_exchange *x);
 void *http_exchange_peer(const struct http_exchange *x); /* valid as long as the exchange is held, even when the connection has gone */
 void *http_exchange_arg(const struct http_exchange *x); /* options.arg, likewise */
 struct arena *http_exchange_arena(struct http_exchange *x); /* at most 256 KiB */

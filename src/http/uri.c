@@ -33,7 +33,10 @@ static size_t decode_into(struct span raw, bool plus, uint8_t *out) {
 }
 
 /* Characters and encodings of one component. */
-static int check_chars(struct span s, bool query, struct err *err) {
+enum part { PATH, PATH_OF_NAMES, QUERY };
+
+static int check_chars(struct span s, enum part part, struct err *err) {
+    bool query = part == QUERY;
     const char *what = query ? "query" : "path";
     bool any = false;
     for (size_t i = 0; i < s.n; i++) {
@@ -45,7 +48,7 @@ static int check_chars(struct span s, bool query, struct err *err) {
         int v = encoded(s, i);
         if (v < 0)
             return err_set(err, MUSTER_EHTTPMALFORMED, "The %s has an incomplete percent-encoding.", what);
-        if (v == 0 || (!query && (v == '/' || v == '\\')))
+        if (v == 0 || (part == PATH && (v == '/' || v == '\\')))
             return err_set(err, MUSTER_EHTTPMALFORMED, "The %s has an encoded NUL, slash or backslash.", what);
         any = true;
         i += 2;
@@ -69,8 +72,8 @@ static bool is_dots(struct span segment) {
     return (n == 1 && plain[0] == '.') || (n == 2 && plain[0] == '.' && plain[1] == '.');
 }
 
-int uri_check_path(struct span path, struct err *err) {
-    int rc = check_chars(path, false, err);
+static int check_path(struct span path, enum part part, struct err *err) {
+    int rc = check_chars(path, part, err);
     if (rc)
         return rc;
     if (path.n == 0 || path.p[0] != '/')
@@ -89,7 +92,9 @@ int uri_check_path(struct span path, struct err *err) {
     }
 }
 
-int uri_check_query(struct span query, struct err *err) { return check_chars(query, true, err); }
+int uri_check_path(struct span path, struct err *err) { return check_path(path, PATH, err); }
+int uri_check_path_of_names(struct span path, struct err *err) { return check_path(path, PATH_OF_NAMES, err); }
+int uri_check_query(struct span query, struct err *err) { return check_chars(query, QUERY, err); }
 
 struct span uri_decode(struct arena *a, struct span raw, bool plus) {
     uint8_t *out = arena_alloc(a, raw.n + 1); /* zeroed: also a C string */

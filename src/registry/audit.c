@@ -140,7 +140,7 @@ int audit_anchor_run(struct store_tx *control, void *arg, struct err *err) {
     return audit_add(control, AUDIT_SERVER, &muster, "audit.anchor", SPAN_NONE, heads, err);
 }
 
-static int read_signed(struct store_row *row, struct audit_signed *out) {
+int audit_read_signed(struct store_row *row, struct audit_signed *out) {
     struct span signature = store_blob(row, 3);
     out->head.seq = store_int(row, 0);
     out->at = store_int(row, 2);
@@ -157,20 +157,7 @@ int audit_signed_run(struct store_tx *control, void *arg, struct err *err) {
     int rc = first_row(control, &row, err, SQL_SIGNED_NEWEST, "s", s->chain);
     if (rc <= 0)
         return rc;
-    rc = read_signed(row, s);
+    rc = audit_read_signed(row, s);
     store_row_end(row);
     return rc ? err_set(err, rc, "A signed head of the audit log is damaged.") : 0;
-}
-
-int audit_points_run(struct store_tx *control, void *arg, struct err *err) {
-    struct audit_points *p = arg;
-    CLEANUP(store_row_end) struct store_row *row = NULL;
-    p->n = 0;
-    int rc = store_query(control, &row, err, SQL_SIGNED_LAST, "si", p->chain, (int64_t)AUDIT_POINTS_MAX);
-    if (rc)
-        return rc;
-    while ((rc = store_next(row, err)) > 0 && p->n < AUDIT_POINTS_MAX)
-        if ((rc = read_signed(row, &p->at[p->n++])))
-            return err_set(err, rc, "A signed head of the audit log is damaged.");
-    return rc < 0 ? rc : 0;
 }

@@ -63,7 +63,7 @@ struct audit_verify {
     struct hash hash;      /* start with zeros */
     struct audit_head head; /* the stored head, at the end */
     int64_t first_bad;     /* 0: none */
-    char reason[160];
+    char reason[200];
     /* points: heads that have to be met, ascending */
     const struct audit_head *points;
     size_t n_points, met;
@@ -71,9 +71,25 @@ struct audit_verify {
 int audit_verify_run(struct store_tx *tx, void *arg /* struct audit_verify */, struct err *err);
 struct audit_points {
     char chain[ACCOUNT_NAME_MAX + 1];
-    struct audit_signed at[AUDIT_POINTS_MAX]; /* the newest AUDIT_POINTS_MAX signed heads, ascending */
+    struct audit_signed at[AUDIT_POINTS_MAX]; /* the newest signed heads that are kept, ascending */
     size_t n;
+    struct audit_head anchored[AUDIT_POINTS_MAX]; /* those that the server's chain has anchored, newest first */
+    size_t n_anchored;
 };
 int audit_points_run(struct store_tx *control, void *arg /* struct audit_points */, struct err *err);
+
+/* The newest anchor of each account in the server's chain, and whether the accounts' logs still have those entries. */
+struct audit_anchored {
+    struct {
+        char name[ACCOUNT_NAME_MAX + 1];
+        struct audit_head head;
+        int64_t entry; /* of the server's chain */
+    } at[AUDIT_HEADS_MAX];
+    size_t n;
+    int64_t first_bad; /* entry whose anchor does not hold; 0: all do */
+    char reason[200];
+};
+int audit_anchors_run(struct store_tx *control, void *arg /* struct audit_anchored */, struct err *err);
+int audit_anchors_check_run(struct store_tx *registry, void *arg /* struct audit_anchored */, struct err *err);
 
 #endif

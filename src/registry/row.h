@@ -10,6 +10,9 @@ int row_hash(struct store_row *row, int col, struct hash *out);                 
 void row_text(struct store_row *row, int col, char *out, size_t n);                 /* cut at n - 1 */
 int audit_hash(const struct hash *before, int64_t seq, int64_t at, struct span actor, struct span action, struct span object, struct span detail, struct hash *out);
 
+struct audit_signed;
+int audit_read_signed(struct store_row *row, struct audit_signed *out); /* a row of audit_signed: seq, hash, at, signature */
+
 struct account {
     int64_t row;
     char name[ACCOUNT_NAME_MAX + 1];

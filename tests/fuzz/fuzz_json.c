@@ -2,8 +2,33 @@
 #include "fuzz.h"
 #include "json/json.h"
 
+/* Whatever bytes are put into a document, it is valid and says what was put in; what is no UTF-8 is replaced. */
+static void check_setters(struct span in) {
+    CLEANUP_JSON json_t *o = json_object();
+    CLEANUP(buf_fini) struct buf text = BUF_INIT(16 * in.n + 512);
+    struct uuid id = {{0}};
+    memcpy(id.b, in.p, in.n < 16 ? in.n : 16);
+    json_set_span(o, "span", in);
+    json_set_str(o, "null", NULL);
+    json_set_hex(o, "hex", in);
+    json_set_uuid(o, "uuid", &id);
+    json_set_time(o, "time", (int64_t)in.n);
+    json_set_int(o, "int", (int64_t)in.n);
+    json_set_bool(o, "bool", in.n % 2);
+    json_t *span = json_object_get(o, "span");
+    if (span_index(in, 0) >= 0)
+        return; /* a NUL is written as an escape, which json_parse refuses */
+    MUST(json_object_size(o) == 7 && json_write(&text, o) == 0);
+    CLEANUP_JSON json_t *same = json_parse(buf_span(&text), NULL);
+    MUST(same && json_equal(o, same));
+    if (span_is_utf8(in))
+        MUST(span_eq(span_of(json_string_value(span), json_string_length(span)), in));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
     struct err err = ERR_INIT;
+    if (n)
+        check_setters(span_of(data, n));
     CLEANUP_JSON json_t *doc = json_parse(span_of(data, n), &err);
     MUST(doc || (err.code == MUSTER_EJSON && err.text[0]));
     if (!doc)

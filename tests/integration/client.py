@@ -164,8 +164,9 @@ class Answer:
 class Gateway:
     """A TLS client of the gateway.  Each request is a new connection, as a stock device has it, unless `keep` is used."""
 
-    def __init__(self, port, ca_file, identity=None, sni="localhost", host=None, tls=None, address="127.0.0.1", timeout=30, weak=False):
+    def __init__(self, port, ca_file, identity=None, sni="localhost", host=None, tls=None, address="127.0.0.1", timeout=30, weak=False, source=None):
         self.port, self.sni, self.host, self.address, self.timeout = port, sni, host, address, timeout
+        self.source = (source, 0) if source else None  # the address that the client connects from
         self.context = ssl.create_default_context(cafile=str(ca_file))
         if sni is None:
             self.context.check_hostname = False
@@ -180,7 +181,7 @@ class Gateway:
 
     def connect(self, session=None):
         """A TLS connection, for requests by hand."""
-        raw = socket.create_connection((self.address, self.port), timeout=self.timeout)
+        raw = socket.create_connection((self.address, self.port), timeout=self.timeout, source_address=self.source)
         return self.context.wrap_socket(raw, server_hostname=self.sni, session=session)
 
     def on(self, connection, method, path, body=None, headers=None):

@@ -36,6 +36,7 @@ class Server:
     def __init__(self, directory, *init_options, config=None):
         self.dir = pathlib.Path(directory)
         self.process = None
+        self.hosts = set()
         subprocess.run([MUSTERD, "init", "--data", self.dir, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", *init_options],
                        check=True, capture_output=True, text=True, timeout=60)
         # A sanitised build cannot be confined: MUSTER_TEST_CONFIG="sandbox = off".
@@ -90,6 +91,12 @@ class Server:
             raise Refused(done.returncode, done.stderr)
         return json.loads(done.stdout) if done.stdout.strip() else None
 
+    def musterd(self, *args, **options):
+        """A command of musterd on this data directory: the finished process."""
+        noun = [str(a) for a in args]
+        at = 2 if noun[0] in ("vault", "token", "clock") else 1
+        return subprocess.run([MUSTERD, *noun[:at], "--data", self.dir, *noun[at:]], capture_output=True, text=True, timeout=120, check=False, **options)
+
     def api(self, method, path, body=None, token=None):
         """A request of the operators' API; token None: the first owner's, False: no Authorization at all."""
         if token is None:
@@ -106,6 +113,18 @@ class Server:
             return Answer(c.getresponse())
         finally:
             c.close()
+
+    def host(self, account):
+        """The account's own host name, once the certificate for it is in use: a moment after the account was made."""
+        name, end = f"{account}.localhost", time.monotonic() + 1
+        while name not in self.hosts:
+            try:
+                self.gateway(sni=name).connect().close()
+                self.hosts.add(name)
+            except ssl.SSLCertVerificationError:
+                assert time.monotonic() < end, name
+                time.sleep(0.01)
+        return name
 
     def database(self, name="registry.db"):
         """A database of the stopped server."""

@@ -79,7 +79,7 @@ class World:
     def pending(self):
         """A device that waits for approval."""
         d = self.fresh("pending")
-        assert self.server.gateway(self.objects[OWN]["fleet"].device(d), sni=f"{OWN}.localhost").get("/").code == "device_pending"
+        assert self.server.gateway(self.objects[OWN]["fleet"].device(d), sni=self.server.host(OWN)).get("/").code == "device_pending"
         return d
 
     def known(self):
@@ -119,7 +119,7 @@ def offer(w):
     d = w.known()
     fleet = w.objects[OWN]["fleet"]
     other = fleet.device(d)
-    assert w.server.gateway(other, sni=f"{OWN}.localhost").get("/").code == "device_key_mismatch"
+    assert w.server.gateway(other, sni=w.server.host(OWN)).get("/").code == "device_key_mismatch"
     w.offered = other.spki
     return {"device": d}
 

@@ -223,12 +223,12 @@ def test_revoke_says_whether_a_live_key_could_bring_the_holder_back(fresh):
     for i in range(3):
         assert ask(s, Device(s.gateway(keys[0]).enrol(f"told-{i}").body)) is None
     shown = s.muster("device", "revoke", "told-0", "--account", "told")
-    assert shown["live_keys"] == 2 and "another ID" in shown["warning"]
+    assert shown["live_keys"] == 2 and "another ID" in shown["warnings"][0]
     s.muster("key", "blacklist", keys[0].shown["id"])
     assert s.muster("device", "revoke", "told-1", "--account", "told")["live_keys"] == 1
     s.muster("key", "blacklist", keys[1].shown["id"])
     shown = s.muster("device", "revoke", "told-2", "--account", "told")
-    assert shown["live_keys"] == 0 and "warning" not in shown
+    assert shown["live_keys"] == 0 and not shown.get("warnings")
 
 
 def test_the_devices_of_a_key_in_one_go(fresh):

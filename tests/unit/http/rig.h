@@ -176,6 +176,7 @@ static const struct http_route rig_routes[] = {
     {"POST", "/echo", BODY_MAX, NULL, on_echo, NULL},
     {"POST", "/json", BODY_MAX, "application/json", on_echo, NULL},
     {"POST", "/park", BODY_MAX, NULL, on_echo, NULL},
+    {"POST", "/refused/post", BODY_MAX, NULL, on_echo, NULL},
     {"GET", "/hold", 0, NULL, on_hold, NULL},
     {"GET", "/who", 0, NULL, on_who, NULL},
     {"GET", "/item/{id}", 0, NULL, on_item, NULL},
@@ -194,8 +195,8 @@ static inline void *rig_thread(void *arg) {
 }
 
 static inline int set_identities(struct tls_server *t, const char *const *names, size_t n) {
-    struct tls_identity ids[4];
-    BIO *chain[4], *key[4];
+    struct tls_identity ids[4] = {0};
+    BIO *chain[4] = {NULL}, *key[4] = {NULL};
     for (size_t i = 0; i < n; i++) {
         struct made m = make_cert(*names[i] ? names[i] : "default");
         char *p, *q;

@@ -100,6 +100,10 @@ static void paths(void **state) {
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         if (uri_check_path(bad[i], NULL) != MUSTER_EHTTPMALFORMED)
             fail_msg("not refused: %.*s", SPAN_FMT(bad[i]));
+    /* Names that are decoded by themselves may hold a slash, and nothing else more. */
+    assert_int_equal(uri_check_path_of_names(SPAN_LIT("/a%2fb/%5C"), NULL), 0);
+    assert_int_equal(uri_check_path_of_names(SPAN_LIT("/a%2f%00"), NULL), MUSTER_EHTTPMALFORMED);
+    assert_int_equal(uri_check_path_of_names(SPAN_LIT("/%2e%2E/b"), NULL), MUSTER_EHTTPMALFORMED);
 }
 
 static void queries(void **state) {

@@ -75,6 +75,25 @@ static void requests_are_pipelined(void **state) {
     assert_int_equal(c.in.n, 0);
 }
 
+/* The next request begins in the middle of what is read as a body. */
+static void a_request_behind_a_late_body(void **state) {
+    static const char *const heads[] = {"Content-Length: 3\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n"};
+    static const char *const rests[] = {"abc" GET("/item/2") "GET /", "3\r\nabc\r\n0\r\n\r\n" GET("/item/2") "GET /"};
+    for (int i = 0; i < 2; i++) {
+        client_send(&c, "POST /echo" H);
+        client_send(&c, heads[i]);
+        poll(NULL, 0, 30);
+        client_send(&c, rests[i]);
+        assert_int_equal(client_answer(&c, false), 200);
+        assert_body(&c, "abc");
+        assert_int_equal(client_answer(&c, false), 200);
+        assert_body(&c, "2|-||/item/2|a.test");
+        client_send(&c, "hello" H "\r\n");
+        assert_int_equal(client_answer(&c, false), 200);
+        assert_body(&c, "hello");
+    }
+}
+
 /* One after the other: the second is not begun while the first is held. */
 static void pipelined_requests_wait(void **state) {
     client_send(&c, GET("/hold") GET("/hello"));
@@ -131,7 +150,7 @@ static void errors_are_problems(void **state) {
     assert_field(&c, "Retry-After", "7");
     assert_non_null(strstr(buf_str(&c.body), "\"retry_after\":7"));
     /* Whoever is refused does not learn what there is. */
-    assert_int_equal(client_ask(&c, GET("/refused")), 403);
+    assert_int_equal(client_ask(&c, GET("/refused/post")), 403);
     assert_non_null(strstr(buf_str(&c.body), "\"code\":\"device_revoked\""));
     assert_null(client_field(&c, "Allow"));
     assert_null(client_field(&c, "Connection"));
@@ -267,7 +286,7 @@ static void small_answers_are_one_record(void **state) {
 #define T(f) cmocka_unit_test_setup_teardown(f, open_rig, close_rig)
 int main(void) {
     const struct CMUnitTest tests[] = {
-        T(an_answer_has_its_fields), T(connections_are_kept), T(a_handler_may_close), T(requests_are_pipelined), T(pipelined_requests_wait),
+        T(an_answer_has_its_fields), T(connections_are_kept), T(a_handler_may_close), T(requests_are_pipelined), T(a_request_behind_a_late_body), T(pipelined_requests_wait),
         T(requests_arrive_in_pieces), T(head_is_answered_without_a_body), T(what_handlers_read), T(errors_are_problems),
         T(malformed_requests_end_the_connection), T(a_long_head_is_refused), T(a_body_is_invited), T(a_refused_body_is_not_invited),
         T(media_types_are_checked), T(bodies_up_to_the_limit), T(a_refusal_survives_a_long_body), T(large_answers_are_whole),
