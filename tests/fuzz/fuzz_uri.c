@@ -22,6 +22,18 @@ static void check_path(struct span plain, struct span raw) {
     }
 }
 
+/* Where names may hold slashes nothing else is looser: each segment, as it was sent, is one name and none that leads elsewhere. */
+static void check_path_of_names(struct arena *a, struct span path) {
+    MUST(path.n >= 1 && path.p[0] == '/');
+    for (struct span rest = span_sub(path, 1, path.n); rest.n;) {
+        long slash = span_index(rest, '/');
+        struct span segment = slash < 0 ? rest : span_sub(rest, 0, (size_t)slash), plain = uri_decode(a, segment, false);
+        MUST(plain.p && span_is_utf8(plain) && span_index(plain, 0) < 0);
+        MUST((plain.n || slash < 0) && !span_eq_str(plain, ".") && !span_eq_str(plain, ".."));
+        rest = slash < 0 ? SPAN_NONE : span_sub(rest, (size_t)slash + 1, rest.n);
+    }
+}
+
 static void check_query(struct arena *a, struct span query) {
     static const char *const names[] = {"a", "limit", "cursor", "", "\xc3\xa4"};
     struct span plain = uri_decode(a, query, true);
@@ -50,9 +62,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
         struct span plain = uri_decode(a, path, false);
         MUST(plain.p);
         check_path(plain, path);
+        MUST(uri_check_path_of_names(path, NULL) == 0);
     } else {
         MUST(err.code && err_text(&err)[0]);
     }
+    if (uri_check_path_of_names(path, NULL) == 0)
+        check_path_of_names(a, path);
     if (uri_check_query(query, NULL) == 0)
         check_query(a, query);
     return 0;

@@ -107,7 +107,7 @@ class Server:
             fields["Content-Type"] = "application/json"
         if getattr(self, "admin_ca", None) is None:
             self.admin_ca = ssl.create_default_context(cafile=str(self.dir / "server-ca.pem"))
-        c = http.client.HTTPSConnection("localhost", int(self.admin_url.rsplit(":", 1)[1]), context=self.admin_ca, timeout=60)
+        c = http.client.HTTPSConnection("127.0.0.1", int(self.admin_url.rsplit(":", 1)[1]), context=self.admin_ca, timeout=60)
         try:
             c.request(method, path, data, fields)
             return Answer(c.getresponse())

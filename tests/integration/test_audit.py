@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from client import Device, spki_hash
-from conftest import Refused, refused, soon
+from conftest import Refused, Server, refused, soon
 
 
 def verify(s, account=None, *options):
@@ -142,23 +142,39 @@ CHANGES = {
     "the first entry is gone": ("DELETE FROM audit WHERE seq = 1", 1),
     "the last entry is gone": ("DELETE FROM audit WHERE seq = 5", 5),
     "the end is gone": ("DELETE FROM audit WHERE seq > 2", 3),
-    "everything is gone": ("DELETE FROM audit", 1),
-    "the head": ("UPDATE audit_head SET hash = zeroblob(32)", None),
+    "everything is gone": ("DELETE FROM audit WHERE seq > 0", 1),
+    "the head": ("UPDATE audit_head SET hash = zeroblob(32) WHERE seq > 0", 6),
+    "the head is behind": ("UPDATE audit_head SET seq = 4 WHERE seq > 0", 6),
 }
 
 
-@pytest.mark.parametrize("what", CHANGES)
-def test_a_change_to_the_database_is_found(s, what):
-    statement, first = CHANGES[what]
-    assert verify(s, "a")["ok"] is True
+@pytest.fixture(scope="module")
+def tampered(tmp_path_factory):
+    """One server, an account a change: all of them made while it was stopped, and one account that was left alone."""
+    s = Server(tmp_path_factory.mktemp("tampered") / "data").start()
+    s.names = {what: f"change-{i}" for i, what in enumerate(CHANGES)}
+    for account in (*s.names.values(), "untouched"):
+        s.account(account, "test", "device")
+        for yes in (True, False, True, False):
+            s.api("PATCH", f"/api/v1/accounts/{account}", {"approval": yes})
+        assert verify(s, account)["entries"] == 5
     assert s.stop() == 0
-    sql(s, statement)
-    s.start()
-    said = verify(s, "a")
-    assert said["ok"] is False and said["reason"]
-    if first:
-        assert said["first_bad"] == first
-    refused("storage_corrupt", s.muster, "audit", "verify", "--account", "a")
+    for what, (statement, _) in CHANGES.items():
+        sql(s, f"{statement} AND chain = (SELECT id FROM account WHERE name = ?)", s.names[what])
+    yield s.start()
+    s.stop()
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_change_to_the_database_is_found(tampered, what):
+    account, first = tampered.names[what], CHANGES[what][1]
+    said = verify(tampered, account)
+    assert (said["ok"], said["first_bad"]) == (False, first) and said["reason"]
+    assert said["reason"] in refused("storage_corrupt", tampered.muster, "audit", "verify", "--account", account).text
+
+
+def test_a_log_beside_them_is_still_good(tampered):
+    assert verify(tampered, "untouched")["ok"] is True
 
 
 def rewrite(s, account="a", cut=None, edit=None):

@@ -32,10 +32,6 @@ def prove(server, shown, pem):
     return server.muster("root", "prove", shown["id"], path)
 
 
-def root(server, account, verb, *options):
-    return server.muster("root", verb, server.roots[account].root["id"], *options)
-
-
 _accounts = 0
 
 
