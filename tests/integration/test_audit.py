@@ -2,7 +2,6 @@
 import hashlib
 import json
 import os
-import shutil
 import sqlite3
 import stat
 import struct
@@ -230,17 +229,19 @@ def test_a_head_kept_elsewhere_shows_what_nothing_on_the_server_can(s):
 
 def test_an_old_copy_of_the_registry_is_found(s):
     assert s.stop() == 0
-    shutil.copy(s.dir / "registry.db", s.dir.parent / "old.db")
+    old = {p.name: p.read_bytes() for p in s.dir.glob("registry.db*")}
     s.start()
     key = s.key("a")
     assert s.gateway(Device(s.gateway(key).enrol("lost").body)).ecus().status == 201
     _, path = head(s, "a")
     assert s.stop() == 0
-    for name in ("registry.db", "registry.db-wal", "registry.db-shm"):
-        (s.dir / name).unlink(missing_ok=True)
+    for path in s.dir.glob("registry.db-*"):
+        path.unlink()
+    for name, data in old.items():
+        (s.dir / name).write_bytes(data)
     owner = os.stat(s.dir / "control.db")
-    shutil.copy(s.dir.parent / "old.db", s.dir / "registry.db")
-    os.chown(s.dir / "registry.db", owner.st_uid, owner.st_gid)
+    for path in s.dir.glob("registry.db*"):
+        os.chown(path, owner.st_uid, owner.st_gid)
     try:
         s.start()
     except AssertionError:

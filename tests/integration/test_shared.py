@@ -177,9 +177,10 @@ def test_enrolments_in_an_hour(world):
 
 
 def test_the_end_of_a_key(world):
-    key = world.key("shared", "--expires", "2s")
+    key = world.key("shared", "--expires", "1h")
     assert isinstance(enrol(world, key, "ends-1"), Device)
-    time.sleep(2.1)
+    world.muster("key", "set", key.shown["id"], "--expires", "1s")
+    time.sleep(1.1)
     assert enrol(world, key, "ends-2") == (403, "provisioning_key_expired")
     assert enrol(world, key, "ends-1") == (403, "provisioning_key_expired")  # nor for a lost answer
     assert key_shown(world, key)["state"] == "expired"
@@ -414,11 +415,15 @@ def test_answers_in_reverse_order(account, server):
 
 def test_two_within_half_a_second(account, server):
     key = account().key()
-    first = enrolled(server, key, "hasty")
-    answer = server.gateway(key).enrol("hasty")
+    for n in range(10):  # a busy machine may be too slow to be hasty
+        name, began = f"hasty-{n}", time.monotonic()
+        first = enrolled(server, key, name)
+        answer = server.gateway(key).enrol(name)
+        if time.monotonic() - began < 0.5:
+            break
     assert (answer.status, answer.code, retry_after(answer)) == (429, "reissue_limited", 1)
     time.sleep(1)  # the stock client's own pause
-    second = enrolled(server, key, "hasty")
+    second = enrolled(server, key, name)
     assert ask(server, second) is None and ask(server, first) == "certificate_void"
 
 
@@ -577,9 +582,10 @@ def test_when_the_window_is_over_the_policy_decides(account, server):
     assert a.shown["settings"]["lost_answer_window"] == 2
     key = a.key()
     first = enrolled(server, key, "late")
-    time.sleep(1)
+    over = time.monotonic() + 2.1  # counted from the first one
+    time.sleep(GAP)
     second = enrolled(server, key, "late")
-    time.sleep(1.2)  # counted from the first one
+    time.sleep(over - time.monotonic())
     assert enrol(server, key, "late") == (409, "device_already_registered")
     assert ask(server, second) is None and ask(server, first) == "certificate_void"
     a.set("--lost-answer-window", "0")
