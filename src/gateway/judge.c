@@ -1,7 +1,8 @@
 /* judge: between http and the verifier: who a connection is, and whether each of its requests may go on.
  *
  * Order: host names that contradict each other; no certificate, or a bad chain; a provisioning key, which is good for POST /devices
- * alone; then the registry's verdict.  Nothing of a body is read before. */
+ * alone; then the registry's verdict.  Nothing of a body is read before.  The registry is asked about a device's certificate even where
+ * its request is refused for another reason: the first request makes a certificate the device's. */
 #include <arpa/inet.h>
 
 #include "base/log.h"
@@ -60,16 +61,25 @@ static void note_seen(struct worker *w, struct identity *id) {
 
 /* --- admission ------------------------------------------------------------------------------------------------------------------------ */
 
+/* Whether Host names another account than that one; "" is none, and differs from nothing. */
+static bool names_differ(const struct http_exchange *x, struct worker *w, const char *account) {
+    char named[ACCOUNT_NAME_MAX + 1];
+    verifier_account_of(w->gateway->verifier, http_host(x), named);
+    return *named && *account && strcmp(named, account) != 0;
+}
+
 /* The verdict is known: on, or the reason why not. */
 static void conclude(struct http_exchange *x, struct worker *w, struct identity *id) {
-    char named[ACCOUNT_NAME_MAX + 1];
     const struct admit *a = &id->admit;
+    if (names_differ(x, w, id->sni_account)) {
+        refuse_code(x, MUSTER_EMISDIRECTED);
+        return;
+    }
     if (a->verdict.code) {
         refuse(x, &a->verdict);
         return;
     }
-    verifier_account_of(w->gateway->verifier, http_host(x), named);
-    if (*named && strcmp(named, a->account_name) != 0) {
+    if (names_differ(x, w, a->account_name)) {
         refuse_code(x, MUSTER_EMISDIRECTED);
         return;
     }
@@ -110,12 +120,6 @@ static void refreshed(void *arg) {
 static void admit(struct http_exchange *x, void *peer, void *arg) {
     struct worker *w = arg;
     struct identity *id = peer;
-    char named[ACCOUNT_NAME_MAX + 1];
-    verifier_account_of(w->gateway->verifier, http_host(x), named);
-    if (*named && *id->sni_account && strcmp(named, id->sni_account) != 0) {
-        refuse_code(x, MUSTER_EMISDIRECTED);
-        return;
-    }
     identity_judge(id);
     http_exchange_ref(x);
     /* A root that was made a moment ago is no stranger's. */
@@ -127,7 +131,11 @@ static void admit(struct http_exchange *x, void *peer, void *arg) {
 
 static void judge(struct http_exchange *x, struct worker *w, struct identity *id) {
     struct err err = ERR_INIT;
-    if (id->chain.code == MUSTER_ECERTREQUIRED && is_enrolment(x)) {
+    bool device = !id->chain.code && id->class != ADMIT_KEY;
+    /* A device's request is judged to its end all the same: it is a use of its certificate, whatever the answer. */
+    if (!device && names_differ(x, w, id->sni_account)) {
+        refuse_code(x, MUSTER_EMISDIRECTED);
+    } else if (id->chain.code == MUSTER_ECERTREQUIRED && is_enrolment(x)) {
         refuse_code(x, MUSTER_EKEYREQUIRED);
     } else if (id->chain.code) {
         refuse(x, &id->chain);

@@ -129,19 +129,22 @@ static int admit_own(struct store_tx *tx, struct admit *a, struct err *err) {
         return found;
     if (!found)
         return admit_refuse(a, MUSTER_ECERTUNKNOWN, NULL);
-    int rc = admit_account(tx, a, h.account, &account, &ok, err);
-    if (rc || !ok)
+    found = account_find_row(tx, h.account, &account, err);
+    int known = found > 0 && h.device ? device_find_row(tx, h.device, &d, err) : 0;
+    if (found < 0 || known < 0)
+        return found < 0 ? found : known;
+    int rc = 0;
+    /* A use is a use, whatever the answer will be. */
+    if (known && h.state == CERT_ISSUED && account.state == ACCOUNT_ACTIVE && d.state != DEVICE_REVOKED && d.state != DEVICE_DELETED &&
+        ((rc = first_use(tx, a, &account, &h, &d, err)) || a->must_write))
+        return rc;
+    if ((rc = admit_account(tx, a, h.account, &account, &ok, err)) || !ok)
         return rc;
     if (!(account.method & METHOD_SHARED))
         return admit_refuse(a, MUSTER_EMETHODOFF, NULL);
-    found = h.device ? device_find_row(tx, h.device, &d, err) : 0;
-    if (found < 0)
-        return found;
-    if (!found) /* its tombstone was lifted, and the certificate stays revoked */
+    if (!known) /* its tombstone was lifted, and the certificate stays revoked */
         return admit_refuse(a, MUSTER_ECERTREVOKED, NULL);
     admit_found(a, &d);
-    if (h.state == CERT_ISSUED && d.state != DEVICE_REVOKED && d.state != DEVICE_DELETED && ((rc = first_use(tx, a, &account, &h, &d, err)) || a->must_write))
-        return rc;
     if ((rc = admit_promote(tx, a, &account, &d, err)) || a->must_write || (admit_state(a, &account, &d), a->verdict.code))
         return rc;
     switch (h.state) {

@@ -5,6 +5,8 @@
 #include "registry/key_json.h"
 #include "registry/row.h"
 
+#define ENROLLED_SHOWN 1000
+
 static enum key_state state_now(const struct prov_key *k, int64_t now) {
     if (k->state == KEY_BLACKLISTED)
         return KEY_BLACKLISTED;
@@ -193,6 +195,28 @@ int key_list_run(struct store_tx *tx, void *arg, struct err *err) {
     return rc < 0 ? rc : page_finish(&l->page, TAKE(items), last, rc > 0);
 }
 
+/* The newest devices that the key enrolled; all of them are a list of their own. */
+static int add_enrolled(struct store_tx *tx, const struct prov_key *k, json_t *out, struct err *err) {
+    CLEANUP(store_row_end) struct store_row *row = NULL;
+    json_t *list = json_array();
+    json_set(out, "enrolled", list);
+    int rc = store_query(tx, &row, err, SQL_KEY_ENROLLED, "ii", k->row, I(ENROLLED_SHOWN));
+    if (rc)
+        return rc;
+    while ((rc = store_next(row, err)) > 0) {
+        json_t *d = json_object();
+        struct uuid id;
+        if (store_uuid(row, 0, &id))
+            id = (struct uuid){{0}};
+        json_set_uuid(d, "id", &id);
+        json_set_span(d, "device_id", store_text(row, 1));
+        json_set_str(d, "state", word_of(&WORDS_DEVICE_STATE, store_int(row, 2)));
+        json_set_time(d, "created", store_int(row, 3));
+        json_array_append_new(list, d);
+    }
+    return rc;
+}
+
 int key_show_run(struct store_tx *tx, void *arg, struct err *err) {
     struct key_show *s = arg;
     struct account a;
@@ -200,5 +224,6 @@ int key_show_run(struct store_tx *tx, void *arg, struct err *err) {
     int rc = account_need(tx, s->account, &a, err);
     if (rc || (rc = key_need(tx, &a, s->key, &k, err)))
         return rc;
-    return key_json(tx, &a, &k, &s->out, err);
+    rc = key_json(tx, &a, &k, &s->out, err);
+    return rc ? rc : add_enrolled(tx, &k, s->out, err);
 }

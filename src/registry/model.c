@@ -2,7 +2,7 @@
 #include "registry/model.h"
 
 #include <arpa/inet.h>
-#include <fnmatch.h>
+#include <sqlite3.h>
 
 #define WORDS(NAME, ...)                                                                                                       \
     static const char *const NAME##_words[] = {__VA_ARGS__};                                                                   \
@@ -70,7 +70,8 @@ bool id_pattern_match(const char *pattern, struct span id) {
         return false;
     memcpy(text, id.p, id.n);
     text[id.n] = '\0';
-    return fnmatch(pattern, text, FNM_NOESCAPE) == 0;
+    /* Not fnmatch(3): it takes a character of UTF-8 for one `?` and for two. */
+    return sqlite3_strglob(pattern, text) == 0;
 }
 
 int id_pattern_check(const char *pattern, struct err *err) {

@@ -15,6 +15,8 @@ def test_shared_credentials(server):
     shown = server.muster("device", "show", "first-device-1", "--account", "steps-shared")
     assert (shown["state"], shown["method"], shown["key_name"]) == ("active", "shared", key.shown["name"])
     assert shown["ecus"]["primary_ecu_serial"] == "primary-1"
+    enrolled = server.muster("key", "show", key.shown["id"])["enrolled"]
+    assert [(d["id"], d["device_id"], d["state"]) for d in enrolled] == [(shown["id"], "first-device-1", "active")]
 
 
 def test_device_credentials(server):

@@ -177,6 +177,20 @@ def test_the_status_of_the_first_answer_does_not_matter(account, server):
         assert (ask(server, other), ask(server, one)) == ("certificate_void", None), (method, path)
 
 
+@pytest.mark.parametrize("sni, host, refusal", [("other.localhost", None, "certificate_of_other_account"), (None, "other.localhost", "misdirected_request")])
+def test_a_request_to_another_account_s_name_is_a_use_too(account, server, sni, host, refusal):
+    a = account()
+    key = a.key()
+    first = enrolled(server, key, f"misled-{refusal}")
+    time.sleep(GAP)
+    second = enrolled(server, key, f"misled-{refusal}")
+    g = server.gateway(first, sni=sni or "localhost", host=host)
+    g.context.check_hostname = False
+    assert g.get("/x").code == refusal
+    assert ask(server, second) == "certificate_void"
+    assert ask(server, first) is None
+
+
 def test_a_connection_with_a_voided_certificate_is_told_so(account, server):
     """Also where its handshake was over before the other certificate was used."""
     key = account().key()

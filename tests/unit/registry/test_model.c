@@ -34,6 +34,11 @@ static void patterns(void **state) {
     assert_true(id_pattern_match("unit-[0-9][0-9]", SPAN_LIT("unit-42")));
     assert_false(id_pattern_match("unit-[0-9][0-9]", SPAN_LIT("unit-4")));
     assert_false(id_pattern_match("unit-*", SPAN_LIT("Unit-1")));
+    assert_true(id_pattern_match("ger?t", SPAN_LIT("gerät")));
+    assert_true(id_pattern_match("ger[äö]t", SPAN_LIT("gerät")));
+    assert_false(id_pattern_match("ger??t", SPAN_LIT("gerät")));
+    assert_true(id_pattern_match("unit-[^0-9]", SPAN_LIT("unit-x")));
+    assert_false(id_pattern_match("unit-[^0-9]", SPAN_LIT("unit-7")));
     assert_int_equal(id_pattern_check("unit-[0-9]*", NULL), 0);
     assert_int_equal(id_pattern_check("unit-[0-9", NULL), MUSTER_EINVALID);
     assert_int_equal(id_pattern_check("*a*a*a*a*a*a*a*a*a*", NULL), MUSTER_EINVALID);
