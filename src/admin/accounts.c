@@ -42,12 +42,17 @@ void admin_ACCOUNT_SHOW(struct http_exchange *x, void *arg) {
     job_start(x, JOB_READ, account_show_run, &s, sizeof s, shown);
 }
 
-/* --- making and changing ----------------------------------------------------------------------------------------------------------- */
+/* --- making, changing, deleting ------------------------------------------------------------------------------------------------- */
 
-/* Between a request and its answer; the exchange is held. */
+/* One at a time: each looks first and acts then, in the vault and in two databases, and two at once could leave these of different minds.
+ * What a crash leaves half-done certificates.c finds at the next start. */
 struct change {
     struct control *c;
-    struct http_exchange *x;
+    struct http_exchange *x; /* held */
+    struct change *next;     /* that waits for its turn */
+    void (*begin)(struct change *ch);
+    bool begun;
+    json_t *body;
     bool create;
     char name[ACCOUNT_NAME_MAX + 1];
     enum account_kind kind;
@@ -56,27 +61,76 @@ struct change {
     struct actor actor;
     struct buf fleet_root, issuing_ca, provisioning_ca;
     struct vault_version version;
+    /* operations under way; a completion is given the member that it was started with */
+    struct account_show show;
     struct account_create creation;
     struct account_set setting;
+    struct account_delete deletion;
+    struct token_revoke_account tokens;
 };
+#define CHANGE_OF(arg, member) ((struct change *)((char *)(arg) - offsetof(struct change, member)))
 
-static void change_free(struct change *ch) {
+static void change_end(struct change *ch) {
+    struct control *c = ch->c;
     buf_fini(&ch->fleet_root);
     buf_fini(&ch->issuing_ca);
     buf_fini(&ch->provisioning_ca);
+    json_decref(ch->show.out);
     json_decref(ch->creation.out);
     json_decref(ch->setting.out);
+    json_decref(ch->body);
     http_exchange_unref(ch->x);
+    c->change = ch->next;
     free(ch);
+    if (c->change)
+        accounts_go_on(c);
+    else
+        certificates_go_on(c->certificates);
+}
+
+void accounts_go_on(struct control *c) {
+    struct change *ch = c->change;
+    if (!ch || ch->begun || certificates_looking(c->certificates))
+        return;
+    ch->begun = true;
+    ch->begin(ch);
 }
 
 static void fail(struct change *ch, const struct err *err) {
     http_reply_err(ch->x, err);
-    change_free(ch);
+    change_end(ch);
 }
 
-static void registered(void *arg, int rc, const struct err *err) {
-    struct change *ch = arg;
+static void change_begin(struct http_exchange *x, struct span name, void (*begin)(struct change *ch)) {
+    struct control *c = http_exchange_arg(x);
+    json_t *body = body_object(x);
+    struct change *ch = body ? calloc(1, sizeof *ch) : NULL, **last = &c->change;
+    if (!ch) {
+        if (body)
+            reply_code(x, MUSTER_ENOMEM, NULL);
+        json_decref(body);
+        return;
+    }
+    *ch = (struct change){.c = c, .x = x, .begin = begin, .body = body, .actor = grant_of(x)->actor};
+    snprintf(ch->name, sizeof ch->name, "%.*s", (int)(name.n > ACCOUNT_NAME_MAX ? 0 : name.n), (const char *)name.p);
+    ch->fleet_root = ch->issuing_ca = ch->provisioning_ca = BUF_INIT(16384);
+    http_exchange_ref(x);
+    while (*last)
+        last = &(*last)->next;
+    *last = ch;
+    accounts_go_on(c);
+}
+
+static void look_up(struct change *ch, store_done_fn then) {
+    struct err err = ERR_INIT;
+    ch->show = (struct account_show){.name = span_str(ch->name)};
+    if (store_read(ch->c->registry, ch->c->loop, account_show_clock_run, then, &ch->show, &err))
+        fail(ch, &err);
+}
+
+/* --- making and changing: the vault, its version into the log, the registry ---------------------------------------------------- */
+
+static void registered(struct change *ch, int rc, const struct err *err) {
     if (rc) {
         fail(ch, err);
         return;
@@ -85,15 +139,14 @@ static void registered(void *arg, int rc, const struct err *err) {
     add_urls(ch->c, out);
     certificates_look(ch->c->certificates);
     reply_json(ch->x, ch->create ? 201 : 200, out);
-    change_free(ch);
+    change_end(ch);
 }
 
-/* The operation's argument is the member; what is freed is the whole. */
-static void creation_done(void *arg, int rc, const struct err *err) { registered((char *)arg - offsetof(struct change, creation), rc, err); }
-static void setting_done(void *arg, int rc, const struct err *err) { registered((char *)arg - offsetof(struct change, setting), rc, err); }
+static void creation_done(void *arg, int rc, const struct err *err) { registered(CHANGE_OF(arg, creation), rc, err); }
+static void setting_done(void *arg, int rc, const struct err *err) { registered(CHANGE_OF(arg, setting), rc, err); }
 
-static void logged(void *arg, int rc, const struct err *err) {
-    struct change *ch = arg;
+static void version_done(void *arg, int rc, const struct err *err) {
+    struct change *ch = CHANGE_OF(arg, version);
     struct err why = ERR_INIT;
     if (rc) {
         fail(ch, err);
@@ -110,8 +163,6 @@ static void logged(void *arg, int rc, const struct err *err) {
     if (rc)
         fail(ch, &why);
 }
-
-static void version_done(void *arg, int rc, const struct err *err) { logged((char *)arg - offsetof(struct change, version), rc, err); }
 
 static void vault_changed(void *arg, int rc, const struct err *err, const struct vault_account_view *view) {
     struct change *ch = arg;
@@ -130,34 +181,23 @@ static void vault_changed(void *arg, int rc, const struct err *err, const struct
         fail(ch, &why);
 }
 
-static void ask_vault(struct change *ch) {
-    struct err err = ERR_INIT;
-    const struct vault_account rq = {.name = span_str(ch->name),
-                                     .kind = ch->kind == ACCOUNT_TEST ? VAULT_TEST : VAULT_PRODUCTION,
-                                     .method = (enum vault_method)ch->method,
-                                     .policy = {.set = VAULT_SET_LIFE | VAULT_SET_LIFE_MAX | VAULT_SET_RSA | VAULT_SET_CEILING | (ch->create ? 0 : VAULT_SET_METHOD),
-                                                .device_life = ch->settings.device_life,
-                                                .device_life_max = ch->settings.device_life,
-                                                .rsa_allowed = ch->settings.device_key == DEVICE_KEY_RSA,
-                                                .ceiling = (uint32_t)ch->settings.issue_ceiling}};
-    int rc = ch->create ? vault_account_create(ch->c->vault, &rq, vault_changed, ch, &err) : vault_account_policy(ch->c->vault, &rq, vault_changed, ch, &err);
-    if (rc)
-        fail(ch, &err);
+void vault_account_of(const char *name, enum account_kind kind, enum account_method method, const struct account_settings *s, struct vault_account *out) {
+    *out = (struct vault_account){.name = span_str(name),
+                                  .kind = kind == ACCOUNT_TEST ? VAULT_TEST : VAULT_PRODUCTION,
+                                  .method = (enum vault_method)method,
+                                  .policy = {.set = VAULT_SET_LIFE | VAULT_SET_LIFE_MAX | VAULT_SET_RSA | VAULT_SET_CEILING,
+                                             .device_life = s->device_life,
+                                             .device_life_max = s->device_life,
+                                             .rsa_allowed = s->device_key == DEVICE_KEY_RSA,
+                                             .ceiling = (uint32_t)s->issue_ceiling}};
 }
 
-static struct change *change_new(struct http_exchange *x, bool create) {
-    struct change *ch = calloc(1, sizeof *ch);
-    if (!ch) {
-        reply_code(x, MUSTER_ENOMEM, NULL);
-        return NULL;
-    }
-    ch->c = http_exchange_arg(x);
-    ch->x = x;
-    ch->create = create;
-    ch->actor = grant_of(x)->actor;
-    ch->fleet_root = ch->issuing_ca = ch->provisioning_ca = BUF_INIT(16384);
-    http_exchange_ref(x);
-    return ch;
+static void ask_vault(struct change *ch) {
+    struct err err = ERR_INIT;
+    struct vault_account rq;
+    vault_account_of(ch->name, ch->kind, ch->method, &ch->settings, &rq);
+    if (vault_account_create(ch->c->vault, &rq, vault_changed, ch, &err)) /* which also changes one that is there */
+        fail(ch, &err);
 }
 
 static int take_method(struct change *ch, const char *method, struct err *err) {
@@ -166,11 +206,11 @@ static int take_method(struct change *ch, const char *method, struct err *err) {
     return ch->method ? 0 : err_set(err, MUSTER_EINVALID, "method is shared, device or both.");
 }
 
-static int take_creation(struct change *ch, json_t *body, struct err *err) {
+static int take_creation(struct change *ch, struct err *err) {
     CLEANUP_JSON json_t *rest = NULL;
     const char *id = NULL, *kind = NULL, *method = NULL;
     account_settings_default(&ch->settings);
-    int rc = account_settings_json(&ch->settings, body, &rest, err);
+    int rc = account_settings_json(&ch->settings, ch->body, &rest, err);
     if (rc || (rc = json_take(rest, err, "{s:s, s:s, s:s}", "id", &id, "kind", &kind, "method", &method)) || (rc = account_name_check(span_str(id), err)))
         return rc;
     snprintf(ch->name, sizeof ch->name, "%s", id);
@@ -178,132 +218,136 @@ static int take_creation(struct change *ch, json_t *body, struct err *err) {
     return ch->kind ? take_method(ch, method, err) : err_set(err, MUSTER_EINVALID, "kind is test or production.");
 }
 
-/* A name that exists, or did, must be refused before the vault's policy of that account is touched. */
-static void name_looked_up(struct http_exchange *x, int rc, const struct err *err, void *op) {
-    struct account_show *s = op;
-    json_decref(TAKE(s->out));
-    if (rc != MUSTER_ENOTFOUND) {
-        struct err taken = ERR_INIT;
-        err_set(&taken, MUSTER_EEXISTS, rc == MUSTER_EDELETED ? "There was an account \"%.*s\" before, and names of accounts are not used again." : "There is an account \"%.*s\" already.",
-                SPAN_FMT(s->name));
-        http_reply_err(x, !rc || rc == MUSTER_EDELETED ? &taken : err);
-        return;
-    }
-    CLEANUP_JSON json_t *body = body_object(x);
-    struct err why = ERR_INIT;
-    struct change *ch = body ? change_new(x, true) : NULL;
-    if (!ch)
-        return;
-    if (take_creation(ch, body, &why))
-        fail(ch, &why);
-    else
+/* A name that exists, or did, is refused before the vault makes anything. */
+static void name_looked_up(void *arg, int rc, const struct err *err) {
+    struct change *ch = CHANGE_OF(arg, show);
+    struct err taken = ERR_INIT;
+    if (rc == MUSTER_ENOTFOUND) {
         ask_vault(ch);
-}
-
-void admin_ACCOUNT_CREATE(struct http_exchange *x, void *arg) {
-    CLEANUP_JSON json_t *body = body_object(x);
-    struct change probe = {0};
-    struct err err = ERR_INIT;
-    if (!body)
-        return;
-    if (take_creation(&probe, body, &err)) {
-        http_reply_err(x, &err);
         return;
     }
-    const char *name = arena_strdup(http_exchange_arena(x), span_str(probe.name));
-    const struct account_show s = {.name = name ? span_str(name) : SPAN_NONE};
-    job_start(x, JOB_READ, account_show_run, &s, sizeof s, name_looked_up);
+    if (!rc)
+        err_set(&taken, MUSTER_EEXISTS, "There is an account \"%s\" already.", ch->name);
+    else if (rc == MUSTER_EDELETED)
+        err_set(&taken, MUSTER_EEXISTS, "There was an account \"%s\" before, and names of accounts are not used again.", ch->name);
+    fail(ch, taken.code ? &taken : err);
 }
 
-static int take_setting(struct change *ch, json_t *body, struct err *err) {
+static void begin_creation(struct change *ch) {
+    struct err err = ERR_INIT;
+    ch->create = true;
+    if (take_creation(ch, &err))
+        fail(ch, &err);
+    else
+        look_up(ch, name_looked_up);
+}
+
+void admin_ACCOUNT_CREATE(struct http_exchange *x, void *arg) { change_begin(x, SPAN_NONE, begin_creation); }
+
+/* Devices of a method that goes away are cut off: never without having been counted. */
+static int confirm_method(const struct change *ch, json_int_t confirm, int64_t *count, struct err *err) {
+    enum account_method lost = ch->show.method & ~ch->method;
+    *count = (lost & METHOD_SHARED ? ch->show.devices_shared : 0) + (lost & METHOD_DEVICE ? ch->show.devices_device : 0);
+    if (*count == 0 || confirm == *count)
+        return 0;
+    return err_set(err, MUSTER_ECONFIRM, "The account %s would lose the method of %lld device%s, which would be cut off.", ch->name, (long long)*count, *count == 1 ? "" : "s");
+}
+
+static int take_setting(struct change *ch, int64_t *count, struct err *err) {
     CLEANUP_JSON json_t *rest = NULL;
     const char *method = NULL;
-    int rc = account_settings_json(&ch->settings, body, &rest, err);
-    if (rc || (rc = json_take(rest, err, "{s?s}", "method", &method)))
+    json_int_t confirm = -1;
+    int rc = account_settings_json(&ch->settings, ch->body, &rest, err);
+    if (rc || (rc = json_take(rest, err, "{s?s, s?I}", "method", &method, "confirm", &confirm)) || (rc = take_method(ch, method ? method : word_of(&WORDS_METHOD, ch->method), err)))
         return rc;
-    return take_method(ch, method ? method : word_of(&WORDS_METHOD, ch->method), err);
+    return confirm_method(ch, confirm, count, err);
 }
 
-static void current_known(struct http_exchange *x, int rc, const struct err *err, void *op) {
-    struct account_show *s = op;
+static void current_known(void *arg, int rc, const struct err *err) {
+    struct change *ch = CHANGE_OF(arg, show);
     struct err why = ERR_INIT;
-    json_decref(TAKE(s->out));
+    int64_t count = 0;
     if (rc) {
-        http_reply_err(x, err);
+        fail(ch, err);
         return;
     }
-    CLEANUP_JSON json_t *body = body_object(x);
-    struct change *ch = body ? change_new(x, false) : NULL;
-    if (!ch)
-        return;
-    snprintf(ch->name, sizeof ch->name, "%s", grant_of(x)->account);
-    ch->kind = s->kind;
-    ch->method = s->method;
-    ch->settings = s->settings;
-    if (take_setting(ch, body, &why))
+    ch->kind = ch->show.kind;
+    ch->method = ch->show.method;
+    ch->settings = ch->show.settings;
+    rc = take_setting(ch, &count, &why);
+    if (rc == MUSTER_ECONFIRM) {
+        reply_confirm(ch->x, &why, count);
+        change_end(ch);
+    } else if (rc) {
         fail(ch, &why);
-    else
+    } else {
         ask_vault(ch);
+    }
 }
 
-void admin_ACCOUNT_SET(struct http_exchange *x, void *arg) {
-    const struct account_show s = {.name = grant_account(x)};
-    job_start(x, JOB_READ, account_show_run, &s, sizeof s, current_known);
-}
+static void begin_setting(struct change *ch) { look_up(ch, current_known); }
 
-/* --- deleting ------------------------------------------------------------------------------------------------------------------------ */
+void admin_ACCOUNT_SET(struct http_exchange *x, void *arg) { change_begin(x, grant_account(x), begin_setting); }
 
-static void keys_destroyed(void *arg, int rc, const struct err *err, uint64_t version, bool changed) {
-    struct change *ch = arg;
-    if (rc)
-        log_err(LOG_ERROR, "account_keys_not_destroyed", err, "account", ch->name, NULL);
-    json_t *o = json_object();
+/* --- deleting: the registry, the tokens, the keys ----------------------------------------------------------------------------------- */
+
+/* The deletion itself is durable; what failed behind it is done by certificates.c. */
+static void deletion_answer(struct change *ch, const struct err *left) {
+    json_t *o = json_object(), *warnings = json_array();
+    struct err err = ERR_INIT;
+    if (certificate_remove(ch->c, ch->name, &err))
+        log_err(LOG_WARN, "certificate_not_removed", &err, "account", ch->name, NULL);
+    control_certificates_changed(ch->c);
+    if (left) {
+        log_err(LOG_ERROR, "account_delete_unfinished", left, "account", ch->name, NULL);
+        json_array_append_new(warnings, json_string("The account's tokens or its keys in the vault are still there; they go as soon as the vault and the storage answer."));
+        certificates_look(ch->c->certificates);
+    }
     json_set_str(o, "id", ch->name);
     json_set_str(o, "state", word_of(&WORDS_ACCOUNT_STATE, ACCOUNT_DELETED));
+    json_set(o, "warnings", warnings);
     reply_json(ch->x, 200, o);
-    change_free(ch);
+    change_end(ch);
 }
 
-static void tokens_revoked(struct http_exchange *x, int rc, const struct err *err, void *op) {
+static void keys_destroyed(void *arg, int rc, const struct err *err, uint64_t version, bool changed) { deletion_answer(arg, rc ? err : NULL); }
+
+static void tokens_revoked(void *arg, int rc, const struct err *err) {
+    struct change *ch = CHANGE_OF(arg, tokens);
     struct err why = ERR_INIT;
-    struct change *ch = change_new(x, false);
-    if (!ch)
-        return;
-    snprintf(ch->name, sizeof ch->name, "%s", grant_of(x)->account);
-    if (certificate_remove(ch->c, ch->name, &why))
-        log_err(LOG_WARN, "certificate_not_removed", &why, "account", ch->name, NULL);
     if (rc)
-        fail(ch, err);
+        deletion_answer(ch, err);
     else if (vault_account_delete(ch->c->vault, span_str(ch->name), keys_destroyed, ch, &why))
-        keys_destroyed(ch, why.code, &why, 0, false);
+        deletion_answer(ch, &why);
 }
 
-static void deleted(struct http_exchange *x, int rc, const struct err *err, void *op) {
-    struct account_delete *d = op;
+static void deleted(void *arg, int rc, const struct err *err) {
+    struct change *ch = CHANGE_OF(arg, deletion);
+    struct err why = ERR_INIT;
     if (rc == MUSTER_ECONFIRM) {
-        reply_confirm(x, err, d->devices);
+        reply_confirm(ch->x, err, ch->deletion.devices);
+        change_end(ch);
         return;
     }
     if (rc) {
-        http_reply_err(x, err);
+        fail(ch, err);
         return;
     }
-    const struct token_revoke_account t = {.actor = grant_of(x)->actor, .account = grant_of(x)->account};
-    job_start(x, JOB_CONTROL_WRITE, token_revoke_account_run, &t, sizeof t, tokens_revoked);
+    ch->tokens = (struct token_revoke_account){.actor = ch->actor, .account = ch->name};
+    if (store_write(ch->c->store, ch->c->loop, token_revoke_account_run, tokens_revoked, &ch->tokens, &why))
+        deletion_answer(ch, &why);
 }
 
-void admin_ACCOUNT_DELETE(struct http_exchange *x, void *arg) {
-    struct account_delete d = {.actor = grant_of(x)->actor, .name = span_str(grant_of(x)->account), .confirm = -1};
+static void begin_deletion(struct change *ch) {
+    struct err err = ERR_INIT;
     struct span value;
     uint64_t number;
-    char named[ACCOUNT_NAME_MAX + 1];
-    struct span path_name = param_of(x, "account");
-    if (http_query_param(x, "confirm", &value) && span_to_u64(value, &number) && number <= INT64_MAX)
-        d.confirm = (int64_t)number;
-    /* The route is the server's, so that the grant has no account: the path names it. */
-    struct grant *g = http_exchange_data(x);
-    snprintf(named, sizeof named, "%.*s", (int)(path_name.n > ACCOUNT_NAME_MAX ? 0 : path_name.n), (const char *)path_name.p);
-    memcpy(g->account, named, sizeof g->account);
-    d.name = span_str(g->account);
-    job_start(x, JOB_WRITE, account_delete_run, &d, sizeof d, deleted);
+    ch->deletion = (struct account_delete){.actor = ch->actor, .name = span_str(ch->name), .confirm = -1};
+    if (http_query_param(ch->x, "confirm", &value) && span_to_u64(value, &number) && number <= INT64_MAX)
+        ch->deletion.confirm = (int64_t)number;
+    if (store_write(ch->c->registry, ch->c->loop, account_delete_run, deleted, &ch->deletion, &err))
+        fail(ch, &err);
 }
+
+/* The route is the server's: the path alone names the account. */
+void admin_ACCOUNT_DELETE(struct http_exchange *x, void *arg) { change_begin(x, param_of(x, "account"), begin_deletion); }

@@ -139,8 +139,47 @@ static void heads_read(void *arg, int rc, const struct err *err) {
     next(a);
 }
 
+/* --- the clock --------------------------------------------------------------------------------------------------------------------- */
+
+/* The gateway sees the registry alone: what the server's own log knows of the time goes there too. */
+struct clock_look {
+    struct control *c;
+    int64_t newest;
+};
+
+static int newest_run(struct store_tx *tx, void *arg, struct err *err) { return meta_get(tx, "newest", &((struct clock_look *)arg)->newest, err); }
+
+static int raise_run(struct store_tx *tx, void *arg, struct err *err) {
+    return meta_raise(tx, "newest", ((struct clock_look *)arg)->newest, err);
+}
+
+static void raised(void *arg, int rc, const struct err *err) {
+    if (rc)
+        log_err(LOG_ERROR, "clock_not_compared", err, NULL);
+    free(arg);
+}
+
+static void newest_read(void *arg, int rc, const struct err *err) {
+    struct clock_look *l = arg;
+    struct err why = ERR_INIT;
+    if (!rc && l->newest > clock_now() + CLOCK_TOLERANCE)
+        log_event(LOG_ERROR, "clock_behind", "seconds", log_num(l->newest - clock_now()), "meaning", "nothing is issued; see `musterd clock accept`", NULL);
+    if (rc || (rc = store_write(l->c->registry, l->c->loop, raise_run, raised, l, &why)))
+        raised(l, rc, why.code ? &why : err);
+}
+
+void clock_compare(struct control *c) {
+    struct clock_look *l = calloc(1, sizeof *l);
+    if (!l)
+        return;
+    l->c = c;
+    if (store_read(c->store, c->loop, newest_run, newest_read, l, NULL))
+        free(l);
+}
+
 static void tick(void *arg) {
     struct anchoring *a = arg;
+    clock_compare(a->c);
     if (!a->c->greeted || store_read(a->c->registry, a->c->loop, audit_heads_run, heads_read, &a->heads, NULL))
         loop_timer_set(a->timer, EVERY_MS);
 }

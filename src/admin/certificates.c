@@ -1,5 +1,7 @@
-/* certificates: server certificates and issuing CAs, renewed in time.  One look after the other, one name after the other: at start, when
- * an account was made, and every hour. */
+/* certificates: what has to be in order for each account, one after the other: that the vault has the registry's idea of it, that the
+ * registry has the vault's CAs, that the issuing CA and the server certificate are renewed in time, and that of a deleted one nothing is
+ * left.  At start, when an account was made or changed, and every hour.  It mends what a crash between the vault and the databases left.
+ * What fails for one account is logged and tried again; it stops neither the others nor the start. */
 #include "admin/internal.h"
 #include "base/log.h"
 #include "registry/account.h"
@@ -11,19 +13,20 @@ struct certificates {
     struct control *c;
     struct loop_timer *timer;
     bool looking, wanted; /* wanted: once more when this look is done */
-    bool changed, failed;
+    bool changed, failed, fatal;
     loop_fn first_done;
     void *first_arg;
     /* the look under way */
     struct account_issuing accounts;
     bool accounts_known; /* the default certificate is done, and the accounts were read */
     size_t at;
-    bool issuing_next; /* for accounts.at[at]: the server certificate is done */
+    enum { AT_SERVER, AT_VAULT, AT_ISSUING } phase; /* of accounts.at[at] */
     struct server_names names;
     EVP_PKEY *key;
     struct vault_version version;
     struct account_cas_add cas;
-    struct buf issuing;
+    struct token_revoke_account tokens;
+    struct buf fleet_root, issuing, provisioning;
 };
 
 static void step(struct certificates *k);
@@ -36,16 +39,27 @@ static void finish(struct certificates *k) {
         log_event(LOG_INFO, "certificates_renewed", NULL);
         control_certificates_changed(k->c);
     }
-    if (!k->failed && k->first_done) {
+    if (!k->fatal && k->first_done) {
         loop_fn fn = TAKE(k->first_done);
         fn(k->first_arg);
     }
+    accounts_go_on(k->c);
 }
 
+static const char *account_at(const struct certificates *k) { return k->accounts_known ? k->accounts.at[k->at].name : ""; }
+
+/* This one will be tried again; the next. */
 static void fail(struct certificates *k, const char *what, const struct err *err) {
-    log_err(LOG_ERROR, what, err, NULL);
+    log_err(LOG_ERROR, what, err, "account", *account_at(k) ? account_at(k) : NULL, NULL);
     k->failed = true;
-    finish(k);
+    if (!k->accounts_known) { /* the gateway's own certificate, or the list of accounts: without these there is no start */
+        k->fatal = true;
+        finish(k);
+        return;
+    }
+    k->at++;
+    k->phase = AT_SERVER;
+    step(k);
 }
 
 /* --- one server certificate -------------------------------------------------------------------------------------------------------- */
@@ -86,12 +100,12 @@ static bool renew_server(struct certificates *k, const char *account) {
     return true;
 }
 
-/* --- one issuing CA -------------------------------------------------------------------------------------------------------------------- */
+/* --- one account in the vault ----------------------------------------------------------------------------------------------------- */
 
 static void cas_added(void *arg, int rc, const struct err *err) {
     struct certificates *k = (struct certificates *)((char *)arg - offsetof(struct certificates, cas));
     if (rc)
-        fail(k, "issuing_ca_failed", err);
+        fail(k, "account_cas_failed", err);
     else
         step(k);
 }
@@ -100,37 +114,94 @@ static void version_logged(void *arg, int rc, const struct err *err) {
     struct certificates *k = (struct certificates *)((char *)arg - offsetof(struct certificates, version));
     struct err why = ERR_INIT;
     if (rc) {
-        fail(k, "issuing_ca_failed", err);
+        fail(k, "account_cas_failed", err);
         return;
     }
-    k->cas = (struct account_cas_add){.actor = {"muster"}, .name = span_str(k->version.account), .cas = {.issuing_ca = buf_span(&k->issuing)}};
+    if (!k->issuing.n) {
+        step(k);
+        return;
+    }
+    k->cas = (struct account_cas_add){.actor = {"muster"}, .name = span_str(k->version.account),
+                                      .cas = {buf_span(&k->fleet_root), buf_span(&k->issuing), buf_span(&k->provisioning)}};
     if (store_write(k->c->registry, k->c->loop, account_cas_add_run, cas_added, &k->cas, &why))
-        fail(k, "issuing_ca_failed", &why);
+        fail(k, "account_cas_failed", &why);
+}
+
+/* The vault's answer about account `name`: into the log where it changed something, into the registry where that lacks a CA. */
+static void take_view(struct certificates *k, const char *name, int64_t known_end, const char *what, const struct vault_account_view *view) {
+    CLEANUP(cert_free) struct cert *newest = NULL;
+    struct err err = ERR_INIT;
+    buf_clear(&k->fleet_root);
+    buf_clear(&k->issuing);
+    buf_clear(&k->provisioning);
+    if (view->issuing_ca.n && cert_from_der(view->issuing_ca, &newest, &err)) {
+        fail(k, "account_cas_failed", &err);
+        return;
+    }
+    if (newest && newest->not_after > known_end) {
+        buf_add(&k->fleet_root, view->fleet_root);
+        buf_add(&k->issuing, view->issuing_ca);
+        buf_add(&k->provisioning, view->provisioning_ca);
+    }
+    if (!k->issuing.n && !view->changed) {
+        step(k);
+        return;
+    }
+    k->version = (struct vault_version){.actor = {"muster"}, .version = view->version};
+    snprintf(k->version.what, sizeof k->version.what, "%s", what);
+    snprintf(k->version.account, sizeof k->version.account, "%s", name);
+    if (store_write(k->c->store, k->c->loop, vault_version_run, version_logged, &k->version, &err))
+        fail(k, "account_cas_failed", &err);
 }
 
 static void issuing_renewed(void *arg, int rc, const struct err *err, const struct vault_account_view *view) {
     struct certificates *k = arg;
-    struct err why = ERR_INIT;
+    size_t i = k->at;
     if (rc) {
         fail(k, "issuing_ca_failed", err);
         return;
     }
-    /* Also where only the registry has not heard of the newest one yet: a crash came between. */
-    CLEANUP(cert_free) struct cert *newest = NULL;
-    const char *name = k->accounts.at[k->at - 1].name;
-    if (cert_from_der(view->issuing_ca, &newest, &why) || (!view->changed && newest->not_after <= k->accounts.at[k->at - 1].not_after)) {
-        if (why.code)
-            fail(k, "issuing_ca_failed", &why);
-        else
-            step(k);
+    k->at++;
+    k->phase = AT_SERVER;
+    take_view(k, k->accounts.at[i].name, k->accounts.at[i].not_after, "account.issuing_renew", view);
+}
+
+/* The account was mended where it had to be: its issuing CA next. */
+static void vault_agrees(void *arg, int rc, const struct err *err, const struct vault_account_view *view) {
+    struct certificates *k = arg;
+    if (rc) {
+        fail(k, "vault_account_failed", err);
         return;
     }
-    buf_clear(&k->issuing);
-    buf_add(&k->issuing, view->issuing_ca);
-    k->version = (struct vault_version){.actor = {"muster"}, .version = view->version, .what = "account.issuing_renew"};
-    snprintf(k->version.account, sizeof k->version.account, "%s", name);
-    if (store_write(k->c->store, k->c->loop, vault_version_run, version_logged, &k->version, &why))
-        fail(k, "issuing_ca_failed", &why);
+    k->phase = AT_ISSUING;
+    if (view->issuing_ca.n) {
+        int64_t known = k->accounts.at[k->at].not_after;
+        CLEANUP(cert_free) struct cert *newest = NULL;
+        if (!cert_from_der(view->issuing_ca, &newest, NULL) && newest->not_after > known)
+            k->accounts.at[k->at].not_after = newest->not_after;
+        take_view(k, k->accounts.at[k->at].name, known, "account.mended", view);
+    } else {
+        take_view(k, k->accounts.at[k->at].name, INT64_MAX, "account.mended", view);
+    }
+}
+
+static void keys_gone(void *arg, int rc, const struct err *err, uint64_t version, bool changed) {
+    struct certificates *k = arg;
+    if (rc) {
+        fail(k, "account_delete_unfinished", err);
+        return;
+    }
+    k->at++;
+    step(k);
+}
+
+static void tokens_gone(void *arg, int rc, const struct err *err) {
+    struct certificates *k = (struct certificates *)((char *)arg - offsetof(struct certificates, tokens));
+    struct err why = ERR_INIT;
+    if (rc)
+        fail(k, "account_delete_unfinished", err);
+    else if (vault_account_delete(k->c->vault, span_str(account_at(k)), keys_gone, k, &why))
+        fail(k, "account_delete_unfinished", &why);
 }
 
 /* --- the look -------------------------------------------------------------------------------------------------------------------------- */
@@ -138,21 +209,40 @@ static void issuing_renewed(void *arg, int rc, const struct err *err, const stru
 static void accounts_read(void *arg, int rc, const struct err *err) {
     struct certificates *k = (struct certificates *)((char *)arg - offsetof(struct certificates, accounts));
     if (rc) {
+        k->accounts_known = false;
         fail(k, "certificates_failed", err);
         return;
     }
     k->at = 0;
+    k->phase = AT_SERVER;
     k->accounts_known = true;
     step(k);
 }
 
 static void read_accounts(struct certificates *k) {
     struct err err = ERR_INIT;
-    if (store_read(k->c->registry, k->c->loop, account_issuing_run, accounts_read, &k->accounts, &err))
+    if (store_read(k->c->registry, k->c->loop, account_issuing_run, accounts_read, &k->accounts, &err)) {
+        k->accounts_known = false;
         fail(k, "certificates_failed", &err);
+    }
 }
 
-/* The next thing to do: for each account its server certificate, then its issuing CA. */
+static void step_deleted(struct certificates *k) {
+    struct err err = ERR_INIT;
+    k->tokens = (struct token_revoke_account){.actor = {"muster"}, .account = account_at(k)};
+    if (store_write(k->c->store, k->c->loop, token_revoke_account_run, tokens_gone, &k->tokens, &err))
+        fail(k, "account_delete_unfinished", &err);
+}
+
+static void step_vault(struct certificates *k) {
+    struct err err = ERR_INIT;
+    struct vault_account rq;
+    vault_account_of(account_at(k), k->accounts.at[k->at].kind, k->accounts.at[k->at].method, &k->accounts.at[k->at].settings, &rq);
+    if (vault_account_create(k->c->vault, &rq, vault_agrees, k, &err))
+        fail(k, "vault_account_failed", &err);
+}
+
+/* The next thing to do. */
 static void step(struct certificates *k) {
     struct err err = ERR_INIT;
     if (!k->accounts_known) {
@@ -160,45 +250,62 @@ static void step(struct certificates *k) {
         return;
     }
     for (;;) {
-        if (k->at == k->accounts.n && !k->issuing_next) {
+        if (k->at == k->accounts.n) {
             if (k->accounts.n == sizeof k->accounts.at / sizeof *k->accounts.at)
                 read_accounts(k);
             else
                 finish(k);
             return;
         }
-        if (!k->issuing_next) {
-            k->issuing_next = true;
-            if (renew_server(k, k->accounts.at[k->at++].name))
+        if (k->accounts.at[k->at].state == ACCOUNT_DELETED) {
+            step_deleted(k);
+            return;
+        }
+        switch (k->phase) {
+        case AT_SERVER:
+            k->phase = AT_VAULT;
+            if (renew_server(k, account_at(k)))
                 return;
             continue;
+        case AT_VAULT:
+            step_vault(k);
+            return;
+        case AT_ISSUING:
+            break;
         }
-        k->issuing_next = false;
-        if (!k->accounts.at[k->at - 1].shared)
-            continue;
-        if (vault_issuing_renew(k->c->vault, span_str(k->accounts.at[k->at - 1].name), issuing_renewed, k, &err))
-            fail(k, "issuing_ca_failed", &err);
-        return;
+        if (k->accounts.at[k->at].method & METHOD_SHARED) {
+            if (vault_issuing_renew(k->c->vault, span_str(account_at(k)), issuing_renewed, k, &err))
+                fail(k, "issuing_ca_failed", &err);
+            return;
+        }
+        k->at++;
+        k->phase = AT_SERVER;
     }
 }
 
 static void look(void *arg) {
     struct certificates *k = arg;
-    if (k->looking || !k->c->greeted) {
+    if (k->looking || !k->c->greeted || k->c->change) { /* never while an account is being changed: certificates_go_on() */
         k->wanted = true;
         return;
     }
     k->looking = true;
-    k->wanted = k->changed = k->failed = false;
+    k->wanted = k->changed = k->failed = k->fatal = false;
     memset(&k->accounts, 0, sizeof k->accounts);
     k->at = 0;
-    k->issuing_next = false;
+    k->phase = AT_SERVER;
     k->accounts_known = false;
     if (!renew_server(k, ""))
         step(k);
 }
 
 void certificates_look(struct certificates *k) { look(k); }
+bool certificates_looking(const struct certificates *k) { return k->looking; }
+
+void certificates_go_on(struct certificates *k) {
+    if (k->wanted && !k->looking)
+        look(k);
+}
 
 struct certificates *certificates_new(struct control *c, loop_fn first_done, void *arg, struct err *err) {
     struct certificates *k = calloc(1, sizeof *k);
@@ -209,7 +316,7 @@ struct certificates *certificates_new(struct control *c, loop_fn first_done, voi
     k->c = c;
     k->first_done = first_done;
     k->first_arg = arg;
-    k->issuing = BUF_INIT(16384);
+    k->fleet_root = k->issuing = k->provisioning = BUF_INIT(16384);
     k->timer = loop_timer_new(c->loop, look, k);
     if (!k->timer) {
         free(k);
@@ -224,6 +331,8 @@ void certificates_free(struct certificates *k) {
         return;
     loop_timer_free(k->timer);
     EVP_PKEY_free(k->key);
+    buf_fini(&k->fleet_root);
     buf_fini(&k->issuing);
+    buf_fini(&k->provisioning);
     free(k);
 }

@@ -139,6 +139,7 @@ static int open_all(struct control *c, struct err *err) {
     c->parent = c->anchoring ? parent_new(c->loop, o->parent_fd, told, c) : NULL;
     if (!c->parent)
         return err->code ? err->code : err_set(err, MUSTER_ENOMEM, NULL);
+    clock_compare(c);
     vault_client_on_lost(c->vault, vault_lost, c);
     export_listen(c);
     if (o->vault_fd >= 0)

@@ -7,15 +7,24 @@ void admin_HEALTHZ(struct http_exchange *x, void *arg) {
     reply_json(x, 200, o);
 }
 
-void admin_READYZ(struct http_exchange *x, void *arg) {
-    struct control *c = arg;
+static int clock_run(struct store_tx *tx, void *arg, struct err *err) { return clock_check(tx, clock_now(), err); }
+
+static void clock_checked(struct http_exchange *x, int rc, const struct err *err, void *op) {
+    struct control *c = http_exchange_arg(x);
+    bool vault = vault_client_attached(c->vault) && c->greeted, registry = store_health(c->registry) == 0 && (!rc || rc == MUSTER_ECLOCK),
+         control = store_health(c->store) == 0, clock = rc != MUSTER_ECLOCK;
     json_t *o = json_object();
-    bool vault = vault_client_attached(c->vault) && c->greeted, registry = store_health(c->registry) == 0, control = store_health(c->store) == 0;
-    json_set_bool(o, "ok", vault && registry && control);
+    json_set_bool(o, "ok", vault && registry && control && clock);
     json_set_str(o, "vault", vault ? "ok" : "unavailable");
-    json_set_str(o, "registry", registry ? "ok" : err_code(store_health(c->registry)));
+    json_set_str(o, "registry", registry ? "ok" : err_code(rc && rc != MUSTER_ECLOCK ? rc : store_health(c->registry)));
     json_set_str(o, "control", control ? "ok" : err_code(store_health(c->store)));
-    reply_json(x, vault && registry && control ? 200 : 503, o);
+    json_set_str(o, "clock", clock ? "ok" : err_code(rc));
+    reply_json(x, vault && registry && control && clock ? 200 : 503, o);
+}
+
+void admin_READYZ(struct http_exchange *x, void *arg) {
+    const char nothing = 0;
+    job_start(x, JOB_READ, clock_run, &nothing, sizeof nothing, clock_checked);
 }
 
 void admin_WHOAMI(struct http_exchange *x, void *arg) { reply_json(x, 200, token_json(&grant_of(x)->token)); }

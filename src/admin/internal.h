@@ -10,6 +10,9 @@
 #include "vault/vault.h"
 
 struct audit_signed;
+struct change;
+struct account_settings;
+struct vault_account;
 struct control {
     const struct control_options *o;
     struct loop *loop;
@@ -26,6 +29,7 @@ struct control {
     char **hosts;                   /* NULL-terminated */
     size_t n_hosts;
     struct buf server_ca;           /* PEM */
+    struct change *change; /* accounts.c: the one under way, and those that wait */
     bool ready, draining;
 };
 
@@ -80,6 +84,10 @@ void control_certificates_changed(struct control *c);
 struct certificates *certificates_new(struct control *c, loop_fn first_done, void *arg, struct err *err);
 void certificates_free(struct certificates *k);
 void certificates_look(struct certificates *k); /* soon: an account was made, or the vault is back */
+/* A look and a change of an account never run at once: what one of them reads the other one changes. */
+bool certificates_looking(const struct certificates *k);
+void certificates_go_on(struct certificates *k); /* no change is under way any more */
+void accounts_go_on(struct control *c);          /* the look is over */
 int certificate_default(struct control *c, struct buf *pem, struct err *err) MUSTER_MUST_CHECK;
 /* certificate_file.c */
 struct server_names {
@@ -96,12 +104,17 @@ int certificate_remove(struct control *c, const char *account, struct err *err) 
 void account_url(struct control *c, const char *account, struct buf *out);
 const char *account_host(struct control *c, const char *account, char out[600]);
 
+/* accounts.c: what the vault is told of an account. name stays the caller's. */
+void vault_account_of(const char *name, enum account_kind kind, enum account_method method, const struct account_settings *s, struct vault_account *out);
+
 /* anchor.c: heads of the audit chains, signed by the vault. */
 struct anchoring *anchoring_new(struct control *c, struct err *err);
 void anchoring_free(struct anchoring *a);
 /* Signs the newest head of one chain now. */
 typedef void (*anchor_fn)(void *arg, int rc, const struct err *err, const struct audit_signed *head);
 void anchor_now(struct control *c, int64_t chain, const char *name, anchor_fn done, void *arg);
+
+void clock_compare(struct control *c); /* with the server's log; says so where it is behind */
 
 /* vault_log.c: the vault's version in control's log; greeting it. */
 void vault_greet(struct control *c, loop_fn done, void *arg);

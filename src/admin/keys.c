@@ -234,7 +234,12 @@ static void account_known(struct http_exchange *x, int rc, const struct err *err
         fail(m, &why);
 }
 
+static int account_run(struct store_tx *tx, void *arg, struct err *err) {
+    int rc = clock_check(tx, clock_now(), err);
+    return rc ? rc : key_list_run(tx, arg, err);
+}
+
 void admin_KEY_CREATE(struct http_exchange *x, void *arg) {
     const struct key_list l = {.account = grant_account(x), .page = {.limit = 1}};
-    job_start(x, JOB_READ, key_list_run, &l, sizeof l, account_known);
+    job_start(x, JOB_READ, account_run, &l, sizeof l, account_known);
 }

@@ -199,6 +199,10 @@ static int take(void *arg, const char *section, const char *name, const char *va
     snprintf(where, sizeof where, "%s:%d", r->path, r->at);
     if (r->rc)
         return 0;
+    if (value[0] == ';') { /* written by init it would read as a comment */
+        r->rc = refuse(where, r->err, "A value cannot begin with \";\".");
+        return 0;
+    }
     const struct config_key *k = find(r->table, r->n, span_str(name));
     numbered = false;
     if (!k) {

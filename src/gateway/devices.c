@@ -7,24 +7,26 @@
 #include "pki/make.h"
 
 #define PKCS12_MAX 65535 /* bytes; the client takes less than 64 KiB */
-#define TTL_MAX 100000000
+#define TTL_MAX 100000000.0 /* days; what is beyond is clamped anyway */
 
-/* Seconds; 0: the account's. */
+/* A number of days in a text, however large; false: it is none. */
+static bool read_days(const char *text, double *days) {
+    char *end;
+    *days = strtod(text, &end);
+    return *text && !*end && strspn(text, "+-0123456789.eE") == strlen(text);
+}
+
+/* Seconds; 0: the account's.  A wish is clamped, whatever number it is. */
 static int read_ttl(json_t *v, int64_t *life, struct err *err) {
-    int64_t days = 0;
-    uint64_t number;
+    double days = 0;
     *life = 0;
     if (!v || json_is_null(v))
         return 0;
-    if (json_is_integer(v))
-        days = json_integer_value(v);
-    else if (json_is_string(v) && span_to_u64(span_str(json_string_value(v)), &number))
-        days = number > TTL_MAX ? TTL_MAX : (int64_t)number;
-    else
+    if (json_is_number(v))
+        days = json_number_value(v);
+    else if (!json_is_string(v) || !read_days(json_string_value(v), &days))
         return err_set(err, MUSTER_EJSON, "ttl is a number of days, as a number or as a text.");
-    if (days < 1)
-        return err_set(err, MUSTER_EJSON, "ttl is at least one day.");
-    *life = (days > TTL_MAX ? TTL_MAX : days) * CLOCK_DAY;
+    *life = (int64_t)(days < 1 ? 1 : days > TTL_MAX ? TTL_MAX : days) * CLOCK_DAY;
     return 0;
 }
 

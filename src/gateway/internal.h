@@ -39,6 +39,7 @@ struct worker {
     struct http_server *server;
     struct vault_client *vault;
     struct issuer issuer;
+    int64_t log_second, log_count; /* refusal.c */
 };
 
 /* worker.c */

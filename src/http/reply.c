@@ -125,11 +125,17 @@ static void problem(const struct err *err, struct buf *body, const char **conten
         buf_clear(body);
 }
 
-void http_reply_err(struct http_exchange *x, const struct err *err) {
+#define RETRY_DEFAULT 5 /* seconds */
+
+void http_reply_err(struct http_exchange *x, const struct err *given) {
     const struct http_server *s = x->conn->server;
+    struct err with_retry = *given;
+    const struct err *err = &with_retry;
     const char *content_type = NULL;
     struct buf body = BUF_INIT(16384);
     int status = err_http(err->code);
+    if ((status == 503 || status == 429) && with_retry.retry_after <= 0) /* none of them without a time to come again */
+        with_retry.retry_after = RETRY_DEFAULT;
     if (err->retry_after > 0) {
         char seconds[16];
         snprintf(seconds, sizeof seconds, "%d", err->retry_after);

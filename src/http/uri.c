@@ -84,7 +84,7 @@ static int check_path(struct span path, enum part part, struct err *err) {
         struct span segment = slash < 0 ? rest : span_sub(rest, 0, (size_t)slash);
         if (segment.n == 0 && slash >= 0)
             return err_set(err, MUSTER_EHTTPMALFORMED, "The path has an empty segment.");
-        if (is_dots(segment))
+        if (part == PATH ? is_dots(segment) : span_eq_str(segment, ".") || span_eq_str(segment, ".."))
             return err_set(err, MUSTER_EHTTPMALFORMED, "The path has a \".\" or \"..\" segment.");
         if (slash < 0)
             return 0;

@@ -9,7 +9,7 @@
 /* A path from '/' on: only characters of RFC 3986, complete percent-encodings, and nothing on which two readers could
  * disagree: no "//", no "." or ".." segment, no %00, %2f or %5c, each in plain or encoded form; decoded it is UTF-8. */
 int uri_check_path(struct span path, struct err *err) MUSTER_MUST_CHECK;
-/* The same, but %2f and %5c are allowed: where a segment is a name that is decoded by itself, and never a path for anybody else. */
+/* The same, but %2f, %5c and encoded dot segments are allowed: where a segment is a name that is decoded by itself, and never a path for anybody else. */
 int uri_check_path_of_names(struct span path, struct err *err) MUSTER_MUST_CHECK;
 /* The same for what follows '?': characters, encodings, no %00, UTF-8. */
 int uri_check_query(struct span query, struct err *err) MUSTER_MUST_CHECK;

@@ -324,23 +324,49 @@ static bool try_path(struct search *s, const struct anchor *a, const struct cert
     return s->good.n == CHAIN_FOUND_MAX;
 }
 
+/* Of several candidates of one name those whose key did not sign are dropped by that one signature, so that namesakes, which anybody can
+ * make, cost no more than that and hide nobody. */
+static bool signed_by(struct search *s, const struct cert *c, const struct cert *candidate, size_t n_candidates) {
+    if (n_candidates == 1)
+        return true; /* the judgement of the path will tell */
+    return s->budget-- > 0 && cert_signed_by(c, candidate);
+}
+
+static size_t count_candidates(const struct search *s, const struct cert *c, unsigned long name) {
+    size_t n = 0;
+    for (size_t i = 0; i < s->n; i++)
+        n += s->presented[i]->ca && issued_by_name(c, s->presented[i]) && !on_path(s, s->presented[i]);
+    for (size_t i = first_of(s->anchors, name); i < s->anchors->n_issuers && s->anchors->issuers[i].name == name; i++)
+        n += issued_by_name(c, s->anchors->issuers[i].cert) && !on_path(s, s->anchors->issuers[i].cert);
+    return n;
+}
+
+static bool try_anchors(struct search *s, const struct cert *c, unsigned long name, size_t n_candidates) {
+    for (size_t i = first_of(s->anchors, name); i < s->anchors->n_issuers && s->anchors->issuers[i].name == name; i++) {
+        const struct issuer *one = &s->anchors->issuers[i];
+        const struct anchor *a = &s->anchors->anchors[one->anchor];
+        if (issued_by_name(c, one->cert) && !on_path(s, one->cert) && signed_by(s, c, one->cert, n_candidates) && try_path(s, a, one->is_anchor ? NULL : one->cert))
+            return true;
+    }
+    return false;
+}
+
 static bool search_from(struct search *s, const struct cert *c) {
     if (++s->steps > CHAIN_MAX_STEPS)
         return true;
     s->path[s->depth++] = c;
     unsigned long name = X509_issuer_name_hash(c->x);
-    for (size_t i = first_of(s->anchors, name); i < s->anchors->n_issuers && s->anchors->issuers[i].name == name; i++) {
-        const struct issuer *one = &s->anchors->issuers[i];
-        const struct anchor *a = &s->anchors->anchors[one->anchor];
-        if (issued_by_name(c, one->cert) && !on_path(s, one->cert) && try_path(s, a, one->is_anchor ? NULL : one->cert))
-            return true;
-    }
+    size_t n = count_candidates(s, c, name);
+    /* What the device itself sent comes first: of namesakes among the anchors there may be many. */
     if (s->depth < CHAIN_MAX_CERTS)
         for (size_t i = 0; i < s->n; i++)
-            if (s->presented[i]->ca && issued_by_name(c, s->presented[i]) && !on_path(s, s->presented[i]) && search_from(s, s->presented[i]))
+            if (s->presented[i]->ca && issued_by_name(c, s->presented[i]) && !on_path(s, s->presented[i]) && signed_by(s, c, s->presented[i], n) &&
+                search_from(s, s->presented[i]))
                 return true;
+    if (try_anchors(s, c, name, n))
+        return true;
     s->depth--;
-    return false;
+    return s->budget < 0;
 }
 
 static int check_size(const struct cert *leaf, struct cert *const *presented, size_t n, struct err *err) {

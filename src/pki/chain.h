@@ -10,8 +10,8 @@
 
 #define CHAIN_MAX_CERTS 8
 #define CHAIN_MAX_BYTES (16 * 1024)
-#define CHAIN_MAX_SIGNATURES 64 /* signature checks that one judgement may cost */
-#define CHAIN_MAX_STEPS 64      /* and certificates that it looks at: an honest chain takes one step each */
+#define CHAIN_MAX_SIGNATURES 128 /* signature checks that one judgement may cost */
+#define CHAIN_MAX_STEPS 64       /* and certificates that it looks at: an honest chain takes one step each */
 
 /* Anchors to look under.  Immutable once made, shared between threads (reference counted with atomics). */
 struct anchor {
@@ -32,7 +32,7 @@ const struct anchor *anchor_set_at(const struct anchor_set *s, size_t i);
 #define CHAIN_FOUND_MAX 8
 /* Where a chain ends.  Several anchors can be good ones: the same root in two accounts, a root and an intermediate below it. */
 struct chain_found {
-    const struct anchor *at[CHAIN_FOUND_MAX]; /* nearest first */
+    const struct anchor *at[CHAIN_FOUND_MAX];
     size_t n;
     int64_t until; /* earliest end of their paths, the anchors included */
 };

@@ -140,18 +140,28 @@ static int account_json(struct store_tx *tx, const struct account *a, json_t **o
     return 0;
 }
 
+static struct account_settings settings_of(const struct account *a) {
+    return (struct account_settings){a->reprovision, a->approval, a->expected_only, a->device_key, a->device_life, a->lost_answer_window, a->issue_ceiling};
+}
+
 int account_show_run(struct store_tx *tx, void *arg, struct err *err) {
     struct account_show *s = arg;
     struct account a;
-    int64_t count[DEVICE_DELETED + 1];
     int rc = account_need(tx, s->name, &a, err);
-    if (rc || (rc = count_devices(tx, &a, count, err)))
+    if (rc)
         return rc;
     s->kind = a.kind;
     s->method = a.method;
-    s->devices = count[DEVICE_ACTIVE] + count[DEVICE_PENDING] + count[DEVICE_QUARANTINED];
-    s->settings = (struct account_settings){a.reprovision, a.approval, a.expected_only, a.device_key, a.device_life, a.lost_answer_window, a.issue_ceiling};
-    return account_json(tx, &a, &s->out, err);
+    s->settings = settings_of(&a);
+    rc = one_int(tx, &s->devices_shared, 0, err, SQL_ACCOUNT_METHOD, "ii", a.row, I(METHOD_SHARED));
+    if (!rc)
+        rc = one_int(tx, &s->devices_device, 0, err, SQL_ACCOUNT_METHOD, "ii", a.row, I(METHOD_DEVICE));
+    return rc ? rc : account_json(tx, &a, &s->out, err);
+}
+
+int account_show_clock_run(struct store_tx *tx, void *arg, struct err *err) {
+    int rc = clock_check(tx, clock_now(), err);
+    return rc ? rc : account_show_run(tx, arg, err);
 }
 
 int account_list_run(struct store_tx *tx, void *arg, struct err *err) {
@@ -270,7 +280,7 @@ int account_cas_add_run(struct store_tx *tx, void *arg, struct err *err) {
     int rc = account_need(tx, c->name, &a, err);
     if (rc || (rc = add_cas(tx, &a, &c->cas, err)))
         return rc;
-    return audit_add(tx, a.row, &c->actor, "account.issuing_renew", c->name, NULL, err);
+    return audit_add(tx, a.row, &c->actor, "account.cas", c->name, NULL, err);
 }
 
 int account_delete_run(struct store_tx *tx, void *arg, struct err *err) {
@@ -296,7 +306,7 @@ int account_issuing_run(struct store_tx *tx, void *arg, struct err *err) {
     CLEANUP(store_row_end) struct store_row *row = NULL;
     const size_t max = sizeof out->at / sizeof *out->at;
     out->n = 0;
-    int rc = store_query(tx, &row, err, SQL_ACCOUNT_PAGE, "ii", out->after, I(max));
+    int rc = store_query(tx, &row, err, SQL_ACCOUNT_ALL, "ii", out->after, I(max));
     if (rc)
         return rc;
     while ((rc = store_next(row, err)) > 0) {
@@ -304,7 +314,10 @@ int account_issuing_run(struct store_tx *tx, void *arg, struct err *err) {
         if ((rc = row_account(row, &a, err)))
             return rc;
         snprintf(out->at[out->n].name, sizeof out->at[out->n].name, "%s", a.name);
-        out->at[out->n].shared = (a.method & METHOD_SHARED) != 0;
+        out->at[out->n].state = a.state;
+        out->at[out->n].kind = a.kind;
+        out->at[out->n].method = a.method;
+        out->at[out->n].settings = settings_of(&a);
         if ((rc = one_int(tx, &out->at[out->n].not_after, 0, err, SQL_CA_ISSUING_END, "i", a.row)))
             return rc;
         out->after = a.row;

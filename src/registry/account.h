@@ -40,9 +40,11 @@ struct account_show {
     struct account_settings settings; /* for whoever changes some of them */
     enum account_kind kind;
     enum account_method method;
-    int64_t devices;                  /* that a deletion would cut off */
+    int64_t devices_shared, devices_device; /* that work, or wait, by each method */
 };
 int account_show_run(struct store_tx *tx, void *arg, struct err *err);
+/* The same, but first MUSTER_ECLOCK: for what is going to issue. */
+int account_show_clock_run(struct store_tx *tx, void *arg, struct err *err);
 
 struct account_list {
     struct page page;
@@ -60,7 +62,7 @@ struct account_set {
 };
 int account_set_run(struct store_tx *tx, void *arg, struct err *err);
 
-/* New certificates of the account's CAs (an issuing CA was renewed). */
+/* New certificates of the account's CAs: an issuing CA was renewed, or a crash had kept them from the registry. */
 struct account_cas_add {
     struct actor actor;
     struct span name;
@@ -76,13 +78,16 @@ struct account_delete {
 };
 int account_delete_run(struct store_tx *tx, void *arg, struct err *err); /* MUSTER_ECONFIRM */
 
-/* Accounts whose issuing CA is to be looked at, for control's renewal: name and end of the newest one. */
+/* All accounts, for what control keeps in order: the vault's idea of them, issuing CAs, certificates; and what is left of deleted ones. */
 struct account_issuing {
     struct {
         char name[ACCOUNT_NAME_MAX + 1];
-        int64_t not_after; /* 0: none */
-        bool shared;
-    } at[1024];
+        enum account_state state;
+        enum account_kind kind;
+        enum account_method method;
+        struct account_settings settings;
+        int64_t not_after; /* of the newest issuing CA; 0: none */
+    } at[256];
     size_t n;
     int64_t after; /* row of the last one; start with 0, again while n is full */
 };

@@ -64,16 +64,27 @@ static int root_of(struct store_tx *tx, const struct admit *a, int64_t account, 
     return have;
 }
 
+static int audit_device(struct store_tx *tx, const struct admit *a, const struct account *account, const char *action, const char *device_id, const struct root *r, struct err *err) {
+    const struct actor actor = actor_of("device", span_str(device_id));
+    json_t *detail = json_object();
+    json_set_uuid(detail, "root", &r->uuid);
+    json_set_hex(detail, "spki", hash_span(&a->leaf->key.spki));
+    json_set_hex(detail, "fingerprint", hash_span(&a->leaf->fingerprint));
+    json_set_str(detail, "address", a->address);
+    return audit_add(tx, account->row, &actor, action, span_str(device_id), detail, err);
+}
+
 /* --- a key that is registered ---------------------------------------------------------------------------------------------------- */
 
-static int newer_certificate(struct store_tx *tx, struct admit *a, const struct root *r, const struct device *d, struct err *err) {
+static int newer_certificate(struct store_tx *tx, struct admit *a, const struct account *account, const struct root *r, const struct device *d, struct err *err) {
     if (d->has_certificate && (hash_eq(&d->certificate, &a->leaf->fingerprint) || a->leaf->not_after <= d->certificate_not_after) && d->root == r->row)
         return 0;
     if (!store_writable(tx)) {
         a->must_write = true;
         return 0;
     }
-    return store_exec(tx, NULL, err, SQL_DEVICE_CERT, "ibibi", d->row, hash_span(&a->leaf->fingerprint), a->leaf->not_after, hash_span(&a->leaf->key.spki), r->row);
+    int rc = store_exec(tx, NULL, err, SQL_DEVICE_CERT, "ibibi", d->row, hash_span(&a->leaf->fingerprint), a->leaf->not_after, hash_span(&a->leaf->key.spki), r->row);
+    return rc ? rc : audit_device(tx, a, account, "device.certificate", d->device_id, r, err);
 }
 
 static int known_key(struct store_tx *tx, struct admit *a, int64_t account_row, int64_t device_row, bool barred, struct err *err) {
@@ -107,7 +118,7 @@ static int known_key(struct store_tx *tx, struct admit *a, int64_t account_row, 
         return admit_refuse(a, MUSTER_EKEYELSEWHERE, "The certificate names another device than the one that its key is registered for.");
     if ((rc = admit_promote(tx, a, &account, &d, err)) || a->must_write || (admit_state(a, &account, &d), a->verdict.code))
         return rc;
-    return newer_certificate(tx, a, &r, &d, err);
+    return newer_certificate(tx, a, &account, &r, &d, err);
 }
 
 /* --- first contact ------------------------------------------------------------------------------------------------------------------- */
@@ -170,17 +181,7 @@ static int choose_account(struct store_tx *tx, struct admit *a, struct account *
 
 static int take_key(struct store_tx *tx, struct admit *a, const struct account *account, int64_t device, struct err *err) {
     int rc = store_exec(tx, NULL, err, SQL_DKEY_ADD, "ibiii", account->row, hash_span(&a->leaf->key.spki), device, I(1), clock_now());
-    return rc == MUSTER_EEXISTS ? err_set(err, MUSTER_EBUSY, "The device's key was registered a moment ago.") : rc;
-}
-
-static int audit_device(struct store_tx *tx, const struct admit *a, const struct account *account, const char *action, const char *device_id, const struct root *r, struct err *err) {
-    const struct actor actor = actor_of("device", span_str(device_id));
-    json_t *detail = json_object();
-    json_set_uuid(detail, "root", &r->uuid);
-    json_set_hex(detail, "spki", hash_span(&a->leaf->key.spki));
-    json_set_hex(detail, "fingerprint", hash_span(&a->leaf->fingerprint));
-    json_set_str(detail, "address", a->address);
-    return audit_add(tx, account->row, &actor, action, span_str(device_id), detail, err);
+    return rc == MUSTER_EEXISTS ? err_retry(err, MUSTER_EBUSY, 1, "The device's key was registered a moment ago.") : rc;
 }
 
 static int read_device(struct store_tx *tx, const struct account *account, const char *id, struct device *out, struct err *err) {

@@ -31,7 +31,7 @@ static int approve(struct store_tx *tx, const struct device_set *s, const struct
     int rc;
     if (d->state == DEVICE_PENDING)
         rc = store_exec(tx, NULL, err, SQL_DEVICE_STATE, "iiisi", d->row, I(DEVICE_ACTIVE), I(DEVICE_ACTIVE), "", I(0));
-    else if (d->again == AGAIN_ASKED || d->again == AGAIN_REFUSED)
+    else if (d->state == DEVICE_ACTIVE && (d->again == AGAIN_ASKED || d->again == AGAIN_REFUSED))
         rc = store_exec(tx, NULL, err, SQL_DEVICE_AGAIN, "ii", d->row, I(AGAIN_GRANTED));
     else
         return err_set(err, MUSTER_ESTATE, "The device waits for no decision: it is %s.", word_of(&WORDS_DEVICE_STATE, d->state));
@@ -44,7 +44,7 @@ static int refuse(struct store_tx *tx, const struct device_set *s, const struct 
         rc = store_exec(tx, NULL, err, SQL_DEVICE_STATE, "iiisi", d->row, I(DEVICE_REVOKED), I(DEVICE_PENDING), s->reason, I(1));
         if (!rc)
             rc = store_exec(tx, NULL, err, SQL_CERT_REVOKE_ALL, "i", d->row);
-    } else if (d->again == AGAIN_ASKED || d->again == AGAIN_GRANTED) {
+    } else if (d->state == DEVICE_ACTIVE && (d->again == AGAIN_ASKED || d->again == AGAIN_GRANTED)) {
         rc = store_exec(tx, NULL, err, SQL_DEVICE_AGAIN, "ii", d->row, I(AGAIN_REFUSED));
     } else {
         return err_set(err, MUSTER_ESTATE, "The device waits for no decision: it is %s.", word_of(&WORDS_DEVICE_STATE, d->state));

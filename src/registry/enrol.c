@@ -57,7 +57,15 @@ static int load(struct store_tx *tx, struct enrol *e, struct loaded *l, struct e
     int rc = meta_get(tx, "newest", &f->newest, err);
     if (rc)
         return rc;
-    int found = first_row(tx, &row, err, SQL_DEVICE_BY_ID, "it", l->account.row, e->device_id);
+    int found = l->key.per_hour ? first_row(tx, &row, err, SQL_KEY_HOUR, "ii", l->key.row, f->now - CLOCK_HOUR) : 0;
+    if (found < 0)
+        return found;
+    if (found) {
+        f->last_hour = store_int(row, 0);
+        f->oldest = store_int(row, 1);
+        store_row_end(row);
+    }
+    found = first_row(tx, &row, err, SQL_DEVICE_BY_ID, "it", l->account.row, e->device_id);
     if (found < 0)
         return found;
     if (found) {
@@ -75,15 +83,19 @@ static int load(struct store_tx *tx, struct enrol *e, struct loaded *l, struct e
 /* --- apply -------------------------------------------------------------------------------------------------------------------- */
 
 static int spend(struct store_tx *tx, const struct loaded *l, struct err *err) {
-    int64_t hour = l->facts.now / CLOCK_HOUR, count = l->key.hour == hour ? l->key.hour_count + 1 : 1;
-    return store_exec(tx, NULL, err, SQL_KEY_SPEND, "iiii", l->key.row, hour, count, l->facts.now);
+    int64_t now = l->facts.now;
+    int rc = store_exec(tx, NULL, err, SQL_KEY_SPEND, "ii", l->key.row, now);
+    if (rc || !l->key.per_hour)
+        return rc;
+    rc = store_exec(tx, NULL, err, SQL_KEY_HOUR_DROP, "ii", l->key.row, now - CLOCK_HOUR);
+    return rc ? rc : store_exec(tx, NULL, err, SQL_KEY_HOUR_ADD, "ii", l->key.row, now);
 }
 
 static int new_device(struct store_tx *tx, struct enrol *e, struct loaded *l, struct err *err) {
     const struct enrol_facts *f = &l->facts;
     int rc = store_exec(tx, NULL, err, SQL_DEVICE_ADD, "uitiiiniisisniniii", &e->uuid, l->account.row, e->device_id, I(e->verdict.state), I(METHOD_SHARED), l->key.row, f->now, f->now,
                         f->address, I(f->expected), "", I(0), f->now, f->now_ms, I(1));
-    return rc == MUSTER_EEXISTS ? err_set(err, MUSTER_EBUSY, "Two enrolments took the device ID at once.") : rc;
+    return rc == MUSTER_EEXISTS ? err_retry(err, MUSTER_EBUSY, 1, "Two enrolments took the device ID at once.") : rc;
 }
 
 static json_t *detail_of(const struct enrol *e, const struct loaded *l, const struct uuid *device) {

@@ -24,6 +24,7 @@ struct enrol_facts {
     const struct prov_key *key;
     const struct device *device; /* NULL: the ID is free */
     bool expected;               /* the ID was announced */
+    int64_t last_hour, oldest;   /* enrolments that the key paid for within an hour, and when the first of them was; where it has a bound */
 };
 struct enrol_verdict {
     enum enrol_how how;

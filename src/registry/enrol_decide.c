@@ -23,11 +23,10 @@ static bool key_good(const struct enrol_facts *f, struct enrol_verdict *v) {
 
 static bool budget_left(const struct enrol_facts *f, struct enrol_verdict *v) {
     const struct prov_key *k = f->key;
-    int64_t hour = f->now / CLOCK_HOUR;
     if (k->max_devices && k->spent >= k->max_devices)
         refuse(v, MUSTER_EKEYEXHAUSTED, 0);
-    else if (k->per_hour && k->hour == hour && k->hour_count >= k->per_hour)
-        refuse(v, MUSTER_EKEYRATE, (int)((hour + 1) * CLOCK_HOUR - f->now));
+    else if (k->per_hour && f->last_hour >= k->per_hour)
+        refuse(v, MUSTER_EKEYRATE, f->oldest + CLOCK_HOUR > f->now ? (int)(f->oldest + CLOCK_HOUR - f->now) : 1);
     else
         return true;
     return false;
@@ -62,7 +61,7 @@ static bool answer_lost(const struct enrol_facts *f) {
 static void again(const struct enrol_facts *f, struct enrol_verdict *v) {
     const struct device *d = f->device;
     int64_t window_left = d->issue_first + f->account->lost_answer_window - f->now;
-    if (d->issue_count >= REISSUE_MAX)
+    if (d->issue_count > REISSUE_MAX)
         refuse(v, MUSTER_EREISSUELIMIT, (int)(window_left < 1 ? 1 : window_left));
     else if (f->now_ms - d->issue_last_ms < REISSUE_GAP_MS && f->now_ms >= d->issue_last_ms)
         refuse(v, MUSTER_EREISSUELIMIT, 1);

@@ -110,7 +110,12 @@ static bool network_parse(struct span text, struct network *out) {
     if (slash >= 0 && (!span_to_u64(span_sub(text, (size_t)slash + 1, text.n), &bits) || bits > (uint64_t)most))
         return false;
     out->bits = (int)bits;
-    return true;
+    for (int i = out->bits; i < most; i++) /* bits behind the prefix: a slip, and nobody could say which network was meant */
+        if (slash >= 0 && (out->bytes[i / 8] & (0x80 >> (i % 8))))
+            return false;
+    /* Addresses of IPv4 never come in their IPv6 form here. */
+    static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+    return out->family == AF_INET || memcmp(out->bytes, mapped, sizeof mapped) != 0;
 }
 
 static bool next_word(struct span *rest, struct span *word) {
@@ -151,7 +156,7 @@ int sources_check(const char *sources, struct err *err) {
         return err_set(err, MUSTER_EINVALID, "The list of networks has over 1024 bytes.");
     while (next_word(&rest, &word))
         if (!network_parse(word, &one))
-            return err_set(err, MUSTER_EINVALID, "\"%.*s\" is not a network in the form 192.0.2.0/24 or 2001:db8::/32.", SPAN_FMT(word));
+            return err_set(err, MUSTER_EINVALID, "\"%.*s\" is not a network in the form 192.0.2.0/24 or 2001:db8::/32 (without bits behind the prefix; IPv4 in its own form).", SPAN_FMT(word));
     return 0;
 }
 

@@ -11,10 +11,11 @@
 #define DEVICE_ID_MAX 128      /* bytes */
 #define NAME_MAX_BYTES 64      /* names of keys and tokens */
 #define CHALLENGE_PREFIX "muster-challenge-"
-#define REISSUE_MAX 8          /* certificates of one enrolment, the first included */
+#define REISSUE_MAX 8          /* further certificates of one enrolment */
 #define REISSUE_GAP_MS 500     /* between two of them; the stock client resends after 1 s */
 #define OFFERS_MAX 16          /* foreign keys remembered for one device */
 #define ROOTS_MAX 64           /* of an account */
+#define ROOT_NAMESAKES_MAX 4   /* of them, with one subject */
 #define CLOCK_TOLERANCE 300    /* seconds that the clock may be behind the log */
 
 enum account_kind { ACCOUNT_TEST = 1, ACCOUNT_PRODUCTION = 2 };

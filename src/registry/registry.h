@@ -32,6 +32,7 @@ int control_open(const struct registry_open *o, struct store **out, struct err *
 /* One number of the table meta: "epoch", "newest", "vault". */
 int meta_get(struct store_tx *tx, const char *name, int64_t *value, struct err *err) MUSTER_MUST_CHECK;
 int meta_set(struct store_tx *tx, const char *name, int64_t value, struct err *err) MUSTER_MUST_CHECK;
+int meta_raise(struct store_tx *tx, const char *name, int64_t value, struct err *err) MUSTER_MUST_CHECK; /* never lowers it */
 /* The next judgement of anybody must not rest on what was judged before. */
 int epoch_raise(struct store_tx *tx, struct err *err) MUSTER_MUST_CHECK;
 /* MUSTER_ECLOCK where the clock is more than CLOCK_TOLERANCE behind the log. */

@@ -124,6 +124,11 @@ static int store_root(struct store_tx *tx, const struct root_upload *u, const st
         return rc;
     if (many >= ROOTS_MAX)
         return err_set(err, MUSTER_EINVALID, "The account has %d fleet roots already.", ROOTS_MAX);
+    /* Every root of the name that a device's issuer has costs its judgement a signature. */
+    if ((rc = one_int(tx, &many, 0, err, SQL_ROOT_NAMESAKES, "is", a->row, buf_str(&subject))))
+        return rc;
+    if (many >= ROOT_NAMESAKES_MAX)
+        return err_set(err, MUSTER_EINVALID, "The account has %d fleet roots of this name already.", ROOT_NAMESAKES_MAX);
     return store_exec(tx, NULL, err, SQL_ROOT_ADD, "uiiibbsbiiisii", id, a->row, I(ROOT_UPLOADED), I(ROOT_UNPROVED), hash_span(&u->cert->fingerprint), hash_span(&u->cert->key.spki),
                       buf_str(&subject), buf_span(&der), u->cert->not_after, I(u->id_rule), I(u->key_rule), challenge, now + CHALLENGE_LIFE, now);
 }

@@ -67,15 +67,13 @@ int row_key(struct store_row *row, struct prov_key *out, struct err *err) {
         .max_devices = store_int(row, 8),
         .spent = store_int(row, 9),
         .per_hour = store_int(row, 10),
-        .hour = store_int(row, 11),
-        .hour_count = store_int(row, 12),
-        .last_used = store_int(row, 18),
+        .last_used = store_int(row, 16),
     };
     row_text(row, 3, out->name, sizeof out->name);
-    row_text(row, 13, out->id_pattern, sizeof out->id_pattern);
-    row_text(row, 14, out->sources, sizeof out->sources);
-    row_text(row, 15, out->build, sizeof out->build);
-    return store_uuid(row, 1, &out->uuid) || row_hash(row, 16, &out->spki) || row_hash(row, 17, &out->fingerprint) ? corrupt(err, "prov_key") : 0;
+    row_text(row, 11, out->id_pattern, sizeof out->id_pattern);
+    row_text(row, 12, out->sources, sizeof out->sources);
+    row_text(row, 13, out->build, sizeof out->build);
+    return store_uuid(row, 1, &out->uuid) || row_hash(row, 14, &out->spki) || row_hash(row, 15, &out->fingerprint) ? corrupt(err, "prov_key") : 0;
 }
 
 int row_device(struct store_row *row, struct device *out, struct err *err) {

@@ -45,7 +45,7 @@ struct prov_key {
     struct uuid uuid;
     char name[NAME_MAX_BYTES + 1];
     enum key_state state; /* as stored */
-    int64_t created, expires, certificate_not_after, max_devices, spent, per_hour, hour, hour_count, last_used;
+    int64_t created, expires, certificate_not_after, max_devices, spent, per_hour, last_used;
     char id_pattern[DEVICE_ID_MAX + 1], sources[1025], build[NAME_MAX_BYTES + 1];
     struct hash spki, fingerprint;
 };

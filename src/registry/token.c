@@ -131,8 +131,11 @@ int token_revoke_run(struct store_tx *control, void *arg, struct err *err) {
 
 int token_revoke_account_run(struct store_tx *control, void *arg, struct err *err) {
     struct token_revoke_account *r = arg;
+    int64_t recorded;
     int rc = store_exec(control, NULL, err, SQL_TOKEN_REVOKE_ACCOUNT, "si", r->account, clock_now());
-    return rc ? rc : audit_add(control, AUDIT_SERVER, &r->actor, "account.delete", span_str(r->account), NULL, err);
+    if (rc || (rc = one_int(control, &recorded, 0, err, SQL_AUDIT_HAS, "s", r->account)) || recorded)
+        return rc;
+    return audit_add(control, AUDIT_SERVER, &r->actor, "account.delete", span_str(r->account), NULL, err);
 }
 
 int token_used_run(struct store_tx *control, void *arg, struct err *err) {

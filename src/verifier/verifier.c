@@ -165,6 +165,8 @@ void verifier_poll(struct verifier *v, struct loop *loop, loop_fn changed, void 
 void verifier_account_of(struct verifier *v, struct span host, char out[ACCOUNT_NAME_MAX + 1]) {
     struct span name = span_str(v->host);
     out[0] = '\0';
+    if (host.n && host.p[host.n - 1] == '.') /* the root's dot names the same host */
+        host.n--;
     if (host.n <= name.n + 1 || host.p[host.n - name.n - 1] != '.' || !span_eq_nocase(span_sub(host, host.n - name.n, name.n), name))
         return;
     struct span label = span_sub(host, 0, host.n - name.n - 1);

@@ -159,7 +159,7 @@ def life(device):
     return (device.cert.not_valid_after - datetime.datetime.utcnow()).total_seconds()
 
 
-@pytest.mark.parametrize("ttl, seconds", [("1", DAY), (1, DAY), ("3650", 3650 * DAY), (30, 30 * DAY), ("36000", 20 * YEAR), (36000, 20 * YEAR), ("4000000000", 20 * YEAR),
+@pytest.mark.parametrize("ttl, seconds", [("1", DAY), (1, DAY), ("0", DAY), (-1, DAY), ("-1", DAY), (1.5, DAY), ("1.5", DAY), ("9" * 20, 20 * YEAR), ("3650", 3650 * DAY), (30, 30 * DAY), ("36000", 20 * YEAR), (36000, 20 * YEAR), ("4000000000", 20 * YEAR),
                                           (10**15, 20 * YEAR), (None, 20 * YEAR)])
 def test_ttl_is_days_as_text_or_number_and_clamped(world, ttl, seconds):
     device = enrolled(world, world.any_key, f"ttl-{ttl}-{type(ttl).__name__}", ttl=ttl)
@@ -176,7 +176,7 @@ def test_without_ttl_the_account_s_life_counts(account, server):
     assert abs(life(enrolled(server, key, "short", ttl="1")) - 3600) < 120
 
 
-@pytest.mark.parametrize("ttl", ["", "abc", "-1", "0", 0, -1, 1.5, "1.5", True, [], {}, " 1", "1d", "0x10"])
+@pytest.mark.parametrize("ttl", ["", "abc", True, [], {}, " 1", "1d", "0x10", "inf", "nan"])
 def test_what_is_no_number_of_days_is_refused(world, ttl):
     assert enrol(world, world.any_key, "no-days", ttl=ttl) == (400, "invalid_json")
 

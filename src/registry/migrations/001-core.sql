@@ -62,8 +62,6 @@ CREATE TABLE prov_key (
     max_devices INTEGER NOT NULL,
     spent INTEGER NOT NULL CHECK (spent >= 0),
     per_hour INTEGER NOT NULL,
-    hour INTEGER NOT NULL,
-    hour_count INTEGER NOT NULL,
     id_pattern TEXT NOT NULL,
     sources TEXT NOT NULL,
     build TEXT NOT NULL,
@@ -73,6 +71,10 @@ CREATE TABLE prov_key (
     UNIQUE (account, name),
     CHECK (max_devices = 0 OR spent <= max_devices)
 );
+
+-- Enrolments of the last hour, of keys that have a bound per hour.
+CREATE TABLE key_hour (id INTEGER PRIMARY KEY, prov_key INTEGER NOT NULL REFERENCES prov_key (id), at INTEGER NOT NULL);
+CREATE INDEX key_hour_key ON key_hour (prov_key, at);
 
 CREATE TABLE device (
     id INTEGER PRIMARY KEY,

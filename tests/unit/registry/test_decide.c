@@ -6,7 +6,6 @@
 #include "registry/enrol.h"
 
 #define NOW 1800000000LL
-#define HOUR (NOW / CLOCK_HOUR)
 
 /* Braces, not functions: a later `.a.method = …` changes one member of them. */
 #define ACCOUNT {.row = 1, .state = ACCOUNT_ACTIVE, .method = METHOD_SHARED, .reprovision = REPROVISION_NEVER, .lost_answer_window = CLOCK_DAY}
@@ -20,7 +19,7 @@ struct row {
     struct account a;
     struct prov_key k;
     struct device d; /* row 0: the ID is free */
-    int64_t newest;
+    int64_t newest, last_hour, oldest;
     bool expected;
     enum enrol_how how;
     int code;
@@ -30,7 +29,7 @@ struct row {
 static void check(const struct row *r) {
     struct enrol_verdict v;
     const struct enrol_facts f = {.now = NOW, .now_ms = NOW * 1000, .newest = r->newest, .address = "192.0.2.7", .device_id = SPAN_LIT("unit-1"), .account = &r->a, .key = &r->k,
-                                  .device = r->d.row ? &r->d : NULL, .expected = r->expected};
+                                  .device = r->d.row ? &r->d : NULL, .expected = r->expected, .last_hour = r->last_hour, .oldest = r->oldest};
     enrol_decide(&f, &v);
     if (v.how != r->how || v.err.code != r->code || (v.how == ENROL_NEW && r->state && v.state != r->state))
         fail_msg("%s: how %d, %s", r->what, v.how, err_code(v.err.code));
@@ -58,8 +57,9 @@ static void keys(void **state) {
         ROW("its pattern", .k.id_pattern = "unit-[0-9]", .how = ENROL_NEW),
         ROW("spent", .k.max_devices = 5, .k.spent = 5, .code = MUSTER_EKEYEXHAUSTED),
         ROW("the last one", .k.max_devices = 5, .k.spent = 4, .how = ENROL_NEW),
-        ROW("too many this hour", .k.per_hour = 2, .k.hour = HOUR, .k.hour_count = 2, .code = MUSTER_EKEYRATE),
-        ROW("too many an hour ago", .k.per_hour = 2, .k.hour = HOUR - 1, .k.hour_count = 2, .how = ENROL_NEW),
+        ROW("too many within an hour", .k.per_hour = 2, .last_hour = 2, .oldest = NOW - 3599, .code = MUSTER_EKEYRATE),
+        ROW("too many, by a clock that went back", .k.per_hour = 2, .last_hour = 2, .oldest = NOW + 100, .code = MUSTER_EKEYRATE),
+        ROW("the last one of the hour", .k.per_hour = 2, .last_hour = 1, .oldest = NOW - 10, .how = ENROL_NEW),
         ROW("approval", .a.approval = true, .how = ENROL_NEW, .state = DEVICE_PENDING),
         ROW("not announced", .a.expected_only = true, .how = ENROL_NEW, .state = DEVICE_PENDING),
         ROW("announced", .a.expected_only = true, .expected = true, .how = ENROL_NEW, .state = DEVICE_ACTIVE),
@@ -72,11 +72,11 @@ static void answers_lost(void **state) {
     struct row rows[] = {
         ROW("lost", .d = DEVICE, .how = ENROL_AGAIN),
         ROW("lost, and the key is spent", .d = DEVICE, .k.max_devices = 1, .k.spent = 1, .how = ENROL_AGAIN),
-        ROW("lost, and the hour is full", .d = DEVICE, .k.per_hour = 1, .k.hour = HOUR, .k.hour_count = 1, .how = ENROL_AGAIN),
+        ROW("lost, and the hour is full", .d = DEVICE, .k.per_hour = 1, .last_hour = 1, .how = ENROL_AGAIN),
         ROW("lost, with another key", .d = DEVICE, .d.prov_key = 8, .code = MUSTER_EREGISTERED),
         ROW("too fast", .d = DEVICE, .d.issue_last_ms = NOW * 1000 - 499, .code = MUSTER_EREISSUELIMIT),
-        ROW("the eighth", .d = DEVICE, .d.issue_count = 7, .how = ENROL_AGAIN),
-        ROW("the ninth", .d = DEVICE, .d.issue_count = 8, .code = MUSTER_EREISSUELIMIT),
+        ROW("the eighth further one", .d = DEVICE, .d.issue_count = 8, .how = ENROL_AGAIN),
+        ROW("the ninth further one", .d = DEVICE, .d.issue_count = 9, .code = MUSTER_EREISSUELIMIT),
         ROW("used", .d = DEVICE, .d.issue_used = true, .code = MUSTER_EREGISTERED),
         ROW("the window is over", .d = DEVICE, .d.issue_first = NOW - CLOCK_DAY, .code = MUSTER_EREGISTERED),
         ROW("the last second", .d = DEVICE, .d.issue_first = NOW - CLOCK_DAY + 1, .how = ENROL_AGAIN),
