@@ -362,10 +362,10 @@ def test_an_account_s_methods_are_kept_apart(server):
     fleet, key = server.root("switched"), server.key("switched")
     own, made = fleet.device("own"), Device(server.gateway(key).enrol("made").body)
     assert ask(server, own) is None and ask(server, made) is None
-    server.muster("account", "set", "switched", "--method", "shared")
+    server.muster("account", "set", "switched", "--method", "shared", "--yes")
     soon("method_not_enabled", lambda: ask(server, own))
     assert ask(server, made) is None
-    server.muster("account", "set", "switched", "--method", "device")
+    server.muster("account", "set", "switched", "--method", "device", "--yes")
     soon("method_not_enabled", lambda: ask(server, made))
     assert ask(server, own) is None
     assert server.gateway(key).enrol("more").code == "method_not_enabled"
