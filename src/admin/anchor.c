@@ -85,12 +85,18 @@ void anchor_now(struct control *c, int64_t chain, const char *name, anchor_fn do
 struct anchoring {
     struct control *c;
     struct loop_timer *timer;
-    struct audit_heads heads, before; /* before: what was signed last */
+    struct audit_heads heads; /* one page */
     size_t at;
+    struct {
+        int64_t chain, seq;
+    } *signed_before; /* what this process has had signed */
+    size_t n_signed;
+    bool any;         /* of this round */
     bool server_done;
 };
 
 static void next(struct anchoring *a);
+static void read_page(struct anchoring *a);
 
 static void one_done(void *arg, int rc, const struct err *err, const struct audit_signed *head) {
     struct anchoring *a = arg;
@@ -102,10 +108,22 @@ static void one_done(void *arg, int rc, const struct err *err, const struct audi
     next(a);
 }
 
-static bool signed_before(const struct anchoring *a, size_t i) {
-    for (size_t k = 0; k < a->before.n; k++)
-        if (a->before.at[k].chain == a->heads.at[i].chain)
-            return a->before.at[k].head.seq == a->heads.at[i].head.seq;
+/* Whether the head was signed already; notes that it is about to be. */
+static bool is_signed(struct anchoring *a, int64_t chain, int64_t seq) {
+    for (size_t k = 0; k < a->n_signed; k++)
+        if (a->signed_before[k].chain == chain) {
+            bool same = a->signed_before[k].seq == seq;
+            a->signed_before[k].seq = seq;
+            return same;
+        }
+    if ((a->n_signed & (a->n_signed - 1)) == 0) {
+        void *more = realloc(a->signed_before, (a->n_signed ? a->n_signed * 2 : 1) * sizeof *a->signed_before);
+        if (!more)
+            return false;
+        a->signed_before = more;
+    }
+    a->signed_before[a->n_signed].chain = chain;
+    a->signed_before[a->n_signed++].seq = seq;
     return false;
 }
 
@@ -113,14 +131,19 @@ static bool signed_before(const struct anchoring *a, size_t i) {
 static void next(struct anchoring *a) {
     while (a->at < a->heads.n) {
         size_t i = a->at++;
-        if (!signed_before(a, i)) {
-            a->server_done = false;
+        if (!is_signed(a, a->heads.at[i].chain, a->heads.at[i].head.seq)) {
+            a->any = true;
             anchor_now(a->c, a->heads.at[i].chain, a->heads.at[i].name, one_done, a);
             return;
         }
     }
-    a->before = a->heads;
-    if (!a->server_done) {
+    if (a->heads.n == AUDIT_HEADS_PAGE) {
+        a->heads.after = a->heads.next;
+        read_page(a);
+        return;
+    }
+    if (a->any || !a->server_done) {
+        a->any = false;
         a->server_done = true;
         anchor_now(a->c, AUDIT_SERVER, "", one_done, a);
         return;
@@ -137,6 +160,11 @@ static void heads_read(void *arg, int rc, const struct err *err) {
     }
     a->at = 0;
     next(a);
+}
+
+static void read_page(struct anchoring *a) {
+    if (store_read(a->c->registry, a->c->loop, audit_heads_run, heads_read, &a->heads, NULL))
+        loop_timer_set(a->timer, EVERY_MS);
 }
 
 /* --- the clock --------------------------------------------------------------------------------------------------------------------- */
@@ -180,7 +208,10 @@ void clock_compare(struct control *c) {
 static void tick(void *arg) {
     struct anchoring *a = arg;
     clock_compare(a->c);
-    if (!a->c->greeted || store_read(a->c->registry, a->c->loop, audit_heads_run, heads_read, &a->heads, NULL))
+    a->heads.after = -1;
+    if (a->c->greeted)
+        read_page(a);
+    else
         loop_timer_set(a->timer, EVERY_MS);
 }
 
@@ -202,5 +233,6 @@ void anchoring_free(struct anchoring *a) {
     if (!a)
         return;
     loop_timer_free(a->timer);
+    free(a->signed_before);
     free(a);
 }

@@ -159,6 +159,7 @@ struct checking {
 };
 
 static void checking_free(struct checking *k) {
+    free(k->anchored.at);
     EVP_PKEY_free(k->key);
     http_exchange_unref(k->x);
     free(k);

@@ -10,24 +10,50 @@
 #include "gateway/internal.h"
 
 #define PEM_MAX (256 * 1024)
-#define IDENTITIES_MAX 8192
 #define ANCHORS_MAX 4 /* the PKCS#12 has to stay under 64 KiB */
 
+/* One PEM file, and the name that it is good for. */
+struct loaded {
+    struct buf pem;
+    char name[600];
+};
+
 struct loading {
+    struct loaded **at; /* each owned: the identities point into them */
     struct tls_identity *ids;
-    struct buf *files; /* chain and key of ids[i] point into files[i] */
-    char (*names)[300];
-    size_t n;
+    size_t n, cap;
 };
 
 static void loading_fini(struct loading *l) {
-    for (size_t i = 0; i < l->n; i++)
-        buf_wipe(&l->files[i]);
+    for (size_t i = 0; i < l->n; i++) {
+        buf_wipe(&l->at[i]->pem);
+        free(l->at[i]);
+    }
+    free(l->at);
     free(l->ids);
-    free(l->files);
-    free(l->names);
 }
 DEFINE_CLEANUP_FINI(loading_fini, struct loading)
+
+/* Room for one more, of which the caller fills pem and name; ids[n - 1] is still to be set. */
+static struct loaded *more(struct loading *l) {
+    if (l->n == l->cap) {
+        size_t cap = l->cap ? l->cap * 2 : 16;
+        void *at = realloc(l->at, cap * sizeof *l->at);
+        l->at = at ? at : l->at;
+        void *ids = at ? realloc(l->ids, cap * sizeof *l->ids) : NULL;
+        l->ids = ids ? ids : l->ids;
+        if (!ids)
+            return NULL;
+        l->cap = cap;
+    }
+    struct loaded *one = calloc(1, sizeof *one);
+    if (!one)
+        return NULL;
+    one->pem = BUF_INIT(PEM_MAX);
+    l->at[l->n] = one;
+    l->ids[l->n++] = (struct tls_identity){.name = one->name};
+    return one;
+}
 
 /* The account whose certificate the file holds; empty for the default one. */
 static bool is_identity(const char *file, struct span *account) {
@@ -42,18 +68,15 @@ static bool is_identity(const char *file, struct span *account) {
     return account_name_check(*account, NULL) == 0;
 }
 
-static int add_file(struct gateway *g, struct loading *l, int dir, const char *file, struct span name, struct err *err) {
-    struct buf *b = &l->files[l->n];
-    *b = BUF_INIT(PEM_MAX);
-    int rc = file_read(dir, file, b, err);
-    if (rc)
-        return rc;
-    l->names[l->n][0] = '\0';
-    if (name.n)
-        snprintf(l->names[l->n], sizeof *l->names, "%.*s.%s", SPAN_FMT(name), g->hosts[0]);
-    l->ids[l->n] = (struct tls_identity){l->names[l->n], buf_span(b), buf_span(b)};
-    l->n++;
-    return 0;
+static int add_file(struct gateway *g, struct loading *l, int dir, const char *file, struct span account, struct err *err) {
+    struct loaded *one = more(l);
+    if (!one)
+        return err_set(err, MUSTER_ENOMEM, NULL);
+    if (account.n)
+        snprintf(one->name, sizeof one->name, "%.*s.%s", SPAN_FMT(account), g->hosts[0]);
+    int rc = file_read(dir, file, &one->pem, err);
+    l->ids[l->n - 1].chain = l->ids[l->n - 1].key = buf_span(&one->pem);
+    return rc;
 }
 
 static int read_dir(struct gateway *g, struct loading *l, struct err *err) {
@@ -66,7 +89,7 @@ static int read_dir(struct gateway *g, struct loading *l, struct err *err) {
         return err_set(err, MUSTER_EIO, "The directory %s cannot be opened: %s.", buf_str(&path), strerror(errno));
     }
     int rc = 0;
-    for (struct dirent *e; !rc && (e = readdir(d)) && l->n < IDENTITIES_MAX;) {
+    for (struct dirent *e; !rc && (e = readdir(d));) {
         struct span name;
         bool own_default = g->o->settings->server_certificate[0] && strcmp(e->d_name, "default.pem") == 0;
         if (is_identity(e->d_name, &name) && !own_default)
@@ -78,17 +101,17 @@ static int read_dir(struct gateway *g, struct loading *l, struct err *err) {
 
 static int read_own(struct gateway *g, struct loading *l, struct buf *key, struct err *err) {
     const struct settings *s = g->o->settings;
-    struct buf *b = &l->files[l->n];
     if (!s->server_certificate[0])
         return 0;
-    *b = BUF_INIT(PEM_MAX);
-    int rc = file_read(AT_FDCWD, s->server_certificate, b, err);
-    if (rc || (rc = file_read(AT_FDCWD, s->server_key, key, err))) {
-        buf_wipe(b);
-        return rc;
-    }
-    l->ids[l->n++] = (struct tls_identity){"", buf_span(b), buf_span(key)};
-    return 0;
+    struct loaded *one = more(l);
+    if (!one)
+        return err_set(err, MUSTER_ENOMEM, NULL);
+    int rc = file_read(AT_FDCWD, s->server_certificate, &one->pem, err);
+    if (!rc)
+        rc = file_read(AT_FDCWD, s->server_key, key, err);
+    l->ids[l->n - 1].chain = buf_span(&one->pem);
+    l->ids[l->n - 1].key = buf_span(key);
+    return rc;
 }
 
 static void drop_anchors(struct cert **anchors, size_t n) {
@@ -139,11 +162,8 @@ static int check_own(struct gateway *g, const struct loading *l, struct err *err
 }
 
 int server_identity_load(struct gateway *g, struct err *err) {
-    CLEANUP(loading_fini) struct loading l = {.ids = calloc(IDENTITIES_MAX + 1, sizeof *l.ids), .files = calloc(IDENTITIES_MAX + 1, sizeof *l.files),
-                                              .names = calloc(IDENTITIES_MAX + 1, sizeof *l.names)};
+    CLEANUP(loading_fini) struct loading l = {0};
     CLEANUP(buf_wipe) struct buf key = BUF_INIT(PEM_MAX);
-    if (!l.ids || !l.files || !l.names)
-        return err_set(err, MUSTER_ENOMEM, NULL);
     int rc = read_anchors(g, err);
     if (rc || (rc = read_dir(g, &l, err)) || (rc = read_own(g, &l, &key, err)) || (rc = check_own(g, &l, err)))
         return rc;

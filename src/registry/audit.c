@@ -94,10 +94,10 @@ int audit_heads_run(struct store_tx *tx, void *arg, struct err *err) {
     struct audit_heads *h = arg;
     CLEANUP(store_row_end) struct store_row *row = NULL;
     h->n = 0;
-    int rc = store_query(tx, &row, err, SQL_AUDIT_HEADS, "");
+    int rc = store_query(tx, &row, err, SQL_AUDIT_HEADS, "ii", h->after, I(AUDIT_HEADS_PAGE));
     if (rc)
         return rc;
-    while ((rc = store_next(row, err)) > 0 && h->n < AUDIT_HEADS_MAX) {
+    while ((rc = store_next(row, err)) > 0 && h->n < AUDIT_HEADS_PAGE) {
         struct store_row *account;
         h->at[h->n].chain = store_int(row, 0);
         h->at[h->n].head.seq = store_int(row, 1);
@@ -112,6 +112,8 @@ int audit_heads_run(struct store_tx *tx, void *arg, struct err *err) {
         }
         h->n++;
     }
+    if (rc >= 0 && h->n)
+        h->next = h->at[h->n - 1].chain;
     return rc < 0 ? rc : 0;
 }
 

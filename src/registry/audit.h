@@ -25,14 +25,17 @@ struct audit_list {
 };
 int audit_list_run(struct store_tx *tx, void *arg /* struct audit_list */, struct err *err);
 
-/* Heads that changed since they were last signed, for the vault. */
-#define AUDIT_HEADS_MAX 4096
+/* The heads of all chains, in pages: again with after = next while n is AUDIT_HEADS_PAGE. */
+#define AUDIT_HEADS_PAGE 256
+#define AUDIT_HEADS_MAX 65536 /* accounts that one check of the anchors looks at */
 struct audit_heads {
+    int64_t after; /* chain; start with -1 */
+    int64_t next;  /* out: `after` of the next page */
     struct {
         int64_t chain;
         char name[ACCOUNT_NAME_MAX + 1];
         struct audit_head head;
-    } at[AUDIT_HEADS_MAX];
+    } at[AUDIT_HEADS_PAGE];
     size_t n;
 };
 int audit_heads_run(struct store_tx *tx, void *arg /* struct audit_heads */, struct err *err);
@@ -80,11 +83,11 @@ int audit_points_run(struct store_tx *control, void *arg /* struct audit_points 
 
 /* The newest anchor of each account in the server's chain, and whether the accounts' logs still have those entries. */
 struct audit_anchored {
-    struct {
+    struct audit_anchor_entry {
         char name[ACCOUNT_NAME_MAX + 1];
         struct audit_head head;
         int64_t entry; /* of the server's chain */
-    } at[AUDIT_HEADS_MAX];
+    } *at;             /* the caller frees it */
     size_t n;
     int64_t first_bad; /* entry whose anchor does not hold; 0: all do */
     char reason[200];

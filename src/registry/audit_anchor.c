@@ -48,9 +48,22 @@ static bool is_known(const struct audit_anchored *a, const char *name) {
     return false;
 }
 
+static int add_anchor(struct audit_anchored *a, const struct audit_anchor_entry *one) {
+    if ((a->n & (a->n - 1)) == 0) { /* room doubles at each power of two */
+        void *more = realloc(a->at, (a->n ? a->n * 2 : 1) * sizeof *a->at);
+        if (!more)
+            return MUSTER_ENOMEM;
+        a->at = more;
+    }
+    a->at[a->n++] = *one;
+    return 0;
+}
+
 int audit_anchors_run(struct store_tx *control, void *arg, struct err *err) {
     struct audit_anchored *a = arg;
     CLEANUP(store_row_end) struct store_row *row = NULL;
+    free(a->at);
+    a->at = NULL;
     a->n = 0;
     int rc = store_query(control, &row, err, SQL_AUDIT_ANCHORS, "i", I(ANCHORS_READ));
     if (rc)
@@ -60,10 +73,12 @@ int audit_anchors_run(struct store_tx *control, void *arg, struct err *err) {
         const char *name;
         json_t *one;
         json_object_foreach(detail, name, one) {
-            if (a->n == AUDIT_HEADS_MAX || is_known(a, name) || strlen(name) > ACCOUNT_NAME_MAX || !read_anchor(detail, name, &a->at[a->n].head))
+            struct audit_anchor_entry e = {.entry = store_int(row, 0)};
+            if (a->n == AUDIT_HEADS_MAX || is_known(a, name) || strlen(name) > ACCOUNT_NAME_MAX || !read_anchor(detail, name, &e.head))
                 continue;
-            snprintf(a->at[a->n].name, sizeof a->at[a->n].name, "%s", name);
-            a->at[a->n++].entry = store_int(row, 0);
+            snprintf(e.name, sizeof e.name, "%s", name);
+            if (add_anchor(a, &e))
+                return err_set(err, MUSTER_ENOMEM, NULL);
         }
     }
     return rc;
