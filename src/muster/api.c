@@ -116,9 +116,10 @@ void api_free(struct api *a) {
 void api_answer_fini(struct api_answer *r) { buf_wipe(&r->body); }
 
 void api_encode(struct buf *out, const char *text) {
+    bool dots = !strcmp(text, ".") || !strcmp(text, ".."); /* bare, they would be steps in the path */
     for (const char *p = text; *p; p++) {
         unsigned char c = (unsigned char)*p;
-        if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || strchr("-._~", c))
+        if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || (strchr("-._~", c) && !dots))
             buf_addc(out, c);
         else
             buf_addf(out, "%%%02X", c);
@@ -183,6 +184,7 @@ int api_call(struct api *a, const char *method, const char *path, const json_t *
     fields = curl_slist_append(fields, "Expect:");
     curl_easy_reset(a->curl);
     curl_easy_setopt(a->curl, CURLOPT_URL, buf_str(&url));
+    curl_easy_setopt(a->curl, CURLOPT_PATH_AS_IS, 1L); /* curl takes %2E for a step as well, and would walk it */
     curl_easy_setopt(a->curl, CURLOPT_PROTOCOLS_STR, "https");
     curl_easy_setopt(a->curl, CURLOPT_CUSTOMREQUEST, method);
     curl_easy_setopt(a->curl, CURLOPT_HTTPHEADER, fields);

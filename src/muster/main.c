@@ -95,8 +95,15 @@ static const struct command *find(const char *noun, const char *verb) {
     return NULL;
 }
 
+static bool known_noun(const char *noun) {
+    for (size_t i = 0; i < COMMANDS_N; i++)
+        if (!strcmp(COMMANDS[i].noun, noun))
+            return true;
+    return false;
+}
+
 /* Words in order; options may stand anywhere behind the verb, global ones anywhere. */
-static int parse(struct globals *g, struct invocation *in, int argc, char **argv, struct err *err) {
+static int parse(struct globals *g, struct invocation *in, int argc, char **argv, const char **said, struct err *err) {
     const char *noun = NULL;
     size_t n_args = 0;
     bool only_words = false, taken;
@@ -125,10 +132,9 @@ static int parse(struct globals *g, struct invocation *in, int argc, char **argv
             in->args[n_args++] = argv[i];
         }
     }
-    if (noun && !in->command && !g->help)
+    if (noun && !in->command && (!g->help || !known_noun(noun)))
         return err_set(err, MUSTER_EUSAGE, "`muster %s` is not a command; see `muster --help`.", noun);
-    if (noun && !in->command)
-        help_noun(stdout, noun);
+    *said = noun;
     return 0;
 }
 
@@ -142,7 +148,8 @@ int main(int argc, char **argv) {
         help_man(stdout);
         return fflush(stdout) || ferror(stdout);
     }
-    int rc = parse(&g, &in, argc, argv, &err);
+    const char *noun = NULL;
+    int rc = parse(&g, &in, argc, argv, &noun, &err);
     if (rc)
         return fail(&err);
     if (g.version)
@@ -150,9 +157,11 @@ int main(int argc, char **argv) {
     if (g.help) {
         if (in.command)
             help_command(stdout, in.command);
-        else if (argc <= 2)
+        else if (noun)
+            help_noun(stdout, noun);
+        else
             help_all(stdout);
-        return 0;
+        return fflush(stdout) || ferror(stdout);
     }
     if (!in.command) {
         help_all(stderr);

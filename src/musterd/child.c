@@ -80,10 +80,10 @@ static void plain_signals(void) {
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-int child_become(const struct settings *s, const struct data *d, const struct users *u, enum sandbox_kind kind, int vault_fd, bool files,
-                 struct err *err) {
+int child_become(const struct settings *s, const struct data *d, const struct users *u, enum sandbox_kind kind, int vault_fd, const struct reach *own,
+                 bool files, struct err *err) {
     const struct rlimit no_core = {0, 0}, all = {RLIM_INFINITY, RLIM_INFINITY};
-    const struct sandbox_paths paths = {d->path, vault_fd, s->server_certificate, s->server_key};
+    const struct sandbox_paths paths = {d->path, vault_fd, own};
     if (kind == SANDBOX_VAULT)
         (void)setrlimit(RLIMIT_MEMLOCK, &all); /* where privileged; vault/process.c says so in the log where it is limited */
     int rc = users_become(u, kind, err);
@@ -105,7 +105,7 @@ struct confine {
 static int confine(void *arg, struct err *err) {
     const struct confine *c = arg;
     const struct settings *s = &c->serve->settings;
-    const struct sandbox_paths paths = {c->serve->data.path, c->vault_dir, s->server_certificate, s->server_key};
+    const struct sandbox_paths paths = {c->serve->data.path, c->vault_dir, NULL};
     int rc = 0;
     if (!s->sandbox)
         log_event(LOG_WARN, "sandbox_off", NULL);
@@ -133,7 +133,7 @@ static int run_gateway(struct serve *s, const struct belongings *b, struct confi
     return gateway_process_run(&o, err);
 }
 
-static _Noreturn void child_main(struct serve *s, enum sandbox_kind kind, const struct belongings *b) {
+static _Noreturn void child_main(struct serve *s, enum sandbox_kind kind, const struct belongings *b, const struct reach *own) {
     static int (*const run[SANDBOX_KINDS])(struct serve *, const struct belongings *, struct confine *, struct err *) = {
         [SANDBOX_VAULT] = run_vault, [SANDBOX_CONTROL] = run_control, [SANDBOX_GATEWAY] = run_gateway};
     struct confine c = {s, kind, b->vault_dir, b->socket};
@@ -145,7 +145,7 @@ static _Noreturn void child_main(struct serve *s, enum sandbox_kind kind, const 
     plain_streams();
     plain_signals();
     keep_own(s, kind, b);
-    int rc = child_become(&s->settings, &s->data, &s->users, kind, b->vault_dir, kind != SANDBOX_VAULT, &err);
+    int rc = child_become(&s->settings, &s->data, &s->users, kind, b->vault_dir, own, kind != SANDBOX_VAULT, &err);
     /* A change of user clears the death signal, so it comes here; a supervisor that died before is found out by its number.  SIGKILL: the
      * lock on DIR is gone with the supervisor, and another one may begin. */
     if (!rc && (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) || getppid() != s->pid))
@@ -222,20 +222,22 @@ static int provide(struct serve *s, enum sandbox_kind kind, struct belongings *b
     return provide_channels(s, kind, b, err);
 }
 
-int child_start(struct serve *s, enum sandbox_kind kind, struct err *err) {
+int child_start(struct serve *s, enum sandbox_kind kind, struct child *c, struct err *err) {
     CLEANUP(belongings_close) struct belongings b = {.socket = -1, .vault_dir = -1};
     CLEANUP(fd_close) int own_end = -1;
-    struct child *c = &s->children[kind];
+    struct reach *own = kind != SANDBOX_GATEWAY ? NULL : c == &s->successor ? &s->successor_reach : &s->reach;
     memset(b.vault_fds, 0xff, sizeof b.vault_fds); /* -1 each */
     int rc = provide(s, kind, &b, &own_end, err);
     if (rc)
         return rc;
+    if (own) /* before the fork: a reload asks what the gateway may read */
+        reach_find(own, &s->settings, s->data.path);
     fflush(NULL);
     pid_t pid = fork();
     if (pid < 0)
         return err_set(err, MUSTER_EUNAVAILABLE, "The %s cannot be forked: %s.", sandbox_name(kind), strerror(errno));
     if (pid == 0)
-        child_main(s, kind, &b);
+        child_main(s, kind, &b, own);
     *c = (struct child){.pid = pid, .socket = TAKE_FD(own_end), .started = clock_mono_ms(), .delay = c->delay};
     log_event(LOG_INFO, "process_started", "name", sandbox_name(kind), "pid", log_num(pid), NULL);
     return 0;

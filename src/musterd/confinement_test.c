@@ -38,6 +38,7 @@ struct test {
     enum sandbox_kind kind;
     int vault_fd, socket; /* the socket was made before, as one that was inherited by mistake */
     pid_t parent;
+    struct reach own;
 };
 
 /* Each returns 0 or more where it was let through, or -1 with errno. */
@@ -297,6 +298,7 @@ static int prepare(struct test *t, const struct options *o, struct err *err) {
     if (kind == SANDBOX_KINDS)
         return err_set(err, MUSTER_EUSAGE, "`%s` is none of vault, control and gateway.", o->word);
     t->kind = kind;
+    reach_find(&t->own, &t->settings, t->data.path);
     t->vault_fd = openat(t->data.fd, "vault", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     t->socket = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     t->parent = getppid();
@@ -307,7 +309,7 @@ static int prepare(struct test *t, const struct options *o, struct err *err) {
 
 /* In the order of a process's start. */
 static int enter(const struct test *t, struct err *err) {
-    int rc = child_become(&t->settings, &t->data, &t->users, t->kind, t->vault_fd, true, err);
+    int rc = child_become(&t->settings, &t->data, &t->users, t->kind, t->vault_fd, &t->own, true, err);
     return rc || !t->settings.sandbox ? rc : sandbox_calls(t->kind, err);
 }
 

@@ -11,7 +11,7 @@ int data_open(struct data *d, const char *dir, struct err *err) {
     *d = DATA_NONE;
     CLEANUP(fd_close) int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
-        return err_set(err, errno == ENOENT ? MUSTER_ENOTFOUND : MUSTER_EIO, "The data directory %s cannot be opened: %s.", dir, strerror(errno));
+        return err_set(err, errno == ENOENT || errno == ENOTDIR ? MUSTER_EDATADIR : MUSTER_EIO, "The data directory %s cannot be opened: %s.", dir, strerror(errno));
     if (!realpath(dir, d->path))
         return err_set(err, MUSTER_EIO, "The path of the data directory %s cannot be found out: %s.", dir, strerror(errno));
     d->fd = TAKE_FD(fd);
@@ -25,7 +25,7 @@ int data_open_ready(struct data *d, const char *dir, struct err *err) {
     if (faccessat(d->fd, DATA_INIT_MARK, F_OK, 0) == 0)
         return err_set(err, MUSTER_ESTATE, "%s was not set up to the end; run `musterd init` again.", dir);
     if (faccessat(d->fd, DATA_CONFIG, F_OK, 0))
-        return err_set(err, MUSTER_ENOTFOUND, "%s is not a data directory of Muster; `musterd init` makes one.", dir);
+        return err_set(err, MUSTER_EDATADIR, "%s is not a data directory of Muster.", dir);
     return 0;
 }
 

@@ -5,8 +5,10 @@
 #include <sys/un.h>
 
 #include "base/file.h"
+#include "json/json.h"
 #include "musterd/data.h"
 #include "musterd/passphrase.h"
+#include "musterd/report.h"
 #include "vault/vault.h"
 
 #define EXPORT_MAX 65536
@@ -34,5 +36,11 @@ int export_run(const struct options *o, struct err *err) {
     rc = file ? passphrase_read_file(file, what, VAULT_PASSPHRASE_MIN, &passphrase, err) : passphrase_read(what, true, VAULT_PASSPHRASE_MIN, &passphrase, err);
     if (rc || (rc = vault_export_request(path, span_str(o->value[OPT_ACCOUNT]), secret_span(&passphrase), &pem, err)))
         return rc;
-    return file_create(AT_FDCWD, output, buf_span(&pem), 0600, err);
+    rc = file_create(AT_FDCWD, output, buf_span(&pem), 0600, err);
+    if (rc || !o->value[OPT_JSON])
+        return rc;
+    CLEANUP_JSON json_t *doc = json_object();
+    json_set_str(doc, "id", o->value[OPT_ACCOUNT]);
+    json_set_str(doc, "output", output);
+    return report_json(doc, err);
 }

@@ -17,6 +17,7 @@
 #include "musterd/listen.h"
 #include "musterd/master.h"
 #include "musterd/places.h"
+#include "musterd/report.h"
 #include "vault/process.h"
 
 #define HOSTS_LINE_MAX 150 /* bytes; lines of the configuration are not long, more hosts are a line each */
@@ -174,8 +175,9 @@ static int write_config(struct init *i, struct err *err) {
             given[n++] = all[k].value;
         }
     config_write(&text, SETTINGS_TABLE, SETTINGS_COUNT, given);
-    for (size_t k = 0; parts && k < o->n_hosts; k++)
-        buf_addf(&text, "host.%zu = %s\n", k + 1, o->hosts[k]);
+    size_t k = 0;
+    for (const char *at = buf_str(&hosts); parts && *at; at += strcspn(at, " "), at += strspn(at, " "))
+        buf_addf(&text, "host.%zu = %.*s\n", ++k, (int)strcspn(at, " "), at);
     rc = buf_check(&text, err);
     return rc ? rc : file_replace(i->data.fd, DATA_CONFIG, buf_span(&text), 0644, err);
 }
@@ -186,7 +188,7 @@ static int report(const struct init *i, struct err *err) {
     const char *dir = i->data.path;
     if (i->options->value[OPT_JSON]) {
         CLEANUP_JSON json_t *doc = json_object();
-        CLEANUP(buf_fini) struct buf text = BUF_INIT(65536), path = BUF_INIT(PATH_MAX + 32);
+        CLEANUP(buf_fini) struct buf path = BUF_INIT(PATH_MAX + 32);
         json_set_str(doc, "data", dir);
         json_set_str(doc, "gateway_url", i->gateway_url);
         json_set_str(doc, "admin_url", i->admin_url);
@@ -195,14 +197,11 @@ static int report(const struct init *i, struct err *err) {
         buf_clear(&path);
         buf_addf(&path, "%s/server-ca.pem", dir);
         json_set_str(doc, "server_ca_file", buf_str(&path));
-        if (json_write_pretty(&text, doc))
-            return err_set(err, MUSTER_ENOMEM, NULL);
-        fputs(buf_str(&text), stdout);
-    } else {
-        printf("data directory   %s\ngateway          %s\noperators        %s\nowner's token    %s/admin.token\nserver CA        %s/server-ca.pem\n"
-               "Start the server with: musterd serve --data %s\n", dir, i->gateway_url, i->admin_url, dir, dir, dir);
+        return report_json(doc, err);
     }
-    return fflush(stdout) || ferror(stdout) ? err_set(err, MUSTER_EIO, "Standard output cannot be written.") : 0;
+    printf("data directory   %s\ngateway          %s\noperators        %s\nowner's token    %s/admin.token\nserver CA        %s/server-ca.pem\n"
+           "Start the server with: musterd serve --data %s\n", dir, i->gateway_url, i->admin_url, dir, dir, dir);
+    return report_flush(err);
 }
 
 int init_run(const struct options *o, struct err *err) {
@@ -210,7 +209,8 @@ int init_run(const struct options *o, struct err *err) {
     CLEANUP(init_fini) struct init i = {.options = o, .data = DATA_NONE};
     /* All that can be wrong with what was asked for comes before the first change. */
     int rc = places_settings(o, NULL, &i.settings, err);
-    if (rc || (rc = make_urls(&i, err)) || (rc = begin_dir(&i, err)) || (rc = master_prepare(&i.master, &i.settings, true, err)))
+    if (rc || (rc = places_line("listen", o->value[OPT_LISTEN], err)) || (rc = places_line("admin", o->value[OPT_ADMIN], err)) ||
+        (rc = places_line("master_key_file", o->value[OPT_MASTER_KEY_FILE], err)) || (rc = make_urls(&i, err)) || (rc = begin_dir(&i, err)) || (rc = master_prepare(&i.master, &i.settings, true, err)))
         return rc;
     for (size_t k = 0; k < sizeof steps / sizeof *steps; k++)
         if ((rc = steps[k](&i, err)))

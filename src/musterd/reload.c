@@ -2,64 +2,71 @@
 #include "musterd/reload.h"
 
 #include <signal.h>
-#include <sys/stat.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "loop/parent.h"
 #include "musterd/child.h"
 
-static struct stat known[2];
+#define READY_MS 30000
 
-static void look(const struct serve *s, struct stat now[2]) {
-    const char *const paths[2] = {s->settings.server_certificate, s->settings.server_key};
-    for (int i = 0; i < 2; i++)
-        if (!paths[i][0] || stat(paths[i], &now[i]))
-            now[i] = (struct stat){0};
+static void tell(struct serve *s, enum sandbox_kind kind) {
+    if (s->children[kind].pid)
+        (void)!parent_send(s->children[kind].socket, PARENT_RELOAD, 0, -1, NULL, NULL);
 }
 
-void reload_remember(const struct serve *s) { look(s, known); }
-
-/* By inode: a file that was written over is still the one that Landlock lets through. */
-static bool other_files(const struct serve *s) {
-    struct stat now[2];
-    look(s, now);
-    return s->settings.sandbox && (now[0].st_ino != known[0].st_ino || now[0].st_dev != known[0].st_dev || now[1].st_ino != known[1].st_ino ||
-                                   now[1].st_dev != known[1].st_dev);
-}
-
-/* The gateway's successor takes connections while the old one finishes its own; control's waits, for there is one at a time. */
-static void replace(struct serve *s, enum sandbox_kind kind, int64_t until) {
-    struct child *c = &s->children[kind];
+static void begin(struct serve *s) {
+    bool within = reach_covers(&s->reach, &s->settings);
     struct err err = ERR_INIT;
-    size_t i = 0;
-    if (!c->pid) /* its successor is on the way anyhow */
-        return;
-    while (s->retired[i].pid)
-        i++;
-    if (parent_send(c->socket, PARENT_DRAIN, 0, -1, NULL, NULL))
-        kill(c->pid, SIGTERM);
-    s->retired[i] = (struct retired){c->pid, c->socket, until, kind == SANDBOX_CONTROL, kind};
-    *c = (struct child){.socket = -1};
-    if (kind != SANDBOX_CONTROL && child_start(s, kind, &err)) {
-        log_err(LOG_ERROR, "process_not_started", &err, "name", sandbox_name(kind), NULL);
-        c->restart_at = 1; /* at once, and with back-off from there */
-    }
+    s->reload_wanted = false;
+    log_event(LOG_INFO, "reload", "gateway", within ? "reads again" : "is replaced", NULL);
+    tell(s, SANDBOX_CONTROL);
+    if (within)
+        tell(s, SANDBOX_GATEWAY);
+    else if (child_start(s, SANDBOX_GATEWAY, &s->successor, &err))
+        log_err(LOG_ERROR, "gateway_not_replaced", &err, NULL);
+    else
+        s->successor_by = clock_mono_ms() + READY_MS;
 }
 
-void reload(struct serve *s, int64_t until) {
-    bool others = other_files(s);
-    log_event(LOG_INFO, "reload", "certificate", others ? "replaced" : "same file", NULL);
-    for (size_t i = 0; others && i < SERVE_RETIRED_MAX; i++)
-        if (s->retired[i].pid) { /* ends soon; SIGHUP once more then */
-            log_event(LOG_WARN, "reload_busy", "name", sandbox_name(s->retired[i].kind), NULL);
-            return;
-        }
-    if (others)
-        reload_remember(s);
-    for (enum sandbox_kind k = SANDBOX_CONTROL; k < SANDBOX_KINDS; k++) {
-        if (others)
-            replace(s, k, until);
-        else if (s->children[k].pid)
-            (void)!parent_send(s->children[k].socket, PARENT_RELOAD, 0, -1, NULL, NULL);
+static void take_over(struct serve *s) {
+    struct child *old = &s->children[SANDBOX_GATEWAY];
+    if (old->pid) {
+        if (parent_send(old->socket, PARENT_DRAIN, 0, -1, NULL, NULL))
+            kill(old->pid, SIGTERM);
+        s->retired = (struct retired){old->pid, old->socket, clock_mono_ms() + SERVE_DRAIN_MS};
     }
+    log_event(LOG_INFO, "gateway_replaced", "pid", log_num(s->successor.pid), NULL);
+    *old = s->successor;
+    s->reach = s->successor_reach;
+    s->successor = (struct child){.socket = -1};
 }
+
+void reload(struct serve *s) {
+    s->reload_wanted = true;
+    reload_continue(s);
+}
+
+/* A successor gets its channels from the vault that runs when it begins, so it waits for one. */
+void reload_continue(struct serve *s) {
+    if (s->ending_since)
+        return;
+    if (s->successor.pid && s->successor.ready) {
+        take_over(s);
+    } else if (s->successor.pid && s->successor_by <= clock_mono_ms()) {
+        kill(s->successor.pid, SIGKILL);
+        s->successor_by = INT64_MAX;
+    }
+    if (s->reload_wanted && !s->successor.pid && !s->retired.pid && s->children[SANDBOX_VAULT].pid)
+        begin(s);
+}
+
+void reload_failed(struct serve *s) {
+    fd_close(TAKE_FD(s->successor.socket));
+    s->successor = (struct child){.socket = -1};
+    if (!s->ending_since)
+        log_event(LOG_ERROR, "gateway_not_replaced", "why", s->successor_by == INT64_MAX ? "it did not serve in time" : "it ended before it served", "meaning",
+                  "the gateway from before goes on, with the certificate from before; the log of the one that ended says what is wrong", NULL);
+}
+
+int64_t reload_due(const struct serve *s) { return s->successor.pid && !s->ending_since ? s->successor_by : INT64_MAX; }

@@ -1,13 +1,18 @@
-/* reload: what SIGHUP does.  Certificates are read again by the processes that use them; where the operator's own certificate is another
- * file now, the confined processes cannot open it, and successors take over that may. */
+/* reload: what SIGHUP does.  Certificates are read again by the processes that use them.  Where the operator's own certificate is out of
+ * the running gateway's reach (reach.h) a successor is started that may read it, and only once that serves is the old one told to finish:
+ * both take connections in between.  A successor that does not come to serve is given up, and the old one goes on. */
 #ifndef MUSTER_MUSTERD_RELOAD_H
 #define MUSTER_MUSTERD_RELOAD_H
 
 #include "musterd/serve.h"
 
-/* Which files the operator's certificate and key are now; kept as a process starts. */
-void reload_remember(const struct serve *s);
-/* until: monotonic, ms, when processes that are replaced have to be done. */
-void reload(struct serve *s, int64_t until);
+/* One that comes while a gateway is being replaced is done afterwards. */
+void reload(struct serve *s);
+/* What is due; after every event. */
+void reload_continue(struct serve *s);
+/* A successor has ended without having served. */
+void reload_failed(struct serve *s);
+/* When something is due by the clock, monotonic, ms; INT64_MAX: nothing. */
+int64_t reload_due(const struct serve *s);
 
 #endif

@@ -47,8 +47,10 @@ static int allow_in_dir(int ruleset, enum sandbox_kind kind, const char *dir, st
 }
 
 static int allow_own_certificate(int ruleset, const struct sandbox_paths *p, struct err *err) {
-    int rc = p->server_certificate[0] ? landlock_allow(ruleset, LANDLOCK_READ, p->server_certificate, err) : 0;
-    return rc || !p->server_key[0] ? rc : landlock_allow(ruleset, LANDLOCK_READ, p->server_key, err);
+    int rc = 0;
+    for (size_t i = 0; !rc && p->own && i < p->own->n; i++)
+        rc = landlock_allow(ruleset, p->own->at[i].tree ? LANDLOCK_READ_TREE : LANDLOCK_READ, p->own->at[i].path, err);
+    return rc;
 }
 
 int sandbox_files(enum sandbox_kind kind, const struct sandbox_paths *paths, struct err *err) {
@@ -58,7 +60,7 @@ int sandbox_files(enum sandbox_kind kind, const struct sandbox_paths *paths, str
         rc = allow_in_dir(ruleset, kind, paths->dir, err);
     if (!rc && kind == SANDBOX_VAULT)
         rc = landlock_allow_fd(ruleset, LANDLOCK_OWN_TREE, paths->vault_fd, "the vault's directory", err);
-    if (!rc && kind != SANDBOX_VAULT)
+    if (!rc && kind == SANDBOX_GATEWAY)
         rc = allow_own_certificate(ruleset, paths, err);
     return rc ? rc : landlock_enter(ruleset, err);
 }

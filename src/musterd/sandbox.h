@@ -6,7 +6,7 @@
 #ifndef MUSTER_MUSTERD_SANDBOX_H
 #define MUSTER_MUSTERD_SANDBOX_H
 
-#include "base/err.h"
+#include "musterd/reach.h"
 
 enum sandbox_kind { SANDBOX_VAULT, SANDBOX_CONTROL, SANDBOX_GATEWAY };
 #define SANDBOX_KINDS 3
@@ -14,7 +14,7 @@ enum sandbox_kind { SANDBOX_VAULT, SANDBOX_CONTROL, SANDBOX_GATEWAY };
 struct sandbox_paths {
     const char *dir;                              /* DIR, absolute */
     int vault_fd;                                 /* DIR/vault, open; SANDBOX_VAULT alone, else -1 */
-    const char *server_certificate, *server_key;  /* the operator's own; "": none */
+    const struct reach *own;                      /* SANDBOX_GATEWAY: the operator's certificate; NULL: none */
 };
 
 /* "vault", "control", "gateway". */

@@ -10,7 +10,6 @@
 #include "admin/control.h"
 #include "base/log.h"
 #include "musterd/places.h"
-#include "musterd/reload.h"
 #include "musterd/supervise.h"
 
 static int data_begin(struct serve *s, struct err *err) {
@@ -109,7 +108,6 @@ static void signals_end(struct serve *s) { fd_close(s->signal_fd); }
 
 static int children_begin(struct serve *s, struct err *err) {
     s->pid = getpid();
-    reload_remember(s);
     return supervise(s, err);
 }
 static void children_end(struct serve *s) { supervise_end(s); }
@@ -133,7 +131,7 @@ static const struct {
 
 int serve_run(const struct options *o, struct err *err) {
     static struct serve s; /* large, and once a process */
-    s = (struct serve){.options = o, .data = DATA_NONE, .admin_fd = -1, .export_fd = -1, .signal_fd = -1};
+    s = (struct serve){.options = o, .data = DATA_NONE, .admin_fd = -1, .export_fd = -1, .signal_fd = -1, .successor = {.socket = -1}, .retired = {.socket = -1}};
     memset(s.gateway_fds, 0xff, sizeof s.gateway_fds); /* -1 each */
     for (int i = 0; i < SANDBOX_KINDS; i++)
         s.children[i].socket = -1;

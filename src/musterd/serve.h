@@ -10,11 +10,12 @@
 #include "musterd/listen.h"
 #include "musterd/master.h"
 #include "musterd/options.h"
+#include "musterd/reach.h"
 #include "musterd/users.h"
 
 #define SERVE_URL_MAX 320
-#define SERVE_RETIRED_MAX 2 /* one of a kind */
-/* Two gateways at once, while one replaces the other, and control twice, share the vault's channels. */
+#define SERVE_DRAIN_MS 30000 /* for what is under way */
+/* Two gateways at once, while one replaces the other, and control share the vault's channels. */
 #define SERVE_LOOPS_MAX 30
 
 struct child {
@@ -24,13 +25,11 @@ struct child {
     int64_t started, restart_at, delay; /* monotonic, ms; restart_at 0: not waiting */
 };
 
-/* A process that was told to end while the server goes on. */
+/* A gateway that was told to end while its successor goes on. */
 struct retired {
-    pid_t pid; /* 0: free */
+    pid_t pid; /* 0: none */
     int socket;
-    int64_t end_at;      /* SIGTERM then */
-    bool start_after;    /* its successor waits for its end */
-    enum sandbox_kind kind;
+    int64_t end_at; /* SIGTERM then */
 };
 
 struct serve {
@@ -44,7 +43,12 @@ struct serve {
     int gateway_fds[SERVE_LOOPS_MAX], admin_fd, export_fd, signal_fd;
     char gateway_url[SERVE_URL_MAX], admin_url[SERVE_URL_MAX];
     struct child children[SANDBOX_KINDS];
-    struct retired retired[SERVE_RETIRED_MAX];
+    struct reach reach;     /* of the gateway among the children */
+    struct child successor; /* of that gateway, until it serves; reload.h */
+    struct reach successor_reach;
+    int64_t successor_by;   /* monotonic, ms */
+    struct retired retired;
+    bool reload_wanted;     /* SIGHUP has come */
     bool serving;           /* the ready line is out */
     int64_t ending_since;   /* monotonic, ms; 0: not ending */
     pid_t pid;              /* the supervisor's */

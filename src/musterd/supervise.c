@@ -18,7 +18,6 @@
 #define DELAY_FIRST_MS 100
 #define DELAY_MAX_MS 10000
 #define HEALTHY_MS 60000
-#define DRAIN_MS 30000
 #define TERM_MS 5000
 
 struct run {
@@ -44,12 +43,12 @@ static int advance(struct run *r, struct err *err) {
     int rc = 0;
     if (s->serving || s->ending_since)
         return 0;
-    if (!s->children[SANDBOX_VAULT].pid && (rc = child_start(s, SANDBOX_VAULT, err)))
+    if (!s->children[SANDBOX_VAULT].pid && (rc = child_start(s, SANDBOX_VAULT, &s->children[SANDBOX_VAULT], err)))
         return rc;
     if (!s->children[SANDBOX_CONTROL].pid)
-        return child_start(s, SANDBOX_CONTROL, err);
+        return child_start(s, SANDBOX_CONTROL, &s->children[SANDBOX_CONTROL], err);
     if (s->children[SANDBOX_VAULT].ready && s->children[SANDBOX_CONTROL].ready && !s->children[SANDBOX_GATEWAY].pid)
-        return child_start(s, SANDBOX_GATEWAY, err);
+        return child_start(s, SANDBOX_GATEWAY, &s->children[SANDBOX_GATEWAY], err);
     if (s->children[SANDBOX_GATEWAY].ready)
         return announce(s, err);
     return clock_mono_ms() < r->start_by ? 0 : err_set(err, MUSTER_ESTART, "The server did not start in %d seconds.", START_MS / 1000);
@@ -63,7 +62,7 @@ static void plan_restart(struct child *c, int64_t after) {
 static void start_again(struct serve *s, enum sandbox_kind kind) {
     struct child *c = &s->children[kind];
     struct err err = ERR_INIT;
-    if (child_start(s, kind, &err)) {
+    if (child_start(s, kind, c, &err)) {
         log_err(LOG_ERROR, "process_not_started", &err, "name", sandbox_name(kind), NULL);
         plan_restart(c, DELAY_MAX_MS);
     }
@@ -83,19 +82,19 @@ static void log_end(const char *name, pid_t pid, int status, bool expected) {
               log_num(WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status)), NULL);
 }
 
-static bool retired_ended(struct serve *s, pid_t pid, int status) {
-    for (size_t i = 0; i < SERVE_RETIRED_MAX; i++) {
-        struct retired *old = &s->retired[i];
-        if (old->pid != pid)
-            continue;
-        log_end(sandbox_name(old->kind), pid, status, true);
-        fd_close(TAKE_FD(old->socket));
-        old->pid = 0;
-        if (old->start_after && !s->ending_since)
-            start_again(s, old->kind);
-        return true;
+/* One of the gateways on either side of the one that serves. */
+static bool other_ended(struct serve *s, pid_t pid, int status) {
+    bool retired = s->retired.pid == pid;
+    if (!retired && s->successor.pid != pid)
+        return false;
+    log_end(sandbox_name(SANDBOX_GATEWAY), pid, status, retired || s->ending_since);
+    if (retired) {
+        fd_close(TAKE_FD(s->retired.socket));
+        s->retired.pid = 0;
+    } else {
+        reload_failed(s);
     }
-    return false;
+    return true;
 }
 
 static int child_ended(struct serve *s, enum sandbox_kind kind, int status, struct err *err) {
@@ -109,6 +108,10 @@ static int child_ended(struct serve *s, enum sandbox_kind kind, int status, stru
         return 0;
     if (!s->serving)
         return err_set(err, MUSTER_ESTART, "The process %s ended while the server was starting.", sandbox_name(kind));
+    if (kind == SANDBOX_VAULT && s->successor.pid) { /* it has no channel to the next vault */
+        kill(s->successor.pid, SIGTERM);
+        s->reload_wanted = true;
+    }
     int64_t longer = 2 * c->delay < DELAY_MAX_MS ? 2 * c->delay : DELAY_MAX_MS;
     plan_restart(c, healthy || !c->delay ? DELAY_FIRST_MS : longer);
     return 0;
@@ -117,7 +120,7 @@ static int child_ended(struct serve *s, enum sandbox_kind kind, int status, stru
 static int reap(struct serve *s, struct err *err) {
     int rc = 0, status;
     for (pid_t pid; !rc && (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
-        if (retired_ended(s, pid, status))
+        if (other_ended(s, pid, status))
             continue;
         for (enum sandbox_kind k = 0; k < SANDBOX_KINDS; k++)
             if (s->children[k].pid == pid) {
@@ -133,7 +136,7 @@ static int reap(struct serve *s, struct err *err) {
 static void end_begin(struct run *r) {
     struct serve *s = r->s;
     if (s->ending_since) { /* asked twice: no more waiting */
-        s->ending_since = clock_mono_ms() - DRAIN_MS;
+        s->ending_since = clock_mono_ms() - SERVE_DRAIN_MS;
         return;
     }
     log_event(LOG_INFO, "ending", NULL);
@@ -142,19 +145,19 @@ static void end_begin(struct run *r) {
     for (enum sandbox_kind k = 0; k < SANDBOX_KINDS; k++)
         if (k != SANDBOX_VAULT && s->children[k].pid && parent_send(s->children[k].socket, PARENT_DRAIN, 0, -1, NULL, NULL))
             kill(s->children[k].pid, SIGTERM);
+    if (s->successor.pid)
+        kill(s->successor.pid, SIGTERM);
 }
 
 static bool anybody(const struct serve *s, bool vault_too) {
-    for (size_t i = 0; i < SERVE_RETIRED_MAX; i++)
-        if (s->retired[i].pid)
-            return true;
-    return s->children[SANDBOX_CONTROL].pid || s->children[SANDBOX_GATEWAY].pid || (vault_too && s->children[SANDBOX_VAULT].pid);
+    return s->retired.pid || s->successor.pid || s->children[SANDBOX_CONTROL].pid || s->children[SANDBOX_GATEWAY].pid || (vault_too && s->children[SANDBOX_VAULT].pid);
 }
 
 static void signal_all(const struct serve *s, int number) {
-    for (size_t i = 0; i < SERVE_RETIRED_MAX; i++)
-        if (s->retired[i].pid)
-            kill(s->retired[i].pid, number);
+    if (s->retired.pid)
+        kill(s->retired.pid, number);
+    if (s->successor.pid)
+        kill(s->successor.pid, number);
     for (enum sandbox_kind k = 0; k < SANDBOX_KINDS; k++)
         if (s->children[k].pid)
             kill(s->children[k].pid, number);
@@ -169,23 +172,23 @@ static void end_continue(struct run *r) {
         if (s->children[SANDBOX_VAULT].pid)
             kill(s->children[SANDBOX_VAULT].pid, SIGTERM);
     }
-    if (!r->terminated && since >= DRAIN_MS) {
+    if (!r->terminated && since >= SERVE_DRAIN_MS) {
         r->terminated = true;
         signal_all(s, SIGTERM);
     }
-    if (!r->killed && since >= DRAIN_MS + TERM_MS) {
+    if (!r->killed && since >= SERVE_DRAIN_MS + TERM_MS) {
         r->killed = true;
         signal_all(s, SIGKILL);
     }
 }
 
 static void retired_overdue(struct serve *s) {
-    for (size_t i = 0; i < SERVE_RETIRED_MAX; i++)
-        if (s->retired[i].pid && s->retired[i].end_at <= clock_mono_ms()) {
-            kill(s->retired[i].pid, s->retired[i].socket < 0 ? SIGKILL : SIGTERM);
-            fd_close(TAKE_FD(s->retired[i].socket));
-            s->retired[i].end_at += TERM_MS;
-        }
+    struct retired *old = &s->retired;
+    if (old->pid && old->end_at <= clock_mono_ms()) {
+        kill(old->pid, old->socket < 0 ? SIGKILL : SIGTERM);
+        fd_close(TAKE_FD(old->socket));
+        old->end_at += TERM_MS;
+    }
 }
 
 /* --- messages and signals ----------------------------------------------------------------------------------------------------------------- */
@@ -194,10 +197,11 @@ static void pass_on(struct serve *s, enum sandbox_kind from, const struct parent
     for (enum sandbox_kind k = 0; k < SANDBOX_KINDS; k++)
         if (k != from && k != SANDBOX_VAULT && s->children[k].pid)
             (void)!parent_send(s->children[k].socket, m->type, m->index, -1, m->text, NULL);
+    if (s->successor.pid)
+        (void)!parent_send(s->successor.socket, m->type, m->index, -1, m->text, NULL);
 }
 
-static void read_child(struct serve *s, enum sandbox_kind kind) {
-    struct child *c = &s->children[kind];
+static void read_child(struct serve *s, enum sandbox_kind kind, struct child *c) {
     struct parent_message m;
     while (c->socket >= 0) {
         struct err err = ERR_INIT;
@@ -227,7 +231,7 @@ static int read_signals(struct run *r, struct err *err) {
         if (info.ssi_signo == SIGCHLD)
             rc = reap(r->s, err);
         else if (info.ssi_signo == SIGHUP && r->s->serving && !r->s->ending_since)
-            reload(r->s, clock_mono_ms() + DRAIN_MS);
+            reload(r->s);
         else if (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT)
             end_begin(r);
     }
@@ -248,11 +252,11 @@ static int wait_ms(const struct run *r) {
     for (enum sandbox_kind k = 0; k < SANDBOX_KINDS; k++)
         if (!s->ending_since && !s->children[k].pid && s->children[k].restart_at)
             sooner(&first, s->children[k].restart_at);
-    for (size_t i = 0; i < SERVE_RETIRED_MAX; i++)
-        if (s->retired[i].pid)
-            sooner(&first, s->retired[i].end_at);
+    if (s->retired.pid)
+        sooner(&first, s->retired.end_at);
+    sooner(&first, reload_due(s));
     if (s->ending_since && !r->killed)
-        sooner(&first, s->ending_since + DRAIN_MS + (r->terminated ? TERM_MS : 0));
+        sooner(&first, s->ending_since + SERVE_DRAIN_MS + (r->terminated ? TERM_MS : 0));
     if (!s->serving && !s->ending_since)
         sooner(&first, r->start_by);
     if (first == INT64_MAX)
@@ -262,17 +266,20 @@ static int wait_ms(const struct run *r) {
 
 static int turn(struct run *r, struct err *err) {
     struct serve *s = r->s;
-    struct pollfd polls[SANDBOX_KINDS + 1] = {[SANDBOX_KINDS] = {.fd = s->signal_fd, .events = POLLIN}};
+    struct pollfd polls[SANDBOX_KINDS + 2] = {[SANDBOX_KINDS] = {.fd = s->signal_fd, .events = POLLIN}, {.fd = s->successor.socket, .events = POLLIN}};
     for (enum sandbox_kind k = 0; k < SANDBOX_KINDS; k++)
         polls[k] = (struct pollfd){.fd = s->children[k].socket, .events = POLLIN};
-    if (poll(polls, SANDBOX_KINDS + 1, wait_ms(r)) < 0 && errno != EINTR)
+    if (poll(polls, SANDBOX_KINDS + 2, wait_ms(r)) < 0 && errno != EINTR)
         return err_set(err, MUSTER_EINTERNAL, "The supervisor cannot wait: %s.", strerror(errno));
     for (enum sandbox_kind k = 0; k < SANDBOX_KINDS; k++)
         if (polls[k].fd >= 0 && polls[k].revents && s->children[k].socket == polls[k].fd)
-            read_child(s, k);
+            read_child(s, k, &s->children[k]);
+    if (polls[SANDBOX_KINDS + 1].revents)
+        read_child(s, SANDBOX_GATEWAY, &s->successor);
     int rc = read_signals(r, err);
     if (s->ending_since)
         end_continue(r);
+    reload_continue(s);
     retired_overdue(s);
     restart_due(s);
     return rc;

@@ -57,6 +57,22 @@ static void check_line(struct span line, const struct settings *s) {
     }
 }
 
+/* The words of host, put together again, are host. */
+static void check_hosts(const struct settings *s) {
+    char **hosts = NULL;
+    size_t n = 0;
+    struct err err = ERR_INIT;
+    CLEANUP(buf_fini) struct buf again = BUF_INIT(8192);
+    if (settings_hosts(s, &hosts, &n, &err)) {
+        MUST(err.code == MUSTER_ECONFIG && s->host[0] == '\0');
+        return;
+    }
+    for (size_t i = 0; i < n; i++)
+        buf_addf(&again, "%s%s", i ? " " : "", hosts[i]);
+    MUST(n >= 1 && hosts[n] == NULL && !strcmp(buf_str(&again), s->host));
+    settings_hosts_free(hosts);
+}
+
 static void check_loaded(struct span in, const struct settings *s) {
     MUST(s->loops >= 0 && s->loops <= 256 && s->connections >= 16 && s->session_seconds >= 60 && s->rsa_pool <= 10000);
     MUST(s->host && s->listen && s->log_level >= 0 && s->log_level <= 3 && s->master_key >= 0 && s->master_key <= 2);
@@ -129,6 +145,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
     MUST(rc == 0 || (rc == err.code && err.text[0]));
     if (rc == 0) {
         check_loaded(in, &s);
+        check_hosts(&s);
         check_written(&s);
     }
     settings_fini(&s);

@@ -78,7 +78,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
     err = ERR_INIT;
     rc = head_read(head, &LIMITS, &h, &err);
     MUST(rc == 0 || rc == err.code);
-    /* The operators' listener takes the same, and in a path an encoded slash or backslash besides. */
+    /* The operators' listener takes the same, and in a path encoded slashes, backslashes and dots besides. */
     int theirs = head_read(head, &OPERATORS, &same, NULL);
     MUST(rc ? theirs != 0 || uri_check_path(same.path, NULL) != 0 : theirs == 0);
     if (rc)

@@ -22,14 +22,14 @@ static void check_path(struct span plain, struct span raw) {
     }
 }
 
-/* Where names may hold slashes nothing else is looser: each segment, as it was sent, is one name and none that leads elsewhere. */
+/* Where names may hold anything once they are decoded, each segment is one name, and as it was sent none that leads elsewhere. */
 static void check_path_of_names(struct arena *a, struct span path) {
     MUST(path.n >= 1 && path.p[0] == '/');
     for (struct span rest = span_sub(path, 1, path.n); rest.n;) {
         long slash = span_index(rest, '/');
         struct span segment = slash < 0 ? rest : span_sub(rest, 0, (size_t)slash), plain = uri_decode(a, segment, false);
         MUST(plain.p && span_is_utf8(plain) && span_index(plain, 0) < 0);
-        MUST((plain.n || slash < 0) && !span_eq_str(plain, ".") && !span_eq_str(plain, ".."));
+        MUST((plain.n || slash < 0) && !span_eq_str(segment, ".") && !span_eq_str(segment, ".."));
         rest = slash < 0 ? SPAN_NONE : span_sub(rest, (size_t)slash + 1, rest.n);
     }
 }

@@ -25,9 +25,17 @@ size_t syncs_next(const struct disk_log *l, size_t at) {
 /* Whether anybody was told anything about this database between two operations. */
 static bool promised(const struct work *w, enum note_place place, size_t from, size_t to) {
     for (size_t i = 0; i < w->n_notes; i++)
-        if (w->notes[i].place == place && w->notes[i].at > from && w->notes[i].at <= to)
+        if (w->notes[i].place == place && w->notes[i].kind != NOTE_THREADS && w->notes[i].at > from && w->notes[i].at <= to)
             return true;
     return false;
+}
+
+static bool among_threads(const struct work *w, size_t at) {
+    bool among = false;
+    for (size_t i = 0; i < w->n_notes && w->notes[i].at <= at; i++)
+        if (w->notes[i].kind == NOTE_THREADS)
+            among = w->notes[i].number == 1;
+    return among;
 }
 
 static enum sync_use use_of_wal(const struct work *w, size_t at) {
@@ -43,7 +51,9 @@ static enum sync_use use_of_wal(const struct work *w, size_t at) {
     if (writes == headers)
         return SYNC_WAL_HEADER;
     enum note_place place = strncmp(l->ops[at].name, "registry", 8) == 0 ? PLACE_REGISTRY : PLACE_CONTROL;
-    return promised(w, place, at, syncs_next(l, at)) ? SYNC_WAL_COMMIT : SYNC_WAL_COMMIT_UNAWAITED;
+    if (!promised(w, place, at, syncs_next(l, at)))
+        return SYNC_WAL_COMMIT_UNAWAITED;
+    return among_threads(w, at) ? SYNC_WAL_TOGETHER : SYNC_WAL_COMMIT;
 }
 
 static bool has_name(const struct disk_log *l, size_t before, const char *name) {

@@ -28,6 +28,7 @@ enum note_kind {
     NOTE_FILE,    /* file `text` holds its content `number` */
     NOTE_GOING,   /* no promise: the removal of file `text` begins */
     NOTE_GONE,    /* file `text` is gone */
+    NOTE_THREADS, /* no promise: from here (`number` 1) to the next one (0) several threads write to the registry */
 };
 enum note_place { PLACE_REGISTRY, PLACE_CONTROL, PLACE_VAULT, PLACE_FILES };
 struct note {

@@ -150,6 +150,7 @@ void work_enrol_together(struct job *j, int64_t key, int each) {
         for (int i = 0; i < each; i++)
             all[t][i] = work_prepare(j, key, NULL);
     }
+    work_note(j->w, work_note_of(NOTE_THREADS, PLACE_REGISTRY, "", 1));
     for (int t = 0; t < THREADS; t++)
         if (pthread_create(&threads[t], NULL, enrol_thread, all[t]))
             abort();
@@ -159,5 +160,6 @@ void work_enrol_together(struct job *j, int64_t key, int each) {
             made_free(&all[t][i].device);
         free(all[t]);
     }
+    work_note(j->w, work_note_of(NOTE_THREADS, PLACE_REGISTRY, "", 0));
     work_head(j);
 }

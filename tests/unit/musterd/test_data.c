@@ -32,8 +32,8 @@ static void put(const char *name, const char *text) {
 static void a_directory_is_ready_once_its_init_is_complete(void **state) {
     CLEANUP(data_close) struct data d = DATA_NONE;
     struct err err;
-    assert_int_equal(data_open_ready(&d, "/nonexistent/dir", &err), MUSTER_ENOTFOUND);
-    assert_int_equal(data_open_ready(&d, dir, &err), MUSTER_ENOTFOUND);
+    assert_int_equal(data_open_ready(&d, "/nonexistent/dir", &err), MUSTER_EDATADIR);
+    assert_int_equal(data_open_ready(&d, dir, &err), MUSTER_EDATADIR);
     data_close(&d);
     put(DATA_INIT_MARK, "");
     put(DATA_CONFIG, "");

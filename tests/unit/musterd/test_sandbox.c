@@ -74,9 +74,12 @@ static void *early(void *arg) {
 /* Status of the child: the number of the first thing that is not as it must be; 0: none. */
 static int gateway_child(void) {
     char own[128];
+    static struct reach reach;
+    char none[] = "";
     struct err err;
     snprintf(own, sizeof own, "%s/own.key", dir);
-    const struct sandbox_paths paths = {dir, -1, "", own};
+    reach_find(&reach, &(struct settings){.server_certificate = own, .server_key = own, .master_key_file = none}, dir);
+    const struct sandbox_paths paths = {dir, -1, &reach};
     pthread_t thread;
     int refused = 0;
     if (sandbox_files(SANDBOX_GATEWAY, &paths, &err))
@@ -100,7 +103,7 @@ static int gateway_child(void) {
 }
 
 static int control_child(void) {
-    const struct sandbox_paths paths = {dir, -1, "", ""};
+    const struct sandbox_paths paths = {dir, -1, NULL};
     struct err err;
     if (sandbox_files(SANDBOX_CONTROL, &paths, &err) || sandbox_calls(SANDBOX_CONTROL, &err))
         return 1;
@@ -118,7 +121,7 @@ static int vault_child(void) {
     struct err err;
     snprintf(path, sizeof path, "%s/vault", dir);
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    const struct sandbox_paths paths = {dir, fd, "", ""};
+    const struct sandbox_paths paths = {dir, fd, NULL};
     pthread_t thread;
     if (sandbox_files(SANDBOX_VAULT, &paths, &err) || sandbox_calls(SANDBOX_VAULT, &err))
         return 1;
