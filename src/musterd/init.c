@@ -176,8 +176,11 @@ static int write_config(struct init *i, struct err *err) {
         }
     config_write(&text, SETTINGS_TABLE, SETTINGS_COUNT, given);
     size_t k = 0;
-    for (const char *at = buf_str(&hosts); parts && *at; at += strcspn(at, " "), at += strspn(at, " "))
-        buf_addf(&text, "host.%zu = %.*s\n", ++k, (int)strcspn(at, " "), at);
+    for (const char *at = buf_str(&hosts); parts && *at; at += strcspn(at, " "), at += strspn(at, " ")) {
+        buf_addf(&text, "host.%zu = ", ++k);
+        buf_add(&text, span_of(at, strcspn(at, " ")));
+        buf_addc(&text, '\n');
+    }
     rc = buf_check(&text, err);
     return rc ? rc : file_replace(i->data.fd, DATA_CONFIG, buf_span(&text), 0644, err);
 }
