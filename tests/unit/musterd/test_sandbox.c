@@ -147,11 +147,37 @@ static void the_gateway(void **state) { run(gateway_child); }
 static void control(void **state) { run(control_child); }
 static void the_vault(void **state) { run(vault_child); }
 
+/* Files and directories of the operator's certificate: as many as the gateway gets. */
+static size_t reached(const char *cert, const char *master, const char *data) {
+    static struct reach r;
+    char paths[2][128];
+    snprintf(paths[0], sizeof paths[0], "%s/%s", dir, cert);
+    snprintf(paths[1], sizeof paths[1], "%s/%s", dir, master);
+    const struct settings s = {.server_certificate = paths[0], .server_key = paths[0], .master_key_file = *master ? paths[1] : paths[1] + strlen(paths[1]), .sandbox = true};
+    reach_find(&r, &s, data);
+    assert_true(reach_covers(&r, &s));
+    return r.n;
+}
+
+static void directories_where_more_is_are_out_of_reach(void **state) {
+    char data[80];
+    snprintf(data, sizeof data, "%s/vault", dir);
+    assert_int_equal(reached("tls/default.key", "", data), 2);                /* the file and its directory */
+    assert_int_equal(reached("tls/default.key", "vault/head", data), 2);
+    assert_int_equal(reached("tls/default.key", "tls/default.key", data), 1); /* the master key beside it */
+    assert_int_equal(reached("tls/default.key", "tls/absent", data), 1);      /* nobody knows where that is */
+    assert_int_equal(reached("tls/default.key", "", dir), 1);                 /* in DIR */
+    assert_int_equal(reached("vault/head", "", data), 1);                     /* is DIR */
+    assert_int_equal(reached("own.key", "", data), 1);                        /* holds DIR */
+    assert_int_equal(reached("own.key", "", "/nonexistent"), 1);              /* holds directories */
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(the_gateway, setup, teardown),
         cmocka_unit_test_setup_teardown(control, setup, teardown),
         cmocka_unit_test_setup_teardown(the_vault, setup, teardown),
+        cmocka_unit_test_setup_teardown(directories_where_more_is_are_out_of_reach, setup, teardown),
     };
     struct err err;
     if (sandbox_available(&err)) {
