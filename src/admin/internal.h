@@ -3,6 +3,7 @@
 #define MUSTER_ADMIN_INTERNAL_H
 
 #include "admin/control.h"
+#include "base/log.h"
 #include "http/server.h"
 #include "json/json.h"
 #include "loop/parent.h"
@@ -30,6 +31,7 @@ struct control {
     size_t n_hosts;
     struct buf server_ca;           /* PEM */
     struct change *change; /* accounts.c: the one under way, and those that wait */
+    struct log_budget strangers; /* access.c */
     bool ready, draining;
 };
 
@@ -77,6 +79,9 @@ struct span param_of(struct http_exchange *x, const char *name);
 
 /* control.c: the certificates were renewed: the listener's own is one of them, and the gateway has to look. */
 void control_certificates_changed(struct control *c);
+
+/* access.c: a line of the log for a request that was answered, where the setting log_requests wants it. */
+void admin_answered(struct http_exchange *x, int status, uint64_t bytes, const struct err *refusal);
 
 /* --- work that needs no request ------------------------------------------------------------------------------------------------------------ */
 

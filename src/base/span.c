@@ -79,6 +79,9 @@ bool span_has_control(struct span s) {
     return false;
 }
 
+size_t span_utf8_next(struct span s, uint32_t *code) { return s.n ? utf8_next(s.p, s.n, code) : 0; }
+bool span_code_is_control(uint32_t code) { return is_control(code); }
+
 bool span_to_u64(struct span s, uint64_t *out) {
     uint64_t v = 0;
     if (s.n == 0)

@@ -36,6 +36,9 @@ struct span span_trim(struct span s);
 bool span_is_utf8(struct span s);
 /* Whether valid UTF-8 holds a control character: C0, DEL, C1, U+2028/2029, or U+FEFF and the bidi controls that disguise text. */
 bool span_has_control(struct span s);
+/* The first code point of s and its length in bytes; 0 where s does not begin with well-formed UTF-8. */
+size_t span_utf8_next(struct span s, uint32_t *code);
+bool span_code_is_control(uint32_t code); /* one of those of span_has_control */
 /* A decimal number of digits only, without sign or blanks; false on overflow or anything else. */
 bool span_to_u64(struct span s, uint64_t *out);
 

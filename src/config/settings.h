@@ -6,6 +6,8 @@
 
 enum settings_master { SETTINGS_MASTER_FILE, SETTINGS_MASTER_PASSPHRASE, SETTINGS_MASTER_CREDENTIAL };
 
+enum settings_requests { SETTINGS_REQUESTS_OFF, SETTINGS_REQUESTS_REFUSED, SETTINGS_REQUESTS_ALL };
+
 struct settings {
     /* where */
     char *host;         /* list of host names of the gateway; the first is the one in URLs */
@@ -17,6 +19,8 @@ struct settings {
     bool sandbox;
     char *vault_user, *control_user, *gateway_user; /* names, when started as root; "": stay */
     int log_level;      /* enum log_level */
+    int log_format;     /* enum log_format */
+    int log_requests;   /* enum settings_requests */
     /* the vault */
     int master_key;     /* enum settings_master */
     char *master_key_file; /* FILE, CREDENTIAL: path; "": DIR/vault/master.key, $CREDENTIALS_DIRECTORY/master */

@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 
+#include "base/log.h"
 #include "gateway/gateway.h"
 #include "http/server.h"
 #include "issuer/issuer.h"
@@ -39,7 +40,7 @@ struct worker {
     struct http_server *server;
     struct vault_client *vault;
     struct issuer issuer;
-    int64_t log_second, log_count; /* refusal.c */
+    struct log_budget strangers; /* access.c */
 };
 
 /* worker.c */
@@ -57,10 +58,12 @@ void worker_drain(struct worker *w);
 extern const struct peer_ops JUDGE_OPS;
 /* Judges every connection with a request under way again, and ends those that are refused now. */
 void judge_again(struct worker *w);
-void address_text(const struct sockaddr *a, char out[64]);
 
 /* refusal.c: errors in OTA Connect's shape; empty under /repo/targets/, where a body would end up in the file being downloaded. */
 void refusal_body(struct http_exchange *x, const struct err *err, struct buf *body, const char **content_type);
+
+/* access.c: a line of the log for a request that was answered, where the setting log_requests wants it. */
+void gateway_answered(struct http_exchange *x, int status, uint64_t bytes, const struct err *refusal);
 
 /* Handlers; arg is the worker. */
 void devices_post(struct http_exchange *x, void *arg);

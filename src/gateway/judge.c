@@ -3,24 +3,16 @@
  * Order: host names that contradict each other; no certificate, or a bad chain; a provisioning key, which is good for POST /devices
  * alone; then the registry's verdict.  Nothing of a body is read before.  The registry is asked about a device's certificate even where
  * its request is refused for another reason: the first request makes a certificate the device's. */
-#include <arpa/inet.h>
-
 #include "base/log.h"
 #include "gateway/internal.h"
 #include "registry/device.h"
 
 #define SEEN_EVERY 300 /* seconds: how exact last_seen is */
 
-void address_text(const struct sockaddr *a, char out[64]) {
-    const void *bytes = a->sa_family == AF_INET ? (const void *)&((const struct sockaddr_in *)(const void *)a)->sin_addr : (const void *)&((const struct sockaddr_in6 *)(const void *)a)->sin6_addr;
-    if (!inet_ntop(a->sa_family, bytes, out, 64))
-        out[0] = '\0';
-}
-
 static void identify(struct http_conn *c, SSL *ssl, void **peer, void *arg) {
     struct worker *w = arg;
-    char address[64];
-    address_text(http_conn_address(c), address);
+    char address[HTTP_ADDRESS_MAX];
+    http_conn_address_text(c, address);
     struct identity *id = identity_new(w->gateway->verifier, SSL_get0_peer_certificate(ssl), SSL_get_peer_cert_chain(ssl), tls_sni(ssl), address);
     if (!id) {
         http_conn_abort(c);
@@ -161,7 +153,7 @@ static void judged_again(void *arg, int rc, const struct err *err) {
     struct identity *id = http_exchange_peer(x);
     struct http_conn *c = http_exchange_conn(x);
     if (c && http_conn_exchange(c) == x && !rc && id->admit.verdict.code) {
-        log_event(LOG_INFO, "cut_off", "account", id->admit.account_name, "device", id->admit.device_id, "code", err_code(id->admit.verdict.code), NULL);
+        log_event(LOG_INFO, "cut_off", "request", http_exchange_id(x), "account", id->admit.account_name, "device", id->admit.device_id, "code", err_code(id->admit.verdict.code), NULL);
         http_conn_abort(c);
     }
     http_exchange_unref(x);

@@ -15,7 +15,7 @@ static int open_server(struct worker *w, int listen_fd, struct err *err) {
     struct gateway *g = w->gateway;
     const struct settings *s = g->o->settings;
     struct http_server_options o = {.loop = w->loop, .listen_fd = listen_fd, .tls = g->tls, .router = g->router, .limits = HTTP_LIMITS_DEFAULT, .peer_ops = &JUDGE_OPS, .arg = w,
-                                    .server_name = "muster", .error_body = refusal_body};
+                                    .server_name = "muster", .error_body = refusal_body, .answered = gateway_answered};
     o.limits.connections = (size_t)s->connections;
     w->server = http_server_new(&o, err);
     return w->server ? 0 : err->code;

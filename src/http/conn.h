@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/secret.h"
+#include "base/uuid.h"
 #include "http/chunked.h"
 #include "http/route.h"
 #include "http/server.h"
@@ -90,6 +91,8 @@ struct http_exchange {
     const char *allow; /* of a 405, likewise; in the arena */
     bool complete;    /* the request was read to its end */
     bool answered, close, bad_field;
+    char id[UUID_TEXT_LEN + 1]; /* "" nobody has asked yet */
+    int64_t began;              /* monotonic, ms */
     void *data;
 };
 
@@ -125,6 +128,8 @@ bool exchange_fault(struct http_exchange *x);
 /* Takes body bytes; *used says how many.  Sets x->complete at the end. */
 int exchange_feed(struct http_exchange *x, struct span in, size_t *used, struct err *err) MUSTER_MUST_CHECK;
 void exchange_handle(struct http_exchange *x);
+/* Tells options.answered, before an answer leaves or when a streamed one has ended; refusal: NULL for none. */
+void exchange_answered(struct http_exchange *x, int status, uint64_t bytes, const struct err *refusal);
 /* The connection lets go.  owed: nobody else will answer it any more. */
 void exchange_detach(struct http_exchange *x, bool owed);
 

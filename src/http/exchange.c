@@ -17,6 +17,7 @@ static struct http_exchange *exchange_new(struct http_conn *c) {
     x->refs = 2; /* the connection's, and that of whoever owes the answer */
     x->conn = c;
     x->fields = BUF_INIT(8192);
+    x->began = clock_mono_ms();
     c->refs++;
     c->x = x;
     return x;
@@ -190,6 +191,22 @@ struct http_conn *http_exchange_conn(const struct http_exchange *x) { return x->
 void *http_exchange_peer(const struct http_exchange *x) { return x->conn->peer; }
 void *http_exchange_arg(const struct http_exchange *x) { return x->conn->server->o.arg; }
 struct arena *http_exchange_arena(struct http_exchange *x) { return x->arena; }
+int64_t http_exchange_ms(const struct http_exchange *x) { return clock_mono_ms() - x->began; }
+
+const char *http_exchange_id(struct http_exchange *x) {
+    if (!x->id[0]) {
+        struct uuid id = uuid_new();
+        uuid_text(&id, x->id);
+    }
+    return x->id;
+}
+
+void exchange_answered(struct http_exchange *x, int status, uint64_t bytes, const struct err *refusal) {
+    const struct http_server *s = x->conn->server;
+    if (s->o.answered)
+        s->o.answered(x, status, bytes, refusal);
+}
+
 void http_exchange_set_data(struct http_exchange *x, void *data) { x->data = data; }
 void *http_exchange_data(const struct http_exchange *x) { return x->data; }
 

@@ -47,18 +47,19 @@ static void put_head(struct http_exchange *x, int status, const char *content_ty
         buf_addf(out, "Content-Type: %s\r\n", content_type);
     if (has_body(status))
         buf_addf(out, "Content-Length: %zu\r\n", n);
-    buf_adds(out, "Cache-Control: no-store\r\n");
+    buf_addf(out, "Cache-Control: no-store\r\nX-Request-Id: %s\r\n", http_exchange_id(x));
     buf_add(out, buf_span(&x->fields));
     buf_adds(out, closes ? "Connection: close\r\n\r\n" : "\r\n");
 }
 
 /* The one way in which an answer leaves, or is dropped. */
-static void send_answer(struct http_exchange *x, int status, const char *content_type, struct buf *body, bool secret) {
+static void send_answer(struct http_exchange *x, int status, const char *content_type, struct buf *body, bool secret, const struct err *refusal) {
     struct http_conn *c = x->conn;
     if (x->answered)
         abort(); /* two answers to one request */
     x->answered = true;
     if (c->dead || c->x != x) {
+        exchange_answered(x, status, 0, refusal);
         if (secret)
             buf_wipe(body);
         else
@@ -78,6 +79,7 @@ static void send_answer(struct http_exchange *x, int status, const char *content
     put_head(x, status, content_type, body->n, closes, &head);
     if (!has_body(status) || span_eq_str(x->head.method, "HEAD"))
         buf_wipe(body);
+    exchange_answered(x, status, body->n, refusal);
     if (buf_ok(&head)) {
         conn_send(c, &head, body, secret, closes);
     } else { /* out of memory: no answer is better than a part of one */
@@ -95,19 +97,19 @@ void http_reply(struct http_exchange *x, int status, const char *content_type, s
         http_reply_err(x, &err);
         return;
     }
-    send_answer(x, status, content_type, &copy, false);
+    send_answer(x, status, content_type, &copy, false, NULL);
 }
 
 void http_reply_buf(struct http_exchange *x, int status, const char *content_type, struct buf *body, bool secret) {
     struct buf taken = *body;
     *body = (struct buf){.max = body->max};
-    send_answer(x, status, content_type, &taken, secret);
+    send_answer(x, status, content_type, &taken, secret, NULL);
     buf_fini(&taken);
 }
 
 void http_reply_empty(struct http_exchange *x, int status) {
     struct buf none = BUF_INIT(1);
-    send_answer(x, status, NULL, &none, false);
+    send_answer(x, status, NULL, &none, false, NULL);
 }
 
 /* RFC 9457. */
@@ -147,6 +149,6 @@ void http_reply_err(struct http_exchange *x, const struct err *given) {
         s->o.error_body(x, err, &body, &content_type);
     else
         problem(err, &body, &content_type);
-    send_answer(x, status, body.n ? content_type : NULL, &body, false);
+    send_answer(x, status, body.n ? content_type : NULL, &body, false, err);
     buf_fini(&body);
 }

@@ -1,4 +1,5 @@
 /* server: accepts connections on one loop and bounds their number; see server.h.  What happens on a connection is conn.c's. */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
@@ -199,6 +200,12 @@ void http_server_free(struct http_server *s) {
     fd_close(TAKE_FD(s->listen_fd));
     fd_close(TAKE_FD(s->spare_fd));
     server_unref(s);
+}
+
+void http_conn_address_text(const struct http_conn *c, char out[HTTP_ADDRESS_MAX]) {
+    const void *bytes = !c ? NULL : c->address.sa.sa_family == AF_INET ? (const void *)&c->address.in4.sin_addr : (const void *)&c->address.in6.sin6_addr;
+    if (!bytes || !inet_ntop(c->address.sa.sa_family, bytes, out, HTTP_ADDRESS_MAX))
+        out[0] = '\0';
 }
 
 size_t http_server_connections(const struct http_server *s) { return s->n; }

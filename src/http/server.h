@@ -66,6 +66,9 @@ struct http_server_options {
     /* Shapes an error's body: NULL for the default, RFC 9457 problem details.  OTA Connect's shape: gateway.  The exchange may
      * be one whose head was never understood: then http_path() and the like are empty. */
     void (*error_body)(struct http_exchange *x, const struct err *err, struct buf *body, const char **content_type);
+    /* For logs and counters: called once an exchange that is answered, before the first byte of an answer that is whole leaves, or once one
+     * that is streamed has ended.  bytes: of the body; refusal: what http_reply_err() was given, or NULL.  NULL: not called. */
+    void (*answered)(struct http_exchange *x, int status, uint64_t bytes, const struct err *refusal);
 };
 
 struct http_server *http_server_new(const struct http_server_options *o, struct err *err);
@@ -81,6 +84,8 @@ void http_server_each(struct http_server *s, void (*fn)(struct http_conn *c, voi
 
 /* Connection. */
 const struct sockaddr *http_conn_address(const struct http_conn *c); /* the client's; IPv4-mapped ones already as IPv4 */
+#define HTTP_ADDRESS_MAX 64
+void http_conn_address_text(const struct http_conn *c, char out[HTTP_ADDRESS_MAX]); /* numeric, without the port; "" for NULL */
 SSL *http_conn_ssl(struct http_conn *c);
 void *http_conn_peer(struct http_conn *c);
 struct loop *http_conn_loop(struct http_conn *c);
@@ -113,6 +118,10 @@ struct http_conn *http_exchange_conn(const struct http_exchange *x);
 void *http_exchange_peer(const struct http_exchange *x); /* valid as long as the exchange is held, even when the connection has gone */
 void *http_exchange_arg(const struct http_exchange *x); /* options.arg, likewise */
 struct arena *http_exchange_arena(struct http_exchange *x); /* at most 256 KiB */
+/* The id of the request: a UUID, made when it is asked for first.  It stands in every log line about the request and in the answer's
+ * X-Request-Id.  None is ever taken from a client. */
+const char *http_exchange_id(struct http_exchange *x);
+int64_t http_exchange_ms(const struct http_exchange *x); /* since its head was read */
 /* A slot for the layer above between admit and handler. */
 void http_exchange_set_data(struct http_exchange *x, void *data);
 void *http_exchange_data(const struct http_exchange *x);

@@ -23,6 +23,7 @@ static int settings_begin(struct serve *s, struct err *err) {
     if (rc)
         return rc;
     log_init("musterd", (enum log_level)s->settings.log_level);
+    log_set_format((enum log_format)s->settings.log_format);
     const char *const own[] = {s->settings.server_certificate, s->settings.server_key};
     for (size_t i = 0; i < 2; i++)
         if (own[i][0] && own[i][0] != '/')

@@ -133,6 +133,67 @@ static void a_log_line_cannot_be_forged(void **state) {
     close(fds[1]);
 }
 
+/* What log_event() wrote, as one line. */
+static void logged(char *line, size_t n, enum log_format format, const char *value, const char *more) {
+    int fds[2];
+    assert_int_equal(pipe(fds), 0);
+    log_init("test", LOG_INFO);
+    log_set_format(format);
+    log_set_fd(fds[1]);
+    log_event(LOG_INFO, "refused", "device", value, "none", NULL, "more", more, NULL);
+    log_set_fd(2);
+    log_set_format(LOG_TEXT);
+    ssize_t got = read(fds[0], line, n - 1);
+    assert_true(got > 0);
+    line[got] = '\0';
+    assert_ptr_equal(strchr(line, '\n'), line + got - 1);
+    close(fds[0]);
+    close(fds[1]);
+}
+
+static void a_json_line_cannot_be_broken(void **state) {
+    static char line[16384], huge[9000];
+    logged(line, sizeof line, LOG_JSON, "x\n{\"a\":\\\t\x7f\xff\xc3\xa9\xe2\x80\xae\xc2\x85\xed\xa0\x80", "abc");
+    assert_non_null(strstr(line, "\"level\":\"info\",\"process\":\"test\",\"event\":\"refused\",\"device\":\"x\\u000a{\\\"a\\\":\\\\\\u0009\\u007f\\ufffd\xc3\xa9\\u202e"
+                                 "\\u0085\\ufffd\\ufffd\\ufffd\",\"more\":\"abc\"}\n"));
+    assert_int_equal(line[0], '{');
+    /* "time":"2026-01-02T03:04:05.678Z" */
+    assert_int_equal(line[9], '2');
+    assert_memory_equal(line + 28, ".", 1);
+    assert_memory_equal(line + 32, "Z\",", 3);
+    /* A value that is too long is cut in itself. */
+    memset(huge, 1, sizeof huge - 1);
+    logged(line, sizeof line, LOG_JSON, huge, "abc");
+    assert_non_null(strstr(line, "\\u0001…\",\"more\":\"abc\"}\n"));
+    /* A pair that does not fit is left out whole, and so is what follows. */
+    logged(line, sizeof line, LOG_JSON, huge, huge);
+    assert_non_null(strstr(line, "\\u0001…\",\"cut\":\"yes\"}\n"));
+    assert_null(strstr(line, "more"));
+    assert_true(strlen(line) <= 8200);
+}
+
+static void lines_of_strangers_are_bounded(void **state) {
+    int fds[2];
+    char line[512];
+    struct log_budget b = {0};
+    assert_int_equal(pipe(fds), 0);
+    log_set_fd(fds[1]);
+    int let = 0;
+    for (int i = 0; i < 100; i++)
+        let += log_within(&b, 20, "left_out");
+    assert_true(let >= 20 && let <= 40); /* a second may have ended meanwhile */
+    b = (struct log_budget){.second = 1, .count = 25};
+    assert_true(log_within(&b, 20, "left_out"));
+    log_set_fd(2);
+    close(fds[1]);
+    ssize_t n, all = 0;
+    while (all < (ssize_t)sizeof line - 1 && (n = read(fds[0], line + all, sizeof line - 1 - (size_t)all)) > 0)
+        all += n;
+    line[all] = '\0';
+    assert_non_null(strstr(line, " warn test left_out count=5\n"));
+    close(fds[0]);
+}
+
 struct steps {
     enum file_step seen[16];
     size_t n;
@@ -192,7 +253,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_error_is_complete),     cmocka_unit_test(an_error_says_what_happened), cmocka_unit_test(the_calendar_is_right),
         cmocka_unit_test(lengths_of_time_have_units),  cmocka_unit_test(uuids_are_in_order),          cmocka_unit_test(a_secret_file_is_private),
-        cmocka_unit_test(a_log_line_cannot_be_forged), cmocka_unit_test(a_file_is_replaced_durably),
+        cmocka_unit_test(a_log_line_cannot_be_forged), cmocka_unit_test(a_json_line_cannot_be_broken), cmocka_unit_test(lines_of_strangers_are_bounded), cmocka_unit_test(a_file_is_replaced_durably),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
