@@ -5,7 +5,6 @@
 #include "http/conn.h"
 
 #include <errno.h>
-#include <openssl/err.h>
 #include <stddef.h>
 
 #include "base/log.h"
@@ -117,12 +116,7 @@ void conn_close(struct http_conn *c) {
     event_del(&c->ev_read);
     event_del(&c->ev_write);
     event_del(&c->ev_timer);
-    /* libssl forgets the session of a connection that was not shut down; a device whose network failed may resume all the same.
-     * Fatal alerts and http_conn_abort() have removed it already. */
-    if (c->handshaken)
-        SSL_set_shutdown(c->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
-    SSL_free(c->ssl);
-    c->ssl = NULL;
+    transport_close(&c->transport, c->handshaken);
     close(c->fd);
     c->fd = -1;
     drop_buffers(c);
@@ -135,26 +129,26 @@ void conn_close(struct http_conn *c) {
 void http_conn_abort(struct http_conn *c) {
     if (c->dead)
         return;
-    tls_forget(c->ssl);
+    transport_forget(&c->transport);
     conn_close(c);
 }
 
-/* --- TLS -------------------------------------------------------------------------------------------------------------------------------- */
+/* --- the transport --------------------------------------------------------------------------------------------------------------------- */
 
-/* What a failed call of libssl means: true: wait; false: the connection was closed, or eof is set. */
-static bool tls_wait(struct http_conn *c, int result) {
-    switch (SSL_get_error(c->ssl, result)) {
-    case SSL_ERROR_WANT_READ:
-        c->want_write = false;
+/* What a call that is not done means: true: wait; false: the connection was closed, or eof is set. */
+static bool transport_wait(struct http_conn *c, enum transport_result result) {
+    switch (result) {
+    case TRANSPORT_WANT_READ:
+    case TRANSPORT_WANT_WRITE:
+        c->want_write = result == TRANSPORT_WANT_WRITE;
         return true;
-    case SSL_ERROR_WANT_WRITE:
-        c->want_write = true;
-        return true;
-    case SSL_ERROR_ZERO_RETURN:
+    case TRANSPORT_END:
         c->eof = true;
         return false;
+    case TRANSPORT_DONE:
+    case TRANSPORT_BROKEN:
+        break;
     }
-    ERR_clear_error();
     conn_close(c);
     return false;
 }
@@ -162,17 +156,19 @@ static bool tls_wait(struct http_conn *c, int result) {
 enum progress { GO_ON, WAIT };
 
 static enum progress run_handshake(struct http_conn *c) {
-    ERR_clear_error();
-    int r = SSL_do_handshake(c->ssl);
-    if (r != 1) {
-        if (!tls_wait(c, r) && !c->dead)
+    conn_read_balancer(c);
+    if (c->dead || c->awaits_header)
+        return WAIT;
+    enum transport_result r = transport_handshake(&c->transport);
+    if (r != TRANSPORT_DONE) {
+        if (!transport_wait(c, r) && !c->dead)
             conn_close(c);
         return WAIT;
     }
     c->handshaken = true;
     const struct peer_ops *ops = c->server->o.peer_ops;
     if (ops && ops->identify)
-        ops->identify(c, c->ssl, &c->peer, c->server->o.arg);
+        ops->identify(c, c->transport.ssl, &c->peer, c->server->o.arg);
     if (c->dead)
         return WAIT;
     c->identified = true;
@@ -181,13 +177,12 @@ static enum progress run_handshake(struct http_conn *c) {
 }
 
 /* Reads once, into the server's scratch. 0: nothing there. */
-static size_t tls_read(struct http_conn *c) {
+static size_t read_once(struct http_conn *c) {
     size_t n = 0;
-    ERR_clear_error();
-    int r = SSL_read_ex(c->ssl, c->server->scratch, sizeof c->server->scratch, &n);
-    if (r == 1)
+    enum transport_result r = transport_read(&c->transport, c->server->scratch, sizeof c->server->scratch, &n);
+    if (r == TRANSPORT_DONE)
         return n;
-    tls_wait(c, r);
+    transport_wait(c, r);
     return 0;
 }
 
@@ -220,7 +215,7 @@ static enum progress run_head(struct http_conn *c) {
     if (c->in.n && take_head(c) == GO_ON)
         return GO_ON;
     while (!c->dead) {
-        size_t n = tls_read(c);
+        size_t n = read_once(c);
         if (c->dead)
             return WAIT;
         if (!n && c->eof) {
@@ -274,7 +269,7 @@ static enum progress run_body(struct http_conn *c) {
     if (c->in.n)
         feed(c, buf_span(&c->in));
     while (!c->dead && c->state == CONN_BODY) {
-        size_t n = tls_read(c);
+        size_t n = read_once(c);
         if (!n && c->eof && !c->dead)
             conn_close(c); /* half a request is none */
         if (!n)
@@ -291,10 +286,9 @@ static enum progress run_body(struct http_conn *c) {
 static bool write_some(struct http_conn *c, const struct buf *b, size_t *at) {
     while (*at < b->n) {
         size_t part = b->n - *at, n = 0;
-        ERR_clear_error();
-        int r = SSL_write_ex(c->ssl, b->p + *at, part > CONN_READ_MAX ? CONN_READ_MAX : part, &n);
-        if (r != 1) {
-            if (!tls_wait(c, r) && !c->dead) /* close_notify: the client reads no more */
+        enum transport_result r = transport_write(&c->transport, b->p + *at, part > CONN_READ_MAX ? CONN_READ_MAX : part, &n);
+        if (r != TRANSPORT_DONE) {
+            if (!transport_wait(c, r) && !c->dead) /* close_notify: the client reads no more */
                 conn_close(c);
             return false;
         }
@@ -305,8 +299,7 @@ static bool write_some(struct http_conn *c, const struct buf *b, size_t *at) {
 }
 
 static void start_linger(struct http_conn *c) {
-    SSL_shutdown(c->ssl);
-    ERR_clear_error();
+    transport_end(&c->transport);
     shutdown(c->fd, SHUT_WR);
     enter(c, CONN_LINGER);
     c->drained = 0;
@@ -331,7 +324,7 @@ static enum progress run_write(struct http_conn *c) {
     }
     buf_wipe(&c->in);
     enter(c, CONN_IDLE);
-    return SSL_has_pending(c->ssl) ? GO_ON : WAIT;
+    return transport_pending(&c->transport) ? GO_ON : WAIT;
 }
 
 static enum progress run_linger(struct http_conn *c) {
@@ -395,8 +388,7 @@ void conn_read_body(struct http_conn *c, bool invite) {
     enter(c, CONN_BODY); /* first: a connection that ends in this state takes the exchange with it */
     c->drained = 0;
     /* 25 bytes into a socket from which everything earlier has gone: what does not fit here fits nowhere. */
-    if (invite && SSL_write_ex(c->ssl, go_on, sizeof go_on - 1, &n) != 1) {
-        ERR_clear_error();
+    if (invite && transport_write(&c->transport, go_on, sizeof go_on - 1, &n) != TRANSPORT_DONE) {
         conn_close(c);
         return;
     }
@@ -406,8 +398,7 @@ void conn_read_body(struct http_conn *c, bool invite) {
 void conn_end(struct http_conn *c) {
     if (c->dead)
         return;
-    SSL_shutdown(c->ssl);
-    ERR_clear_error();
+    transport_end(&c->transport);
     conn_close(c);
 }
 
@@ -483,6 +474,13 @@ static void on_timer(evutil_socket_t fd, short what, void *arg) {
         conn_end(c);
         break;
     case CONN_HANDSHAKE:
+        if (c->awaits_header) {
+            err_set(&err, MUSTER_EHTTPTIMEOUT, "The PROXY header did not arrive in time.");
+            conn_refuse_balancer(c, &err);
+            break;
+        }
+        conn_close(c);
+        break;
     case CONN_LINGER:
     case CONN_WAIT:
         conn_close(c);
@@ -491,13 +489,17 @@ static void on_timer(evutil_socket_t fd, short what, void *arg) {
     conn_unref(c);
 }
 
-static void take_address(struct http_conn *c, const struct sockaddr *a) {
+void conn_set_address(struct http_conn *c, const struct sockaddr *a) {
     if (a->sa_family == AF_INET) {
         memcpy(&c->address.in4, a, sizeof c->address.in4);
         return;
     }
+    if (a->sa_family != AF_INET6) { /* a Unix socket's end has none */
+        c->address.sa = (struct sockaddr){.sa_family = AF_UNIX};
+        return;
+    }
     memcpy(&c->address.in6, a, sizeof c->address.in6);
-    if (a->sa_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&c->address.in6.sin6_addr)) {
+    if (IN6_IS_ADDR_V4MAPPED(&c->address.in6.sin6_addr)) {
         struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = c->address.in6.sin6_port};
         memcpy(&v4.sin_addr, c->address.in6.sin6_addr.s6_addr + 12, 4);
         c->address.in4 = v4;
@@ -508,9 +510,7 @@ struct http_conn *conn_new(struct http_server *s, int fd, const struct sockaddr 
     struct http_conn *c = calloc(1, sizeof *c);
     if (!c)
         return NULL;
-    c->ssl = tls_server_accept(s->o.tls);
-    if (!c->ssl || SSL_set_fd(c->ssl, fd) != 1) {
-        SSL_free(c->ssl);
+    if (transport_open(&c->transport, s->o.tls, fd)) {
         free(c);
         return NULL;
     }
@@ -519,7 +519,8 @@ struct http_conn *conn_new(struct http_server *s, int fd, const struct sockaddr 
     c->refs = 1;
     c->fd = fd;
     c->in = BUF_INIT(s->o.limits.head_bytes + 2 * CONN_READ_MAX);
-    take_address(c, address);
+    conn_set_address(c, address);
+    c->awaits_header = s->o.is_balancer && s->o.is_balancer(&c->address.sa, s->o.arg);
     event_assign(&c->ev_read, base, fd, EV_READ | EV_PERSIST, on_event, c);
     event_assign(&c->ev_write, base, fd, EV_WRITE | EV_PERSIST, on_event, c);
     event_assign(&c->ev_timer, base, -1, 0, on_timer, c);
@@ -531,7 +532,7 @@ struct http_conn *conn_new(struct http_server *s, int fd, const struct sockaddr 
 }
 
 const struct sockaddr *http_conn_address(const struct http_conn *c) { return &c->address.sa; }
-SSL *http_conn_ssl(struct http_conn *c) { return c->ssl; }
+SSL *http_conn_ssl(struct http_conn *c) { return c->transport.ssl; }
 void *http_conn_peer(struct http_conn *c) { return c->peer; }
 struct loop *http_conn_loop(struct http_conn *c) { return c->server->o.loop; }
 void *http_conn_arg(struct http_conn *c) { return c->server->o.arg; }

@@ -1,7 +1,7 @@
 /* conn: what server.c, conn.c and exchange.c share, and nobody else includes.
  *
  * Who holds what: a server outlives its connections' memory, a connection's memory its exchanges.  A connection whose socket
- * has gone is `dead`: its TLS state is freed, its peer stays until the last exchange lets go. */
+ * has gone is `dead`: its transport is closed, its peer stays until the last exchange lets go. */
 #ifndef MUSTER_HTTP_CONN_H
 #define MUSTER_HTTP_CONN_H
 
@@ -15,6 +15,7 @@
 #include "http/chunked.h"
 #include "http/route.h"
 #include "http/server.h"
+#include "http/transport.h"
 
 #define CONN_READ_MAX 16384 /* the content of a TLS record: what one SSL_read gives, and one SSL_write takes without a second record */
 
@@ -33,8 +34,9 @@ struct http_conn {
     struct http_server *server; /* a reference */
     int refs;                   /* the socket's, one an exchange, one while conn_run is on the stack */
     int fd;
-    SSL *ssl;
+    struct transport transport;
     enum conn_state state;
+    bool awaits_header;          /* of a balancer, in front of the handshake */
     bool running, dead, eof;     /* eof: the client sends no more */
     bool read_on, write_on;      /* events that are added */
     bool want_write;             /* what TLS waits for, besides reading */
@@ -72,7 +74,7 @@ struct http_server {
     bool draining;
     loop_fn drained;
     void *drained_arg;
-    int64_t date_at, warned_at;
+    int64_t date_at, warned_at, balancer_said_at;
     char date[32];
     uint8_t scratch[CONN_READ_MAX]; /* where SSL_read puts things: an idle connection owns no buffer */
 };
@@ -112,6 +114,14 @@ void conn_close(struct http_conn *c);
 void conn_end(struct http_conn *c);
 /* Sends head and body (taken over) and goes on with the next request, or closes. */
 void conn_send(struct http_conn *c, struct buf *head, struct buf *body, bool secret, bool close);
+
+void conn_set_address(struct http_conn *c, const struct sockaddr *a);
+
+/* balancer.c */
+/* Where a header is awaited: reads of it what is there, and takes the client's address from it; closes where it is none. */
+void conn_read_balancer(struct http_conn *c);
+/* Says why in the log, and closes. */
+void conn_refuse_balancer(struct http_conn *c, const struct err *why);
 
 /* The exchange's owner has it now: nothing is read, no deadline runs. */
 void conn_wait(struct http_conn *c);

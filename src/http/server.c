@@ -113,7 +113,7 @@ static void on_accept(evutil_socket_t listen_fd, short what, void *arg) {
         if (fd < 0) /* that connection is gone already */
             continue;
         int on = 1;
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* not on a Unix socket, which waits for nothing */
         struct http_conn *c = make_room(s) ? conn_new(s, fd, (struct sockaddr *)&from) : NULL;
         if (!c) {
             close(fd);
@@ -202,10 +202,26 @@ void http_server_free(struct http_server *s) {
     server_unref(s);
 }
 
-void http_conn_address_text(const struct http_conn *c, char out[HTTP_ADDRESS_MAX]) {
-    const void *bytes = !c ? NULL : c->address.sa.sa_family == AF_INET ? (const void *)&c->address.in4.sin_addr : (const void *)&c->address.in6.sin6_addr;
-    if (!bytes || !inet_ntop(c->address.sa.sa_family, bytes, out, HTTP_ADDRESS_MAX))
+void http_address_text(const struct sockaddr *a, char out[HTTP_ADDRESS_MAX]) {
+    const void *bytes = a->sa_family == AF_INET ? (const void *)&((const struct sockaddr_in *)(const void *)a)->sin_addr
+                                                : (const void *)&((const struct sockaddr_in6 *)(const void *)a)->sin6_addr;
+    if (a->sa_family == AF_UNIX || !inet_ntop(a->sa_family, bytes, out, HTTP_ADDRESS_MAX))
         out[0] = '\0';
+}
+
+void http_conn_address_text(const struct http_conn *c, char out[HTTP_ADDRESS_MAX]) {
+    out[0] = '\0';
+    if (c)
+        http_address_text(&c->address.sa, out);
+}
+
+bool http_conn_user(const struct http_conn *c, uid_t *uid) {
+    struct ucred who;
+    socklen_t n = sizeof who;
+    if (c->dead || c->address.sa.sa_family != AF_UNIX || getsockopt(c->fd, SOL_SOCKET, SO_PEERCRED, &who, &n) || n != sizeof who)
+        return false;
+    *uid = who.uid;
+    return true;
 }
 
 size_t http_server_connections(const struct http_server *s) { return s->n; }

@@ -1,4 +1,4 @@
-/* server: HTTP/1.1 over TLS, for the gateway's and the admin listener alike.
+/* server: HTTP/1.1 over TLS, for the gateway's and the admin listener alike; and without TLS for a proxy on a Unix socket.
  *
  * One http_server lives on one loop and accepts on a listening socket that somebody else made.  It reads the accepted subset
  * of RFC 9112 only (head.h) and refuses anything else; every phase has an absolute deadline that no byte restarts; every size
@@ -44,7 +44,7 @@ extern const struct http_limits HTTP_LIMITS_DEFAULT;
 
 /* How a layer above judges peers.  Every member may be NULL. */
 struct peer_ops {
-    /* The handshake (full or resumed) is done: who is this?  May do bounded CPU work, may not block.  *peer is the layer's own,
+    /* The handshake (full or resumed; ssl is NULL where there is none) is done: who is this?  May do bounded CPU work, may not block.  *peer is the layer's own,
      * kept with the connection.  May call http_conn_abort(). */
     void (*identify)(struct http_conn *c, SSL *ssl, void **peer, void *arg);
     /* The head of a request is there and routed; nothing of the body has been read, no 100 Continue sent.  Exactly one of
@@ -57,7 +57,10 @@ struct peer_ops {
 struct http_server_options {
     struct loop *loop;
     int listen_fd;                 /* owned by the server from now on, also where http_server_new() fails */
-    struct tls_server *tls;        /* shared by servers on several loops; not owned */
+    struct tls_server *tls;        /* shared by servers on several loops; not owned.  NULL: plain, on a Unix socket */
+    /* Whether a connection from there begins with a PROXY header (version 2), out of which http_conn_address() then comes.  NULL: none
+     * does.  One of whom it is expected and that does not send it in time is closed. */
+    bool (*is_balancer)(const struct sockaddr *from, void *arg);
     const struct http_router *router; /* not owned, immutable */
     struct http_limits limits;
     const struct peer_ops *peer_ops;
@@ -83,10 +86,13 @@ size_t http_server_connections(const struct http_server *s);
 void http_server_each(struct http_server *s, void (*fn)(struct http_conn *c, void *peer, void *arg), void *arg);
 
 /* Connection. */
-const struct sockaddr *http_conn_address(const struct http_conn *c); /* the client's; IPv4-mapped ones already as IPv4 */
+const struct sockaddr *http_conn_address(const struct http_conn *c); /* the client's; IPv4-mapped ones already as IPv4; AF_UNIX: none */
 #define HTTP_ADDRESS_MAX 64
-void http_conn_address_text(const struct http_conn *c, char out[HTTP_ADDRESS_MAX]); /* numeric, without the port; "" for NULL */
-SSL *http_conn_ssl(struct http_conn *c);
+void http_conn_address_text(const struct http_conn *c, char out[HTTP_ADDRESS_MAX]); /* numeric, without the port; "" for NULL and AF_UNIX */
+void http_address_text(const struct sockaddr *a, char out[HTTP_ADDRESS_MAX]);
+SSL *http_conn_ssl(struct http_conn *c); /* NULL: plain */
+/* Who opened the other end of a Unix socket, by the kernel's word.  False: no such connection. */
+bool http_conn_user(const struct http_conn *c, uid_t *uid);
 void *http_conn_peer(struct http_conn *c);
 struct loop *http_conn_loop(struct http_conn *c);
 void *http_conn_arg(struct http_conn *c); /* options.arg */

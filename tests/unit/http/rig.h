@@ -77,9 +77,11 @@ struct rig {
 static inline void rig_identify(struct http_conn *c, SSL *ssl, void **peer, void *arg) {
     struct rig *r = arg;
     struct peer *p = calloc(1, sizeof *p);
-    snprintf(p->sni, sizeof p->sni, "%s", tls_sni(ssl));
-    cn_of(SSL_get0_peer_certificate(ssl), p->cn);
-    p->resumed = SSL_session_reused(ssl);
+    if (ssl) {
+        snprintf(p->sni, sizeof p->sni, "%s", tls_sni(ssl));
+        cn_of(SSL_get0_peer_certificate(ssl), p->cn);
+        p->resumed = SSL_session_reused(ssl);
+    }
     *peer = p;
     r->identified++;
     if (r->abort_in_identify)
@@ -132,6 +134,15 @@ static inline void on_who(struct http_exchange *x, void *arg) {
              http_conn_address(http_exchange_conn(x))->sa_family == AF_INET ? "IPv4" : "IPv6");
     http_reply(x, 200, "text/plain", span_str(text));
 }
+static inline void on_address(struct http_exchange *x, void *arg) {
+    struct http_conn *c = http_exchange_conn(x);
+    char address[HTTP_ADDRESS_MAX], text[128];
+    uid_t uid = 0;
+    bool local = http_conn_user(c, &uid);
+    http_address_text(http_conn_address(c), address);
+    snprintf(text, sizeof text, "%s %s%u", *address ? address : "-", local ? "uid " : "", local ? uid : 0);
+    http_reply(x, 200, "text/plain", span_str(text));
+}
 static inline void on_item(struct http_exchange *x, void *arg) {
     struct span id = http_param(x, "id"), q = SPAN_LIT("-"), many = http_field(x, "x-many");
     bool has = http_query_param(x, "q", &q);
@@ -179,6 +190,7 @@ static const struct http_route rig_routes[] = {
     {"POST", "/refused/post", BODY_MAX, NULL, on_echo, NULL},
     {"GET", "/hold", 0, NULL, on_hold, NULL},
     {"GET", "/who", 0, NULL, on_who, NULL},
+    {"GET", "/address", 0, NULL, on_address, NULL},
     {"GET", "/item/{id}", 0, NULL, on_item, NULL},
     {"GET", "/big", 0, NULL, on_big, NULL},
     {"GET", "/secret", 0, NULL, on_secret, NULL},
@@ -216,6 +228,9 @@ static inline int set_identities(struct tls_server *t, const char *const *names,
     return rc;
 }
 
+/* What a test changes about the server before it is made. */
+static void (*rig_adjust)(struct http_server_options *o) __attribute__((unused));
+
 /* limits NULL: the default.  dual: listens on IPv6 for both families. */
 static inline struct rig *rig_open(const struct http_limits *limits, bool dual) {
     struct rig *r = calloc(1, sizeof *r);
@@ -239,10 +254,12 @@ static inline struct rig *rig_open(const struct http_limits *limits, bool dual) 
     assert_int_equal(getsockname(fd, (struct sockaddr *)&v6, &n), 0);
     r->at = v4;
     r->at.sin_port = v6.sin6_port;
-    const struct http_server_options o = {
+    struct http_server_options o = {
         .loop = r->loop, .listen_fd = fd, .tls = r->tls, .router = r->router, .limits = limits ? *limits : HTTP_LIMITS_DEFAULT,
         .peer_ops = &rig_ops, .arg = r, .server_name = "rig",
     };
+    if (rig_adjust)
+        rig_adjust(&o);
     r->server = http_server_new(&o, &err);
     assert_non_null(r->server);
     assert_int_equal(pthread_create(&r->thread, NULL, rig_thread, r), 0);
