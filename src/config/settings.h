@@ -14,6 +14,8 @@ struct settings {
     char *listen;       /* ADDR:PORT of the gateway; [ADDR]:PORT for IPv6; port 0 picks one */
     char *admin;        /* ADDR:PORT of the operators' API */
     char *gateway_url;  /* what devices are given; "": https://<first host>:<port> */
+    char *proxy_from;   /* list of networks of balancers that speak PROXY protocol v2; "": none */
+    char *identity_headers; /* list; gateway/identity_headers.h */
     /* processes */
     int64_t loops;      /* 0: one a core */
     bool sandbox;

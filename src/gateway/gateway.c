@@ -109,7 +109,7 @@ static int open_all(struct gateway *g, struct err *err) {
     if (!g->loop)
         return err->code;
     int rc = settings_hosts(o->settings, &g->hosts, &g->n_hosts, err);
-    if (rc)
+    if (rc || (rc = identity_headers_parse(o->settings->identity_headers, &g->headers, err)))
         return rc;
     /* libssl reads its configuration now, not once files are out of reach; and no thread exists before the confinement, which it would
      * otherwise escape. */

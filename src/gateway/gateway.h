@@ -22,6 +22,8 @@ struct gateway_options {
     void *confine_arg;
 };
 
+/* Whether the gateway's settings mean something: MUSTER_ECONFIG.  In the supervisor, before it starts anything. */
+int gateway_settings_check(const struct settings *s, struct err *err) MUSTER_MUST_CHECK;
 /* Until PARENT_DRAIN, SIGTERM or the supervisor's end.  Sends PARENT_READY. */
 int gateway_process_run(const struct gateway_options *o, struct err *err) MUSTER_MUST_CHECK;
 

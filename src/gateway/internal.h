@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "gateway/gateway.h"
+#include "gateway/identity_headers.h"
 #include "http/server.h"
 #include "issuer/issuer.h"
 #include "loop/parent.h"
@@ -26,6 +27,7 @@ struct gateway {
     size_t n_hosts;
     struct cert **anchors; /* of the gateway's server certificate: what devices are given as CA certificates */
     size_t n_anchors;
+    struct identity_headers headers; /* immutable once the workers run */
     struct worker *workers;
     size_t n_running; /* workers that have not drained yet */
     bool draining;

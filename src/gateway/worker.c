@@ -1,6 +1,7 @@
 /* worker: one event loop of the gateway, its listener, and its channel to the vault; see internal.h. */
 #include "base/log.h"
 #include "gateway/internal.h"
+#include "registry/model.h"
 
 #define VAULT_OUTSTANDING 1024
 #define DRAIN_MS 20000
@@ -11,12 +12,21 @@ static void *run(void *arg) {
     return NULL;
 }
 
+static bool is_balancer(const struct sockaddr *from, void *arg) {
+    const struct worker *w = arg;
+    char address[HTTP_ADDRESS_MAX];
+    http_address_text(from, address);
+    return sources_match(w->gateway->o->settings->proxy_from, address);
+}
+
 static int open_server(struct worker *w, int listen_fd, struct err *err) {
     struct gateway *g = w->gateway;
     const struct settings *s = g->o->settings;
     struct http_server_options o = {.loop = w->loop, .listen_fd = listen_fd, .tls = g->tls, .router = g->router, .limits = HTTP_LIMITS_DEFAULT, .peer_ops = &JUDGE_OPS, .arg = w,
                                     .server_name = "muster", .error_body = refusal_body, .answered = gateway_answered};
     o.limits.connections = (size_t)s->connections;
+    if (s->proxy_from[0]) /* an empty list would match everybody */
+        o.is_balancer = is_balancer;
     w->server = http_server_new(&o, err);
     return w->server ? 0 : err->code;
 }
