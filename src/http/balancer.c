@@ -3,22 +3,18 @@
  * Only whom options.is_balancer names may say so; from anybody else the header is no TLS, and the handshake fails on it. */
 #include <errno.h>
 
-#include "base/log.h"
 #include "http/conn.h"
 #include "http/proxy_header.h"
 
-#define SAID_EVERY_MS 1000
+#define REFUSALS_LOGGED 5 /* lines a second and loop */
 
 /* A balancer that is set up wrong says it with every connection. */
 void conn_refuse_balancer(struct http_conn *c, const struct err *why) {
     struct http_server *s = c->server;
     char address[HTTP_ADDRESS_MAX];
-    int64_t now = clock_mono_ms();
-    if (!s->balancer_said_at || now - s->balancer_said_at >= SAID_EVERY_MS) {
-        s->balancer_said_at = now;
-        http_address_text(&c->address.sa, address);
+    http_address_text(&c->address.sa, address);
+    if (log_within(&s->balancers, REFUSALS_LOGGED, "proxy_headers_not_logged"))
         log_err(LOG_WARN, "proxy_header_refused", why, "address", address, NULL);
-    }
     conn_close(c);
 }
 

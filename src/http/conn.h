@@ -10,6 +10,7 @@
 #include <sys/queue.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/secret.h"
 #include "base/uuid.h"
 #include "http/chunked.h"
@@ -74,7 +75,8 @@ struct http_server {
     bool draining;
     loop_fn drained;
     void *drained_arg;
-    int64_t date_at, warned_at, balancer_said_at;
+    int64_t date_at, warned_at;
+    struct log_budget balancers; /* balancer.c */
     char date[32];
     uint8_t scratch[CONN_READ_MAX]; /* where SSL_read puts things: an idle connection owns no buffer */
 };
