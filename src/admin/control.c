@@ -169,6 +169,7 @@ static void close_all(struct control *c) {
     tls_server_free(c->tls);
     settings_hosts_free(c->hosts);
     buf_fini(&c->server_ca);
+    buf_fini(&c->openapi);
     loop_free(c->loop);
 }
 

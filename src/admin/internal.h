@@ -30,6 +30,7 @@ struct control {
     char **hosts;                   /* NULL-terminated */
     size_t n_hosts;
     struct buf server_ca;           /* PEM */
+    struct buf openapi;             /* openapi.c: "" until somebody asks */
     struct change *change; /* accounts.c: the one under way, and those that wait */
     struct log_budget strangers; /* access.c */
     bool ready, draining;

@@ -14,6 +14,7 @@ import time
 
 import pytest
 
+import openapi
 from client import Answer, Fleet, Gateway, Registration
 
 BUILD = pathlib.Path(os.environ.get("MUSTER_BUILD", pathlib.Path(__file__).parents[2] / "build"))
@@ -89,7 +90,18 @@ class Server:
         done = subprocess.run([MUSTER, *where, *[str(a) for a in args], "--json"], capture_output=True, text=True, env=env, timeout=120)
         if done.returncode:
             raise Refused(done.returncode, done.stderr)
-        return json.loads(done.stdout) if done.stdout.strip() else None
+        said = json.loads(done.stdout) if done.stdout.strip() else None
+        if said is not None:
+            self.document().command([str(a) for a in args], said)
+        return said
+
+    def document(self):
+        """The server's OpenAPI document."""
+        if getattr(self, "served", None) is None:
+            answer = self.request("GET", "/api/v1/openapi.json")
+            assert answer.status == 200, answer
+            self.served = openapi.document(answer.body.decode())
+        return self.served
 
     def musterd(self, *args, **options):
         """A command of musterd on this data directory: the finished process."""
@@ -98,11 +110,17 @@ class Server:
         return subprocess.run([MUSTERD, *noun[:at], "--data", self.dir, *noun[at:]], capture_output=True, text=True, timeout=120, check=False, **options)
 
     def api(self, method, path, body=None, token=None):
-        """A request of the operators' API; token None: the first owner's, False: no Authorization at all."""
+        """A request of the operators' API; token None: the first owner's, False: no Authorization at all.  The answer is as OpenAPI says."""
         if token is None:
             token = (self.dir / "admin.token").read_text(encoding="utf-8").strip()
-        fields = {"Authorization": f"Bearer {token}"} if token else {}
         data = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+        answer = self.request(method, path, data, {"Authorization": f"Bearer {token}"} if token else {})
+        self.document().answer(method, path, answer.status, answer.headers, answer.body, data)
+        return answer
+
+    def request(self, method, path, data=None, fields=None):
+        """A request of the admin listener, whatever its answer."""
+        fields = dict(fields or {})
         if data is not None:
             fields["Content-Type"] = "application/json"
         if getattr(self, "admin_ca", None) is None:
@@ -186,6 +204,24 @@ def stays(expected, ask, seconds=0.5):
     while time.monotonic() < end:
         assert ask() == expected
         time.sleep(0.05)
+
+
+def whole_run(session):
+    """Whether every test of the folder was asked for."""
+    options = session.config.option
+    args = [pathlib.Path(a).resolve() for a in session.config.args]
+    return args == [pathlib.Path(__file__).parent] and not (options.keyword or options.markexpr or getattr(options, "deselect", None) or getattr(options, "lf", False))
+
+
+def pytest_sessionfinish(session, exitstatus):
+    """Every documented answer of the operators' API was seen, where the whole suite ran and passed."""
+    if exitstatus != 0 or not whole_run(session):
+        return
+    documents = openapi.all_documents()
+    unseen = set.intersection(*[set(d.unseen()) for d in documents]) if documents else {"no document at all"}
+    if unseen:
+        print("\nDocumented answers of the operators' API that no test has seen:", *sorted(map(str, unseen)), sep="\n  ")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(scope="module")

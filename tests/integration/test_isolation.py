@@ -154,6 +154,7 @@ def doomed_token(w):
 ROWS = {
     "HEALTHZ": Row(),
     "READYZ": Row(),
+    "OPENAPI": Row(),
     "WHOAMI": Row(),
 
     "ACCOUNT_LIST": Row(),
