@@ -3,6 +3,7 @@
 
 #include "registry/admit_part.h"
 #include "registry/audit.h"
+#include "registry/event.h"
 
 int admit_refuse(struct admit *a, int code, const char *fmt, ...) {
     va_list ap;
@@ -70,6 +71,12 @@ int admit_promote(struct store_tx *tx, struct admit *a, const struct account *ac
     const struct actor actor = actor_of("device", span_str(d->device_id));
     int rc = store_exec(tx, NULL, err, SQL_DEVICE_STATE, "iiisi", d->row, I(DEVICE_ACTIVE), I(DEVICE_ACTIVE), "", I(0));
     d->state = DEVICE_ACTIVE;
+    json_t *announced = json_object();
+    json_set_bool(announced, "announced", true);
+    if (rc)
+        json_decref(announced);
+    else
+        rc = event_device(tx, account, d, d->state, EVENT_DEVICE_APPROVED, announced, err);
     return rc ? rc : audit_add(tx, account->row, &actor, "device.announced", span_str(d->device_id), NULL, err);
 }
 
@@ -116,6 +123,10 @@ static int first_use(struct store_tx *tx, struct admit *a, const struct account 
     json_t *detail = json_object();
     json_set_hex(detail, "fingerprint", hash_span(&c->fingerprint));
     json_set_str(detail, "address", a->address);
+    if ((rc = event_device(tx, account, d, d->state, EVENT_DEVICE_FIRST_USED, json_incref(detail), err))) {
+        json_decref(detail);
+        return rc;
+    }
     return audit_add(tx, account->row, &actor, "device.first_use", span_str(d->device_id), detail, err);
 }
 

@@ -1,6 +1,7 @@
 /* admit_uploaded: devices under fleet roots of customers: known keys, first contact, foreign keys; see admit.h. */
 #include "registry/admit_part.h"
 #include "registry/audit.h"
+#include "registry/event.h"
 
 #define OFFER_FRESH CLOCK_HOUR /* an offer seen within this time is not written again */
 
@@ -72,6 +73,18 @@ static int audit_device(struct store_tx *tx, const struct admit *a, const struct
     json_set_hex(detail, "fingerprint", hash_span(&a->leaf->fingerprint));
     json_set_str(detail, "address", a->address);
     return audit_add(tx, account->row, &actor, action, span_str(device_id), detail, err);
+}
+
+static int announce(struct store_tx *tx, const struct admit *a, const struct account *account, const struct device *d, enum event_kind kind, struct err *err) {
+    json_t *more = json_object();
+    if (kind == EVENT_DEVICE_REGISTERED || kind == EVENT_DEVICE_PENDING) {
+        json_set_str(more, "method", word_of(&WORDS_METHOD, METHOD_DEVICE));
+        json_set_str(more, "key", NULL);
+    } else {
+        json_set_hex(more, "spki", hash_span(&a->leaf->key.spki));
+    }
+    json_set_str(more, "address", a->address);
+    return event_device(tx, account, d, d->state, kind, more, err);
 }
 
 /* --- a key that is registered ---------------------------------------------------------------------------------------------------- */
@@ -231,7 +244,8 @@ static int register_device(struct store_tx *tx, struct admit *a, const struct ac
     int found = read_device(tx, account, id, &d, err);
     if (found <= 0)
         return found < 0 ? found : MUSTER_ECORRUPT;
-    if ((rc = take_key(tx, a, account, d.row, err)) || (rc = audit_device(tx, a, account, "device.first_contact", id, r, err)))
+    if ((rc = take_key(tx, a, account, d.row, err)) || (rc = audit_device(tx, a, account, "device.first_contact", id, r, err)) ||
+        (rc = announce(tx, a, account, &d, wait ? EVENT_DEVICE_PENDING : EVENT_DEVICE_REGISTERED, err)))
         return rc;
     admit_found(a, &d);
     return admit_state(a, account, &d);
@@ -262,6 +276,8 @@ static int record_offer(struct store_tx *tx, struct admit *a, const struct accou
     if (seen >= 0)
         return store_exec(tx, NULL, err, SQL_OFFER_SEEN, "ibis", d->row, hash_span(&a->leaf->key.spki), now, a->address);
     rc = store_exec(tx, NULL, err, SQL_OFFER_ADD, "ibiis", d->row, hash_span(&a->leaf->key.spki), r->row, now, a->address);
+    if (!rc)
+        rc = announce(tx, a, account, d, EVENT_DEVICE_KEY_OFFERED, err);
     return rc ? rc : audit_device(tx, a, account, "device.key_offered", d->device_id, r, err);
 }
 
@@ -279,6 +295,8 @@ static int switch_key(struct store_tx *tx, struct admit *a, const struct account
         rc = store_exec(tx, NULL, err, SQL_OFFER_DROP, "ib", d->row, hash_span(&a->leaf->key.spki));
     if (!rc)
         rc = epoch_raise(tx, err);
+    if (!rc)
+        rc = announce(tx, a, account, d, EVENT_DEVICE_KEY_CHANGED, err);
     return rc ? rc : audit_device(tx, a, account, "device.key_changed", d->device_id, r, err);
 }
 

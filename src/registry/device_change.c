@@ -1,6 +1,7 @@
 /* device_change: what operators do to devices; see device.h. */
 #include "registry/audit.h"
 #include "registry/device.h"
+#include "registry/event.h"
 
 static int wrong_state(struct err *err, const struct device *d, const char *verb) {
     return err_set(err, MUSTER_ESTATE, "The device is %s and cannot be %s.", word_of(&WORDS_DEVICE_STATE, d->state), verb);
@@ -19,11 +20,29 @@ static json_t *reason_detail(const char *reason) {
     return o;
 }
 
+/* reason NULL: none is said; refused: an operator's refusal of a device that waited. */
+static int announce(struct store_tx *tx, const struct account *a, const struct device *d, enum device_state now, enum event_kind kind, const char *reason, bool refused, struct err *err) {
+    json_t *more = json_object();
+    if (reason)
+        json_set_str(more, "reason", *reason ? reason : NULL);
+    if (kind == EVENT_DEVICE_REVOKED)
+        json_set_bool(more, "refused", refused);
+    return event_device(tx, a, d, now, kind, more, err);
+}
+
+static int announce_released(struct store_tx *tx, const struct account *a, const struct device *d, enum device_state now, bool for_reprovision, struct err *err) {
+    json_t *more = json_object();
+    json_set_bool(more, "for_reprovision", for_reprovision);
+    return event_device(tx, a, d, now, EVENT_DEVICE_RELEASED, more, err);
+}
+
 int device_cut_off(struct store_tx *tx, const struct account *a, const struct device *d, enum device_state to, const struct actor *actor, const char *reason, struct err *err) {
     enum device_state before = d->state == DEVICE_QUARANTINED ? d->state_before : d->state;
     int rc = store_exec(tx, NULL, err, SQL_DEVICE_STATE, "iiisi", d->row, I(to), I(before), reason, I(0));
     if (!rc && to == DEVICE_REVOKED)
         rc = store_exec(tx, NULL, err, SQL_CERT_REVOKE_ALL, "i", d->row);
+    if (!rc)
+        rc = announce(tx, a, d, to, to == DEVICE_REVOKED ? EVENT_DEVICE_REVOKED : EVENT_DEVICE_QUARANTINED, reason, false, err);
     return rc ? rc : audit_device(tx, a, d, actor, to == DEVICE_REVOKED ? "device.revoke" : "device.quarantine", reason_detail(reason), err);
 }
 
@@ -35,6 +54,13 @@ static int approve(struct store_tx *tx, const struct device_set *s, const struct
         rc = store_exec(tx, NULL, err, SQL_DEVICE_AGAIN, "ii", d->row, I(AGAIN_GRANTED));
     else
         return err_set(err, MUSTER_ESTATE, "The device waits for no decision: it is %s.", word_of(&WORDS_DEVICE_STATE, d->state));
+    if (!rc && d->state == DEVICE_PENDING) {
+        json_t *announced = json_object();
+        json_set_bool(announced, "announced", false);
+        rc = event_device(tx, a, d, DEVICE_ACTIVE, EVENT_DEVICE_APPROVED, announced, err);
+    } else if (!rc) {
+        rc = announce_released(tx, a, d, d->state, true, err);
+    }
     return rc ? rc : audit_device(tx, a, d, &s->actor, "device.approve", NULL, err);
 }
 
@@ -44,6 +70,8 @@ static int refuse(struct store_tx *tx, const struct device_set *s, const struct 
         rc = store_exec(tx, NULL, err, SQL_DEVICE_STATE, "iiisi", d->row, I(DEVICE_REVOKED), I(DEVICE_PENDING), s->reason, I(1));
         if (!rc)
             rc = store_exec(tx, NULL, err, SQL_CERT_REVOKE_ALL, "i", d->row);
+        if (!rc)
+            rc = announce(tx, a, d, DEVICE_REVOKED, EVENT_DEVICE_REVOKED, s->reason, true, err);
     } else if (d->state == DEVICE_ACTIVE && (d->again == AGAIN_ASKED || d->again == AGAIN_GRANTED)) {
         rc = store_exec(tx, NULL, err, SQL_DEVICE_AGAIN, "ii", d->row, I(AGAIN_REFUSED));
     } else {
@@ -62,6 +90,8 @@ static int lift_tombstone(struct store_tx *tx, const struct device_set *s, const
         rc = store_exec(tx, NULL, err, SQL_OFFER_DROP_ALL, "i", d->row);
     if (!rc)
         rc = store_exec(tx, NULL, err, SQL_DEVICE_DROP, "i", d->row);
+    if (!rc)
+        rc = announce_released(tx, a, d, DEVICE_DELETED, false, err);
     if (rc)
         return rc;
     json_t *detail = json_object();
@@ -77,6 +107,8 @@ static int release(struct store_tx *tx, const struct device_set *s, const struct
         if (d->state != DEVICE_ACTIVE && d->state != DEVICE_PENDING)
             return wrong_state(err, d, "released for re-provisioning");
         rc = store_exec(tx, NULL, err, SQL_DEVICE_AGAIN, "ii", d->row, I(AGAIN_GRANTED));
+        if (!rc)
+            rc = announce_released(tx, a, d, d->state, true, err);
         json_t *detail = json_object();
         json_set_bool(detail, "for_reprovision", true);
         if (rc) {
@@ -92,6 +124,8 @@ static int release(struct store_tx *tx, const struct device_set *s, const struct
     if (d->state != DEVICE_QUARANTINED)
         return wrong_state(err, d, "released");
     rc = store_exec(tx, NULL, err, SQL_DEVICE_STATE, "iiisi", d->row, I(d->state_before), I(d->state_before), "", I(0));
+    if (!rc)
+        rc = announce_released(tx, a, d, d->state_before, false, err);
     return rc ? rc : audit_device(tx, a, d, &s->actor, "device.release", NULL, err);
 }
 
@@ -101,6 +135,8 @@ static int remove_device(struct store_tx *tx, const struct device_set *s, const 
     int rc = store_exec(tx, NULL, err, SQL_DEVICE_STATE, "iiisi", d->row, I(DEVICE_DELETED), I(d->state), s->reason, I(0));
     if (!rc)
         rc = store_exec(tx, NULL, err, SQL_CERT_REVOKE_ALL, "i", d->row);
+    if (!rc)
+        rc = announce(tx, a, d, DEVICE_DELETED, EVENT_DEVICE_DELETED, s->reason, false, err);
     return rc ? rc : audit_device(tx, a, d, &s->actor, "device.delete", reason_detail(s->reason), err);
 }
 

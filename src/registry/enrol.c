@@ -2,6 +2,7 @@
 #include "registry/enrol.h"
 
 #include "registry/audit.h"
+#include "registry/event.h"
 
 struct loaded {
     struct account account;
@@ -129,6 +130,32 @@ static int store_certificate(struct store_tx *tx, const struct enrol *e, const s
                       c->not_before, c->not_after, l->facts.now);
 }
 
+static json_t *how_of(const struct enrol *e, const struct loaded *l) {
+    json_t *o = json_object();
+    json_set_str(o, "method", word_of(&WORDS_METHOD, METHOD_SHARED));
+    json_set_str(o, "key", l->key.name);
+    json_set_str(o, "address", e->address);
+    return o;
+}
+
+/* The budget goes down by one at a time, so each of the two is met once. */
+static int announce_budget(struct store_tx *tx, const struct loaded *l, struct err *err) {
+    struct prov_key k = l->key;
+    k.spent++;
+    int64_t left = k.max_devices - k.spent;
+    if (!k.max_devices || (left && (k.max_devices < 10 || left != k.max_devices / 10)))
+        return 0;
+    return event_key(tx, &l->account, &k, left ? EVENT_KEY_NEARLY_EXHAUSTED : EVENT_KEY_EXHAUSTED, NULL, err);
+}
+
+static int announce(struct store_tx *tx, const struct enrol *e, const struct loaded *l, struct err *err) {
+    if (e->verdict.how == ENROL_AGAIN) /* it was said before */
+        return 0;
+    enum event_kind kind = e->verdict.how == ENROL_REPLACE ? EVENT_DEVICE_REPROVISIONED : l->device.state == DEVICE_PENDING ? EVENT_DEVICE_PENDING : EVENT_DEVICE_REGISTERED;
+    int rc = event_device(tx, &l->account, &l->device, l->device.state, kind, how_of(e, l), err);
+    return rc ? rc : announce_budget(tx, l, err);
+}
+
 static int apply(struct store_tx *tx, struct enrol *e, struct loaded *l, struct err *err) {
     int rc = 0;
     switch (e->verdict.how) {
@@ -153,6 +180,8 @@ static int apply(struct store_tx *tx, struct enrol *e, struct loaded *l, struct 
     if (rc || (rc = store_certificate(tx, e, l, err)))
         return rc;
     e->device = l->device.uuid;
+    if ((rc = announce(tx, e, l, err)))
+        return rc;
     const struct actor actor = actor_of("key", span_str(l->key.name));
     return audit_add(tx, l->account.row, &actor, "device.enrol", e->device_id, detail_of(e, l, &e->device), err);
 }
@@ -160,6 +189,8 @@ static int apply(struct store_tx *tx, struct enrol *e, struct loaded *l, struct 
 static int write_wish(struct store_tx *tx, const struct enrol *e, const struct loaded *l, struct err *err) {
     int rc = store_exec(tx, NULL, err, SQL_DEVICE_AGAIN, "ii", l->device.row, I(AGAIN_ASKED));
     if (rc)
+        return rc;
+    if ((rc = event_device(tx, &l->account, &l->device, l->device.state, EVENT_DEVICE_ASKS_AGAIN, how_of(e, l), err)))
         return rc;
     const struct actor actor = actor_of("key", span_str(l->key.name));
     json_t *detail = json_object();

@@ -2,6 +2,7 @@
 #include "registry/key.h"
 
 #include "registry/audit.h"
+#include "registry/event.h"
 #include "registry/key_json.h"
 #include "registry/row.h"
 
@@ -169,7 +170,7 @@ int key_create_run(struct store_tx *tx, void *arg, struct err *err) {
                     c->bounds.per_hour, c->bounds.id_pattern, c->bounds.sources, c->bounds.build, hash_span(&c->cert->key.spki), hash_span(&c->cert->fingerprint));
     if (rc == MUSTER_EEXISTS)
         return err_set(err, rc, "The account %s has a provisioning key \"%s\" already.", a.name, c->bounds.name);
-    if (rc || (rc = key_need(tx, &a, span_str(id), &k, err)) || (rc = key_json(tx, &a, &k, &c->out, err)))
+    if (rc || (rc = key_need(tx, &a, span_str(id), &k, err)) || (rc = key_json(tx, &a, &k, &c->out, err)) || (rc = event_key(tx, &a, &k, EVENT_KEY_CREATED, NULL, err)))
         return rc;
     return audit_add(tx, a.row, &c->actor, "key.create", span_str(k.name), key_detail(&k), err);
 }

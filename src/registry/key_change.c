@@ -1,6 +1,7 @@
 /* key_change: bounds, blacklist, and acting on a key's devices; see key.h. */
 #include "registry/audit.h"
 #include "registry/device.h"
+#include "registry/event.h"
 #include "registry/key_json.h"
 
 #define STEP 500 /* devices in one transaction */
@@ -68,6 +69,10 @@ int key_blacklist_run(struct store_tx *tx, void *arg, struct err *err) {
     json_t *detail = json_object();
     json_set_uuid(detail, "id", &k.uuid);
     json_set_int(detail, "spent", k.spent);
+    if ((rc = event_key(tx, &a, &k, EVENT_KEY_BLACKLISTED, NULL, err))) {
+        json_decref(detail);
+        return rc;
+    }
     return audit_add(tx, a.row, &b->actor, "key.blacklist", span_str(k.name), detail, err);
 }
 

@@ -2,6 +2,7 @@
 #include "base/secret.h"
 #include "pki/chain.h"
 #include "registry/audit.h"
+#include "registry/event.h"
 #include "registry/root.h"
 #include "registry/root_json.h"
 
@@ -9,6 +10,12 @@ static int audit_root(struct store_tx *tx, const struct account *a, const struct
     char id[UUID_TEXT_LEN + 1];
     uuid_text(&r->uuid, id);
     return audit_add(tx, a->row, actor, action, span_str(id), detail, err);
+}
+
+static int announce(struct store_tx *tx, const struct account *a, const struct root *r, enum root_state before, struct err *err) {
+    json_t *more = json_object();
+    json_set_str(more, "before", word_of(&WORDS_ROOT_STATE, before));
+    return event_root(tx, a, r, r->state, EVENT_ROOT_STATE, more, err);
 }
 
 static int no_proof(struct err *err, const char *why) { return err_set(err, MUSTER_EPROOF, "The certificate does not prove the possession of the key: %s.", why); }
@@ -79,6 +86,8 @@ int root_prove_run(struct store_tx *tx, void *arg, struct err *err) {
             json_decref(detail);
         return found < 0 ? found : rc ? rc : MUSTER_ECORRUPT;
     }
+    if ((rc = announce(tx, &a, &r, ROOT_UNPROVED, err)))
+        return rc;
     return root_json(tx, &a, &r, &p->out, err);
 }
 
@@ -142,6 +151,7 @@ int root_set_run(struct store_tx *tx, void *arg, struct err *err) {
     int rc = account_need(tx, s->account, &a, err);
     if (rc || (rc = root_need(tx, &a, s->root, &r, err)))
         return rc;
+    enum root_state before = r.state;
     rc = s->change == ROOT_SET ? set_rules(tx, s, &r, detail, err) : set_state(tx, s, &r, err);
     if (rc || (rc = epoch_raise(tx, err)))
         return rc;
@@ -150,5 +160,7 @@ int root_set_run(struct store_tx *tx, void *arg, struct err *err) {
     if ((rc = audit_root(tx, &a, &r, &s->actor, actions[s->change], TAKE(detail), err)))
         return rc;
     int found = root_find_row(tx, r.row, &r, err);
-    return found <= 0 ? (found < 0 ? found : MUSTER_ECORRUPT) : root_json(tx, &a, &r, &s->out, err);
+    if (found <= 0 || (r.state != before && (rc = announce(tx, &a, &r, before, err))))
+        return found < 0 ? found : rc ? rc : MUSTER_ECORRUPT;
+    return root_json(tx, &a, &r, &s->out, err);
 }

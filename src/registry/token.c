@@ -133,7 +133,7 @@ int token_revoke_account_run(struct store_tx *control, void *arg, struct err *er
     struct token_revoke_account *r = arg;
     int64_t recorded;
     int rc = store_exec(control, NULL, err, SQL_TOKEN_REVOKE_ACCOUNT, "si", r->account, clock_now());
-    if (rc || (rc = one_int(control, &recorded, 0, err, SQL_AUDIT_HAS, "s", r->account)) || recorded)
+    if (rc || (rc = store_exec(control, NULL, err, SQL_WEBHOOK_DROP_ACCOUNT, "s", r->account)) || (rc = one_int(control, &recorded, 0, err, SQL_AUDIT_HAS, "s", r->account)) || recorded)
         return rc;
     return audit_add(control, AUDIT_SERVER, &r->actor, "account.delete", span_str(r->account), NULL, err);
 }

@@ -45,7 +45,7 @@ struct token_revoke {
     json_t *out;
 };
 int token_revoke_run(struct store_tx *control, void *arg, struct err *err); /* MUSTER_ENOTFOUND */
-/* Those of an account that is deleted. */
+/* Those of an account that is deleted, and its webhooks. */
 struct token_revoke_account {
     struct actor actor;
     const char *account;
