@@ -298,6 +298,7 @@ static void deletion_answer(struct change *ch, const struct err *left) {
     if (certificate_remove(ch->c, ch->name, &err))
         log_err(LOG_WARN, "certificate_not_removed", &err, "account", ch->name, NULL);
     control_certificates_changed(ch->c);
+    sweep_start(ch->c);
     if (left) {
         log_err(LOG_ERROR, "account_delete_unfinished", left, "account", ch->name, NULL);
         json_array_append_new(warnings, json_string("The account's tokens or its keys in the vault are still there; they go as soon as the vault and the storage answer."));

@@ -290,6 +290,7 @@ static void look(void *arg) {
         return;
     }
     k->looking = true;
+    sweep_start(k->c);
     k->wanted = k->changed = k->failed = k->fatal = false;
     memset(&k->accounts, 0, sizeof k->accounts);
     k->at = 0;

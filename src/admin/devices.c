@@ -1,5 +1,6 @@
 /* devices: devices over the API. */
 #include "registry/device.h"
+#include "registry/report.h"
 
 #include "admin/internal.h"
 #include "base/hex.h"
@@ -32,8 +33,24 @@ void admin_DEVICE_LIST(struct http_exchange *x, void *arg) {
 static void shown(struct http_exchange *x, int rc, const struct err *err, void *op) { reply_done(x, rc, err, TAKE(((struct device_show *)op)->out)); }
 
 void admin_DEVICE_SHOW(struct http_exchange *x, void *arg) {
-    const struct device_show s = {.account = grant_account(x), .device = param_of(x, "device")};
+    struct device_show s = {.account = grant_account(x), .device = param_of(x, "device")};
+    struct span full;
+    if (http_query_param(x, "full", &full)) {
+        s.reports = !span_eq_str(full, "no");
+        if (s.reports && full.n && !span_eq_str(full, "yes")) {
+            reply_code(x, MUSTER_EINVALID, "full is yes or no.");
+            return;
+        }
+    }
     job_start(x, JOB_READ, device_show_run, &s, sizeof s, shown);
+}
+
+static void events_listed(struct http_exchange *x, int rc, const struct err *err, void *op) { reply_done(x, rc, err, TAKE(((struct said_list *)op)->page.out)); }
+
+void admin_DEVICE_EVENTS(struct http_exchange *x, void *arg) {
+    struct said_list l = {.account = grant_account(x), .device = param_of(x, "device")};
+    if (page_of(x, &l.page))
+        job_start(x, JOB_READ, said_list_run, &l, sizeof l, events_listed);
 }
 
 static void imported(struct http_exchange *x, int rc, const struct err *err, void *op) {

@@ -7,6 +7,7 @@
 #include "http/server.h"
 #include "json/json.h"
 #include "loop/parent.h"
+#include "registry/report.h"
 #include "registry/token.h"
 #include "vault/vault.h"
 
@@ -15,6 +16,8 @@ struct change;
 struct account_settings;
 struct vault_account;
 struct control {
+    struct report_sweep sweep; /* first: what the operation is given */
+    bool sweeping;
     const struct control_options *o;
     struct loop *loop;
     struct parent *parent;
@@ -119,6 +122,9 @@ void anchoring_free(struct anchoring *a);
 /* Signs the newest head of one chain now. */
 typedef void (*anchor_fn)(void *arg, int rc, const struct err *err, const struct audit_signed *head);
 void anchor_now(struct control *c, int64_t chain, const char *name, anchor_fn done, void *arg);
+
+/* sweep.c: removes what deleted accounts left of their devices' reports, now; harmless where there is nothing. */
+void sweep_start(struct control *c);
 
 void clock_compare(struct control *c); /* with the server's log; says so where it is behind */
 

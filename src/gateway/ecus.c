@@ -1,38 +1,11 @@
 /* ecus: POST /director/ecus, the registration of a device's ECUs and their public keys.  Idempotent: the stock client repeats the same
  * body until it gets an answer, and never anything else. */
-#include "gateway/internal.h"
-#include "registry/device.h"
+#include "gateway/keep_part.h"
 
 #define ECUS_MAX 64
 #define SERIAL_MAX 64
 #define HARDWARE_MAX 200
 #define KEY_TEXT_MAX 4096
-
-struct registration {
-    struct device_ecus op; /* first: what the operation is given */
-    struct http_exchange *x; /* held */
-    struct buf text;
-};
-
-static void stored(void *arg, int rc, const struct err *err) {
-    struct registration *r = arg;
-    if (rc)
-        http_reply_err(r->x, err);
-    else
-        http_reply(r->x, r->op.unchanged ? 200 : 201, "application/json", SPAN_LIT("{}"));
-    http_exchange_unref(r->x);
-    buf_fini(&r->text);
-    free(r);
-}
-
-static int take_text(json_t *from, const char *key, size_t least, size_t most, const char **out, struct err *err) {
-    json_t *v = json_object_get(from, key);
-    size_t n = json_is_string(v) ? json_string_length(v) : 0;
-    *out = json_string_value(v);
-    if (!json_is_string(v) || n < least || n > most || span_has_control(span_of(*out, n)))
-        return err_set(err, MUSTER_EJSON, "%s is a text of %zu to %zu bytes without control characters.", key, least, most);
-    return 0;
-}
 
 /* What is kept of one ECU. */
 static int take_ecu(json_t *from, json_t *list, struct err *err) {
@@ -62,7 +35,8 @@ static int take_ecu(json_t *from, json_t *list, struct err *err) {
     return 0;
 }
 
-static int take_registration(struct span body, struct buf *text, struct err *err) {
+int ecus_take(struct span body, struct keeping *k, struct err *err) {
+    const struct identity *id = http_exchange_peer(k->x);
     CLEANUP_JSON json_t *doc = json_parse(body, err);
     CLEANUP_JSON json_t *out = json_object();
     const char *primary;
@@ -85,32 +59,16 @@ static int take_registration(struct span body, struct buf *text, struct err *err
     if (!listed)
         return err_set(err, MUSTER_EPRIMARY, NULL);
     json_set_str(out, "primary_ecu_serial", primary);
-    return json_write_sorted(text, out);
+    if ((rc = json_write_sorted(&k->body, out)))
+        return rc;
+    k->op.ecus = (struct device_ecus){.device = id->admit.device_row, .ecus = buf_span(&k->body)};
+    return 0;
 }
 
-void ecus_post(struct http_exchange *x, void *arg) {
-    struct worker *w = arg;
-    struct identity *id = http_exchange_peer(x);
-    struct err err = ERR_INIT;
-    struct registration *r = calloc(1, sizeof *r);
-    if (!r) {
-        err.code = MUSTER_ENOMEM;
-        http_reply_err(x, &err);
-        return;
-    }
-    r->x = x;
-    r->text = BUF_INIT(512 * 1024);
-    int rc = take_registration(http_body(x), &r->text, &err);
-    if (!rc) {
-        r->op = (struct device_ecus){.device = id->admit.device_row, .ecus = buf_span(&r->text)};
-        http_exchange_ref(x);
-        if (!(rc = store_write(w->gateway->store, w->loop, device_ecus_run, stored, r, &err)))
-            return;
-        http_exchange_unref(x);
-    }
-    buf_fini(&r->text);
-    free(r);
-    if (!err.code)
-        err.code = rc;
-    http_reply_err(x, &err);
+/* 201 for what is new, 200 for what was known. */
+int ecus_run(struct store_tx *tx, void *keeping, struct err *err) {
+    struct keeping *k = keeping;
+    int rc = device_ecus_run(tx, &k->op.ecus, err);
+    k->status = k->op.ecus.unchanged ? 200 : k->keep->status;
+    return rc;
 }

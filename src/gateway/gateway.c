@@ -6,18 +6,13 @@
 
 #include "base/log.h"
 #include "gateway/internal.h"
+#include "gateway/keep.h"
 #include "registry/registry.h"
 
 #define POLL_MS 100      /* how soon a change in the registry is seen */
 #define READERS 2
 #define QUEUE_MAX 20000
 #define DEVICES_BODY_MAX 4096
-#define ECUS_BODY_MAX (256 * 1024)
-
-static const struct http_route routes[] = {
-    {.method = "POST", .path = "/devices", .body_max = DEVICES_BODY_MAX, .handler = devices_post},
-    {.method = "POST", .path = "/director/ecus", .body_max = ECUS_BODY_MAX, .handler = ecus_post},
-};
 
 /* --- the main loop ------------------------------------------------------------------------------------------------------------- */
 
@@ -81,11 +76,24 @@ static int open_registry(struct gateway *g, struct err *err) {
     return verifier_new(&v, &g->verifier, err);
 }
 
+/* Enrolment, and the rows of KEEPS. */
+static struct http_router *open_routes(struct gateway *g, struct err *err) {
+    g->routes = calloc(KEEPS_N + 1, sizeof *g->routes);
+    if (!g->routes) {
+        err_set(err, MUSTER_ENOMEM, NULL);
+        return NULL;
+    }
+    g->routes[0] = (struct http_route){.method = "POST", .path = "/devices", .body_max = DEVICES_BODY_MAX, .handler = devices_post};
+    for (size_t i = 0; i < KEEPS_N; i++)
+        g->routes[i + 1] = (struct http_route){.method = KEEPS[i].method, .path = KEEPS[i].path, .body_max = KEEPS[i].body_max, .handler = keep_handle};
+    return http_router_new(g->routes, KEEPS_N + 1, err);
+}
+
 static int open_tls(struct gateway *g, struct err *err) {
     const struct settings *s = g->o->settings;
     const struct tls_options o = {.client_certificates = true, .sessions = (size_t)s->sessions, .session_seconds = (int)s->session_seconds};
     g->tls = tls_server_new(&o, err);
-    g->router = g->tls ? http_router_new(routes, sizeof routes / sizeof *routes, err) : NULL;
+    g->router = g->tls ? open_routes(g, err) : NULL;
     return g->router ? server_identity_load(g, err) : err->code;
 }
 
@@ -143,6 +151,7 @@ static void close_all(struct gateway *g) {
     verifier_free(g->verifier);
     rsa_pool_free(g->pool);
     http_router_free(g->router);
+    free(g->routes);
     tls_server_free(g->tls);
     for (size_t i = 0; i < g->n_anchors; i++)
         cert_free(g->anchors[i]);

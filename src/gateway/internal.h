@@ -22,6 +22,7 @@ struct gateway {
     struct verifier *verifier;
     struct tls_server *tls;
     struct http_router *router;
+    struct http_route *routes;
     struct rsa_pool *pool;
     char **hosts; /* NULL-terminated; hosts[0] is the one in URLs */
     size_t n_hosts;
@@ -67,9 +68,8 @@ void refusal_body(struct http_exchange *x, const struct err *err, struct buf *bo
 /* access.c: a line of the log for a request that was answered, where the setting log_requests wants it. */
 void gateway_answered(struct http_exchange *x, int status, uint64_t bytes, const struct err *refusal);
 
-/* Handlers; arg is the worker. */
+/* The handler of POST /devices; arg is the worker. */
 void devices_post(struct http_exchange *x, void *arg);
-void ecus_post(struct http_exchange *x, void *arg);
 
 /* server_identity.c: the certificates of DIR/tls (or the operator's own) into the TLS server, and the anchors. */
 int server_identity_load(struct gateway *g, struct err *err) MUSTER_MUST_CHECK;

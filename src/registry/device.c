@@ -1,5 +1,6 @@
 /* device: what is shown of one device, and small facts that the gateway keeps; see device.h. */
 #include "registry/device.h"
+#include "registry/report.h"
 
 static int set_ref(struct store_tx *tx, json_t *o, const char *key, const char *name_key, int64_t row, bool is_key, struct err *err) {
     struct prov_key k;
@@ -91,7 +92,8 @@ int device_json(struct store_tx *tx, const struct account *a, const struct devic
     json_set_str(o, "reprovision", word_of(&WORDS_AGAIN, d->again));
     json_set_str(o, "reason", d->reason[0] ? d->reason : NULL);
     json_set_bool(o, "expected", d->expected);
-    if (full && ((rc = add_certificates(tx, d, o, err)) || (rc = add_ecus(tx, d, o, err)) || (rc = add_offers(tx, d, o, err))))
+    if (full && ((rc = add_certificates(tx, d, o, err)) || (rc = add_ecus(tx, d, o, err)) || (rc = add_offers(tx, d, o, err)) ||
+                 (rc = report_add_json(tx, a->row, d->row, false, o, err))))
         return rc;
     json_decref(*out);
     *out = TAKE(o);
@@ -105,7 +107,9 @@ int device_show_run(struct store_tx *tx, void *arg, struct err *err) {
     int rc = account_need(tx, s->account, &a, err);
     if (rc || (rc = device_need(tx, &a, s->device, &d, err)))
         return rc;
-    return device_json(tx, &a, &d, true, &s->out, err);
+    if ((rc = device_json(tx, &a, &d, true, &s->out, err)) || !s->reports)
+        return rc;
+    return report_add_json(tx, a.row, d.row, true, s->out, err);
 }
 
 int device_ecus_run(struct store_tx *tx, void *arg, struct err *err) {

@@ -18,6 +18,7 @@ int device_list_run(struct store_tx *tx, void *arg, struct err *err);
 
 struct device_show {
     struct span account, device;
+    bool reports; /* with the whole reports of the device */
     json_t *out;
 };
 int device_show_run(struct store_tx *tx, void *arg, struct err *err);

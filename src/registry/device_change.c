@@ -2,6 +2,7 @@
 #include "registry/audit.h"
 #include "registry/device.h"
 #include "registry/event.h"
+#include "registry/report.h"
 
 static int wrong_state(struct err *err, const struct device *d, const char *verb) {
     return err_set(err, MUSTER_ESTATE, "The device is %s and cannot be %s.", word_of(&WORDS_DEVICE_STATE, d->state), verb);
@@ -89,6 +90,8 @@ static int lift_tombstone(struct store_tx *tx, const struct device_set *s, const
     if (!rc)
         rc = store_exec(tx, NULL, err, SQL_OFFER_DROP_ALL, "i", d->row);
     if (!rc)
+        rc = report_drop(tx, a->row, d->row, err);
+    if (!rc)
         rc = store_exec(tx, NULL, err, SQL_DEVICE_DROP, "i", d->row);
     if (!rc)
         rc = announce_released(tx, a, d, DEVICE_DELETED, false, err);
@@ -137,6 +140,8 @@ static int remove_device(struct store_tx *tx, const struct device_set *s, const 
         rc = store_exec(tx, NULL, err, SQL_CERT_REVOKE_ALL, "i", d->row);
     if (!rc)
         rc = announce(tx, a, d, DEVICE_DELETED, EVENT_DEVICE_DELETED, s->reason, false, err);
+    if (!rc)
+        rc = report_drop(tx, a->row, d->row, err);
     return rc ? rc : audit_device(tx, a, d, &s->actor, "device.delete", reason_detail(s->reason), err);
 }
 

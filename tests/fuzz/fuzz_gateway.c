@@ -1,9 +1,8 @@
-/* The two JSON bodies that devices send, through the gateway's own handlers: POST /devices and POST /director/ecus. */
+/* The JSON body of POST /devices, through the gateway's own handler. */
 #include "exchange.h"
 #include "fuzz.h"
 
 #include "gateway/devices.c"
-#include "gateway/ecus.c"
 
 /* --- what the handlers ask ---------------------------------------------------------------------------------------------------- */
 
@@ -29,16 +28,12 @@ int issuer_enrol(struct issuer *is, const struct issuer_enrol *rq, issuer_fn don
 
 struct span http_host(const struct http_exchange *x) { return SPAN_LIT("acme.gateway.example"); }
 void verifier_account_of(struct verifier *v, struct span host, char out[ACCOUNT_NAME_MAX + 1]) { snprintf(out, ACCOUNT_NAME_MAX + 1, "acme"); }
-int device_ecus_run(struct store_tx *tx, void *arg, struct err *err) {
-    ((struct device_ecus *)arg)->unchanged = true;
-    return 0;
-}
 int make_pkcs12(EVP_PKEY *key, const struct cert *leaf, struct cert *const *cas, size_t n_cas, struct buf *out, struct err *err) {
     buf_adds(out, "PKCS#12");
     return 0;
 }
 
-/* --- the handlers --------------------------------------------------------------------------------------------------------------- */
+/* --- the handler --------------------------------------------------------------------------------------------------------------- */
 
 static struct cert leaf;
 static struct identity peer = {.leaf = &leaf, .sni_account = "acme", .address = "192.0.2.1"};
@@ -58,31 +53,8 @@ static void fuzz_devices(struct span body) {
     exchange_settle(&x, 0);
 }
 
-static void fuzz_ecus(struct span body) {
-    struct http_exchange x = {.body = body, .peer = &peer, .arg = &worker};
-    gateway.store = (struct store *)&x;
-    ecus_post(&x, &worker);
-    if (x.job.run) {
-        /* What would be stored is JSON in the one sorted spelling, with as many ECUs as may be, the primary among them. */
-        const struct device_ecus *op = x.job.arg;
-        CLEANUP_JSON json_t *doc = json_parse(op->ecus, NULL);
-        CLEANUP(buf_fini) struct buf same = BUF_INIT(op->ecus.n + 1);
-        size_t i, primaries = 0;
-        json_t *one, *list = json_object_get(doc, "ecus"), *primary = json_object_get(doc, "primary_ecu_serial");
-        MUST(doc && json_object_size(doc) == 2 && json_is_string(primary) && json_array_size(list) >= 1 && json_array_size(list) <= ECUS_MAX);
-        MUST(json_write_sorted(&same, doc) == 0 && span_eq(buf_span(&same), op->ecus));
-        json_array_foreach(list, i, one) {
-            MUST(json_object_size(one) == 4 && json_string_length(json_object_get(one, "ecu_serial")) <= SERIAL_MAX);
-            primaries += json_equal(json_object_get(one, "ecu_serial"), primary);
-        }
-        MUST(primaries == 1);
-    }
-    exchange_settle(&x, body.n % 2 ? MUSTER_EIO : 0);
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
     log_init("fuzz", LOG_ERROR);
     fuzz_devices(span_of(data, n));
-    fuzz_ecus(span_of(data, n));
     return 0;
 }

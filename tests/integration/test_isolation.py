@@ -183,6 +183,7 @@ ROWS = {
 
     "DEVICE_LIST": Row(),
     "DEVICE_SHOW": Row(params=device_of),
+    "DEVICE_EVENTS": Row(params=device_of),
     "DEVICE_IMPORT": Row(body=lambda w, p: {"items": [{"device_id": w.fresh("expected")}]}),
     "DEVICE_APPROVE": Row(params=lambda w: {"device": w.pending()}, body=lambda w, p: {}, again=("wrong_state",)),
     "DEVICE_REFUSE": Row(params=lambda w: {"device": w.pending()}, body=lambda w, p: {}, again=("wrong_state",)),
