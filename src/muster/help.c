@@ -25,6 +25,7 @@ static void globals(FILE *out) {
           "  --json             print the answer as JSON: lists as an array, all else as one object\n"
           "  --yes              go on where a command shows its reach and asks\n"
           "  --help, --version\n"
+          "\nCompletion of command lines: `muster completion bash|zsh|fish` prints the shell's script.\n"
           "\nElsewhere than on the server: MUSTER_URL (https://host:port), MUSTER_TOKEN_FILE (mode 0600) and MUSTER_CA (PEM).\n"
           "Exit status: 0 done, 1 refused or failed, 2 wrong usage.\n",
           out);

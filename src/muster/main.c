@@ -3,8 +3,10 @@
 #include <locale.h>
 
 #include "base/secret.h"
+#include "base/shell.h"
 #include "muster/api.h"
 #include "muster/command.h"
+#include "muster/complete.h"
 #include "muster/help.h"
 
 struct globals {
@@ -138,6 +140,15 @@ static int parse(struct globals *g, struct invocation *in, int argc, char **argv
     return 0;
 }
 
+/* completion SHELL, and what the scripts that this prints ask. */
+static int completion(int argc, char **argv, struct err *err) {
+    if (argc >= 4 && strcmp(argv[2], "words") == 0 && strcmp(argv[3], "--") == 0)
+        complete_words(stdout, argc - 4, argv + 4);
+    else if (argc != 3 || !shell_script(stdout, argv[2], "muster"))
+        return err_set(err, MUSTER_EUSAGE, "`muster completion` needs one of " SHELLS ".");
+    return fflush(stdout) || ferror(stdout) ? err_set(err, MUSTER_EIO, "Standard output cannot be written.") : 0;
+}
+
 int main(int argc, char **argv) {
     struct err err = ERR_INIT;
     struct globals g = {0};
@@ -148,6 +159,8 @@ int main(int argc, char **argv) {
         help_man(stdout);
         return fflush(stdout) || ferror(stdout);
     }
+    if (argc >= 2 && strcmp(argv[1], "completion") == 0)
+        return completion(argc, argv, &err) ? fail(&err) : 0;
     const char *noun = NULL;
     int rc = parse(&g, &in, argc, argv, &noun, &err);
     if (rc)

@@ -20,6 +20,10 @@ int main(int argc, char **argv) {
     if (secret_init())
         return fail(&(struct err){.code = MUSTER_EINTERNAL});
     log_init("musterd", LOG_INFO);
+    if (argc >= 4 && strcmp(argv[1], "completion") == 0 && strcmp(argv[2], "words") == 0 && strcmp(argv[3], "--") == 0) {
+        complete_words(stdout, argc - 4, argv + 4);
+        return fflush(stdout) || ferror(stdout);
+    }
     if (options_parse(argc, argv, &options, &command, &help, &version, &err))
         return fail(&err);
     if (version)

@@ -13,7 +13,7 @@ static const struct {
     [OPT_HOST] = {"host", "NAME", "Host name of the gateway as devices know it; may be repeated, the first is the one in URLs. Default: localhost."},
     [OPT_LISTEN] = {"listen", "ADDR:PORT", "Where devices connect. Default: 127.0.0.1:8443; port 0 picks one."},
     [OPT_ADMIN] = {"admin", "ADDR:PORT", "Where operators connect. Default: 127.0.0.1:9443; port 0 picks one."},
-    [OPT_MASTER_KEY] = {"master-key", "KIND",
+    [OPT_MASTER_KEY] = {"master-key", "file|passphrase|credential",
         "Where the vault's master key comes from: file (the default), passphrase (asked on the terminal, or the first line of stdin), or credential."},
     [OPT_MASTER_KEY_FILE] = {"master-key-file", "FILE", "The key file or the credential's file, an absolute path."},
     [OPT_ACCOUNT] = {"account", "A", "The account."},
@@ -21,6 +21,10 @@ static const struct {
     [OPT_OUTPUT] = {"output", "FILE", "The file to write, also -o; it must not exist."},
     [OPT_JSON] = {"json", NULL, "Print the result as one JSON object."},
 };
+
+const char *options_name(enum option i) { return OPTIONS[i].name; }
+const char *options_value(enum option i) { return OPTIONS[i].value; }
+const char *options_summary(enum option i) { return OPTIONS[i].help; }
 
 /* --- parsing ------------------------------------------------------------------------------------------------------------------- */
 

@@ -39,5 +39,13 @@ void options_help(FILE *out, const struct command *c); /* NULL: of all */
 /* musterd(8) and musterd.conf(5) in scdoc's language. */
 int options_man(const struct options *o, struct err *err);
 int options_config_man(const struct options *o, struct err *err);
+/* How help names an option's value, NULL: a flag; its one sentence. */
+const char *options_name(enum option i);
+const char *options_value(enum option i);
+const char *options_summary(enum option i);
+
+/* complete.c: the scripts of shells, and what these ask: what may stand in the place of the last of n words; base/shell.h. */
+int completion_run(const struct options *o, struct err *err);
+void complete_words(FILE *out, int n, char **words);
 
 #endif
