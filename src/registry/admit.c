@@ -3,6 +3,7 @@
 
 #include "registry/admit_part.h"
 #include "registry/audit.h"
+#include "registry/device_identity.h"
 #include "registry/event.h"
 
 int admit_refuse(struct admit *a, int code, const char *fmt, ...) {
@@ -83,7 +84,7 @@ int admit_promote(struct store_tx *tx, struct admit *a, const struct account *ac
 /* --- certificates that Muster issued -------------------------------------------------------------------------------------------- */
 
 struct held {
-    int64_t row, account, device;
+    int64_t row, account, device, prov_key;
     enum cert_state state;
 };
 
@@ -95,7 +96,7 @@ static int find_cert(struct store_tx *tx, const struct admit *a, struct held *ou
     int found = first_row(tx, &row, err, SQL_CERT_BY_SERIAL, "b", span_of(ASN1_STRING_get0_data(serial), (size_t)ASN1_STRING_length(serial)));
     if (found <= 0)
         return found;
-    *out = (struct held){.row = store_int(row, 0), .account = store_int(row, 2), .device = store_int(row, 3), .state = (enum cert_state)store_int(row, 4)};
+    *out = (struct held){.row = store_int(row, 0), .account = store_int(row, 2), .device = store_int(row, 3), .state = (enum cert_state)store_int(row, 4), .prov_key = store_int(row, 5)};
     int rc = row_hash(row, 1, &fingerprint);
     store_row_end(row);
     return rc ? err_set(err, rc, "A row of the table cert is damaged.") : hash_eq(&fingerprint, &a->leaf->fingerprint);
@@ -107,21 +108,13 @@ static int first_use(struct store_tx *tx, struct admit *a, const struct account 
         a->must_write = true;
         return 0;
     }
-    const struct cert *c = a->leaf;
-    int64_t now = clock_now();
-    int rc = store_exec(tx, NULL, err, SQL_CERT_FIRST_USE, "ii", h->row, now);
-    if (!rc)
-        rc = store_exec(tx, NULL, err, SQL_CERT_VOID_OTHERS, "ii", d->row, h->row);
-    if (!rc)
-        rc = store_exec(tx, NULL, err, SQL_DEVICE_FIRST_USE, "ibibis", d->row, hash_span(&c->fingerprint), c->not_after, hash_span(&c->key.spki), now, a->address);
-    /* A connection with one of the others may be open and judged. */
-    if (!rc && (d->issue_count > 1 || d->has_certificate))
-        rc = epoch_raise(tx, err);
+    const struct device_identity to = {.leaf = a->leaf, .cert = h->row, .prov_key = h->prov_key, .address = a->address};
+    int rc = device_identity_take(tx, d, &to, err);
     if (rc)
         return rc;
     const struct actor actor = actor_of("device", span_str(d->device_id));
     json_t *detail = json_object();
-    json_set_hex(detail, "fingerprint", hash_span(&c->fingerprint));
+    json_set_hex(detail, "fingerprint", hash_span(&a->leaf->fingerprint));
     json_set_str(detail, "address", a->address);
     if ((rc = event_device(tx, account, d, d->state, EVENT_DEVICE_FIRST_USED, json_incref(detail), err))) {
         json_decref(detail);
@@ -145,8 +138,8 @@ static int admit_own(struct store_tx *tx, struct admit *a, struct err *err) {
     if (found < 0 || known < 0)
         return found < 0 ? found : known;
     int rc = 0;
-    /* A use is a use, whatever the answer will be. */
-    if (known && h.state == CERT_ISSUED && account.state == ACCOUNT_ACTIVE && d.state != DEVICE_REVOKED && d.state != DEVICE_DELETED &&
+    /* A use is a use, whatever the answer will be; but not by a method that the account does not have. */
+    if (known && h.state == CERT_ISSUED && account.state == ACCOUNT_ACTIVE && account.method & METHOD_SHARED && d.state != DEVICE_REVOKED && d.state != DEVICE_DELETED &&
         ((rc = first_use(tx, a, &account, &h, &d, err)) || a->must_write))
         return rc;
     if ((rc = admit_account(tx, a, h.account, &account, &ok, err)) || !ok)
@@ -160,8 +153,9 @@ static int admit_own(struct store_tx *tx, struct admit *a, struct err *err) {
         return rc;
     switch (h.state) {
     case CERT_ISSUED:
-    case CERT_CURRENT:
         return 0;
+    case CERT_CURRENT:
+        return device_identity_is_certificate(&d, a->leaf) ? 0 : admit_refuse(a, MUSTER_ECERTSUPERSEDED, NULL);
     case CERT_VOID:
         return admit_refuse(a, MUSTER_ECERTVOID, NULL);
     case CERT_SUPERSEDED:

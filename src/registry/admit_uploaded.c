@@ -1,6 +1,7 @@
 /* admit_uploaded: devices under fleet roots of customers: known keys, first contact, foreign keys; see admit.h. */
 #include "registry/admit_part.h"
 #include "registry/audit.h"
+#include "registry/device_identity.h"
 #include "registry/event.h"
 
 #define OFFER_FRESH CLOCK_HOUR /* an offer seen within this time is not written again */
@@ -96,9 +97,11 @@ static int newer_certificate(struct store_tx *tx, struct admit *a, const struct 
         a->must_write = true;
         return 0;
     }
-    int rc = store_exec(tx, NULL, err, SQL_DEVICE_CERT, "ibibi", d->row, hash_span(&a->leaf->fingerprint), a->leaf->not_after, hash_span(&a->leaf->key.spki), r->row);
+    int rc = device_identity_renew(tx, d, a->leaf, r->row, err);
     return rc ? rc : audit_device(tx, a, account, "device.certificate", d->device_id, r, err);
 }
+
+static int other_key(struct store_tx *tx, struct admit *a, const struct account *account, const struct root *r, const struct device *d, struct err *err);
 
 static int known_key(struct store_tx *tx, struct admit *a, int64_t account_row, int64_t device_row, bool barred, struct err *err) {
     CLEANUP(buf_fini) struct buf id = BUF_INIT(512);
@@ -129,6 +132,8 @@ static int known_key(struct store_tx *tx, struct admit *a, int64_t account_row, 
         return 0;
     if (strcmp(buf_str(&id), d.device_id) != 0)
         return admit_refuse(a, MUSTER_EKEYELSEWHERE, "The certificate names another device than the one that its key is registered for.");
+    if (!device_identity_is_key(&d, a->leaf)) /* a key that Muster made for the device, under a root that Muster did not */
+        return other_key(tx, a, &account, &r, &d, err);
     if ((rc = admit_promote(tx, a, &account, &d, err)) || a->must_write || (admit_state(a, &account, &d), a->verdict.code))
         return rc;
     return newer_certificate(tx, a, &account, &r, &d, err);
@@ -192,11 +197,6 @@ static int choose_account(struct store_tx *tx, struct admit *a, struct account *
     return found ? found : admit_refuse(a, MUSTER_ECERTUNTRUSTED, NULL);
 }
 
-static int take_key(struct store_tx *tx, struct admit *a, const struct account *account, int64_t device, struct err *err) {
-    int rc = store_exec(tx, NULL, err, SQL_DKEY_ADD, "ibiii", account->row, hash_span(&a->leaf->key.spki), device, I(1), clock_now());
-    return rc == MUSTER_EEXISTS ? err_retry(err, MUSTER_EBUSY, 1, "The device's key was registered a moment ago.") : rc;
-}
-
 static int read_device(struct store_tx *tx, const struct account *account, const char *id, struct device *out, struct err *err) {
     struct store_row *row;
     int found = first_row(tx, &row, err, SQL_DEVICE_BY_ID, "is", account->row, id);
@@ -237,14 +237,15 @@ static int register_device(struct store_tx *tx, struct admit *a, const struct ac
     bool wait = account->approval || (account->expected_only && !expected);
     int64_t now = clock_now();
     struct uuid uuid = uuid_new();
-    int rc = store_exec(tx, NULL, err, SQL_DEVICE_ADD, "uisiiniiisisbibiii", &uuid, account->row, id, I(wait ? DEVICE_PENDING : DEVICE_ACTIVE), I(METHOD_DEVICE), r->row, now, now, a->address,
-                        I(expected), "", hash_span(&a->leaf->fingerprint), a->leaf->not_after, hash_span(&a->leaf->key.spki), I(0), I(0), I(0));
+    int rc = store_exec(tx, NULL, err, SQL_DEVICE_ADD, "uisiiniiisisniniii", &uuid, account->row, id, I(wait ? DEVICE_PENDING : DEVICE_ACTIVE), I(METHOD_DEVICE), r->row, now, now, a->address,
+                        I(expected), "", I(0), I(0), I(0), I(0));
     if (rc)
         return rc;
     int found = read_device(tx, account, id, &d, err);
     if (found <= 0)
         return found < 0 ? found : MUSTER_ECORRUPT;
-    if ((rc = take_key(tx, a, account, d.row, err)) || (rc = audit_device(tx, a, account, "device.first_contact", id, r, err)) ||
+    const struct device_identity to = {.leaf = a->leaf, .root = r->row, .address = a->address};
+    if ((rc = device_identity_take(tx, &d, &to, err)) || (rc = audit_device(tx, a, account, "device.first_contact", id, r, err)) ||
         (rc = announce(tx, a, account, &d, wait ? EVENT_DEVICE_PENDING : EVENT_DEVICE_REGISTERED, err)))
         return rc;
     admit_found(a, &d);
@@ -286,15 +287,10 @@ static int switch_key(struct store_tx *tx, struct admit *a, const struct account
         a->must_write = true;
         return 0;
     }
-    int rc = d->has_certificate ? store_exec(tx, NULL, err, SQL_DKEY_BAR, "ib", account->row, hash_span(&d->spki)) : 0;
-    if (!rc)
-        rc = take_key(tx, a, account, d->row, err);
-    if (!rc)
-        rc = store_exec(tx, NULL, err, SQL_DEVICE_CERT, "ibibi", d->row, hash_span(&a->leaf->fingerprint), a->leaf->not_after, hash_span(&a->leaf->key.spki), r->row);
+    const struct device_identity to = {.leaf = a->leaf, .root = r->row, .address = a->address};
+    int rc = device_identity_take(tx, d, &to, err);
     if (!rc)
         rc = store_exec(tx, NULL, err, SQL_OFFER_DROP, "ib", d->row, hash_span(&a->leaf->key.spki));
-    if (!rc)
-        rc = epoch_raise(tx, err);
     if (!rc)
         rc = announce(tx, a, account, d, EVENT_DEVICE_KEY_CHANGED, err);
     return rc ? rc : audit_device(tx, a, account, "device.key_changed", d->device_id, r, err);

@@ -1,6 +1,7 @@
 /* device_change: what operators do to devices; see device.h. */
 #include "registry/audit.h"
 #include "registry/device.h"
+#include "registry/device_identity.h"
 #include "registry/event.h"
 #include "registry/report.h"
 
@@ -41,7 +42,7 @@ int device_cut_off(struct store_tx *tx, const struct account *a, const struct de
     enum device_state before = d->state == DEVICE_QUARANTINED ? d->state_before : d->state;
     int rc = store_exec(tx, NULL, err, SQL_DEVICE_STATE, "iiisi", d->row, I(to), I(before), reason, I(0));
     if (!rc && to == DEVICE_REVOKED)
-        rc = store_exec(tx, NULL, err, SQL_CERT_REVOKE_ALL, "i", d->row);
+        rc = device_identity_revoke(tx, d, err);
     if (!rc)
         rc = announce(tx, a, d, to, to == DEVICE_REVOKED ? EVENT_DEVICE_REVOKED : EVENT_DEVICE_QUARANTINED, reason, false, err);
     return rc ? rc : audit_device(tx, a, d, actor, to == DEVICE_REVOKED ? "device.revoke" : "device.quarantine", reason_detail(reason), err);
@@ -70,7 +71,7 @@ static int refuse(struct store_tx *tx, const struct device_set *s, const struct 
     if (d->state == DEVICE_PENDING) {
         rc = store_exec(tx, NULL, err, SQL_DEVICE_STATE, "iiisi", d->row, I(DEVICE_REVOKED), I(DEVICE_PENDING), s->reason, I(1));
         if (!rc)
-            rc = store_exec(tx, NULL, err, SQL_CERT_REVOKE_ALL, "i", d->row);
+            rc = device_identity_revoke(tx, d, err);
         if (!rc)
             rc = announce(tx, a, d, DEVICE_REVOKED, EVENT_DEVICE_REVOKED, s->reason, true, err);
     } else if (d->state == DEVICE_ACTIVE && (d->again == AGAIN_ASKED || d->again == AGAIN_GRANTED)) {
@@ -84,9 +85,7 @@ static int refuse(struct store_tx *tx, const struct device_set *s, const struct 
 /* The ID may come again.  What Muster issued to the device stays revoked for ever, and keys stay barred in the account unless the
  * operator says that they may come again too. */
 static int lift_tombstone(struct store_tx *tx, const struct device_set *s, const struct account *a, const struct device *d, struct err *err) {
-    int rc = store_exec(tx, NULL, err, SQL_CERT_ORPHAN, "i", d->row);
-    if (!rc)
-        rc = store_exec(tx, NULL, err, s->same_key ? SQL_DKEY_RELEASE : SQL_DKEY_RELEASE_BAR, "i", d->row);
+    int rc = device_identity_release(tx, d, s->same_key, err);
     if (!rc)
         rc = store_exec(tx, NULL, err, SQL_OFFER_DROP_ALL, "i", d->row);
     if (!rc)
@@ -137,7 +136,7 @@ static int remove_device(struct store_tx *tx, const struct device_set *s, const 
         return wrong_state(err, d, "deleted again");
     int rc = store_exec(tx, NULL, err, SQL_DEVICE_STATE, "iiisi", d->row, I(DEVICE_DELETED), I(d->state), s->reason, I(0));
     if (!rc)
-        rc = store_exec(tx, NULL, err, SQL_CERT_REVOKE_ALL, "i", d->row);
+        rc = device_identity_revoke(tx, d, err);
     if (!rc)
         rc = announce(tx, a, d, DEVICE_DELETED, EVENT_DEVICE_DELETED, s->reason, false, err);
     if (!rc)

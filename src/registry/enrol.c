@@ -2,6 +2,7 @@
 #include "registry/enrol.h"
 
 #include "registry/audit.h"
+#include "registry/device_identity.h"
 #include "registry/event.h"
 
 struct loaded {
@@ -73,7 +74,7 @@ static int load(struct store_tx *tx, struct enrol *e, struct loaded *l, struct e
         rc = row_device(row, &l->device, err);
         store_row_end(row);
         f->device = &l->device;
-        return rc;
+        return rc ? rc : device_identity_waiting(tx, l->device.row, &f->waiting_key, err);
     }
     if ((found = first_row(tx, &row, err, SQL_EXPECTED_GET, "it", l->account.row, e->device_id)) > 0)
         store_row_end(row);
@@ -122,12 +123,8 @@ static int find_new(struct store_tx *tx, struct enrol *e, struct loaded *l, stru
 }
 
 static int store_certificate(struct store_tx *tx, const struct enrol *e, const struct loaded *l, struct err *err) {
-    const struct cert *c = e->cert;
-    int rc = store_exec(tx, NULL, err, SQL_DKEY_ADD, "ibiii", l->account.row, hash_span(&c->key.spki), l->device.row, I(1), l->facts.now);
-    if (rc)
-        return rc;
-    return store_exec(tx, NULL, err, SQL_CERT_ADD, "bbiiibbiii", e->serial, hash_span(&c->fingerprint), l->account.row, l->device.row, l->key.row, hash_span(&c->key.spki), e->cert_der,
-                      c->not_before, c->not_after, l->facts.now);
+    const struct device_issued issued = {.cert = e->cert, .der = e->cert_der, .serial = e->serial, .device = l->device.row, .account = l->account.row, .prov_key = l->key.row};
+    return device_identity_issued(tx, &issued, l->facts.now, err);
 }
 
 static json_t *how_of(const struct enrol *e, const struct loaded *l) {
@@ -168,7 +165,7 @@ static int apply(struct store_tx *tx, struct enrol *e, struct loaded *l, struct 
         rc = store_exec(tx, NULL, err, SQL_DEVICE_REISSUED, "ii", l->device.row, l->facts.now_ms);
         break;
     case ENROL_REPLACE:
-        rc = store_exec(tx, NULL, err, SQL_DEVICE_REENROLLED, "iiii", l->device.row, l->key.row, l->facts.now, l->facts.now_ms);
+        rc = store_exec(tx, NULL, err, SQL_DEVICE_REENROLLED, "iii", l->device.row, l->facts.now, l->facts.now_ms);
         break;
     case ENROL_REFUSED:
     case ENROL_ASK:

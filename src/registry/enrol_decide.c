@@ -55,7 +55,7 @@ static bool device_may(const struct enrol_facts *f, struct enrol_verdict *v) {
 /* The same key asks again for the same ID, and nothing that was issued for it has been used: its answer was lost. */
 static bool answer_lost(const struct enrol_facts *f) {
     const struct device *d = f->device;
-    return d->method == METHOD_SHARED && d->prov_key == f->key->row && d->issue_count > 0 && !d->issue_used && f->now - d->issue_first < f->account->lost_answer_window;
+    return f->waiting_key == f->key->row && f->now - d->issue_first < f->account->lost_answer_window;
 }
 
 static void again(const struct enrol_facts *f, struct enrol_verdict *v) {
@@ -72,7 +72,8 @@ static void again(const struct enrol_facts *f, struct enrol_verdict *v) {
 static void replace(const struct enrol_facts *f, struct enrol_verdict *v) {
     const struct device *d = f->device;
     bool granted = d->again == AGAIN_GRANTED;
-    bool same_key = d->method == METHOD_SHARED && d->prov_key == f->key->row;
+    /* The key that enrolled it: the device as it is, or the one that was let to come again and has not shown itself. */
+    bool same_key = (d->method == METHOD_SHARED && d->prov_key == f->key->row) || f->waiting_key == f->key->row;
     if (!granted && d->again == AGAIN_REFUSED) {
         refuse(v, MUSTER_EREFUSED, 0);
     } else if (!granted && f->account->reprovision == REPROVISION_ASK) {

@@ -64,8 +64,7 @@ struct device {
     bool has_certificate;
     struct hash certificate, spki;
     int64_t certificate_not_after;
-    int64_t issue_first, issue_last_ms, issue_count;
-    bool issue_used;
+    int64_t issue_first, issue_last_ms, issue_count; /* of the enrolment whose certificates wait for their first use */
 };
 
 struct token {

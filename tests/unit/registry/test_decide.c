@@ -20,7 +20,8 @@ struct row {
     struct prov_key k;
     struct device d; /* row 0: the ID is free */
     int64_t newest, last_hour, oldest;
-    bool expected;
+    bool expected, used;
+    int64_t waiting; /* 0: the key that enrolled the device */
     enum enrol_how how;
     int code;
     enum device_state state;
@@ -29,7 +30,7 @@ struct row {
 static void check(const struct row *r) {
     struct enrol_verdict v;
     const struct enrol_facts f = {.now = NOW, .now_ms = NOW * 1000, .newest = r->newest, .address = "192.0.2.7", .device_id = SPAN_LIT("unit-1"), .account = &r->a, .key = &r->k,
-                                  .device = r->d.row ? &r->d : NULL, .expected = r->expected, .last_hour = r->last_hour, .oldest = r->oldest};
+                                  .device = r->d.row ? &r->d : NULL, .expected = r->expected, .waiting_key = !r->d.row || r->used ? 0 : r->waiting ? r->waiting : r->d.prov_key, .last_hour = r->last_hour, .oldest = r->oldest};
     enrol_decide(&f, &v);
     if (v.how != r->how || v.err.code != r->code || (v.how == ENROL_NEW && r->state && v.state != r->state))
         fail_msg("%s: how %d, %s", r->what, v.how, err_code(v.err.code));
@@ -77,7 +78,7 @@ static void answers_lost(void **state) {
         ROW("too fast", .d = DEVICE, .d.issue_last_ms = NOW * 1000 - 499, .code = MUSTER_EREISSUELIMIT),
         ROW("the eighth further one", .d = DEVICE, .d.issue_count = 8, .how = ENROL_AGAIN),
         ROW("the ninth further one", .d = DEVICE, .d.issue_count = 9, .code = MUSTER_EREISSUELIMIT),
-        ROW("used", .d = DEVICE, .d.issue_used = true, .code = MUSTER_EREGISTERED),
+        ROW("used", .d = DEVICE, .used = true, .code = MUSTER_EREGISTERED),
         ROW("the window is over", .d = DEVICE, .d.issue_first = NOW - CLOCK_DAY, .code = MUSTER_EREGISTERED),
         ROW("the last second", .d = DEVICE, .d.issue_first = NOW - CLOCK_DAY + 1, .how = ENROL_AGAIN),
         ROW("pending", .d = DEVICE, .d.state = DEVICE_PENDING, .how = ENROL_AGAIN),
@@ -85,6 +86,9 @@ static void answers_lost(void **state) {
         ROW("revoked", .d = DEVICE, .d.state = DEVICE_REVOKED, .code = MUSTER_EREVOKED),
         ROW("refused", .d = DEVICE, .d.state = DEVICE_REVOKED, .d.refused = true, .code = MUSTER_EREFUSED),
         ROW("deleted", .d = DEVICE, .d.state = DEVICE_DELETED, .code = MUSTER_EDEVDELETED),
+        ROW("lost by another key than that of the live identity", .d = DEVICE, .d.prov_key = 8, .waiting = 7, .how = ENROL_AGAIN),
+        ROW("lost by a device of device credentials that was let to come again", .d = DEVICE, .d.method = METHOD_DEVICE, .d.prov_key = 0, .waiting = 7, .how = ENROL_AGAIN),
+        ROW("what waits is another key's", .d = DEVICE, .waiting = 8, .code = MUSTER_EREGISTERED),
         ROW("of device credentials", .d = DEVICE, .d.method = METHOD_DEVICE, .d.prov_key = 0, .code = MUSTER_EREGISTERED),
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
@@ -93,16 +97,18 @@ static void answers_lost(void **state) {
 
 static void coming_again(void **state) {
     struct row rows[] = {
-        ROW("never", .d = DEVICE, .d.issue_used = true, .code = MUSTER_EREGISTERED),
-        ROW("ask", .a.reprovision = REPROVISION_ASK, .d = DEVICE, .d.issue_used = true, .how = ENROL_ASK, .code = MUSTER_EAPPROVAL),
-        ROW("asked before", .a.reprovision = REPROVISION_ASK, .d = DEVICE, .d.issue_used = true, .d.again = AGAIN_ASKED, .code = MUSTER_EAPPROVAL),
-        ROW("granted", .a.reprovision = REPROVISION_ASK, .d = DEVICE, .d.issue_used = true, .d.again = AGAIN_GRANTED, .how = ENROL_REPLACE),
-        ROW("granted under never", .d = DEVICE, .d.issue_used = true, .d.again = AGAIN_GRANTED, .how = ENROL_REPLACE),
+        ROW("never", .d = DEVICE, .used = true, .code = MUSTER_EREGISTERED),
+        ROW("ask", .a.reprovision = REPROVISION_ASK, .d = DEVICE, .used = true, .how = ENROL_ASK, .code = MUSTER_EAPPROVAL),
+        ROW("asked before", .a.reprovision = REPROVISION_ASK, .d = DEVICE, .used = true, .d.again = AGAIN_ASKED, .code = MUSTER_EAPPROVAL),
+        ROW("granted", .a.reprovision = REPROVISION_ASK, .d = DEVICE, .used = true, .d.again = AGAIN_GRANTED, .how = ENROL_REPLACE),
+        ROW("granted under never", .d = DEVICE, .used = true, .d.again = AGAIN_GRANTED, .how = ENROL_REPLACE),
         ROW("granted to another key", .d = DEVICE, .d.prov_key = 8, .d.again = AGAIN_GRANTED, .how = ENROL_REPLACE),
         ROW("granted, but the key is spent", .d = DEVICE, .d.again = AGAIN_GRANTED, .k.max_devices = 1, .k.spent = 1, .code = MUSTER_EKEYEXHAUSTED),
-        ROW("refused", .a.reprovision = REPROVISION_ASK, .d = DEVICE, .d.issue_used = true, .d.again = AGAIN_REFUSED, .code = MUSTER_EREFUSED),
-        ROW("replace", .a.reprovision = REPROVISION_REPLACE, .d = DEVICE, .d.issue_used = true, .how = ENROL_REPLACE),
-        ROW("replace with another key", .a.reprovision = REPROVISION_REPLACE, .d = DEVICE, .d.issue_used = true, .d.prov_key = 8, .code = MUSTER_EREGISTERED),
+        ROW("refused", .a.reprovision = REPROVISION_ASK, .d = DEVICE, .used = true, .d.again = AGAIN_REFUSED, .code = MUSTER_EREFUSED),
+        ROW("replace", .a.reprovision = REPROVISION_REPLACE, .d = DEVICE, .used = true, .how = ENROL_REPLACE),
+        ROW("replace with another key", .a.reprovision = REPROVISION_REPLACE, .d = DEVICE, .used = true, .d.prov_key = 8, .code = MUSTER_EREGISTERED),
+        ROW("replace what this key was let to enrol and nobody used", .a.reprovision = REPROVISION_REPLACE, .d = DEVICE, .d.prov_key = 8, .waiting = 7, .d.issue_first = NOW - CLOCK_DAY, .how = ENROL_REPLACE),
+        ROW("replace a device of device credentials", .a.reprovision = REPROVISION_REPLACE, .d = DEVICE, .d.method = METHOD_DEVICE, .used = true, .code = MUSTER_EREGISTERED),
         ROW("replace what is revoked", .a.reprovision = REPROVISION_REPLACE, .d = DEVICE, .d.state = DEVICE_REVOKED, .code = MUSTER_EREVOKED),
         ROW("replace what is quarantined", .a.reprovision = REPROVISION_REPLACE, .d = DEVICE, .d.state = DEVICE_QUARANTINED, .code = MUSTER_EQUARANTINED),
     };

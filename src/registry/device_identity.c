@@ -1,0 +1,74 @@
+/* device_identity: see device_identity.h. */
+#include "registry/device_identity.h"
+
+#include "pki/cert.h"
+
+bool device_identity_is_certificate(const struct device *d, const struct cert *leaf) {
+    return d->has_certificate && d->method == METHOD_SHARED && hash_eq(&d->certificate, &leaf->fingerprint);
+}
+
+bool device_identity_is_key(const struct device *d, const struct cert *leaf) {
+    return d->has_certificate && d->method == METHOD_DEVICE && hash_eq(&d->spki, &leaf->key.spki);
+}
+
+static int busy(struct err *err) { return err_retry(err, MUSTER_EBUSY, 1, "The device's key was registered a moment ago."); }
+
+static int add_key(struct store_tx *tx, int64_t account, int64_t device, const struct hash *spki, int64_t now, struct err *err) {
+    int rc = store_exec(tx, NULL, err, SQL_DKEY_ADD, "ibiii", account, hash_span(spki), device, I(1), now);
+    return rc == MUSTER_EEXISTS ? busy(err) : rc;
+}
+
+/* The key is the device's already where Muster made it. */
+static int hold_key(struct store_tx *tx, const struct device *d, const struct hash *spki, int64_t now, struct err *err) {
+    struct store_row *row;
+    int found = first_row(tx, &row, err, SQL_DKEY_GET, "ib", d->account, hash_span(spki));
+    if (found < 0)
+        return found;
+    if (!found)
+        return add_key(tx, d->account, d->row, spki, now, err);
+    bool own = store_int(row, 0) == d->row && store_int(row, 1) && !store_int(row, 2);
+    store_row_end(row);
+    return own ? 0 : busy(err);
+}
+
+int device_identity_take(struct store_tx *tx, const struct device *d, const struct device_identity *to, struct err *err) {
+    const struct cert *c = to->leaf;
+    const int64_t now = clock_now();
+    int rc = hold_key(tx, d, &c->key.spki, now, err);
+    if (!rc)
+        rc = store_exec(tx, NULL, err, SQL_DKEY_BAR_OTHERS, "ib", d->row, hash_span(&c->key.spki));
+    if (!rc && to->cert)
+        rc = store_exec(tx, NULL, err, SQL_CERT_FIRST_USE, "ii", to->cert, now);
+    if (!rc)
+        rc = store_exec(tx, NULL, err, SQL_CERT_END_OTHERS, "ii", d->row, to->cert);
+    if (!rc && to->cert)
+        rc = store_exec(tx, NULL, err, SQL_DEVICE_IDENTITY, "iiinbibis", d->row, I(METHOD_SHARED), to->prov_key, hash_span(&c->fingerprint), c->not_after, hash_span(&c->key.spki), now, to->address);
+    else if (!rc)
+        rc = store_exec(tx, NULL, err, SQL_DEVICE_IDENTITY, "iinibibis", d->row, I(METHOD_DEVICE), to->root, hash_span(&c->fingerprint), c->not_after, hash_span(&c->key.spki), now, to->address);
+    /* What waited for its first use was never let in, but a connection with the identity so far may be open and judged. */
+    return rc || !d->has_certificate ? rc : epoch_raise(tx, err);
+}
+
+int device_identity_renew(struct store_tx *tx, const struct device *d, const struct cert *leaf, int64_t root, struct err *err) {
+    return store_exec(tx, NULL, err, SQL_DEVICE_CERT, "ibii", d->row, hash_span(&leaf->fingerprint), leaf->not_after, root);
+}
+
+int device_identity_issued(struct store_tx *tx, const struct device_issued *i, int64_t now, struct err *err) {
+    const struct cert *c = i->cert;
+    int rc = add_key(tx, i->account, i->device, &c->key.spki, now, err);
+    return rc ? rc : store_exec(tx, NULL, err, SQL_CERT_ADD, "bbiiibbiii", i->serial, hash_span(&c->fingerprint), i->account, i->device, i->prov_key, hash_span(&c->key.spki), i->der,
+                                c->not_before, c->not_after, now);
+}
+
+int device_identity_waiting(struct store_tx *tx, int64_t device, int64_t *prov_key, struct err *err) {
+    return one_int(tx, prov_key, 0, err, SQL_CERT_WAITING, "i", device);
+}
+
+int device_identity_revoke(struct store_tx *tx, const struct device *d, struct err *err) { return store_exec(tx, NULL, err, SQL_CERT_REVOKE, "i", d->row); }
+
+int device_identity_release(struct store_tx *tx, const struct device *d, bool same_key, struct err *err) {
+    int rc = store_exec(tx, NULL, err, SQL_CERT_ORPHAN, "i", d->row);
+    if (!rc && same_key && d->has_certificate)
+        rc = store_exec(tx, NULL, err, SQL_DKEY_FREE, "ib", d->row, hash_span(&d->spki));
+    return rc ? rc : store_exec(tx, NULL, err, SQL_DKEY_RELEASE_BAR, "i", d->row);
+}

@@ -1,0 +1,47 @@
+/* device_identity: what a device proves itself with; the one place where that changes.
+ *
+ * At any moment a device has at most one live identity: one public key, with its newest certificate, by one method.  It stands in the
+ * device's row (method, prov_key or root, certificate, spki).  Besides it there may be certificates that Muster issued for the device and
+ * that nobody has used yet (cert, state issued): the first one that is used becomes the identity.  Everything else that was ever the
+ * device's is over: keys are barred in device_key, certificates void, superseded or revoked in cert.
+ *
+ * All of it runs in the transaction of the caller, whose write it is a part of. */
+#ifndef MUSTER_REGISTRY_DEVICE_IDENTITY_H
+#define MUSTER_REGISTRY_DEVICE_IDENTITY_H
+
+#include "registry/row.h"
+
+struct device_identity {
+    const struct cert *leaf;
+    int64_t cert;      /* the row of a certificate that Muster issued; 0: one of an uploaded root */
+    int64_t prov_key;  /* that it was issued with */
+    int64_t root;      /* or the uploaded root */
+    const char *address;
+};
+/* It becomes the device's: whatever identity the device had, and whatever was issued for it besides, is over from here on, on open
+ * connections too.  MUSTER_EBUSY where somebody else registered the key a moment ago. */
+int device_identity_take(struct store_tx *tx, const struct device *d, const struct device_identity *to, struct err *err) MUSTER_MUST_CHECK;
+
+/* Whether it is the certificate, or the key, of the live identity. */
+bool device_identity_is_certificate(const struct device *d, const struct cert *leaf); /* of one that Muster issued */
+bool device_identity_is_key(const struct device *d, const struct cert *leaf);         /* of one under an uploaded root */
+
+/* A newer certificate of the live key, under an uploaded root. */
+int device_identity_renew(struct store_tx *tx, const struct device *d, const struct cert *leaf, int64_t root, struct err *err) MUSTER_MUST_CHECK;
+
+/* A certificate that waits for its first use. */
+struct device_issued {
+    const struct cert *cert;
+    struct span der, serial;
+    int64_t device, account, prov_key;
+};
+int device_identity_issued(struct store_tx *tx, const struct device_issued *i, int64_t now, struct err *err) MUSTER_MUST_CHECK;
+/* The provisioning key of the newest certificate that waits for its first use; 0: none waits. */
+int device_identity_waiting(struct store_tx *tx, int64_t device, int64_t *prov_key, struct err *err) MUSTER_MUST_CHECK;
+
+/* The device is revoked or deleted: what Muster issued to it never comes back. */
+int device_identity_revoke(struct store_tx *tx, const struct device *d, struct err *err) MUSTER_MUST_CHECK;
+/* Its tombstone is lifted.  Every key that it ever had stays barred in the account; with same_key the one that it had last may come again. */
+int device_identity_release(struct store_tx *tx, const struct device *d, bool same_key, struct err *err) MUSTER_MUST_CHECK;
+
+#endif
