@@ -20,24 +20,36 @@ static int feed_size(struct chunked *c, uint8_t b, const struct buf *out, struct
         return malformed(err, "A chunk does not begin with its size.");
     if (b != '\r')
         return malformed(err, b == ';' ? "Chunk extensions are not accepted." : "A chunk's size is not a hexadecimal number.");
-    if (c->left > out->max - out->n) /* before any of it is taken */
-        return err_set(err, MUSTER_EHTTPBODY, "The body is longer than %zu bytes.", out->max);
+    uint64_t most = c->max ? c->max : out->max, room = c->max ? c->max - c->taken : out->max - out->n;
+    if (c->left > room) /* before any of it is taken */
+        return err_set(err, MUSTER_EHTTPBODY, "The body is longer than %llu bytes.", (unsigned long long)most);
     c->state = CHUNKED_SIZE_LF;
+    return 0;
+}
+
+/* A line that nobody wants to know. */
+static int feed_trailer(struct chunked *c, uint8_t b, struct err *err) {
+    if (!c->skip_trailers)
+        return malformed(err, "Trailer fields are not accepted.");
+    if (++c->skipped > CHUNKED_TRAILERS_MAX || b == '\n' || b == '\0')
+        return malformed(err, "The trailer fields are not well-formed, or too long.");
+    c->state = b == '\r' ? CHUNKED_TRAILER_LF : CHUNKED_TRAILER;
     return 0;
 }
 
 /* One byte of framing. */
 static int feed_byte(struct chunked *c, uint8_t b, const struct buf *out, struct err *err) {
-    bool lf = c->state == CHUNKED_SIZE_LF || c->state == CHUNKED_DATA_LF || c->state == CHUNKED_END_LF;
+    bool lf = c->state == CHUNKED_SIZE_LF || c->state == CHUNKED_DATA_LF || c->state == CHUNKED_END_LF || c->state == CHUNKED_TRAILER_LF;
     if (c->state == CHUNKED_SIZE)
         return feed_size(c, b, out, err);
-    if (c->state == CHUNKED_END_CR && b != '\r')
-        return malformed(err, "Trailer fields are not accepted.");
+    if (c->state == CHUNKED_TRAILER || (c->state == CHUNKED_END_CR && b != '\r'))
+        return feed_trailer(c, b, err);
     if (b != (lf ? '\n' : '\r'))
         return malformed(err, "A chunk does not end in CR and LF.");
     switch (c->state) {
     case CHUNKED_SIZE_LF: c->state = c->left ? CHUNKED_DATA : CHUNKED_END_CR; break;
     case CHUNKED_DATA_CR: c->state = CHUNKED_DATA_LF; break;
+    case CHUNKED_TRAILER_LF: c->state = CHUNKED_END_CR; break;
     case CHUNKED_END_CR: c->state = CHUNKED_END_LF; break;
     case CHUNKED_END_LF: c->state = CHUNKED_DONE; break;
     default: /* CHUNKED_DATA_LF */
@@ -58,6 +70,7 @@ int chunked_feed(struct chunked *c, struct span in, size_t *used, struct buf *ou
                 return err_set(err, MUSTER_ENOMEM, NULL);
             at += part.n;
             c->left -= part.n;
+            c->taken += part.n;
             if (c->left == 0)
                 c->state = CHUNKED_DATA_CR;
             continue;

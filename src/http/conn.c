@@ -4,12 +4,15 @@
  * left; every loop here asks `dead` after anything that could have called out. */
 #include "http/conn.h"
 
+#include "http/stream.h"
+
 #include <errno.h>
 #include <stddef.h>
 
 #include "base/log.h"
 
 #define DRAINED_MAX (1024 * 1024) /* thrown away while lingering */
+#define READS_A_STEP 4            /* of a body */
 #define STEPS_A_TURN 64           /* then the loop's other connections have their turn, however fast this client pipelines */
 
 /* --- deadlines ------------------------------------------------------------------------------------------------------------------- */
@@ -50,9 +53,11 @@ static void enter(struct http_conn *c, enum conn_state state) {
         set_deadline(c, l->head_ms);
         return;
     case CONN_BODY:
+        c->drained = 0;
         set_deadline(c, l->body_ms);
         return;
     case CONN_WRITE:
+        c->sent = 0;
         set_deadline(c, l->write_ms);
         return;
     case CONN_IDLE:
@@ -68,8 +73,13 @@ static void enter(struct http_conn *c, enum conn_state state) {
     }
 }
 
+/* Whether the next step is not the client's: nothing of him is read then. */
+static bool waits(const struct http_conn *c) {
+    return c->state == CONN_WAIT || (c->state == CONN_BODY && c->paused) || (c->state == CONN_WRITE && c->x && c->x->answer == STREAM_OPEN);
+}
+
 static void set_events(struct http_conn *c) {
-    bool read_on = c->state != CONN_WAIT && !c->want_write; /* not both: input that TLS does not take would spin */
+    bool read_on = !waits(c) && !c->want_write; /* not both: input that TLS does not take would spin */
     bool write_on = c->want_write;
     if (read_on != c->read_on) {
         read_on ? event_add(&c->ev_read, NULL) : event_del(&c->ev_read);
@@ -116,19 +126,26 @@ void conn_close(struct http_conn *c) {
     event_del(&c->ev_read);
     event_del(&c->ev_write);
     event_del(&c->ev_timer);
+    if (c->watched)
+        event_del(&c->ev_closed);
     transport_close(&c->transport, c->handshaken);
     close(c->fd);
     c->fd = -1;
     drop_buffers(c);
     struct http_exchange *x = TAKE(c->x);
-    if (x)
-        exchange_detach(x, c->state == CONN_BODY);
+    if (x) {
+        bool owed = c->state == CONN_BODY && !x->stream;
+        stream_gone(x);
+        exchange_detach(x, owed);
+    }
     conn_unref(c);
 }
 
 void http_conn_abort(struct http_conn *c) {
+    const struct linger at_once = {.l_onoff = 1};
     if (c->dead)
         return;
+    (void)!setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once); /* what the kernel still holds is not sent either */
     transport_forget(&c->transport);
     conn_close(c);
 }
@@ -238,6 +255,34 @@ static enum progress run_head(struct http_conn *c) {
     return WAIT;
 }
 
+/* What follows the part that was used is kept; false: the connection is closed, for to lose bytes here would be to take the middle of a
+ * request for its beginning. */
+static bool keep_rest(struct http_conn *c, struct span in, size_t used) {
+    if (in.p == c->in.p)
+        buf_consume(&c->in, used);
+    else if (used < in.n)
+        buf_add(&c->in, span_sub(in, used, in.n));
+    if (!buf_ok(&c->in))
+        conn_close(c);
+    return !c->dead;
+}
+
+/* The body's decoded bytes are in x->body. */
+static void feed_stream(struct http_conn *c, struct span in, size_t used, const struct err *err) {
+    struct http_exchange *x = c->x;
+    c->drained += used;
+    if (!keep_rest(c, in, used))
+        return;
+    if (err || x->complete)
+        enter(c, CONN_WAIT);
+    if (err)
+        x->close = true;
+    http_exchange_ref(x);
+    stream_body(x, buf_span(&x->body), err);
+    buf_clear(&x->body);
+    http_exchange_unref(x);
+}
+
 /* `in` lies in c->in or in the server's scratch, which any callback may overwrite: what follows the body, the next request, is put
  * by before the handler runs. */
 static void feed(struct http_conn *c, struct span in) {
@@ -245,16 +290,12 @@ static void feed(struct http_conn *c, struct span in) {
     struct http_exchange *x = c->x;
     size_t used = 0;
     int rc = exchange_feed(x, in, &used, &err);
-    c->drained += used;
-    if (in.p == c->in.p)
-        buf_consume(&c->in, used);
-    else if (used < in.n)
-        buf_add(&c->in, span_sub(in, used, in.n));
-    if (!buf_ok(&c->in)) { /* to lose bytes here would be to take the middle of a request for its beginning */
-        conn_close(c);
+    if (x->stream) {
+        feed_stream(c, in, used, rc ? &err : NULL);
         return;
     }
-    if (!rc && !x->complete)
+    c->drained += used;
+    if (!keep_rest(c, in, used) || (!rc && !x->complete))
         return;
     enter(c, CONN_WAIT);
     if (rc) {
@@ -266,9 +307,11 @@ static void feed(struct http_conn *c, struct span in) {
 }
 
 static enum progress run_body(struct http_conn *c) {
-    if (c->in.n)
+    if (c->in.n && !c->paused)
         feed(c, buf_span(&c->in));
-    while (!c->dead && c->state == CONN_BODY) {
+    for (int i = 0; !c->dead && c->state == CONN_BODY && !c->paused; i++) {
+        if (i == READS_A_STEP)
+            return GO_ON;
         size_t n = read_once(c);
         if (!n && c->eof && !c->dead)
             conn_close(c); /* half a request is none */
@@ -277,7 +320,7 @@ static enum progress run_body(struct http_conn *c) {
         feed(c, span_of(c->server->scratch, n));
         secret_wipe(c->server->scratch, n); /* the server outlives this: conn_run holds the connection */
     }
-    return c->dead ? WAIT : GO_ON;
+    return c->dead || c->paused ? WAIT : GO_ON;
 }
 
 /* --- answers ---------------------------------------------------------------------------------------------------------------------------------- */
@@ -293,6 +336,7 @@ static bool write_some(struct http_conn *c, const struct buf *b, size_t *at) {
             return false;
         }
         *at += n;
+        c->sent += n;
     }
     c->want_write = false;
     return true;
@@ -308,6 +352,13 @@ static void start_linger(struct http_conn *c) {
 static enum progress run_write(struct http_conn *c) {
     if (!write_some(c, &c->out, &c->out_at) || !write_some(c, &c->body, &c->body_at))
         return WAIT;
+    if (c->x && c->x->answer == STREAM_OPEN) {
+        buf_clear(&c->out);
+        buf_clear(&c->body);
+        c->out_at = c->body_at = 0;
+        no_deadline(c);
+        return stream_written(c->x) && !c->dead ? GO_ON : WAIT;
+    }
     bool close_now = c->asked_close || c->server->draining; /* a drain may have begun since the head of the answer was made */
     struct http_exchange *x = TAKE(c->x);
     drop_answer(c);
@@ -386,11 +437,58 @@ void conn_read_body(struct http_conn *c, bool invite) {
     static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
     size_t n;
     enter(c, CONN_BODY); /* first: a connection that ends in this state takes the exchange with it */
-    c->drained = 0;
+    c->paused = false;
     /* 25 bytes into a socket from which everything earlier has gone: what does not fit here fits nowhere. */
     if (invite && transport_write(&c->transport, go_on, sizeof go_on - 1, &n) != TRANSPORT_DONE) {
         conn_close(c);
         return;
+    }
+    conn_run(c);
+}
+
+void conn_pause(struct http_conn *c, bool pause) {
+    if (c->dead || c->state != CONN_BODY || c->paused == pause)
+        return;
+    c->paused = pause;
+    if (pause) {
+        no_deadline(c); /* the time is not the client's */
+        if (!c->running)
+            set_events(c);
+    } else {
+        enter(c, CONN_BODY);
+        conn_run(c);
+    }
+}
+
+/* The client's side is closed.  While he sends, what he sent is read first. */
+static void on_closed(evutil_socket_t fd, short what, void *arg) {
+    struct http_conn *c = arg;
+    if (waits(c) || c->state == CONN_WRITE)
+        conn_close(c);
+}
+
+void conn_watch(struct http_conn *c) {
+    if (c->watched || c->dead)
+        return;
+    event_assign(&c->ev_closed, loop_base(c->server->o.loop), c->fd, EV_CLOSED | EV_PERSIST, on_closed, c);
+    c->watched = event_add(&c->ev_closed, NULL) == 0;
+}
+
+void conn_stream(struct http_conn *c, struct buf *head, bool close_after) {
+    c->out = *head;
+    *head = (struct buf){0};
+    c->body = BUF_INIT(2 * STREAM_HIGH + CONN_READ_MAX);
+    c->out_at = c->body_at = 0;
+    c->asked_close = close_after;
+    enter(c, CONN_WRITE);
+}
+
+void conn_stream_more(struct http_conn *c) {
+    if (c->deadline == INT64_MAX) /* all before had gone */
+        enter(c, CONN_WRITE);
+    if (c->out.n && !c->out_at && !c->body_at && c->out.n + c->body.n <= CONN_READ_MAX) { /* the head and what follows leave in one record */
+        buf_add(&c->out, buf_span(&c->body));
+        buf_clear(&c->body);
     }
     conn_run(c);
 }
@@ -462,10 +560,13 @@ static void on_timer(evutil_socket_t fd, short what, void *arg) {
         err_set(&err, MUSTER_EHTTPTIMEOUT, "The body did not arrive in time.");
         enter(c, CONN_WAIT);
         c->x->close = true;
-        http_reply_err(c->x, &err);
+        if (c->x->stream)
+            stream_body(c->x, SPAN_NONE, &err);
+        else
+            http_reply_err(c->x, &err);
         break;
     case CONN_WRITE:
-        if (fast_enough(c, c->out_at + c->body_at, now))
+        if (fast_enough(c, c->sent, now))
             set_deadline(c, 1000);
         else
             conn_close(c);

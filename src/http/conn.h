@@ -42,13 +42,16 @@ struct http_conn {
     bool read_on, write_on;      /* events that are added */
     bool want_write;             /* what TLS waits for, besides reading */
     bool asked_close;            /* close after the answer under way */
+    bool paused;                 /* in CONN_BODY: who takes the body wants no more for now */
+    bool watched;                /* ev_closed is added */
     bool handshaken, identified; /* identified: peer_ops.identify has returned */
-    struct event ev_read, ev_write, ev_timer;
+    struct event ev_read, ev_write, ev_timer, ev_closed;
     int64_t began, deadline, armed; /* ms, monotonic; deadline of the state, and when the timer fires (0: it does not) */
     struct buf in;               /* received and not yet understood */
     struct head_scan scan;       /* of the head at its beginning */
     struct buf out, body;        /* what has to be sent: out, then body from body_at */
     size_t out_at, body_at, drained;
+    size_t sent;                 /* of the answer, since `began` */
     bool secret;                 /* wipe `out` and `body` */
     struct http_exchange *x;     /* the exchange under way */
     void *peer;
@@ -91,6 +94,7 @@ struct http_exchange {
     struct span params[ROUTE_PARAMS_MAX]; /* decoded */
     struct buf body, fields; /* fields: of the answer */
     struct chunked chunked;
+    uint64_t taken;   /* of a body with a length */
     struct err fault; /* known from the head, answered once admitted */
     const char *allow; /* of a 405, likewise; in the arena */
     bool complete;    /* the request was read to its end */
@@ -98,6 +102,11 @@ struct http_exchange {
     char id[UUID_TEXT_LEN + 1]; /* "" nobody has asked yet */
     int64_t began;              /* monotonic, ms */
     void *data;
+    const struct http_stream_ops *stream; /* stream.c; NULL: an ordinary exchange */
+    void *stream_arg;
+    enum { STREAM_NONE, STREAM_OPEN, STREAM_ENDED } answer;
+    bool chunks, full, counted; /* of the answer: in chunks; http_stream_room() said no; left counts */
+    int64_t left;               /* bytes of the answer's length that have not been added */
 };
 
 /* server.c */
@@ -124,6 +133,13 @@ void conn_set_address(struct http_conn *c, const struct sockaddr *a);
 void conn_read_balancer(struct http_conn *c);
 /* Says why in the log, and closes. */
 void conn_refuse_balancer(struct http_conn *c, const struct err *why);
+/* Watches the client while the exchange waits, where it did not. */
+void conn_watch(struct http_conn *c);
+/* The head of an answer that goes on: bytes follow in c->body as they come. */
+void conn_stream(struct http_conn *c, struct buf *head, bool close);
+/* More lies in c->body, or the answer has ended. */
+void conn_stream_more(struct http_conn *c);
+void conn_pause(struct http_conn *c, bool pause);
 
 /* The exchange's owner has it now: nothing is read, no deadline runs. */
 void conn_wait(struct http_conn *c);
@@ -142,6 +158,19 @@ int exchange_feed(struct http_exchange *x, struct span in, size_t *used, struct 
 void exchange_handle(struct http_exchange *x);
 /* Tells options.answered, before an answer leaves or when a streamed one has ended; refusal: NULL for none. */
 void exchange_answered(struct http_exchange *x, int status, uint64_t bytes, const struct err *refusal);
+/* stream.c: all that was there has been written.  True: more is there now, or the answer has ended. */
+bool stream_written(struct http_exchange *x);
+/* Whoever streams learns that the client has gone. */
+void stream_gone(struct http_exchange *x);
+/* A piece of the body, or why there is none. */
+void stream_body(struct http_exchange *x, struct span part, const struct err *err);
+
+/* reply.c */
+bool reply_has_body(int status);
+/* The head of an answer; n: Content-Length, -1: none is sent. */
+void reply_head(struct http_exchange *x, int status, const char *content_type, int64_t n, bool closes, bool date, struct buf *out);
+bool reply_closes(const struct http_exchange *x);
+
 /* The connection lets go.  owed: nobody else will answer it any more. */
 void exchange_detach(struct http_exchange *x, bool owed);
 

@@ -67,7 +67,7 @@ static void find_fault(struct http_exchange *x) {
     const struct http_route *r = x->match.row;
     bool has_body = x->head.chunked || x->head.length > 0;
     x->complete = !has_body;
-    if (!r || !has_body)
+    if (!r || !has_body || r->stream)
         return;
     if (r->body_max == 0)
         err_set(&x->fault, MUSTER_EHTTPBODY, "This resource takes no body.");
@@ -88,14 +88,18 @@ static bool decode_params(struct http_exchange *x) {
 
 static void find_route(struct http_exchange *x) {
     CLEANUP(buf_fini) struct buf allow = BUF_INIT(256);
+    const struct http_route *fallback = x->conn->server->o.fallback;
     int rc = route_find(x->conn->server->o.router, x->head.method, x->head.path, &x->match, &allow);
     if (!rc && !decode_params(x))
         rc = MUSTER_ENOMEM;
     if (!rc)
         return;
-    x->fault.code = rc;
     if (rc == MUSTER_EHTTPMETHOD)
         x->allow = arena_strdup(x->arena, buf_span(&allow)); /* nothing of it for whom admit() refuses */
+    if (fallback && !x->match.sole && rc != MUSTER_ENOMEM)
+        x->match.row = fallback;
+    else
+        x->fault.code = rc;
 }
 
 bool exchange_begin(struct http_conn *c, struct buf *bytes, size_t head_n) {
@@ -120,7 +124,10 @@ bool exchange_begin(struct http_conn *c, struct buf *bytes, size_t head_n) {
         http_reply_err(x, &err);
         return true;
     }
-    find_route(x);
+    if (!l->names_in_path && !uri_normalise(x->arena, &x->head.path))
+        err_set(&x->fault, MUSTER_ENOMEM, NULL);
+    else
+        find_route(x);
     find_fault(x);
     const struct peer_ops *ops = c->server->o.peer_ops;
     if (ops && ops->admit)
@@ -150,12 +157,19 @@ void http_exchange_admit(struct http_exchange *x) {
     }
     if (exchange_fault(x))
         return;
-    if (x->complete) {
+    if (x->complete || x->match.row->stream) {
         exchange_handle(x);
         return;
     }
     x->body = BUF_INIT(x->match.row->body_max);
     conn_read_body(c, x->head.expect_continue && c->in.n == 0);
+}
+
+void http_reply_unrouted(struct http_exchange *x) {
+    const struct err err = {.code = x->allow ? MUSTER_EHTTPMETHOD : MUSTER_ENOTFOUND};
+    if (x->allow)
+        http_reply_field(x, "Allow", x->allow);
+    http_reply_err(x, &err);
 }
 
 int exchange_feed(struct http_exchange *x, struct span in, size_t *used, struct err *err) {
@@ -165,12 +179,14 @@ int exchange_feed(struct http_exchange *x, struct span in, size_t *used, struct 
         x->complete = !rc && x->chunked.state == CHUNKED_DONE;
         return rc;
     }
-    size_t left = (size_t)x->head.length - x->body.n, part = in.n < left ? in.n : left;
+    uint64_t left = x->head.length - x->taken;
+    size_t part = in.n < left ? in.n : (size_t)left;
     buf_add(&x->body, span_sub(in, 0, part));
     *used = part;
+    x->taken += part;
     if (!buf_ok(&x->body))
         return err_set(err, MUSTER_ENOMEM, NULL);
-    x->complete = x->body.n == x->head.length;
+    x->complete = x->taken == x->head.length;
     return 0;
 }
 

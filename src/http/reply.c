@@ -7,8 +7,9 @@ static const struct {
     int status;
     const char *phrase;
 } phrases[] = {
-    {200, "OK"}, {201, "Created"}, {202, "Accepted"}, {204, "No Content"}, {301, "Moved Permanently"}, {304, "Not Modified"}, {400, "Bad Request"},
-    {401, "Unauthorized"}, {403, "Forbidden"}, {404, "Not Found"}, {405, "Method Not Allowed"}, {408, "Request Timeout"}, {409, "Conflict"},
+    {200, "OK"}, {201, "Created"}, {202, "Accepted"}, {204, "No Content"}, {206, "Partial Content"}, {301, "Moved Permanently"}, {302, "Found"}, {303, "See Other"},
+    {304, "Not Modified"}, {307, "Temporary Redirect"}, {308, "Permanent Redirect"}, {400, "Bad Request"},
+    {401, "Unauthorized"}, {403, "Forbidden"}, {404, "Not Found"}, {405, "Method Not Allowed"}, {408, "Request Timeout"}, {409, "Conflict"}, {410, "Gone"}, {412, "Precondition Failed"}, {416, "Range Not Satisfiable"}, {422, "Unprocessable Content"}, {428, "Precondition Required"},
     {411, "Length Required"}, {413, "Content Too Large"}, {414, "URI Too Long"}, {415, "Unsupported Media Type"}, {417, "Expectation Failed"},
     {421, "Misdirected Request"}, {429, "Too Many Requests"}, {431, "Request Header Fields Too Large"}, {500, "Internal Server Error"},
     {501, "Not Implemented"}, {502, "Bad Gateway"}, {503, "Service Unavailable"}, {504, "Gateway Timeout"}, {505, "HTTP Version Not Supported"},
@@ -36,18 +37,24 @@ void http_reply_field(struct http_exchange *x, const char *name, const char *val
 
 void http_reply_close(struct http_exchange *x) { x->close = true; }
 
-static bool has_body(int status) { return status >= 200 && status != 204 && status != 304; }
+bool reply_has_body(int status) { return status >= 200 && status != 204 && status != 304; }
 
-static void put_head(struct http_exchange *x, int status, const char *content_type, size_t n, bool closes, struct buf *out) {
+bool reply_closes(const struct http_exchange *x) { return x->close || x->head.close || !x->complete || x->conn->server->draining; }
+
+void reply_head(struct http_exchange *x, int status, const char *content_type, int64_t n, bool closes, bool date, struct buf *out) {
     struct http_server *s = x->conn->server;
-    buf_addf(out, "HTTP/1.1 %d %s\r\nDate: %s\r\n", status, phrase_of(status), server_date(s));
+    buf_addf(out, "HTTP/1.1 %d %s\r\n", status, phrase_of(status));
+    if (date)
+        buf_addf(out, "Date: %s\r\n", server_date(s));
     if (s->o.server_name)
         buf_addf(out, "Server: %s\r\n", s->o.server_name);
     if (content_type)
         buf_addf(out, "Content-Type: %s\r\n", content_type);
-    if (has_body(status))
-        buf_addf(out, "Content-Length: %zu\r\n", n);
-    buf_addf(out, "Cache-Control: no-store\r\nX-Request-Id: %s\r\n", http_exchange_id(x));
+    if (n >= 0)
+        buf_addf(out, "Content-Length: %lld\r\n", (long long)n);
+    buf_addf(out, "X-Request-Id: %s\r\n", http_exchange_id(x));
+    if (x->answer == STREAM_NONE) /* what streams brings its own */
+        buf_adds(out, "Cache-Control: no-store\r\n");
     buf_add(out, buf_span(&x->fields));
     buf_adds(out, closes ? "Connection: close\r\n\r\n" : "\r\n");
 }
@@ -58,6 +65,7 @@ static void send_answer(struct http_exchange *x, int status, const char *content
     if (x->answered)
         abort(); /* two answers to one request */
     x->answered = true;
+    x->stream = NULL;
     if (c->dead || c->x != x) {
         exchange_answered(x, status, 0, refusal);
         if (secret)
@@ -67,7 +75,7 @@ static void send_answer(struct http_exchange *x, int status, const char *content
         http_exchange_unref(x);
         return;
     }
-    bool closes = x->close || x->head.close || !x->complete || c->server->draining;
+    bool closes = reply_closes(x);
     CLEANUP(buf_fini) struct buf head = BUF_INIT(16384);
     if (x->bad_field || !buf_ok(&x->fields)) {
         buf_wipe(body);
@@ -76,8 +84,8 @@ static void send_answer(struct http_exchange *x, int status, const char *content
         content_type = NULL;
         closes = true;
     }
-    put_head(x, status, content_type, body->n, closes, &head);
-    if (!has_body(status) || span_eq_str(x->head.method, "HEAD"))
+    reply_head(x, status, content_type, reply_has_body(status) ? (int64_t)body->n : -1, closes, true, &head);
+    if (!reply_has_body(status) || span_eq_str(x->head.method, "HEAD"))
         buf_wipe(body);
     exchange_answered(x, status, body->n, refusal);
     if (buf_ok(&head)) {

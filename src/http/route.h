@@ -16,9 +16,11 @@ struct route_match {
     const struct http_route *row;
     struct route_param params[ROUTE_PARAMS_MAX];
     size_t n;
+    bool sole;
 };
 
-/* 0, MUSTER_ENOTFOUND, or MUSTER_EHTTPMETHOD with the methods that the path has in `allow` ("GET, HEAD, POST"). */
+/* 0, MUSTER_ENOTFOUND, or MUSTER_EHTTPMETHOD with the methods that the path has in `allow` ("GET, HEAD, POST") and m->sole where a row
+ * keeps the path to itself. */
 int route_find(const struct http_router *r, struct span method, struct span path, struct route_match *m, struct buf *allow) MUSTER_MUST_CHECK;
 
 #endif

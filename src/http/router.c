@@ -59,17 +59,18 @@ static void allow_add(struct buf *allow, const char *method) {
 
 int route_find(const struct http_router *r, struct span method, struct span path, struct route_match *m, struct buf *allow) {
     struct span wanted = span_eq_str(method, "HEAD") ? SPAN_LIT("GET") : method;
+    bool sole = false;
     for (size_t i = 0; i < r->n; i++) {
         if (!match_path(&r->rows[i], path, m))
             continue;
         if (span_eq_str(wanted, r->rows[i].method))
             return 0;
+        sole = sole || r->rows[i].sole;
         allow_add(allow, r->rows[i].method);
         if (strcmp(r->rows[i].method, "GET") == 0)
             allow_add(allow, "HEAD");
     }
-    m->row = NULL;
-    m->n = 0;
+    *m = (struct route_match){.sole = sole};
     return allow->n ? MUSTER_EHTTPMETHOD : MUSTER_ENOTFOUND;
 }
 

@@ -14,6 +14,8 @@ struct http_route {
     size_t body_max;      /* bytes; 0: the route takes no body */
     const char *media;    /* required media type of a body, NULL: any */
     void (*handler)(struct http_exchange *x, void *arg); /* arg: http_server_options.arg */
+    bool stream;          /* the handler runs before the body is read, and takes it by http/stream.h; body_max and media do not count */
+    bool sole;            /* other methods of this path get the 405; otherwise they fall to http_server_options.fallback, where there is one */
     const void *data;     /* the layer's own row about this route (its authorisation, documentation) */
 };
 

@@ -62,6 +62,7 @@ struct http_server_options {
      * does.  One of whom it is expected and that does not send it in time is closed. */
     bool (*is_balancer)(const struct sockaddr *from, void *arg);
     const struct http_router *router; /* not owned, immutable */
+    const struct http_route *fallback; /* takes what no row of the router does, any method (path is not looked at); NULL: 404 and 405 */
     struct http_limits limits;
     const struct peer_ops *peer_ops;
     void *arg;                     /* for peer_ops, handlers and http_conn_arg() */
@@ -104,7 +105,8 @@ void http_conn_abort(struct http_conn *c);
 /* The request. */
 struct span http_method(const struct http_exchange *x);
 struct span http_target(const struct http_exchange *x); /* raw path and query, for whoever passes the request on */
-/* Raw, but checked: no "..", no "//", no %2f, no %5c, no NUL, encodings complete and of UTF-8.  A decoded path is never made. */
+/* Checked: no "..", no "//", no %2f, no %5c, no NUL, encodings complete and of UTF-8.  Normalised once (RFC 3986, 6.2.2: what needs no encoding
+ * has none, hexadecimal digits are capitals), where limits.names_in_path is false; otherwise as sent.  A decoded path is never made. */
 struct span http_path(const struct http_exchange *x);
 struct span http_query(const struct http_exchange *x);  /* raw, without '?' */
 struct span http_host(const struct http_exchange *x);   /* Host without port, as sent, brackets kept */
@@ -118,8 +120,10 @@ struct span http_param(const struct http_exchange *x, const char *name);
 bool http_query_param(const struct http_exchange *x, const char *name, struct span *value);
 struct span http_body(const struct http_exchange *x);   /* whole; complete when the handler runs */
 const struct http_route *http_exchange_route(const struct http_exchange *x); /* NULL: no route matched (a 404 is under way; admit is still asked first) */
+/* What the table alone says to this request, MUSTER_ENOTFOUND or MUSTER_EHTTPMETHOD; for the fallback's handler, which may have nothing else. */
+void http_reply_unrouted(struct http_exchange *x);
 /* NULL once the connection has ended.  Nothing is read while somebody holds the exchange: a client that goes then is noticed when it is
- * answered; http_conn_abort(), a drain's end and http_server_free() show at once. */
+ * answered (http/stream.h: at once); http_conn_abort(), a drain's end and http_server_free() show at once. */
 struct http_conn *http_exchange_conn(const struct http_exchange *x);
 void *http_exchange_peer(const struct http_exchange *x); /* valid as long as the exchange is held, even when the connection has gone */
 void *http_exchange_arg(const struct http_exchange *x); /* options.arg, likewise */

@@ -96,6 +96,30 @@ int uri_check_path(struct span path, struct err *err) { return check_path(path, 
 int uri_check_path_of_names(struct span path, struct err *err) { return check_path(path, PATH_OF_NAMES, err); }
 int uri_check_query(struct span query, struct err *err) { return check_chars(query, QUERY, err); }
 
+static bool is_unreserved(int c) {
+    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c && strchr("-._~", c) != NULL);
+}
+
+bool uri_normalise(struct arena *a, struct span *path) {
+    if (span_index(*path, '%') < 0)
+        return true;
+    uint8_t *out = arena_alloc(a, path->n);
+    size_t n = 0;
+    for (size_t i = 0; out && i < path->n; i++) {
+        int v = path->p[i] == '%' ? encoded(*path, i) : -1;
+        if (v >= 0 && !is_unreserved(v)) {
+            out[n++] = '%';
+            out[n++] = (uint8_t)"0123456789ABCDEF"[v >> 4];
+            out[n++] = (uint8_t)"0123456789ABCDEF"[v & 15];
+        } else {
+            out[n++] = v >= 0 ? (uint8_t)v : path->p[i];
+        }
+        i += v >= 0 ? 2 : 0;
+    }
+    *path = span_of(out, n);
+    return out != NULL;
+}
+
 struct span uri_decode(struct arena *a, struct span raw, bool plus) {
     uint8_t *out = arena_alloc(a, raw.n + 1); /* zeroed: also a C string */
     return out ? span_of(out, decode_into(raw, plus, out)) : SPAN_NONE;

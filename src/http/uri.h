@@ -14,6 +14,9 @@ int uri_check_path_of_names(struct span path, struct err *err) MUSTER_MUST_CHECK
 /* The same for what follows '?': characters, encodings, no %00, UTF-8. */
 int uri_check_query(struct span query, struct err *err) MUSTER_MUST_CHECK;
 
+/* The one spelling of a checked path (RFC 3986, 6.2.2): unreserved characters without encoding, hexadecimal digits as capitals; in the arena where
+ * that is another one.  False: out of memory. */
+bool uri_normalise(struct arena *a, struct span *path);
 /* The decoded form of checked text, in the arena; p is never NULL but when out of memory.  `plus`: '+' is a blank (queries). */
 struct span uri_decode(struct arena *a, struct span raw, bool plus);
 
