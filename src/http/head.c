@@ -112,7 +112,7 @@ static bool is_single(struct span name) {
     return false;
 }
 
-static int read_field(struct span line, const struct head_limits *limits, struct http_head *out, struct err *err) {
+static int read_field(struct span line, const struct head_limits *limits, struct http_field *fields, size_t *n, struct err *err) {
     if (line.p[0] == ' ' || line.p[0] == '\t')
         return malformed(err, "A header field is folded over two lines.");
     long colon = span_index(line, ':');
@@ -124,14 +124,14 @@ static int read_field(struct span line, const struct head_limits *limits, struct
     if (!head_is_token(name))
         return malformed(err, "A header field's name is not valid.");
     size_t max = limits->fields < HEAD_FIELDS_MAX ? limits->fields : HEAD_FIELDS_MAX;
-    if (out->n_fields >= max)
-        return err_set(err, MUSTER_EHTTPHEAD, "The request has more than %zu header fields.", max);
+    if (*n >= max)
+        return err_set(err, MUSTER_EHTTPHEAD, "There are more than %zu header fields.", max);
     if (is_single(name))
-        for (size_t i = 0; i < out->n_fields; i++)
-            if (span_eq_nocase(out->fields[i].name, name))
+        for (size_t i = 0; i < *n; i++)
+            if (span_eq_nocase(fields[i].name, name))
                 return err_set(err, MUSTER_EHTTPMALFORMED, "The header field %.*s stands there twice.", SPAN_FMT(name));
     /* Control characters were refused by head_scan; bytes from 0x80 are RFC 9110's obs-text and stay opaque. */
-    out->fields[out->n_fields++] = (struct http_field){name, span_trim(span_sub(line, (size_t)colon + 1, line.n))};
+    fields[(*n)++] = (struct http_field){name, span_trim(span_sub(line, (size_t)colon + 1, line.n))};
     return 0;
 }
 
@@ -140,6 +140,20 @@ static bool is_digits(struct span s) {
         if (s.p[i] < '0' || s.p[i] > '9')
             return false;
     return s.n > 0;
+}
+
+bool head_read_length(struct span v, uint64_t *length) {
+    /* Digits only and in a range that leaves no room for overflow: "+5", "0x5", "5, 5" and "" are none. */
+    return is_digits(v) && v.n <= 18 && span_to_u64(v, length);
+}
+
+bool head_list_next(struct span *list, struct span *member) {
+    if (list->n == 0)
+        return false;
+    long comma = span_index(*list, ',');
+    *member = span_trim(comma < 0 ? *list : span_sub(*list, 0, (size_t)comma));
+    *list = comma < 0 ? SPAN_NONE : span_sub(*list, (size_t)comma + 1, list->n);
+    return true;
 }
 
 static bool is_host_name(struct span s) {
@@ -186,8 +200,7 @@ static int take_host(struct span v, struct http_head *out, struct err *err) {
 }
 
 static int take_length(struct span v, struct http_head *out, struct err *err) {
-    /* Digits only and in a range that leaves no room for overflow: "+5", "0x5", "5, 5" and "" are refused. */
-    if (!is_digits(v) || v.n > 18 || !span_to_u64(v, &out->length))
+    if (!head_read_length(v, &out->length))
         return malformed(err, "The value of Content-Length is not a decimal number.");
     out->has_length = true;
     return 0;
@@ -203,10 +216,7 @@ static int take_coding(struct span v, struct http_head *out, struct err *err) {
 }
 
 static int take_connection(struct span v, struct http_head *out, struct err *err) {
-    while (v.n) {
-        long comma = span_index(v, ',');
-        struct span one = span_trim(comma < 0 ? v : span_sub(v, 0, (size_t)comma));
-        v = comma < 0 ? SPAN_NONE : span_sub(v, (size_t)comma + 1, v.n);
+    for (struct span one; head_list_next(&v, &one);) {
         if (one.n && !head_is_token(one))
             return malformed(err, "The value of Connection is not a list of names.");
         if (span_eq_nocase(one, SPAN_LIT("close")))
@@ -245,23 +255,38 @@ static int read_framing(struct http_head *out, struct err *err) {
     return 0;
 }
 
-int head_read(struct span bytes, const struct head_limits *limits, struct http_head *out, struct err *err) {
-    struct http_field *fields = out->fields;
-    *out = (struct http_head){.fields = fields};
-    struct span rest = bytes;
-    for (size_t line_no = 0;; line_no++) {
-        long cr = span_index(rest, '\r');
-        if (cr < 0 || (size_t)cr + 1 >= rest.n || rest.p[cr + 1] != '\n')
+struct span head_line(struct span *rest) {
+    long cr = span_index(*rest, '\r');
+    if (cr < 0 || (size_t)cr + 1 >= rest->n || rest->p[cr + 1] != '\n')
+        return SPAN_NONE;
+    struct span line = span_of(rest->p, (size_t)cr);
+    *rest = span_sub(*rest, (size_t)cr + 2, rest->n);
+    return line;
+}
+
+int head_read_fields(struct span rest, const struct head_limits *limits, struct http_field *fields, size_t *n, struct err *err) {
+    *n = 0;
+    for (;;) {
+        struct span line = head_line(&rest);
+        if (!line.p)
             return malformed(err, "The header does not end in an empty line.");
-        struct span line = span_sub(rest, 0, (size_t)cr);
-        rest = span_sub(rest, (size_t)cr + 2, rest.n);
-        if (line.n == 0 && line_no > 0)
+        if (line.n == 0)
             break;
-        int rc = line_no == 0 ? read_request_line(line, limits, out, err) : read_field(line, limits, out, err);
+        int rc = read_field(line, limits, fields, n, err);
         if (rc)
             return rc;
     }
-    if (rest.n)
-        return malformed(err, "Bytes follow the end of the header.");
-    return read_framing(out, err);
+    return rest.n ? malformed(err, "Bytes follow the end of the header.") : 0;
+}
+
+int head_read(struct span bytes, const struct head_limits *limits, struct http_head *out, struct err *err) {
+    struct http_field *fields = out->fields;
+    *out = (struct http_head){.fields = fields};
+    struct span rest = bytes, line = head_line(&rest);
+    if (!line.p)
+        return malformed(err, "The header does not end in an empty line.");
+    int rc = read_request_line(line, limits, out, err);
+    if (!rc)
+        rc = head_read_fields(rest, limits, fields, &out->n_fields, err);
+    return rc ? rc : read_framing(out, err);
 }

@@ -52,6 +52,15 @@ struct http_head {
  * which the connection has to be closed; `out` is then undefined. */
 int head_read(struct span bytes, const struct head_limits *limits, struct http_head *out, struct err *err) MUSTER_MUST_CHECK;
 
+/* The lines between a start line and the empty line that ends a head, that one included; `fields` has room for limits->fields. */
+int head_read_fields(struct span lines, const struct head_limits *limits, struct http_field *fields, size_t *n, struct err *err) MUSTER_MUST_CHECK;
+/* The line up to CR LF; *rest is what follows.  SPAN_NONE with a NULL pointer: there is none. */
+struct span head_line(struct span *rest);
+/* A decimal number without sign, of at most 18 digits. */
+bool head_read_length(struct span v, uint64_t *length);
+/* The next member of a list with commas, trimmed; false: there is no more.  Empty ones are given as they are. */
+bool head_list_next(struct span *list, struct span *member);
+
 /* Character classes, for whoever else checks HTTP text. */
 bool head_is_token(struct span s); /* RFC 9110, 5.6.2; not empty */
 

@@ -1,0 +1,530 @@
+/* client: see client.h.  A wire is one connection; a call borrows one.  Callbacks are deferred by libevent, so that none runs inside a call
+ * of the layer above; whatever ends a call early leaves a wire without one, which nobody hears of any more. */
+#include "http/client.h"
+
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/bufferevent_ssl.h>
+#include <event2/dns.h>
+#include <event2/event.h>
+#include <netinet/tcp.h>
+#include <openssl/err.h>
+#include <openssl/x509v3.h>
+#include <sys/queue.h>
+
+#include "http/chunked.h"
+
+#define READ_HIGH (64 * 1024)
+#define PIECE_MAX (16 * 1024)
+#define IDLE_MAX 32       /* wires kept for another request, of one client */
+#define IDLE_MS 15000
+#define HEAD_BYTES (64 * 1024)
+#define HEAD_FIELDS HEAD_FIELDS_MAX
+
+static const struct head_limits LIMITS = {.bytes = HEAD_BYTES, .target = HEAD_TARGET_MAX, .fields = HEAD_FIELDS};
+
+struct wire {
+    TAILQ_ENTRY(wire) entry; /* of the client's list: busy or idle */
+    struct http_client *client;
+    const struct http_origin *to;
+    struct bufferevent *bev;
+    struct loop_timer *timer;
+    struct http_call *call; /* NULL: idle */
+    bool connected, used;   /* used: it carried a request before */
+};
+TAILQ_HEAD(wires, wire);
+
+struct http_client {
+    struct loop *loop;
+    struct evdns_base *names; /* NULL: addresses alone */
+    struct wires busy, idle;
+    size_t n_idle;
+};
+
+enum call_state { CALL_CONNECT, CALL_HEAD, CALL_BODY };
+
+struct http_call {
+    struct http_client *client;
+    const struct http_origin *to;
+    const struct http_call_ops *ops;
+    void *arg;
+    struct wire *wire;
+    struct evbuffer *request; /* what has to be sent, kept until there is a wire for it; repeatable: the whole of it, for a second try */
+    struct http_request rq;
+    enum call_state state;
+    bool sent;                /* the request is complete */
+    bool paused, full, got;   /* full: room() is owed; got: a byte of the answer has come */
+    struct head_scan scan;
+    struct http_response head;
+    struct http_field fields[HEAD_FIELDS];
+    struct chunked chunked;
+    int64_t left;
+    struct buf piece;
+    int refs;                 /* give()'s besides: a callback may end the call */
+    bool over;
+};
+
+/* --- wires ------------------------------------------------------------------------------------------------------------------------ */
+
+static void wire_free(struct wire *w) {
+    if (w->call)
+        w->call->wire = NULL;
+    TAILQ_REMOVE(w->call ? &w->client->busy : &w->client->idle, w, entry);
+    w->client->n_idle -= w->call ? 0 : 1;
+    loop_timer_free(w->timer);
+    bufferevent_free(w->bev);
+    free(w);
+}
+
+static void wire_borrow(struct wire *w, struct http_call *call) {
+    if (!w->call && w->used) {
+        TAILQ_REMOVE(&w->client->idle, w, entry);
+        w->client->n_idle--;
+        TAILQ_INSERT_TAIL(&w->client->busy, w, entry);
+    }
+    w->call = call;
+    call->wire = w;
+}
+
+/* Kept for the next one. */
+static void wire_return(struct wire *w) {
+    struct http_client *c = w->client;
+    if (c->n_idle >= IDLE_MAX)
+        wire_free(TAILQ_FIRST(&c->idle));
+    w->call->wire = NULL;
+    TAILQ_REMOVE(&c->busy, w, entry);
+    w->call = NULL;
+    w->used = true;
+    TAILQ_INSERT_TAIL(&c->idle, w, entry);
+    c->n_idle++;
+    loop_timer_set(w->timer, IDLE_MS);
+}
+
+/* --- the end of a call ------------------------------------------------------------------------------------------------------------------ */
+
+static void call_unref(struct http_call *call) {
+    if (--call->refs)
+        return;
+    if (call->request)
+        evbuffer_free(call->request);
+    buf_fini(&call->piece);
+    free(call);
+}
+
+static void call_end(struct http_call *call) {
+    call->over = true;
+    call_unref(call);
+}
+
+void http_call_cancel(struct http_call *call) {
+    if (!call)
+        return;
+    if (call->wire)
+        wire_free(call->wire);
+    call_end(call);
+}
+
+static void fail(struct http_call *call, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+static void fail(struct http_call *call, int code, const char *fmt, ...) {
+    const struct http_call_ops *ops = call->ops;
+    void *arg = call->arg;
+    struct err err = ERR_INIT;
+    va_list ap;
+    va_start(ap, fmt);
+    err_vset(&err, code, fmt, ap);
+    va_end(ap);
+    http_call_cancel(call);
+    ops->failed(&err, arg);
+}
+
+static void finish(struct http_call *call) {
+    const struct http_call_ops *ops = call->ops;
+    void *arg = call->arg;
+    struct wire *w = call->wire;
+    if (!call->head.close && call->sent && evbuffer_get_length(bufferevent_get_input(w->bev)) == 0)
+        wire_return(w);
+    else
+        wire_free(w);
+    call_end(call);
+    ops->end(arg);
+}
+
+/* --- deadlines ---------------------------------------------------------------------------------------------------------------------------- */
+
+static void set_deadline(struct http_call *call) {
+    const struct http_origin *to = call->to;
+    if (!call->wire)
+        return;
+    if (call->paused && call->state == CALL_BODY)
+        loop_timer_clear(call->wire->timer); /* the time is not the server's */
+    else
+        loop_timer_set(call->wire->timer, call->state == CALL_CONNECT ? to->connect_ms : call->state == CALL_HEAD && call->sent ? to->response_ms : to->idle_ms);
+}
+
+static void on_time(void *arg) {
+    struct wire *w = arg;
+    struct http_call *call = w->call;
+    if (!call)
+        wire_free(w);
+    else if (call->state == CALL_CONNECT)
+        fail(call, MUSTER_EUPSTREAMTIME, "No connection to the server behind was made within %d seconds.", call->to->connect_ms / 1000);
+    else if (call->state == CALL_HEAD && !call->sent && !call->full)
+        loop_timer_set(w->timer, call->to->idle_ms); /* the client is the slow one; his own deadline ends it */
+    else
+        fail(call, MUSTER_EUPSTREAMTIME, "The server behind did not %s in time.", call->state == CALL_BODY ? "go on with its answer" : call->sent ? "answer" : "take the request");
+}
+
+/* --- reading the answer --------------------------------------------------------------------------------------------------------------------- */
+
+enum step { AGAIN, MORE, OVER }; /* again at once; more bytes are needed; the call is gone */
+
+static enum step read_head(struct http_call *call, struct evbuffer *in) {
+    struct err err = ERR_INIT;
+    size_t n = evbuffer_get_length(in) < HEAD_BYTES + 4 ? evbuffer_get_length(in) : HEAD_BYTES + 4;
+    const uint8_t *p = n ? evbuffer_pullup(in, (ev_ssize_t)n) : NULL;
+    if (!p)
+        return MORE;
+    call->got = true;
+    if (head_scan(&call->scan, span_of(p, n), &LIMITS, &err)) {
+        fail(call, MUSTER_EUPSTREAM, "The answer from behind is not well-formed: %.300s", err_text(&err));
+        return OVER;
+    }
+    if (!call->scan.end)
+        return MORE;
+    size_t end = call->scan.end;
+    call->scan = (struct head_scan){0};
+    call->head.fields = call->fields;
+    if (response_read(span_of(p, end), &LIMITS, call->rq.to_head, &call->head, &err) || call->head.status == 101) {
+        fail(call, MUSTER_EUPSTREAM, "%s", err.code ? err_text(&err) : "The server behind wants to change the protocol.");
+        return OVER;
+    }
+    if (call->head.status < 200) {
+        evbuffer_drain(in, end);
+        return AGAIN;
+    }
+    call->state = CALL_BODY;
+    call->left = call->head.length;
+    call->ops->head(call, &call->head, call->arg);
+    if (call->over)
+        return OVER;
+    evbuffer_drain(in, end);
+    return AGAIN;
+}
+
+static bool body_done(const struct http_call *call) {
+    enum response_body b = call->head.body;
+    return b == RESPONSE_NONE || (b == RESPONSE_LENGTH && call->left == 0) || (b == RESPONSE_CHUNKED && call->chunked.state == CHUNKED_DONE);
+}
+
+/* One piece.  The bytes are taken off `in` before anybody sees them. */
+static enum step read_body(struct http_call *call, struct evbuffer *in) {
+    uint8_t bytes[PIECE_MAX];
+    struct err err = ERR_INIT;
+    if (body_done(call)) {
+        finish(call);
+        return OVER;
+    }
+    size_t most = call->head.body == RESPONSE_LENGTH && call->left < (int64_t)sizeof bytes ? (size_t)call->left : sizeof bytes, used;
+    if (call->paused)
+        return MORE;
+    ev_ssize_t n = evbuffer_copyout(in, bytes, most);
+    if (n <= 0)
+        return MORE;
+    struct span part = span_of(bytes, (size_t)n);
+    used = part.n;
+    if (call->head.body == RESPONSE_CHUNKED) {
+        buf_clear(&call->piece);
+        if (chunked_feed(&call->chunked, part, &used, &call->piece, &err)) {
+            fail(call, MUSTER_EUPSTREAM, "The answer from behind is not well-formed: %.300s", err_text(&err));
+            return OVER;
+        }
+        part = buf_span(&call->piece);
+    }
+    evbuffer_drain(in, used);
+    if (call->head.body == RESPONSE_LENGTH)
+        call->left -= (int64_t)used;
+    if (part.n)
+        call->ops->body(call, part, call->arg);
+    return call->over ? OVER : AGAIN;
+}
+
+/* Gives what has come; false: the call is gone. */
+static bool give(struct http_call *call) {
+    struct evbuffer *in = bufferevent_get_input(call->wire->bev);
+    enum step s = AGAIN;
+    call->refs++;
+    while (s == AGAIN)
+        s = call->state == CALL_HEAD ? read_head(call, in) : read_body(call, in);
+    if (!call->over) {
+        set_deadline(call);
+        if (call->state == CALL_BODY)
+            call->ops->turn(call, call->arg);
+    }
+    bool over = call->over;
+    call_unref(call);
+    return !over;
+}
+
+static void on_read(struct bufferevent *bev, void *arg) {
+    struct wire *w = arg;
+    if (!w->call) /* idle: nobody asked anything */
+        wire_free(w);
+    else if (w->call->state != CALL_CONNECT)
+        (void)!give(w->call);
+}
+
+/* --- connecting and sending -------------------------------------------------------------------------------------------------------------------- */
+
+static void send_what_waits(struct http_call *call) {
+    struct evbuffer *out = bufferevent_get_output(call->wire->bev);
+    if (call->rq.repeatable)
+        evbuffer_add_buffer_reference(out, call->request);
+    else
+        evbuffer_add_buffer(out, call->request);
+    set_deadline(call);
+}
+
+static void on_write(struct bufferevent *bev, void *arg) {
+    struct wire *w = arg;
+    struct http_call *call = w->call;
+    if (!call || call->state == CALL_CONNECT)
+        return;
+    set_deadline(call);
+    if (call->full && http_call_room(call)) {
+        call->full = false;
+        call->ops->room(call, call->arg);
+    }
+}
+
+static int wire_open(struct http_call *call, struct err *err);
+
+/* A used connection that ended before it said anything: the server closed it while the request was on its way. */
+static bool try_again(struct http_call *call) {
+    struct wire *w = call->wire;
+    struct err err = ERR_INIT;
+    if (!w->used || call->got || !call->rq.repeatable)
+        return false;
+    wire_free(w);
+    call->state = CALL_CONNECT;
+    if (wire_open(call, &err))
+        fail(call, err.code, "%s", err_text(&err));
+    return true;
+}
+
+static void on_failure(struct http_call *call, short what) {
+    struct bufferevent *bev = call->wire->bev;
+    unsigned long tls = call->to->tls ? bufferevent_get_openssl_error(bev) : 0;
+    if (call->state == CALL_BODY) { /* what is still here may be the rest of it */
+        call->paused = false;
+        if (!give(call))
+            return;
+        if (call->head.body == RESPONSE_UNTIL_CLOSE && (what & BEV_EVENT_EOF)) {
+            finish(call);
+            return;
+        }
+    }
+    if (try_again(call))
+        return;
+    if (call->state == CALL_CONNECT && bufferevent_socket_get_dns_error(bev))
+        fail(call, MUSTER_EUPSTREAM, "The name of the server behind, %s, cannot be resolved: %s.", call->to->host, evutil_gai_strerror(bufferevent_socket_get_dns_error(bev)));
+    else if (call->state == CALL_CONNECT)
+        fail(call, MUSTER_EUPSTREAM, "The server behind, %s port %u, cannot be reached: %s.", call->to->host, call->to->port,
+             tls && ERR_reason_error_string(tls) ? ERR_reason_error_string(tls) : evutil_socket_error_to_string(EVUTIL_SOCKET_ERROR()));
+    else
+        fail(call, MUSTER_EUPSTREAM, "The server behind ended the connection before its answer was complete.");
+}
+
+static void on_event(struct bufferevent *bev, short what, void *arg) {
+    struct wire *w = arg;
+    struct http_call *call = w->call;
+    if (what & BEV_EVENT_CONNECTED) {
+        int on = 1;
+        w->connected = true;
+        setsockopt(bufferevent_getfd(bev), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+        if (call) {
+            call->state = CALL_HEAD;
+            send_what_waits(call);
+        }
+        return;
+    }
+    if (!call)
+        wire_free(w);
+    else
+        on_failure(call, what);
+    ERR_clear_error();
+}
+
+static bool is_address(const char *host) {
+    uint8_t any[16];
+    return evutil_inet_pton(AF_INET, host, any) == 1 || evutil_inet_pton(AF_INET6, host, any) == 1;
+}
+
+static SSL *tls_for(const struct http_origin *to) {
+    SSL *ssl = SSL_new(to->tls);
+    bool address = is_address(to->tls_name);
+    bool ok = ssl && (address ? X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), to->tls_name) == 1
+                              : SSL_set1_host(ssl, to->tls_name) == 1 && SSL_set_tlsext_host_name(ssl, to->tls_name) == 1);
+    if (ok)
+        return ssl;
+    SSL_free(ssl);
+    return NULL;
+}
+
+static struct bufferevent *bev_new(struct http_client *c, const struct http_origin *to) {
+    const int options = BEV_OPT_CLOSE_ON_FREE | BEV_OPT_DEFER_CALLBACKS;
+    struct event_base *base = loop_base(c->loop);
+    if (!to->tls)
+        return bufferevent_socket_new(base, -1, options);
+    SSL *ssl = tls_for(to);
+    struct bufferevent *bev = ssl ? bufferevent_openssl_socket_new(base, -1, ssl, BUFFEREVENT_SSL_CONNECTING, options) : NULL;
+    if (!bev)
+        SSL_free(ssl);
+    return bev;
+}
+
+static size_t busy_with(const struct http_client *c, const struct http_origin *to) {
+    size_t n = 0;
+    struct wire *w;
+    TAILQ_FOREACH(w, &c->busy, entry) n += w->to == to;
+    return n;
+}
+
+/* A new connection for the call. */
+static int wire_open(struct http_call *call, struct err *err) {
+    struct http_client *c = call->client;
+    const struct http_origin *to = call->to;
+    if (busy_with(c, to) >= to->connections)
+        return err_retry(err, MUSTER_EBUSY, 2, "All connections to the server behind are in use.");
+    struct wire *w = calloc(1, sizeof *w);
+    struct bufferevent *bev = w ? bev_new(c, to) : NULL;
+    struct loop_timer *timer = bev ? loop_timer_new(c->loop, on_time, w) : NULL;
+    if (!timer) {
+        if (bev)
+            bufferevent_free(bev);
+        free(w);
+        return err_set(err, MUSTER_ENOMEM, NULL);
+    }
+    *w = (struct wire){.client = c, .to = to, .bev = bev, .timer = timer};
+    TAILQ_INSERT_TAIL(&c->busy, w, entry);
+    wire_borrow(w, call);
+    bufferevent_setcb(bev, on_read, on_write, on_event, w);
+    bufferevent_setwatermark(bev, EV_READ, 0, READ_HIGH);
+    bufferevent_setwatermark(bev, EV_WRITE, CLIENT_HIGH / 4, 0);
+    bufferevent_enable(bev, EV_READ | EV_WRITE);
+    set_deadline(call);
+    const char *host = strcmp(to->host, "localhost") ? to->host : "127.0.0.1"; /* is no matter of a name server */
+    if (bufferevent_socket_connect_hostname(bev, c->names, AF_UNSPEC, host, to->port) == 0)
+        return 0;
+    wire_free(w);
+    return err_set(err, MUSTER_EUPSTREAM, "The server behind, %s port %u, cannot be reached.", to->host, to->port);
+}
+
+static struct wire *wire_idle(struct http_client *c, const struct http_origin *to) {
+    struct wire *w, *newest = NULL;
+    TAILQ_FOREACH(w, &c->idle, entry) newest = w->to == to ? w : newest;
+    return newest;
+}
+
+struct http_call *http_call_new(struct http_client *c, const struct http_origin *to, const struct http_request *rq, const struct http_call_ops *ops, void *arg,
+                                struct err *err) {
+    struct http_call *call = calloc(1, sizeof *call);
+    if (call)
+        *call = (struct http_call){.refs = 1, .client = c, .to = to, .ops = ops, .arg = arg, .rq = *rq, .sent = !rq->body, .request = evbuffer_new(),
+                                   .piece = BUF_INIT(PIECE_MAX), .chunked = {.max = UINT64_MAX, .skip_trailers = true}};
+    if (!call || !call->request || evbuffer_add(call->request, rq->head.p, rq->head.n)) {
+        if (call)
+            call_end(call);
+        err_set(err, MUSTER_ENOMEM, NULL);
+        return NULL;
+    }
+    struct wire *w = rq->repeatable ? wire_idle(c, to) : NULL;
+    if (w) {
+        wire_borrow(w, call);
+        call->state = CALL_HEAD;
+        send_what_waits(call);
+        return call;
+    }
+    if (wire_open(call, err)) {
+        call_end(call);
+        return NULL;
+    }
+    return call;
+}
+
+/* --- the request's body ------------------------------------------------------------------------------------------------------------------------- */
+
+static struct evbuffer *outlet(struct http_call *call) { return call->state == CALL_CONNECT ? call->request : bufferevent_get_output(call->wire->bev); }
+
+void http_call_body(struct http_call *call, struct span part) {
+    struct evbuffer *out = outlet(call);
+    if (part.n == 0)
+        return;
+    if (call->rq.chunked)
+        evbuffer_add_printf(out, "%zx\r\n", part.n);
+    evbuffer_add(out, part.p, part.n);
+    if (call->rq.chunked)
+        evbuffer_add(out, "\r\n", 2);
+}
+
+void http_call_body_end(struct http_call *call) {
+    if (call->rq.chunked)
+        evbuffer_add(outlet(call), "0\r\n\r\n", 5);
+    call->sent = true;
+    set_deadline(call);
+}
+
+bool http_call_room(struct http_call *call) {
+    if (evbuffer_get_length(outlet(call)) < CLIENT_HIGH)
+        return true;
+    call->full = true;
+    return false;
+}
+
+void http_call_pause(struct http_call *call) {
+    call->paused = true;
+    set_deadline(call);
+}
+
+void http_call_resume(struct http_call *call) {
+    if (!call->paused)
+        return;
+    call->paused = false;
+    set_deadline(call);
+    if (call->wire)
+        bufferevent_trigger(call->wire->bev, EV_READ, BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
+}
+
+/* --- the client ------------------------------------------------------------------------------------------------------------------------------------- */
+
+struct http_client *http_client_new(struct loop *l, bool names, struct err *err) {
+    struct http_client *c = calloc(1, sizeof *c);
+    if (!c) {
+        err_set(err, MUSTER_ENOMEM, NULL);
+        return NULL;
+    }
+    c->loop = l;
+    TAILQ_INIT(&c->busy);
+    TAILQ_INIT(&c->idle);
+    if (!names)
+        return c;
+    c->names = evdns_base_new(loop_base(l), 0);
+    if (!c->names) {
+        free(c);
+        err_set(err, MUSTER_ENOMEM, NULL);
+        return NULL;
+    }
+    /* Without the file it asks 127.0.0.1, as the C library does. */
+    evdns_base_resolv_conf_parse(c->names, DNS_OPTIONS_ALL, "/etc/resolv.conf");
+    return c;
+}
+
+void http_client_free(struct http_client *c) {
+    struct wire *w;
+    if (!c)
+        return;
+    while ((w = TAILQ_FIRST(&c->idle)))
+        wire_free(w);
+    if (c->names)
+        evdns_base_free(c->names, 0);
+    free(c);
+}
