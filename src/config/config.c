@@ -14,9 +14,12 @@
 
 struct reader {
     const char *path;
-    const struct config_key *table;
+    const struct config_key *table; /* of the section under way, or of the file */
     size_t n;
     void *out;
+    void *file_out;
+    const struct config_section *sections;
+    size_t n_sections;
     struct err *err;
     int rc;
     int line[KEYS_MAX]; /* where a key was read, 0: not yet */
@@ -132,7 +135,6 @@ int config_set(const struct config_key *table, size_t n, void *out, const char *
     return k ? set_key(k, out, where, value, err) : refuse(where, err, "%s is not a setting.", name);
 }
 
-/* Hands inih a line after looking at what it would bend. */
 /* What libinih takes for a comment behind a value: ';' after any white space. */
 static bool has_comment(const char *line) {
     if (line[0] == '#' || line[0] == ';')
@@ -149,6 +151,47 @@ static bool has_control(const char *line, size_t n) {
         if (((uint8_t)line[i] < 0x20 && line[i] != '\t') || line[i] == 0x7f)
             return true;
     return false;
+}
+
+static int set_defaults(const struct config_key *table, size_t n, void *out, struct err *err) {
+    int rc = 0;
+    for (size_t i = 0; i < n && !rc; i++)
+        rc = set_key(&table[i], out, "default", table[i].fallback, err);
+    return rc;
+}
+
+static void forget_lines(struct reader *r) {
+    for (size_t i = 0; i < r->n; i++)
+        buf_fini(&r->list[i]);
+    memset(r->line, 0, sizeof r->line);
+    memset(r->numbered, 0, sizeof r->numbered);
+}
+
+/* [name argument] */
+static int begin_section(struct reader *r, const char *where) {
+    struct span line = span_trim(span_str(r->raw));
+    if (line.n < 3 || line.p[line.n - 1] != ']')
+        return refuse(where, r->err, "The section does not end in ].");
+    line = span_sub(line, 1, line.n - 2);
+    long blank = span_index(line, ' ');
+    struct span name = blank < 0 ? line : span_sub(line, 0, (size_t)blank), rest = blank < 0 ? SPAN_NONE : span_trim(span_sub(line, (size_t)blank, line.n));
+    char argument[LINE_LIMIT + 1];
+    snprintf(argument, sizeof argument, "%.*s", SPAN_FMT(rest));
+    for (size_t i = 0; i < r->n_sections; i++) {
+        const struct config_section *s = &r->sections[i];
+        if (!span_eq_str(name, s->name))
+            continue;
+        forget_lines(r);
+        int rc = s->begin(r->file_out, argument, &r->out, r->err);
+        if (rc) {
+            err_prefix(r->err, "%s", where);
+            return rc;
+        }
+        r->table = s->table;
+        r->n = s->n;
+        return set_defaults(s->table, s->n, r->out, r->err);
+    }
+    return refuse(where, r->err, "There is no kind of section of that name.");
 }
 
 static char *next_line(char *str, int num, void *stream) {
@@ -173,10 +216,10 @@ static char *next_line(char *str, int num, void *stream) {
     else if (r->raw[0] == ' ' || r->raw[0] == '\t')
         r->rc = refuse(where, r->err, "The line begins with a blank.");
     else if (r->raw[0] == '[')
-        r->rc = refuse(where, r->err, "There are no sections in this file.");
+        r->rc = begin_section(r, where);
     if (r->rc)
         return NULL;
-    snprintf(str, (size_t)num, "%s\n", r->raw);
+    snprintf(str, (size_t)num, "%s\n", r->raw[0] == '[' ? "" : r->raw); /* inih would cut a long name */
     return str;
 }
 
@@ -231,11 +274,14 @@ static int take(void *arg, const char *section, const char *name, const char *va
 }
 
 int config_load(const char *path, const struct config_key *table, size_t n, void *out, struct err *err) {
+    return config_load_sections(path, table, n, NULL, 0, out, err);
+}
+
+int config_load_sections(const char *path, const struct config_key *table, size_t n, const struct config_section *sections, size_t n_sections, void *out,
+                         struct err *err) {
     if (n > KEYS_MAX)
         return err_set(err, MUSTER_EINTERNAL, "The table of settings is too long.");
-    int rc = 0;
-    for (size_t i = 0; i < n && !rc; i++)
-        rc = set_key(&table[i], out, "default", table[i].fallback, err);
+    int rc = set_defaults(table, n, out, err);
     if (rc || !path)
         return rc;
     CLEANUP(fclose) FILE *file = fopen(path, "re");
@@ -246,13 +292,14 @@ int config_load(const char *path, const struct config_key *table, size_t n, void
     r.path = path;
     r.table = table;
     r.n = n;
-    r.out = out;
+    r.out = r.file_out = out;
+    r.sections = sections;
+    r.n_sections = n_sections;
     r.err = err;
     r.file = file;
     int bad = ini_parse_stream(next_line, &r, take, &r);
     free(r.raw);
-    for (size_t i = 0; i < n; i++)
-        buf_fini(&r.list[i]);
+    forget_lines(&r);
     if (r.rc)
         return r.rc;
     return bad ? err_set(err, MUSTER_ECONFIG, "%s:%d: The line is not `key = value`.", path, bad) : 0;
@@ -288,6 +335,16 @@ void config_write(struct buf *out, const struct config_key *table, size_t n, con
         comment(out, table[i].help);
         buf_addf(out, "%s%s = %s\n\n", value ? "" : "#", table[i].name, value ? value : table[i].fallback);
     }
+}
+
+void config_write_section(struct buf *out, const struct config_section *section) {
+    comment(out, section->help);
+    buf_addf(out, "#[%s %s]\n", section->name, section->argument);
+    for (size_t i = 0; i < section->n; i++) {
+        comment(out, section->table[i].help);
+        buf_addf(out, "#%s = %s\n", section->table[i].name, section->table[i].fallback);
+    }
+    buf_adds(out, "\n");
 }
 
 static void man_text(struct buf *out, const char *s) {

@@ -1,8 +1,9 @@
-/* config: one typed table of settings, read from a file in the form of musterd.conf(5): `key = value` lines, `#` comments, no sections.
+/* config: one typed table of settings, read from a file in the form of musterd.conf(5): `key = value` lines, `#` comments, and
+ * sections `[name argument]` of the kinds that the program names, behind the keys of the file as a whole.
  *
  * The table belongs to the program; parser, defaults, the commented file that `init` writes and the man page come from it.  libinih
  * reads the lines; what it would silently bend is refused here with file and line: a line of 200 bytes and more (it would be cut),
- * a key given twice, " ;" in a value (it would be cut there), an unknown key, a section. A list is one value with blanks between, or
+ * a key given twice, " ;" in a value (it would be cut there), an unknown key or section. A list is one value with blanks between, or
  * `key.1 = …`, `key.2 = …`: the parts are joined in the order of the file. */
 #ifndef MUSTER_CONFIG_CONFIG_H
 #define MUSTER_CONFIG_CONFIG_H
@@ -29,6 +30,19 @@ struct config_key {
     const char *help;     /* one or two sentences, for the file and the man page */
 };
 
+/* A kind of section: each one that the file has is a struct of its own. */
+struct config_section {
+    const char *name;     /* "route" */
+    const char *argument; /* what stands behind the name, for help: "/PREFIX" */
+    const struct config_key *table;
+    size_t n;
+    /* A new one in *out; *at: the struct that its keys fill, all bytes zero. */
+    int (*begin)(void *out, const char *argument, void **at, struct err *err);
+    const char *help;
+};
+/* As config_load(), for a file that may have sections. */
+int config_load_sections(const char *path, const struct config_key *table, size_t n, const struct config_section *sections, size_t n_sections, void *out,
+                         struct err *err) MUSTER_MUST_CHECK;
 /* Fills *out (all defaults first), reading path where not NULL.  MUSTER_ECONFIG "FILE:LINE: …". */
 int config_load(const char *path, const struct config_key *table, size_t n, void *out, struct err *err) MUSTER_MUST_CHECK;
 /* Sets one key, for options on a command line; `where` stands in the error. */
@@ -36,6 +50,8 @@ int config_set(const struct config_key *table, size_t n, void *out, const char *
 void config_fini(const struct config_key *table, size_t n, void *out);
 /* The commented file: keys of `set` (name, value pairs ended by NULL) as given, all others as comments with their default. */
 void config_write(struct buf *out, const struct config_key *table, size_t n, const char *const *set);
+/* One section, all of it as comments. */
+void config_write_section(struct buf *out, const struct config_section *section);
 /* The keys as a section of a man page, in scdoc's language. */
 void config_man(struct buf *out, const struct config_key *table, size_t n);
 

@@ -41,8 +41,70 @@ const struct config_key SETTINGS_TABLE[] = {
 };
 const size_t SETTINGS_COUNT = sizeof SETTINGS_TABLE / sizeof *SETTINGS_TABLE;
 
-int settings_load(const char *path, struct settings *out, struct err *err) { return config_load(path, SETTINGS_TABLE, SETTINGS_COUNT, out, err); }
-void settings_fini(struct settings *s) { config_fini(SETTINGS_TABLE, SETTINGS_COUNT, s); }
+#undef AT
+#define AT(member) offsetof(struct route_settings, member)
+
+static const struct config_key ROUTE_TABLE[] = {
+    {"upstream", CONFIG_TEXT, AT(upstream), "", 0, 0, NULL, "The server behind: http://HOST[:PORT] or https://HOST[:PORT]. A name is looked up again for each new connection."},
+    {"path", CONFIG_TEXT, AT(path), "", 0, 0, NULL,
+     "The path there: a text with {rest} (what follows the prefix, with its slash), {account}, {uuid} (the device's) and {device_id} (percent-encoded). Empty: the path as the device sent it."},
+    {"accounts", CONFIG_LIST, AT(accounts), "", 0, 0, NULL, "The accounts whose devices the route is for. Empty: all; a route of the same prefix that names the account comes before it."},
+    {"keep_host", CONFIG_BOOL, AT(keep_host), "no", 0, 0, NULL, "Send the Host that the device sent instead of the upstream's."},
+    {"connect_timeout", CONFIG_SPAN, AT(connect_timeout), "5s", 1, 600, NULL, "For the connection and its TLS handshake."},
+    {"response_timeout", CONFIG_SPAN, AT(response_timeout), "60s", 1, 86400, NULL, "From the end of the request to the beginning of the answer."},
+    {"idle_timeout", CONFIG_SPAN, AT(idle_timeout), "60s", 1, 86400, NULL, "Without a byte of the answer, or with no room for the request's next one."},
+    {"connections", CONFIG_INT, AT(connections), "256", 1, 100000, NULL, "Connections to the upstream that one event loop has at a time; beyond, devices get 503 with Retry-After."},
+    {"tls_ca", CONFIG_TEXT, AT(tls_ca), "", 0, 0, NULL, "PEM file with the CAs that an https upstream is verified with. Empty: the system's."},
+    {"tls_certificate", CONFIG_TEXT, AT(tls_certificate), "", 0, 0, NULL, "PEM file with the certificate that the gateway shows to the upstream, leaf first. Empty: none."},
+    {"tls_key", CONFIG_TEXT, AT(tls_key), "", 0, 0, NULL, "PEM file with its private key."},
+    {"tls_name", CONFIG_TEXT, AT(tls_name), "", 0, 0, NULL, "The name that the upstream's certificate has to hold. Empty: HOST."},
+};
+#define ROUTE_COUNT (sizeof ROUTE_TABLE / sizeof *ROUTE_TABLE)
+
+/* A prefix is a path of whole segments: "/director", or "/" alone. */
+static int check_prefix(const char *prefix, struct err *err) {
+    size_t n = strlen(prefix);
+    if (prefix[0] != '/' || (n > 1 && prefix[n - 1] == '/') || strstr(prefix, "//") || strpbrk(prefix, "?#%\\ \t"))
+        return err_set(err, MUSTER_ECONFIG, "The prefix of a route is a path such as /director, without a slash at its end and without %%, ? or #.");
+    return 0;
+}
+
+static int begin_route(void *out, const char *argument, void **at, struct err *err) {
+    struct settings *s = out;
+    int rc = check_prefix(argument, err);
+    if (rc)
+        return rc;
+    struct route_settings *more = realloc(s->routes, (s->n_routes + 1) * sizeof *more);
+    if (!more)
+        return err_set(err, MUSTER_ENOMEM, NULL);
+    s->routes = more;
+    struct route_settings *one = &more[s->n_routes];
+    *one = (struct route_settings){.prefix = strdup(argument)};
+    if (!one->prefix)
+        return err_set(err, MUSTER_ENOMEM, NULL);
+    s->n_routes++;
+    *at = one;
+    return 0;
+}
+
+const struct config_section SETTINGS_ROUTE = {
+    "route", "/PREFIX", ROUTE_TABLE, ROUTE_COUNT, begin_route,
+    "What devices ask for under a path is asked of a server behind the gateway, with the device's proven identity in header fields. The longest prefix counts."};
+
+int settings_load(const char *path, struct settings *out, struct err *err) {
+    return config_load_sections(path, SETTINGS_TABLE, SETTINGS_COUNT, &SETTINGS_ROUTE, 1, out, err);
+}
+
+void settings_fini(struct settings *s) {
+    config_fini(SETTINGS_TABLE, SETTINGS_COUNT, s);
+    for (size_t i = 0; i < s->n_routes; i++) {
+        config_fini(ROUTE_TABLE, ROUTE_COUNT, &s->routes[i]);
+        free(s->routes[i].prefix);
+    }
+    free(s->routes);
+    s->routes = NULL;
+    s->n_routes = 0;
+}
 
 void settings_hosts_free(char **hosts) {
     for (char **h = hosts; h && *h; h++)

@@ -7,6 +7,17 @@
 enum settings_master { SETTINGS_MASTER_FILE, SETTINGS_MASTER_PASSPHRASE, SETTINGS_MASTER_CREDENTIAL };
 
 enum settings_requests { SETTINGS_REQUESTS_OFF, SETTINGS_REQUESTS_REFUSED, SETTINGS_REQUESTS_ALL };
+/* [route /PREFIX]: what devices ask for under it is asked of a server behind the gateway. */
+struct route_settings {
+    char *prefix;
+    char *upstream;   /* http://HOST[:PORT] or https://HOST[:PORT] */
+    char *path;       /* template; "": the path as it is */
+    char *accounts;   /* list; "": all */
+    bool keep_host;
+    int64_t connect_timeout, response_timeout, idle_timeout; /* seconds */
+    int64_t connections;                                     /* a loop */
+    char *tls_ca, *tls_certificate, *tls_key, *tls_name;     /* PEM files; "": the system's CAs, none, none, the upstream's host */
+};
 
 struct settings {
     /* where */
@@ -34,10 +45,14 @@ struct settings {
     int64_t sessions;         /* resumable TLS sessions; 0: none */
     int64_t session_seconds;
     int64_t rsa_pool;         /* RSA-2048 device keys made ahead */
+    /* behind the gateway */
+    struct route_settings *routes;
+    size_t n_routes;
 };
 
 extern const struct config_key SETTINGS_TABLE[];
 extern const size_t SETTINGS_COUNT;
+extern const struct config_section SETTINGS_ROUTE;
 
 int settings_load(const char *path, struct settings *out, struct err *err) MUSTER_MUST_CHECK; /* path NULL: defaults */
 void settings_fini(struct settings *s);

@@ -106,6 +106,8 @@ struct http_exchange {
     void *stream_arg;
     enum { STREAM_NONE, STREAM_OPEN, STREAM_ENDED } answer;
     bool chunks, full, counted; /* of the answer: in chunks; http_stream_room() said no; left counts */
+    int status;
+    uint64_t moved;             /* bytes of the answer, added */
     int64_t left;               /* bytes of the answer's length that have not been added */
 };
 

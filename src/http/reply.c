@@ -46,7 +46,7 @@ void reply_head(struct http_exchange *x, int status, const char *content_type, i
     buf_addf(out, "HTTP/1.1 %d %s\r\n", status, phrase_of(status));
     if (date)
         buf_addf(out, "Date: %s\r\n", server_date(s));
-    if (s->o.server_name)
+    if (s->o.server_name && x->answer == STREAM_NONE)
         buf_addf(out, "Server: %s\r\n", s->o.server_name);
     if (content_type)
         buf_addf(out, "Content-Type: %s\r\n", content_type);

@@ -54,6 +54,7 @@ void http_stream_begin(struct http_exchange *x, int status, int64_t length, bool
         abort(); /* two answers to one request */
     x->answered = true;
     x->answer = STREAM_OPEN;
+    x->status = status;
     if (!is_there(x))
         return;
     bool body = reply_has_body(status) && !span_eq_str(x->head.method, "HEAD"), closes = reply_closes(x);
@@ -78,6 +79,7 @@ void http_stream_add(struct http_exchange *x, struct span part) {
     if (x->counted && (int64_t)part.n > x->left) /* more than was announced would be read as the next answer */
         part.n = (size_t)x->left;
     x->left -= x->counted ? (int64_t)part.n : 0;
+    x->moved += part.n;
     if (c->body_at >= COMPACT) {
         buf_consume(&c->body, c->body_at);
         c->body_at = 0;
@@ -116,6 +118,7 @@ bool stream_written(struct http_exchange *x) {
 
 void http_stream_end(struct http_exchange *x) {
     x->stream = NULL;
+    exchange_answered(x, x->status, x->moved, NULL);
     if (is_there(x)) {
         if (x->counted && x->left > 0) {
             conn_close(x->conn);
@@ -133,6 +136,8 @@ void http_exchange_drop(struct http_exchange *x) {
     x->stream = NULL;
     if (!x->answered || x->answer == STREAM_OPEN) {
         x->answered = true;
+        exchange_answered(x, x->status, x->moved, NULL);
+        x->answer = STREAM_ENDED;
         if (is_there(x))
             conn_close(x->conn);
         http_exchange_unref(x);

@@ -10,6 +10,8 @@ int options_config_man(const struct options *o, struct err *err) {
                    "*musterd init* writes the file with every key, those that were not given as comments with their default. It is read at "
                    "the start.\n\n# KEYS\n\n");
     config_man(&out, SETTINGS_TABLE, SETTINGS_COUNT);
+    buf_addf(&out, "# ROUTES\n\nA section *\\[%s %s\\]*, behind the keys of the file as a whole. %s\n\n", SETTINGS_ROUTE.name, SETTINGS_ROUTE.argument, SETTINGS_ROUTE.help);
+    config_man(&out, SETTINGS_ROUTE.table, SETTINGS_ROUTE.n);
     buf_adds(&out, "# SEE ALSO\n\n*musterd*(8)\n");
     int rc = buf_check(&out, err);
     if (rc)

@@ -181,6 +181,7 @@ static int write_config(struct init *i, struct err *err) {
         buf_add(&text, span_of(at, strcspn(at, " ")));
         buf_addc(&text, '\n');
     }
+    config_write_section(&text, &SETTINGS_ROUTE);
     rc = buf_check(&text, err);
     return rc ? rc : file_replace(i->data.fd, DATA_CONFIG, buf_span(&text), 0644, err);
 }
