@@ -61,6 +61,8 @@ void devices_post(struct http_exchange *x, void *arg) {
     if (!rc && !device_id)
         rc = err_set(&err, MUSTER_EJSON, "The body has no deviceId, or it is not a text.");
     if (!rc)
+        refusal_claims(x, device_id);
+    if (!rc)
         rc = read_ttl(json_object_get(body, "ttl"), &rq.life, &err);
     if (!rc) {
         rq.device_id = span_of(device_id, json_string_length(json_object_get(body, "deviceId")));

@@ -163,6 +163,7 @@ static void close_all(struct gateway *g) {
 /* SIGTERM comes to the supervisor's children too when a terminal or an operator sends it to all of them; they end when told to. */
 int gateway_process_run(const struct gateway_options *o, struct err *err) {
     struct gateway g = {.o = o};
+    secret_random_bytes(g.refusal_salt, sizeof g.refusal_salt);
     signal(SIGINT, SIG_IGN);
     signal(SIGHUP, SIG_IGN);
     int rc = open_all(&g, err);

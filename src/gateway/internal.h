@@ -31,6 +31,7 @@ struct gateway {
     struct identity_headers headers; /* immutable once the workers run */
     struct worker *workers;
     size_t n_running; /* workers that have not drained yet */
+    uint8_t refusal_salt[16];
     bool draining;
 };
 
@@ -44,6 +45,7 @@ struct worker {
     struct vault_client *vault;
     struct issuer issuer;
     struct log_budget strangers; /* access.c */
+    struct refusals *refusals;   /* refusal_record.c */
 };
 
 /* worker.c */
@@ -64,6 +66,17 @@ void judge_again(struct worker *w);
 
 /* refusal.c: errors in OTA Connect's shape; empty under /repo/targets/, where a body would end up in the file being downloaded. */
 void refusal_body(struct http_exchange *x, const struct err *err, struct buf *body, const char **content_type);
+
+/* refusal_record.c: what is refused is kept for the operators (registry/refusal.h). */
+int refusals_start(struct worker *w, struct err *err) MUSTER_MUST_CHECK;
+void refusals_stop(struct worker *w); /* hands over what is left; the loop runs no more */
+void refusals_free(struct worker *w); /* after store_stop() */
+/* Before the answer: gives the request an ID that finds the record. */
+void refusal_keep_request(struct http_exchange *x, const struct err *err);
+/* The device ID that an enrolment asks for, for the record of its refusal. */
+void refusal_claims(struct http_exchange *x, const char *device_id);
+/* No request and no answer: TLS failed.  peer: NULL where the handshake did not come to its end. */
+void refusal_keep_connection(struct http_conn *c, SSL *ssl, const struct err *err, const struct identity *peer, struct worker *w);
 
 /* access.c: a line of the log for a request that was answered, where the setting log_requests wants it. */
 void gateway_answered(struct http_exchange *x, int status, uint64_t bytes, const struct err *refusal);

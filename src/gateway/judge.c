@@ -21,6 +21,8 @@ static void identify(struct http_conn *c, SSL *ssl, void **peer, void *arg) {
     *peer = id;
 }
 
+static void tls_failed(struct http_conn *c, SSL *ssl, const struct err *why, void *peer, void *arg) { refusal_keep_connection(c, ssl, why, peer, arg); }
+
 static void gone(void *peer, void *arg) { identity_unref(peer); }
 
 static void refuse(struct http_exchange *x, const struct err *err) { http_reply_err(x, err); }
@@ -144,7 +146,7 @@ static void judge(struct http_exchange *x, struct worker *w, struct identity *id
     }
 }
 
-const struct peer_ops JUDGE_OPS = {.identify = identify, .admit = admit, .gone = gone};
+const struct peer_ops JUDGE_OPS = {.identify = identify, .admit = admit, .tls_failed = tls_failed, .gone = gone};
 
 /* --- when the registry has changed ------------------------------------------------------------------------------------------------------ */
 
@@ -153,6 +155,7 @@ static void judged_again(void *arg, int rc, const struct err *err) {
     struct identity *id = http_exchange_peer(x);
     struct http_conn *c = http_exchange_conn(x);
     if (c && http_conn_exchange(c) == x && !rc && id->admit.verdict.code) {
+        refusal_keep_request(x, &id->admit.verdict);
         log_event(LOG_INFO, "cut_off", "request", http_exchange_id(x), "account", id->admit.account_name, "device", id->admit.device_id, "code", err_code(id->admit.verdict.code), NULL);
         http_conn_abort(c);
     }

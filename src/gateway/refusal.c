@@ -6,6 +6,7 @@ static bool is_target(const struct http_exchange *x) {
 }
 
 void refusal_body(struct http_exchange *x, const struct err *err, struct buf *body, const char **content_type) {
+    refusal_keep_request(x, err);
     if (is_target(x))
         return;
     CLEANUP_JSON json_t *o = json_object();

@@ -47,6 +47,10 @@ int worker_start(struct gateway *g, size_t index, int listen_fd, int vault_fd, s
         fd_close(listen_fd);
         return rc;
     }
+    if ((rc = refusals_start(w, err))) {
+        fd_close(listen_fd);
+        return rc;
+    }
     if ((rc = open_server(w, listen_fd, err)))
         return rc;
     if (pthread_create(&w->thread, NULL, run, w))
@@ -63,11 +67,13 @@ void worker_stop(struct worker *w) {
     w->started = false;
     http_server_free(w->server);
     w->server = NULL;
+    refusals_stop(w);
 }
 
 void worker_free(struct worker *w) {
     if (w->loop)
         loop_flush(w->loop); /* answers from the store, to nobody any more */
+    refusals_free(w);
     vault_client_free(w->vault);
     loop_free(w->loop);
 }

@@ -10,6 +10,7 @@
 #include <stddef.h>
 
 #include "base/log.h"
+#include "http/tls_fault.h"
 
 #define DRAINED_MAX (1024 * 1024) /* thrown away while lingering */
 #define READS_A_STEP 4            /* of a body */
@@ -152,6 +153,15 @@ void http_conn_abort(struct http_conn *c) {
 
 /* --- the transport --------------------------------------------------------------------------------------------------------------------- */
 
+/* Tells the layer above why TLS is at its end, where that is worth telling. */
+static void tell_fault(struct http_conn *c, enum tls_end how) {
+    const struct peer_ops *ops = c->server->o.peer_ops;
+    const struct transport *t = &c->transport;
+    struct err why = ERR_INIT;
+    if (t->ssl && ops && ops->tls_failed && tls_fault(t->ssl, how, t->fault, !c->handshaken, &why))
+        ops->tls_failed(c, t->ssl, &why, c->peer, c->server->o.arg);
+}
+
 /* What a call that is not done means: true: wait; false: the connection was closed, or eof is set. */
 static bool transport_wait(struct http_conn *c, enum transport_result result) {
     switch (result) {
@@ -160,10 +170,14 @@ static bool transport_wait(struct http_conn *c, enum transport_result result) {
         c->want_write = result == TRANSPORT_WANT_WRITE;
         return true;
     case TRANSPORT_END:
+        if (!c->handshaken)
+            tell_fault(c, TLS_END_CLOSED);
         c->eof = true;
         return false;
-    case TRANSPORT_DONE:
     case TRANSPORT_BROKEN:
+        tell_fault(c, c->transport.fault ? TLS_END_ERROR : TLS_END_CLOSED);
+        break;
+    case TRANSPORT_DONE:
         break;
     }
     conn_close(c);
@@ -580,6 +594,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg) {
             conn_refuse_balancer(c, &err);
             break;
         }
+        tell_fault(c, TLS_END_TIMEOUT);
         conn_close(c);
         break;
     case CONN_LINGER:

@@ -217,6 +217,11 @@ const char *http_exchange_id(struct http_exchange *x) {
     return x->id;
 }
 
+void http_exchange_set_id(struct http_exchange *x, const struct uuid *id) {
+    if (!x->id[0])
+        uuid_text(id, x->id);
+}
+
 void exchange_answered(struct http_exchange *x, int status, uint64_t bytes, const struct err *refusal) {
     const struct http_server *s = x->conn->server;
     if (s->o.answered)

@@ -17,6 +17,7 @@
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/uuid.h"
 #include "http/head.h"
 #include "http/router.h"
 #include "http/tls.h"
@@ -52,6 +53,9 @@ struct peer_ops {
     void (*admit)(struct http_exchange *x, void *peer, void *arg);
     /* Nothing holds the peer any more, the connection and all its exchanges are gone: free it.  Called where *peer was set. */
     void (*gone)(void *peer, void *arg);
+    /* TLS has ended the connection before it came to a request: a handshake that failed, or a client that says only after it, as TLS 1.3
+     * has it, that it does not accept us.  peer: as identify left it; NULL before.  The connection closes in any case. */
+    void (*tls_failed)(struct http_conn *c, SSL *ssl, const struct err *why, void *peer, void *arg);
 };
 
 struct http_server_options {
@@ -131,6 +135,8 @@ struct arena *http_exchange_arena(struct http_exchange *x); /* at most 256 KiB *
 /* The id of the request: a UUID, made when it is asked for first.  It stands in every log line about the request and in the answer's
  * X-Request-Id.  None is ever taken from a client. */
 const char *http_exchange_id(struct http_exchange *x);
+/* Gives it another one, as long as nobody has asked. */
+void http_exchange_set_id(struct http_exchange *x, const struct uuid *id);
 int64_t http_exchange_ms(const struct http_exchange *x); /* since its head was read */
 /* A slot for the layer above between admit and handler. */
 void http_exchange_set_data(struct http_exchange *x, void *data);

@@ -29,6 +29,7 @@ static enum transport_result tls_result(struct transport *t, int result) {
     case SSL_ERROR_ZERO_RETURN:
         return TRANSPORT_END;
     }
+    t->fault = ERR_peek_error();
     ERR_clear_error();
     return TRANSPORT_BROKEN;
 }

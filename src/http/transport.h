@@ -19,6 +19,7 @@ struct transport {
     const struct transport_ops *ops;
     int fd;
     SSL *ssl; /* NULL: plain */
+    unsigned long fault; /* libssl's reason for TRANSPORT_BROKEN; 0: it was the network */
 };
 
 /* tls NULL: plain.  MUSTER_ENOMEM. */

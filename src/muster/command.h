@@ -76,5 +76,6 @@ int command_device_act(struct invocation *in, struct err *err);
 int command_root_export(struct invocation *in, struct err *err);
 int command_audit_list(struct invocation *in, struct err *err);
 int command_audit_verify(struct invocation *in, struct err *err);
+int command_refusal(struct invocation *in, struct err *err);
 
 #endif

@@ -165,6 +165,13 @@ int command_audit_list(struct invocation *in, struct err *err) {
     return command_run(&other, err);
 }
 
+int command_refusal(struct invocation *in, struct err *err) {
+    struct command row = server_row(in, in->account ? in->command->path : in->args[0] ? "/api/v1/refusals/{refusal}" : "/api/v1/refusals");
+    struct invocation other = *in;
+    other.command = &row;
+    return command_run(&other, err);
+}
+
 int command_audit_verify(struct invocation *in, struct err *err) {
     CLEANUP(buf_fini) struct buf path = BUF_INIT(4096);
     CLEANUP_JSON json_t *body = json_object(), *answer = NULL;

@@ -183,7 +183,7 @@ int admit_run(struct store_tx *tx, void *arg, struct err *err) {
     struct admit *a = arg;
     a->must_write = false;
     a->verdict = ERR_INIT;
-    a->account_name[0] = a->device_id[0] = '\0';
+    a->account_name[0] = a->device_id[0] = a->claimed[0] = '\0';
     a->account_row = a->device_row = 0;
     switch (a->class) {
     case ADMIT_DEVICE_OWN:

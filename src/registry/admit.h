@@ -29,6 +29,7 @@ struct admit {
     int64_t account_row, device_row;         /* device_row 0: none */
     struct uuid device;
     char device_id[DEVICE_ID_MAX + 1];
+    char claimed[DEVICE_ID_MAX + 1];         /* the ID in the certificate, where it was read */
     int64_t last_seen;
 };
 int admit_run(struct store_tx *tx, void *arg, struct err *err);

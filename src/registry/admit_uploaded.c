@@ -34,6 +34,8 @@ static bool read_id(struct admit *a, const struct root *r, struct buf *id) {
         code = err_set(&why, MUSTER_EIDTAKEN, "The device ID is a host name of the gateway.");
     if (code)
         admit_refuse(a, code, "%s", why.text);
+    else
+        snprintf(a->claimed, sizeof a->claimed, "%s", buf_str(id));
     return code == 0;
 }
 

@@ -81,8 +81,8 @@ static void judge_against(struct identity *id, const struct snapshot *s) {
     int64_t now = clock_now();
     id->chain = ERR_INIT;
     int rc = chain_judge(snapshot_fleet(s), id->leaf, id->presented, id->n_presented, now, &found, &id->chain);
-    if (rc == 0)
-        take_anchors(id, &found);
+    if (rc == 0 || found.n)
+        take_anchors(id, &found); /* where a rule fails: for the record of the refusal */
     if (rc != MUSTER_ECERTUNTRUSTED || judge_as_key(id, s, now))
         return;
     /* Not known so far; the operator who uploaded the root may want to hear that its proof is missing. */

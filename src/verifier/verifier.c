@@ -178,6 +178,13 @@ void verifier_account_of(struct verifier *v, struct span host, char out[ACCOUNT_
         out[0] = '-';
 }
 
+bool verifier_has_account(struct verifier *v, const char *name) {
+    struct snapshot *s = verifier_snapshot(v);
+    bool has = snapshot_has_account(s, span_str(name));
+    snapshot_unref(s);
+    return has;
+}
+
 /* --- admission ---------------------------------------------------------------------------------------------------------------------- */
 
 struct admission {

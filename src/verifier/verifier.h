@@ -31,6 +31,7 @@ int64_t verifier_epoch(struct verifier *v); /* from any thread */
 /* The account that a host name names: "" for names that belong to none.  A name under the gateway's that is no account's is given as it
  * is, so that nothing is admitted under it. */
 void verifier_account_of(struct verifier *v, struct span host, char out[ACCOUNT_NAME_MAX + 1]);
+bool verifier_has_account(struct verifier *v, const char *name); /* from any thread */
 const struct enrol_reserved *verifier_reserved(const struct verifier *v);
 
 /* One connection's peer.  Used on one loop; reference counted because admissions outlive connections. */

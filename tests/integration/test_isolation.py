@@ -13,6 +13,7 @@ import typing
 import pytest
 
 from client import Device, Fleet
+from conftest import soon
 
 ROUTES = pathlib.Path(__file__).parents[2] / "src" / "admin" / "routes.def"
 ROLES = {"O": "owner", "P": "operator", "A": "auditor", "F": "factory"}
@@ -114,6 +115,17 @@ def device_of(w):
     return {"device": w.objects[OWN]["device"]}
 
 
+def refusal_of(w):
+    """The refusal of a device of the account's own."""
+    d = w.fresh("refused")
+    answer = w.server.gateway(w.objects[OWN]["fleet"].device(d), sni=w.server.host(OWN)).get("/")
+    assert answer.code == "device_pending"
+    listed = soon([d], lambda: [r["device_id"] for r in w.server.muster("refusal", "list", "--account", OWN, "--device", d)], 3)
+    assert listed
+    w.secrets.add(answer.json["errorId"])
+    return {"refusal": answer.json["errorId"]}
+
+
 def offer(w):
     """A device for which another key was offered."""
     d = w.known()
@@ -192,6 +204,11 @@ ROWS = {
     "DEVICE_QUARANTINE": Row(params=lambda w: {"device": w.known()}, body=lambda w, p: {}, again=("wrong_state",)),
     "DEVICE_RELEASE": Row(params=quarantined, body=lambda w, p: {}, again=("wrong_state",)),
     "DEVICE_DELETE": Row(params=lambda w: {"device": w.known()}, again=("wrong_state",)),
+
+    "REFUSAL_LIST": Row(),
+    "REFUSAL_SHOW": Row(params=refusal_of),
+    "REFUSAL_SERVER_LIST": Row(),
+    "REFUSAL_SERVER_SHOW": Row(params=refusal_of),
 
     "TOKEN_LIST": Row(),
     "TOKEN_CREATE": Row(body=lambda w, p: {"name": w.fresh("made"), "role": "factory", "account": OWN}),

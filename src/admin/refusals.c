@@ -1,0 +1,54 @@
+/* refusals: what the gateway refused, over the API. */
+#include "registry/refusal.h"
+
+#include "admin/internal.h"
+#include "base/hex.h"
+
+static void listed(struct http_exchange *x, int rc, const struct err *err, void *op) { reply_done(x, rc, err, TAKE(((struct refusal_list *)op)->page.out)); }
+
+/* A time, or how long ago. */
+static bool take_since(struct span text, int64_t *out) {
+    int64_t ago;
+    if (clock_parse_rfc3339(text, out) == 0)
+        return true;
+    if (clock_parse_span(text, &ago))
+        return false;
+    *out = clock_now() - ago;
+    return true;
+}
+
+static void list(struct http_exchange *x, struct span account) {
+    struct refusal_list l = {.account = account};
+    struct span print = SPAN_NONE, since = SPAN_NONE;
+    if (!page_of(x, &l.page))
+        return;
+    int filters = http_query_param(x, "code", &l.code) + http_query_param(x, "device", &l.device) + http_query_param(x, "address", &l.address) +
+                  http_query_param(x, "serial", &l.serial) + http_query_param(x, "fingerprint", &print);
+    if (filters > 1) {
+        reply_code(x, MUSTER_EINVALID, "At most one of code, device, address, serial and fingerprint at a time.");
+        return;
+    }
+    l.has_fingerprint = print.n > 0;
+    if (print.n && hex_decode(print, l.fingerprint.b, sizeof l.fingerprint.b)) {
+        reply_code(x, MUSTER_EINVALID, "fingerprint is the SHA-256 of the certificate in 64 hex digits.");
+        return;
+    }
+    if (http_query_param(x, "since", &since) && !take_since(since, &l.since)) {
+        reply_code(x, MUSTER_EINVALID, "since is a time of RFC 3339, or a length of time such as 2h.");
+        return;
+    }
+    job_start(x, JOB_READ, refusal_list_run, &l, sizeof l, listed);
+}
+
+void admin_REFUSAL_LIST(struct http_exchange *x, void *arg) { list(x, grant_account(x)); }
+void admin_REFUSAL_SERVER_LIST(struct http_exchange *x, void *arg) { list(x, SPAN_NONE); }
+
+static void shown(struct http_exchange *x, int rc, const struct err *err, void *op) { reply_done(x, rc, err, TAKE(((struct refusal_show *)op)->out)); }
+
+static void show(struct http_exchange *x, struct span account) {
+    const struct refusal_show s = {.account = account, .refusal = param_of(x, "refusal")};
+    job_start(x, JOB_READ, refusal_show_run, &s, sizeof s, shown);
+}
+
+void admin_REFUSAL_SHOW(struct http_exchange *x, void *arg) { show(x, grant_account(x)); }
+void admin_REFUSAL_SERVER_SHOW(struct http_exchange *x, void *arg) { show(x, SPAN_NONE); }
