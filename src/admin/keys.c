@@ -87,11 +87,7 @@ static void acted(struct http_exchange *x, int rc, const struct err *err, void *
         job_start(x, JOB_WRITE, key_devices_act_run, &next, sizeof next, acted);
         return;
     }
-    json_t *o = json_object();
-    json_set_span(o, "id", k->key);
-    json_set_str(o, "action", k->to == DEVICE_REVOKED ? "revoke" : "quarantine");
-    json_set_int(o, "devices", k->count);
-    reply_json(x, 200, o);
+    reply_json(x, 200, TAKE(k->out));
 }
 
 void admin_KEY_DEVICES_ACT(struct http_exchange *x, void *arg) {

@@ -8,7 +8,7 @@
 /* The settings of an account, for create and set alike. */
 #define ACCOUNT_SETTINGS                                                                                                       \
     {"reprovision", "never|ask|replace", TO_BODY_TEXT, NULL, "What happens when an enrolled device comes again after being wiped", false}, \
-    {"approval", "yes|no", TO_BODY_BOOL, NULL, "Whether a device that arrives with its own certificate waits for an operator", false}, \
+    {"approval", "yes|no", TO_BODY_BOOL, NULL, "Whether a new device waits for an operator, by whichever method it comes", false}, \
     {"expected-only", "yes|no", TO_BODY_BOOL, NULL, "Whether only devices announced by `device import` may arrive", false},   \
     {"device-key", "p256|rsa2048", TO_BODY_TEXT, NULL, "The kind of key that enrolled devices get", false},                   \
     {"device-life", "SECONDS", TO_BODY_INT, NULL, "The longest life of a device certificate issued here", false},             \
@@ -47,7 +47,7 @@ const struct command COMMANDS[] = {
      .help = "Show a provisioning key: its bounds, what of them is spent, and how many devices it enrolled."},
     {.noun = "key", .verb = "devices", .args = {{"KEY", NULL, false, false}}, .account = true, .account_free = true, .method = "GET",
      .path = ACCOUNT "/keys/{key}/devices", .columns = "id device_id state created last_seen last_address",
-     .options = {{"since", "TIME", TO_QUERY, NULL, "Only those enrolled since then", false}},
+     .options = {{"since", "TIME", TO_QUERY, NULL, "Only those that it gave a certificate since then", false}},
      .help = "List the devices that a provisioning key enrolled."},
     {.noun = "key", .verb = "set", .args = {{"KEY", NULL, false, false}}, .account = true, .account_free = true, .method = "PATCH", .path = ACCOUNT "/keys/{key}",
      .options = {{"expires", "TIME", TO_BODY_TEXT, NULL, "Its end, up to the end of its certificate: RFC 3339, or a length such as 30d", false},
@@ -108,14 +108,14 @@ const struct command COMMANDS[] = {
      .help = "Accept one new key for a known device."},
     {.noun = "device", .verb = "revoke", .args = {{"DEVICE", NULL, false, true}}, .account = true, .account_free = true, .method = "POST",
      .path = ACCOUNT "/devices/{device}/revoke", .run = command_device_act,
-     .options = {{"key", "KEY", TO_LOCAL, NULL, "All devices that this provisioning key enrolled, in place of DEVICE", false},
-                 {"since", "TIME", TO_LOCAL, NULL, "With --key: only those enrolled since then", false},
+     .options = {{"key", "KEY", TO_LOCAL, NULL, "All devices of this provisioning key, in place of DEVICE", false},
+                 {"since", "TIME", TO_LOCAL, NULL, "With --key: only those that it gave a certificate since then", false},
                  {"reason", "TEXT", TO_BODY_TEXT, NULL, "Why, for the audit log", false}},
      .help = "Revoke a device, or all that a provisioning key enrolled; a tombstone keeps it from coming back."},
     {.noun = "device", .verb = "quarantine", .args = {{"DEVICE", NULL, false, true}}, .account = true, .account_free = true, .method = "POST",
      .path = ACCOUNT "/devices/{device}/quarantine", .run = command_device_act,
-     .options = {{"key", "KEY", TO_LOCAL, NULL, "All devices that this provisioning key enrolled, in place of DEVICE", false},
-                 {"since", "TIME", TO_LOCAL, NULL, "With --key: only those enrolled since then", false},
+     .options = {{"key", "KEY", TO_LOCAL, NULL, "All devices of this provisioning key, in place of DEVICE", false},
+                 {"since", "TIME", TO_LOCAL, NULL, "With --key: only those that it gave a certificate since then", false},
                  {"reason", "TEXT", TO_BODY_TEXT, NULL, "Why, for the audit log", false}},
      .help = "Cut a device off until it is released, or all that a provisioning key enrolled."},
     {.noun = "device", .verb = "release", .args = {{"DEVICE", NULL, false, false}}, .account = true, .account_free = true, .method = "POST",

@@ -10,7 +10,7 @@ struct device_list {
     struct page page;         /* without a prefix */
     enum device_state state;  /* 0: any */
     struct span key, root;    /* .n 0: any; at most one of state, key, root and prefix */
-    int64_t since;            /* with a key: enrolled at or after */
+    int64_t since;            /* with a key: it gave them a certificate at or after */
     struct span prefix;       /* of the device ID */
     struct span after_id;     /* with a prefix: the device ID of the last one of the page before */
 };
@@ -40,7 +40,7 @@ struct device_set {
     char reason[256];
     bool for_reprovision;  /* RELEASE: one more enrolment under the account's provisioning keys */
     bool same_key;         /* RELEASE of a tombstone: the device's key may come again as well */
-    json_t *out;           /* the device; for REVOKE with "live_keys", for RELEASE of a tombstone with "released" */
+    json_t *out;           /* the device; for REVOKE with "live_keys" and their names, for RELEASE of a tombstone with "released" */
 };
 int device_set_run(struct store_tx *tx, void *arg, struct err *err); /* MUSTER_ESTATE */
 

@@ -3,6 +3,7 @@
 #include "registry/device.h"
 #include "registry/device_identity.h"
 #include "registry/event.h"
+#include "registry/key_json.h"
 #include "registry/report.h"
 
 static int wrong_state(struct err *err, const struct device *d, const char *verb) {
@@ -166,21 +167,6 @@ static int change(struct store_tx *tx, struct device_set *s, const struct accoun
     return MUSTER_EINTERNAL;
 }
 
-/* Whether somebody who holds the device could enrol it again under another ID. */
-static int add_live_keys(struct store_tx *tx, const struct account *a, const struct device *d, json_t *out, struct err *err) {
-    int64_t live;
-    int rc = one_int(tx, &live, 0, err, SQL_KEY_LIVE, "ii", a->row, clock_now());
-    if (rc)
-        return rc;
-    json_set_int(out, "live_keys", live);
-    if (live && d->method == METHOD_SHARED) {
-        json_t *warnings = json_array();
-        json_array_append_new(warnings, json_string("A provisioning key of this account still enrols devices: whoever holds this device, or its image, can come back under another ID until that key is blacklisted."));
-        json_set(out, "warnings", warnings);
-    }
-    return 0;
-}
-
 int device_set_run(struct store_tx *tx, void *arg, struct err *err) {
     struct device_set *s = arg;
     struct account a;
@@ -204,7 +190,8 @@ int device_set_run(struct store_tx *tx, void *arg, struct err *err) {
         return found < 0 ? found : MUSTER_ECORRUPT;
     if ((rc = device_json(tx, &a, &d, false, &s->out, err)))
         return rc;
-    return s->change == DEVICE_REVOKE ? add_live_keys(tx, &a, &d, s->out, err) : 0;
+    /* Whether somebody who holds the device could enrol it again under another ID. */
+    return s->change == DEVICE_REVOKE ? key_live_json(tx, &a, d.method == METHOD_SHARED, s->out, err) : 0;
 }
 
 int device_accept_key_run(struct store_tx *tx, void *arg, struct err *err) {

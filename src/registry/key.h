@@ -58,18 +58,19 @@ struct key_blacklist {
 };
 int key_blacklist_run(struct store_tx *tx, void *arg, struct err *err);
 
-/* Quarantines or revokes the devices that a key enrolled, in steps of bounded transactions: call again with after = next while more is true. */
+/* Quarantines or revokes a key's devices: those whose certificate of its making is live or waits for its first use, in steps of bounded transactions: call again with after = next while more is true. */
 struct key_devices_act {
     struct actor actor;
     struct span account, key;
     enum device_state to; /* DEVICE_QUARANTINED or DEVICE_REVOKED */
-    int64_t since;        /* those enrolled at or after */
+    int64_t since;        /* those that it gave a certificate at or after */
     char reason[256];
     int64_t confirm;      /* their number; -1: not said */
     int64_t after;        /* 0: the first step */
     int64_t count;        /* out: their number at the first step */
     int64_t next, done;   /* out: where the next step begins; devices of this step */
     bool more;            /* out */
+    json_t *out;          /* out, with the last step: the key, what was done with how many, and the keys that are live */
 };
 int key_devices_act_run(struct store_tx *tx, void *arg, struct err *err); /* MUSTER_ECONFIRM */
 

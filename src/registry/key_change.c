@@ -18,6 +18,31 @@ json_t *key_detail(const struct prov_key *k) {
     return d;
 }
 
+int key_live_json(struct store_tx *tx, const struct account *a, bool warn, json_t *out, struct err *err) {
+    CLEANUP(store_row_end) struct store_row *row = NULL;
+    CLEANUP(buf_fini) struct buf text = BUF_INIT(4096);
+    json_t *names = json_array(), *warnings = json_array();
+    int64_t n = 0;
+    int rc = a->method & METHOD_SHARED ? store_query(tx, &row, err, SQL_KEY_LIVE, "ii", a->row, clock_now()) : 0;
+    while (row && !rc && (rc = store_next(row, err)) > 0) {
+        struct span name = store_text(row, 0);
+        if (n++ < KEY_NAMES_SHOWN) {
+            json_array_append_new(names, json_stringn((const char *)name.p, name.n));
+            buf_addf(&text, "%s\"%.*s\"", n > 1 ? ", " : "", SPAN_FMT(name));
+        }
+        rc = 0;
+    }
+    json_set_int(out, "live_keys", n);
+    json_set(out, "live_key_names", names);
+    if (n > KEY_NAMES_SHOWN)
+        buf_addf(&text, " and %lld more", (long long)(n - KEY_NAMES_SHOWN));
+    if (n && warn)
+        json_array_append_new(warnings, json_sprintf("%s of this account still enrol%s devices: %s. Whoever holds a device that was cut off, or its image, can come back under another ID until %s.",
+                                                     n == 1 ? "A provisioning key" : "Provisioning keys", n == 1 ? "s" : "", buf_str(&text), n == 1 ? "it is blacklisted" : "these are blacklisted"));
+    json_set(out, "warnings", warnings);
+    return rc < 0 ? rc : 0;
+}
+
 static void bounds_of(const struct prov_key *k, struct key_bounds *b) {
     *b = (struct key_bounds){.expires = k->expires, .max_devices = k->max_devices, .per_hour = k->per_hour};
     snprintf(b->name, sizeof b->name, "%s", k->name);
@@ -121,5 +146,12 @@ int key_devices_act_run(struct store_tx *tx, void *arg, struct err *err) {
         if ((rc = audit_add(tx, a.row, &k->actor, k->to == DEVICE_REVOKED ? "key.devices.revoke" : "key.devices.quarantine", span_str(key.name), detail, err)))
             return rc;
     }
-    return act_on_some(tx, k, &a, &key, err);
+    if ((rc = act_on_some(tx, k, &a, &key, err)) || k->more)
+        return rc;
+    k->out = json_object();
+    json_set_uuid(k->out, "id", &key.uuid);
+    json_set_str(k->out, "name", key.name);
+    json_set_str(k->out, "action", k->to == DEVICE_REVOKED ? "revoke" : "quarantine");
+    json_set_int(k->out, "devices", k->count);
+    return key_live_json(tx, &a, true, k->out, err);
 }
