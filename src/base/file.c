@@ -95,6 +95,26 @@ static int put(int dirfd, const char *name, struct span content, mode_t mode, bo
 int file_replace(int dirfd, const char *name, struct span content, mode_t mode, struct err *err) { return put(dirfd, name, content, mode, true, err); }
 int file_create(int dirfd, const char *name, struct span content, mode_t mode, struct err *err) { return put(dirfd, name, content, mode, false, err); }
 
+int file_append(int dirfd, const char *name, struct span content, struct err *err) {
+    struct stat before;
+    CLEANUP(fd_close) int fd = openat(dirfd, name, O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY);
+    if (fd < 0 || fstat(fd, &before))
+        return io_error(err, "opened", name);
+    if (write_all(fd, content)) {
+        int rc = io_error(err, "written", name);
+        return ftruncate(fd, before.st_size) ? io_error(err, "cut back", name) : rc;
+    }
+    seen(FILE_STEP_APPEND, name, NULL, content);
+    if (skipped(FILE_STEP_SYNC, name))
+        return 0;
+    if (fsync(fd)) {
+        int rc = io_error(err, "made durable", name);
+        return ftruncate(fd, before.st_size) ? io_error(err, "cut back", name) : rc;
+    }
+    seen(FILE_STEP_SYNC, name, NULL, SPAN_NONE);
+    return 0;
+}
+
 int file_read(int dirfd, const char *name, struct buf *out, struct err *err) {
     CLEANUP(fd_close) int fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC | O_NOCTTY);
     if (fd < 0)

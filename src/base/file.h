@@ -15,6 +15,9 @@
 int file_replace(int dirfd, const char *name, struct span content, mode_t mode, struct err *err) MUSTER_MUST_CHECK;
 /* As file_replace, but MUSTER_EEXISTS where the name exists (link(2) instead of rename(2)). */
 int file_create(int dirfd, const char *name, struct span content, mode_t mode, struct err *err) MUSTER_MUST_CHECK;
+/* Adds at the end of a file that exists, and syncs it; whoever else writes to it has to be kept out.  Where it fails the file is cut back to
+ * what it was.  A power cut or a kill may leave a part of the content behind: the reader has to know a whole line from a torn one. */
+int file_append(int dirfd, const char *name, struct span content, struct err *err) MUSTER_MUST_CHECK;
 /* Whole content; MUSTER_ENOTFOUND, MUSTER_EIO, or MUSTER_EINVALID where longer than out->max. */
 int file_read(int dirfd, const char *name, struct buf *out, struct err *err) MUSTER_MUST_CHECK;
 /* Removes and syncs the directory; absent is 0. */
@@ -24,7 +27,7 @@ int file_make_dir(int dirfd, const char *name, mode_t mode, struct err *err) MUS
 
 /* For tests of durability: sees each step in order, after it succeeded.  NULL switches off.  Not thread-safe to change while used.
  * `skip` lets a test leave a sync out: returning true there makes the step not happen. */
-enum file_step { FILE_STEP_WRITE, FILE_STEP_SYNC, FILE_STEP_RENAME, FILE_STEP_SYNC_DIR, FILE_STEP_UNLINK };
+enum file_step { FILE_STEP_WRITE, FILE_STEP_SYNC, FILE_STEP_RENAME, FILE_STEP_SYNC_DIR, FILE_STEP_UNLINK, FILE_STEP_APPEND };
 struct file_tap {
     void (*seen)(void *arg, enum file_step step, const char *name, const char *to, struct span content);
     bool (*skip)(void *arg, enum file_step step, const char *name);

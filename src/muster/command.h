@@ -10,10 +10,10 @@
 #include "base/cleanup.h"
 
 #define COMMAND_ARGS 2
-#define COMMAND_OPTIONS 14
+#define COMMAND_OPTIONS 16
 
 /* Where an option's value goes. */
-enum option_to { TO_BODY_TEXT, TO_BODY_INT, TO_BODY_BOOL, TO_BODY_FLAG, TO_BODY_LIST, TO_BODY_NULLABLE_INT, TO_QUERY, TO_LOCAL };
+enum option_to { TO_BODY_TEXT, TO_BODY_INT, TO_BODY_BOOL, TO_BODY_FLAG, TO_BODY_LIST, TO_BODY_NULLABLE_INT, TO_QUERY, TO_LOCAL, TO_LOCAL_LIST };
 
 struct option_row {
     const char *name;  /* without "--" */
@@ -29,6 +29,7 @@ struct arg_row {
     const char *field; /* body member that takes it; with `file` its content; NULL: a placeholder of the path only */
     bool file;         /* a path to read (“-”: standard input) */
     bool optional;
+    bool many;         /* the last argument of a row: that and all that follow, in invocation.rest */
 };
 
 struct invocation;
@@ -36,6 +37,7 @@ struct command {
     const char *noun, *verb;
     struct arg_row args[COMMAND_ARGS];
     const char *method, *path;
+    bool local;        /* needs no server: no --data, no environment; has a run of its own */
     bool account;      /* takes --account (required unless account_free) */
     bool account_free; /* an object named by its id needs no --account */
     const char *confirm_query; /* where a confirmed number goes: a query parameter, or NULL: "confirm" in the body */
@@ -55,12 +57,16 @@ struct invocation {
     bool json, yes;
     const char *account;
     const char *args[COMMAND_ARGS];
-    const char *option[COMMAND_OPTIONS][64]; /* values of each option in order; flags: "" */
+    const char **rest; /* of an argument that may be many: all of them, args[i] included */
+    size_t n_rest;
+    const char *option[COMMAND_OPTIONS][65]; /* values of each option in order, ended by NULL; flags: "" */
     size_t option_n[COMMAND_OPTIONS];
 };
 
 /* The last value of an option, or NULL. */
 const char *invocation_option(const struct invocation *in, const char *name);
+/* Its values, ended by NULL; NULL: none. */
+const char *const *invocation_values(const struct invocation *in, const char *name);
 /* Performs the row's request (asking where the server wants a confirmation) and prints the answer. */
 int command_run(struct invocation *in, struct err *err) MUSTER_MUST_CHECK;
 /* Pieces of it, for rows with a run of their own. */
@@ -77,5 +83,14 @@ int command_root_export(struct invocation *in, struct err *err);
 int command_audit_list(struct invocation *in, struct err *err);
 int command_audit_verify(struct invocation *in, struct err *err);
 int command_refusal(struct invocation *in, struct err *err);
+int command_ca_init(struct invocation *in, struct err *err);
+int command_ca_issue(struct invocation *in, struct err *err);
+int command_ca_csr(struct invocation *in, struct err *err);
+int command_ca_sign(struct invocation *in, struct err *err);
+int command_ca_prove(struct invocation *in, struct err *err);
+int command_ca_list(struct invocation *in, struct err *err);
+int command_ca_show(struct invocation *in, struct err *err);
+int command_ca_install(struct invocation *in, struct err *err);
+int command_key_install(struct invocation *in, struct err *err);
 
 #endif

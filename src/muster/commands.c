@@ -15,6 +15,28 @@
     {"lost-answer-window", "SECONDS", TO_BODY_INT, NULL, "How long a device that never got its certificate may ask again", false}, \
     {"issue-ceiling", "N", TO_BODY_INT, NULL, "The most certificates that the vault issues for the account in an hour", false}
 
+/* What the commands of the fleet CA on this machine share. */
+#define CA_DIR {"ca", "DIR", TO_LOCAL, NULL, "The fleet CA's directory (MUSTER_CA_DIR, or ./ca)", false}
+#define CA_PASSPHRASE {"passphrase-file", "FILE", TO_LOCAL, NULL, "Where the passphrase is the first line (mode 0600; - is standard input); asked on a terminal where left out", false}
+#define CA_SUBJECT                                                                                                             \
+    {"country", "CC", TO_LOCAL, NULL, "Country in the subject, two letters", false}, {"state", "TEXT", TO_LOCAL, NULL, "State or province in the subject", false}, \
+    {"locality", "TEXT", TO_LOCAL, NULL, "Locality in the subject", false}, {"organisation", "TEXT", TO_LOCAL, NULL, "Organisation in the subject", false}, \
+    {"organisational-unit", "TEXT", TO_LOCAL, NULL, "Organisational unit in the subject", false}
+#define CA_LIFE {"life", "TIME", TO_LOCAL, NULL, "The certificate's life, at most up to the end of what signs it; the CA's device-life where left out", false}
+#define CA_AGAIN {"again", NULL, TO_LOCAL, NULL, "Although a certificate was issued for the device ID before", false}
+#define CA_SERVER                                                                                                              \
+    {"server", "DIR", TO_LOCAL, NULL, "Take the gateway's root and URL from server-ca.pem and gateway.url in DIR, as `musterd init` writes them", false}, \
+    {"server-ca", "FILE", TO_LOCAL, NULL, "The gateway's root, in PEM", false}, {"url", "URL", TO_LOCAL, NULL, "The gateway, https://HOST:PORT", false}
+#define CA_KEY {"key", "p256|p384|rsa2048|rsa3072|rsa4096|ed25519", TO_LOCAL, NULL, "The kind of the device's key (p256)", false}
+
+/* And those that write into an image. */
+#define IMAGE                                                                                                                  \
+    {"root", "DIR", TO_LOCAL, NULL, "The root of the image's file system; nothing outside of it is touched, whatever its symbolic links say", true}, \
+    {"layout", "aktualizr", TO_LOCAL, NULL, "Whose files and places (aktualizr)", false},                                     \
+    {"owner", "UID:GID", TO_LOCAL, NULL, "The owner of what is written (0:0 as root, else whoever runs this)", false},         \
+    {"no-config", NULL, TO_LOCAL, NULL, "Leave out the client's configuration: the image has it", false},                     \
+    {"force", NULL, TO_LOCAL, NULL, "Write over another key that is in place", false}
+
 const struct command COMMANDS[] = {
     {.noun = "whoami", .verb = "", .method = "GET", .path = "/api/v1/whoami", .help = "Show the token that is in use: its name, role, scope and end."},
 
@@ -58,6 +80,8 @@ const struct command COMMANDS[] = {
      .help = "Change a provisioning key's bounds."},
     {.noun = "key", .verb = "blacklist", .args = {{"KEY", NULL, false, false}}, .account = true, .account_free = true, .method = "POST",
      .path = ACCOUNT "/keys/{key}/blacklist", .help = "Let no new device use the key, from now; the devices that it enrolled keep working."},
+    {.noun = "key", .verb = "install", .args = {{"CREDENTIALS.ZIP", NULL, true, false}}, .local = true, .run = command_key_install, .options = {IMAGE},
+     .help = "Put a provisioning key's credentials.zip, and the client's configuration, into a base image."},
 
     {.noun = "root", .verb = "upload", .args = {{"FILE", "certificate", true, false}}, .account = true, .method = "POST", .path = ACCOUNT "/roots",
      .options = {{"id-rule", "cn|san-uri|san-dns|serial-number|key-fingerprint", TO_BODY_TEXT, NULL, "Where the device ID stands; default cn", false},
@@ -140,6 +164,44 @@ const struct command COMMANDS[] = {
     {.noun = "refusal", .verb = "show", .args = {{"REFUSAL", NULL, false, false}}, .account = true, .account_free = true, .method = "GET",
      .path = ACCOUNT "/refusals/{refusal}", .run = command_refusal,
      .help = "Show a refusal by its id, or by the errorId of a device's answer: the reason, what to do, the certificates, the nearest fleet roots."},
+
+    {.noun = "ca", .verb = "init", .local = true, .run = command_ca_init,
+     .options = {CA_DIR, CA_PASSPHRASE, {"key", "p256|p384|rsa3072|rsa4096", TO_LOCAL, NULL, "The kind of the CA's keys (p256)", false},
+                 {"intermediate", NULL, TO_LOCAL, NULL, "Make an intermediate too: it issues, and the root's key can be kept elsewhere", false},
+                 {"name", "TEXT", TO_LOCAL, NULL, "Common name of the root", false}, CA_SUBJECT,
+                 {"root-life", "TIME", TO_LOCAL, NULL, "Life of the root (40y)", false},
+                 {"device-life", "TIME", TO_LOCAL, NULL, "Life of device certificates (20y)", false}},
+     .help = "Make a fleet CA in a directory on this machine, its keys encrypted under a passphrase."},
+    {.noun = "ca", .verb = "issue", .args = {{"DEVICE-ID", NULL, false, true, true}}, .local = true, .run = command_ca_issue,
+     .options = {{"output", "DIR", TO_LOCAL, NULL, "Where client.pem and pkey.pem go (also -o); of several devices each has a folder there", true}, CA_DIR, CA_PASSPHRASE,
+                 {"from", "FILE", TO_LOCAL, NULL, "Device IDs, one a line (- is standard input); each has a folder below DIR", false}, CA_KEY, CA_AGAIN, CA_LIFE, CA_SERVER},
+     .help = "Make a key and a certificate for a device, or for each of several."},
+    {.noun = "ca", .verb = "csr", .args = {{"DEVICE-ID", NULL, false, false}}, .local = true, .run = command_ca_csr,
+     .options = {{"output", "DIR", TO_LOCAL, NULL, "Where client.csr and pkey.pem go (also -o)", true}, CA_KEY, CA_SUBJECT,
+                 {"serial-number", "TEXT", TO_LOCAL, NULL, "The device's serial number in the subject", false},
+                 {"uri", "URI", TO_LOCAL_LIST, NULL, "A URI for subjectAltName; may be repeated", false},
+                 {"dns", "NAME", TO_LOCAL_LIST, NULL, "A DNS name for subjectAltName; may be repeated", false}},
+     .help = "Make a key and a certificate request (CSR) for a device, with the identification that a CA asks for; needs no CA."},
+    {.noun = "ca", .verb = "sign", .args = {{"CSR", NULL, true, false}}, .local = true, .run = command_ca_sign,
+     .options = {{"output", "FILE", TO_LOCAL, NULL, "Where the certificate goes (also -o); standard output where left out", false}, CA_DIR, CA_PASSPHRASE,
+                 {"device", "ID", TO_LOCAL, NULL, "Refuse a request for any other device ID", false}, CA_AGAIN, CA_LIFE},
+     .help = "Issue a certificate for a request: its public key and the device ID in its subject CN, and nothing else that it asks for."},
+    {.noun = "ca", .verb = "prove", .args = {{"CHALLENGE", NULL, false, false}}, .local = true, .run = command_ca_prove,
+     .options = {{"output", "FILE", TO_LOCAL, NULL, "Where the proof goes (also -o); standard output where left out", false}, CA_DIR, CA_PASSPHRASE},
+     .help = "Answer the challenge of `root upload`: the certificate for `root prove`, by the root's key, or the intermediate's where that is not there."},
+    {.noun = "ca", .verb = "list", .local = true, .run = command_ca_list, .columns = "id device_id state issued not_after",
+     .options = {CA_DIR, {"prefix", "TEXT", TO_LOCAL, NULL, "Those whose device ID begins so", false},
+                 {"state", "issued|abandoned|reserved", TO_LOCAL, NULL, "Those in that state; abandoned: the serial was never used", false},
+                 {"kind", "device|proof|root|intermediate", TO_LOCAL, NULL, "Certificates of that kind (device)", false}},
+     .help = "List the certificates that the fleet CA has issued."},
+    {.noun = "ca", .verb = "show", .args = {{"ID", NULL, false, true}}, .local = true, .run = command_ca_show,
+     .options = {CA_DIR, {"output", "FILE", TO_LOCAL, NULL, "Write the certificate with its chain there (also -o; - is standard output)", false}},
+     .help = "Show a certificate that the fleet CA issued, named by its serial or its device ID, or the CA itself."},
+    {.noun = "ca", .verb = "install", .local = true, .run = command_ca_install,
+     .options = {IMAGE, {"device", "ID", TO_LOCAL, NULL, "The device", true},
+                 {"from", "DIR", TO_LOCAL, NULL, "Take what `ca issue -o DIR` wrote; else a key and a certificate are made on the spot", false}, CA_DIR, CA_PASSPHRASE, CA_KEY,
+                 CA_AGAIN, CA_SERVER},
+     .help = "Put a device's key and certificate, the gateway's root and URL, and the client's configuration into an image."},
 
     {.noun = "token", .verb = "create", .args = {{"NAME", "name", false, true}}, .method = "POST", .path = "/api/v1/tokens",
      .options = {{"name", "NAME", TO_BODY_TEXT, NULL, "Whom or what it is for", false},

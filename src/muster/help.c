@@ -6,7 +6,7 @@
 static void usage(FILE *out, const struct command *c) {
     fprintf(out, "muster %s%s%s", c->noun, c->verb[0] ? " " : "", c->verb);
     for (size_t i = 0; i < COMMAND_ARGS && c->args[i].name; i++)
-        fprintf(out, c->args[i].optional ? " [%s]" : " %s", c->args[i].name);
+        fprintf(out, c->args[i].optional ? " [%s%s]" : " %s%s", c->args[i].name, c->args[i].many ? "…" : "");
     if (c->account)
         fprintf(out, c->account_free ? " [--account A]" : " --account A");
     for (size_t i = 0; i < COMMAND_OPTIONS && c->options[i].name; i++)
@@ -15,7 +15,7 @@ static void usage(FILE *out, const struct command *c) {
     for (size_t i = 0; i < COMMAND_OPTIONS && c->options[i].name; i++)
         if (!c->options[i].required)
             fprintf(out, c->options[i].value ? " [--%s %s%s" : " [--%s%s%s", c->options[i].name, c->options[i].value ? c->options[i].value : "",
-                    c->options[i].to == TO_BODY_LIST ? "]…" : "]");
+                    c->options[i].to == TO_BODY_LIST || c->options[i].to == TO_LOCAL_LIST ? "]…" : "]");
     fputc('\n', out);
 }
 
@@ -73,7 +73,7 @@ void help_man(FILE *out) {
         const struct command *c = &COMMANDS[i];
         fprintf(out, "*%s%s%s*", c->noun, c->verb[0] ? " " : "", c->verb);
         for (size_t k = 0; k < COMMAND_ARGS && c->args[k].name; k++)
-            fprintf(out, c->args[k].optional ? " \\[%s\\]" : " %s", c->args[k].name);
+            fprintf(out, c->args[k].optional ? " \\[%s%s\\]" : " %s%s", c->args[k].name, c->args[k].many ? "…" : "");
         fputs("\n\t", out);
         man_text(out, c->help);
         fputs("\n\n", out);

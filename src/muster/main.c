@@ -64,7 +64,7 @@ static int take_option(struct invocation *in, int argc, char **argv, int *i, str
         const char *value = o->value ? value_of(argc, argv, i) : "";
         if (!value)
             return err_set(err, MUSTER_EUSAGE, "--%s needs a value: %s.", o->name, o->value);
-        size_t max = o->to == TO_BODY_LIST ? 64 : 1;
+        size_t max = o->to == TO_BODY_LIST || o->to == TO_LOCAL_LIST ? 64 : 1;
         if (in->option_n[k] == max)
             return err_set(err, MUSTER_EUSAGE, max == 1 ? "--%s is given twice." : "--%s is given too often.", o->name);
         in->option[k][in->option_n[k]++] = value;
@@ -89,6 +89,9 @@ static int check_complete(const struct invocation *in, struct err *err) {
         return err_set(err, MUSTER_EUSAGE, "`muster %s %s` needs --account NAME.", c->noun, c->verb);
     return 0;
 }
+
+static inline void free_words(const char **words) { free(words); }
+DEFINE_CLEANUP(free_words, const char **)
 
 static const struct command *find(const char *noun, const char *verb) {
     for (size_t i = 0; i < COMMANDS_N; i++)
@@ -129,9 +132,13 @@ static int parse(struct globals *g, struct invocation *in, int argc, char **argv
             if (!(in->command = find(noun, argv[i])))
                 return err_set(err, MUSTER_EUSAGE, "`muster %s %s` is not a command; see `muster --help`.", noun, argv[i]);
         } else {
-            if (n_args == COMMAND_ARGS || !in->command->args[n_args].name)
+            bool another = n_args && in->command->args[n_args - 1].many;
+            if (!another && (n_args == COMMAND_ARGS || !in->command->args[n_args].name))
                 return err_set(err, MUSTER_EUSAGE, "`%s` is one word too many for `muster %s %s`.", argv[i], in->command->noun, in->command->verb);
-            in->args[n_args++] = argv[i];
+            if (!another)
+                in->args[n_args++] = argv[i];
+            if (in->command->args[n_args - 1].many)
+                in->rest[in->n_rest++] = argv[i];
         }
     }
     if (noun && !in->command && (!g->help || !known_noun(noun)))
@@ -162,6 +169,9 @@ int main(int argc, char **argv) {
     if (argc >= 2 && strcmp(argv[1], "completion") == 0)
         return completion(argc, argv, &err) ? fail(&err) : 0;
     const char *noun = NULL;
+    CLEANUP(free_words) const char **rest = calloc((size_t)argc + 1, sizeof *rest);
+    if (!(in.rest = rest))
+        return fail(&(struct err){.code = MUSTER_ENOMEM});
     int rc = parse(&g, &in, argc, argv, &noun, &err);
     if (rc)
         return fail(&err);
@@ -183,7 +193,7 @@ int main(int argc, char **argv) {
     if ((rc = check_complete(&in, &err)))
         return fail(&err);
     CLEANUP(api_free) struct api *api = NULL;
-    if ((rc = api_open(g.data, &api, &err)))
+    if (!in.command->local && (rc = api_open(g.data, &api, &err)))
         return fail(&err);
     in.api = api;
     in.json = g.json;

@@ -17,6 +17,13 @@ const char *invocation_option(const struct invocation *in, const char *name) {
     return NULL;
 }
 
+const char *const *invocation_values(const struct invocation *in, const char *name) {
+    for (size_t i = 0; i < COMMAND_OPTIONS && in->command->options[i].name; i++)
+        if (!strcmp(in->command->options[i].name, name))
+            return in->option_n[i] ? (const char *const *)in->option[i] : NULL;
+    return NULL;
+}
+
 static void field_name(const struct option_row *o, char out[64]) {
     snprintf(out, 64, "%s", o->field ? o->field : o->name);
     for (char *p = out; !o->field && *p; p++)
@@ -69,6 +76,7 @@ static int body_option(json_t *body, const struct option_row *o, const char *con
     }
     case TO_QUERY:
     case TO_LOCAL:
+    case TO_LOCAL_LIST:
         return 0;
     }
     return 0;

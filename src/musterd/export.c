@@ -7,7 +7,7 @@
 #include "base/file.h"
 #include "json/json.h"
 #include "musterd/data.h"
-#include "musterd/passphrase.h"
+#include "base/passphrase.h"
 #include "musterd/report.h"
 #include "vault/vault.h"
 

@@ -1,7 +1,7 @@
 /* master: see master.h. */
 #include "musterd/master.h"
 
-#include "musterd/passphrase.h"
+#include "base/passphrase.h"
 
 static int find_credential(struct master *m, struct err *err) {
     const char *dir = getenv("CREDENTIALS_DIRECTORY");

@@ -84,28 +84,31 @@ static bool decode(const ASN1_STRING *value, struct buf *out) {
     return false; /* TeletexString among them: nobody agrees on what its bytes mean */
 }
 
-static int take_value(const ASN1_STRING *value, const char *where, struct buf *out, struct err *err) {
+static int take_value(const ASN1_STRING *value, const char *of, const char *where, struct buf *out, struct err *err) {
     CLEANUP(buf_fini) struct buf text = BUF_INIT(4 * 1024);
     if (!decode(value, &text) || !buf_ok(&text) || !span_is_utf8(buf_span(&text)))
-        return err_set(err, MUSTER_EIDUNDECODABLE, "The certificate's %s cannot be decoded.", where);
+        return err_set(err, MUSTER_EIDUNDECODABLE, "The %s's %s cannot be decoded.", of, where);
     if (text.n == 0)
-        return err_set(err, MUSTER_EIDNONE, "The certificate's %s is empty.", where);
+        return err_set(err, MUSTER_EIDNONE, "The %s's %s is empty.", of, where);
     if (text.n > ID_MAX)
-        return err_set(err, MUSTER_EIDUNDECODABLE, "The certificate's %s has %zu bytes; a device ID has at most %d.", where, text.n, ID_MAX);
+        return err_set(err, MUSTER_EIDUNDECODABLE, "The %s's %s has %zu bytes; a device ID has at most %d.", of, where, text.n, ID_MAX);
     if (span_has_control(buf_span(&text)))
-        return err_set(err, MUSTER_EIDUNDECODABLE, "The certificate's %s has a control character.", where);
+        return err_set(err, MUSTER_EIDUNDECODABLE, "The %s's %s has a control character.", of, where);
     buf_add(out, buf_span(&text));
     return buf_check(out, err);
 }
 
-static int from_subject(const struct cert *c, int nid, const char *where, struct buf *out, struct err *err) {
-    const X509_NAME *name = X509_get_subject_name(c->x);
+int pki_name_value(const X509_NAME *name, int nid, const char *of, const char *where, struct buf *out, struct err *err) {
     int first = X509_NAME_get_index_by_NID(name, nid, -1);
     if (first < 0)
-        return err_set(err, MUSTER_EIDNONE, "The certificate has no %s.", where);
+        return err_set(err, MUSTER_EIDNONE, "The %s has no %s.", of, where);
     if (X509_NAME_get_index_by_NID(name, nid, first) >= 0)
-        return err_set(err, MUSTER_EIDSEVERAL, "The certificate has more than one %s.", where);
-    return take_value(X509_NAME_ENTRY_get_data(X509_NAME_get_entry(name, first)), where, out, err);
+        return err_set(err, MUSTER_EIDSEVERAL, "The %s has more than one %s.", of, where);
+    return take_value(X509_NAME_ENTRY_get_data(X509_NAME_get_entry(name, first)), of, where, out, err);
+}
+
+static int from_subject(const struct cert *c, int nid, const char *where, struct buf *out, struct err *err) {
+    return pki_name_value(X509_get_subject_name(c->x), nid, "certificate", where, out, err);
 }
 
 static int from_san(const struct cert *c, int type, const char *where, struct buf *out, struct err *err) {
@@ -125,7 +128,7 @@ static int from_san(const struct cert *c, int type, const char *where, struct bu
             return err_set(err, MUSTER_EIDSEVERAL, "The certificate has more than one %s.", where);
         found = value;
     }
-    return found ? take_value(found, where, out, err) : err_set(err, MUSTER_EIDNONE, "The certificate has no %s.", where);
+    return found ? take_value(found, "certificate", where, out, err) : err_set(err, MUSTER_EIDNONE, "The certificate has no %s.", where);
 }
 
 int cert_common_name(const struct cert *c, struct buf *out, struct err *err) { return from_subject(c, NID_commonName, "subject CN", out, err); }

@@ -60,23 +60,11 @@ static size_t characters(struct span s) {
 
 static bool id_in_san(const struct make_request *rq) { return rq->profile == PROFILE_DEVICE && characters(rq->device_id) > CN_MAX; }
 
-static int add_name(X509_NAME *name, const char *field, struct span value, struct err *err) {
-    if (value.n == 0)
-        return 0;
-    if (!span_is_utf8(value) || span_has_control(value))
-        return err_set(err, MUSTER_EINVALID, "The %s of a certificate is not UTF-8 without control characters.", field);
-    if (X509_NAME_add_entry_by_txt(name, field, MBSTRING_UTF8, value.p, (int)value.n, -1, 0) != 1)
-        return pki_err(err, MUSTER_EINVALID, "Setting a certificate's name");
-    return 0;
-}
-
 static int set_subject(X509 *x, const struct make_request *rq, struct err *err) {
-    X509_NAME *name = X509_get_subject_name(x);
-    struct span cn = rq->device_id.n && !id_in_san(rq) ? rq->device_id : rq->common_name;
-    int rc = add_name(name, "O", rq->organisation, err);
-    if (!rc)
-        rc = add_name(name, "OU", rq->organisational_unit, err);
-    return rc ? rc : add_name(name, "CN", cn, err);
+    struct subject subject = rq->subject;
+    if (rq->device_id.n && !id_in_san(rq))
+        subject.common_name = rq->device_id;
+    return pki_name_fill(X509_get_subject_name(x), &subject, err);
 }
 
 /* By text, not by time_t: that has 32 bits on some targets. */

@@ -5,6 +5,7 @@
 #define MUSTER_PKI_MAKE_H
 
 #include "pki/cert.h"
+#include "pki/subject.h"
 
 #define MAKE_SERIAL_LEN 16 /* bytes: 6 of time in ms, 10 random; positive */
 
@@ -21,10 +22,8 @@ enum cert_profile {
 
 struct make_request {
     enum cert_profile profile;
-    struct span common_name;   /* UTF-8, 1..64 characters; longer device IDs: see device_id */
-    struct span organisation;  /* optional, O= */
-    struct span organisational_unit; /* optional, OU= ("Devices" for device certificates, as OTA Connect's had) */
-    struct span device_id;     /* PROFILE_DEVICE only: over 64 characters it goes to a SAN (otherName-free: URI "urn:muster:device:" percent-encoded) and CN is left to common_name */
+    struct subject subject;    /* its common_name 1..64 characters; longer device IDs: see device_id */
+    struct span device_id;     /* PROFILE_DEVICE only: over 64 characters it goes to a SAN (otherName-free: URI "urn:muster:device:" percent-encoded) and CN is left to the subject */
     const char *const *dns;    /* PROFILE_SERVER: NULL-terminated; dNSName SANs; a value that parses as an IP address becomes iPAddress */
     struct span public_key;    /* SubjectPublicKeyInfo */
     int64_t not_before, not_after;
@@ -40,5 +39,8 @@ int make_cert(const struct make_request *rq, const struct cert *issuer, EVP_PKEY
 /* PKCS#12 (RFC 7292) as a stock aktualizr expects: empty password, AES-256-CBC, MAC SHA-256, one iteration (the password is empty:
  * iterations protect nothing), the leaf's key and certificate, and `cas` as CA certificates. */
 int make_pkcs12(EVP_PKEY *key, const struct cert *leaf, struct cert *const *cas, size_t n_cas, struct buf *out, struct err *err) MUSTER_MUST_CHECK;
+
+/* Reads a PKCS#12 of empty password back: key, its certificate, and how many further certificates it has.  MUSTER_EINVALID. */
+int make_pkcs12_read(struct span der, EVP_PKEY **key, struct cert **leaf, size_t *n_cas, struct err *err) MUSTER_MUST_CHECK;
 
 #endif

@@ -22,6 +22,13 @@ static inline struct span bio_span(BIO *b) {
     return span_of(p, n > 0 ? (size_t)n : 0);
 }
 
+/* The one value of an attribute of a name, by the rules of cert_device_id; `of` is what has the name ("certificate"), `where` how errors call the attribute. */
+int pki_name_value(const X509_NAME *name, int nid, const char *of, const char *where, struct buf *out, struct err *err) MUSTER_MUST_CHECK;
+
+/* Fills an empty name, in the order C, ST, L, O, OU, serialNumber, CN; empty values are left out. */
+struct subject;
+int pki_name_fill(X509_NAME *name, const struct subject *s, struct err *err) MUSTER_MUST_CHECK;
+
 /* SHA-256, fetched once: an implicit fetch costs more than hashing a certificate. */
 const EVP_MD *pki_sha256(void);
 

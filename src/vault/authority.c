@@ -51,8 +51,8 @@ int authority_make(struct key_store *keys, enum cert_profile profile, const char
         return rc;
     struct make_request rq = {
         .profile = profile,
-        .common_name = span_str(common_name),
-        .organisation = organisation,
+        .subject.common_name = span_str(common_name),
+        .subject.organisation = organisation,
         .public_key = buf_span(&spki),
         .not_before = now - CLOCK_DAY,
         .not_after = issuer && issuer->cert->not_after < not_after ? issuer->cert->not_after : not_after,

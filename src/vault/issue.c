@@ -51,9 +51,9 @@ int serve_issue(struct vault *v, const struct wire_request *request, int64_t now
     uuid_text(&given->uuid, uuid);
     struct make_request rq = {
         .profile = PROFILE_DEVICE,
-        .common_name = policy_too_long_for_cn(given->device_id) ? span_str(uuid) : given->device_id,
-        .organisation = span_str(a->name),
-        .organisational_unit = SPAN_LIT("Devices"),
+        .subject.common_name = policy_too_long_for_cn(given->device_id) ? span_str(uuid) : given->device_id,
+        .subject.organisation = span_str(a->name),
+        .subject.organisational_unit = SPAN_LIT("Devices"),
         .device_id = given->device_id,
         .public_key = given->public_key,
     };
@@ -74,9 +74,9 @@ int serve_key_issue(struct vault *v, const struct wire_request *request, int64_t
     uuid_text(&given->key, uuid);
     struct make_request rq = {
         .profile = PROFILE_PROVISIONING_KEY,
-        .common_name = span_str(uuid),
-        .organisation = span_str(a->name),
-        .organisational_unit = SPAN_LIT("Provisioning keys"),
+        .subject.common_name = span_str(uuid),
+        .subject.organisation = span_str(a->name),
+        .subject.organisational_unit = SPAN_LIT("Provisioning keys"),
         .public_key = given->public_key,
     };
     return sign(v, &rq, a->provisioning_ca, a->keys, now, given->life ? earlier(given->life, longest) : longest, &answer->issued, err);
@@ -103,8 +103,8 @@ int serve_server_issue(struct vault *v, const struct wire_request *request, int6
     struct span first = request->server.names[0];
     struct make_request rq = {
         .profile = PROFILE_SERVER,
-        .common_name = policy_too_long_for_cn(first) ? SPAN_NONE : first,
-        .organisation = policy_too_long_for_cn(first) ? SPAN_LIT("Muster") : SPAN_NONE, /* a subject is never empty */
+        .subject.common_name = policy_too_long_for_cn(first) ? SPAN_NONE : first,
+        .subject.organisation = policy_too_long_for_cn(first) ? SPAN_LIT("Muster") : SPAN_NONE, /* a subject is never empty */
         .dns = names,
         .public_key = request->server.public_key,
     };

@@ -134,6 +134,8 @@ static void seen(void *arg, enum file_step step, const char *name, const char *t
     case FILE_STEP_UNLINK:
         disk_unlink(log_to, files_dir, name);
         break;
+    case FILE_STEP_APPEND: /* nothing of the server's grows a file in place */
+        abort();
     }
 }
 

@@ -14,7 +14,7 @@ static struct made build(enum cert_profile profile, const char *cn, const char *
     CLEANUP(buf_fini) struct buf spki = BUF_INIT(4096);
     CLEANUP(buf_fini) struct buf der = BUF_INIT(8192);
     assert_int_equal(key_generate(KEY_P256, 0, &m.key, NULL) || key_public_der(m.key, &spki, NULL), 0);
-    struct make_request rq = {.profile = profile, .common_name = span_str(cn), .device_id = id ? span_str(id) : SPAN_NONE, .dns = dns, .organisation = SPAN_LIT("test"),
+    struct make_request rq = {.profile = profile, .subject.common_name = span_str(cn), .device_id = id ? span_str(id) : SPAN_NONE, .dns = dns, .subject.organisation = SPAN_LIT("test"),
                               .public_key = buf_span(&spki), .not_before = clock_now() - CLOCK_DAY, .not_after = clock_now() + CLOCK_YEAR};
     make_serial(rq.serial);
     struct err err = ERR_INIT;

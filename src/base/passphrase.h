@@ -1,6 +1,6 @@
 /* passphrase: read from a terminal without echo, or from the first line of stdin where that is no terminal. */
-#ifndef MUSTER_MUSTERD_PASSPHRASE_H
-#define MUSTER_MUSTERD_PASSPHRASE_H
+#ifndef MUSTER_BASE_PASSPHRASE_H
+#define MUSTER_BASE_PASSPHRASE_H
 
 #include "base/secret.h"
 

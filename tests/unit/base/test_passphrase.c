@@ -6,7 +6,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-#include "musterd/passphrase.h"
+#include "base/passphrase.h"
 
 #define WHAT "passphrase of a test"
 #define MIN 8

@@ -1,5 +1,5 @@
 /* passphrase: see passphrase.h. */
-#include "musterd/passphrase.h"
+#include "base/passphrase.h"
 
 #include <errno.h>
 #include <termios.h>
@@ -42,10 +42,11 @@ static int read_line(const char *what, struct secret *out, struct err *err) {
 
 static int ask(const char *prompt, const char *what, struct secret *out, struct err *err) {
     struct termios before;
-    fprintf(stderr, "%s %s: ", prompt, what);
-    fflush(stderr);
+    /* Silent before it asks: what is typed from then on is taken, and never echoed. */
     if (silence(&before))
         return err_set(err, MUSTER_EIO, "The terminal's echo cannot be switched off: %s.", strerror(errno));
+    fprintf(stderr, "%s %s: ", prompt, what);
+    fflush(stderr);
     int rc = read_line(what, out, err);
     tcsetattr(STDIN_FILENO, TCSAFLUSH, &before);
     fputc('\n', stderr);

@@ -1,0 +1,172 @@
+/* issue: what the fleet CA signs; see ca.h.  The order is the point: reserve the serial durably, sign, judge what was signed as a gateway
+ * would, make it durable, say so in the journal, and only then hand it out. */
+#include "base/file.h"
+#include "base/hex.h"
+#include "ca/ca.h"
+#include "ca/name.h"
+#include "pki/chain.h"
+
+#define CHALLENGE_PREFIX "muster-challenge-"
+#define CHALLENGE_DIGITS 32
+#define PROOF_LIFE (7 * CLOCK_DAY)
+
+int ca_may_issue(const struct ca *ca, struct span device_id, bool again, struct err *err) {
+    int rc = ca_check_device_id(device_id, err);
+    if (rc || again)
+        return rc;
+    char id[4 * CA_DEVICE_ID_CHARS + 1];
+    snprintf(id, sizeof id, "%.*s", SPAN_FMT(device_id));
+    const json_t *record = journal_issued(&ca->journal, id);
+    return record ? err_set(err, MUSTER_EIDISSUED, "The device ID %s has the certificate %s, of %s.", id, json_string_value(json_object_get(record, "serial")),
+                            json_string_value(json_object_get(record, "issued")))
+                  : 0;
+}
+
+/* One key for two devices would make them one: the gateway refuses the second. */
+static int check_key(const struct ca *ca, struct span device_id, const struct hash *key, struct err *err) {
+    char hex[2 * PKI_HASH_LEN + 1];
+    hex_encode(hash_span(key), hex);
+    const json_t *record = json_object_get(ca->journal.keys, hex);
+    const char *owner = json_string_value(json_object_get(record, "device_id"));
+    if (record && !span_eq_str(device_id, owner))
+        return err_set(err, MUSTER_EKEYISSUED, "The key is the one of the device %s.", owner);
+    if (hash_eq(key, &ca->root->key.spki) || (ca->intermediate && hash_eq(key, &ca->intermediate->key.spki)))
+        return err_set(err, MUSTER_EKEYISSUED, "The key is the fleet CA's own.");
+    return 0;
+}
+
+struct signing {
+    const char *kind;
+    struct hash key;
+    struct make_request rq;
+};
+
+/* Reserve, sign, keep.  The lock is held. */
+static int sign(struct ca *ca, struct signing *s, struct cert **out, struct ca_issued *issued, struct err *err) {
+    const struct cert *issuer = ca->key_is_root ? ca->root : ca->intermediate;
+    struct journal_reserve reserve = {.kind = s->kind, .device_id = s->rq.device_id, .key = s->key};
+    CLEANUP(buf_fini) struct buf line = BUF_INIT(JOURNAL_LINE_MAX);
+    CLEANUP(buf_fini) struct buf der = BUF_INIT(CA_CHAIN_MAX);
+    CLEANUP(cert_free) struct cert *cert = NULL;
+    journal_new_serial(&ca->journal, s->rq.serial, reserve.serial);
+    int rc = journal_line_reserve(&reserve, clock_now(), &line);
+    if (rc || (rc = ca_append(ca, buf_span(&line), err)) || (rc = make_cert(&s->rq, issuer, ca->key, &der, err)) || (rc = cert_from_der(buf_span(&der), &cert, err)))
+        return rc;
+    memcpy(issued->serial, reserve.serial, sizeof issued->serial);
+    issued->not_after = cert->not_after;
+    if (cert_pem(cert, &issued->chain))
+        return err_set(err, MUSTER_ENOMEM, NULL);
+    *out = TAKE(cert);
+    return 0;
+}
+
+static int keep(struct ca *ca, const struct cert *cert, const struct ca_issued *issued, struct err *err) {
+    char name[sizeof "issued/.pem" + JOURNAL_SERIAL_LEN];
+    CLEANUP(buf_fini) struct buf line = BUF_INIT(JOURNAL_LINE_MAX);
+    snprintf(name, sizeof name, "issued/%s.pem", issued->serial);
+    int rc = file_create(ca->fd, name, buf_span(&issued->chain), 0644, err);
+    if (rc)
+        return rc;
+    rc = journal_line_issue(issued->serial, &cert->fingerprint, cert->not_after, clock_now(), &line);
+    return rc ? err_set(err, rc, NULL) : ca_append(ca, buf_span(&line), err);
+}
+
+/* The judgement that the gateway will make, with the gateway's function. */
+static int judge(const struct ca *ca, const struct cert *leaf, struct span device_id, struct err *err) {
+    struct anchor_set *anchors = anchor_set_new();
+    struct cert *root = NULL, *presented[1] = {ca->intermediate};
+    struct chain_found found;
+    CLEANUP(buf_fini) struct buf id = BUF_INIT(512);
+    int rc = anchors ? cert_from_x509(ca->root->x, &root, err) : err_set(err, MUSTER_ENOMEM, NULL);
+    if (!rc && (rc = anchor_set_add(anchors, root, NULL, 0, NULL)))
+        err_set(err, rc, NULL);
+    if (!rc)
+        rc = chain_judge(anchors, leaf, presented, ca->intermediate ? 1 : 0, clock_now(), &found, err);
+    anchor_set_unref(anchors);
+    if (!rc)
+        rc = cert_device_id(leaf, ID_RULE_CN, &id, err);
+    if (rc) {
+        err_prefix(err, "The certificate was not handed out, because no gateway would accept it");
+        return rc;
+    }
+    return span_eq(buf_span(&id), device_id) ? 0 : err_set(err, MUSTER_EINTERNAL, NULL);
+}
+
+/* Not longer than what signs it. */
+static int set_life(const struct ca *ca, const struct cert *issuer, int64_t life, struct make_request *rq, bool *clamped, struct err *err) {
+    int64_t now = clock_now(), end = now + life;
+    *clamped = false;
+    for (int i = 0; i < 2; i++) {
+        const struct cert *above = i ? ca->root : issuer;
+        if (above->not_after <= now)
+            return err_set(err, MUSTER_ECAEXPIRED, NULL);
+        if (end > above->not_after) {
+            end = above->not_after;
+            *clamped = true;
+        }
+    }
+    rq->not_before = now - CLOCK_DAY;
+    rq->not_after = end;
+    return 0;
+}
+
+static int issue_locked(struct ca *ca, const struct ca_order *o, struct signing *s, struct ca_issued *out, struct err *err) {
+    CLEANUP(cert_free) struct cert *cert = NULL;
+    int rc = ca_may_issue(ca, o->device_id, o->again, err);
+    if (rc || (rc = check_key(ca, o->device_id, &s->key, err)) || (rc = set_life(ca, ca_issuer(ca), o->life ? o->life : ca->device_life, &s->rq, &out->clamped, err)) ||
+        (rc = sign(ca, s, &cert, out, err)) || (rc = judge(ca, cert, o->device_id, err)) || (rc = keep(ca, cert, out, err)))
+        return rc;
+    return ca->intermediate && cert_pem(ca->intermediate, &out->chain) ? err_set(err, MUSTER_ENOMEM, NULL) : 0;
+}
+
+int ca_issue(struct ca *ca, const struct ca_order *o, struct ca_issued *out, struct err *err) {
+    CLEANUP(EVP_PKEY_free) EVP_PKEY *key = NULL;
+    struct key_facts facts;
+    struct signing s = {.kind = "device", .rq = {.profile = PROFILE_DEVICE, .subject = ca_subject(ca->config), .device_id = o->device_id, .public_key = o->public_key}};
+    if (!ca->key || ca->key_is_root != !ca->intermediate)
+        return err_set(err, MUSTER_EINTERNAL, NULL);
+    int rc = key_from_public_der(o->public_key, &key, err);
+    if (rc || (rc = key_facts(key, &facts, err)) || (rc = key_acceptable(&facts, err)) || (rc = ca_begin(ca, err)))
+        return rc;
+    s.key = facts.spki;
+    rc = issue_locked(ca, o, &s, out, err);
+    ca_end(ca);
+    return rc;
+}
+
+/* --- the proof -------------------------------------------------------------------------------------------------------------- */
+
+/* What a server makes, and nothing else: a "challenge" that is a device ID must not become that device's certificate. */
+static int check_challenge(struct span challenge, struct err *err) {
+    size_t prefix = sizeof CHALLENGE_PREFIX - 1;
+    bool good = challenge.n == prefix + CHALLENGE_DIGITS && span_starts(challenge, SPAN_LIT(CHALLENGE_PREFIX));
+    for (size_t i = prefix; good && i < challenge.n; i++)
+        good = hex_digit(challenge.p[i]) >= 0;
+    return good ? 0 : err_set(err, MUSTER_EINVALID, "A challenge is " CHALLENGE_PREFIX " and %d hexadecimal digits, as `muster root upload` and `muster root show` print it.", CHALLENGE_DIGITS);
+}
+
+static int prove_locked(struct ca *ca, struct signing *s, struct ca_issued *out, struct err *err) {
+    CLEANUP(cert_free) struct cert *cert = NULL;
+    const struct cert *issuer = ca->key_is_root ? ca->root : ca->intermediate;
+    int rc = set_life(ca, issuer, PROOF_LIFE, &s->rq, &out->clamped, err);
+    if (rc || (rc = sign(ca, s, &cert, out, err)) || (rc = keep(ca, cert, out, err)))
+        return rc;
+    return !ca->key_is_root && cert_pem(ca->intermediate, &out->chain) ? err_set(err, MUSTER_ENOMEM, NULL) : 0;
+}
+
+int ca_prove(struct ca *ca, struct span challenge, struct ca_issued *out, struct err *err) {
+    CLEANUP(EVP_PKEY_free) EVP_PKEY *thrown_away = NULL;
+    CLEANUP(buf_fini) struct buf spki = BUF_INIT(4096);
+    struct key_facts facts;
+    if (!ca->key)
+        return err_set(err, MUSTER_EINTERNAL, NULL);
+    int rc = check_challenge(challenge, err);
+    if (rc || (rc = key_generate(KEY_P256, 0, &thrown_away, err)) || (rc = key_public_der(thrown_away, &spki, err)) || (rc = key_facts(thrown_away, &facts, err)))
+        return rc;
+    struct signing s = {.kind = "proof", .key = facts.spki, .rq = {.profile = PROFILE_CHALLENGE, .subject = {.common_name = challenge}, .public_key = buf_span(&spki)}};
+    if ((rc = ca_begin(ca, err)))
+        return rc;
+    rc = prove_locked(ca, &s, out, err);
+    ca_end(ca);
+    return rc;
+}

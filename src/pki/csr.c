@@ -1,0 +1,164 @@
+/* csr: see csr.h. */
+#include "pki/csr.h"
+
+#include <openssl/err.h>
+#include <openssl/pem.h>
+
+#include "pki/pki.h"
+
+#define DER_MAX (16 * 1024)
+#define FILE_MAX (1024 * 1024)
+#define SAN_MAX 255 /* bytes of a name */
+
+DEFINE_CLEANUP(X509_REQ_free, X509_REQ *)
+DEFINE_CLEANUP(GENERAL_NAME_free, GENERAL_NAME *)
+static inline void extensions_free(STACK_OF(X509_EXTENSION) *s) { sk_X509_EXTENSION_pop_free(s, X509_EXTENSION_free); }
+DEFINE_CLEANUP(extensions_free, STACK_OF(X509_EXTENSION) *)
+
+/* --- reading ---------------------------------------------------------------------------------------------------------------- */
+
+static int wrong(struct err *err, const char *what) { return err_set(err, MUSTER_ECSR, "The request cannot be signed: %s.", what); }
+
+/* The signature shows that whoever asks has the key.  With a hash that can be forged it shows nothing. */
+static int check_signature(X509_REQ *r, EVP_PKEY *key, struct err *err) {
+    int hash = NID_undef;
+    if (OBJ_find_sigid_algs(X509_REQ_get_signature_nid(r), &hash, NULL) != 1)
+        return wrong(err, "the kind of its signature is not known");
+    if (hash == NID_md5 || hash == NID_sha1 || hash == NID_md4 || hash == NID_md5_sha1)
+        return wrong(err, "its signature uses a hash that is too weak (SHA-256 is good)");
+    if (X509_REQ_verify(r, key) == 1)
+        return 0;
+    ERR_clear_error();
+    return wrong(err, "its signature is not its own key's, or it was changed");
+}
+
+static int from_der(struct span der, struct csr **out, struct err *err) {
+    if (der.n == 0 || der.n > DER_MAX)
+        return err_set(err, MUSTER_ECSR, "The request has %zu bytes; at most %d are accepted.", der.n, DER_MAX);
+    const unsigned char *p = der.p;
+    CLEANUP(X509_REQ_free) X509_REQ *r = d2i_X509_REQ(NULL, &p, (long)der.n);
+    if (!r)
+        return pki_err(err, MUSTER_ECSR, "Reading a request");
+    if (p != der.p + der.n)
+        return wrong(err, "bytes follow it");
+    EVP_PKEY *key = X509_REQ_get0_pubkey(r);
+    struct key_facts facts;
+    struct err weak = ERR_INIT;
+    if (!key || key_facts(key, &facts, NULL)) {
+        ERR_clear_error();
+        return wrong(err, "its public key cannot be read");
+    }
+    if (key_acceptable(&facts, &weak))
+        return err_set(err, MUSTER_ECSR, "The request cannot be signed: %s", err_text(&weak));
+    int rc = check_signature(r, key, err);
+    if (rc)
+        return rc;
+    struct csr *c = calloc(1, sizeof *c);
+    if (!c)
+        return err_set(err, MUSTER_ENOMEM, NULL);
+    *c = (struct csr){.r = TAKE(r), .key = facts};
+    *out = c;
+    return 0;
+}
+
+static int from_pem(struct span file, struct csr **out, struct err *err) {
+    CLEANUP(BIO_free_all) BIO *bio = BIO_new_mem_buf(file.p, (int)file.n);
+    char *name = NULL, *header = NULL;
+    unsigned char *data = NULL;
+    long n = 0;
+    if (!bio)
+        return err_set(err, MUSTER_ENOMEM, NULL);
+    if (PEM_read_bio(bio, &name, &header, &data, &n) != 1)
+        return pki_err(err, MUSTER_ECSR, "Reading a PEM file");
+    int rc;
+    if (strstr(name, "PRIVATE KEY"))
+        rc = wrong(err, "the file holds a private key, which stays on the device; take the request alone");
+    else if (strcmp(name, PEM_STRING_X509_REQ) && strcmp(name, PEM_STRING_X509_REQ_OLD))
+        rc = wrong(err, "the file holds something else than a certificate request");
+    else
+        rc = from_der(span_of(data, (size_t)n), out, err);
+    OPENSSL_clear_free(data, (size_t)n);
+    OPENSSL_free(name);
+    OPENSSL_free(header);
+    return rc;
+}
+
+int csr_from_file(struct span file, struct csr **out, struct err *err) {
+    if (file.n == 0 || file.n > FILE_MAX)
+        return err_set(err, MUSTER_ECSR, "The file cannot be a request: it has %zu bytes.", file.n);
+    const uint8_t *first = memmem(file.p, file.n, "-----BEGIN ", 11);
+    if (!first)
+        return from_der(file, out, err);
+    struct span behind = span_sub(file, (size_t)(first - file.p) + 11, file.n);
+    if (memmem(behind.p, behind.n, "-----BEGIN ", 11))
+        return wrong(err, "the file holds more than one block");
+    return from_pem(file, out, err);
+}
+
+void csr_free(struct csr *c) {
+    if (!c)
+        return;
+    X509_REQ_free(c->r);
+    free(c);
+}
+
+int csr_device_id(const struct csr *c, struct buf *out, struct err *err) {
+    return pki_name_value(X509_REQ_get_subject_name(c->r), NID_commonName, "request", "subject CN", out, err);
+}
+
+int csr_public_der(const struct csr *c, struct buf *out, struct err *err) {
+    return key_public_der(X509_REQ_get0_pubkey(c->r), out, err);
+}
+
+/* --- making ----------------------------------------------------------------------------------------------------------------- */
+
+static int push_names(GENERAL_NAMES *names, int type, const char *const *values, struct err *err) {
+    for (size_t i = 0; values && values[i]; i++) {
+        struct span value = span_str(values[i]);
+        bool good = value.n > 0 && value.n <= SAN_MAX;
+        for (size_t k = 0; k < value.n; k++)
+            good = good && value.p[k] > 0x20 && value.p[k] < 0x7f; /* IA5String, and no blanks in either kind of name */
+        if (!good)
+            return err_set(err, MUSTER_EINVALID, "A %s for subjectAltName has 1 to %d ASCII characters without blanks.", type == GEN_URI ? "URI" : "DNS name", SAN_MAX);
+        CLEANUP(GENERAL_NAME_free) GENERAL_NAME *name = GENERAL_NAME_new();
+        ASN1_IA5STRING *text = ASN1_IA5STRING_new();
+        if (!name || !text || ASN1_STRING_set(text, value.p, (int)value.n) != 1) {
+            ASN1_IA5STRING_free(text);
+            return err_set(err, MUSTER_ENOMEM, NULL);
+        }
+        GENERAL_NAME_set0_value(name, type, text);
+        if (sk_GENERAL_NAME_push(names, name) <= 0)
+            return err_set(err, MUSTER_ENOMEM, NULL);
+        name = NULL;
+    }
+    return 0;
+}
+
+static int add_san(X509_REQ *r, const struct csr_request *rq, struct err *err) {
+    CLEANUP(GENERAL_NAMES_free) GENERAL_NAMES *names = GENERAL_NAMES_new();
+    CLEANUP(extensions_free) STACK_OF(X509_EXTENSION) *extensions = NULL;
+    if (!names)
+        return err_set(err, MUSTER_ENOMEM, NULL);
+    int rc = push_names(names, GEN_URI, rq->uris, err);
+    if (rc || (rc = push_names(names, GEN_DNS, rq->dns, err)) || sk_GENERAL_NAME_num(names) == 0)
+        return rc;
+    if (X509V3_add1_i2d(&extensions, NID_subject_alt_name, names, 0, X509V3_ADD_DEFAULT) != 1 || X509_REQ_add_extensions(r, extensions) != 1)
+        return pki_err(err, MUSTER_ECRYPTO, "Building a request");
+    return 0;
+}
+
+int csr_make(const struct csr_request *rq, EVP_PKEY *key, struct buf *pem, struct err *err) {
+    CLEANUP(X509_REQ_free) X509_REQ *r = X509_REQ_new();
+    CLEANUP(BIO_free_all) BIO *bio = BIO_new(BIO_s_mem());
+    struct key_facts facts;
+    if (!r || !bio)
+        return err_set(err, MUSTER_ENOMEM, NULL);
+    int rc = key_facts(key, &facts, err);
+    if (rc || (rc = pki_name_fill(X509_REQ_get_subject_name(r), &rq->subject, err)) || (rc = add_san(r, rq, err)))
+        return rc;
+    const EVP_MD *md = facts.kind == KEY_ED25519 ? NULL : facts.kind == KEY_P384 ? EVP_sha384() : pki_sha256();
+    if (X509_REQ_set_version(r, X509_REQ_VERSION_1) != 1 || X509_REQ_set_pubkey(r, key) != 1 || X509_REQ_sign(r, key, md) <= 0 || PEM_write_bio_X509_REQ(bio, r) != 1)
+        return pki_err(err, MUSTER_ECRYPTO, "Building a request");
+    buf_add(pem, bio_span(bio));
+    return buf_check(pem, err);
+}

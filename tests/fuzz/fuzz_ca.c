@@ -1,0 +1,117 @@
+/* The files of a fleet CA, which a person may have edited, and what an operator says of the gateway: the journal, ca.json, the URL. */
+#include "fuzz.h"
+#include "base/hex.h"
+#include "ca/ca.h"
+#include "ca/name.h"
+#include "ca/server.h"
+#include "json/json.h"
+
+static const char *text_of(const json_t *record, const char *name) { return json_string_value(json_object_get(record, name)); }
+
+/* The record, written again from what was read of it. */
+static void write_again(const json_t *record, struct buf *out) {
+    const char *state = text_of(record, "state"), *id = text_of(record, "device_id");
+    struct journal_reserve r = {.kind = text_of(record, "kind"), .device_id = span_str(id)};
+    struct hash fingerprint;
+    int64_t reserved, issued, not_after;
+    snprintf(r.serial, sizeof r.serial, "%s", text_of(record, "serial"));
+    MUST(hex_decode(span_str(text_of(record, "key")), r.key.b, sizeof r.key.b) == 0 && clock_parse_rfc3339(span_str(text_of(record, "reserved")), &reserved) == 0);
+    MUST(journal_line_reserve(&r, reserved, out) == 0);
+    if (strcmp(state, "issued") == 0) {
+        MUST(hex_decode(span_str(text_of(record, "fingerprint")), fingerprint.b, sizeof fingerprint.b) == 0);
+        MUST(clock_parse_rfc3339(span_str(text_of(record, "not_after")), &not_after) == 0 && clock_parse_rfc3339(span_str(text_of(record, "issued")), &issued) == 0);
+        MUST(journal_line_issue(r.serial, &fingerprint, not_after, issued, out) == 0);
+    } else if (strcmp(state, "abandoned") == 0) {
+        MUST(journal_line_abandon(r.serial, reserved, out) == 0);
+    } else {
+        MUST(strcmp(state, "reserved") == 0);
+    }
+}
+
+static void check_journal(const struct journal *j, struct span in) {
+    CLEANUP(journal_fini) struct journal same = {0};
+    CLEANUP(buf_fini) struct buf text = BUF_INIT(1u << 20);
+    const char *serial;
+    json_t *record;
+    MUST(j->bytes <= in.n && span_index(span_sub(in, j->bytes, in.n), '\n') < 0);
+    json_object_foreach(j->serials, serial, record) {
+        const char *id = text_of(record, "device_id");
+        MUST(strcmp(serial, text_of(record, "serial")) == 0);
+        MUST((strcmp(text_of(record, "state"), "reserved") == 0) == (json_object_get(j->open, serial) != NULL));
+        MUST(!id || (json_object_get(j->devices, id) && json_object_get(j->keys, text_of(record, "key"))));
+        write_again(record, &text);
+    }
+    MUST(journal_init(&same) == 0 && journal_read(&same, buf_span(&text), NULL) == 0);
+    MUST(json_object_size(same.open) == json_object_size(j->open) && json_object_size(same.devices) == json_object_size(j->devices));
+    MUST(json_object_size(same.serials) == json_object_size(j->serials) && json_object_size(same.keys) == json_object_size(j->keys));
+}
+
+/* Read at once, and a line at a time. */
+static void fuzz_journal(struct span in) {
+    CLEANUP(journal_fini) struct journal whole = {0};
+    CLEANUP(journal_fini) struct journal pieces = {0};
+    struct err err = ERR_INIT;
+    MUST(journal_init(&whole) == 0 && journal_init(&pieces) == 0);
+    int rc = journal_read(&whole, in, &err), rc2 = 0;
+    for (size_t at = 0, n; rc2 == 0 && at < in.n; at += n) {
+        struct span rest = span_sub(in, at, in.n);
+        long end = span_index(rest, '\n');
+        n = end < 0 ? rest.n : (size_t)end + 1;
+        rc2 = journal_read(&pieces, span_sub(rest, 0, n), NULL);
+    }
+    MUST(rc == rc2 && whole.lines == pieces.lines && whole.bytes == pieces.bytes);
+    MUST(rc == 0 || (rc == MUSTER_ECORRUPT && err.code == rc && span_is_utf8(span_str(err.text))));
+    if (rc == 0)
+        check_journal(&whole, in);
+}
+
+static void fuzz_config(struct span in) {
+    CLEANUP_JSON json_t *config = NULL;
+    CLEANUP_JSON json_t *same = NULL;
+    CLEANUP(buf_fini) struct buf text = BUF_INIT(1u << 20);
+    struct err err = ERR_INIT;
+    int64_t life = 0, same_life = 0;
+    int rc = ca_read_config(in, &config, &life, &err);
+    MUST(rc == 0 ? config != NULL : (rc == MUSTER_ECORRUPT || rc == MUSTER_EVERSION) && err.code == rc && !config && span_is_utf8(span_str(err.text)));
+    if (rc)
+        return;
+    struct ca_init init = {.device_life = life, .subject = ca_subject(config)};
+    MUST(ca_write_config(&init, 1, &text) == 0 && ca_read_config(buf_span(&text), &same, &same_life, NULL) == 0 && life == same_life);
+    struct subject again = ca_subject(same);
+    MUST(span_eq(again.country, init.subject.country) && span_eq(again.organisational_unit, init.subject.organisational_unit));
+}
+
+static void fuzz_server(struct span in) {
+    struct ca_server s = CA_SERVER_INIT, same = CA_SERVER_INIT;
+    struct err err = ERR_INIT;
+    if (ca_server_set_url(&s, in, &err) == 0) {
+        MUST(s.url.n > 9 && s.url.n <= 256 && s.url.p[s.url.n - 1] == '\n' && s.url.p[s.url.n - 2] != '/');
+        MUST(span_starts(buf_span(&s.url), SPAN_LIT("https://")) && span_index(buf_span(&s.url), '\n') == (long)s.url.n - 1);
+        MUST(ca_server_set_url(&same, buf_span(&s.url), NULL) == 0 && span_eq(buf_span(&same.url), buf_span(&s.url)));
+    } else {
+        MUST(err.code == MUSTER_EINVALID && s.url.n == 0);
+    }
+    err = ERR_INIT;
+    if (ca_server_set_root(&s, in, 1800000000, &err) == 0)
+        MUST(ca_server_set_root(&same, buf_span(&s.root), 1800000000, NULL) == 0 && span_eq(buf_span(&s.root), buf_span(&same.root)));
+    else
+        MUST(err.code < 0 && err.text[0] && s.root.n == 0);
+    ca_server_fini(&s);
+    ca_server_fini(&same);
+}
+
+static void fuzz_name(struct span in) {
+    CLEANUP(buf_fini) struct buf name = BUF_INIT(512);
+    ca_file_name(&name, in);
+    MUST(buf_ok(&name) && name.n <= 240 && !memchr(buf_str(&name), '/', name.n) && strcmp(buf_str(&name), ".") && strcmp(buf_str(&name), ".."));
+    MUST(ca_check_device_id(in, NULL) || (name.n > 0 && strlen(buf_str(&name)) == name.n));
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
+    struct span in = span_of(data, n);
+    fuzz_journal(in);
+    fuzz_config(in);
+    fuzz_server(in);
+    fuzz_name(in);
+    return 0;
+}

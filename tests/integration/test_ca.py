@@ -1,0 +1,384 @@
+"""The fleet CA on a build machine: `muster ca`, without a server, and then its devices at one."""
+import json
+import os
+import pty
+import random
+import subprocess
+import time
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from client import Identity
+from conftest import LONG, MUSTER, Refused, refused
+
+PASSPHRASE = "correct horse battery"
+
+
+class Offline:
+    """A fleet CA in a directory, through the program."""
+
+    def __init__(self, directory, *options):
+        self.top, self.dir = directory, directory / "ca"
+        self.passphrase = directory / "passphrase"
+        self.passphrase.touch(0o600)
+        self.passphrase.write_text(PASSPHRASE + "\n", encoding="utf-8")
+        self.made = self.run("init", *options)
+
+    def arguments(self, verb, *args):
+        secret = ["--passphrase-file", self.passphrase] if verb in ("init", "issue", "sign", "prove", "install") else []
+        where = [] if verb == "csr" else ["--ca", self.dir]
+        return [str(a) for a in [MUSTER, "ca", verb, *where, *secret, *args, "--json"]]
+
+    def run(self, verb, *args, **options):
+        # Neither a server nor its environment is needed.
+        env = {k: v for k, v in os.environ.items() if not k.startswith("MUSTER_")}
+        done = subprocess.run(self.arguments(verb, *args), capture_output=True, text=True, env=env, timeout=120, **options)
+        if done.returncode:
+            raise Refused(done.returncode, done.stderr)
+        return json.loads(done.stdout)
+
+    def start(self, verb, *args):
+        return subprocess.Popen(self.arguments(verb, *args), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def issue(self, device_id, *options, folder=None):
+        folder = folder or self.top / f"device-{time.monotonic_ns()}"
+        shown = self.run("issue", device_id, "-o", folder, *options)
+        return shown, folder
+
+    def journal(self):
+        return [json.loads(line) for line in (self.dir / "journal.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture
+def offline(tmp_path):
+    return lambda *options, **more: Offline(more.get("top", tmp_path), *options)
+
+
+def certificates(pem):
+    end = b"-----END CERTIFICATE-----\n"
+    return [x509.load_pem_x509_certificate(part + end) for part in pem.split(end)[:-1]]
+
+
+def load(path):
+    return certificates(path.read_bytes())
+
+
+def public(of):
+    """The public key of a key, a certificate or a request."""
+    return of.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def identity(folder):
+    chain = load(folder / "client.pem")
+    return Identity(chain[0], serialization.load_pem_private_key((folder / "pkey.pem").read_bytes(), None), chain[1:])
+
+
+def openssl(*args, **options):
+    return subprocess.run(["openssl", *[str(a) for a in args]], capture_output=True, text=True, check=True, timeout=60, **options).stdout
+
+
+def test_init_makes_a_directory_that_a_person_can_read(offline):
+    ca = offline("--intermediate", "--organisation", "Acme", "--country", "DE", "--name", "Acme fleet root")
+    modes = {str(p.relative_to(ca.dir)): p.stat().st_mode & 0o777 for p in ca.dir.iterdir()}
+    assert modes == {"ca.json": 0o644, "root.pem": 0o644, "root.key": 0o600, "intermediate.pem": 0o644, "intermediate.key": 0o600,
+                     "journal.jsonl": 0o644, "issued": 0o755, "lock": 0o600}
+    assert ca.dir.stat().st_mode & 0o777 == 0o700
+    assert ca.made["root"]["subject"] == "CN=Acme fleet root,O=Acme,C=DE"
+    assert [(e["event"], e.get("kind")) for e in ca.journal()] == [("reserve", "root"), ("issue", None), ("reserve", "intermediate"), ("issue", None)]
+    assert {p.stem for p in (ca.dir / "issued").iterdir()} == {ca.made["root"]["serial"], ca.made["intermediate"]["serial"]}
+    # The keys are encrypted so that openssl reads them, under PBES2 with AES-256 and scrypt.
+    for key, certificate in (("root.key", "root.pem"), ("intermediate.key", "intermediate.pem")):
+        assert (ca.dir / key).read_text().startswith("-----BEGIN ENCRYPTED PRIVATE KEY-----\n")
+        parsed = openssl("asn1parse", "-in", ca.dir / key)
+        assert all(word in parsed for word in ("PBES2", "scrypt", "aes-256-cbc"))
+        public = openssl("pkey", "-in", ca.dir / key, "-passin", f"file:{ca.passphrase}", "-pubout")
+        assert public == openssl("x509", "-in", ca.dir / certificate, "-noout", "-pubkey")
+        with pytest.raises(TypeError):
+            serialization.load_pem_private_key((ca.dir / key).read_bytes(), None)
+    assert PASSPHRASE not in "".join(p.read_text(errors="replace") for p in ca.dir.rglob("*") if p.is_file())
+    refused("already_exists", ca.run, "init")
+    assert list(ca.top.glob("ca.new-*")) == []
+
+
+@pytest.mark.parametrize("options", [("--key", "p256"), ("--key", "p256", "--intermediate"), ("--key", "p384", "--intermediate"), ("--key", "rsa3072")], ids="-".join)
+def test_openssl_and_gnutls_accept_what_it_issues(offline, options):
+    ca = offline(*options)
+    for kind in ("p256", "rsa2048"):
+        shown, folder = ca.issue(f"car-{kind}", "--key", kind)
+        assert sorted((p.name, p.stat().st_mode & 0o777) for p in folder.iterdir()) == [("client.pem", 0o644), ("pkey.pem", 0o600)]
+        assert folder.stat().st_mode & 0o777 == 0o700
+        chain = load(folder / "client.pem")
+        assert len(chain) == (2 if "--intermediate" in options else 1)
+        assert f"{chain[0].serial_number:032x}" == shown["serial"]
+        openssl("verify", "-purpose", "sslclient", "-x509_strict", "-auth_level", "2", "-CAfile", ca.dir / "root.pem", "-untrusted", folder / "client.pem", folder / "client.pem")
+        with pytest.raises(subprocess.CalledProcessError):
+            openssl("verify", "-purpose", "sslserver", "-CAfile", ca.dir / "root.pem", "-untrusted", folder / "client.pem", folder / "client.pem")
+        subprocess.run(["certtool", "--verify", "--verify-profile", "medium", "--load-ca-certificate", ca.dir / "root.pem", "--infile", folder / "client.pem"],
+                       check=True, capture_output=True, timeout=60)
+        assert (folder / "pkey.pem").read_text().startswith("-----BEGIN PRIVATE KEY-----\n")
+        assert openssl("pkey", "-in", folder / "pkey.pem", "-pubout") == openssl("x509", "-in", folder / "client.pem", "-noout", "-pubkey")
+        extensions = chain[0].extensions
+        assert list(extensions.get_extension_for_class(x509.ExtendedKeyUsage).value) == [ExtendedKeyUsageOID.CLIENT_AUTH]
+        assert not extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+
+
+@pytest.mark.parametrize("options", [(), ("--intermediate",), ("--key", "p384", "--intermediate"), ("--key", "rsa3072")], ids=["root", "intermediate", "p384", "rsa3072"])
+def test_from_init_to_a_device_in_the_registry(server, offline, options):
+    account = "ca-" + "-".join(o.strip("-") for o in options) if options else "ca-root"
+    server.account(account, "production", "device")
+    ca = offline(*options)
+    root = server.muster("root", "upload", ca.dir / "root.pem", "--account", account)
+    proof = ca.top / "proof.pem"
+    assert ca.run("prove", root["challenge"], "-o", proof)["signed_by"] == "root"
+    assert server.muster("root", "prove", root["id"], proof)["state"] == "active"
+    _, folder = ca.issue(f"car {account}", "--server", server.dir)
+    assert (folder / "root.crt").read_bytes() == (server.dir / "server-ca.pem").read_bytes()
+    assert (folder / "gateway.url").read_text().strip() == (server.dir / "gateway.url").read_text().strip()
+    # Python's ssl, then curl with the files as they are.
+    assert server.gateway(identity(folder)).ecus().status == 201
+    shown = server.muster("device", "show", f"car {account}", "--account", account)
+    assert (shown["state"], shown["method"], shown["root"]) == ("active", "device", root["id"])
+    answer = subprocess.run(["curl", "-sS", "--noproxy", "*", "--cacert", folder / "root.crt", "--cert", folder / "client.pem", "--key", folder / "pkey.pem", "-w", "%{http_code}",
+                             "-o", "/dev/null", f"https://127.0.0.1:{server.port}/director/1.root.json"], capture_output=True, text=True, check=True, timeout=60)
+    assert answer.stdout == "404"
+    # Another key for the same ID is another device to the gateway.
+    _, second = ca.issue(f"car {account}", "--again")
+    assert server.gateway(identity(second)).ecus().code == "device_key_mismatch"
+
+
+def test_an_intermediate_alone_proves_and_issues(server, offline):
+    server.account("ca-away", "production", "device")
+    ca = offline("--intermediate")
+    (ca.dir / "root.key").rename(ca.top / "root.key")
+    root = server.muster("root", "upload", ca.dir / "root.pem", "--account", "ca-away")
+    assert ca.run("prove", root["challenge"], "-o", ca.top / "proof.pem")["signed_by"] == "intermediate"
+    assert server.muster("root", "prove", root["id"], ca.top / "proof.pem")["state"] == "active"
+    _, folder = ca.issue("car-1")
+    assert server.gateway(identity(folder)).ecus().status == 201
+
+
+def test_a_proof_is_for_a_challenge_and_nothing_else(offline):
+    ca = offline()
+    for no_challenge in ("car-1", "muster-challenge-", "muster-challenge-" + "0" * 31 + "g"):
+        refused("invalid_request", ca.run, "prove", no_challenge)
+    shown = ca.run("prove", "muster-challenge-" + "0123456789abcdef" * 2)
+    [certificate] = certificates(shown["certificate"].encode())
+    assert certificate.subject.rfc4514_string() == "CN=muster-challenge-" + "0123456789abcdef" * 2
+    assert not list(certificate.extensions)
+    [listed] = ca.run("list", "--kind", "proof")
+    assert listed["id"] == shown["id"] == f"{certificate.serial_number:032x}"
+
+
+def test_an_id_is_issued_once(offline):
+    ca = offline()
+    first, folder = ca.issue("car-1")
+    assert refused("device_id_issued", ca.issue, "car-1").status == 1
+    assert len(list(ca.top.glob("device-*"))) == 1
+    refused("already_exists", ca.run, "issue", "car-2", "-o", folder)  # no key is written over
+    assert [c["device_id"] for c in ca.run("list")] == ["car-1"]
+    second, _ = ca.issue("car-1", "--again")
+    assert first["serial"] != second["serial"]
+    assert [(c["id"], c["state"]) for c in ca.run("list", "--prefix", "car")] == [(first["id"], "issued"), (second["id"], "issued")]
+    assert ca.run("show", "car-1")["serial"] == second["serial"]
+    assert ca.run("show", first["serial"])["certificate"] == (folder / "client.pem").read_text()
+    refused("not_found", ca.run, "show", "car-2")
+    for bad in ("", "a\nb", "x" * 65):
+        refused("device_id_invalid", ca.issue, bad)
+    assert (ca.run("show")["devices"], ca.run("show")["certificates"]) == (1, 3)
+
+
+def test_the_life_of_what_is_issued(offline):
+    ca = offline("--device-life", "2y", "--root-life", "10y")
+    for life, years in ((None, 2), ("1y", 1), ("50y", 10)):
+        shown, folder = ca.issue(f"car-{years}", *(["--life", life] if life else []))
+        [certificate] = load(folder / "client.pem")
+        assert abs((certificate.not_valid_after - certificate.not_valid_before).days - years * 365 - 1) <= 1
+        assert ("warnings" in shown) == (life == "50y")
+    for wrong in ("1", "101y", "-1y", "soon"):
+        assert refused("", ca.issue, "car-9", "--life", wrong).status == 2
+
+
+def test_requests_are_signed_for_their_key_and_name_alone(offline):
+    ca = offline("--organisation", "Acme")
+    made = ca.run("csr", "car-1", "-o", ca.top / "csr", "--country", "DE", "--state", "Berlin", "--locality", "Mitte", "--organisation", "Elsewhere",
+                  "--organisational-unit", "Line 1", "--serial-number", "0815", "--uri", "urn:dev:car-1", "--dns", "car-1.example")
+    assert {p.name: p.stat().st_mode & 0o777 for p in (ca.top / "csr").iterdir()} == {"client.csr": 0o644, "pkey.pem": 0o600}
+    request = x509.load_pem_x509_csr((ca.top / "csr" / "client.csr").read_bytes())
+    assert request.is_signature_valid and made["request"] == (ca.top / "csr" / "client.csr").read_text()
+    assert request.subject.rfc4514_string() == "CN=car-1,2.5.4.5=0815,OU=Line 1,O=Elsewhere,L=Mitte,ST=Berlin,C=DE"
+    names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert [n.value for n in names] == ["urn:dev:car-1", "car-1.example"]
+    refused("already_exists", ca.run, "csr", "car-1", "-o", ca.top / "csr")
+    refused("csr_invalid", ca.run, "sign", ca.top / "csr" / "client.csr", "--device", "car-2")
+    shown = ca.run("sign", ca.top / "csr" / "client.csr", "--device", "car-1", "-o", ca.top / "csr" / "client.pem")
+    [certificate] = load(ca.top / "csr" / "client.pem")
+    assert certificate.subject.rfc4514_string() == "CN=car-1,O=Acme" and shown["device_id"] == "car-1"
+    assert public(certificate) == public(request)
+    refused("device_id_issued", ca.run, "sign", ca.top / "csr" / "client.csr")
+    assert ca.run("sign", ca.top / "csr" / "client.csr", "--again")["serial"] != shown["serial"]
+    # Whatever else a request asks for.
+    openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", ca.top / "k", "-out", ca.top / "greedy.csr", "-subj", "/CN=greedy",
+            "-addext", "basicConstraints=critical,CA:TRUE", "-addext", "extendedKeyUsage=serverAuth", "-addext", "subjectAltName=DNS:gw.example.com",
+            "-addext", "keyUsage=keyCertSign")
+    ca.run("sign", ca.top / "greedy.csr", "-o", ca.top / "greedy.pem")
+    [certificate] = load(ca.top / "greedy.pem")
+    assert not certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    assert list(certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value) == [ExtendedKeyUsageOID.CLIENT_AUTH]
+    usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
+    assert usage.digital_signature and not usage.key_cert_sign
+    with pytest.raises(x509.ExtensionNotFound):
+        certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+
+
+def test_requests_that_are_not_signed(offline):
+    ca = offline()
+
+    def request(name, *options, subject="/CN=car-1"):
+        path = ca.top / f"{name}.csr"
+        openssl("req", "-new", "-nodes", "-keyout", ca.top / f"{name}.key", "-out", path, "-subj", subject, *options)
+        return path
+
+    p256 = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    good = request("good", *p256)
+    tampered = ca.top / "tampered.csr"
+    der = bytearray(x509.load_pem_x509_csr(good.read_bytes()).public_bytes(serialization.Encoding.DER))
+    der[der.index(b"car-1")] = ord("b")
+    tampered.write_bytes(der)
+    refused("csr_invalid", ca.run, "sign", tampered)
+    refused("csr_invalid", ca.run, "sign", request("weak", "-newkey", "rsa:1024"))
+    refused("csr_invalid", ca.run, "sign", request("sha1", *p256, "-sha1"))
+    refused("csr_invalid", ca.run, "sign", request("odd", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:secp256k1"))
+    refused("csr_invalid", ca.run, "sign", ca.top / "good.key")
+    refused("device_id_missing", ca.run, "sign", request("nameless", *p256, subject="/O=Acme"))
+    refused("device_id_ambiguous", ca.run, "sign", request("two", *p256, subject="/CN=a/CN=b"))
+    assert ca.run("list") == []
+    ca.run("sign", good)
+    other = request("other", "-key", ca.top / "good.key", subject="/CN=car-2")
+    refused("device_key_issued", ca.run, "sign", other)
+
+
+def test_the_passphrase(offline):
+    ca = offline()
+    arguments = [MUSTER, "ca", "prove", "muster-challenge-" + "0" * 32, "--ca", ca.dir, "--json"]
+    # From the first line of standard input, or a file that nobody else reads.
+    done = subprocess.run([*arguments, "--passphrase-file", "-"], input=PASSPHRASE + "\nmore\n", capture_output=True, text=True, check=True, timeout=60)
+    assert json.loads(done.stdout)["signed_by"] == "root"
+    for wrong, status in ((["--passphrase-file", "-"], 1), ([], 2)):
+        done = subprocess.run([*arguments, *wrong], input="another passphrase\n", capture_output=True, text=True, timeout=60)
+        assert done.returncode == status and "another passphrase" not in done.stderr
+    ca.passphrase.chmod(0o644)
+    assert "0600" in refused("invalid_request", ca.run, "prove", "muster-challenge-" + "0" * 32).text
+    # On a terminal it is asked, and not echoed.
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.execv(MUSTER, [str(a) for a in arguments])
+    said = b""
+    while not said.endswith(b": "):
+        said += os.read(fd, 1024)
+    os.write(fd, PASSPHRASE.encode() + b"\n")
+    while True:
+        try:
+            if not (more := os.read(fd, 65536)):
+                break
+        except OSError:
+            break
+        said += more
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert b"passphrase of the fleet CA" in said and b'"signed_by"' in said and PASSPHRASE.encode() not in said
+    short = ca.top / "short"
+    short.touch(0o600)
+    short.write_text("short\n")
+    done = subprocess.run([MUSTER, "ca", "init", "--ca", ca.top / "other", "--passphrase-file", short], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and not (ca.top / "other").exists()
+
+
+def test_where_there_is_no_ca(tmp_path):
+    run = lambda *args: subprocess.run([MUSTER, "ca", *args], capture_output=True, text=True, cwd=tmp_path, timeout=60, env={"MUSTER_CA_DIR": "elsewhere"})
+    done = run("list")
+    assert done.returncode == 1 and "elsewhere" in done.stderr and "(ca_missing)" in done.stderr
+    assert run("issue", "car-1").returncode == 2  # no -o
+    assert run("issue", "-o", "x").returncode == 2
+    assert run("init", "--key", "rsa2048").returncode == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def consistent(ca, outputs):
+    """Whatever happened: every certificate that came out is in the record, and no serial stands for two."""
+    listed = ca.run("list")
+    assert len({c["serial"] for c in listed}) == len(listed)
+    reserved = [e["serial"] for e in ca.journal() if e["event"] == "reserve"]
+    assert len(set(reserved)) == len(reserved)
+    issued = {c["serial"]: c for c in listed if c["state"] == "issued"}
+    seen = {}
+    for path in outputs.rglob("client.pem"):
+        certificate = load(path)[0]
+        serial = f"{certificate.serial_number:032x}"
+        assert serial not in seen
+        seen[serial] = certificate
+        [cn] = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        assert issued[serial]["device_id"] == cn.value
+        assert (ca.dir / "issued" / f"{serial}.pem").read_bytes() == certificate.public_bytes(serialization.Encoding.PEM)
+        key = serialization.load_pem_private_key((path.parent / "pkey.pem").read_bytes(), None)
+        assert public(key) == public(certificate)
+    return issued, seen
+
+
+def test_eight_at_once(offline):
+    ca = offline()
+    outputs = ca.top / "out"
+    outputs.mkdir()
+    each, everybody = 6, "everybody's"
+    running = []
+    for i in range(8):
+        ids = [f"car-{i}-{k}" for k in range(each)]
+        ids.insert(random.randrange(each), everybody)
+        (ca.top / f"ids{i}").write_text("\n".join(ids), encoding="utf-8")
+        running.append([ca.start("issue", *ids[:ids.index(everybody)], "-o", outputs / f"{i}a"), ca.start("issue", everybody, "-o", outputs / f"{i}b"),
+                        ca.start("issue", "--from", "/dev/null", *ids[ids.index(everybody) + 1:], "-o", outputs / f"{i}c")])
+    won = 0
+    for before, one, behind in running:
+        out, _ = one.communicate(timeout=300)
+        won += one.returncode == 0
+        for process in (before, behind):
+            out, err = process.communicate(timeout=300)
+            assert process.returncode == 0 or "needs" in err or "Name a DEVICE-ID" in err, err
+    assert won == 1
+    issued, seen = consistent(ca, outputs)
+    assert set(issued) == set(seen) and len(seen) == 8 * each + 1
+
+
+def test_killed_at_any_moment(offline):
+    ca = offline("--intermediate")
+    outputs = ca.top / "out"
+    outputs.mkdir()
+    rounds = 60 if LONG else 10
+    for i in range(rounds):
+        ids = ca.top / "ids"
+        ids.write_text("".join(f"car-{i}-{k}\n" for k in range(400)), encoding="utf-8")
+        process = ca.start("issue", "--from", ids, "-o", outputs / str(i))
+        end = time.monotonic() + 60
+        while not list(outputs.glob(f"{i}/*/pkey.pem")) and time.monotonic() < end:
+            time.sleep(0.005)
+        time.sleep(random.random() / 4)
+        process.kill()
+        process.communicate(timeout=60)
+        assert process.returncode == -9
+        issued, seen = consistent(ca, outputs)
+        assert set(seen) <= set(issued)
+        # What was signed but did not come out is in the record, and is not issued again unawares; what was not signed can be.
+        torn = f"car-{i}-{len(list((outputs / str(i)).glob('*/client.pem')))}"
+        try:
+            ca.issue(torn, folder=outputs / f"{i}-again")
+        except Refused as said:
+            assert said.code == "device_id_issued"
+        assert ca.run("show", torn)["state"] == "issued"
+        ca.issue(f"car-{i}-399", folder=outputs / f"{i}-last")
+    issued, seen = consistent(ca, outputs)
+    assert len(issued) >= len(seen) >= rounds
+    assert all(c["state"] != "reserved" for c in ca.run("list"))
+    for path in outputs.rglob("client.pem"):
+        openssl("verify", "-CAfile", ca.dir / "root.pem", "-untrusted", ca.dir / "intermediate.pem", path)
+        break
