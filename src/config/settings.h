@@ -26,6 +26,9 @@ struct settings {
     char *admin;        /* ADDR:PORT of the operators' API */
     char *gateway_url;  /* what devices are given; "": https://<first host>:<port> */
     char *proxy_from;   /* list of networks of balancers that speak PROXY protocol v2; "": none */
+    char *auth_socket;       /* path of the /auth socket; "": none */
+    char *auth_socket_group; /* name; "": no group */
+    char *auth_users;        /* list of users whose processes may ask there, besides root */
     char *identity_headers; /* list; gateway/identity_headers.h */
     /* processes */
     int64_t loops;      /* 0: one a core */

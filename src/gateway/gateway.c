@@ -94,7 +94,8 @@ static int open_tls(struct gateway *g, struct err *err) {
     const struct tls_options o = {.client_certificates = true, .sessions = (size_t)s->sessions, .session_seconds = (int)s->session_seconds};
     g->tls = tls_server_new(&o, err);
     g->router = g->tls ? open_routes(g, err) : NULL;
-    return g->router ? server_identity_load(g, err) : err->code;
+    g->auth_router = g->router ? http_router_new(NULL, 0, err) : NULL;
+    return g->auth_router ? server_identity_load(g, err) : err->code;
 }
 
 static int start_workers(struct gateway *g, struct err *err) {
@@ -108,6 +109,7 @@ static int start_workers(struct gateway *g, struct err *err) {
             return rc;
         g->n_running++;
     }
+    fd_close(o->auth_fd); /* each worker has one of its own */
     return 0;
 }
 
@@ -152,6 +154,7 @@ static void close_all(struct gateway *g) {
     rsa_pool_free(g->pool);
     http_router_free(g->router);
     free(g->routes);
+    http_router_free(g->auth_router);
     tls_server_free(g->tls);
     for (size_t i = 0; i < g->n_anchors; i++)
         cert_free(g->anchors[i]);

@@ -14,6 +14,9 @@ struct gateway_options {
     size_t loops;
     const int *listen_fds;    /* one a loop; taken over */
     const int *vault_fds;     /* one a loop; -1: none yet, PARENT_CHANNEL with the loop's index brings it; taken over */
+    int auth_fd;              /* a listening Unix socket where other proxies ask; -1: none; taken over */
+    const uid_t *auth_uids;   /* users who may ask there, besides root */
+    size_t n_auth_uids;
     int parent_fd;            /* loop/parent.h; taken over */
     const char *url;          /* https://host:port as devices see it */
     /* Called once after everything is open and before the first connection is accepted, on the main thread, before other threads but

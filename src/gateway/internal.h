@@ -21,7 +21,7 @@ struct gateway {
     struct store *store;
     struct verifier *verifier;
     struct tls_server *tls;
-    struct http_router *router;
+    struct http_router *router, *auth_router; /* the second has no rows: auth.c answers by itself */
     struct http_route *routes;
     struct rsa_pool *pool;
     char **hosts; /* NULL-terminated; hosts[0] is the one in URLs */
@@ -42,6 +42,10 @@ struct worker {
     bool started;
     struct loop *loop;
     struct http_server *server;
+    struct http_server *auth;         /* NULL: none, auth.c */
+    struct auth_cache *auth_cache;
+    struct log_budget auth_strangers; /* auth.c */
+    int n_serving;                    /* of these two servers, those that have not drained; while draining */
     struct vault_client *vault;
     struct issuer issuer;
     struct log_budget strangers; /* access.c */
@@ -61,8 +65,16 @@ void worker_drain(struct worker *w);
 
 /* judge.c */
 extern const struct peer_ops JUDGE_OPS;
+/* What JUDGE_OPS does with a request of that peer, http_exchange_peer(x): refuses it, or lets it go on. */
+void judge_request(struct http_exchange *x, struct worker *w, struct identity *id);
 /* Judges every connection with a request under way again, and ends those that are refused now. */
 void judge_again(struct worker *w);
+
+/* auth.c: the listener for other proxies, which ask at /auth. */
+int auth_open(struct worker *w, int listen_fd, struct err *err) MUSTER_MUST_CHECK; /* takes the socket over */
+bool auth_is_asked(const struct http_exchange *x); /* whether the request came there */
+struct span auth_asked_path(const struct http_exchange *x); /* of the request that the proxy asks about */
+void auth_pass(struct http_exchange *x, struct worker *w, const struct admit *a);
 
 /* refusal.c: errors in OTA Connect's shape; empty under /repo/targets/, where a body would end up in the file being downloaded. */
 void refusal_body(struct http_exchange *x, const struct err *err, struct buf *body, const char **content_type);

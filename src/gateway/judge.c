@@ -78,7 +78,9 @@ static void conclude(struct http_exchange *x, struct worker *w, struct identity 
         return;
     }
     note_seen(w, id);
-    if (is_enrolment(x))
+    if (auth_is_asked(x))
+        auth_pass(x, w, a);
+    else if (is_enrolment(x))
         refuse_code(x, MUSTER_ENODEVICECERT);
     else
         http_exchange_admit(x);
@@ -111,9 +113,9 @@ static void refreshed(void *arg) {
     http_exchange_unref(x);
 }
 
-static void admit(struct http_exchange *x, void *peer, void *arg) {
-    struct worker *w = arg;
-    struct identity *id = peer;
+static void admit(struct http_exchange *x, void *peer, void *arg) { judge_request(x, arg, peer); }
+
+void judge_request(struct http_exchange *x, struct worker *w, struct identity *id) {
     identity_judge(id);
     http_exchange_ref(x);
     /* A root that was made a moment ago is no stranger's. */

@@ -2,7 +2,8 @@
 #include "gateway/internal.h"
 
 static bool is_target(const struct http_exchange *x) {
-    return span_starts(http_path(x), SPAN_LIT("/repo/targets/")) || span_eq_str(http_path(x), "/repo/targets");
+    struct span path = auth_is_asked(x) ? auth_asked_path(x) : http_path(x);
+    return span_starts(path, SPAN_LIT("/repo/targets/")) || span_eq_str(path, "/repo/targets");
 }
 
 void refusal_body(struct http_exchange *x, const struct err *err, struct buf *body, const char **content_type) {

@@ -1,5 +1,9 @@
 /* worker: one event loop of the gateway, its listener, and its channel to the vault; see internal.h. */
+#include <errno.h>
+#include <fcntl.h>
+
 #include "base/log.h"
+#include "gateway/auth_cache.h"
 #include "gateway/internal.h"
 #include "registry/model.h"
 
@@ -31,6 +35,15 @@ static int open_server(struct worker *w, int listen_fd, struct err *err) {
     return w->server ? 0 : err->code;
 }
 
+/* All loops accept on the same socket: one that finds nothing there goes on. */
+static int open_auth(struct worker *w, struct err *err) {
+    int shared = w->gateway->o->auth_fd;
+    if (shared < 0)
+        return 0;
+    int fd = fcntl(shared, F_DUPFD_CLOEXEC, 0);
+    return fd < 0 ? err_set(err, MUSTER_EUNAVAILABLE, "The socket of /auth cannot be shared: %s.", strerror(errno)) : auth_open(w, fd, err);
+}
+
 int worker_start(struct gateway *g, size_t index, int listen_fd, int vault_fd, struct err *err) {
     struct worker *w = &g->workers[index];
     w->gateway = g;
@@ -51,7 +64,7 @@ int worker_start(struct gateway *g, size_t index, int listen_fd, int vault_fd, s
         fd_close(listen_fd);
         return rc;
     }
-    if ((rc = open_server(w, listen_fd, err)))
+    if ((rc = open_server(w, listen_fd, err)) || (rc = open_auth(w, err)))
         return rc;
     if (pthread_create(&w->thread, NULL, run, w))
         return err_set(err, MUSTER_EUNAVAILABLE, "A thread cannot be started.");
@@ -65,8 +78,8 @@ void worker_stop(struct worker *w) {
         pthread_join(w->thread, NULL);
     }
     w->started = false;
-    http_server_free(w->server);
-    w->server = NULL;
+    http_server_free(TAKE(w->server));
+    http_server_free(TAKE(w->auth));
     refusals_stop(w);
 }
 
@@ -74,6 +87,7 @@ void worker_free(struct worker *w) {
     if (w->loop)
         loop_flush(w->loop); /* answers from the store, to nobody any more */
     refusals_free(w);
+    auth_cache_free(w->auth_cache);
     vault_client_free(w->vault);
     loop_free(w->loop);
 }
@@ -118,13 +132,18 @@ static void all_drained(void *arg) {
 
 static void drained(void *arg) {
     struct worker *w = arg;
+    if (--w->n_serving)
+        return;
     if (loop_post(w->gateway->loop, all_drained, w->gateway))
         loop_stop(w->gateway->loop);
 }
 
 static void drain(void *arg) {
     struct worker *w = arg;
+    w->n_serving = w->auth ? 2 : 1;
     http_server_drain(w->server, DRAIN_MS, drained, w);
+    if (w->auth)
+        http_server_drain(w->auth, DRAIN_MS, drained, w);
 }
 
 void worker_drain(struct worker *w) {

@@ -102,6 +102,7 @@ struct http_exchange {
     char id[UUID_TEXT_LEN + 1]; /* "" nobody has asked yet */
     int64_t began;              /* monotonic, ms */
     void *data;
+    void *peer; /* its own, instead of the connection's; NULL: none */
     const struct http_stream_ops *stream; /* stream.c; NULL: an ordinary exchange */
     void *stream_arg;
     enum { STREAM_NONE, STREAM_OPEN, STREAM_ENDED } answer;

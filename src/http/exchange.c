@@ -28,6 +28,8 @@ void http_exchange_ref(struct http_exchange *x) { x->refs++; }
 void http_exchange_unref(struct http_exchange *x) {
     if (--x->refs)
         return;
+    if (x->peer)
+        x->conn->server->o.peer_ops->gone(x->peer, x->conn->server->o.arg);
     arena_free(x->arena);
     buf_wipe(&x->head_bytes);
     buf_wipe(&x->body);
@@ -204,7 +206,8 @@ struct span http_host(const struct http_exchange *x) { return x->head.host; }
 struct span http_body(const struct http_exchange *x) { return buf_span(&x->body); }
 const struct http_route *http_exchange_route(const struct http_exchange *x) { return x->match.row; }
 struct http_conn *http_exchange_conn(const struct http_exchange *x) { return x->conn->dead ? NULL : x->conn; }
-void *http_exchange_peer(const struct http_exchange *x) { return x->conn->peer; }
+void *http_exchange_peer(const struct http_exchange *x) { return x->peer ? x->peer : x->conn->peer; }
+void http_exchange_set_peer(struct http_exchange *x, void *peer) { x->peer = peer; }
 void *http_exchange_arg(const struct http_exchange *x) { return x->conn->server->o.arg; }
 struct arena *http_exchange_arena(struct http_exchange *x) { return x->arena; }
 int64_t http_exchange_ms(const struct http_exchange *x) { return clock_mono_ms() - x->began; }

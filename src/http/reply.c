@@ -143,7 +143,7 @@ void http_reply_err(struct http_exchange *x, const struct err *given) {
     const struct err *err = &with_retry;
     const char *content_type = NULL;
     struct buf body = BUF_INIT(16384);
-    int status = err_http(err->code);
+    int status = s->o.error_status ? s->o.error_status(x, err) : err_http(err->code);
     if ((status == 503 || status == 429) && with_retry.retry_after <= 0) /* none of them without a time to come again */
         with_retry.retry_after = RETRY_DEFAULT;
     if (err->retry_after > 0) {

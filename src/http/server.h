@@ -74,6 +74,7 @@ struct http_server_options {
     /* Shapes an error's body: NULL for the default, RFC 9457 problem details.  OTA Connect's shape: gateway.  The exchange may
      * be one whose head was never understood: then http_path() and the like are empty. */
     void (*error_body)(struct http_exchange *x, const struct err *err, struct buf *body, const char **content_type);
+    int (*error_status)(const struct http_exchange *x, const struct err *err); /* NULL: the table's (base/errors.def) */
     /* For logs and counters: called once an exchange that is answered, before the first byte of an answer that is whole leaves, or once one
      * that is streamed has ended.  bytes: of the body; refusal: what http_reply_err() was given, or NULL.  NULL: not called. */
     void (*answered)(struct http_exchange *x, int status, uint64_t bytes, const struct err *refusal);
@@ -130,6 +131,9 @@ void http_reply_unrouted(struct http_exchange *x);
  * answered (http/stream.h: at once); http_conn_abort(), a drain's end and http_server_free() show at once. */
 struct http_conn *http_exchange_conn(const struct http_exchange *x);
 void *http_exchange_peer(const struct http_exchange *x); /* valid as long as the exchange is held, even when the connection has gone */
+/* A peer of the exchange's own, where a connection carries the requests of many; once, in admit().  Taken over: gone() is called when the
+ * exchange ends. */
+void http_exchange_set_peer(struct http_exchange *x, void *peer);
 void *http_exchange_arg(const struct http_exchange *x); /* options.arg, likewise */
 struct arena *http_exchange_arena(struct http_exchange *x); /* at most 256 KiB */
 /* The id of the request: a UUID, made when it is asked for first.  It stands in every log line about the request and in the answer's

@@ -53,6 +53,8 @@ static void keep_own(const struct serve *s, enum sandbox_kind kind, const struct
     } else if (kind == SANDBOX_CONTROL) {
         keep[n++] = s->admin_fd;
     }
+    if (kind == SANDBOX_GATEWAY)
+        keep[n++] = s->auth.fd;
     for (size_t i = 0; i < b->n_channels; i++)
         keep[n++] = b->channels[i].fd;
     for (size_t i = 0; kind != SANDBOX_VAULT && i < s->loops; i++) {
@@ -129,7 +131,7 @@ static int run_control(struct serve *s, const struct belongings *b, struct confi
 
 static int run_gateway(struct serve *s, const struct belongings *b, struct confine *c, struct err *err) {
     const struct gateway_options o = {.settings = &s->settings, .dir = s->data.path, .loops = s->loops, .listen_fds = s->gateway_fds,
-        .vault_fds = b->vault_fds, .parent_fd = b->socket, .url = s->gateway_url, .confine = confine, .confine_arg = c};
+        .vault_fds = b->vault_fds, .auth_fd = s->auth.fd, .auth_uids = s->auth.uids, .n_auth_uids = s->auth.n_uids, .parent_fd = b->socket, .url = s->gateway_url, .confine = confine, .confine_arg = c};
     return gateway_process_run(&o, err);
 }
 

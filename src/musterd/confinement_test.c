@@ -37,6 +37,8 @@ struct test {
     struct users users;
     enum sandbox_kind kind;
     int vault_fd, socket; /* the socket was made before, as one that was inherited by mistake */
+    int listening;        /* a Unix socket with a connection that waits, inherited on purpose */
+    int waiting;
     pid_t parent;
     struct reach own;
 };
@@ -114,6 +116,14 @@ static int try_connect(struct test *t, const char *path) {
     struct sockaddr_un at = {.sun_family = AF_UNIX};
     snprintf(at.sun_path, sizeof at.sun_path, "/proc/self/fd/%d/vault.sock", t->data.fd);
     return connect(t->socket, (const struct sockaddr *)&at, sizeof at);
+}
+
+/* As the gateway accepts proxies on a socket that the supervisor made, and asks who they are. */
+static int try_accept(struct test *t, const char *path) {
+    struct ucred who;
+    socklen_t n = sizeof who;
+    CLEANUP(fd_close) int fd = accept4(t->listening, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    return fd < 0 ? -1 : getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &n);
 }
 
 /* --- files ---------------------------------------------------------------------------------------------------------------------------------- */
@@ -267,6 +277,7 @@ static const struct {
     {"replace a file in DIR/vault", try_vault_files, NULL, C | G, V},
     {"replace a file in DIR/tls", try_tls_files, NULL, V | G, C},
     {"threads", try_thread, NULL, V, C | G},
+    {"accept on a Unix socket", try_accept, NULL, 0, G},
     {"random bytes", try_random, NULL, 0, ALL},
     {"clock", try_clock, NULL, 0, ALL},
     {"memory", try_memory, NULL, 0, ALL},
@@ -301,6 +312,13 @@ static int prepare(struct test *t, const struct options *o, struct err *err) {
     reach_find(&t->own, &t->settings, t->data.path);
     t->vault_fd = openat(t->data.fd, "vault", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     t->socket = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_un at = {.sun_family = AF_UNIX}; /* no name of its own: the kernel picks an abstract one */
+    socklen_t n = sizeof at;
+    t->listening = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    t->waiting = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (bind(t->listening, (const struct sockaddr *)&at, sizeof at.sun_family) || listen(t->listening, 1) ||
+        getsockname(t->listening, (struct sockaddr *)&at, &n) || connect(t->waiting, (const struct sockaddr *)&at, n))
+        return err_set(err, MUSTER_EIO, "A Unix socket cannot be made: %s.", strerror(errno));
     t->parent = getppid();
     if (t->vault_fd < 0 || t->socket < 0)
         return err_set(err, MUSTER_EIO, "%s/vault cannot be opened: %s.", t->data.path, strerror(errno));
@@ -315,6 +333,8 @@ static int enter(const struct test *t, struct err *err) {
 
 static void test_fini(struct test *t) {
     fd_close(t->socket);
+    fd_close(t->listening);
+    fd_close(t->waiting);
     fd_close(t->vault_fd);
     settings_fini(&t->settings);
     data_close(&t->data);
@@ -322,7 +342,7 @@ static void test_fini(struct test *t) {
 DEFINE_CLEANUP_FINI(test_fini, struct test)
 
 int confinement_test_run(const struct options *o, struct err *err) {
-    CLEANUP(test_fini) struct test t = {.data = DATA_NONE, .vault_fd = -1, .socket = -1};
+    CLEANUP(test_fini) struct test t = {.data = DATA_NONE, .vault_fd = -1, .socket = -1, .listening = -1, .waiting = -1};
     int wrong = 0, rc = prepare(&t, o, err);
     if (rc)
         return rc;

@@ -77,7 +77,7 @@ static int sockets_begin(struct serve *s, struct err *err) {
     int rc = listen_parse(s->settings.listen, "listen", &s->gateway_at, err);
     if (rc || (rc = listen_parse(s->settings.admin, "admin", &s->admin_at, err)) ||
         (rc = listen_open(&s->gateway_at, "listen", s->gateway_fds, s->loops, err)) || (rc = listen_open(&s->admin_at, "admin", &s->admin_fd, 1, err)) ||
-        (rc = listen_local(s->data.fd, "vault.sock", &s->export_fd, err)) || (rc = make_urls(s, err)))
+        (rc = listen_local(s->data.fd, "vault.sock", &s->export_fd, err)) || (rc = auth_socket_open(&s->settings, &s->auth, err)) || (rc = make_urls(s, err)))
         return rc;
     rc = data_write_line(&s->data, "gateway.url", s->gateway_url, 0644, err);
     return rc ? rc : data_write_line(&s->data, "admin.url", s->admin_url, 0644, err);
@@ -89,6 +89,7 @@ static void sockets_end(struct serve *s) {
     if (s->export_fd >= 0)
         unlinkat(s->data.fd, "vault.sock", 0);
     fd_close(s->export_fd);
+    auth_socket_close(&s->auth);
 }
 
 static int databases_begin(struct serve *s, struct err *err) {
@@ -135,7 +136,7 @@ static const struct {
 
 int serve_run(const struct options *o, struct err *err) {
     static struct serve s; /* large, and once a process */
-    s = (struct serve){.options = o, .data = DATA_NONE, .admin_fd = -1, .export_fd = -1, .signal_fd = -1, .successor = {.socket = -1}, .retired = {.socket = -1}};
+    s = (struct serve){.options = o, .data = DATA_NONE, .admin_fd = -1, .export_fd = -1, .auth = {.fd = -1}, .signal_fd = -1, .successor = {.socket = -1}, .retired = {.socket = -1}};
     memset(s.gateway_fds, 0xff, sizeof s.gateway_fds); /* -1 each */
     for (int i = 0; i < SANDBOX_KINDS; i++)
         s.children[i].socket = -1;

@@ -6,6 +6,7 @@
 #define MUSTER_MUSTERD_SERVE_H
 
 #include "config/settings.h"
+#include "musterd/auth_socket.h"
 #include "musterd/data.h"
 #include "musterd/listen.h"
 #include "musterd/master.h"
@@ -41,6 +42,7 @@ struct serve {
     struct listen_address gateway_at, admin_at;
     size_t loops;
     int gateway_fds[SERVE_LOOPS_MAX], admin_fd, export_fd, signal_fd;
+    struct auth_socket auth; /* the gateway's */
     char gateway_url[SERVE_URL_MAX], admin_url[SERVE_URL_MAX];
     struct child children[SANDBOX_KINDS];
     struct reach reach;     /* of the gateway among the children */

@@ -3,6 +3,7 @@ import socket
 import ssl
 import struct
 import subprocess
+import time
 
 import pytest
 
@@ -72,6 +73,42 @@ def test_nobody_else_may_name_an_address(behind, by):
         Behind(behind, front=header("198.51.100.7"), by=by).get("/x")
     key = behind.key("shop", "--source", by)
     assert Behind(behind, key, by=by).enrol(f"direct-{by}").status == 200
+
+
+@pytest.fixture
+def haproxy(behind, tmp_path):
+    """A real haproxy that passes TCP through, from the balancer's address."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    (tmp_path / "haproxy.cfg").write_text(f"""defaults
+  mode tcp
+  timeout connect 5s
+  timeout client 30s
+  timeout server 30s
+listen gateway
+  bind 127.0.0.1:{port}
+  server muster 127.0.0.1:{behind.port} source {BALANCER} send-proxy-v2 check inter 100ms
+""", encoding="utf-8")
+    process = subprocess.Popen(["/usr/sbin/haproxy", "-db", "-f", str(tmp_path / "haproxy.cfg")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for _ in range(200):
+        with socket.socket() as s:
+            if s.connect_ex(("127.0.0.1", port)) == 0:
+                break
+        assert process.poll() is None
+        time.sleep(0.05)
+    yield port
+    process.terminate()
+    process.wait(timeout=20)
+
+
+def test_a_real_balancer(behind, haproxy):
+    key = behind.key("shop", "--source", "127.0.0.9")
+    through = lambda source: Gateway(haproxy, behind.dir / "server-ca.pem", key, source=source)
+    assert through("127.0.0.8").enrol("through-8").code == "provisioning_key_source"
+    assert through("127.0.0.9").enrol("through-9").status == 200
+    time.sleep(0.5)  # some health checks: it still thinks that the gateway is there
+    assert through("127.0.0.9").enrol("through-9b").status == 200
 
 
 def test_without_the_setting_nobody_may(server):

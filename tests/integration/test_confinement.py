@@ -42,6 +42,7 @@ def test_what_is_forbidden_is_denied_and_what_is_needed_works(fresh, kind):
     assert not [line for line in lines if line.startswith("ALLOWED")]
     assert len([line for line in lines if line.startswith("denied")]) >= 15
     assert [line for line in lines if line.startswith("works")]
+    assert ("works accept on a Unix socket" in lines) == (kind == "gateway")
 
 
 @pytest.mark.parametrize("kind", KINDS)
