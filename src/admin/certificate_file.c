@@ -94,18 +94,33 @@ static bool signed_by_server_ca(struct control *c, const struct cert *cert) {
     return found;
 }
 
-bool certificate_due(struct control *c, const struct server_names *names) {
+size_t server_ca_keys(struct control *c, struct hash *out, size_t max) {
+    struct cert *cas[SERVER_CAS_MAX];
+    size_t n = 0, own = 0;
+    if (cert_chain_from_file(buf_span(&c->server_ca), cas, SERVER_CAS_MAX, &n, NULL))
+        return 0;
+    for (size_t i = 0; i < n; i++) {
+        CLEANUP(buf_fini) struct buf cn = BUF_INIT(512);
+        if (own < max && cert_common_name(cas[i], &cn, NULL) == 0 && strcmp(buf_str(&cn), VAULT_SERVER_CA_NAME) == 0)
+            out[own++] = cas[i]->key.spki;
+        cert_free(cas[i]);
+    }
+    return own;
+}
+
+enum certificate_state certificate_look(struct control *c, const struct server_names *names) {
     CLEANUP(buf_fini) struct buf path = BUF_INIT(4096);
     CLEANUP(buf_wipe) struct buf pem = BUF_INIT(PEM_MAX);
     CLEANUP(cert_free) struct cert *cert = NULL;
     path_of(c, names->account, &path);
-    if (file_read(AT_FDCWD, buf_str(&path), &pem, NULL) || read_certificate(buf_span(&pem), &cert) || !signed_by_server_ca(c, cert))
-        return true;
+    if (file_read(AT_FDCWD, buf_str(&path), &pem, NULL) || read_certificate(buf_span(&pem), &cert) || !signed_by_server_ca(c, cert) ||
+        cert->not_after <= clock_now())
+        return CERTIFICATE_MISSING;
     for (size_t i = 0; i < names->n; i++)
         if (!has_name(cert, names->names[i]))
-            return true;
+            return CERTIFICATE_DUE;
     int64_t life = cert->not_after - cert->not_before;
-    return clock_now() >= cert->not_before + life * 2 / 3;
+    return clock_now() >= cert->not_before + life * 2 / 3 ? CERTIFICATE_DUE : CERTIFICATE_GOOD;
 }
 
 int certificate_store(struct control *c, const struct server_names *names, struct span der, EVP_PKEY *key, struct err *err) {

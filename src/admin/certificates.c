@@ -8,12 +8,16 @@
 
 #define EVERY_MS (3600 * 1000)
 #define AGAIN_MS 5000 /* after a failure: the vault is away */
+#define BEHIND_MS (60 * 1000) /* while the clock is behind the log */
 
 struct certificates {
     struct control *c;
     struct loop_timer *timer;
     bool looking, wanted; /* wanted: once more when this look is done */
     bool changed, failed, fatal;
+    struct clock_behind {
+        bool yes;
+    } behind; /* the clock: nothing is issued but what the gateway cannot be without */
     loop_fn first_done;
     void *first_arg;
     /* the look under way */
@@ -33,7 +37,7 @@ static void step(struct certificates *k);
 
 static void finish(struct certificates *k) {
     k->looking = false;
-    loop_timer_set(k->timer, k->failed || k->wanted ? (k->failed ? AGAIN_MS : 0) : EVERY_MS);
+    loop_timer_set(k->timer, k->failed ? AGAIN_MS : k->wanted ? 0 : k->behind.yes ? BEHIND_MS : EVERY_MS);
     k->wanted = false;
     if (k->changed) {
         log_event(LOG_INFO, "certificates_renewed", NULL);
@@ -83,7 +87,10 @@ static void server_issued(void *arg, int rc, const struct err *err, const struct
 static bool renew_server(struct certificates *k, const char *account) {
     CLEANUP(buf_fini) struct buf spki = BUF_INIT(4096);
     struct err err = ERR_INIT;
-    if (!server_names_of(k->c, account, &k->names) || !certificate_due(k->c, &k->names))
+    if (!server_names_of(k->c, account, &k->names))
+        return false;
+    enum certificate_state state = certificate_look(k->c, &k->names);
+    if (state == CERTIFICATE_GOOD || (state == CERTIFICATE_DUE && k->behind.yes))
         return false;
     const struct vault_server_issue rq = {.names = k->names.names, .n_names = k->names.n};
     struct vault_server_issue with_key = rq;
@@ -266,6 +273,10 @@ static void step(struct certificates *k) {
             k->phase = AT_VAULT;
             if (renew_server(k, account_at(k)))
                 return;
+            if (!k->behind.yes)
+                continue;
+            k->at++;
+            k->phase = AT_SERVER;
             continue;
         case AT_VAULT:
             step_vault(k);
@@ -283,8 +294,28 @@ static void step(struct certificates *k) {
     }
 }
 
+static int behind_run(struct store_tx *tx, void *arg, struct err *err) {
+    struct clock_behind *b = arg;
+    int rc = clock_check(tx, clock_now(), err);
+    b->yes = rc == MUSTER_ECLOCK;
+    return b->yes ? 0 : rc;
+}
+
+static void behind_known(void *arg, int rc, const struct err *err) {
+    struct certificates *k = (struct certificates *)((char *)arg - offsetof(struct certificates, behind));
+    if (rc) {
+        fail(k, "certificates_failed", err);
+        return;
+    }
+    if (k->behind.yes)
+        log_event(LOG_WARN, "certificates_wait", "code", err_code(MUSTER_ECLOCK), NULL);
+    if (!renew_server(k, ""))
+        step(k);
+}
+
 static void look(void *arg) {
     struct certificates *k = arg;
+    struct err err = ERR_INIT;
     if (k->looking || !k->c->greeted || k->c->change) { /* never while an account is being changed: certificates_go_on() */
         k->wanted = true;
         return;
@@ -296,8 +327,8 @@ static void look(void *arg) {
     k->at = 0;
     k->phase = AT_SERVER;
     k->accounts_known = false;
-    if (!renew_server(k, ""))
-        step(k);
+    if (store_read(k->c->registry, k->c->loop, behind_run, behind_known, &k->behind, &err))
+        fail(k, "certificates_failed", &err);
 }
 
 void certificates_look(struct certificates *k) { look(k); }

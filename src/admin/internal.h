@@ -106,7 +106,11 @@ struct server_names {
     size_t n;
 };
 bool server_names_of(struct control *c, const char *account, struct server_names *out); /* false: the gateway has no host name under which accounts could have theirs */
-bool certificate_due(struct control *c, const struct server_names *names);
+/* MISSING: the gateway has none that its clients would take; DUE: it has one, and it is time for another. */
+enum certificate_state { CERTIFICATE_GOOD, CERTIFICATE_DUE, CERTIFICATE_MISSING };
+enum certificate_state certificate_look(struct control *c, const struct server_names *names);
+/* The public keys of Muster's own CAs in server-ca.pem; an operator's root beside them is not Muster's.  The number of them. */
+size_t server_ca_keys(struct control *c, struct hash *out, size_t max);
 int certificate_store(struct control *c, const struct server_names *names, struct span der, EVP_PKEY *key, struct err *err) MUSTER_MUST_CHECK;
 int certificate_remove(struct control *c, const char *account, struct err *err) MUSTER_MUST_CHECK;
 /* "https://<account>.<host>:port", or the gateway's own URL where accounts have no names. */

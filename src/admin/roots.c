@@ -82,6 +82,7 @@ void admin_ROOT_UPLOAD(struct http_exchange *x, void *arg) {
         return;
     }
     u.cert = cert;
+    u.n_server_ca = server_ca_keys(http_exchange_arg(x), u.server_ca, sizeof u.server_ca / sizeof *u.server_ca);
     job_start(x, JOB_WRITE, root_upload_run, &u, sizeof u, uploaded);
 }
 

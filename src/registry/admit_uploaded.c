@@ -147,7 +147,7 @@ static bool counts_as_proved(const struct root *r) { return r->state == ROOT_ACT
 
 struct choice {
     struct account account;
-    bool have, proved, ambiguous, elsewhere;
+    bool have, proved, ambiguous, elsewhere, method_off;
 };
 
 /* One more account that has one of the anchors. */
@@ -156,9 +156,14 @@ static int consider(struct store_tx *tx, const struct admit *a, const struct roo
     int found = account_find_row(tx, r->account, &one, err);
     if (found < 0)
         return found;
-    if (!found || one.state != ACCOUNT_ACTIVE || !(one.method & METHOD_DEVICE) || r->origin != ROOT_UPLOADED)
+    if (!found || one.state != ACCOUNT_ACTIVE || r->origin != ROOT_UPLOADED)
         return 0;
-    if (*a->account && strcmp(a->account, one.name) != 0) {
+    bool here = !*a->account || strcmp(a->account, one.name) == 0;
+    if (!(one.method & METHOD_DEVICE)) {
+        c->method_off = c->method_off || (here && counts_as_proved(r));
+        return 0;
+    }
+    if (!here) {
         c->elsewhere = true;
         return 0;
     }
@@ -189,7 +194,7 @@ static int choose_account(struct store_tx *tx, struct admit *a, struct account *
             return rc;
     }
     if (!c.have)
-        return admit_refuse(a, c.elsewhere ? MUSTER_EOTHERACCOUNT : MUSTER_ECERTUNTRUSTED, NULL);
+        return admit_refuse(a, c.method_off ? MUSTER_EMETHODOFF : c.elsewhere ? MUSTER_EOTHERACCOUNT : MUSTER_ECERTUNTRUSTED, NULL);
     if (c.ambiguous)
         return admit_refuse(a, MUSTER_EACCOUNTAMBIGUOUS, NULL);
     *account = c.account;

@@ -50,7 +50,7 @@ struct device_accept_key {
     struct hash spki;
     json_t *out;
 };
-int device_accept_key_run(struct store_tx *tx, void *arg, struct err *err); /* MUSTER_ENOTFOUND: that key was not offered */
+int device_accept_key_run(struct store_tx *tx, void *arg, struct err *err); /* MUSTER_ENOTFOUND: that key was not offered; MUSTER_ESTATE: the root's rule is not to ask, or the device is out */
 
 /* What the gateway keeps of a device's registration: JSON text, bounded by the caller. *unchanged: it was there already. */
 struct device_ecus {

@@ -198,12 +198,18 @@ int device_accept_key_run(struct store_tx *tx, void *arg, struct err *err) {
     struct device_accept_key *k = arg;
     struct account a;
     struct device d;
-    int64_t accepted;
+    int64_t accepted, rule;
     int rc = account_need(tx, k->account, &a, err);
     if (rc || (rc = device_need(tx, &a, k->device, &d, err)) || (rc = one_int(tx, &accepted, -1, err, SQL_OFFER_GET, "ib", d.row, hash_span(&k->spki))))
         return rc;
     if (accepted < 0)
         return err_set(err, MUSTER_ENOTFOUND, "No key of that fingerprint was offered for the device %s.", d.device_id);
+    if (d.state != DEVICE_ACTIVE && d.state != DEVICE_PENDING)
+        return wrong_state(err, &d, "given another key");
+    if ((rc = one_int(tx, &rule, 0, err, SQL_OFFER_RULE, "ib", d.row, hash_span(&k->spki))))
+        return rc;
+    if (rule != KEY_RULE_ASK) /* it would do nothing, until somebody changes the rule */
+        return err_set(err, MUSTER_ESTATE, "The key rule of the fleet root under which the key was offered is %s; a key can be accepted where it is ask.", word_of(&WORDS_KEY_RULE, rule));
     if ((rc = store_exec(tx, NULL, err, SQL_OFFER_ACCEPT, "ib", d.row, hash_span(&k->spki))) || (rc = epoch_raise(tx, err)))
         return rc;
     json_t *detail = json_object();

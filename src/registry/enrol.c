@@ -59,7 +59,7 @@ static int load(struct store_tx *tx, struct enrol *e, struct loaded *l, struct e
     int rc = meta_get(tx, "newest", &f->newest, err);
     if (rc)
         return rc;
-    int found = l->key.per_hour ? first_row(tx, &row, err, SQL_KEY_HOUR, "ii", l->key.row, f->now - CLOCK_HOUR) : 0;
+    int found = first_row(tx, &row, err, SQL_KEY_HOUR, "ii", l->key.row, f->now - CLOCK_HOUR);
     if (found < 0)
         return found;
     if (found) {
@@ -76,10 +76,12 @@ static int load(struct store_tx *tx, struct enrol *e, struct loaded *l, struct e
         f->device = &l->device;
         return rc ? rc : device_identity_waiting(tx, l->device.row, &f->waiting_key, err);
     }
-    if ((found = first_row(tx, &row, err, SQL_EXPECTED_GET, "it", l->account.row, e->device_id)) > 0)
-        store_row_end(row);
-    f->expected = found > 0;
-    return found < 0 ? found : 0;
+    if ((found = first_row(tx, &row, err, SQL_EXPECTED_GET, "it", l->account.row, e->device_id)) <= 0)
+        return found;
+    f->expected = true;
+    f->pinned = !store_is_null(row, 0);
+    store_row_end(row);
+    return 0;
 }
 
 /* --- apply -------------------------------------------------------------------------------------------------------------------- */
@@ -87,9 +89,8 @@ static int load(struct store_tx *tx, struct enrol *e, struct loaded *l, struct e
 static int spend(struct store_tx *tx, const struct loaded *l, struct err *err) {
     int64_t now = l->facts.now;
     int rc = store_exec(tx, NULL, err, SQL_KEY_SPEND, "ii", l->key.row, now);
-    if (rc || !l->key.per_hour)
-        return rc;
-    rc = store_exec(tx, NULL, err, SQL_KEY_HOUR_DROP, "ii", l->key.row, now - CLOCK_HOUR);
+    if (!rc) /* counted without a bound as well: one that is set later is exact from the start */
+        rc = store_exec(tx, NULL, err, SQL_KEY_HOUR_DROP, "ii", l->key.row, now - CLOCK_HOUR);
     return rc ? rc : store_exec(tx, NULL, err, SQL_KEY_HOUR_ADD, "ii", l->key.row, now);
 }
 

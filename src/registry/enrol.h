@@ -25,7 +25,8 @@ struct enrol_facts {
     const struct device *device; /* NULL: the ID is free */
     int64_t waiting_key;         /* the key whose certificates for the device wait for their first use; 0: none waits */
     bool expected;               /* the ID was announced */
-    int64_t last_hour, oldest;   /* enrolments that the key paid for within an hour, and when the first of them was; where it has a bound */
+    bool pinned;                 /* together with a public key: no key that Muster makes is that one */
+    int64_t last_hour, oldest;   /* enrolments that the key paid for within an hour, and when the first of them was */
 };
 struct enrol_verdict {
     enum enrol_how how;

@@ -95,7 +95,10 @@ void enrol_decide(const struct enrol_facts *f, struct enrol_verdict *v) {
     if (!key_good(f, v))
         return;
     if (!f->device) {
-        if (budget_left(f, v)) {
+        if (f->pinned) {
+            refuse(v, MUSTER_EKEYMISMATCH, 0);
+            err_set(&v->err, MUSTER_EKEYMISMATCH, "The device was announced with a key of its own.");
+        } else if (budget_left(f, v)) {
             v->how = ENROL_NEW;
             v->state = f->account->approval || (f->account->expected_only && !f->expected) ? DEVICE_PENDING : DEVICE_ACTIVE;
         }

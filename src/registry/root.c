@@ -87,8 +87,12 @@ static void make_challenge(char out[64]) {
 }
 
 /* A key that the vault holds must not become somebody's "own" root. */
-static int refuse_own(struct store_tx *tx, const struct cert *c, struct err *err) {
+static int refuse_own(struct store_tx *tx, const struct root_upload *u, struct err *err) {
+    const struct cert *c = u->cert;
     int64_t roots, cas;
+    for (size_t i = 0; i < u->n_server_ca; i++)
+        if (hash_eq(&u->server_ca[i], &c->key.spki))
+            return err_set(err, MUSTER_EROOTOWN, NULL);
     int rc = one_int(tx, &roots, 0, err, SQL_ROOT_OWN_SPKI, "b", hash_span(&c->key.spki));
     if (rc || (rc = one_int(tx, &cas, 0, err, SQL_CA_OWN_SPKI, "b", hash_span(&c->key.spki))))
         return rc;
@@ -143,7 +147,7 @@ int root_upload_run(struct store_tx *tx, void *arg, struct err *err) {
         return rc;
     if (!(a.method & METHOD_DEVICE))
         return err_set(err, MUSTER_EMETHODOFF, "The account %s does not take device credentials.", a.name);
-    if ((rc = chain_root_fit(u->cert, clock_now(), err)) || (rc = refuse_own(tx, u->cert, err)))
+    if ((rc = chain_root_fit(u->cert, clock_now(), err)) || (rc = refuse_own(tx, u, err)))
         return rc;
     int have = same_key(tx, &a, &u->cert->key.spki, &r, err);
     if (have < 0)

@@ -26,6 +26,8 @@ struct root_upload {
     const struct cert *cert; /* the caller's */
     enum id_rule id_rule;
     enum key_rule key_rule;
+    struct hash server_ca[4]; /* public keys of Muster's server CA, which the registry does not hold */
+    size_t n_server_ca;
     json_t *out;
 };
 int root_upload_run(struct store_tx *tx, void *arg, struct err *err);

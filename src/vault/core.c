@@ -72,7 +72,7 @@ int core_make(struct records *r, const struct vault_lives *lives, struct core **
     int64_t now = clock_now();
     int rc = set_lives(&core->lives, lives, err);
     if (rc || (rc = key_store_sealed_new(secret_span(&data_key), &core->keys, err)) ||
-        (rc = authority_make(core->keys, PROFILE_SERVER_CA, LABEL_SERVER_CA, "Muster server CA", SPAN_NONE, NULL, now, life_end(now, core->lives.server_ca),
+        (rc = authority_make(core->keys, PROFILE_SERVER_CA, LABEL_SERVER_CA, VAULT_SERVER_CA_NAME, SPAN_NONE, NULL, now, life_end(now, core->lives.server_ca),
                              &core->server_ca, err)) ||
         (rc = key_store_make(core->keys, AUDIT_KEY_KIND, 0, SPAN_LIT(LABEL_AUDIT), &audit_ref, &core->audit_key, err)))
         return rc;

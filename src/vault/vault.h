@@ -24,6 +24,7 @@
 #define VAULT_ACCOUNT_MAX 32        /* characters of an account's name: a lower-case DNS label */
 #define VAULT_DEVICE_ID_MAX 128     /* bytes */
 #define VAULT_SERIAL_LEN 16         /* bytes; pki/make.h */
+#define VAULT_SERVER_CA_NAME "Muster server CA" /* its subject CN */
 #define VAULT_NAMES_MAX 32          /* names of a server certificate */
 #define VAULT_HEADS_MAX 400         /* heads under one signature; more: several requests */
 #define VAULT_NONCE_LEN 16

@@ -368,3 +368,30 @@ def test_it_goes_on_by_itself_once_the_clock_has_caught_up(s):
     assert s.gateway(key).enrol("d").code == "clock_behind"
     soon(200, lambda: s.gateway(key).enrol("d").status, 5)
     assert "clock.accept" not in [e["action"] for e in s.muster("audit", "list")]
+
+
+def served(s, name="localhost"):
+    return s.gateway(sni=name).connect().getpeercert(True)
+
+
+def test_nothing_is_renewed_while_the_clock_is_behind_but_what_the_gateway_cannot_be_without(s):
+    """Certificates that are only due wait; one that is missing does not."""
+    s.account("behind", "test", "shared")
+    s.host("behind")
+    run_ahead(s, 3600)
+    before = served(s)
+    assert s.stop() == 0
+    # Due: the host's list of names has grown.
+    with open(s.dir / "musterd.conf", "a", encoding="utf-8") as f:
+        f.write("host = localhost other.example\n")
+    (s.dir / "tls" / "behind.account.pem").unlink()
+    s.start()
+    assert served(s) == before
+    assert "certificates_wait" in s.log_text()
+    s.hosts.clear()
+    s.host("behind")  # was missing, and is there again
+    assert refused("clock_behind", s.muster, "account", "create", "new", "--kind", "test", "--method", "shared")
+    assert s.musterd("clock", "accept").returncode == 0
+    assert s.stop() == 0
+    s.start()
+    assert served(s) != before

@@ -173,6 +173,27 @@ def test_a_root_made_by_muster_cannot_be_uploaded_elsewhere(server, account):
     refused("wrong_state", server.muster, "root", "set", own["id"], "--id-rule", "san-dns")
 
 
+def test_the_server_ca_cannot_be_uploaded(server, account):
+    path = server.dir / "server-ca.pem"
+    refused("root_is_musters", server.muster, "root", "upload", path, "--account", account)
+    assert server.muster("root", "list", "--account", account) == []
+
+
+def test_first_contact_in_an_account_without_the_method_says_so(server, account):
+    server.account(account + "-off", "test", "both")
+    fleet = server.root(account + "-off")
+    server.muster("account", "set", account + "-off", "--method", "shared")
+    soon("method_not_enabled", lambda: ask(server, fleet.device("new-one")))
+    # A root that was uploaded there and never proved says nothing.
+    server.account(account + "-b", "test", "both")
+    other = server.root(account + "-b", Fleet("Unproved"), prove=False)
+    server.muster("account", "set", account + "-b", "--method", "shared")
+    soon("certificate_untrusted", lambda: ask(server, other.device("new-two")))
+    # And where another account has the method and the root, that one counts.
+    server.root(account, fleet)
+    soon(None, lambda: ask(server, fleet.device("new-three")))
+
+
 def test_a_challenge_ends_after_a_day(fresh):
     s = fresh()
     s.account("day", "test", "device")

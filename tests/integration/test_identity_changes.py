@@ -169,3 +169,65 @@ def test_what_waits_is_not_used_by_a_method_that_the_account_has_lost(account, s
     a.set("--method", "device")
     soon("method_not_enabled", lambda: ask(server, waits))
     assert ask(server, old) is None and live(a, "m1")["method"] == "device"
+
+
+# --- accept-key does something, or says why not ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rule", ["never", "announced"])
+def test_no_key_is_accepted_where_the_rule_is_not_to_ask(account, server, rule):
+    a = account()
+    fleet = server.root(a.name, None, "--key-rule", rule)
+    old, new = fleet.device("n1"), fleet.device("n1")
+    assert ask(server, old) is None
+    answer = server.gateway(new).get(PATH)
+    assert answer.code == "device_key_mismatch" and "--key-rule ask" in answer.json["fix"]
+    assert rule in refused("wrong_state", accept, a, "n1", new).text
+    server.muster("root", "set", fleet.root["id"], "--key-rule", "ask")
+    stays("device_key_mismatch", lambda: ask(server, new), 0.3)  # what was refused was not kept
+    accept(a, "n1", new)
+    assert ask(server, new) is None
+
+
+@pytest.mark.parametrize("verb", ["quarantine", "revoke", "delete"])
+def test_no_key_is_accepted_for_a_device_that_is_out(account, server, verb):
+    a = account()
+    fleet = server.root(a.name, None, "--key-rule", "ask")
+    old, new = fleet.device("o2"), fleet.device("o2")
+    assert ask(server, old) is None and ask(server, new) == "device_key_mismatch"
+    a.device(verb, "o2")
+    refused("wrong_state", accept, a, "o2", new)
+
+
+# --- tombstones -----------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_same_key_frees_the_last_key_alone(account, server):
+    a = account()
+    fleet = server.root(a.name, None, "--key-rule", "ask")
+    first, second = fleet.device("t1"), fleet.device("t1")
+    assert ask(server, first) is None and ask(server, second) == "device_key_mismatch"
+    accept(a, "t1", second)
+    assert ask(server, second) is None
+    a.device("revoke", "t1")
+    a.device("release", "t1", "--same-key")
+    assert ask(server, first) == "device_key_barred"  # it was replaced: perhaps because somebody else had it
+    assert ask(server, second) is None
+    assert ask(server, first) == "device_key_barred"
+
+
+# --- announced with a key -------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("only", ["yes", "no"])
+def test_an_id_that_is_announced_with_a_key_is_no_provisioning_key_s(account, server, only):
+    a = account("--expected-only", only)
+    key, fleet = a.key(), server.root(a.name)
+    true = fleet.device("pinned")
+    announced = server.dir.parent / f"announced-{a.name}.jsonl"
+    announced.write_text(f'{{"device_id": "pinned", "fingerprint": "{true.spki}"}}\n{{"device_id": "open"}}\n', encoding="utf-8")
+    server.muster("device", "import", announced, "--account", a.name)
+    assert enrol(server, key, "pinned") == (403, "device_key_mismatch")
+    assert a.devices() == [] and key_shown(server, key)["spent"] == 0
+    assert ask(server, enrolled(server, key, "open")) is None
+    assert ask(server, true) is None

@@ -328,3 +328,15 @@ def test_the_audit_log_names_the_key_and_the_address(account, server):
     assert server.muster("audit", "verify", "--account", a.name)["ok"] is True
     assert key_shown(server, key)["build"] == "2026.10"
     assert "PRIVATE" not in server.log_text()
+
+
+def test_a_bound_per_hour_that_is_set_later_counts_what_was_before(server):
+    a = Account(server)
+    key = a.key()
+    for i in range(3):
+        enrolled(server, key, f"hour-{i}")
+    server.muster("key", "set", key.shown["id"], "--per-hour", "2")
+    assert enrol(server, key, "hour-3") == (429, "provisioning_key_rate")
+    server.muster("key", "set", key.shown["id"], "--per-hour", "4")
+    enrolled(server, key, "hour-4")
+    assert enrol(server, key, "hour-5") == (429, "provisioning_key_rate")

@@ -20,7 +20,7 @@ struct row {
     struct prov_key k;
     struct device d; /* row 0: the ID is free */
     int64_t newest, last_hour, oldest;
-    bool expected, used;
+    bool expected, pinned, used;
     int64_t waiting; /* 0: the key that enrolled the device */
     enum enrol_how how;
     int code;
@@ -30,7 +30,7 @@ struct row {
 static void check(const struct row *r) {
     struct enrol_verdict v;
     const struct enrol_facts f = {.now = NOW, .now_ms = NOW * 1000, .newest = r->newest, .address = "192.0.2.7", .device_id = SPAN_LIT("unit-1"), .account = &r->a, .key = &r->k,
-                                  .device = r->d.row ? &r->d : NULL, .expected = r->expected, .waiting_key = !r->d.row || r->used ? 0 : r->waiting ? r->waiting : r->d.prov_key, .last_hour = r->last_hour, .oldest = r->oldest};
+                                  .device = r->d.row ? &r->d : NULL, .expected = r->expected, .pinned = r->pinned, .waiting_key = !r->d.row || r->used ? 0 : r->waiting ? r->waiting : r->d.prov_key, .last_hour = r->last_hour, .oldest = r->oldest};
     enrol_decide(&f, &v);
     if (v.how != r->how || v.err.code != r->code || (v.how == ENROL_NEW && r->state && v.state != r->state))
         fail_msg("%s: how %d, %s", r->what, v.how, err_code(v.err.code));
@@ -63,6 +63,9 @@ static void keys(void **state) {
         ROW("the last one of the hour", .k.per_hour = 2, .last_hour = 1, .oldest = NOW - 10, .how = ENROL_NEW),
         ROW("approval", .a.approval = true, .how = ENROL_NEW, .state = DEVICE_PENDING),
         ROW("not announced", .a.expected_only = true, .how = ENROL_NEW, .state = DEVICE_PENDING),
+        ROW("announced with a key of its own", .a.expected_only = true, .expected = true, .pinned = true, .code = MUSTER_EKEYMISMATCH),
+        ROW("announced with a key of its own, where all may come", .expected = true, .pinned = true, .code = MUSTER_EKEYMISMATCH),
+        ROW("announced with a key of its own, but let to come again", .expected = true, .pinned = true, .d = DEVICE, .used = true, .d.again = AGAIN_GRANTED, .how = ENROL_REPLACE),
         ROW("announced", .a.expected_only = true, .expected = true, .how = ENROL_NEW, .state = DEVICE_ACTIVE),
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
