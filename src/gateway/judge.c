@@ -27,11 +27,6 @@ static void gone(void *peer, void *arg) { identity_unref(peer); }
 
 static void refuse(struct http_exchange *x, const struct err *err) { http_reply_err(x, err); }
 
-static void refuse_code(struct http_exchange *x, int code) {
-    const struct err err = {.code = code};
-    refuse(x, &err);
-}
-
 static bool is_enrolment(const struct http_exchange *x) { return http_exchange_route(x) && http_exchange_route(x)->handler == devices_post; }
 
 /* --- last seen -------------------------------------------------------------------------------------------------------------------- */
@@ -55,35 +50,25 @@ static void note_seen(struct worker *w, struct identity *id) {
 
 /* --- admission ------------------------------------------------------------------------------------------------------------------------ */
 
-/* Whether Host names another account than that one; "" is none, and differs from nothing. */
-static bool names_differ(const struct http_exchange *x, struct worker *w, const char *account) {
+static enum verdict look(const struct http_exchange *x, struct worker *w, const struct identity *id, bool asked, struct err *why) {
     char named[ACCOUNT_NAME_MAX + 1];
     verifier_account_of(w->gateway->verifier, http_host(x), named);
-    return *named && *account && strcmp(named, account) != 0;
+    const struct verdict_request rq = {.enrolment = is_enrolment(x), .host_account = named};
+    return verdict_of(id, asked, &rq, why);
 }
 
-/* The verdict is known: on, or the reason why not. */
+/* The registry was asked, or need not be: on, or the reason why not. */
 static void conclude(struct http_exchange *x, struct worker *w, struct identity *id) {
-    const struct admit *a = &id->admit;
-    if (names_differ(x, w, id->sni_account)) {
-        refuse_code(x, MUSTER_EMISDIRECTED);
-        return;
-    }
-    if (a->verdict.code) {
-        refuse(x, &a->verdict);
-        return;
-    }
-    if (names_differ(x, w, a->account_name)) {
-        refuse_code(x, MUSTER_EMISDIRECTED);
-        return;
-    }
-    note_seen(w, id);
-    if (auth_is_asked(x))
-        auth_pass(x, w, a);
-    else if (is_enrolment(x))
-        refuse_code(x, MUSTER_ENODEVICECERT);
-    else
+    struct err why;
+    enum verdict v = look(x, w, id, true, &why);
+    if (id->admitted_epoch && id->admit.device_row && !id->admit.verdict.code && why.code != MUSTER_EMISDIRECTED)
+        note_seen(w, id);
+    if (v == VERDICT_ADMITTED && auth_is_asked(x))
+        auth_pass(x, w, &id->admit);
+    else if (v == VERDICT_ADMITTED)
         http_exchange_admit(x);
+    else
+        refuse(x, &why);
 }
 
 static void admitted(void *arg, int rc, const struct err *err) {
@@ -93,13 +78,6 @@ static void admitted(void *arg, int rc, const struct err *err) {
     else
         conclude(x, http_exchange_arg(x), http_exchange_peer(x));
     http_exchange_unref(x);
-}
-
-static void admit_key(struct http_exchange *x, const struct identity *id) {
-    if (is_enrolment(x))
-        http_exchange_admit(x); /* the enrolment itself asks all the rest */
-    else
-        refuse_code(x, MUSTER_EKEYONLYENROLS);
 }
 
 static void judge(struct http_exchange *x, struct worker *w, struct identity *id);
@@ -127,24 +105,14 @@ void judge_request(struct http_exchange *x, struct worker *w, struct identity *i
 
 static void judge(struct http_exchange *x, struct worker *w, struct identity *id) {
     struct err err = ERR_INIT;
-    bool device = !id->chain.code && id->class != ADMIT_KEY;
-    /* A device's request is judged to its end all the same: it is a use of its certificate, whatever the answer. */
-    if (!device && names_differ(x, w, id->sni_account)) {
-        refuse_code(x, MUSTER_EMISDIRECTED);
-    } else if (id->chain.code == MUSTER_ECERTREQUIRED && is_enrolment(x)) {
-        refuse_code(x, MUSTER_EKEYREQUIRED);
-    } else if (id->chain.code) {
-        refuse(x, &id->chain);
-    } else if (id->class == ADMIT_KEY) {
-        admit_key(x, id);
-    } else if (identity_admitted(id)) {
+    if (look(x, w, id, identity_admitted(id) != NULL, &err) != VERDICT_ASK) {
         conclude(x, w, id);
-    } else {
-        http_exchange_ref(x);
-        if (verifier_admit(w->gateway->verifier, w->loop, id, admitted, x, &err)) {
-            refuse(x, &err);
-            http_exchange_unref(x);
-        }
+        return;
+    }
+    http_exchange_ref(x);
+    if (verifier_admit(w->gateway->verifier, w->loop, id, admitted, x, &err)) {
+        refuse(x, &err);
+        http_exchange_unref(x);
     }
 }
 

@@ -92,5 +92,6 @@ int command_ca_list(struct invocation *in, struct err *err);
 int command_ca_show(struct invocation *in, struct err *err);
 int command_ca_install(struct invocation *in, struct err *err);
 int command_key_install(struct invocation *in, struct err *err);
+int command_explain(struct invocation *in, struct err *err);
 
 #endif

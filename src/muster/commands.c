@@ -152,6 +152,14 @@ const struct command COMMANDS[] = {
     {.noun = "device", .verb = "import", .args = {{"FILE", NULL, true, false}}, .account = true, .method = "POST", .path = ACCOUNT "/expected",
      .run = command_device_import, .help = "Announce devices: JSON lines of {\"device_id\", \"fingerprint\"?}."},
 
+    {.noun = "explain", .verb = "", .args = {{"CHAIN", "chain", true, true}}, .account = true, .method = "POST", .path = ACCOUNT "/explain", .run = command_explain,
+     .options = {{"refusal", "ID", TO_BODY_TEXT, NULL, "In place of CHAIN: the certificates that were kept with a refusal", false},
+                 {"host", "NAME", TO_BODY_TEXT, NULL, "The host name that the device connects to (the account's own)", false},
+                 {"at", "TIME", TO_BODY_TEXT, NULL, "Judge at another time: RFC 3339, or a length from now such as 30d", false},
+                 {"address", "ADDRESS", TO_BODY_TEXT, NULL, "Where the device connects from, for a provisioning key that names networks", false},
+                 {"device", "ID", TO_BODY_TEXT, "device_id", "The device ID to enrol, with the certificate of a provisioning key", false}},
+     .help = "Say whether the gateway would let a chain of certificates (PEM, the device's first) in, and by which rule; nothing is changed. Exit status 1: refused."},
+
     {.noun = "refusal", .verb = "list", .account = true, .account_free = true, .method = "GET", .path = ACCOUNT "/refusals", .run = command_refusal,
      .columns = "id last_seen count code device_id address reason",
      .options = {{"code", "CODE", TO_QUERY, NULL, "Those of one reason, such as certificate_expired", false},

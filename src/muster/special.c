@@ -165,6 +165,22 @@ int command_audit_list(struct invocation *in, struct err *err) {
     return command_run(&other, err);
 }
 
+/* 0: admitted; a refusal is an answer, and exit status 1. */
+int command_explain(struct invocation *in, struct err *err) {
+    CLEANUP(buf_fini) struct buf path = BUF_INIT(4096);
+    CLEANUP_JSON json_t *body = NULL, *answer = NULL;
+    if (!in->args[0] == !invocation_option(in, "refusal"))
+        return err_set(err, MUSTER_EUSAGE, "Name a CHAIN, or --refusal ID.");
+    int rc = command_path(in, in->command->path, &path, err);
+    if (rc || (rc = command_body(in, &body, err)) || (rc = api_json(in->api, "POST", buf_str(&path), body, &answer, NULL, err)) || (rc = show(in, answer, err)))
+        return rc;
+    const char *verdict = json_string_value(json_object_get(answer, "verdict")), *code = json_string_value(json_object_get(answer, "code"));
+    if (verdict && !strcmp(verdict, "admitted"))
+        return 0;
+    int why = code ? err_from_code(code) : 0;
+    return err_set(err, why && err_exit(why) == 1 ? why : MUSTER_ECERTUNTRUSTED, "The gateway would refuse it: %s", json_string_value(json_object_get(answer, "reason")));
+}
+
 int command_refusal(struct invocation *in, struct err *err) {
     struct command row = server_row(in, in->account ? in->command->path : in->args[0] ? "/api/v1/refusals/{refusal}" : "/api/v1/refusals");
     struct invocation other = *in;

@@ -55,8 +55,10 @@ static int load_key(struct store_tx *tx, struct enrol *e, struct loaded *l, stru
 static int load(struct store_tx *tx, struct enrol *e, struct loaded *l, struct err *err) {
     struct store_row *row;
     struct enrol_facts *f = &l->facts;
-    *f = (struct enrol_facts){.now = clock_now(), .now_ms = clock_now_ms(), .address = e->address, .device_id = e->device_id, .account = &l->account, .key = &l->key};
-    int rc = meta_get(tx, "newest", &f->newest, err);
+    int64_t now_ms = e->at ? e->at * 1000 : clock_now_ms();
+    *f = (struct enrol_facts){.now = e->at ? e->at : clock_now(), .now_ms = now_ms, .address = e->address, .device_id = e->device_id, .leave_out = e->leave_out, .account = &l->account,
+                              .key = &l->key};
+    int rc = e->at ? 0 : meta_get(tx, "newest", &f->newest, err);
     if (rc)
         return rc;
     int found = first_row(tx, &row, err, SQL_KEY_HOUR, "ii", l->key.row, f->now - CLOCK_HOUR);
@@ -202,8 +204,11 @@ int enrol_run(struct store_tx *tx, void *arg, struct err *err) {
     struct loaded l;
     struct err why = ERR_INIT;
     e->account_name[0] = '\0';
-    int code = device_id_check(e->device_id, &why);
-    if (code || enrol_is_reserved(e->reserved, e->device_id)) {
+    if ((e->leave_out || e->at) && e->cert)
+        return err_set(err, MUSTER_EINTERNAL, "What is only explained issues nothing.");
+    bool any_id = e->leave_out & ENROL_ANY_ID;
+    int code = any_id ? 0 : device_id_check(e->device_id, &why);
+    if (code || (!any_id && enrol_is_reserved(e->reserved, e->device_id))) {
         refuse(e, code ? code : MUSTER_EIDTAKEN);
         return 0;
     }

@@ -20,6 +20,7 @@ struct enrol_facts {
     int64_t now, now_ms, newest; /* newest: time of the newest audit entry */
     const char *address;         /* of the device */
     struct span device_id;
+    unsigned leave_out;          /* enum enrol_leave_out */
     const struct account *account;
     const struct prov_key *key;
     const struct device *device; /* NULL: the ID is free */
@@ -43,6 +44,9 @@ struct enrol_reserved {
 };
 bool enrol_is_reserved(const struct enrol_reserved *r, struct span device_id); /* NULL: nothing is */
 
+/* What an explanation does not ask about. */
+enum enrol_leave_out { ENROL_ANY_ID = 1, ENROL_ANY_ADDRESS = 2 };
+
 struct enrol {
     struct hash key_spki;     /* the provisioning key that the connection proved */
     struct span device_id;
@@ -53,6 +57,9 @@ struct enrol {
     const struct cert *cert;
     struct span cert_der, serial;
     struct uuid uuid;         /* of a new device; made by the caller */
+    /* For explaining alone, never with a certificate: enum enrol_leave_out, and a time that is not now (0: it is). */
+    unsigned leave_out;
+    int64_t at;
     /* out */
     struct enrol_verdict verdict;
     char account_name[ACCOUNT_NAME_MAX + 1];

@@ -13,8 +13,8 @@ static bool key_good(const struct enrol_facts *f, struct enrol_verdict *v) {
                : k->expires <= f->now || k->certificate_not_after <= f->now    ? MUSTER_EKEYEXPIRED
                : f->account->state != ACCOUNT_ACTIVE                           ? MUSTER_EDELETED
                : !(f->account->method & METHOD_SHARED)                         ? MUSTER_EMETHODOFF
-               : !sources_match(k->sources, f->address)                        ? MUSTER_EKEYSOURCE
-               : !id_pattern_match(k->id_pattern, f->device_id)                ? MUSTER_EKEYPATTERN
+               : !(f->leave_out & ENROL_ANY_ADDRESS) && !sources_match(k->sources, f->address)      ? MUSTER_EKEYSOURCE
+               : !(f->leave_out & ENROL_ANY_ID) && !id_pattern_match(k->id_pattern, f->device_id)   ? MUSTER_EKEYPATTERN
                                                                                : 0;
     if (code)
         refuse(v, code, 0);

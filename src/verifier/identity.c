@@ -33,18 +33,28 @@ static int take_chain(struct identity *id, X509 *leaf, STACK_OF(X509) *chain) {
     return rc;
 }
 
-struct identity *identity_new(struct verifier *v, X509 *leaf, STACK_OF(X509) *chain, const char *sni, const char *address) {
+struct identity *identity_of(X509 *leaf, STACK_OF(X509) *chain, const char *sni_account, const char *address) {
     struct identity *id = calloc(1, sizeof *id);
     if (!id)
         return NULL;
     id->refs = 1;
-    id->verifier = v;
     snprintf(id->address, sizeof id->address, "%s", address);
-    verifier_account_of(v, span_str(sni), id->sni_account);
+    snprintf(id->sni_account, sizeof id->sni_account, "%s", sni_account);
     if (!leaf)
         err_set(&id->chain, MUSTER_ECERTREQUIRED, NULL);
-    else if (take_chain(id, leaf, chain) == 0)
-        identity_judge(id);
+    else
+        take_chain(id, leaf, chain); /* a fault is the verdict, and leaves no leaf to judge */
+    return id;
+}
+
+struct identity *identity_new(struct verifier *v, X509 *leaf, STACK_OF(X509) *chain, const char *sni, const char *address) {
+    char account[ACCOUNT_NAME_MAX + 1];
+    verifier_account_of(v, span_str(sni), account);
+    struct identity *id = identity_of(leaf, chain, account, address);
+    if (!id)
+        return NULL;
+    id->verifier = v;
+    identity_judge(id);
     return id;
 }
 
@@ -76,9 +86,10 @@ static bool judge_as_key(struct identity *id, const struct snapshot *s, int64_t 
     return true;
 }
 
-static void judge_against(struct identity *id, const struct snapshot *s) {
+void identity_judge_at(struct identity *id, const struct snapshot *s, int64_t now) {
     struct chain_found found;
-    int64_t now = clock_now();
+    if (!id->leaf)
+        return;
     id->chain = ERR_INIT;
     int rc = chain_judge(snapshot_fleet(s), id->leaf, id->presented, id->n_presented, now, &found, &id->chain);
     if (rc == 0 || found.n)
@@ -97,7 +108,7 @@ void identity_judge(struct identity *id) {
         return;
     struct snapshot *s = verifier_snapshot(id->verifier);
     if (id->judged_epoch != snapshot_epoch(s) || clock_now() > id->chain_until) {
-        judge_against(id, s);
+        identity_judge_at(id, s, clock_now());
         id->judged_epoch = snapshot_epoch(s);
         id->admitted_epoch = 0;
     }
@@ -106,4 +117,9 @@ void identity_judge(struct identity *id) {
 
 const struct admit *identity_admitted(const struct identity *id) {
     return id->admitted_epoch && id->admitted_epoch == verifier_epoch(id->verifier) ? &id->admit : NULL;
+}
+
+void identity_admission(const struct identity *id, const struct enrol_reserved *reserved, struct admit *out) {
+    *out = (struct admit){.class = id->class, .leaf = id->leaf, .n_anchors = id->n_anchors, .account = id->sni_account, .address = id->address, .reserved = reserved};
+    memcpy(out->anchors, id->anchors, sizeof id->anchors);
 }

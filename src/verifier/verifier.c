@@ -162,8 +162,10 @@ void verifier_poll(struct verifier *v, struct loop *loop, loop_fn changed, void 
     }
 }
 
-void verifier_account_of(struct verifier *v, struct span host, char out[ACCOUNT_NAME_MAX + 1]) {
-    struct span name = span_str(v->host);
+void verifier_account_of(struct verifier *v, struct span host, char out[ACCOUNT_NAME_MAX + 1]) { account_of_host(v->host, host, out); }
+
+void account_of_host(const char *gateway_host, struct span host, char out[ACCOUNT_NAME_MAX + 1]) {
+    struct span name = span_str(gateway_host);
     out[0] = '\0';
     if (host.n && host.p[host.n - 1] == '.') /* the root's dot names the same host */
         host.n--;
@@ -221,8 +223,7 @@ int verifier_admit(struct verifier *v, struct loop *loop, struct identity *id, v
         return err_set(err, MUSTER_ENOMEM, NULL);
     identity_ref(id);
     *a = (struct admission){.verifier = v, .loop = loop, .id = id, .epoch = id->judged_epoch, .done = done, .arg = arg};
-    a->admit = (struct admit){.class = id->class, .leaf = id->leaf, .n_anchors = id->n_anchors, .account = id->sni_account, .address = id->address, .reserved = &v->reserved};
-    memcpy(a->admit.anchors, id->anchors, sizeof id->anchors);
+    identity_admission(id, &v->reserved, &a->admit);
     int rc = store_read(v->store, loop, admit_run, asked, a, err);
     if (rc) {
         identity_unref(id);

@@ -60,6 +60,21 @@ void identity_unref(struct identity *id);
 void identity_judge(struct identity *id);
 /* The verdict that is known already and still counts, or NULL. */
 const struct admit *identity_admitted(const struct identity *id);
+/* The same identity without a connection, for explain.h: judged against this snapshot, at this time. */
+struct identity *identity_of(X509 *leaf, STACK_OF(X509) *chain, const char *sni_account, const char *address);
+void identity_judge_at(struct identity *id, const struct snapshot *s, int64_t now);
+/* What the registry is asked about it. */
+void identity_admission(const struct identity *id, const struct enrol_reserved *reserved, struct admit *out);
+/* The account that a name under the gateway's own names, as verifier_account_of() says it. */
+void account_of_host(const char *gateway_host, struct span host, char out[ACCOUNT_NAME_MAX + 1]);
+
+/* Whether a request may go on: pure.  asked: id->admit holds the registry's word.  VERDICT_ASK: it has to be asked first.  REFUSED: *why. */
+enum verdict { VERDICT_ADMITTED, VERDICT_REFUSED, VERDICT_ASK };
+struct verdict_request {
+    bool enrolment;           /* POST /devices */
+    const char *host_account; /* that Host names; "" none */
+};
+enum verdict verdict_of(const struct identity *id, bool asked, const struct verdict_request *rq, struct err *why) MUSTER_MUST_CHECK;
 
 typedef void (*verifier_fn)(void *arg, int rc, const struct err *err); /* rc: of the storage; the verdict is in id->admit */
 /* id->chain.code is 0.  done is called later, on `loop`, exactly once; or never where a negative code is returned. */

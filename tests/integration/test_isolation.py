@@ -205,6 +205,7 @@ ROWS = {
     "DEVICE_RELEASE": Row(params=quarantined, body=lambda w, p: {}, again=("wrong_state",)),
     "DEVICE_DELETE": Row(params=lambda w: {"device": w.known()}, again=("wrong_state",)),
 
+    "EXPLAIN": Row(body=lambda w, p: {"chain": w.objects[OWN]["fleet"].device(f"{MARK}-explained").cert_file.read_text()}),
     "REFUSAL_LIST": Row(),
     "REFUSAL_SHOW": Row(params=refusal_of),
     "REFUSAL_SERVER_LIST": Row(),

@@ -1,0 +1,73 @@
+/* verdict_of: in which order a request is judged; and that each of its answers has a rule to be explained by. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+#include "verifier/explain.h"
+
+struct row {
+    const char *what;
+    int chain;               /* the chain's verdict */
+    enum admit_class class;
+    const char *sni, *host, *account; /* accounts that SNI and Host name, and that the registry found */
+    bool enrolment, asked;
+    int registry;            /* the registry's verdict */
+    enum verdict verdict;
+    int code;
+};
+
+static const struct row rows[] = {
+    {.what = "a device that has not been asked about", .verdict = VERDICT_ASK},
+    {.what = "is asked about whatever its host names say", .sni = "a", .host = "b", .verdict = VERDICT_ASK},
+    {.what = "is asked about even where it enrols", .enrolment = true, .verdict = VERDICT_ASK},
+    {.what = "a device", .asked = true, .account = "a", .verdict = VERDICT_ADMITTED},
+    {.what = "under its account's name", .asked = true, .account = "a", .sni = "a", .host = "a", .verdict = VERDICT_ADMITTED},
+    {.what = "two names come before the registry's word", .asked = true, .sni = "a", .host = "b", .registry = MUSTER_EREVOKED, .verdict = VERDICT_REFUSED, .code = MUSTER_EMISDIRECTED},
+    {.what = "the registry's word", .asked = true, .registry = MUSTER_EREVOKED, .enrolment = true, .verdict = VERDICT_REFUSED, .code = MUSTER_EREVOKED},
+    {.what = "Host names another account than the device's", .asked = true, .account = "a", .host = "b", .verdict = VERDICT_REFUSED, .code = MUSTER_EMISDIRECTED},
+    {.what = "a device enrols", .asked = true, .account = "a", .enrolment = true, .verdict = VERDICT_REFUSED, .code = MUSTER_ENODEVICECERT},
+    {.what = "no certificate", .chain = MUSTER_ECERTREQUIRED, .verdict = VERDICT_REFUSED, .code = MUSTER_ECERTREQUIRED},
+    {.what = "no certificate enrols", .chain = MUSTER_ECERTREQUIRED, .enrolment = true, .verdict = VERDICT_REFUSED, .code = MUSTER_EKEYREQUIRED},
+    {.what = "two names without a certificate", .chain = MUSTER_ECERTREQUIRED, .sni = "a", .host = "b", .verdict = VERDICT_REFUSED, .code = MUSTER_EMISDIRECTED},
+    {.what = "a bad chain", .chain = MUSTER_ECERTEXPIRED, .asked = true, .verdict = VERDICT_REFUSED, .code = MUSTER_ECERTEXPIRED},
+    {.what = "a bad chain enrols", .chain = MUSTER_ECERTUNTRUSTED, .enrolment = true, .verdict = VERDICT_REFUSED, .code = MUSTER_ECERTUNTRUSTED},
+    {.what = "a key enrols", .class = ADMIT_KEY, .enrolment = true, .verdict = VERDICT_ADMITTED},
+    {.what = "a key does anything else", .class = ADMIT_KEY, .verdict = VERDICT_REFUSED, .code = MUSTER_EKEYONLYENROLS},
+    {.what = "a key under two names", .class = ADMIT_KEY, .enrolment = true, .sni = "a", .host = "b", .verdict = VERDICT_REFUSED, .code = MUSTER_EMISDIRECTED},
+    {.what = "an expired key", .class = ADMIT_KEY, .chain = MUSTER_EKEYEXPIRED, .enrolment = true, .verdict = VERDICT_REFUSED, .code = MUSTER_EKEYEXPIRED},
+};
+
+static void the_order(void **state) {
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const struct row *r = &rows[i];
+        struct identity id = {.class = r->class, .chain = {.code = r->chain}, .admit = {.verdict = {.code = r->registry}}};
+        const struct verdict_request rq = {.enrolment = r->enrolment, .host_account = r->host ? r->host : ""};
+        struct err why;
+        snprintf(id.sni_account, sizeof id.sni_account, "%s", r->sni ? r->sni : "");
+        snprintf(id.admit.account_name, sizeof id.admit.account_name, "%s", r->account ? r->account : "");
+        enum verdict v = verdict_of(&id, r->asked, &rq, &why);
+        if (v != r->verdict || why.code != r->code)
+            fail_msg("%s: %d, %s", r->what, v, why.code ? err_code(why.code) : "0");
+        if (v == VERDICT_REFUSED)
+            assert_non_null(rule_of(why.code));
+    }
+}
+
+/* Every refusal that a device meets with 403 stands in rules.def, but those of TLS, which nothing can be asked about, and of operators. */
+static void every_refusal_has_a_rule(void **state) {
+    static const int others[] = {MUSTER_EROLE, MUSTER_ETLSPOSSESSION};
+    for (int i = 0; i < err_count(); i++) {
+        int code = err_at(i);
+        bool other = false;
+        for (size_t k = 0; k < sizeof others / sizeof *others; k++)
+            other = other || others[k] == code;
+        if (err_http(code) == 403 && !other && !rule_of(code))
+            fail_msg("%s has no rule", err_code(code));
+    }
+    assert_null(rule_of(MUSTER_EIO));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(the_order), cmocka_unit_test(every_refusal_has_a_rule)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
