@@ -1,0 +1,147 @@
+"""The Debian packages: built, linted, and looked into; and the unit's hardening."""
+import functools
+import io
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import tarfile
+
+import pytest
+
+SOURCE = pathlib.Path(__file__).parents[2]
+UNIT = SOURCE / "packaging" / "musterd.service"
+
+
+def run(*words, **options):
+    done = subprocess.run([str(w) for w in words], capture_output=True, text=True, check=False, **options)
+    assert done.returncode == 0, f"{words[0]}: {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+    return done.stdout
+
+
+def build(out):
+    """The packages of this tree; or those that MUSTER_DEBS has, to save time while working on these tests."""
+    if ready := os.environ.get("MUSTER_DEBS"):
+        shutil.copytree(ready, out, dirs_exist_ok=True)
+    else:
+        run(SOURCE / "packaging" / "build-deb", out, timeout=1800)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    out = tmp_path_factory.mktemp("deb")
+    build(out)
+    return out
+
+
+def package(built, name):
+    found = list(built.glob(f"{name}_*.deb"))
+    assert len(found) == 1, found
+    return found[0]
+
+
+@functools.lru_cache
+def members(deb):
+    """{path: (mode, owner, kind)} of what the package installs."""
+    data = subprocess.run(["dpkg-deb", "--fsys-tarfile", deb], capture_output=True, check=True).stdout
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        return {m.name.removeprefix("."): (m.mode, f"{m.uname}:{m.gname}", "d" if m.isdir() else "f" if m.isfile() else "l") for m in tar}
+
+
+def test_lintian_finds_nothing(built):
+    said = run("lintian", "--allow-root", "--fail-on", "error,warning", "--tag-display-limit", "0", *built.glob("*.changes"), timeout=300)
+    assert not re.search(r"^[EW]:", said, re.M), said
+
+
+EXPECTED = {
+    "musterd": {"/lib/systemd/system/musterd.service", "/usr/sbin/musterd", "/usr/share/bash-completion/completions/musterd", "/usr/share/fish/vendor_completions.d/musterd.fish",
+                "/usr/share/zsh/vendor-completions/_musterd", "/usr/share/man/man5/musterd.conf.5.gz", "/usr/share/man/man8/musterd.8.gz"},
+    "muster": {"/usr/bin/muster", "/usr/share/bash-completion/completions/muster", "/usr/share/fish/vendor_completions.d/muster.fish",
+               "/usr/share/zsh/vendor-completions/_muster", "/usr/share/man/man1/muster.1.gz"},
+}
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_the_package_holds_these_files(built, name):
+    found = members(package(built, name))
+    files = {path for path, (_, _, kind) in found.items() if kind != "d" and not path.startswith("/usr/share/doc/")}
+    assert files == EXPECTED[name]
+    for path, (mode, owner, kind) in found.items():
+        assert owner == "root:root" and kind != "l", path
+        assert mode == (0o755 if kind == "d" or path.startswith(("/usr/bin/", "/usr/sbin/")) else 0o644), (path, oct(mode))
+
+
+def test_what_the_programs_link_is_what_the_packages_depend_on(built):
+    """By dpkg-shlibdeps: the server needs its libraries, the command line needs none of the server's."""
+    depends = {name: run("dpkg-deb", "-f", package(built, name), "Depends") for name in EXPECTED}
+    for library in ("libssl3", "libsqlite3-0", "libseccomp2", "libsodium23", "libevent-core"):
+        assert library in depends["musterd"], library
+    assert "libcurl4" in depends["muster"] and "libsqlite3" not in depends["muster"] and "libevent" not in depends["muster"]
+    assert "adduser" in depends["musterd"]
+
+
+def test_meson_install_brings_the_same_unit(built):
+    data = subprocess.run(["dpkg-deb", "--fsys-tarfile", package(built, "musterd")], capture_output=True, check=True).stdout
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        assert tar.extractfile("./lib/systemd/system/musterd.service").read() == UNIT.read_bytes()
+
+
+# --- the unit -----------------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_unit_s_exposure_is_under_two():
+    """systemd-analyze's measure: 0 is nothing left, 10 no hardening at all."""
+    said = run("systemd-analyze", "security", "--offline=yes", "--threshold=20", UNIT)
+    level = float(re.search(r"Overall exposure level for musterd.service: ([0-9.]+)", said)[1])
+    assert level < 2.0
+
+
+def test_the_measure_can_fail(tmp_path):
+    soft = tmp_path / "musterd.service"
+    soft.write_text(re.sub(r"^(SystemCallFilter|CapabilityBoundingSet|ProtectSystem)=.*\n", "", UNIT.read_text(encoding="utf-8"), flags=re.M), encoding="utf-8")
+    assert subprocess.run(["systemd-analyze", "security", "--offline=yes", "--threshold=20", soft], capture_output=True, check=False).returncode != 0
+
+
+def test_systemd_understands_the_unit(tmp_path):
+    """The program's path apart, which is not installed here."""
+    copy = tmp_path / "musterd.service"
+    copy.write_text(UNIT.read_text(encoding="utf-8").replace("/usr/sbin/musterd", "/bin/true"), encoding="utf-8")
+    done = subprocess.run(["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", copy], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "musterd.service" not in done.stderr, done.stderr
+
+
+@functools.lru_cache
+def calls_of(name):
+    if not name.startswith("@"):
+        return frozenset([name])
+    listed = run("systemd-analyze", "syscall-filter", name)
+    words = [line.strip() for line in listed.splitlines()[1:] if line.strip() and not line.strip().startswith("#")]
+    return frozenset().union(*map(calls_of, words))
+
+
+def allowed_calls():
+    """What the unit's SystemCallFilter lines leave, in their order."""
+    allowed = set(calls_of("@default"))
+    for value in re.findall(r"^SystemCallFilter=(.*)$", UNIT.read_text(encoding="utf-8"), re.M):
+        calls = frozenset().union(*map(calls_of, value.lstrip("~").split()))
+        allowed = allowed - calls if value.startswith("~") else allowed | calls
+    return allowed
+
+
+def test_the_unit_allows_what_the_processes_need():
+    """Each process has a filter of its own; what that allows must not be forbidden by the unit before.  The supervisor's calls besides: it
+    forks, confines, gives up capabilities.  (That the server runs under the whole unit: test_clean_root, with a real systemd.)"""
+    text = (SOURCE / "src" / "musterd" / "sandbox_calls.c").read_text(encoding="utf-8")
+    table = text[text.index("CALLS[] = {"):text.index("static int add_names")]
+    own = {call for names in re.findall(r'^    \{"([a-z0-9_ ]+)", ', table, re.M) for call in names.split()}
+    assert {"read", "accept4", "epoll_wait", "mlock", "fsync", "mmap", "clone"} <= own and len(own) > 80
+    supervisor = {"clone", "wait4", "kill", "socketpair", "socket", "bind", "listen", "prctl", "seccomp", "capset", "landlock_create_ruleset", "landlock_add_rule",
+                  "landlock_restrict_self", "signalfd4", "flock", "fcntl", "prlimit64", "mkdirat", "unlinkat", "mlockall", "execve"}
+    missing = (own | supervisor) - allowed_calls()
+    # Names of other architectures stand in the table too, and systemd lists none of these.
+    assert missing - {"fstatat64"} == set()
+
+
+def test_the_unit_forbids_what_nobody_needs():
+    assert not {"mount", "ptrace", "reboot", "init_module", "bpf", "chroot", "setuid", "chown", "pivot_root", "process_vm_readv", "setns", "unshare", "swapon"} & allowed_calls()
