@@ -1,7 +1,7 @@
 """What the gateway refuses is kept: by whom, why, and what to do; TLS that fails before there is a request as well.  Bounded, without secrets, and
 each account for itself."""
+import concurrent.futures
 import socket
-import sqlite3
 import ssl
 import subprocess
 import time
@@ -287,16 +287,15 @@ def test_a_flood_is_bounded_and_pushes_nobody_out(fresh):
     host, began, sent = s.host("acme"), time.monotonic(), 0
     flooder = Fleet("Flood Root")
     key = flooder.device("flood").key
-    while time.monotonic() - began < 6:
-        s.gateway(flooder.device(f"flood-{sent}", key=key), sni=host).get(PATH)
-        sent += 1
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        while time.monotonic() - began < 7 or sent < 100:
+            burst = [flooder.device(f"flood-{sent + i}", key=key) for i in range(24)]
+            list(pool.map(lambda d: s.gateway(d, sni=host).get(PATH), burst))
+            sent += len(burst)
     time.sleep(2.5)
-    seconds = time.monotonic() - began
     rows = [r for r in kept(s, "acme") if (r["device_id"] or "").startswith("flood-")]
-    assert sent > 80, sent
     assert len(rows) <= 64 < sent, (len(rows), sent)  # REFUSALS_SOURCE
     assert [r["code"] for r in kept(s, "acme", device="known-1")] == ["device_revoked"]
-    assert seconds < 60
     assert s.stop() == 0
     assert "refusals_not_kept" in s.log_text()
     db = s.database()
