@@ -117,15 +117,13 @@ static X509 *last_of(X509 *leaf, STACK_OF(X509) *chain) {
     return at;
 }
 
-static void put_certificate(struct refusal *r, SSL *ssl) {
-    X509 *x = SSL_get0_peer_certificate(ssl);
-    STACK_OF(X509) *chain = SSL_get_peer_cert_chain(ssl); /* on a server: without the leaf */
+static void put_certificate(struct refusal *r, X509 *x, STACK_OF(X509) *chain) {
     CLEANUP(buf_fini) struct buf text = BUF_INIT(8192);
     CLEANUP(cert_free) struct cert *leaf = NULL;
     CLEANUP(cert_free) struct cert *top = NULL;
     if (!x || cert_from_x509(x, &leaf, NULL))
         return;
-    r->has_certificate = r->key_proved = true;
+    r->has_certificate = true;
     r->fingerprint = leaf->fingerprint;
     r->spki = leaf->key.spki;
     r->not_before = leaf->not_before;
@@ -149,6 +147,20 @@ static void put_certificate(struct refusal *r, SSL *ssl) {
     add_pem(r, x);
     for (int i = 0; r->chain.n && i < sk_X509_num(chain); i++)
         add_pem(r, sk_X509_value(chain, i));
+}
+
+static void put_presented(struct refusal *r, SSL *ssl) {
+    put_certificate(r, SSL_get0_peer_certificate(ssl), SSL_get_peer_cert_chain(ssl)); /* on a server: without the leaf */
+    r->key_proved = r->has_certificate;
+}
+
+/* Another proxy's word for it (auth.c): that the key was proved we did not see. */
+static void put_forwarded(struct refusal *r, const struct identity *peer) {
+    STACK_OF(X509) *chain = sk_X509_new_null();
+    for (size_t i = 0; chain && i < peer->n_presented; i++)
+        sk_X509_push(chain, peer->presented[i]->x);
+    put_certificate(r, peer->leaf ? peer->leaf->x : NULL, chain);
+    sk_X509_free(chain);
 }
 
 /* --- one refusal ---------------------------------------------------------------------------------------------------------------------- */
@@ -223,13 +235,15 @@ static struct refusal *record_of(const struct occasion *o, struct uuid id, const
         if (!SSL_in_init(o->ssl))
             PUT(r->tls, span_str(SSL_get_version(o->ssl)));
         if (o->peer)
-            put_certificate(r, o->ssl);
+            put_presented(r, o->ssl);
+    } else if (o->x && o->peer && auth_is_asked(o->x)) {
+        put_forwarded(r, o->peer);
     }
     if (o->x) {
         if (!r->host[0])
             PUT(r->host, http_host(o->x));
         PUT(r->method, http_method(o->x));
-        PUT(r->path, http_path(o->x));
+        PUT(r->path, auth_is_asked(o->x) ? auth_asked_path(o->x) : http_path(o->x));
         PUT(r->agent, http_field(o->x, "User-Agent"));
     }
     return r;

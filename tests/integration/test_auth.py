@@ -323,3 +323,14 @@ def test_the_names_of_the_fields(fresh, tmp_path, setting, names):
     assert answer.status == 200
     assert [answer.headers[n] for n in names if n] == [v for n, v in zip(names, ("shop", shown["id"], "named%20so")) if n]
     assert not [n for n in answer.headers if n.lower().startswith("x-muster")]
+
+
+def test_a_refusal_is_kept_for_the_operators(world):
+    line = Fleet("Unknown Line")
+    answer = world.proxy.ask({**nginx_fields(line.device("asks-by-proxy")), "X-Original-URI": "/director/x?y", "X-Muster-Client-Address": "192.0.2.77"}, host="shop.localhost")
+    assert refused(answer) == "certificate_untrusted"
+    find = lambda: [r for r in world.server.muster("refusal", "list", "--account", "shop", "--code", "certificate_untrusted") if r["address"] == "192.0.2.77"]
+    soon(1, lambda: len(find()), 5)
+    shown = world.server.muster("refusal", "show", find()[0]["id"], "--account", "shop")
+    text = str(shown)
+    assert "/director/x" in text and "asks-by-proxy" in text and "Unknown Line" in text and "BEGIN CERTIFICATE" in text
