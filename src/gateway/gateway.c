@@ -159,6 +159,8 @@ static void close_all(struct gateway *g) {
     for (size_t i = 0; i < g->n_anchors; i++)
         cert_free(g->anchors[i]);
     free(g->anchors);
+    buf_wipe(&g->own_chain);
+    buf_wipe(&g->own_key);
     settings_hosts_free(g->hosts);
     loop_free(g->loop);
 }

@@ -28,6 +28,7 @@ struct gateway {
     size_t n_hosts;
     struct cert **anchors; /* of the gateway's server certificate: what devices are given as CA certificates */
     size_t n_anchors;
+    struct buf own_chain, own_key; /* the operator's own certificate that is in use; empty: none yet */
     struct identity_headers headers; /* immutable once the workers run */
     struct worker *workers;
     size_t n_running; /* workers that have not drained yet */

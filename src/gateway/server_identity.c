@@ -99,19 +99,11 @@ static int read_dir(struct gateway *g, struct loading *l, struct err *err) {
     return rc;
 }
 
-static int read_own(struct gateway *g, struct loading *l, struct buf *key, struct err *err) {
+/* The operator's own certificate with its key, as files hold them. */
+static int read_own(struct gateway *g, struct buf *chain, struct buf *key, struct err *err) {
     const struct settings *s = g->o->settings;
-    if (!s->server_certificate[0])
-        return 0;
-    struct loaded *one = more(l);
-    if (!one)
-        return err_set(err, MUSTER_ENOMEM, NULL);
-    int rc = file_read(AT_FDCWD, s->server_certificate, &one->pem, err);
-    if (!rc)
-        rc = file_read(AT_FDCWD, s->server_key, key, err);
-    l->ids[l->n - 1].chain = buf_span(&one->pem);
-    l->ids[l->n - 1].key = buf_span(key);
-    return rc;
+    int rc = file_read(AT_FDCWD, s->server_certificate, chain, err);
+    return rc ? rc : file_read(AT_FDCWD, s->server_key, key, err);
 }
 
 static void drop_anchors(struct cert **anchors, size_t n) {
@@ -142,13 +134,13 @@ static int read_anchors(struct gateway *g, struct err *err) {
 }
 
 /* Devices know the anchors of server-ca.pem and no others: under another one they would never come back. */
-static int check_own(struct gateway *g, const struct loading *l, struct err *err) {
+static int check_own(struct gateway *g, struct span own, struct err *err) {
     const struct settings *s = g->o->settings;
     struct cert *chain[CHAIN_MAX_CERTS];
     size_t n = 0;
-    if (!s->server_certificate[0] || !s->server_chain_check)
+    if (!s->server_chain_check)
         return 0;
-    int rc = cert_chain_from_file(l->ids[l->n - 1].chain, chain, CHAIN_MAX_CERTS, &n, err);
+    int rc = cert_chain_from_file(own, chain, CHAIN_MAX_CERTS, &n, err);
     if (rc)
         return rc;
     rc = chain_judge_server(g->anchors, g->n_anchors, chain[0], chain + 1, n - 1, clock_now(), err);
@@ -161,11 +153,43 @@ static int check_own(struct gateway *g, const struct loading *l, struct err *err
     return err ? (err->code = MUSTER_ECONFIG) : MUSTER_ECONFIG;
 }
 
-int server_identity_load(struct gateway *g, struct err *err) {
+/* All of DIR/tls, and the operator's own certificate where there is one. */
+static int set_all(struct gateway *g, const struct buf *chain, const struct buf *key, struct err *err) {
     CLEANUP(loading_fini) struct loading l = {0};
+    int rc = read_dir(g, &l, err);
+    if (rc)
+        return rc;
+    if (chain) {
+        if (!more(&l))
+            return err_set(err, MUSTER_ENOMEM, NULL);
+        l.ids[l.n - 1].chain = buf_span(chain);
+        l.ids[l.n - 1].key = buf_span(key);
+    }
+    return tls_server_set(g->tls, l.ids, l.n, err);
+}
+
+static int keep(struct buf *kept, const struct buf *now) {
+    buf_wipe(kept);
+    *kept = BUF_INIT(PEM_MAX);
+    buf_add(kept, buf_span(now));
+    return buf_ok(kept) ? 0 : MUSTER_ENOMEM;
+}
+
+int server_identity_load(struct gateway *g, struct err *err) {
+    CLEANUP(buf_wipe) struct buf chain = BUF_INIT(PEM_MAX);
     CLEANUP(buf_wipe) struct buf key = BUF_INIT(PEM_MAX);
     int rc = read_anchors(g, err);
-    if (rc || (rc = read_dir(g, &l, err)) || (rc = read_own(g, &l, &key, err)) || (rc = check_own(g, &l, err)))
+    if (rc || !g->o->settings->server_certificate[0])
+        return rc ? rc : set_all(g, NULL, NULL, err);
+    if (!(rc = read_own(g, &chain, &key, err)) && !(rc = check_own(g, buf_span(&chain), err)) && !(rc = set_all(g, &chain, &key, err)))
+        return keep(&g->own_chain, &chain) || keep(&g->own_key, &key) ? err_set(err, MUSTER_ENOMEM, NULL) : 0;
+    if (!g->own_chain.n) /* the start: nobody would notice in time */
         return rc;
-    return tls_server_set(g->tls, l.ids, l.n, err);
+    /* The one in use goes on in its place, and accounts get theirs. */
+    struct err why = ERR_INIT;
+    log_err(LOG_ERROR, "server_certificate_kept", err, NULL);
+    rc = set_all(g, &g->own_chain, &g->own_key, &why);
+    if (err)
+        *err = why;
+    return rc;
 }

@@ -76,12 +76,10 @@ static int clear_files(struct init *i, const char *dir, struct err *err) {
             continue;
         if (fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) || S_ISDIR(st.st_mode))
             continue;
-        if (unlinkat(dirfd(d), e->d_name, 0))
-            return err_set(err, MUSTER_EIO, "%s/%s/%s, left by an init that was cut off, cannot be removed: %s.", i->data.path, dir, e->d_name,
-                           strerror(errno));
+        int rc = file_remove(dirfd(d), e->d_name, err);
+        if (rc)
+            return err_prefix(err, "%s/%s, left by an init that was cut off", i->data.path, dir);
     }
-    if (fsync(dirfd(d)))
-        return err_set(err, MUSTER_EIO, "%s/%s cannot be synced: %s.", i->data.path, dir, strerror(errno));
     return 0;
 }
 

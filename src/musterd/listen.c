@@ -40,7 +40,7 @@ unsigned listen_port(const struct listen_address *a) {
 
 static int failed(struct err *err, const char *what, const struct listen_address *a) {
     int code = errno;
-    return err_set(err, MUSTER_ELISTEN, "%s: nothing can listen on port %u: %s.", what, listen_port(a), strerror(code));
+    return err_retry(err, MUSTER_ELISTEN, code == EADDRINUSE, "%s: nothing can listen on port %u: %s.", what, listen_port(a), strerror(code));
 }
 
 /* -1 with errno. */

@@ -17,7 +17,7 @@ struct listen_address {
 int listen_parse(const char *text, const char *what, struct listen_address *out, struct err *err) MUSTER_MUST_CHECK;
 unsigned listen_port(const struct listen_address *a);
 /* n sockets on the same address, close-on-exec and non-blocking; with n > 1 they share the port (SO_REUSEPORT).  Port 0 is replaced in
- * *a by the one that was picked.  MUSTER_ELISTEN, also where somebody else, of whatever user, listens there. */
+ * *a by the one that was picked.  MUSTER_ELISTEN, also where somebody else, of whatever user, listens there: then with retry_after set. */
 int listen_open(struct listen_address *a, const char *what, int *fds, size_t n, struct err *err) MUSTER_MUST_CHECK;
 /* A Unix stream socket `name` in the directory, mode 0600; a stale one is replaced. */
 int listen_local(int dirfd, const char *name, int *fd, struct err *err) MUSTER_MUST_CHECK;

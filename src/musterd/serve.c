@@ -13,6 +13,9 @@
 #include "musterd/places.h"
 #include "musterd/supervise.h"
 
+#define LISTEN_SECONDS 3
+#define LISTEN_TRIES_A_SECOND 20
+
 static int data_begin(struct serve *s, struct err *err) {
     int rc = data_open_ready(&s->data, s->options->value[OPT_DATA], err);
     return rc ? rc : data_lock(&s->data, err);
@@ -73,10 +76,25 @@ static int make_urls(struct serve *s, struct err *err) {
     return 0;
 }
 
+/* The lock of DIR is ours, but the processes of a predecessor that was killed may be a moment behind it, with its sockets. */
+static int listen_soon(struct listen_address *at, const char *what, int *fds, size_t n, struct err *err) {
+    const struct timespec pause = {.tv_nsec = 1000000000 / LISTEN_TRIES_A_SECOND};
+    for (int left = LISTEN_SECONDS * LISTEN_TRIES_A_SECOND;; left--) {
+        struct err why = ERR_INIT;
+        int rc = listen_open(at, what, fds, n, &why);
+        if (!rc || !why.retry_after || left == 0) {
+            if (rc && err)
+                *err = why;
+            return rc && left == 0 ? err_prefix(err, "After %d seconds still", LISTEN_SECONDS) : rc;
+        }
+        nanosleep(&pause, NULL);
+    }
+}
+
 static int sockets_begin(struct serve *s, struct err *err) {
     int rc = listen_parse(s->settings.listen, "listen", &s->gateway_at, err);
     if (rc || (rc = listen_parse(s->settings.admin, "admin", &s->admin_at, err)) ||
-        (rc = listen_open(&s->gateway_at, "listen", s->gateway_fds, s->loops, err)) || (rc = listen_open(&s->admin_at, "admin", &s->admin_fd, 1, err)) ||
+        (rc = listen_soon(&s->gateway_at, "listen", s->gateway_fds, s->loops, err)) || (rc = listen_soon(&s->admin_at, "admin", &s->admin_fd, 1, err)) ||
         (rc = listen_local(s->data.fd, "vault.sock", &s->export_fd, err)) || (rc = auth_socket_open(&s->settings, &s->auth, err)) || (rc = make_urls(s, err)))
         return rc;
     rc = data_write_line(&s->data, "gateway.url", s->gateway_url, 0644, err);

@@ -270,6 +270,24 @@ def test_several_anchors_in_one_account(server, account):
     assert show(server, account, "twin-4")["root"] == four.root["id"]
 
 
+def test_what_an_operator_has_shut_stays_shut(server, account):
+    """Of two anchors of the account on one chain the stricter one counts, in either order."""
+    above = server.root(account, Fleet("Above"))
+    line = server.root(account, above.intermediate("Line"))
+    known = line.device("two-anchors", chain=[line.cert])
+    assert ask(server, known) is None
+    for shut, other in ((above, line), (line, above)):
+        server.muster("root", "set", shut.root["id"], "--state", "known-only")
+        soon("root_known_only", lambda: ask(server, line.device("newcomer", chain=[line.cert])))
+        assert ask(server, known) is None
+        server.muster("root", "set", shut.root["id"], "--state", "active")
+        server.muster("root", "disable", shut.root["id"], "--yes")
+        soon("root_disabled", lambda: ask(server, known))
+        assert server.muster("root", "show", other.root["id"])["state"] == "active"
+        server.muster("root", "enable", shut.root["id"])
+        soon(None, lambda: ask(server, known))
+
+
 def test_a_root_s_certificate_can_be_fetched(server, account):
     fleet = server.root(account)
     path = server.dir.parent / "fetched.pem"

@@ -3,7 +3,9 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import subprocess
+import threading
 import time
 
 import pytest
@@ -246,3 +248,33 @@ def test_account_set_shows_its_reach_and_asks(server):
     assert "2 device" in said.text and "--yes" in said.text
     assert server.muster("account", "show", "reach")["method"] == "both"
     assert server.muster("account", "set", "reach", "--method", "device", "--yes")["method"] == "device"
+
+
+def test_a_port_that_is_taken_for_a_moment_is_waited_for(fresh):
+    """The processes of a server that was killed are a moment behind it."""
+    s = fresh()
+    s.stop(signal.SIGKILL)
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        until = time.monotonic() + 5
+        while True:
+            try:
+                taken.bind(("127.0.0.1", s.port))
+                break
+            except OSError:
+                assert time.monotonic() < until
+                time.sleep(0.05)
+        taken.listen(1)
+        threading.Timer(1, taken.close).start()
+        s.start()
+    assert s.api("GET", "/healthz", token=False).status == 200
+
+
+def test_a_port_that_stays_taken_is_named(fresh):
+    s = fresh(start=False)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen(1)
+        port = taken.getsockname()[1]
+        done = s.musterd("serve", "--listen", f"127.0.0.1:{port}", "--admin", "127.0.0.1:0")
+    assert done.returncode == 1 and f"After 3 seconds still: listen: nothing can listen on port {port}: Address already in use" in done.stderr

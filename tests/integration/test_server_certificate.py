@@ -113,3 +113,26 @@ def test_renewed_at_two_thirds_of_its_life(fresh):
     later = s.gateway()
     later.context.verify_flags |= 0x200000  # X509_V_FLAG_NO_CHECK_TIME: it is still today here
     assert serial(later) != before
+
+
+def test_a_bad_one_on_disk_keeps_the_one_in_use_and_nobody_else_waits(fresh):
+    ca, first = own()
+    s = fresh(start=False, config=settings(first))
+    with open(s.dir / "server-ca.pem", "ab") as f:
+        f.write(ca.root_pem())
+    s.start()
+    _, stranger = own()
+    for n, bad in enumerate((b"", b"no certificate", stranger.cert_file.read_bytes(), ca.device("localhost", extensions=SERVER).cert_file.read_bytes())):
+        pathlib.Path(first.cert_file).write_bytes(bad)  # unreadable, under an anchor that nobody has, of another key
+        s.account(f"made-{n}", "test", "shared")
+        s.host(f"made-{n}")  # has its certificate
+        assert serial(s.gateway()) == first.cert.serial_number
+    assert s.log_text().count("server_certificate_kept") >= 4
+    _, second = own(ca)
+    pathlib.Path(first.cert_file).write_bytes(second.cert_file.read_bytes())
+    pathlib.Path(first.key_file).write_bytes(second.key_file.read_bytes())
+    s.process.send_signal(signal.SIGHUP)
+    until = time.monotonic() + 10
+    while serial(s.gateway()) != second.cert.serial_number:
+        assert time.monotonic() < until, "mended, and not loaded"
+        time.sleep(0.05)
