@@ -76,14 +76,16 @@ static int open_registry(struct gateway *g, struct err *err) {
     return verifier_new(&v, &g->verifier, err);
 }
 
-/* Enrolment, and the rows of KEEPS. */
+int gateway_upstreams_new(const struct settings *s, struct upstreams **out, struct err *err) { return upstreams_new(s, out, err); }
+
+/* Enrolment, and the rows of KEEPS.  What no row takes may be somebody's behind the gateway. */
 static struct http_router *open_routes(struct gateway *g, struct err *err) {
     g->routes = calloc(KEEPS_N + 1, sizeof *g->routes);
     if (!g->routes) {
         err_set(err, MUSTER_ENOMEM, NULL);
         return NULL;
     }
-    g->routes[0] = (struct http_route){.method = "POST", .path = "/devices", .body_max = DEVICES_BODY_MAX, .handler = devices_post};
+    g->routes[0] = (struct http_route){.method = "POST", .path = "/devices", .body_max = DEVICES_BODY_MAX, .handler = devices_post, .sole = true};
     for (size_t i = 0; i < KEEPS_N; i++)
         g->routes[i + 1] = (struct http_route){.method = KEEPS[i].method, .path = KEEPS[i].path, .body_max = KEEPS[i].body_max, .handler = keep_handle};
     return http_router_new(g->routes, KEEPS_N + 1, err);
@@ -167,7 +169,7 @@ static void close_all(struct gateway *g) {
 
 /* SIGTERM comes to the supervisor's children too when a terminal or an operator sends it to all of them; they end when told to. */
 int gateway_process_run(const struct gateway_options *o, struct err *err) {
-    struct gateway g = {.o = o};
+    struct gateway g = {.o = o, .behind = o->behind};
     secret_random_bytes(g.refusal_salt, sizeof g.refusal_salt);
     signal(SIGINT, SIG_IGN);
     signal(SIGHUP, SIG_IGN);

@@ -19,6 +19,7 @@ struct gateway_options {
     size_t n_auth_uids;
     int parent_fd;            /* loop/parent.h; taken over */
     const char *url;          /* https://host:port as devices see it */
+    const struct upstreams *behind; /* gateway_upstreams_new() */
     /* Called once after everything is open and before the first connection is accepted, on the main thread, before other threads but
      * the store's exist; an error ends the run. */
     int (*confine)(void *arg, struct err *err);
@@ -27,6 +28,9 @@ struct gateway_options {
 
 /* Whether the gateway's settings mean something: MUSTER_ECONFIG.  In the supervisor, before it starts anything. */
 int gateway_settings_check(const struct settings *s, struct err *err) MUSTER_MUST_CHECK;
+/* The routes of the settings; reads the files that they name, so before the process is confined.  Lives longer than the run. */
+struct upstreams;
+int gateway_upstreams_new(const struct settings *s, struct upstreams **out, struct err *err) MUSTER_MUST_CHECK;
 /* Until PARENT_DRAIN, SIGTERM or the supervisor's end.  Sends PARENT_READY. */
 int gateway_process_run(const struct gateway_options *o, struct err *err) MUSTER_MUST_CHECK;
 

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "gateway/gateway.h"
 #include "gateway/identity_headers.h"
+#include "gateway/upstreams.h"
 #include "http/server.h"
 #include "issuer/issuer.h"
 #include "loop/parent.h"
@@ -30,6 +31,7 @@ struct gateway {
     size_t n_anchors;
     struct buf own_chain, own_key; /* the operator's own certificate that is in use; empty: none yet */
     struct identity_headers headers; /* immutable once the workers run */
+    const struct upstreams *behind;     /* likewise: what stands behind the gateway */
     struct worker *workers;
     size_t n_running; /* workers that have not drained yet */
     uint8_t refusal_salt[16];
@@ -48,6 +50,7 @@ struct worker {
     struct log_budget auth_strangers; /* auth.c */
     int n_serving;                    /* of these two servers, those that have not drained; while draining */
     struct vault_client *vault;
+    struct http_client *client; /* to what stands behind */
     struct issuer issuer;
     struct log_budget strangers; /* access.c */
     struct refusals *refusals;   /* refusal_record.c */
@@ -79,6 +82,7 @@ void auth_pass(struct http_exchange *x, struct worker *w, const struct admit *a)
 
 /* refusal.c: errors in OTA Connect's shape; empty under /repo/targets/, where a body would end up in the file being downloaded. */
 void refusal_body(struct http_exchange *x, const struct err *err, struct buf *body, const char **content_type);
+bool refusal_is_empty(const struct http_exchange *x);
 
 /* refusal_record.c: what is refused is kept for the operators (registry/refusal.h). */
 int refusals_start(struct worker *w, struct err *err) MUSTER_MUST_CHECK;

@@ -64,11 +64,6 @@ void keep_answer(struct http_exchange *x, int rc, const struct err *err, int sta
         http_reply(x, status, "application/json", body);
 }
 
-void keep_handle(struct http_exchange *x, void *arg) {
-    const struct http_route *route = http_exchange_route(x);
-    keep_start(keep_of(span_str(route->method), span_str(route->path)), x, arg, keep_answer);
-}
-
 /* --- for the rows ----------------------------------------------------------------------------------------------------------------- */
 
 int take_text(json_t *from, const char *key, size_t least, size_t most, const char **out, struct err *err) {

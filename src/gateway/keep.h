@@ -31,7 +31,7 @@ const struct keep *keep_of(struct span method, struct span path);
 /* Keeps http_body(x), whose peer was admitted as a device; `done` is called in any case.  On the worker's loop. */
 void keep_start(const struct keep *keep, struct http_exchange *x, struct worker *w, keep_fn done);
 void keep_answer(struct http_exchange *x, int rc, const struct err *err, int status, struct span body);
-/* The handler of every row; arg is the worker. */
+/* The handler of every row: keeps, then passes the request on where a route covers its path, or answers.  arg is the worker. */
 void keep_handle(struct http_exchange *x, void *arg);
 
 #endif

@@ -1,14 +1,14 @@
 /* refusal: see internal.h. */
 #include "gateway/internal.h"
 
-static bool is_target(const struct http_exchange *x) {
+bool refusal_is_empty(const struct http_exchange *x) {
     struct span path = auth_is_asked(x) ? auth_asked_path(x) : http_path(x);
     return span_starts(path, SPAN_LIT("/repo/targets/")) || span_eq_str(path, "/repo/targets");
 }
 
 void refusal_body(struct http_exchange *x, const struct err *err, struct buf *body, const char **content_type) {
     refusal_keep_request(x, err);
-    if (is_target(x))
+    if (refusal_is_empty(x))
         return;
     CLEANUP_JSON json_t *o = json_object();
     json_set_str(o, "code", err_code(err->code));

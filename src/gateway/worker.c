@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "gateway/auth_cache.h"
 #include "gateway/internal.h"
+#include "gateway/proxy.h"
 #include "registry/model.h"
 
 #define VAULT_OUTSTANDING 1024
@@ -23,10 +24,12 @@ static bool is_balancer(const struct sockaddr *from, void *arg) {
     return sources_match(w->gateway->o->settings->proxy_from, address);
 }
 
+static const struct http_route PROXIED = {.method = "*", .path = "/", .handler = proxy_handle, .stream = true};
+
 static int open_server(struct worker *w, int listen_fd, struct err *err) {
     struct gateway *g = w->gateway;
     const struct settings *s = g->o->settings;
-    struct http_server_options o = {.loop = w->loop, .listen_fd = listen_fd, .tls = g->tls, .router = g->router, .limits = HTTP_LIMITS_DEFAULT, .peer_ops = &JUDGE_OPS, .arg = w,
+    struct http_server_options o = {.loop = w->loop, .listen_fd = listen_fd, .tls = g->tls, .router = g->router, .fallback = &PROXIED, .limits = HTTP_LIMITS_DEFAULT, .peer_ops = &JUDGE_OPS, .arg = w,
                                     .server_name = "muster", .error_body = refusal_body, .answered = gateway_answered};
     o.limits.connections = (size_t)s->connections;
     if (s->proxy_from[0]) /* an empty list would match everybody */
@@ -48,7 +51,8 @@ int worker_start(struct gateway *g, size_t index, int listen_fd, int vault_fd, s
     struct worker *w = &g->workers[index];
     w->gateway = g;
     w->loop = loop_new(err);
-    w->vault = w->loop ? vault_client_new(w->loop, VAULT_OUTSTANDING, err) : NULL;
+    w->client = w->loop ? http_client_new(w->loop, upstreams_have_names(g->behind), err) : NULL;
+    w->vault = w->client ? vault_client_new(w->loop, VAULT_OUTSTANDING, err) : NULL;
     if (!w->vault) {
         fd_close(listen_fd);
         fd_close(vault_fd);
@@ -88,6 +92,7 @@ void worker_free(struct worker *w) {
         loop_flush(w->loop); /* answers from the store, to nobody any more */
     refusals_free(w);
     auth_cache_free(w->auth_cache);
+    http_client_free(w->client);
     vault_client_free(w->vault);
     loop_free(w->loop);
 }

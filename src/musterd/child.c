@@ -100,6 +100,7 @@ struct confine {
     const struct serve *serve;
     enum sandbox_kind kind;
     int vault_dir, socket;
+    struct upstreams *behind; /* the gateway's */
 };
 
 /* The vault's files come last, with its calls: its master key may lie elsewhere, and it has one thread.  It is open then, which it does
@@ -111,7 +112,7 @@ static int confine(void *arg, struct err *err) {
     int rc = 0;
     if (!s->sandbox)
         log_event(LOG_WARN, "sandbox_off", NULL);
-    else if ((c->kind == SANDBOX_VAULT && (rc = sandbox_files(c->kind, &paths, err))) || (rc = sandbox_calls(c->kind, err)))
+    else if ((c->kind == SANDBOX_VAULT && (rc = sandbox_files(c->kind, &paths, err))) || (rc = sandbox_calls(c->kind, c->kind == SANDBOX_GATEWAY && s->n_routes > 0, err)))
         return rc;
     return c->kind == SANDBOX_VAULT ? parent_send(c->socket, PARENT_READY, 0, -1, NULL, err) : 0;
 }
@@ -131,14 +132,15 @@ static int run_control(struct serve *s, const struct belongings *b, struct confi
 
 static int run_gateway(struct serve *s, const struct belongings *b, struct confine *c, struct err *err) {
     const struct gateway_options o = {.settings = &s->settings, .dir = s->data.path, .loops = s->loops, .listen_fds = s->gateway_fds,
-        .vault_fds = b->vault_fds, .auth_fd = s->auth.fd, .auth_uids = s->auth.uids, .n_auth_uids = s->auth.n_uids, .parent_fd = b->socket, .url = s->gateway_url, .confine = confine, .confine_arg = c};
+        .vault_fds = b->vault_fds, .auth_fd = s->auth.fd, .auth_uids = s->auth.uids, .n_auth_uids = s->auth.n_uids, .parent_fd = b->socket,
+        .url = s->gateway_url, .behind = c->behind, .confine = confine, .confine_arg = c};
     return gateway_process_run(&o, err);
 }
 
 static _Noreturn void child_main(struct serve *s, enum sandbox_kind kind, const struct belongings *b, const struct reach *own) {
     static int (*const run[SANDBOX_KINDS])(struct serve *, const struct belongings *, struct confine *, struct err *) = {
         [SANDBOX_VAULT] = run_vault, [SANDBOX_CONTROL] = run_control, [SANDBOX_GATEWAY] = run_gateway};
-    struct confine c = {s, kind, b->vault_dir, b->socket};
+    struct confine c = {s, kind, b->vault_dir, b->socket, NULL};
     struct err err = ERR_INIT;
     title_set(sandbox_name(kind));
     log_init(sandbox_name(kind), (enum log_level)s->settings.log_level);
@@ -147,7 +149,10 @@ static _Noreturn void child_main(struct serve *s, enum sandbox_kind kind, const 
     plain_streams();
     plain_signals();
     keep_own(s, kind, b);
-    int rc = child_become(&s->settings, &s->data, &s->users, kind, b->vault_dir, own, kind != SANDBOX_VAULT, &err);
+    /* The files of the routes' TLS may be readable by the one who started the server alone. */
+    int rc = kind == SANDBOX_GATEWAY ? gateway_upstreams_new(&s->settings, &c.behind, &err) : 0;
+    if (!rc)
+        rc = child_become(&s->settings, &s->data, &s->users, kind, b->vault_dir, own, kind != SANDBOX_VAULT, &err);
     /* A change of user clears the death signal, so it comes here; a supervisor that died before is found out by its number.  SIGKILL: the
      * lock on DIR is gone with the supervisor, and another one may begin. */
     if (!rc && (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) || getppid() != s->pid))

@@ -65,6 +65,8 @@ void reach_find(struct reach *out, const struct settings *s, const char *dir) {
     const char *const files[] = {s->server_certificate, s->server_key};
     char real[PATH_MAX];
     out->n = 0;
+    for (size_t i = 0; s->n_routes && i < 2; i++)
+        add(out, i ? "/etc/hosts" : "/etc/resolv.conf", false);
     for (size_t i = 0; i < 2; i++) {
         if (!files[i][0] || !realpath(files[i], real))
             continue;

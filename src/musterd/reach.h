@@ -1,4 +1,5 @@
-/* reach: what the gateway may read besides what is in DIR: the operator's own certificate and key.
+/* reach: what the gateway may read besides what is in DIR: the operator's own certificate and key; and where it
+ * has routes, what a resolver reads.
  *
  * Landlock's rules hold for inodes, and a renewed certificate is usually a new file that is renamed into the old one's place.  So the
  * gateway gets the directories of the two files, and of what they are links to, where nothing else is to be feared there: a directory
@@ -12,7 +13,7 @@
 
 #include "config/settings.h"
 
-#define REACH_MAX 6 /* two files, and two directories of each */
+#define REACH_MAX 8 /* two files, and two directories of each; two for the resolver */
 
 struct reach {
     size_t n;

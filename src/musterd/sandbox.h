@@ -23,7 +23,7 @@ const char *sandbox_name(enum sandbox_kind kind);
 int sandbox_available(struct err *err) MUSTER_MUST_CHECK;
 /* Landlock. */
 int sandbox_files(enum sandbox_kind kind, const struct sandbox_paths *paths, struct err *err) MUSTER_MUST_CHECK;
-/* seccomp: an allow-list; anything else fails with EPERM. */
-int sandbox_calls(enum sandbox_kind kind, struct err *err) MUSTER_MUST_CHECK;
+/* seccomp: an allow-list; anything else fails with EPERM.  connects: the gateway has routes, so it makes connections to other servers. */
+int sandbox_calls(enum sandbox_kind kind, bool connects, struct err *err) MUSTER_MUST_CHECK;
 
 #endif

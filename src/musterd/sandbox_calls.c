@@ -9,6 +9,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -23,6 +24,7 @@ enum {
     G = 1U << SANDBOX_GATEWAY,
     SERVERS = C | G,
     ALL = V | C | G,
+    CONNECTS = 1U << SANDBOX_KINDS, /* besides its kind */
 };
 
 static const struct {
@@ -46,6 +48,8 @@ static const struct {
     {"epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2 eventfd2 timerfd_create timerfd_settime pipe2", SERVERS},
     {"accept recvfrom sendto shutdown getsockname getpeername setsockopt listen", SERVERS},
     {"getrusage sysinfo uname", SERVERS},
+    /* to servers behind the gateway and to the name server; sockets that can reach a Unix one are not made (below) */
+    {"connect", CONNECTS},
 };
 
 /* Calls that are allowed with certain arguments only: `arg` & mask == value. */
@@ -73,6 +77,8 @@ static const struct {
     {"fcntl", 1, EXACT, F_DUPFD_CLOEXEC, SERVERS},
     {"ioctl", 1, EXACT, FIONREAD, SERVERS},
     {"ioctl", 1, EXACT, FIONBIO, SERVERS},
+    {"socket", 0, EXACT, AF_INET, CONNECTS},
+    {"socket", 0, EXACT, AF_INET6, CONNECTS},
     {"prctl", 0, EXACT, PR_SET_NAME, SERVERS},
     {"prctl", 0, EXACT, PR_GET_DUMPABLE, ALL},
 };
@@ -91,9 +97,9 @@ static int add_names(scmp_filter_ctx filter, const char *names) {
     return 0;
 }
 
-static int add_partly(scmp_filter_ctx filter, enum sandbox_kind kind) {
+static int add_partly(scmp_filter_ctx filter, unsigned kinds) {
     for (size_t i = 0; i < sizeof PARTLY / sizeof *PARTLY; i++) {
-        if (!(PARTLY[i].kinds & (1U << kind)))
+        if (!(PARTLY[i].kinds & kinds))
             continue;
         struct scmp_arg_cmp when = {PARTLY[i].arg, SCMP_CMP_MASKED_EQ, PARTLY[i].mask, PARTLY[i].value};
         int rc = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, seccomp_syscall_resolve_name(PARTLY[i].name), 1, &when);
@@ -113,19 +119,19 @@ static int add_own(scmp_filter_ctx filter) {
     return rc ? rc : seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
 }
 
-static int build(scmp_filter_ctx filter, enum sandbox_kind kind) {
+static int build(scmp_filter_ctx filter, unsigned kinds) {
     int rc = seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1);
     for (size_t i = 0; !rc && i < sizeof CALLS / sizeof *CALLS; i++)
-        if (CALLS[i].kinds & (1U << kind))
+        if (CALLS[i].kinds & kinds)
             rc = add_names(filter, CALLS[i].names);
     if (!rc)
-        rc = add_partly(filter, kind);
+        rc = add_partly(filter, kinds);
     return rc ? rc : add_own(filter);
 }
 
-int sandbox_calls(enum sandbox_kind kind, struct err *err) {
+int sandbox_calls(enum sandbox_kind kind, bool connects, struct err *err) {
     CLEANUP(seccomp_release) scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(EPERM));
-    int rc = filter ? build(filter, kind) : -ENOMEM;
+    int rc = filter ? build(filter, 1U << kind | (connects ? CONNECTS : 0)) : -ENOMEM;
     if (!rc)
         rc = seccomp_load(filter);
     return rc ? err_set(err, MUSTER_ESANDBOX, "The system calls cannot be confined: %s.", strerror(-rc)) : 0;

@@ -86,7 +86,7 @@ static int gateway_child(void) {
         return 1;
     if (pthread_create(&thread, NULL, early, &refused))
         return 2;
-    if (sandbox_calls(SANDBOX_GATEWAY, &err))
+    if (sandbox_calls(SANDBOX_GATEWAY, false, &err))
         return 3;
     go = 1;
     if (pthread_join(thread, NULL) || !refused)
@@ -105,7 +105,7 @@ static int gateway_child(void) {
 static int control_child(void) {
     const struct sandbox_paths paths = {dir, -1, NULL};
     struct err err;
-    if (sandbox_files(SANDBOX_CONTROL, &paths, &err) || sandbox_calls(SANDBOX_CONTROL, &err))
+    if (sandbox_files(SANDBOX_CONTROL, &paths, &err) || sandbox_calls(SANDBOX_CONTROL, false, &err))
         return 1;
     if (may("registry.db", O_RDWR) != 1 || may("control.db", O_RDWR) != 1 || may("tls/default.key", O_RDWR) != 1 || may("server-ca.pem", O_RDONLY) != 1)
         return 2;
@@ -123,7 +123,7 @@ static int vault_child(void) {
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     const struct sandbox_paths paths = {dir, fd, NULL};
     pthread_t thread;
-    if (sandbox_files(SANDBOX_VAULT, &paths, &err) || sandbox_calls(SANDBOX_VAULT, &err))
+    if (sandbox_files(SANDBOX_VAULT, &paths, &err) || sandbox_calls(SANDBOX_VAULT, false, &err))
         return 1;
     if (openat(fd, "head", O_RDWR) < 0 || openat(fd, "new", O_RDWR | O_CREAT, 0600) < 0 || renameat(fd, "new", fd, "newer") || unlinkat(fd, "newer", 0))
         return 2;

@@ -1,0 +1,287 @@
+/* proxy: see proxy.h. */
+#include "gateway/proxy.h"
+
+#include "base/log.h"
+#include "gateway/identity_headers.h"
+#include "gateway/internal.h"
+#include "http/client.h"
+#include "http/stream.h"
+
+#define HEAD_MAX (48 * 1024)
+
+struct proxied {
+    struct http_exchange *x;
+    struct worker *worker;
+    const struct route *route;
+    struct http_call *call; /* NULL: over */
+    bool begun;             /* the answer's head has left */
+};
+
+/* --- fields ------------------------------------------------------------------------------------------------------------------------- */
+
+/* Fields that end here (RFC 9110, 7.6.1), that frame the message, or that say what only the gateway can know. */
+static const char *const ENDING[] = {
+    "connection", "keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade",
+    "content-length", "host", "expect", "http2-settings", "forwarded", "via", "x-real-ip", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host",
+    "x-forwarded-port", "x-forwarded-client-cert", "x-request-id", "early-data",
+};
+/* Of an answer; Server and Date are those of the server behind. */
+static const char *const ENDING_BACK[] = {"connection", "keep-alive", "proxy-connection", "proxy-authenticate", "te", "trailer", "transfer-encoding", "upgrade", "content-length"};
+
+/* As they look to a server that knows no difference between - and _. */
+static bool same_name(struct span name, const char *lower) {
+    for (size_t i = 0; i < name.n; i++) {
+        uint8_t c = name.p[i];
+        c = c == '_' ? '-' : c >= 'A' && c <= 'Z' ? (uint8_t)(c + 32) : c;
+        if (lower[i] == '\0' || c != (uint8_t)lower[i])
+            return false;
+    }
+    return lower[name.n] == '\0';
+}
+
+static bool in_table(struct span name, const char *const *table, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (same_name(name, table[i]))
+            return true;
+    return false;
+}
+
+/* Whether Connection names the field. */
+static bool is_named(struct span connection, struct span name) {
+    for (struct span one; head_list_next(&connection, &one);)
+        if (span_eq_nocase(one, name))
+            return true;
+    return false;
+}
+
+static struct span field_of(const struct http_field *fields, size_t n, const char *name) {
+    for (size_t i = 0; i < n; i++)
+        if (span_eq_nocase(fields[i].name, span_str(name)))
+            return fields[i].value;
+    return SPAN_NONE;
+}
+
+static void put_field(struct buf *out, struct span name, struct span value) {
+    buf_add(out, name);
+    buf_adds(out, ": ");
+    buf_add(out, value);
+    buf_adds(out, "\r\n");
+}
+
+static void put_fields(struct http_exchange *x, const struct identity_headers *identity, struct buf *out) {
+    size_t n;
+    const struct http_field *f = http_fields(x, &n);
+    struct span connection = http_field(x, "Connection");
+    for (size_t i = 0; i < n; i++)
+        if (!in_table(f[i].name, ENDING, sizeof ENDING / sizeof *ENDING) && !is_named(connection, f[i].name) && !identity_headers_claim(identity, f[i].name))
+            put_field(out, f[i].name, f[i].value);
+}
+
+static void put_identity(void *arg, const char *name, const char *value) { put_field(arg, span_str(name), span_str(value)); }
+
+/* The same values for the template of the path. */
+struct who {
+    struct arena *arena;
+    struct route_device device;
+};
+static const struct identity_headers WHO = {{[IDENTITY_ACCOUNT] = "account", [IDENTITY_UUID] = "uuid", [IDENTITY_DEVICE_ID] = "device_id"}};
+
+static void take_identity(void *arg, const char *name, const char *value) {
+    struct who *w = arg;
+    struct span copy = arena_copy(w->arena, span_str(value));
+    if (!strcmp(name, WHO.name[IDENTITY_ACCOUNT]))
+        w->device.account = copy;
+    else if (!strcmp(name, WHO.name[IDENTITY_UUID]))
+        w->device.uuid = copy;
+    else
+        w->device.device_id = copy;
+}
+
+/* --- the request --------------------------------------------------------------------------------------------------------------------------- */
+
+static void put_head(struct proxied *p, bool chunked, uint64_t length, bool body, struct buf *out) {
+    struct http_exchange *x = p->x;
+    const struct identity_headers *headers = &p->worker->gateway->headers;
+    const struct identity *id = http_exchange_peer(x);
+    struct who who = {.arena = http_exchange_arena(x)};
+    identity_headers_each(&WHO, &id->admit, take_identity, &who);
+    buf_add(out, http_method(x));
+    buf_adds(out, " ");
+    route_path(p->route, http_path(x), &who.device, out);
+    if (http_query(x).n) {
+        buf_adds(out, "?");
+        buf_add(out, http_query(x));
+    }
+    buf_adds(out, " HTTP/1.1\r\n");
+    put_field(out, SPAN_LIT("Host"), p->route->settings->keep_host ? http_field(x, "Host") : span_str(p->route->authority));
+    put_fields(x, headers, out);
+    identity_headers_each(headers, &id->admit, put_identity, out);
+    put_field(out, SPAN_LIT("X-Forwarded-For"), span_str(id->address));
+    put_field(out, SPAN_LIT("X-Forwarded-Proto"), SPAN_LIT("https"));
+    put_field(out, SPAN_LIT("X-Forwarded-Host"), http_field(x, "Host"));
+    put_field(out, SPAN_LIT("X-Request-Id"), span_str(http_exchange_id(x)));
+    if (chunked)
+        buf_adds(out, "Transfer-Encoding: chunked\r\n");
+    else if (body)
+        buf_addf(out, "Content-Length: %llu\r\n", (unsigned long long)length);
+    buf_adds(out, "\r\n");
+}
+
+/* --- the device's side ------------------------------------------------------------------------------------------------------------------------ */
+
+static void proxied_free(struct proxied *p) {
+    http_call_cancel(p->call);
+    free(p);
+}
+
+static void on_device_body(struct http_exchange *x, struct span part, bool last, const struct err *err, void *arg) {
+    struct proxied *p = arg;
+    if (err) {
+        http_reply_err(x, err);
+        proxied_free(p);
+        return;
+    }
+    http_call_body(p->call, part);
+    if (last)
+        http_call_body_end(p->call);
+    else if (!http_call_room(p->call))
+        http_body_pause(x);
+}
+
+static void on_device_drained(struct http_exchange *x, void *arg) { http_call_resume(((struct proxied *)arg)->call); }
+
+static void on_device_gone(struct http_exchange *x, void *arg) {
+    proxied_free(arg);
+    http_exchange_drop(x);
+}
+
+static const struct http_stream_ops DEVICE = {on_device_body, on_device_drained, on_device_gone};
+
+/* --- the upstream's side ----------------------------------------------------------------------------------------------------------------------- */
+
+static void copy_field(struct http_exchange *x, const struct http_field *f) {
+    char *name = arena_strdup(http_exchange_arena(x), f->name), *value = arena_strdup(http_exchange_arena(x), f->value);
+    for (char *c = value; c && *c; c++) /* a tab is a blank */
+        *c = *c == '\t' ? ' ' : *c;
+    http_reply_field(x, name ? name : "", value);
+}
+
+/* An error where a file is expected would end up in the file. */
+static void answer_empty(struct proxied *p, const struct http_response *head) {
+    struct span retry = field_of(head->fields, head->n_fields, "Retry-After");
+    if (retry.n)
+        http_reply_field(p->x, "Retry-After", arena_strdup(http_exchange_arena(p->x), retry));
+    http_reply_empty(p->x, head->status);
+    proxied_free(p);
+}
+
+static void on_head(struct http_call *call, const struct http_response *head, void *arg) {
+    struct proxied *p = arg;
+    struct span connection = field_of(head->fields, head->n_fields, "Connection");
+    if (head->status >= 400 && refusal_is_empty(p->x)) {
+        answer_empty(p, head);
+        return;
+    }
+    for (size_t i = 0; i < head->n_fields; i++)
+        if (!in_table(head->fields[i].name, ENDING_BACK, sizeof ENDING_BACK / sizeof *ENDING_BACK) && !is_named(connection, head->fields[i].name))
+            copy_field(p->x, &head->fields[i]);
+    p->begun = true;
+    http_stream_begin(p->x, head->status, head->body == RESPONSE_CHUNKED || head->body == RESPONSE_UNTIL_CLOSE ? -1 : head->length,
+                      field_of(head->fields, head->n_fields, "Date").p != NULL);
+}
+
+static void on_body(struct http_call *call, struct span part, void *arg) {
+    struct proxied *p = arg;
+    http_stream_add(p->x, part);
+    if (!http_stream_room(p->x))
+        http_call_pause(call);
+}
+
+static void on_turn(struct http_call *call, void *arg) { http_stream_flush(((struct proxied *)arg)->x); }
+static void on_room(struct http_call *call, void *arg) { http_body_resume(((struct proxied *)arg)->x); }
+
+static void on_end(void *arg) {
+    struct proxied *p = arg;
+    p->call = NULL;
+    http_stream_end(p->x);
+    free(p);
+}
+
+static void on_failed(const struct err *err, void *arg) {
+    struct proxied *p = arg;
+    p->call = NULL;
+    log_event(LOG_WARN, "upstream_failed", "route", p->route->settings->prefix, "upstream", p->route->settings->upstream, "code", err_code(err->code), "request",
+              http_exchange_id(p->x), "text", err_text(err), NULL);
+    if (p->begun)
+        http_exchange_drop(p->x);
+    else
+        http_reply_err(p->x, err);
+    free(p);
+}
+
+static const struct http_call_ops UPSTREAM = {on_head, on_body, on_turn, on_room, on_end, on_failed};
+
+/* --- both ----------------------------------------------------------------------------------------------------------------------------------------- */
+
+static bool is_safe(struct span method) { return span_eq_str(method, "GET") || span_eq_str(method, "HEAD") || span_eq_str(method, "OPTIONS"); }
+
+static const struct route *route_of(struct http_exchange *x, struct worker *w) {
+    const struct identity *id = http_exchange_peer(x);
+    return upstreams_find(w->gateway->behind, http_path(x), span_str(id->admit.account_name));
+}
+
+/* whole: the body is in http_body() already. */
+static void forward(struct http_exchange *x, struct worker *w, const struct route *route, bool whole) {
+    CLEANUP(buf_fini) struct buf head = BUF_INIT(HEAD_MAX);
+    struct err err = ERR_INIT;
+    bool chunked, body;
+    uint64_t length;
+    struct proxied *p = calloc(1, sizeof *p);
+    if (!p) {
+        err.code = MUSTER_ENOMEM;
+        http_reply_err(x, &err);
+        return;
+    }
+    *p = (struct proxied){.x = x, .worker = w, .route = route};
+    body = http_body_announced(x, &chunked, &length);
+    if (whole) {
+        chunked = false;
+        length = http_body(x).n;
+    }
+    /* A method that usually has a body and has none says so (RFC 9110, 8.6). */
+    put_head(p, chunked, length, body || (!is_safe(http_method(x)) && !span_eq_str(http_method(x), "DELETE")), &head);
+    const struct http_request rq = {.head = buf_span(&head), .repeatable = is_safe(http_method(x)) && !body, .to_head = span_eq_str(http_method(x), "HEAD"),
+                                    .body = body, .chunked = chunked};
+    if (!buf_ok(&head))
+        err_set(&err, MUSTER_EHTTPHEAD, "The request's header is too large to be passed on.");
+    else
+        p->call = http_call_new(w->client, &route->origin, &rq, &UPSTREAM, p, &err);
+    if (!p->call) {
+        free(p);
+        http_reply_err(x, &err);
+        return;
+    }
+    http_stream_ops_set(x, &DEVICE, p);
+    if (body && whole) {
+        http_call_body(p->call, http_body(x));
+        http_call_body_end(p->call);
+    } else if (body) {
+        http_body_start(x);
+    }
+}
+
+bool proxy_forward(struct http_exchange *x, struct worker *w) {
+    const struct route *route = route_of(x, w);
+    if (route)
+        forward(x, w, route, true);
+    return route != NULL;
+}
+
+void proxy_handle(struct http_exchange *x, void *arg) {
+    struct worker *w = arg;
+    const struct route *route = route_of(x, w);
+    if (route)
+        forward(x, w, route, false);
+    else
+        http_reply_unrouted(x);
+}

@@ -1,0 +1,718 @@
+"""What stands behind the gateway: routes, identity, streaming both ways, and an end within a second for a device that is cut off."""
+import hashlib
+import re
+import socket
+import ssl
+import threading
+import time
+
+import pytest
+
+from client import Fleet
+from conftest import LONG, MUSTERD, soon
+from upstream import Upstream, answer, read_head
+
+MIB = 1024 * 1024
+BIG = 4096 * MIB if LONG else 192 * MIB
+DEVICE = "dev ice/ü"  # has to be percent-encoded
+ENCODED = "dev%20ice%2F%C3%BC"
+
+
+def routes(*sections):
+    return [line for prefix, keys in sections for line in (f"[route {prefix}]", *(f"{k} = {v}" for k, v in keys.items()))]
+
+
+@pytest.fixture(scope="module")
+def back():
+    u = Upstream()
+    yield u
+    u.close()
+
+
+@pytest.fixture(scope="module")
+def other():
+    u = Upstream(lambda got, c: answer(body=b"the other one"))
+    yield u
+    u.close()
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory, back, other):
+    from conftest import Server
+    dead = socket.create_server(("127.0.0.1", 0))
+    closed = dead.getsockname()[1]
+    dead.close()
+    s = Server(tmp_path_factory.mktemp("proxy") / "data", config=["loops = 2", *routes(
+        ("/director", {"upstream": back.url, "path": "/api/v1/device/{uuid}{rest}"}),
+        ("/director/special", {"upstream": other.url}),
+        ("/repo", {"upstream": back.url, "path": "/api/v1/user_repo{rest}", "response_timeout": "1s"}),
+        ("/system_info", {"upstream": back.url, "path": "/api/v1/devices/{uuid}/system_info{rest}"}),
+        ("/core/installed", {"upstream": back.url, "path": "/api/v1/mydevice/{uuid}/packages"}),
+        ("/named", {"upstream": f"http://localhost:{back.port}", "path": "/{account}/{device_id}{rest}", "keep_host": "yes"}),
+        ("/one", {"upstream": back.url, "accounts": "proxied"}),
+        ("/two", {"upstream": other.url}),
+        ("/two/x", {"upstream": back.url, "accounts": "proxied elsewhere"}),
+        ("/slow", {"upstream": back.url, "response_timeout": "1s", "idle_timeout": "1s"}),
+        ("/dead", {"upstream": f"http://127.0.0.1:{closed}"}),
+        ("/few", {"upstream": back.url, "connections": "1"}))])
+    s.start()
+    for name in ("proxied", "others"):
+        s.account(name, "test", "both")
+    s.fleet, s.second = s.root("proxied"), s.root("others", Fleet("Other Root"))
+    s.device, s.stranger = s.fleet.device(DEVICE), s.second.device("o1")
+    yield s
+    s.stop()
+
+
+@pytest.fixture
+def behave(back):
+    """Sets what the server behind does, for one test."""
+    before = back.behave
+    back.got.clear()
+
+    def set_to(f, early=None):
+        def g(got, c):
+            return f(got, c)
+        if early:
+            g.early = early
+        back.behave = g
+    yield set_to
+    back.behave = before
+
+
+def uuid_of(world, device_id=DEVICE, account="proxied"):
+    return next(d["id"] for d in world.muster("device", "list", "--account", account) if d["device_id"] == device_id)
+
+
+def reach(world, device, path, method="GET", body=None, headers=None, **options):
+    return world.gateway(device, **options).request(method, path, body, headers)
+
+
+# --- where to ------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_path_is_another_one_behind(world, back):
+    a = reach(world, world.device, "/director/manifest?x=1&y=%2F")
+    assert (a.status, a.body) == (200, b"hello from behind")
+    got = back.last()
+    assert (got.method, got.target) == ("GET", f"/api/v1/device/{uuid_of(world)}/manifest?x=1&y=%2F")
+    assert got.one("Host") == f"127.0.0.1:{back.port}"
+    reach(world, world.device, "/director")
+    assert back.last().target == f"/api/v1/device/{uuid_of(world)}"
+    reach(world, world.device, "/named/a%20b;c")
+    assert back.last().target == f"/proxied/{ENCODED}/a%20b;c"
+    assert back.last().one("Host") == f"localhost:{world.port}"
+
+
+def test_prefixes_match_whole_segments_and_the_longest_counts(world, back):
+    assert reach(world, world.device, "/director/special/x").body == b"the other one"
+    assert reach(world, world.device, "/director/specialist").body == b"hello from behind"
+    assert reach(world, world.device, "/directory").code == "not_found"
+    assert reach(world, world.device, "/").code == "not_found"
+
+
+def test_a_route_may_be_for_certain_accounts(world):
+    assert reach(world, world.device, "/one/x").status == 200
+    assert reach(world, world.stranger, "/one/x").code == "not_found"
+    assert reach(world, world.device, "/two/x").body == b"hello from behind"
+    assert reach(world, world.stranger, "/two/x").body == b"the other one"
+
+
+def test_what_is_muster_s_own_never_leaves(fresh, back):
+    """Not even below a route for all paths."""
+    s = fresh(config=routes(("/", {"upstream": back.url})))
+    s.account("all", "test", "device")
+    device = s.root("all").device("d1")
+    back.got.clear()
+    assert reach(s, device, "/anything/at/all").status == 200
+    assert back.last().target == "/anything/at/all"
+    for path in ("/devices/x", "/.well-known/est/cacerts", "/.well-known/est", "/time", "/time/x"):
+        assert reach(s, device, path).code == "not_found"
+    assert reach(s, device, "/devices").code == "method_not_allowed"
+    assert reach(s, device, "/devices", "POST", {"deviceId": "x"}).code == "enrol_with_device_certificate"
+    assert len(back.got) == 1
+
+
+@pytest.mark.parametrize("path", ["/director/../repo/x", "/director/%2e%2e/x", "/director/a%2fb", "/director/a%5Cb", "/director//x", "/director/./x", "/director/%00",
+                                  "/director/a\\b", "/director/%zz"])
+def test_ambiguous_paths_are_refused(world, back, path):
+    back.got.clear()
+    assert reach(world, world.device, path).code == "malformed_http"
+    assert not back.got
+
+
+def test_a_path_has_one_spelling(world, back):
+    reach(world, world.device, "/d%69rector/%6danifest%c3%bc")
+    assert back.last().target == f"/api/v1/device/{uuid_of(world)}/manifest%C3%BC"
+    assert reach(world, world.device, "/%64evices", "POST", {"deviceId": "x"}).code == "enrol_with_device_certificate"
+
+
+# --- who ---------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_identity_is_the_proven_one(world, back):
+    reach(world, world.device, "/director/x", headers={
+        "X-Muster-Account": "others", "x_muster_account": "others", "X-MUSTER-Device_Id": "other", "x-ats-namespace": "default", "X_ATS_Device-UUID": "1",
+        "X-Muster-Anything": "1", "X-Forwarded-For": "1.2.3.4", "Forwarded": "for=1.2.3.4", "X_Forwarded_For": "1.2.3.4", "X-Real-IP": "1.2.3.4",
+        "X-Forwarded-Client-Cert": "x", "X-Other": "kept"})
+    got = back.last()
+    names = [k.lower().replace("_", "-") for k, _ in got.fields]
+    assert got.one("x-muster-account") == "proxied"
+    assert got.one("x-muster-device-uuid") == uuid_of(world)
+    assert got.one("x-muster-device-id") == ENCODED
+    for name in ("x-muster-account", "x-muster-device-id", "x-muster-device-uuid", "x-forwarded-for"):
+        assert names.count(name) == 1, names
+    assert not {"x-ats-namespace", "x-ats-device-uuid", "x-muster-anything", "forwarded", "x-real-ip", "x-forwarded-client-cert"} & set(names)
+    assert got.one("X-Forwarded-For") == "127.0.0.1"
+    assert got.one("X-Forwarded-Proto") == "https"
+    assert got.one("X-Other") == "kept"
+
+
+def test_fields_of_the_connection_end_here(world, back):
+    reach(world, world.device, "/director/x", headers={"Connection": "X-Hop, keep-alive, close", "X-Hop": "1", "Keep-Alive": "5", "TE": "trailers", "Upgrade": "h2c",
+                                                       "Proxy-Authorization": "Basic x", "Trailer": "X", "Early-Data": "1", "X-End": "1"})
+    names = {k.lower() for k, _ in back.last().fields}
+    assert "x-end" in names
+    assert not {"connection", "x-hop", "keep-alive", "te", "upgrade", "proxy-authorization", "trailer", "early-data"} & names
+
+
+def test_trailers_do_not_pass(world, back):
+    back.got.clear()
+    with world.gateway(world.device).connect() as c:
+        c.sendall(b"POST /director/x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX-Muster-Account: others\r\n\r\n")
+        assert read_head(c).status == 400
+    assert not [g for g in back.got if g.all("x-muster-account") != ["proxied"]]
+
+
+def test_who_is_not_admitted_does_not_get_through(world, back):
+    back.got.clear()
+    assert reach(world, None, "/director/x").code == "certificate_required"
+    assert reach(world, Fleet("Nobody").device("d"), "/director/x").code == "certificate_untrusted"
+    assert reach(world, world.key("proxied"), "/director/x").code == "provisioning_key_only_enrols"
+    assert not back.got
+
+
+def test_the_request_id_is_the_answer_s(world, back):
+    a = reach(world, world.device, "/director/x", headers={"X-Request-Id": "mine"})
+    assert back.last().one("X-Request-Id") == a.headers["X-Request-Id"] != "mine"
+
+
+# --- answers ----------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_answer_is_the_upstream_s(world, behave):
+    behave(lambda got, c: answer(201, b"made", [("Content-Type", "x/y"), ("ETag", '"1"'), ("Server", "behind"), ("Date", "Thu, 01 Jan 1970 00:00:00 GMT"),
+                                                ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2"), ("Connection", "X-Hop"), ("X-Hop", "1"), ("Keep-Alive", "1")]))
+    a = reach(world, world.device, "/director/x")
+    assert (a.status, a.body) == (201, b"made")
+    assert a.headers["Content-Type"] == "x/y" and a.headers["ETag"] == '"1"' and a.headers["Server"] == "behind"
+    assert a.headers.get_all("Set-Cookie") == ["a=1", "b=2"]
+    assert a.headers.get_all("Date") == ["Thu, 01 Jan 1970 00:00:00 GMT"]
+    assert not a.headers["X-Hop"] and not a.headers["Keep-Alive"] and not a.headers["Cache-Control"]
+
+
+@pytest.mark.parametrize("said, status, body", [
+    (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n1\r\n!\r\n0\r\n\r\n", 200, b"hello!"),
+    (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n", 200, b"hello"),
+    (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 200, b"ok"),
+    (b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 204 No\r\n\r\n", 204, b""),
+    (b"HTTP/1.1 304 Not Modified\r\nETag: 1\r\nContent-Length: 99\r\n\r\n", 304, b""),
+    (b"HTTP/1.1 404 \r\nContent-Length: 3\r\n\r\nno!", 404, b"no!"),
+    (b"HTTP/1.0 200 OK\r\n\r\nuntil the end", 200, b"until the end"),
+    (b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", 200, b""),
+    (b"HTTP/1.1 302 Found\r\nLocation: https://elsewhere/\r\nContent-Length: 0\r\n\r\n", 302, b""),
+])
+def test_every_shape_of_answer(world, behave, said, status, body):
+    def speak(got, c):
+        c.sendall(said)
+    behave(speak)
+    a = reach(world, world.device, "/director/x")
+    assert (a.status, a.body) == (status, body)
+
+
+@pytest.mark.parametrize("said", [
+    b"", b"rubbish\r\n\r\n", b"HTTP/2 200 OK\r\n\r\n", b"HTTP/1.1 99 OK\r\n\r\n", b"HTTP/1.1 2000 OK\r\n\r\n", b"HTTP/1.1 101 Switching\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nabc",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nab", b"HTTP/1.1 200 OK\r\nBad Name: 1\r\n\r\n",
+    b"HTTP/1.1 200 OK\nContent-Length: 0\n\n", b"HTTP/1.1 200 OK\r\nX: " + b"a" * 70000 + b"\r\n\r\n",
+], ids=lambda b: repr(b[:40]))
+def test_an_answer_that_is_none(world, behave, said):
+    def speak(got, c):
+        c.sendall(said)
+    behave(speak)
+    a = reach(world, world.device, "/director/x")
+    assert (a.status, a.code) == (502, "upstream_failed"), a
+
+
+@pytest.mark.parametrize("said", [b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nshort", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+                                  b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nrubbish"])
+def test_an_answer_that_breaks_off_is_seen_to(world, behave, said):
+    def speak(got, c):
+        c.sendall(said)
+    behave(speak)
+    with pytest.raises((ssl.SSLError, OSError, Exception)) as e:
+        reach(world, world.device, "/director/x")
+    assert "IncompleteRead" in repr(e.value) or isinstance(e.value, OSError), repr(e.value)
+
+
+def test_head_and_ranges_pass(world, behave, back):
+    behave(lambda got, c: answer(206, b"", [("Content-Range", "bytes 5-9/10"), ("Content-Length", "5")], length=False) + (b"" if got.method == "HEAD" else b"56789"))
+    a = reach(world, world.device, "/repo/targets/x", headers={"Range": "bytes=5-", "If-Range": '"1"'})
+    assert (a.status, a.body, a.headers["Content-Range"]) == (206, b"56789", "bytes 5-9/10")
+    assert (back.last().one("Range"), back.last().one("If-Range")) == ("bytes=5-", '"1"')
+    a = reach(world, world.device, "/repo/targets/x", "HEAD")
+    assert (a.status, a.body, a.headers["Content-Length"]) == (206, b"", "5")
+    assert back.last().method == "HEAD"
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "POST", "DELETE", "PATCH", "OPTIONS"])
+def test_any_method(world, back, method):
+    body = b"{}" if method in ("PUT", "POST", "PATCH") else None
+    assert reach(world, world.device, "/director/any", method, body).status == 200
+    assert (back.last().method, back.last().body) == (method, body or b"")
+
+
+def test_errors_where_a_file_is_expected_are_empty(world, behave, fresh):
+    """The stock client writes a body into the target file before it looks at the status."""
+    behave(lambda got, c: answer(404, b'{"code":"no_such_target"}', [("Content-Type", "application/json"), ("Retry-After", "7")]))
+    a = reach(world, world.device, "/repo/targets/firmware")
+    assert (a.status, a.body, a.headers["Retry-After"]) == (404, b"", "7")
+    assert reach(world, world.device, "/repo/root.json").body == b'{"code":"no_such_target"}'
+    behave(lambda got, c: b"rubbish\r\n\r\n")
+    a = reach(world, world.device, "/repo/targets/firmware")
+    assert (a.status, a.body) == (502, b"")
+    behave(lambda got, c: time.sleep(3))
+    a = reach(world, world.device, "/repo/targets/firmware")
+    assert (a.status, a.body) == (504, b"")
+    a = reach(world, Fleet("Nobody").device("d"), "/repo/targets/firmware")
+    assert (a.status, a.body) == (403, b"")
+
+
+def test_a_server_that_is_not_there(world):
+    a = reach(world, world.device, "/dead/x")
+    assert (a.status, a.code) == (502, "upstream_failed")
+    assert world.log_text().count("upstream_failed") > 0
+
+
+def test_a_server_that_does_not_answer(world, behave):
+    behave(lambda got, c: time.sleep(3))
+    began = time.monotonic()
+    a = reach(world, world.device, "/slow/x")
+    assert (a.status, a.code) == (504, "upstream_timeout")
+    assert 0.9 < time.monotonic() - began < 2.5
+
+
+def test_a_server_that_stops_in_the_middle(world, behave):
+    def speak(got, c):
+        c.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nshort")
+        time.sleep(4)
+    behave(speak)
+    began = time.monotonic()
+    with pytest.raises(Exception):
+        reach(world, world.device, "/slow/x")
+    assert time.monotonic() - began < 3.5
+
+
+def test_connections_are_used_again_and_one_that_has_gone_is_replaced(world, back, behave):
+    behave(lambda got, c: answer())
+    before = back.connections
+    with world.gateway(world.device).connect() as c:
+        for _ in range(20):
+            assert world.gateway(world.device).on(c, "GET", "/director/x").status == 200
+        assert back.connections - before <= 1
+        for o in list(back.open):  # the server behind closes what is idle
+            o.shutdown(socket.SHUT_RDWR)
+        assert world.gateway(world.device).on(c, "GET", "/director/x").status == 200
+    # a request that may not be repeated has a connection of its own
+    before = back.connections
+    for _ in range(3):
+        assert reach(world, world.device, "/director/x", "POST", b"{}").status == 200
+    assert back.connections - before == 3
+
+
+def test_a_request_is_never_sent_twice_unless_that_is_safe(world, back, behave):
+    """The connection ends without an answer."""
+    def hang_up(got, c):
+        c.shutdown(socket.SHUT_RDWR)
+    behave(hang_up)
+    for method, body in (("POST", b"{}"), ("PUT", b"{}"), ("DELETE", None)):
+        back.got.clear()
+        assert reach(world, world.device, "/director/x", method, body).code == "upstream_failed"
+        assert len(back.got) == 1
+
+
+def test_more_than_the_connections_of_a_route(world, behave):
+    gate = threading.Event()
+    behave(lambda got, c: (gate.wait(10), answer())[1])
+    answers = []
+    threads = [threading.Thread(target=lambda: answers.append(reach(world, world.device, "/few/x"))) for _ in range(8)]
+    for t in threads:
+        t.start()
+    time.sleep(1)
+    gate.set()
+    for t in threads:
+        t.join()
+    busy = [a for a in answers if a.status == 503]
+    assert busy and all(a.code == "busy" and a.headers["Retry-After"] for a in busy)
+    assert [a for a in answers if a.status == 200]
+
+
+# --- streaming ---------------------------------------------------------------------------------------------------------------------------------
+
+
+def resident(pid):
+    with open(f"/proc/{pid}/status", encoding="ascii") as f:
+        return int(re.search(r"VmRSS:\s+(\d+) kB", f.read()).group(1)) // 1024
+
+
+def pattern(n):
+    return (b"0123456789abcdef" * (n // 16 + 1))[:n]
+
+
+PIECE = pattern(MIB)
+
+
+def test_a_download_larger_than_memory_is_allowed_to_take(world, behave):
+    def speak(got, c):
+        c.sendall(f"HTTP/1.1 200 OK\r\nContent-Length: {BIG}\r\n\r\n".encode())
+        for _ in range(BIG // MIB):
+            c.sendall(PIECE)
+    behave(speak)
+    pid, most, got = world.child("gateway"), 0, 0
+    before, digest = resident(pid), hashlib.sha256()
+    with world.gateway(world.device).connect() as c:
+        c.sendall(b"GET /repo/targets/big HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        r = read_head(c)
+        assert int(r.headers["Content-Length"]) == BIG
+        while (part := r.read(MIB)):
+            got += len(part)
+            digest.update(part)
+            if got % (32 * MIB) == 0:
+                most = max(most, resident(pid))
+    whole = hashlib.sha256()
+    for _ in range(BIG // MIB):
+        whole.update(PIECE)
+    assert got == BIG and digest.digest() == whole.digest()
+    assert most - before < 8, (before, most)
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_an_upload_larger_than_memory_is_allowed_to_take(world, behave, chunked):
+    size = BIG // 4
+    seen = hashlib.sha256()
+
+    def take(got, c, f):
+        left = size
+        while not chunked and left:
+            part = f.read(min(left, MIB))
+            seen.update(part)
+            left -= len(part)
+        while chunked and (n := int(f.readline(), 16)):
+            seen.update(f.read(n))
+            f.readline()
+        c.sendall(answer(200, b"took it"))
+        return True
+    behave(None, early=take)
+    pid, most = world.child("gateway"), 0
+    before, whole = resident(pid), hashlib.sha256()
+    with world.gateway(world.device).connect() as c:
+        framing = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {size}"
+        c.sendall(f"PUT /director/big HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n".encode())
+        for i in range(size // MIB):
+            whole.update(PIECE)
+            c.sendall(b"%x\r\n%s\r\n" % (MIB, PIECE) if chunked else PIECE)
+            if i % 16 == 0:
+                most = max(most, resident(pid))
+        c.sendall(b"0\r\n\r\n" if chunked else b"")
+        assert read_head(c).read() == b"took it"
+    assert seen.digest() == whole.digest()
+    assert most - before < 8, (before, most)
+
+
+def test_a_client_that_does_not_read_stops_the_source(world, behave):
+    sent = []
+
+    def speak(got, c):
+        c.settimeout(3)
+        c.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        try:
+            while sum(sent) < 512 * MIB:
+                c.sendall(b"%x\r\n%s\r\n" % (MIB, PIECE))
+                sent.append(MIB)
+        except OSError:
+            pass
+    behave(speak)
+    pid = world.child("gateway")
+    before = resident(pid)
+    with world.gateway(world.device).connect() as c:
+        c.sendall(b"GET /repo/targets/endless HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        time.sleep(2)
+        assert sum(sent) < 32 * MIB  # what kernels hold between the three
+        assert resident(pid) - before < 8
+
+
+def test_a_server_that_does_not_read_stops_the_client(world, behave):
+    def take(got, c, f):
+        time.sleep(2.5)
+        return False
+    behave(None, early=take)
+    sent = 0
+    with world.gateway(world.device).connect() as c:
+        c.sendall(f"PUT /director/big HTTP/1.1\r\nHost: localhost\r\nContent-Length: {512 * MIB}\r\n\r\n".encode())
+        c.settimeout(1)
+        with pytest.raises(OSError):
+            while sent < 512 * MIB:
+                c.sendall(PIECE)
+                sent += MIB
+    assert sent < 32 * MIB
+
+
+def test_an_answer_before_the_request_is_complete(world, behave):
+    def take(got, c, f):
+        c.sendall(answer(413, b"too much", [("Connection", "close")]))
+        time.sleep(0.5)
+        return True
+    behave(None, early=take)
+    with world.gateway(world.device).connect() as c:
+        c.sendall(b"PUT /director/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\nabc")
+        r = read_head(c)
+        assert (r.status, r.read()) == (413, b"too much")
+        assert r.headers["Connection"] == "close"
+
+
+def test_a_client_that_expects_100_continue(world, back):
+    with world.gateway(world.device).connect() as c:
+        c.sendall(b"PUT /director/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+        assert c.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        c.sendall(b"hello")
+        assert read_head(c).status == 200
+    assert back.last().body == b"hello" and not back.last().all("Expect")
+
+
+def test_the_connection_goes_on_after_an_answer_that_was_streamed(world, back):
+    g = world.gateway(world.device)
+    with g.connect() as c:
+        assert g.on(c, "PUT", "/director/a", b"one").status == 200
+        assert g.on(c, "GET", "/directory").code == "not_found"
+        assert g.on(c, "GET", "/director/b").status == 200
+        c.sendall(b"GET /director/1 HTTP/1.1\r\nHost: localhost\r\n\r\nGET /director/2 HTTP/1.1\r\nHost: localhost\r\n\r\n")  # pipelined
+        assert read_head(c).read() == b"hello from behind"
+    assert back.got[-1].target.endswith("/2") or soon(True, lambda: back.got[-1].target.endswith("/2")) is None
+
+
+def test_a_malformed_chunk_from_the_client_is_refused(world, back):
+    with world.gateway(world.device).connect() as c:
+        c.sendall(b"PUT /director/x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nrubbish\r\n")
+        assert read_head(c).status == 400
+
+
+# --- the end -------------------------------------------------------------------------------------------------------------------------------------
+
+
+def ended(back, connections):
+    """Whether the server behind has seen its connections end."""
+    return not [c for c in connections if c in back.open]
+
+
+def cut(world, back, behave, path, method, early, speak):
+    """Quarantines the device while its request is under way; the time until client and upstream see the end."""
+    name = f"cut-{method}-{path.strip('/').replace('/', '-')}"
+    device = world.fleet.device(name)
+    assert reach(world, device, "/director/x").status == 200
+    there = []
+
+    def seen_early(got, c, f):
+        there.append(c)
+        return early(got, c, f)
+
+    def seen(got, c):
+        there.append(c)
+        return speak(got, c)
+    behave(seen, early=seen_early if early else None)
+    with world.gateway(device).connect() as c:
+        length = "Content-Length: 100000000\r\n" if method == "PUT" else ""
+        c.sendall(f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n{length}\r\n".encode())
+        c.settimeout(5)
+        end = time.monotonic() + 5
+        while not there and time.monotonic() < end:
+            time.sleep(0.01)
+        assert there
+        time.sleep(0.3)
+        world.muster("device", "quarantine", name, "--account", "proxied")
+        began = time.monotonic()
+        with pytest.raises((OSError, EOFError)):
+            while True:
+                if method == "PUT":
+                    c.sendall(b"a" * 1000)
+                    time.sleep(0.02)
+                elif not c.recv(65536):
+                    raise EOFError
+        took = time.monotonic() - began
+    soon(True, lambda: ended(back, there))
+    assert took < 1.2, took
+
+
+def endless(got, c):
+    try:
+        c.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for _ in range(1000):
+            c.sendall(b"400\r\n" + b"a" * 1024 + b"\r\n")
+            time.sleep(0.01)
+    except OSError:
+        pass
+
+
+def silent(got, c):
+    try:
+        c.settimeout(8)
+        c.recv(1)
+    except OSError:
+        pass
+
+
+def swallow(got, c, f):
+    while f.read1(65536):
+        pass
+    return True
+
+
+def test_a_device_that_is_cut_off_gets_no_more_of_a_download(world, back, behave):
+    cut(world, back, behave, "/repo/targets/file", "GET", None, endless)
+
+
+def test_a_device_that_is_cut_off_sends_no_more_of_an_upload(world, back, behave):
+    cut(world, back, behave, "/director/manifest", "PUT", swallow, None)
+
+
+def test_a_device_that_is_cut_off_waits_for_no_answer(world, back, behave):
+    cut(world, back, behave, "/director/wait", "GET", None, silent)
+
+
+def test_a_client_that_goes_ends_the_request_behind(world, back, behave):
+    there = []
+
+    def wait(got, c):
+        there.append(c)
+        silent(got, c)
+    behave(wait)
+    with world.gateway(world.device).connect() as c:
+        c.sendall(b"GET /director/x HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        soon(True, lambda: bool(there))
+    soon(True, lambda: ended(back, there))
+
+
+# --- what Muster keeps as well ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_device_says_of_itself_is_kept_and_passed_on(world, back, behave):
+    behave(lambda got, c: answer(299, b"noted", [("X-From", "behind")]))
+    a = reach(world, world.device, "/system_info", "PUT", {"id": "box", "class": "system"})
+    assert (a.status, a.body, a.headers["X-From"]) == (299, b"noted", "behind")
+    assert back.last().target == f"/api/v1/devices/{uuid_of(world)}/system_info"
+    assert back.last().body == b'{"id": "box", "class": "system"}'
+    a = reach(world, world.device, "/core/installed", "PUT", [{"name": "p", "version": "1"}])
+    assert (a.status, back.last().target) == (299, f"/api/v1/mydevice/{uuid_of(world)}/packages")
+    ecus = world.gateway(world.device).ecus("primary-9")
+    assert (ecus.status, back.last().target) == (299, f"/api/v1/device/{uuid_of(world)}/ecus")
+    shown = world.muster("device", "show", DEVICE, "--account", "proxied")
+    assert shown["ecus"]["primary_ecu_serial"] == "primary-9"
+    assert "box" in str(shown) and "'p'" in str(world.muster("device", "show", DEVICE, "--account", "proxied"))
+
+
+def test_what_muster_cannot_keep_is_passed_on_all_the_same(world, back, behave):
+    behave(lambda got, c: answer(200, b"fine"))
+    a = reach(world, world.device, "/core/installed", "PUT", b"not json")
+    assert (a.status, a.body, back.last().body) == (200, b"fine", b"not json")
+
+
+def test_other_methods_of_such_a_path_are_the_upstream_s(world, back, behave):
+    behave(lambda got, c: answer(200, b"fine"))
+    assert reach(world, world.device, "/system_info").body == b"fine"
+    assert reach(world, world.device, "/events").code == "method_not_allowed"  # no route
+
+
+# --- TLS to the upstream ------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory):
+    """A CA, a server certificate for upstream.example and 127.0.0.1, a client certificate."""
+    from cryptography import x509
+    import ipaddress
+    directory = tmp_path_factory.mktemp("tls")
+    ca, foreign = Fleet("Upstream CA"), Fleet("Foreign CA")
+    names = x509.SubjectAlternativeName([x509.DNSName("upstream.example"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    server, client = ca.device("upstream", extensions=[names]), ca.device("the gateway")
+    for name, data in (("ca.pem", ca.root_pem), ("foreign.pem", foreign.root_pem)):
+        (directory / name).write_bytes(data if isinstance(data, bytes) else data.encode())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(str(server.cert_file), str(server.key_file))
+    context.load_verify_locations(str(directory / "ca.pem"))
+    context.verify_mode = ssl.CERT_OPTIONAL
+    u = Upstream(lambda got, c: answer(body=str((c.getpeercert() or {}).get("subject")).encode()), tls=context)
+    u.dir, u.client = directory, client
+    yield u
+    u.close()
+
+
+def test_an_upstream_with_tls(fresh, tls):
+    own = {"tls_certificate": tls.client.cert_file, "tls_key": tls.client.key_file}
+    s = fresh(config=routes(
+        ("/good", {"upstream": tls.url, "tls_ca": tls.dir / "ca.pem"}),
+        ("/name", {"upstream": tls.url, "tls_ca": tls.dir / "ca.pem", "tls_name": "upstream.example"}),
+        ("/own", {"upstream": tls.url, "tls_ca": tls.dir / "ca.pem", **own}),
+        ("/foreign", {"upstream": tls.url, "tls_ca": tls.dir / "foreign.pem"}),
+        ("/system", {"upstream": tls.url}),
+        ("/wrong", {"upstream": tls.url, "tls_ca": tls.dir / "ca.pem", "tls_name": "other.example"}),
+        ("/plain", {"upstream": tls.url.replace("https", "http")})))
+    s.account("a", "test", "device")
+    device = s.root("a").device("d1")
+    assert reach(s, device, "/good").body == b"None"
+    assert reach(s, device, "/name").status == 200
+    assert b"the gateway" in reach(s, device, "/own").body
+    for path in ("/foreign", "/system", "/wrong", "/plain"):
+        a = reach(s, device, path)
+        assert (a.status, a.code) == (502, "upstream_failed"), (path, a)
+    assert "certificate verify failed" in s.log_text()
+
+
+# --- configuration ---------------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("section, says", [
+    (("/x", {}), "upstream is http"),
+    (("/x", {"upstream": "ftp://a"}), "upstream is http"),
+    (("/x", {"upstream": "http://a/b"}), "upstream is http"),
+    (("/x", {"upstream": "http://a:0"}), "upstream is http"),
+    (("/x", {"upstream": "http://user@a"}), "upstream is http"),
+    (("/x", {"upstream": "http://a", "path": "/{serial}"}), "{serial}"),
+    (("/x", {"upstream": "http://a", "path": "x{rest}"}), "path does not make a path"),
+    (("/x", {"upstream": "http://a", "path": "/../{rest}"}), "path does not make a path"),
+    (("/x", {"upstream": "http://a", "tls_ca": "/x.pem"}), "tls_… is for"),
+    (("/x", {"upstream": "https://a", "tls_ca": "/nowhere.pem"}), "nowhere.pem"),
+    (("/x", {"upstream": "https://a", "tls_key": "/x.pem"}), "belong together"),
+    (("/devices", {"upstream": "http://a"}), "Muster's own"),
+    (("/devices/x", {"upstream": "http://a"}), "Muster's own"),
+    (("/time", {"upstream": "http://a"}), "Muster's own"),
+    (("/x/", {"upstream": "http://a"}), "prefix of a route"),
+])
+def test_a_route_that_makes_no_sense_is_refused_at_the_start(fresh, section, says):
+    import subprocess
+    s = fresh(start=False, config=routes(section))
+    done = subprocess.run([MUSTERD, "serve", "--data", s.dir], capture_output=True, text=True, timeout=30)
+    assert done.returncode != 0 and says in done.stderr, done.stderr
+
+
+def test_two_routes_for_the_same_are_refused(fresh):
+    import subprocess
+    s = fresh(start=False, config=routes(("/x", {"upstream": "http://a"}), ("/x", {"upstream": "http://b"})))
+    done = subprocess.run([MUSTERD, "serve", "--data", s.dir], capture_output=True, text=True, timeout=30)
+    assert done.returncode != 0 and "two routes [route /x]" in done.stderr
+
+
+def test_a_gateway_with_routes_is_confined_but_for_connections(fresh, back):
+    import subprocess
+    s = fresh(start=False, config=routes(("/x", {"upstream": back.url})))
+    done = subprocess.run([MUSTERD, "self-test-confinement", "gateway", "--data", s.dir], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout
+    assert "works socket AF_INET" in done.stdout and "denied socket AF_UNIX" in done.stdout and "denied execve" in done.stdout
