@@ -14,11 +14,11 @@
 
 #include "http/chunked.h"
 
-#define READ_HIGH (64 * 1024)
+#define READ_HIGH (64 * 1024) /* more than a head */
 #define PIECE_MAX (16 * 1024)
 #define IDLE_MAX 32       /* wires kept for another request, of one client */
 #define IDLE_MS 15000
-#define HEAD_BYTES (64 * 1024)
+#define HEAD_BYTES (32 * 1024)
 #define HEAD_FIELDS HEAD_FIELDS_MAX
 
 static const struct head_limits LIMITS = {.bytes = HEAD_BYTES, .target = HEAD_TARGET_MAX, .fields = HEAD_FIELDS};

@@ -7,12 +7,14 @@
 #include "http/stream.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stddef.h>
 
 #include "base/log.h"
 #include "http/tls_fault.h"
 
 #define DRAINED_MAX (1024 * 1024) /* thrown away while lingering */
+#define WATCH_MS 250
 #define READS_A_STEP 4            /* of a body */
 #define STEPS_A_TURN 64           /* then the loop's other connections have their turn, however fast this client pipelines */
 
@@ -33,7 +35,13 @@ static void set_deadline(struct http_conn *c, int ms) {
         arm(c, now);
 }
 
-static void no_deadline(struct http_conn *c) { c->deadline = INT64_MAX; }
+/* The next step is somebody else's.  A client that goes meanwhile is noticed where the exchange wants to know: nothing is read, and no event
+ * tells of it without telling of what he sends as well. */
+static void no_deadline(struct http_conn *c) {
+    c->deadline = INT64_MAX;
+    if (c->x && c->x->stream)
+        set_deadline(c, WATCH_MS);
+}
 
 static void leave_idle(struct http_conn *c) {
     if (c->state == CONN_IDLE)
@@ -59,6 +67,7 @@ static void enter(struct http_conn *c, enum conn_state state) {
         return;
     case CONN_WRITE:
         c->sent = 0;
+        c->starved = false;
         set_deadline(c, l->write_ms);
         return;
     case CONN_IDLE:
@@ -76,7 +85,7 @@ static void enter(struct http_conn *c, enum conn_state state) {
 
 /* Whether the next step is not the client's: nothing of him is read then. */
 static bool waits(const struct http_conn *c) {
-    return c->state == CONN_WAIT || (c->state == CONN_BODY && c->paused) || (c->state == CONN_WRITE && c->x && c->x->answer == STREAM_OPEN);
+    return c->state == CONN_WAIT || (c->state == CONN_BODY && c->paused) || (c->state == CONN_WRITE && c->starved);
 }
 
 static void set_events(struct http_conn *c) {
@@ -127,8 +136,6 @@ void conn_close(struct http_conn *c) {
     event_del(&c->ev_read);
     event_del(&c->ev_write);
     event_del(&c->ev_timer);
-    if (c->watched)
-        event_del(&c->ev_closed);
     transport_close(&c->transport, c->handshaken);
     close(c->fd);
     c->fd = -1;
@@ -370,6 +377,7 @@ static enum progress run_write(struct http_conn *c) {
         buf_clear(&c->out);
         buf_clear(&c->body);
         c->out_at = c->body_at = 0;
+        c->starved = true;
         no_deadline(c);
         return stream_written(c->x) && !c->dead ? GO_ON : WAIT;
     }
@@ -474,18 +482,14 @@ void conn_pause(struct http_conn *c, bool pause) {
     }
 }
 
-/* The client's side is closed.  While he sends, what he sent is read first. */
-static void on_closed(evutil_socket_t fd, short what, void *arg) {
-    struct http_conn *c = arg;
-    if (waits(c) || c->state == CONN_WRITE)
-        conn_close(c);
+void conn_watch(struct http_conn *c) {
+    if (!c->dead && waits(c))
+        no_deadline(c);
 }
 
-void conn_watch(struct http_conn *c) {
-    if (c->watched || c->dead)
-        return;
-    event_assign(&c->ev_closed, loop_base(c->server->o.loop), c->fd, EV_CLOSED | EV_PERSIST, on_closed, c);
-    c->watched = event_add(&c->ev_closed, NULL) == 0;
+static bool has_gone(const struct http_conn *c) {
+    struct pollfd p = {.fd = c->fd, .events = POLLRDHUP};
+    return poll(&p, 1, 0) > 0 && p.revents;
 }
 
 void conn_stream(struct http_conn *c, struct buf *head, bool close_after) {
@@ -498,7 +502,7 @@ void conn_stream(struct http_conn *c, struct buf *head, bool close_after) {
 }
 
 void conn_stream_more(struct http_conn *c) {
-    if (c->deadline == INT64_MAX) /* all before had gone */
+    if (c->starved)
         enter(c, CONN_WRITE);
     if (c->out.n && !c->out_at && !c->body_at && c->out.n + c->body.n <= CONN_READ_MAX) { /* the head and what follows leave in one record */
         buf_add(&c->out, buf_span(&c->body));
@@ -555,6 +559,10 @@ static void on_timer(evutil_socket_t fd, short what, void *arg) {
         arm(c, now);
         return;
     }
+    if (waits(c) && c->x && c->x->stream && !has_gone(c)) {
+        set_deadline(c, WATCH_MS);
+        return;
+    }
     c->refs++;
     switch (c->state) {
     case CONN_HEAD:
@@ -567,6 +575,10 @@ static void on_timer(evutil_socket_t fd, short what, void *arg) {
         conn_run(c);
         break;
     case CONN_BODY:
+        if (c->paused) {
+            conn_close(c);
+            break;
+        }
         if (fast_enough(c, c->drained, now)) {
             set_deadline(c, 1000);
             break;
@@ -580,7 +592,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg) {
             http_reply_err(c->x, &err);
         break;
     case CONN_WRITE:
-        if (fast_enough(c, c->sent, now))
+        if (!c->starved && fast_enough(c, c->sent, now))
             set_deadline(c, 1000);
         else
             conn_close(c);

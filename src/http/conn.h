@@ -43,9 +43,9 @@ struct http_conn {
     bool want_write;             /* what TLS waits for, besides reading */
     bool asked_close;            /* close after the answer under way */
     bool paused;                 /* in CONN_BODY: who takes the body wants no more for now */
-    bool watched;                /* ev_closed is added */
+    bool starved;                /* in CONN_WRITE: all that was there has gone, and the answer's source has no more yet */
     bool handshaken, identified; /* identified: peer_ops.identify has returned */
-    struct event ev_read, ev_write, ev_timer, ev_closed;
+    struct event ev_read, ev_write, ev_timer;
     int64_t began, deadline, armed; /* ms, monotonic; deadline of the state, and when the timer fires (0: it does not) */
     struct buf in;               /* received and not yet understood */
     struct head_scan scan;       /* of the head at its beginning */
