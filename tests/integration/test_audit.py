@@ -12,7 +12,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from client import Device, spki_hash
+from client import Device, Fleet, spki_hash
 from conftest import Refused, Server, refused, soon
 
 
@@ -287,6 +287,11 @@ def test_vault_export(s):
     root = [r for r in s.muster("root", "list", "--account", "a") if r["origin"] == "muster"][0]
     assert spki_hash(key) == root["spki"]
     assert key.public_key().public_numbers() == cert.public_key().public_numbers()
+    # Whoever has it can sign what the registry does not hold: that gets nobody in.
+    fleet = Fleet()
+    fleet.key, fleet.cert = key, cert
+    assert s.gateway(fleet.device("forged")).get("/director/2.root.json").code == "certificate_unknown"
+    refused("not_found", s.muster, "device", "show", "forged", "--account", "a")
     # With openssl alone.
     opened = subprocess.run(["openssl", "pkey", "-in", out, "-passin", "pass:correct horse battery", "-noout", "-text"], capture_output=True, text=True, check=False)
     assert opened.returncode == 0 and "NIST CURVE: P-256" in opened.stdout

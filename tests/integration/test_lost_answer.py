@@ -1,4 +1,5 @@
 """The lost answer: a device that never got its certificate may ask again, without spending budget; the first one used is the device's."""
+import http.client
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -6,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from client import Device
-from conftest import refused
+from conftest import BUILD, refused, soon
 from enrolment import DAY, GAP, PATH, Account, ask, enrol, enrolled, key_shown, retry_after, spent
 
 
@@ -241,3 +242,35 @@ def test_when_the_window_is_over_the_policy_decides(account, server):
     time.sleep(GAP)
     assert enrol(server, key, "none") == (409, "device_already_registered")
     refused("invalid_request", a.set, "--lost-answer-window", str(31 * DAY))
+
+
+def test_a_gateway_that_dies_between_commit_and_answer(fresh):
+    """At exactly that instant: the device is registered and paid for, and its answer never left."""
+    s = fresh(start=False)
+    mark = s.dir.parent / "kill"
+    s.start(env={"LD_PRELOAD": str(BUILD / "tests" / "kill_at_answer.so"), "MUSTER_TEST_KILL": str(mark)})
+    s.account("lost", "test", "shared")
+    key = s.key("lost", "--max-devices", "1")
+    gateway = s.child("gateway")
+    mark.touch()
+    with pytest.raises((OSError, http.client.HTTPException)):
+        s.gateway(key).enrol("cut")
+    mark.unlink()
+
+    def restarted():
+        try:
+            return s.child("gateway") != gateway and s.gateway(key).get("/").status == 403
+        except (OSError, LookupError):
+            return False
+
+    soon(True, restarted, 15)
+    shown = s.muster("device", "show", "cut", "--account", "lost")
+    assert (shown["state"], [c["state"] for c in shown["certificates"]], spent(s, key)) == ("active", ["issued"], 1)
+    time.sleep(GAP)
+    device = enrolled(s, key, "cut")
+    assert ask(s, device) is None and spent(s, key) == 1
+    shown = s.muster("device", "show", "cut", "--account", "lost")
+    assert [c["state"] for c in shown["certificates"]] == ["current", "void"]
+    entries = [e for e in s.muster("audit", "list", "--account", "lost") if e["action"] == "device.enrol"]
+    assert [e["detail"]["how"] for e in entries] == ["new", "answer lost"]
+    assert s.muster("audit", "verify", "--account", "lost")["ok"] is True
