@@ -657,8 +657,8 @@ def test_first_requests_of_a_stock_client(server, account):
 def test_other_paths_answer_404(server, account):
     fleet = server.root(account)
     g = server.gateway(fleet.device("other-paths"))
-    for method, path in (("GET", "/director/2.root.json"), ("GET", "/"), ("PUT", "/director/manifest"), ("PUT", "/core/installed"), ("PUT", "/system_info"),
-                         ("GET", "/repo/2.root.json"), ("GET", "/nothing/here?x=1"), ("POST", "/events")):
+    for method, path in (("GET", "/director/2.root.json"), ("GET", "/"), ("PUT", "/director/manifest"), ("GET", "/campaigner/campaigns"), ("PUT", "/core/x"),
+                         ("GET", "/repo/2.root.json"), ("GET", "/nothing/here?x=1"), ("POST", "/events/x")):
         answer = g.request(method, path, b"{}" if method != "GET" else None)
         assert answer.status == 404 and answer.headers["Content-Type"] == "application/json" and answer.code, (path, answer)
     for path in ("/repo/targets/firmware.bin", "/repo/targets/"):
