@@ -340,3 +340,26 @@ def test_a_bound_per_hour_that_is_set_later_counts_what_was_before(server):
     server.muster("key", "set", key.shown["id"], "--per-hour", "4")
     enrolled(server, key, "hour-4")
     assert enrol(server, key, "hour-5") == (429, "provisioning_key_rate")
+
+
+def test_the_vault_s_ceiling_is_an_answer_of_its_own(server):
+    """Whatever a key allows, the account gets no more certificates in an hour than its ceiling."""
+    a = Account(server, "--issue-ceiling", "2")
+    key = a.key()
+    enrolled(server, key, "under-1"), enrolled(server, key, "under-2")
+    answer = server.gateway(key).enrol("over")
+    assert (answer.status, answer.code) == (429, "issue_ceiling") and 0 < retry_after(answer) <= 3600
+    assert spent(server, key) == 2 and [d["device_id"] for d in a.devices()] == ["under-1", "under-2"]
+
+
+def test_a_provisioning_key_that_the_registry_does_not_hold(fresh):
+    s = fresh()
+    s.account("held", "test", "shared")
+    key = s.key("held")
+    assert s.stop() == 0
+    db = s.database()
+    db.execute("DELETE FROM prov_key")
+    db.close()
+    s.start()
+    answer = s.gateway(key).enrol("nobody")
+    assert (answer.status, answer.code) == (403, "provisioning_key_unknown")
