@@ -41,6 +41,10 @@ static void check_journal(const struct journal *j, struct span in) {
         MUST(!id || (json_object_get(j->devices, id) && json_object_get(j->keys, text_of(record, "key"))));
         write_again(record, &text);
     }
+    json_object_foreach(j->devices, serial, record) {
+        const json_t *issued = journal_issued(j, serial);
+        MUST(json_array_size(record) >= 1 && (!issued || strcmp(text_of(issued, "device_id"), serial) == 0));
+    }
     MUST(journal_init(&same) == 0 && journal_read(&same, buf_span(&text), NULL) == 0);
     MUST(json_object_size(same.open) == json_object_size(j->open) && json_object_size(same.devices) == json_object_size(j->devices));
     MUST(json_object_size(same.serials) == json_object_size(j->serials) && json_object_size(same.keys) == json_object_size(j->keys));

@@ -22,11 +22,32 @@ static void check_again(const struct csr *c) {
     MUST(rc == 0 ? hash_eq(&same->key.spki, &c->key.spki) : bio_span(bio).n > 16 * 1024); /* what was read in another encoding can be longer in DER */
 }
 
+/* The input as the texts of a request: refused, or made so that it is accepted and has that device ID. */
+static void check_made(struct span in) {
+    static const uint8_t seed[32] = {1};
+    CLEANUP(EVP_PKEY_free) EVP_PKEY *key = EVP_PKEY_new_raw_private_key(EVP_PKEY_ED25519, NULL, seed, sizeof seed);
+    CLEANUP(buf_fini) struct buf pem = BUF_INIT(65536);
+    CLEANUP(buf_fini) struct buf id = BUF_INIT(512);
+    CLEANUP(csr_free) struct csr *csr = NULL;
+    char text[300];
+    if (in.n == 0 || in.n >= sizeof text || memchr(in.p, '\0', in.n))
+        return;
+    memcpy(text, in.p, in.n);
+    text[in.n] = '\0';
+    const char *const names[] = {text, NULL};
+    struct csr_request rq = {.subject = {.common_name = in}, .uris = in.p[0] & 1 ? names : NULL, .dns = in.p[0] & 2 ? names : NULL};
+    int rc = csr_make(&rq, key, &pem, NULL);
+    MUST(rc == 0 || (rc == MUSTER_EINVALID && pem.n == 0));
+    if (rc == 0)
+        MUST(csr_from_file(buf_span(&pem), &csr, NULL) == 0 && csr_device_id(csr, &id, NULL) == 0 && span_eq(buf_span(&id), in));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
     CLEANUP(csr_free) struct csr *c = NULL;
     CLEANUP(buf_fini) struct buf spki = BUF_INIT(32 * 1024);
     CLEANUP(EVP_PKEY_free) EVP_PKEY *key = NULL;
     struct err err = ERR_INIT;
+    check_made(span_of(data, n));
     int rc = csr_from_file(span_of(data, n), &c, &err);
     MUST(rc == 0 ? c != NULL : rc == MUSTER_ECSR && rc == err.code && err.text[0] && !c && span_is_utf8(span_str(err.text)));
     if (rc)
