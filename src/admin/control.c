@@ -6,6 +6,7 @@
 #include <signal.h>
 
 #include "admin/internal.h"
+#include "admin/webhook_run.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "registry/registry.h"
@@ -98,6 +99,9 @@ static void told(void *arg, struct parent_message *m) {
             http_server_drain(c->server, DRAIN_MS, drained, c);
         c->draining = true;
         return;
+    case PARENT_COURIER:
+        webhooks_attach(c->webhooks, TAKE_FD(m->fd));
+        return;
     case PARENT_READY:
     case PARENT_EPOCH:
         return;
@@ -136,7 +140,8 @@ static int open_all(struct control *c, struct err *err) {
     c->vault = c->tls ? vault_client_new(c->loop, VAULT_OUTSTANDING, err) : NULL;
     c->certificates = c->vault ? certificates_new(c, serve, c, err) : NULL;
     c->anchoring = c->certificates ? anchoring_new(c, err) : NULL;
-    c->parent = c->anchoring ? parent_new(c->loop, o->parent_fd, told, c) : NULL;
+    c->webhooks = c->anchoring ? webhooks_new(c, err) : NULL;
+    c->parent = c->webhooks ? parent_new(c->loop, o->parent_fd, told, c) : NULL;
     if (!c->parent)
         return err->code ? err->code : err_set(err, MUSTER_ENOMEM, NULL);
     clock_compare(c);
@@ -149,6 +154,7 @@ static int open_all(struct control *c, struct err *err) {
 
 static void close_all(struct control *c) {
     http_server_free(c->server);
+    webhooks_stop(c->webhooks);
     c->ready = false;
     if (c->registry)
         store_stop(c->registry);
@@ -162,6 +168,7 @@ static void close_all(struct control *c) {
         store_close(c->registry);
     if (c->store)
         store_close(c->store);
+    webhooks_free(c->webhooks);
     anchoring_free(c->anchoring);
     certificates_free(c->certificates);
     http_router_free(c->router);

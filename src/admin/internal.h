@@ -30,6 +30,7 @@ struct control {
     struct http_server *server;
     struct certificates *certificates;
     struct anchoring *anchoring;
+    struct webhooks *webhooks;
     char **hosts;                   /* NULL-terminated */
     size_t n_hosts;
     struct buf server_ca;           /* PEM */

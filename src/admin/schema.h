@@ -3,7 +3,7 @@
 #ifndef MUSTER_ADMIN_SCHEMA_H
 #define MUSTER_ADMIN_SCHEMA_H
 
-#include "registry/model.h"
+#include "registry/webhook.h"
 
 enum schema {
     SCHEMA_NONE,

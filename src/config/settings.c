@@ -26,6 +26,7 @@ const struct config_key SETTINGS_TABLE[] = {
     {"vault_user", CONFIG_TEXT, AT(vault_user), "", 0, 0, NULL, "User of the vault's process when started as root. Empty: the one that started it."},
     {"control_user", CONFIG_TEXT, AT(control_user), "", 0, 0, NULL, "User of the operators' process when started as root."},
     {"gateway_user", CONFIG_TEXT, AT(gateway_user), "", 0, 0, NULL, "User of the gateway's process when started as root."},
+    {"courier_user", CONFIG_TEXT, AT(courier_user), "", 0, 0, NULL, "User of the process that delivers webhooks when started as root with the three others. Empty: nobody."},
     {"log_level", CONFIG_CHOICE, AT(log_level), "info", 0, 0, "debug|info|warn|error", "The least level that is written to stderr."},
     {"log_format", CONFIG_CHOICE, AT(log_format), "text", 0, 0, "text|json", "How events are written: a line of key=value pairs, or a JSON object a line."},
     {"log_requests", CONFIG_CHOICE, AT(log_requests), "refused", 0, 0, "off|refused|all",
@@ -41,6 +42,12 @@ const struct config_key SETTINGS_TABLE[] = {
     {"connections", CONFIG_INT, AT(connections), "4096", 16, 1000000, NULL, "Connections that one event loop holds; beyond, the oldest idle one is closed."},
     {"sessions", CONFIG_INT, AT(sessions), "20000", 0, 10000000, NULL, "TLS sessions that can be resumed. 0: none."},
     {"session_seconds", CONFIG_SPAN, AT(session_seconds), "2h", 60, 604800, NULL, "How long a TLS session can be resumed."},
+    {"webhook_networks", CONFIG_LIST, AT(webhook_networks), "", 0, 0, NULL,
+     "Networks in CIDR form that webhooks may be sent to. Empty: anywhere but this machine. Loopback only where it is named here, and plain http only to there; link-local and metadata addresses never."},
+    {"webhook_retry_first", CONFIG_SPAN, AT(webhook_retry_first), "10s", 1, 3600, NULL, "Wait after the first failed attempt of a webhook; it doubles with each further one, and is a fifth longer or shorter by chance."},
+    {"webhook_retry_most", CONFIG_SPAN, AT(webhook_retry_most), "1h", 1, 86400, NULL, "The longest wait between two attempts, and the longest Retry-After that is obeyed."},
+    {"webhook_retry_for", CONFIG_SPAN, AT(webhook_retry_for), "24h", 1, 2592000, NULL, "How long an event is tried; then it is a dead letter, and waits for an operator."},
+    {"webhook_queue", CONFIG_INT, AT(webhook_queue), "100000", 10, 10000000, NULL, "Events that wait for one webhook; beyond, the oldest becomes a dead letter."},
     {"rsa_pool", CONFIG_INT, AT(rsa_pool), "16", 0, 10000, NULL, "RSA-2048 keys made ahead for accounts whose devices get RSA keys."},
 };
 const size_t SETTINGS_COUNT = sizeof SETTINGS_TABLE / sizeof *SETTINGS_TABLE;

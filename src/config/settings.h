@@ -33,7 +33,7 @@ struct settings {
     /* processes */
     int64_t loops;      /* 0: one a core */
     bool sandbox;
-    char *vault_user, *control_user, *gateway_user; /* names, when started as root; "": stay */
+    char *vault_user, *control_user, *gateway_user, *courier_user; /* names, when started as root; "": stay */
     int log_level;      /* enum log_level */
     int log_format;     /* enum log_format */
     int log_requests;   /* enum settings_requests */
@@ -51,6 +51,10 @@ struct settings {
     /* behind the gateway */
     struct route_settings *routes;
     size_t n_routes;
+    /* webhooks */
+    char *webhook_networks;   /* list; "": courier/address.h */
+    int64_t webhook_retry_first, webhook_retry_most, webhook_retry_for; /* seconds */
+    int64_t webhook_queue;
 };
 
 extern const struct config_key SETTINGS_TABLE[];

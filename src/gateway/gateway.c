@@ -59,6 +59,7 @@ static void told(void *arg, struct parent_message *m) {
         drain(g);
         return;
     case PARENT_READY:
+    case PARENT_COURIER:
         return;
     }
 }

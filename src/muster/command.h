@@ -12,8 +12,8 @@
 #define COMMAND_ARGS 2
 #define COMMAND_OPTIONS 16
 
-/* Where an option's value goes. */
-enum option_to { TO_BODY_TEXT, TO_BODY_INT, TO_BODY_BOOL, TO_BODY_FLAG, TO_BODY_LIST, TO_BODY_NULLABLE_INT, TO_QUERY, TO_LOCAL, TO_LOCAL_LIST };
+/* Where an option's value goes; TO_BODY_FILE: the content of the file that it names. */
+enum option_to { TO_BODY_TEXT, TO_BODY_INT, TO_BODY_BOOL, TO_BODY_FLAG, TO_BODY_LIST, TO_BODY_NULLABLE_INT, TO_BODY_FILE, TO_QUERY, TO_LOCAL, TO_LOCAL_LIST };
 
 struct option_row {
     const char *name;  /* without "--" */
@@ -93,5 +93,6 @@ int command_ca_show(struct invocation *in, struct err *err);
 int command_ca_install(struct invocation *in, struct err *err);
 int command_key_install(struct invocation *in, struct err *err);
 int command_explain(struct invocation *in, struct err *err);
+int command_webhook_test(struct invocation *in, struct err *err);
 
 #endif

@@ -51,6 +51,17 @@ static int set_bool(json_t *body, const char *name, const char *field, const cha
     return 0;
 }
 
+static int set_file(json_t *body, const char *field, const char *path, struct err *err) {
+    CLEANUP(buf_wipe) struct buf text = BUF_INIT(1u << 20);
+    int rc = file_arg_read(path, &text, err);
+    if (rc)
+        return rc;
+    if (!span_is_utf8(buf_span(&text)))
+        return err_set(err, MUSTER_EINVALID, "%s is not a text file; give the certificate in PEM.", path);
+    json_set_span(body, field, buf_span(&text));
+    return 0;
+}
+
 static int body_option(json_t *body, const struct option_row *o, const char *const *values, size_t n, struct err *err) {
     char field[64];
     field_name(o, field);
@@ -64,6 +75,8 @@ static int body_option(json_t *body, const struct option_row *o, const char *con
         return set_int(body, o->name, field, values[n - 1], true, err);
     case TO_BODY_BOOL:
         return set_bool(body, o->name, field, values[n - 1], err);
+    case TO_BODY_FILE:
+        return set_file(body, field, values[n - 1], err);
     case TO_BODY_FLAG:
         json_set_bool(body, field, true);
         return 0;
@@ -93,12 +106,8 @@ int command_body(const struct invocation *in, json_t **out, struct err *err) {
             json_set_str(body, a->field, in->args[i]);
             continue;
         }
-        CLEANUP(buf_wipe) struct buf text = BUF_INIT(1u << 20);
-        if ((rc = file_arg_read(in->args[i], &text, err)))
+        if ((rc = set_file(body, a->field, in->args[i], err)))
             return rc;
-        if (!span_is_utf8(buf_span(&text)))
-            return err_set(err, MUSTER_EINVALID, "%s is not a text file; give the certificate in PEM.", in->args[i]);
-        json_set_span(body, a->field, buf_span(&text));
     }
     for (size_t i = 0; i < COMMAND_OPTIONS && in->command->options[i].name; i++)
         if (in->option_n[i] && (rc = body_option(body, &in->command->options[i], in->option[i], in->option_n[i], err)))

@@ -211,3 +211,17 @@ int command_audit_verify(struct invocation *in, struct err *err) {
     const char *reason = json_string_value(json_object_get(answer, "reason"));
     return err_set(err, MUSTER_ECORRUPT, "The audit log does not verify: %s", reason ? reason : "no reason was given.");
 }
+
+int command_webhook_test(struct invocation *in, struct err *err) {
+    CLEANUP(buf_fini) struct buf path = BUF_INIT(4096);
+    CLEANUP_JSON json_t *answer = NULL;
+    int rc = command_path(in, in->command->path, &path, err);
+    if (rc || (rc = api_json(in->api, "POST", buf_str(&path), NULL, &answer, NULL, err)) || (rc = show(in, answer, err)))
+        return rc;
+    if (json_is_true(json_object_get(answer, "delivered")))
+        return 0;
+    const char *why = json_string_value(json_object_get(answer, "error"));
+    if (why)
+        return err_set(err, MUSTER_ENETWORK, "The event was not delivered: %s", why);
+    return err_set(err, MUSTER_ENETWORK, "The event was not delivered: the receiver answered %lld.", (long long)json_integer_value(json_object_get(answer, "status")));
+}

@@ -11,6 +11,7 @@
 #include "admin/control.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "courier/process.h"
 #include "gateway/gateway.h"
 #include "loop/parent.h"
 #include "musterd/title.h"
@@ -57,7 +58,7 @@ static void keep_own(const struct serve *s, enum sandbox_kind kind, const struct
         keep[n++] = s->auth.fd;
     for (size_t i = 0; i < b->n_channels; i++)
         keep[n++] = b->channels[i].fd;
-    for (size_t i = 0; kind != SANDBOX_VAULT && i < s->loops; i++) {
+    for (size_t i = 0; (kind == SANDBOX_CONTROL || kind == SANDBOX_GATEWAY) && i < s->loops; i++) {
         keep[n++] = b->vault_fds[i];
         if (kind == SANDBOX_GATEWAY)
             keep[n++] = s->gateway_fds[i];
@@ -137,9 +138,14 @@ static int run_gateway(struct serve *s, const struct belongings *b, struct confi
     return gateway_process_run(&o, err);
 }
 
+static int run_courier(struct serve *s, const struct belongings *b, struct confine *c, struct err *err) {
+    const struct courier_options o = {.networks = s->settings.webhook_networks, .parent_fd = b->socket, .confine = confine, .confine_arg = c};
+    return courier_process_run(&o, err);
+}
+
 static _Noreturn void child_main(struct serve *s, enum sandbox_kind kind, const struct belongings *b, const struct reach *own) {
     static int (*const run[SANDBOX_KINDS])(struct serve *, const struct belongings *, struct confine *, struct err *) = {
-        [SANDBOX_VAULT] = run_vault, [SANDBOX_CONTROL] = run_control, [SANDBOX_GATEWAY] = run_gateway};
+        [SANDBOX_VAULT] = run_vault, [SANDBOX_CONTROL] = run_control, [SANDBOX_GATEWAY] = run_gateway, [SANDBOX_COURIER] = run_courier};
     struct confine c = {s, kind, b->vault_dir, b->socket, NULL};
     struct err err = ERR_INIT;
     title_set(sandbox_name(kind));
@@ -218,14 +224,34 @@ static int provide_channels(struct serve *s, enum sandbox_kind kind, struct belo
     return rc;
 }
 
-static int provide(struct serve *s, enum sandbox_kind kind, struct belongings *b, int *own_end, struct err *err) {
+/* Whichever of the two comes second brings the channel between them; each finds its end among the supervisor's messages. */
+static int link_courier(struct serve *s, enum sandbox_kind kind, int own_end, struct err *err) {
+    const struct child *other = &s->children[kind == SANDBOX_CONTROL ? SANDBOX_COURIER : SANDBOX_CONTROL];
+    CLEANUP(fd_close) int a = -1;
+    CLEANUP(fd_close) int b = -1;
     int fds[2];
+    if (!other->pid)
+        return 0;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds))
+        return err_set(err, MUSTER_EUNAVAILABLE, "No channel to the courier can be made: %s.", strerror(errno));
+    a = fds[0];
+    b = fds[1];
+    struct err gone = ERR_INIT; /* one that just died: its successor brings a channel */
+    if (parent_send(other->socket, PARENT_COURIER, 0, b, NULL, &gone))
+        log_err(LOG_WARN, "channel_not_sent", &gone, "to", kind == SANDBOX_CONTROL ? "courier" : "control", NULL);
+    return parent_send(own_end, PARENT_COURIER, 0, a, NULL, err);
+}
+
+static int provide(struct serve *s, enum sandbox_kind kind, struct belongings *b, int *own_end, struct err *err) {
+    int fds[2], rc;
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds))
         return err_set(err, MUSTER_EUNAVAILABLE, "A socket to the %s cannot be made: %s.", sandbox_name(kind), strerror(errno));
     *own_end = fds[0];
     b->socket = fds[1];
     if (kind == SANDBOX_VAULT && (b->vault_dir = openat(s->data.fd, "vault", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW)) < 0)
         return err_set(err, MUSTER_EIO, "%s/vault cannot be opened: %s.", s->data.path, strerror(errno));
+    if ((kind == SANDBOX_CONTROL || kind == SANDBOX_COURIER) && (rc = link_courier(s, kind, *own_end, err)))
+        return rc;
     return provide_channels(s, kind, b, err);
 }
 

@@ -6,6 +6,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -29,7 +31,9 @@
 #define V (1U << SANDBOX_VAULT)
 #define C (1U << SANDBOX_CONTROL)
 #define G (1U << SANDBOX_GATEWAY)
-#define ALL (V | C | G)
+#define K (1U << SANDBOX_COURIER)
+#define ALL (V | C | G | K)
+#define OTHERS (V | C | G)
 
 struct test {
     struct data data;
@@ -112,6 +116,36 @@ static int try_pair(struct test *t, const char *path) {
     }
     return rc;
 }
+static int try_raw(struct test *t, const char *path) {
+    CLEANUP(fd_close) int fd = socket(AF_INET, SOCK_RAW, IPPROTO_TCP);
+    return fd;
+}
+/* Such a pair could be turned to any other socket of the file system. */
+static int try_unix_datagram(struct test *t, const char *path) {
+    CLEANUP(fd_close) int a = -1;
+    CLEANUP(fd_close) int b = -1;
+    int fds[2], rc = socketpair(AF_UNIX, SOCK_DGRAM, 0, fds);
+    if (!rc) {
+        a = fds[0];
+        b = fds[1];
+    }
+    return rc;
+}
+static int try_listen(struct test *t, const char *path) { return listen(t->socket, 1); }
+/* Nobody listens at that port. */
+static int try_connect_inet(struct test *t, const char *path) {
+    const struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(1), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    CLEANUP(fd_close) int fd = socket(AF_INET, SOCK_STREAM, 0);
+    int rc = connect(fd >= 0 ? fd : t->socket, (const struct sockaddr *)&at, sizeof at);
+    return rc && errno == ECONNREFUSED ? 0 : rc;
+}
+static int try_resolve(struct test *t, const char *path) {
+    struct addrinfo *list = NULL;
+    int rc = getaddrinfo("localhost", "443", NULL, &list);
+    if (!rc)
+        freeaddrinfo(list);
+    return rc ? -1 : 0;
+}
 static int try_connect(struct test *t, const char *path) {
     struct sockaddr_un at = {.sun_family = AF_UNIX};
     snprintf(at.sun_path, sizeof at.sun_path, "/proc/self/fd/%d/vault.sock", t->data.fd);
@@ -124,6 +158,25 @@ static int try_accept(struct test *t, const char *path) {
     socklen_t n = sizeof who;
     CLEANUP(fd_close) int fd = accept4(t->listening, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     return fd < 0 ? -1 : getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &n);
+}
+
+/* Streams that were made as a pair are connected for good. */
+static int try_turn(struct test *t, const char *path) {
+    CLEANUP(fd_close) int a = -1;
+    CLEANUP(fd_close) int b = -1;
+    struct sockaddr_un at;
+    socklen_t n = sizeof at;
+    int fds[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM, 0, fds))
+        return -1;
+    a = fds[0];
+    b = fds[1];
+    if (getsockname(t->listening, (struct sockaddr *)&at, &n))
+        return 0;
+    int rc = connect(a, (const struct sockaddr *)&at, n);
+    if (rc && errno == EISCONN)
+        errno = EPERM;
+    return rc;
 }
 
 /* --- files ---------------------------------------------------------------------------------------------------------------------------------- */
@@ -240,30 +293,35 @@ static const struct {
     {"memfd_create", try_memfd, NULL, ALL, 0},
     {"executable memory", try_executable, NULL, ALL, 0},
     {"socket AF_UNIX", try_unix, NULL, ALL, 0},
-    {"socket AF_INET", try_inet, NULL, ALL, 0, .routed = MUST_WORK},
-    {"socket AF_INET6", try_inet6, NULL, ALL, 0, .routed = MUST_WORK},
+    {"socket AF_INET", try_inet, NULL, OTHERS, K, .routed = MUST_WORK},
+    {"socket AF_INET6", try_inet6, NULL, OTHERS, K, .routed = MUST_WORK},
+    {"raw socket", try_raw, NULL, ALL, 0},
+    {"datagrams to a Unix socket", try_unix_datagram, NULL, ALL, 0},
+    {"listening", try_listen, NULL, V | K, 0},
+    {"connect to an address", try_connect_inet, NULL, OTHERS, K, .routed = MUST_WORK},
     {"socket AF_NETLINK", try_netlink, NULL, ALL, 0},
-    {"socketpair", try_pair, NULL, ALL, 0},
-    {"connect DIR/vault.sock", try_connect, NULL, ALL, 0, .routed = NOT_ASKED},
+    {"socketpair", try_pair, NULL, OTHERS, K},
+    {"connect DIR/vault.sock", try_connect, NULL, OTHERS, 0, .routed = NOT_ASKED}, /* the courier has no socket for it */
+    {"connect a pair to a Unix socket", try_turn, NULL, ALL, 0},
     {"list DIR", try_list, ".", ALL, 0},
-    {"list DIR/vault", try_list, "vault", C | G, 0},
-    {"read DIR/vault/head", try_read, "vault/head", C | G, 0},
-    {"read DIR/vault/index", try_read, "vault/index", C | G, 0},
-    {"read DIR/vault/master.key", try_read, "vault/master.key", C | G, 0, true},
-    {"read DIR/vault/head by descriptor", try_beside, "vault/head", C | G, 0},
-    {"read head by the vault's descriptor", try_inside, "head", C | G, V},
-    {"make a file in DIR/vault", try_make, "vault/self-test.tmp-0", C | G, 0},
+    {"list DIR/vault", try_list, "vault", C | G | K, 0},
+    {"read DIR/vault/head", try_read, "vault/head", C | G | K, 0},
+    {"read DIR/vault/index", try_read, "vault/index", C | G | K, 0},
+    {"read DIR/vault/master.key", try_read, "vault/master.key", C | G | K, 0, true},
+    {"read DIR/vault/head by descriptor", try_beside, "vault/head", C | G | K, 0},
+    {"read head by the vault's descriptor", try_inside, "head", C | G | K, V},
+    {"make a file in DIR/vault", try_make, "vault/self-test.tmp-0", C | G | K, 0},
     {"read DIR/admin.token", try_read, "admin.token", ALL, 0},
     {"read DIR/admin.token by descriptor", try_beside, "admin.token", ALL, 0},
     {"read DIR/musterd.conf", try_read, "musterd.conf", ALL, 0},
-    {"read DIR/control.db", try_read, "control.db", V | G, C},
-    {"read DIR/control.db-wal", try_read, "control.db-wal", V | G, C},
-    {"read DIR/registry.db", try_read, "registry.db", V, C | G},
-    {"read DIR/registry.db-wal", try_read, "registry.db-wal", V, C | G},
-    {"read DIR/server-ca.pem", try_read, "server-ca.pem", V, C | G},
+    {"read DIR/control.db", try_read, "control.db", V | G | K, C},
+    {"read DIR/control.db-wal", try_read, "control.db-wal", V | G | K, C},
+    {"read DIR/registry.db", try_read, "registry.db", V | K, C | G},
+    {"read DIR/registry.db-wal", try_read, "registry.db-wal", V | K, C | G},
+    {"read DIR/server-ca.pem", try_read, "server-ca.pem", V | K, C | G},
     {"write DIR/server-ca.pem", try_write, "server-ca.pem", ALL, 0},
-    {"list DIR/tls", try_list, "tls", V, C | G},
-    {"make a file in DIR/tls", try_make, "tls/self-test.tmp-0", V | G, C},
+    {"list DIR/tls", try_list, "tls", V | K, C | G},
+    {"make a file in DIR/tls", try_make, "tls/self-test.tmp-0", V | G | K, C},
     {"make a file in DIR", try_make, "self-test.tmp-0", ALL, 0},
     {"make a file in /tmp", try_make, "/tmp/musterd-self-test", ALL, 0},
     {"read /etc/passwd", try_read, "/etc/passwd", ALL, 0},
@@ -271,13 +329,16 @@ static const struct {
     {"read /proc/1/environ", try_read, "/proc/1/environ", ALL, 0},
     {"read /proc/self/mem", try_read, "/proc/self/mem", ALL, 0},
     {"list /", try_list, "/", ALL, 0},
-    {"write DIR/registry.db", try_database, "registry.db", V, C | G},
-    {"write DIR/registry.db-wal", try_database, "registry.db-wal", V, C | G},
-    {"write DIR/registry.db-shm", try_database, "registry.db-shm", V, C | G},
-    {"write DIR/control.db", try_database, "control.db", V | G, C},
-    {"replace a file in DIR/vault", try_vault_files, NULL, C | G, V},
-    {"replace a file in DIR/tls", try_tls_files, NULL, V | G, C},
-    {"threads", try_thread, NULL, V, C | G},
+    {"write DIR/registry.db", try_database, "registry.db", V | K, C | G},
+    {"write DIR/registry.db-wal", try_database, "registry.db-wal", V | K, C | G},
+    {"write DIR/registry.db-shm", try_database, "registry.db-shm", V | K, C | G},
+    {"write DIR/control.db", try_database, "control.db", V | G | K, C},
+    {"replace a file in DIR/vault", try_vault_files, NULL, C | G | K, V},
+    {"replace a file in DIR/tls", try_tls_files, NULL, V | G | K, C},
+    {"threads", try_thread, NULL, V, C | G | K},
+    {"read /etc/ssl/certs", try_list, "/etc/ssl/certs", OTHERS, K, true},
+    {"read /etc/hosts", try_read, "/etc/hosts", OTHERS, K, true},
+    {"resolve a name", try_resolve, NULL, 0, K},
     {"accept on a Unix socket", try_accept, NULL, 0, G},
     {"random bytes", try_random, NULL, 0, ALL},
     {"clock", try_clock, NULL, 0, ALL},
@@ -315,7 +376,7 @@ static int prepare(struct test *t, const struct options *o, struct err *err) {
     while (kind < SANDBOX_KINDS && strcmp(o->word, sandbox_name(kind)))
         kind++;
     if (kind == SANDBOX_KINDS)
-        return err_set(err, MUSTER_EUSAGE, "`%s` is none of vault, control and gateway.", o->word);
+        return err_set(err, MUSTER_EUSAGE, "`%s` is none of vault, control, gateway and courier.", o->word);
     t->kind = kind;
     reach_find(&t->own, &t->settings, t->data.path);
     t->vault_fd = openat(t->data.fd, "vault", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);

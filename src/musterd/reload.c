@@ -21,6 +21,8 @@ static void begin(struct serve *s) {
     s->reload_wanted = false;
     log_event(LOG_INFO, "reload", "gateway", within ? "reads again" : "is replaced", NULL);
     tell(s, SANDBOX_CONTROL);
+    if (s->children[SANDBOX_COURIER].pid) /* it may not open files that have been replaced, resolv.conf for one: another one may */
+        (void)!parent_send(s->children[SANDBOX_COURIER].socket, PARENT_DRAIN, 0, -1, NULL, NULL);
     if (within)
         tell(s, SANDBOX_GATEWAY);
     else if (child_start(s, SANDBOX_GATEWAY, &s->successor, &err))

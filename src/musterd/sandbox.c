@@ -27,8 +27,18 @@ static const struct {
     {"server-ca.pem", ON(SANDBOX_CONTROL) | ON(SANDBOX_GATEWAY), LANDLOCK_READ},
 };
 
+/* What resolving a name and judging a receiver's certificate takes.  Files that are replaced while it runs are another inode, which it may
+ * not read: SIGHUP makes the supervisor start it anew. */
+static const struct {
+    const char *path;
+    enum landlock_what what;
+} COURIER_FILES[] = {
+    {"/etc/resolv.conf", LANDLOCK_READ}, {"/etc/hosts", LANDLOCK_READ},   {"/etc/nsswitch.conf", LANDLOCK_READ},
+    {"/etc/host.conf", LANDLOCK_READ},   {"/etc/gai.conf", LANDLOCK_READ}, {"/etc/ssl/certs", LANDLOCK_READ_TREE},
+};
+
 const char *sandbox_name(enum sandbox_kind kind) {
-    static const char *const names[SANDBOX_KINDS] = {"vault", "control", "gateway"};
+    static const char *const names[SANDBOX_KINDS] = {"vault", "control", "gateway", "courier"};
     return names[kind];
 }
 
@@ -53,6 +63,13 @@ static int allow_own_certificate(int ruleset, const struct sandbox_paths *p, str
     return rc;
 }
 
+static int allow_courier(int ruleset, struct err *err) {
+    int rc = 0;
+    for (size_t i = 0; !rc && i < sizeof COURIER_FILES / sizeof *COURIER_FILES; i++)
+        rc = landlock_allow(ruleset, COURIER_FILES[i].what, COURIER_FILES[i].path, err);
+    return rc;
+}
+
 int sandbox_files(enum sandbox_kind kind, const struct sandbox_paths *paths, struct err *err) {
     CLEANUP(fd_close) int ruleset = -1;
     int rc = landlock_new(&ruleset, err);
@@ -62,5 +79,7 @@ int sandbox_files(enum sandbox_kind kind, const struct sandbox_paths *paths, str
         rc = landlock_allow_fd(ruleset, LANDLOCK_OWN_TREE, paths->vault_fd, "the vault's directory", err);
     if (!rc && kind == SANDBOX_GATEWAY)
         rc = allow_own_certificate(ruleset, paths, err);
+    if (!rc && kind == SANDBOX_COURIER)
+        rc = allow_courier(ruleset, err);
     return rc ? rc : landlock_enter(ruleset, err);
 }

@@ -8,8 +8,8 @@
 
 #include "musterd/reach.h"
 
-enum sandbox_kind { SANDBOX_VAULT, SANDBOX_CONTROL, SANDBOX_GATEWAY };
-#define SANDBOX_KINDS 3
+enum sandbox_kind { SANDBOX_VAULT, SANDBOX_CONTROL, SANDBOX_GATEWAY, SANDBOX_COURIER };
+#define SANDBOX_KINDS 4
 
 struct sandbox_paths {
     const char *dir;                              /* DIR, absolute */
@@ -17,7 +17,7 @@ struct sandbox_paths {
     const struct reach *own;                      /* SANDBOX_GATEWAY: the operator's certificate; NULL: none */
 };
 
-/* "vault", "control", "gateway". */
+/* "vault", "control", "gateway", "courier". */
 const char *sandbox_name(enum sandbox_kind kind);
 /* MUSTER_ESANDBOX where this machine cannot confine. Asked before the first child is made. */
 int sandbox_available(struct err *err) MUSTER_MUST_CHECK;

@@ -1,7 +1,7 @@
 /* sandbox_calls: the system calls of each kind of process; see sandbox.h.
  *
- * Allow-lists.  What is not named fails with EPERM, so nobody executes, forks, traces, signals, mounts, makes a socket or connects one;
- * clone3 fails with ENOSYS, on which the C library falls back to clone, whose flags a filter can see.  Memory never becomes executable. */
+ * Allow-lists.  What is not named fails with EPERM, so nobody executes, forks, traces, signals, mounts, and nobody but the courier
+ * makes a socket or connects one; clone3 fails with ENOSYS, on which the C library falls back to clone, whose flags a filter can see.  Memory never becomes executable. */
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -22,8 +22,10 @@ enum {
     V = 1U << SANDBOX_VAULT,
     C = 1U << SANDBOX_CONTROL,
     G = 1U << SANDBOX_GATEWAY,
+    K = 1U << SANDBOX_COURIER,
     SERVERS = C | G,
-    ALL = V | C | G,
+    LOOPS = C | G | K,
+    ALL = V | C | G | K,
     CONNECTS = 1U << SANDBOX_KINDS, /* besides its kind */
 };
 
@@ -43,13 +45,15 @@ static const struct {
     {"rename renameat renameat2 unlink unlinkat link linkat fchmod", V | C},
     {"ftruncate fallocate umask", SERVERS},
     /* threads */
-    {"set_robust_list get_robust_list rseq set_tid_address sched_getaffinity membarrier clock_nanosleep nanosleep", SERVERS},
+    {"set_robust_list get_robust_list rseq set_tid_address sched_getaffinity membarrier clock_nanosleep nanosleep", LOOPS},
     /* event loops and connections that are accepted */
-    {"epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2 eventfd2 timerfd_create timerfd_settime pipe2", SERVERS},
-    {"accept recvfrom sendto shutdown getsockname getpeername setsockopt listen", SERVERS},
-    {"getrusage sysinfo uname", SERVERS},
-    /* to servers behind the gateway and to the name server; sockets that can reach a Unix one are not made (below) */
-    {"connect", CONNECTS},
+    {"epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2 eventfd2 timerfd_create timerfd_settime pipe2", LOOPS},
+    {"accept listen", SERVERS},
+    {"recvfrom sendto shutdown getsockname getpeername setsockopt", LOOPS},
+    {"getrusage sysinfo uname", LOOPS},
+    /* to servers behind the gateway, to receivers of webhooks, and to the name server; sockets that can reach a Unix one are not made (below) */
+    {"connect", CONNECTS | K},
+    {"sendmmsg recvmmsg", K},
 };
 
 /* Calls that are allowed with certain arguments only: `arg` & mask == value. */
@@ -65,7 +69,7 @@ static const struct {
 } PARTLY[] = {
     {"mmap", 2, PROT_EXEC, 0, ALL},
     {"mprotect", 2, PROT_EXEC, 0, ALL},
-    {"clone", 0, THREAD | ANY_NEW_NAMESPACE | CLONE_VFORK | CLONE_PTRACE, THREAD, SERVERS},
+    {"clone", 0, THREAD | ANY_NEW_NAMESPACE | CLONE_VFORK | CLONE_PTRACE, THREAD, LOOPS},
     /* without F_SETOWN, F_SETSIG and the like, which send signals */
     {"fcntl", 1, EXACT, F_GETFD, ALL},
     {"fcntl", 1, EXACT, F_SETFD, ALL},
@@ -74,12 +78,12 @@ static const struct {
     {"fcntl", 1, EXACT, F_GETLK, SERVERS},
     {"fcntl", 1, EXACT, F_SETLK, SERVERS},
     {"fcntl", 1, EXACT, F_SETLKW, SERVERS},
-    {"fcntl", 1, EXACT, F_DUPFD_CLOEXEC, SERVERS},
-    {"ioctl", 1, EXACT, FIONREAD, SERVERS},
-    {"ioctl", 1, EXACT, FIONBIO, SERVERS},
+    {"fcntl", 1, EXACT, F_DUPFD_CLOEXEC, LOOPS},
+    {"ioctl", 1, EXACT, FIONREAD, LOOPS},
+    {"ioctl", 1, EXACT, FIONBIO, LOOPS},
     {"socket", 0, EXACT, AF_INET, CONNECTS},
     {"socket", 0, EXACT, AF_INET6, CONNECTS},
-    {"prctl", 0, EXACT, PR_SET_NAME, SERVERS},
+    {"prctl", 0, EXACT, PR_SET_NAME, LOOPS},
     {"prctl", 0, EXACT, PR_GET_DUMPABLE, ALL},
 };
 
@@ -119,6 +123,19 @@ static int add_own(scmp_filter_ctx filter) {
     return rc ? rc : seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
 }
 
+/* The courier's: TCP and, for the resolver, UDP.  No Unix socket to anywhere: the one kind that libcurl needs, to wake itself up, is a pair of
+ * streams, which cannot be connected to anything else. */
+static int add_sockets(scmp_filter_ctx filter) {
+    static const int domains[] = {AF_INET, AF_INET6}, types[] = {SOCK_STREAM, SOCK_DGRAM};
+    struct scmp_arg_cmp pair[] = {{0, SCMP_CMP_EQ, AF_UNIX, 0}, {1, SCMP_CMP_MASKED_EQ, 0xf, SOCK_STREAM}};
+    int rc = 0;
+    for (int i = 0; !rc && i < 4; i++) {
+        struct scmp_arg_cmp of[] = {{0, SCMP_CMP_EQ, (scmp_datum_t)domains[i / 2], 0}, {1, SCMP_CMP_MASKED_EQ, 0xf, (scmp_datum_t)types[i % 2]}};
+        rc = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 2, of);
+    }
+    return rc ? rc : seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, SCMP_SYS(socketpair), 2, pair);
+}
+
 static int build(scmp_filter_ctx filter, unsigned kinds) {
     int rc = seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1);
     for (size_t i = 0; !rc && i < sizeof CALLS / sizeof *CALLS; i++)
@@ -126,6 +143,8 @@ static int build(scmp_filter_ctx filter, unsigned kinds) {
             rc = add_names(filter, CALLS[i].names);
     if (!rc)
         rc = add_partly(filter, kinds);
+    if (!rc && (kinds & K))
+        rc = add_sockets(filter);
     return rc ? rc : add_own(filter);
 }
 

@@ -9,6 +9,7 @@
 
 #include "admin/control.h"
 #include "base/log.h"
+#include "courier/process.h"
 #include "gateway/gateway.h"
 #include "musterd/places.h"
 #include "musterd/supervise.h"
@@ -34,7 +35,7 @@ static int settings_begin(struct serve *s, struct err *err) {
             return err_set(err, MUSTER_ECONFIG, "server_certificate and server_key: `%s` is not an absolute path.", own[i]);
     if (!own[0][0] != !own[1][0])
         return err_set(err, MUSTER_ECONFIG, "server_certificate and server_key belong together: give both, or none.");
-    if ((rc = gateway_settings_check(&s->settings, err)))
+    if ((rc = gateway_settings_check(&s->settings, err)) || (rc = courier_settings_check(s->settings.webhook_networks, err)))
         return rc;
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     s->loops = (size_t)(s->settings.loops ? s->settings.loops : cores > 0 ? cores : 1);

@@ -47,6 +47,8 @@ static int advance(struct run *r, struct err *err) {
         return rc;
     if (!s->children[SANDBOX_CONTROL].pid)
         return child_start(s, SANDBOX_CONTROL, &s->children[SANDBOX_CONTROL], err);
+    if (!s->children[SANDBOX_COURIER].pid)
+        return child_start(s, SANDBOX_COURIER, &s->children[SANDBOX_COURIER], err);
     if (s->children[SANDBOX_VAULT].ready && s->children[SANDBOX_CONTROL].ready && !s->children[SANDBOX_GATEWAY].pid)
         return child_start(s, SANDBOX_GATEWAY, &s->children[SANDBOX_GATEWAY], err);
     if (s->children[SANDBOX_GATEWAY].ready)
@@ -100,7 +102,7 @@ static bool other_ended(struct serve *s, pid_t pid, int status) {
 static int child_ended(struct serve *s, enum sandbox_kind kind, int status, struct err *err) {
     struct child *c = &s->children[kind];
     bool healthy = clock_mono_ms() - c->started >= HEALTHY_MS;
-    log_end(sandbox_name(kind), c->pid, status, s->ending_since != 0);
+    log_end(sandbox_name(kind), c->pid, status, s->ending_since || (kind == SANDBOX_COURIER && !status)); /* it ends by itself to begin anew */
     fd_close(TAKE_FD(c->socket));
     c->pid = 0;
     c->ready = false;
@@ -150,7 +152,7 @@ static void end_begin(struct run *r) {
 }
 
 static bool anybody(const struct serve *s, bool vault_too) {
-    return s->retired.pid || s->successor.pid || s->children[SANDBOX_CONTROL].pid || s->children[SANDBOX_GATEWAY].pid || (vault_too && s->children[SANDBOX_VAULT].pid);
+    return s->retired.pid || s->successor.pid || s->children[SANDBOX_CONTROL].pid || s->children[SANDBOX_GATEWAY].pid || s->children[SANDBOX_COURIER].pid || (vault_too && s->children[SANDBOX_VAULT].pid);
 }
 
 static void signal_all(const struct serve *s, int number) {
@@ -195,7 +197,7 @@ static void retired_overdue(struct serve *s) {
 
 static void pass_on(struct serve *s, enum sandbox_kind from, const struct parent_message *m) {
     for (enum sandbox_kind k = 0; k < SANDBOX_KINDS; k++)
-        if (k != from && k != SANDBOX_VAULT && s->children[k].pid)
+        if (k != from && k != SANDBOX_VAULT && k != SANDBOX_COURIER && s->children[k].pid)
             (void)!parent_send(s->children[k].socket, m->type, m->index, -1, m->text, NULL);
     if (s->successor.pid)
         (void)!parent_send(s->successor.socket, m->type, m->index, -1, m->text, NULL);

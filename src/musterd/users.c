@@ -14,18 +14,20 @@
 DEFINE_CLEANUP(closedir, DIR *)
 
 int users_find(const struct settings *s, struct users *out, struct err *err) {
-    const char *const names[SANDBOX_KINDS] = {[SANDBOX_VAULT] = s->vault_user, [SANDBOX_CONTROL] = s->control_user, [SANDBOX_GATEWAY] = s->gateway_user};
+    const char *const names[SANDBOX_KINDS] = {[SANDBOX_VAULT] = s->vault_user, [SANDBOX_CONTROL] = s->control_user, [SANDBOX_GATEWAY] = s->gateway_user,
+                                              [SANDBOX_COURIER] = s->courier_user};
     *out = (struct users){0};
-    if (!names[0][0] && !names[1][0] && !names[2][0])
+    if (!names[0][0] && !names[1][0] && !names[2][0] && !names[3][0])
         return 0;
     if (geteuid() != 0)
-        return err_set(err, MUSTER_ECONFIG, "vault_user, control_user and gateway_user need musterd to be started as root.");
+        return err_set(err, MUSTER_ECONFIG, "vault_user, control_user, gateway_user and courier_user need musterd to be started as root.");
     for (int i = 0; i < SANDBOX_KINDS; i++) {
-        if (!names[i][0])
-            return err_set(err, MUSTER_ECONFIG, "%s_user is missing: give all three users, or none.", sandbox_name(i));
-        const struct passwd *p = getpwnam(names[i]);
+        const char *name = names[i][0] || i != SANDBOX_COURIER ? names[i] : "nobody";
+        if (!name[0])
+            return err_set(err, MUSTER_ECONFIG, "%s_user is missing: give vault_user, control_user and gateway_user, or none.", sandbox_name(i));
+        const struct passwd *p = getpwnam(name);
         if (!p)
-            return err_set(err, MUSTER_ECONFIG, "%s_user: there is no user %s.", sandbox_name(i), names[i]);
+            return err_set(err, MUSTER_ECONFIG, "%s_user: there is no user %s.", sandbox_name(i), name);
         out->of[i] = (struct user){p->pw_uid, p->pw_gid};
     }
     out->change = true;

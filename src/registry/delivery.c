@@ -197,6 +197,7 @@ static int settle_webhook_failed(struct store_tx *control, struct delivery_settl
         wait = s->at[i].retry_after > wait ? s->at[i].retry_after : wait;
     int64_t own = delivery_backoff(s->policy, failures, s->random);
     wait = wait < own ? own : wait > s->policy->most ? s->policy->most : wait;
+    s->next_at = s->now + wait;
     int rc = store_exec(control, NULL, err, SQL_WEBHOOK_FAILED, "iiiis", s->webhook, failures, since, s->now + wait, s->at[s->n - 1].error);
     if (rc || s->now - since < s->policy->lasts)
         return rc;
@@ -210,7 +211,7 @@ int delivery_settle_run(struct store_tx *control, void *arg, struct err *err) {
     int64_t done = 0;
     const char *last = "";
     int rc = 0;
-    s->given_up = 0;
+    s->given_up = s->next_at = 0;
     s->disabled = false;
     for (size_t i = 0; !rc && i < s->n; i++) {
         struct delivery *d = &s->at[i];

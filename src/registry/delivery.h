@@ -38,7 +38,7 @@ struct webhook_load {
 int webhook_load_run(struct store_tx *control, void *arg, struct err *err);
 void webhook_load_fini(struct webhook_load *l); /* wipes */
 
-#define DELIVERY_BATCH 16
+#define DELIVERY_BATCH 8
 enum delivery_result {
     DELIVERY_DONE,
     DELIVERY_FAILED,
@@ -73,6 +73,7 @@ struct delivery_settle {
     const struct delivery_policy *policy;
     uint32_t random;
     int64_t given_up;  /* out: new dead letters */
+    int64_t next_at;   /* out: before which the webhook is not tried; 0: at once */
     bool disabled;     /* out: the webhook was, by 410 */
 };
 int delivery_settle_run(struct store_tx *control, void *arg, struct err *err);

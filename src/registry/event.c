@@ -132,6 +132,17 @@ int event_plain(struct store_tx *tx, const struct account *a, enum event_kind ki
     return rc <= 0 ? rc : add(tx, a, kind, NULL, more, err);
 }
 
+#define WHAT_REFUSED 10 /* beside those of event_sweep.c: `days` is the code then */
+
+int event_refused_due(struct store_tx *tx, int64_t account, int code, bool *due, struct err *err) {
+    int64_t last, now = clock_now();
+    int rc = event_is_wanted(tx, account, EVENT_DEVICE_REFUSED, due, err);
+    if (rc || !*due || (rc = one_int(tx, &last, 0, err, SQL_EVENT_SWEPT, "iii", account, I(WHAT_REFUSED), I(code))))
+        return rc;
+    *due = last > now || now - last >= CLOCK_HOUR;
+    return *due ? store_exec(tx, NULL, err, SQL_EVENT_SWEPT_SET, "iiiii", account, I(WHAT_REFUSED), I(code), now, I(0)) : 0;
+}
+
 /* --- for control -------------------------------------------------------------------------------------------------------------------- */
 
 void event_take_fini(struct event_take *t) {

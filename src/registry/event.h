@@ -36,6 +36,9 @@ int event_key(struct store_tx *tx, const struct account *a, const struct prov_ke
 int event_root(struct store_tx *tx, const struct account *a, const struct root *r, enum root_state now, enum event_kind kind, json_t *more, struct err *err) MUSTER_MUST_CHECK;
 /* About neither; account NULL: the server's own. */
 int event_plain(struct store_tx *tx, const struct account *a, enum event_kind kind, json_t *more, struct err *err) MUSTER_MUST_CHECK;
+/* Whether one more refusal of somebody who is not registered is worth an event: where one is wanted, once an hour for an account (0: none) and
+ * code; remembered. */
+int event_refused_due(struct store_tx *tx, int64_t account, int code, bool *due, struct err *err) MUSTER_MUST_CHECK;
 /* Whether any webhook wants it of this account. */
 int event_is_wanted(struct store_tx *tx, int64_t account, enum event_kind kind, bool *wanted, struct err *err) MUSTER_MUST_CHECK;
 /* The payload, without a transaction, for `webhook test`. */

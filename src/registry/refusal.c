@@ -1,6 +1,8 @@
 /* refusal: writing refusals down; see refusal.h.  Showing them is refusal_list.c's. */
 #include "registry/refusal.h"
 
+#include "registry/event.h"
+
 #define AGED_A_BATCH 200 /* rows that a batch looks at for their age */
 
 void refusal_free(struct refusal *r) {
@@ -122,7 +124,27 @@ static int place(struct store_tx *tx, struct refusal *r, struct err *err) {
 
 /* A refusal that was not known before, in the transaction that writes it down: what else has to hear of it (webhooks) is told here.  r is
  * placed: r->account 0 is a stranger, r->device 0 nobody who is registered. */
-static int refusal_is_new(struct store_tx *tx, const struct refusal *r, struct err *err) { return 0; }
+static int refusal_is_new(struct store_tx *tx, const struct refusal *r, struct err *err) {
+    struct account a;
+    struct device d;
+    bool due;
+    int found = r->account ? account_find_row(tx, r->account, &a, err) : 0;
+    int known = found > 0 && r->device ? device_find_row(tx, r->device, &d, err) : 0;
+    if (found < 0 || known < 0)
+        return found < 0 ? found : known;
+    /* Whoever makes up device IDs is one event an hour. */
+    int rc = known ? 0 : event_refused_due(tx, found ? a.row : 0, r->code, &due, err);
+    if (rc || (!known && !due))
+        return rc;
+    json_t *more = json_object();
+    if (!known)
+        json_set(more, "device", json_null());
+    json_set_str(more, "device_id", r->device_id[0] ? r->device_id : NULL);
+    json_set_str(more, "code", err_code(r->code));
+    json_set_str(more, "reason", r->reason[0] ? r->reason : err_what(r->code));
+    json_set_str(more, "address", r->address);
+    return known ? event_device(tx, &a, &d, d.state, EVENT_DEVICE_REFUSED, more, err) : event_plain(tx, found ? &a : NULL, EVENT_DEVICE_REFUSED, more, err);
+}
 
 static int trim(struct store_tx *tx, const struct refusal *r, struct err *err) {
     const int64_t known = r->device != 0, most = !r->account ? REFUSALS_STRANGERS : known ? REFUSALS_KNOWN : REFUSALS_UNKNOWN;

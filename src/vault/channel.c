@@ -40,38 +40,13 @@ int channel_receive_fd(int supervisor_fd, struct vault_channel_fd *out) {
     while ((n = recvmsg(supervisor_fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC)) < 0 && errno == EINTR)
         continue;
     if (n <= 0)
-        return n < 0 && errno == EAGAIN ? CHANNEL_LATER : CHANNEL_ENDED;
+        return n < 0 && errno == EAGAIN ? RECORD_LATER : RECORD_ENDED;
     struct cmsghdr *c = CMSG_FIRSTHDR(&m);
     CLEANUP(fd_close) int fd = -1;
     if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS && c->cmsg_len == CMSG_LEN(sizeof fd))
         memcpy(&fd, CMSG_DATA(c), sizeof fd);
     if (fd < 0 || m.msg_flags & (MSG_TRUNC | MSG_CTRUNC) || (byte != VAULT_CHANNEL_GATEWAY && byte != VAULT_CHANNEL_CONTROL))
-        return CHANNEL_MALFORMED;
+        return RECORD_MALFORMED;
     *out = (struct vault_channel_fd){(enum vault_channel)byte, TAKE_FD(fd)};
-    return 1;
-}
-
-int channel_send(int fd, struct span message) {
-    struct iovec iov = {(void *)(uintptr_t)message.p, message.n};
-    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
-    ssize_t n;
-    while ((n = sendmsg(fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL)) < 0 && errno == EINTR)
-        continue;
-    if (n < 0)
-        return errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS ? CHANNEL_LATER : CHANNEL_ENDED;
-    return (size_t)n == message.n ? 0 : CHANNEL_ENDED;
-}
-
-int channel_receive(int fd, uint8_t *into, size_t max, struct span *message) {
-    struct iovec iov = {into, max};
-    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
-    ssize_t n;
-    while ((n = recvmsg(fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC)) < 0 && errno == EINTR)
-        continue;
-    if (n <= 0)
-        return n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) ? CHANNEL_LATER : CHANNEL_ENDED;
-    if (m.msg_flags & (MSG_TRUNC | MSG_CTRUNC))
-        return CHANNEL_MALFORMED;
-    *message = span_of(into, (size_t)n);
     return 1;
 }

@@ -167,7 +167,7 @@ static void lost(struct vault_client *c, const char *why) {
 static void flush(struct vault_client *c) {
     while (c->first_unsent != NONE) {
         struct outstanding *o = &c->places[c->first_unsent];
-        if (channel_send(c->fd, buf_span(&o->unsent))) /* if it has ended, reading will say so */
+        if (record_send(c->fd, buf_span(&o->unsent))) /* if it has ended, reading will say so */
             return;
         buf_fini(&o->unsent);
         c->first_unsent = o->next;
@@ -210,14 +210,14 @@ static void readable(void *arg) {
     uint32_t attachment = c->attachment;
     for (int i = 0; i < READS_A_TURN && c->attachment == attachment; i++) {
         struct span message;
-        int got = channel_receive(c->fd, c->in, sizeof c->in, &message);
-        if (got == CHANNEL_LATER)
+        int got = record_receive(c->fd, c->in, sizeof c->in, &message);
+        if (got == RECORD_LATER)
             break;
-        if (got == CHANNEL_ENDED) {
+        if (got == RECORD_ENDED) {
             lost(c, "The vault has ended.");
             return;
         }
-        if (got == CHANNEL_MALFORMED || !take_message(c, message)) {
+        if (got == RECORD_MALFORMED || !take_message(c, message)) {
             log_event(LOG_ERROR, "vault_answer_malformed", NULL);
             if (c->attachment == attachment)
                 lost(c, "The vault's answer cannot be read.");
@@ -333,13 +333,13 @@ int client_ask(struct vault_client *c, struct wire_request *rq, union client_cal
         place_release(c, o);
         return err_set(err, MUSTER_EINVALID, "The request is too long for the vault.");
     }
-    int sent = c->first_unsent == NONE ? channel_send(c->fd, buf_span(&c->out)) : CHANNEL_LATER;
-    if (sent == CHANNEL_LATER) {
+    int sent = c->first_unsent == NONE ? record_send(c->fd, buf_span(&c->out)) : RECORD_LATER;
+    if (sent == RECORD_LATER) {
         buf_add(&o->unsent, buf_span(&c->out));
         if (c->first_unsent == NONE)
             c->first_unsent = place_of(o);
     }
-    if (sent == CHANNEL_ENDED || !buf_ok(&o->unsent)) {
+    if (sent == RECORD_ENDED || !buf_ok(&o->unsent)) {
         place_release(c, o);
         return no_vault(err, "The vault is not there at the moment.");
     }

@@ -103,19 +103,19 @@ static void drop_ended(struct run *r) {
 
 /* Sends, or keeps for later. */
 static void channel_put(struct channel *c, struct span message, int64_t mono_ms) {
-    int rc = channel_send(c->fd, message);
-    if (rc == CHANNEL_LATER) {
+    int rc = record_send(c->fd, message);
+    if (rc == RECORD_LATER) {
         buf_add(&c->pending, message);
         c->blocked_till = mono_ms + VAULT_TIMEOUT_MS;
-        rc = buf_ok(&c->pending) ? 0 : CHANNEL_ENDED;
+        rc = buf_ok(&c->pending) ? 0 : RECORD_ENDED;
     }
     if (rc)
         channel_end(c);
 }
 
 static void channel_flush(struct channel *c) {
-    int rc = channel_send(c->fd, buf_span(&c->pending));
-    if (rc == CHANNEL_LATER)
+    int rc = record_send(c->fd, buf_span(&c->pending));
+    if (rc == RECORD_LATER)
         return;
     buf_fini(&c->pending);
     if (rc)
@@ -126,14 +126,14 @@ static void channel_flush(struct channel *c) {
 static int channel_read(struct run *r, struct channel *c, struct err *err) {
     for (int i = 0; i < MESSAGES_A_TURN && c->fd >= 0 && c->pending.n == 0; i++) {
         struct span message;
-        int got = channel_receive(c->fd, r->message, sizeof r->message, &message);
-        if (got == CHANNEL_LATER)
+        int got = record_receive(c->fd, r->message, sizeof r->message, &message);
+        if (got == RECORD_LATER)
             return 0;
-        if (got == CHANNEL_ENDED) {
+        if (got == RECORD_ENDED) {
             channel_end(c);
             return 0;
         }
-        if (got == CHANNEL_MALFORMED)
+        if (got == RECORD_MALFORMED)
             return err_set(err, MUSTER_EINVALID, "A channel carried a message that is no request.");
         int rc = serve_message(&r->vault, c->kind, message, &r->answer, err);
         if (rc)
@@ -150,7 +150,7 @@ static bool tell_control(void *arg, const struct vault_export *wanted) {
     for (size_t i = r->n; i-- > 0;) {
         struct channel *c = &r->channels[i];
         if (c->kind == VAULT_CHANNEL_CONTROL && c->fd >= 0 && c->pending.n == 0)
-            return wire_wanted_write(wanted, &event) == 0 && channel_send(c->fd, buf_span(&event)) == 0;
+            return wire_wanted_write(wanted, &event) == 0 && record_send(c->fd, buf_span(&event)) == 0;
     }
     return false;
 }
@@ -163,13 +163,13 @@ static int supervisor_read(struct run *r, bool *ended) {
     for (;;) {
         struct vault_channel_fd c;
         int got = channel_receive_fd(r->supervisor_fd, &c);
-        if (got == CHANNEL_LATER)
+        if (got == RECORD_LATER)
             return 0;
-        if (got == CHANNEL_ENDED) {
+        if (got == RECORD_ENDED) {
             *ended = true;
             return 0;
         }
-        if (got == CHANNEL_MALFORMED)
+        if (got == RECORD_MALFORMED)
             log_event(LOG_ERROR, "vault_channel_malformed", NULL);
         else
             channel_add(r, c);

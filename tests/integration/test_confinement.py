@@ -9,7 +9,7 @@ import pytest
 
 from conftest import MUSTERD
 
-KINDS = ("vault", "control", "gateway")
+KINDS = ("vault", "control", "gateway", "courier")
 
 
 def self_test(server, kind):

@@ -5,10 +5,13 @@ how the path is filled and what the body is, so that the first who is allowed su
 route's own scope and roles.  Those who are refused come first: had one of them been let through, the act would not succeed any more."""
 import dataclasses
 import itertools
+import json
 import pathlib
 import re
+import sqlite3
 import time
 import typing
+import uuid
 
 import pytest
 
@@ -159,6 +162,34 @@ def doomed_account(w):
     return {"account": doomed}
 
 
+def hook(w, account=OWN):
+    made = w.server.api("POST", "/api/v1/webhooks", {"url": f"https://{w.fresh('hook') if account == OWN else 'wombat'}.invalid/", "account": account, "events": ["webhook.test"]})
+    assert made.status == 201, made
+    return made.json["id"]
+
+
+def hook_of(w):
+    """One of the account, and one of the other one for whoever lists."""
+    if "webhook" not in w.objects[OWN]:
+        w.objects[OTHER]["webhook"], w.objects[OWN]["webhook"] = hook(w, OTHER), hook(w)
+    return {"webhook": w.objects[OWN]["webhook"]}
+
+
+def doomed_hook(w):
+    return {"webhook": hook(w)}
+
+
+def dead_letter(w):
+    """An event that a webhook gave up, laid into its queue by hand: what a receiver that is not there leaves."""
+    hook_of(w)
+    event = uuid.uuid4()
+    with sqlite3.connect(w.server.dir / "control.db", timeout=30) as db:
+        db.execute("INSERT INTO delivery (webhook, event, kind, state, created, attempts, next_at, last_error, payload) "
+                   "SELECT id, ?, 62, 2, 1, 1, 1, 'not there', ? FROM webhook WHERE uuid = ?",
+                   (event.bytes, json.dumps({"account": OWN}), uuid.UUID(w.objects[OWN]["webhook"]).bytes))
+    return {"webhook": w.objects[OWN]["webhook"], "event": str(event)}
+
+
 def doomed_token(w):
     return {"token": w.server.token(w.fresh("token"), "factory", OWN)["id"]}
 
@@ -215,6 +246,19 @@ ROWS = {
     "TOKEN_CREATE": Row(body=lambda w, p: {"name": w.fresh("made"), "role": "factory", "account": OWN}),
     "TOKEN_REVOKE": Row(params=doomed_token, again=("wrong_state", "not_found")),
 
+    "WEBHOOK_EVENTS": Row(),
+    "WEBHOOK_LIST": Row(params=lambda w: {k: v for k, v in hook_of(w).items() if not v}),
+    "WEBHOOK_CREATE": Row(body=lambda w, p: {"url": f"https://{w.fresh('hook')}.example/", "account": OWN, "events": ["root.state"]}),
+    "WEBHOOK_SHOW": Row(params=hook_of),
+    "WEBHOOK_SET": Row(params=hook_of, body=lambda w, p: {"state": "disabled"}),
+    "WEBHOOK_DELETE": Row(params=doomed_hook, again=("not_found",)),
+    "WEBHOOK_ROTATE": Row(params=hook_of, body=lambda w, p: {"overlap": "1h"}),
+    "WEBHOOK_TEST": Row(params=hook_of),
+    "WEBHOOK_DEAD": Row(params=hook_of),
+    "WEBHOOK_DEAD_SHOW": Row(params=dead_letter),
+    "WEBHOOK_RETRY": Row(params=hook_of, body=lambda w, p: {}),
+    "WEBHOOK_DROP": Row(params=hook_of, body=lambda w, p: {"confirm": 0}),
+
     "AUDIT_LIST": Row(),
     "AUDIT_VERIFY": Row(body=lambda w, p: {}),
     "AUDIT_HEAD": Row(),
@@ -224,7 +268,8 @@ ROWS = {
 }
 
 # Routes of any token whose object is an account's all the same: what a token of another account gets.
-FOREIGN = {"TOKEN_CREATE": (403, "role_insufficient"), "TOKEN_REVOKE": (404, "not_found")}
+FOREIGN = {"TOKEN_CREATE": (403, "role_insufficient"), "TOKEN_REVOKE": (404, "not_found"), "WEBHOOK_CREATE": (403, "role_insufficient"),
+           **{f"WEBHOOK_{verb}": (404, "not_found") for verb in ("SHOW", "SET", "DELETE", "ROTATE", "TEST", "DEAD", "DEAD_SHOW", "RETRY", "DROP")}}
 
 
 @pytest.fixture(scope="module")
@@ -309,7 +354,7 @@ def test_route(world, route):
             assert 200 <= answer.status < 300 or answer.code in row.again, (role, scope, answer)
         if scope == OTHER:
             quiet(world, answer)
-        elif scope is None and route.scope == "ANY" and route.method == "GET" and route.name != "WHOAMI":
+        elif scope is None and route.scope == "ANY" and route.method == "GET" and route.name not in ("WHOAMI", "WEBHOOK_EVENTS") and not params:
             assert MARK.encode() in answer.body and b"wombat" in answer.body
         elif scope == OWN:
             assert b"wombat" not in answer.body, (role, answer)
@@ -375,7 +420,7 @@ def test_bodies_have_a_limit_of_their_own(world):
     for route in routes():
         if not route.body_max or route.name in ("DEVICE_IMPORT",):
             continue
-        params = {"key": "k", "root": "r", "device": "d", "token": "t"}
+        params = {"key": "k", "root": "r", "device": "d", "token": "t", "webhook": "w", "event": "e"}
         body = b'{"x":"' + b"y" * route.body_max + b'"}'
         answer = world.server.api(route.method, fill(route, params), body)
         assert answer.status == 413, (route.name, answer)
