@@ -9,25 +9,52 @@ static void listed(struct http_exchange *x, int rc, const struct err *err, void 
 
 void admin_DEVICE_LIST(struct http_exchange *x, void *arg) {
     struct device_list l = {.account = grant_account(x)};
-    struct span state = SPAN_NONE;
+    struct span state, order;
     char word[32] = "";
-    if (!page_of(x, &l.page))
+    if (!page_limit(x, &l.page) || !when_of(x, "since", &l.since) || !when_of(x, "seen_since", &l.seen_since) || !when_of(x, "not_seen_since", &l.not_seen_since))
         return;
-    int filters = http_query_param(x, "state", &state) + http_query_param(x, "key", &l.key) + http_query_param(x, "root", &l.root) + http_query_param(x, "prefix", &l.prefix);
-    if (filters > 1) {
-        reply_code(x, MUSTER_EINVALID, "At most one of state, key, root and prefix at a time.");
+    if (http_query_param(x, "order", &order) && !(l.by_row = span_eq_str(order, "created"))) {
+        reply_code(x, MUSTER_EINVALID, "order is created.");
         return;
     }
-    if (state.n) {
+    http_query_param(x, "cursor", &l.cursor);
+    http_query_param(x, "key", &l.key);
+    http_query_param(x, "root", &l.root);
+    http_query_param(x, "prefix", &l.prefix);
+    if (http_query_param(x, "state", &state) && state.n) {
         snprintf(word, sizeof word, "%.*s", (int)(state.n < sizeof word ? state.n : 0), (const char *)state.p);
         if (!(l.state = (enum device_state)word_parse(&WORDS_DEVICE_STATE, word))) {
             reply_code(x, MUSTER_EINVALID, "state is active, pending, quarantined, revoked or deleted.");
             return;
         }
     }
-    if (l.prefix.n)
-        http_query_param(x, "cursor", &l.after_id);
     job_start(x, JOB_READ, device_list_run, &l, sizeof l, listed);
+}
+
+static void expected_listed(struct http_exchange *x, int rc, const struct err *err, void *op) { reply_done(x, rc, err, TAKE(((struct expected_list *)op)->page.out)); }
+
+void admin_EXPECTED_LIST(struct http_exchange *x, void *arg) {
+    struct expected_list l = {.account = grant_account(x)};
+    struct span missing;
+    if (!page_limit(x, &l.page))
+        return;
+    http_query_param(x, "cursor", &l.cursor);
+    http_query_param(x, "prefix", &l.prefix);
+    if (http_query_param(x, "missing", &missing)) {
+        l.missing = span_eq_str(missing, "yes") || !missing.n;
+        if (!l.missing && !span_eq_str(missing, "no")) {
+            reply_code(x, MUSTER_EINVALID, "missing is yes or no.");
+            return;
+        }
+    }
+    job_start(x, JOB_READ, expected_list_run, &l, sizeof l, expected_listed);
+}
+
+static void expected_removed(struct http_exchange *x, int rc, const struct err *err, void *op) { reply_done(x, rc, err, TAKE(((struct expected_remove *)op)->out)); }
+
+void admin_EXPECTED_REMOVE(struct http_exchange *x, void *arg) {
+    const struct expected_remove r = {.actor = grant_of(x)->actor, .account = grant_account(x), .device_id = param_of(x, "device")};
+    job_start(x, JOB_WRITE, expected_remove_run, &r, sizeof r, expected_removed);
 }
 
 static void shown(struct http_exchange *x, int rc, const struct err *err, void *op) { reply_done(x, rc, err, TAKE(((struct device_show *)op)->out)); }

@@ -80,6 +80,10 @@ void reply_confirm(struct http_exchange *x, const struct err *err, int64_t count
 json_t *body_object(struct http_exchange *x);
 /* ?cursor= and ?limit=; false: answered already. */
 bool page_of(struct http_exchange *x, struct page *page);
+bool page_limit(struct http_exchange *x, struct page *page); /* ?limit= alone: for lists with cursors of their own */
+/* A time, or a length of time that counts back from now. */
+int read_when(struct span text, const char *name, int64_t *out, struct err *err) MUSTER_MUST_CHECK;
+bool when_of(struct http_exchange *x, const char *name, int64_t *out); /* a query parameter that is one, where it is there; false: answered already */
 struct span param_of(struct http_exchange *x, const char *name);
 
 /* control.c: the certificates were renewed: the listener's own is one of them, and the gateway has to look. */

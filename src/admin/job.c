@@ -93,26 +93,53 @@ json_t *body_object(struct http_exchange *x) {
     return doc;
 }
 
-bool page_of(struct http_exchange *x, struct page *page) {
+bool page_limit(struct http_exchange *x, struct page *page) {
     struct span value;
     uint64_t number;
     *page = (struct page){.limit = 100};
-    if (http_query_param(x, "limit", &value)) {
-        if (!span_to_u64(value, &number) || number < 1 || number > PAGE_MAX) {
-            reply_code(x, MUSTER_EINVALID, "limit is between 1 and 1000.");
-            return false;
-        }
-        page->limit = (int64_t)number;
+    if (!http_query_param(x, "limit", &value))
+        return true;
+    if (!span_to_u64(value, &number) || number < 1 || number > PAGE_MAX) {
+        reply_code(x, MUSTER_EINVALID, "limit is between 1 and 1000.");
+        return false;
     }
+    page->limit = (int64_t)number;
+    return true;
+}
+
+bool page_of(struct http_exchange *x, struct page *page) {
+    struct span value;
+    uint64_t number;
+    if (!page_limit(x, page))
+        return false;
     if (http_query_param(x, "cursor", &value) && value.n) {
-        if (span_to_u64(value, &number) && number <= INT64_MAX)
-            page->after = (int64_t)number;
-        else if (!http_query_param(x, "prefix", &value)) { /* pages by prefix go on by device ID */
+        if (!span_to_u64(value, &number) || number > INT64_MAX) {
             reply_code(x, MUSTER_EINVALID, "cursor is not one that a list gave.");
             return false;
         }
+        page->after = (int64_t)number;
     }
     return true;
+}
+
+int read_when(struct span text, const char *name, int64_t *out, struct err *err) {
+    int64_t length;
+    if (clock_parse_rfc3339(text, out) == 0)
+        return 0;
+    if (clock_parse_span(text, &length) == 0) {
+        *out = clock_now() - length;
+        return 0;
+    }
+    return err_set(err, MUSTER_EINVALID, "%s is a time like \"2026-01-31T00:00:00Z\", or a length of time up to now like \"2h\".", name);
+}
+
+bool when_of(struct http_exchange *x, const char *name, int64_t *out) {
+    struct span value;
+    struct err err = ERR_INIT;
+    if (!http_query_param(x, name, &value) || read_when(value, name, out, &err) == 0)
+        return true;
+    http_reply_err(x, &err);
+    return false;
 }
 
 struct span param_of(struct http_exchange *x, const char *name) { return http_param(x, name); }

@@ -46,28 +46,12 @@ void admin_KEY_BLACKLIST(struct http_exchange *x, void *arg) {
 
 /* --- a key's devices -------------------------------------------------------------------------------------------------------------------- */
 
-static int take_since(struct span text, int64_t *since, struct err *err) {
-    int64_t length;
-    if (clock_parse_rfc3339(text, since) == 0)
-        return 0;
-    if (clock_parse_span(text, &length) == 0) {
-        *since = clock_now() - length;
-        return 0;
-    }
-    return err_set(err, MUSTER_EINVALID, "since is a time like \"2026-01-31T00:00:00Z\", or a length of time up to now like \"2h\".");
-}
-
 static void devices_listed(struct http_exchange *x, int rc, const struct err *err, void *op) { reply_done(x, rc, err, TAKE(((struct device_list *)op)->page.out)); }
 
 void admin_KEY_DEVICES(struct http_exchange *x, void *arg) {
     struct device_list l = {.account = grant_account(x), .key = param_of(x, "key")};
-    struct span value;
-    struct err err = ERR_INIT;
-    if (!page_of(x, &l.page))
-        return;
-    if (http_query_param(x, "since", &value) && take_since(value, &l.since, &err))
-        http_reply_err(x, &err);
-    else
+    http_query_param(x, "cursor", &l.cursor);
+    if (page_limit(x, &l.page) && when_of(x, "since", &l.since))
         job_start(x, JOB_READ, device_list_run, &l, sizeof l, devices_listed);
 }
 
@@ -100,7 +84,7 @@ void admin_KEY_DEVICES_ACT(struct http_exchange *x, void *arg) {
         return;
     int rc = json_take(body, &err, "{s:s, s?s, s?s, s?I}", "action", &action, "since", &since, "reason", &reason, "confirm", &confirm);
     if (!rc && since)
-        rc = take_since(span_str(since), &k.since, &err);
+        rc = read_when(span_str(since), "since", &k.since, &err);
     if (!rc && strcmp(action, "revoke") != 0 && strcmp(action, "quarantine") != 0)
         rc = err_set(&err, MUSTER_EINVALID, "action is quarantine or revoke.");
     if (!rc && reason && (strlen(reason) >= sizeof k.reason || span_has_control(span_str(reason))))

@@ -3,18 +3,23 @@
 
 #include <sodium.h>
 
-void hex_encode(struct span s, char *out) {
+static void write_digits(struct span s, char *out) {
     static const char digits[] = "0123456789abcdef";
     for (size_t i = 0; i < s.n; i++) {
         out[2 * i] = digits[s.p[i] >> 4];
         out[2 * i + 1] = digits[s.p[i] & 15];
     }
+}
+
+void hex_encode(struct span s, char *out) {
+    write_digits(s, out);
     out[2 * s.n] = '\0';
 }
 
 void hex_add(struct buf *b, struct span s) {
-    for (size_t i = 0; i < s.n; i++)
-        buf_addf(b, "%02x", s.p[i]);
+    char *at = s.n ? (char *)buf_extend(b, 2 * s.n) : NULL;
+    if (at)
+        write_digits(s, at);
 }
 
 int hex_decode(struct span text, uint8_t *out, size_t n) {

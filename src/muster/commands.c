@@ -37,6 +37,16 @@
     {"no-config", NULL, TO_LOCAL, NULL, "Leave out the client's configuration: the image has it", false},                     \
     {"force", NULL, TO_LOCAL, NULL, "Write over another key that is in place", false}
 
+/* Which devices, for list and export alike. */
+#define DEVICE_FILTERS                                                                                                         \
+    {"state", "active|pending|quarantined|revoked|deleted", TO_QUERY, NULL, "Those in this state", false},                     \
+    {"key", "KEY", TO_QUERY, NULL, "Those that a provisioning key enrolled", false},                                          \
+    {"root", "ROOT", TO_QUERY, NULL, "Those under a fleet root", false},                                                      \
+    {"prefix", "TEXT", TO_QUERY, NULL, "Those whose device ID begins so", false},                                             \
+    {"since", "TIME", TO_QUERY, NULL, "Those enrolled since then: RFC 3339, or a length such as 30d, counted back", false},   \
+    {"seen-since", "TIME", TO_QUERY, NULL, "Those that were seen since then", false},                                         \
+    {"not-seen-since", "TIME", TO_QUERY, NULL, "Those that were not", false}
+
 const struct command COMMANDS[] = {
     {.noun = "whoami", .verb = "", .method = "GET", .path = "/api/v1/whoami", .help = "Show the token that is in use: its name, role, scope and end."},
 
@@ -111,11 +121,11 @@ const struct command COMMANDS[] = {
      .help = "Print a fleet root's certificate in PEM."},
 
     {.noun = "device", .verb = "list", .account = true, .method = "GET", .path = ACCOUNT "/devices", .columns = "id device_id state method created last_seen",
-     .options = {{"state", "active|pending|quarantined|revoked|deleted", TO_QUERY, NULL, "Those in this state", false},
-                 {"key", "KEY", TO_QUERY, NULL, "Those that a provisioning key enrolled", false},
-                 {"root", "ROOT", TO_QUERY, NULL, "Those under a fleet root", false},
-                 {"prefix", "TEXT", TO_QUERY, NULL, "Those whose device ID begins so", false}},
-     .help = "List devices."},
+     .options = {DEVICE_FILTERS}, .help = "List devices: those that fit everything that is asked for."},
+    {.noun = "device", .verb = "export", .account = true, .method = "GET", .path = ACCOUNT "/devices", .run = command_device_export,
+     .options = {{"output", "FILE", TO_LOCAL, NULL, "Where the devices go (also -o); - for standard output", true},
+                 {"format", "csv|jsonl", TO_LOCAL, NULL, "CSV (the default), or JSON lines", false}, DEVICE_FILTERS},
+     .help = "Write devices to a file, oldest first: those that fit everything that is asked for."},
     {.noun = "device", .verb = "show", .args = {{"DEVICE", NULL, false, false}}, .account = true, .account_free = true, .method = "GET",
      .path = ACCOUNT "/devices/{device}",
      .options = {{"full", NULL, TO_QUERY, NULL, "With its reports whole: hardware, network, packages, configuration", false}},
@@ -150,7 +160,14 @@ const struct command COMMANDS[] = {
     {.noun = "device", .verb = "delete", .args = {{"DEVICE", NULL, false, false}}, .account = true, .account_free = true, .method = "DELETE",
      .path = ACCOUNT "/devices/{device}", .help = "Delete a device; a tombstone keeps it from coming back."},
     {.noun = "device", .verb = "import", .args = {{"FILE", NULL, true, false}}, .account = true, .method = "POST", .path = ACCOUNT "/expected",
-     .run = command_device_import, .help = "Announce devices: JSON lines of {\"device_id\", \"fingerprint\"?}."},
+     .run = command_device_import,
+     .help = "Announce devices: CSV of device_id and fingerprint, or JSON lines of {\"device_id\", \"fingerprint\"?}; harmless to repeat."},
+    {.noun = "expected", .verb = "list", .account = true, .method = "GET", .path = ACCOUNT "/expected", .columns = "device_id announced state fingerprint",
+     .options = {{"prefix", "TEXT", TO_QUERY, NULL, "Those whose device ID begins so", false},
+                 {"missing", NULL, TO_QUERY, NULL, "Those that have not arrived", false}},
+     .help = "List announced devices, and the state of those that have arrived."},
+    {.noun = "expected", .verb = "remove", .args = {{"DEVICE", NULL, false, false}}, .account = true, .method = "DELETE", .path = ACCOUNT "/expected/{device}",
+     .help = "Take an announcement back, by device ID; a device that has arrived stays."},
 
     {.noun = "explain", .verb = "", .args = {{"CHAIN", "chain", true, true}}, .account = true, .method = "POST", .path = ACCOUNT "/explain", .run = command_explain,
      .options = {{"refusal", "ID", TO_BODY_TEXT, NULL, "In place of CHAIN: the certificates that were kept with a refusal", false},

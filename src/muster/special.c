@@ -7,9 +7,6 @@
 #include "muster/file_arg.h"
 #include "muster/print.h"
 
-#define IMPORT_BATCH 2000
-#define IMPORT_MAX (256u << 20)
-
 static int show(struct invocation *in, const json_t *answer, struct err *err) {
     print_warnings(answer);
     if (in->json)
@@ -42,64 +39,6 @@ int command_key_create(struct invocation *in, struct err *err) {
     if (!in->json)
         fprintf(stderr, "The credentials are in %s. They were not kept on the server.\n", out);
     return show(in, key, err);
-}
-
-static int import_batch(struct invocation *in, const char *path, json_t *items, size_t *done, struct err *err) {
-    CLEANUP_JSON json_t *body = json_object();
-    CLEANUP_JSON json_t *answer = NULL;
-    size_t n = json_array_size(items);
-    if (n == 0)
-        return 0;
-    json_set(body, "items", json_incref(items));
-    int rc = api_json(in->api, "POST", path, body, &answer, NULL, err);
-    if (rc)
-        return err_prefix(err, "After %zu announced devices", *done);
-    *done += n;
-    json_array_clear(items);
-    if (!in->json && isatty(STDERR_FILENO))
-        fprintf(stderr, "\r%zu announced", *done);
-    return 0;
-}
-
-/* One line of the import file as an item of the list; blank lines are passed over. */
-static int import_line(json_t *items, struct span line, size_t number, struct err *err) {
-    if (span_trim(line).n == 0)
-        return 0;
-    json_t *item = json_parse(line, err);
-    if (!item)
-        return err_prefix(err, "Line %zu", number);
-    if (!json_is_string(json_object_get(item, "device_id"))) {
-        json_decref(item);
-        return err_set(err, MUSTER_EINVALID, "Line %zu has no device_id.", number);
-    }
-    return json_array_append_new(items, item) ? err_set(err, MUSTER_ENOMEM, NULL) : 0;
-}
-
-int command_device_import(struct invocation *in, struct err *err) {
-    CLEANUP(buf_fini) struct buf path = BUF_INIT(4096);
-    CLEANUP(buf_fini) struct buf file = BUF_INIT(IMPORT_MAX);
-    CLEANUP_JSON json_t *items = json_array();
-    CLEANUP_JSON json_t *answer = json_object();
-    size_t done = 0, number = 0;
-    int rc = command_path(in, in->command->path, &path, err);
-    if (rc || (rc = file_arg_read(in->args[0], &file, err)))
-        return rc;
-    for (struct span rest = buf_span(&file); rest.n;) {
-        long end = span_index(rest, '\n');
-        struct span line = span_sub(rest, 0, end < 0 ? rest.n : (size_t)end);
-        rest = span_sub(rest, line.n + 1, rest.n);
-        if ((rc = import_line(items, line, ++number, err)))
-            return rc;
-        if (json_array_size(items) == IMPORT_BATCH && (rc = import_batch(in, buf_str(&path), items, &done, err)))
-            return rc;
-    }
-    if ((rc = import_batch(in, buf_str(&path), items, &done, err)))
-        return rc;
-    if (!in->json && isatty(STDERR_FILENO) && done)
-        fputc('\n', stderr);
-    json_set_str(answer, "id", in->account);
-    json_set_int(answer, "imported", (int64_t)done);
-    return show(in, answer, err);
 }
 
 /* device revoke|quarantine: one device, or all of a provisioning key's. */

@@ -106,7 +106,7 @@ static int count_devices(struct store_tx *tx, const struct account *a, int64_t c
     while (!rc && (rc = store_next(row, err)) > 0) {
         int64_t state = store_int(row, 0);
         if (state >= 1 && state <= DEVICE_DELETED)
-            count[state] = store_int(row, 1);
+            count[state] += store_int(row, 1);
         rc = 0;
     }
     return rc;

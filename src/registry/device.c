@@ -125,5 +125,7 @@ int device_ecus_run(struct store_tx *tx, void *arg, struct err *err) {
 
 int device_seen_run(struct store_tx *tx, void *arg, struct err *err) {
     struct device_seen *s = arg;
-    return store_exec(tx, NULL, err, SQL_DEVICE_SEEN, "iis", s->device, clock_now(), s->address);
+    const int64_t now = clock_now();
+    int rc = store_exec(tx, NULL, err, SQL_DEVICE_SEEN, "iis", s->device, now, s->address);
+    return rc ? rc : store_exec(tx, NULL, err, SQL_DEVICE_SEEN_HOUR, "ii", s->device, now / CLOCK_HOUR);
 }

@@ -5,14 +5,19 @@
 #include "registry/registry.h"
 #include "registry/row.h"
 
+/* A page of devices that fit everything that is asked for.  The list is walked along one index, whichever leads through the fewest
+ * devices; a page looks at a bounded number of them, so that it may have fewer items than asked for, or none, and still a cursor. */
 struct device_list {
     struct span account;
-    struct page page;         /* without a prefix */
+    struct page page;         /* `after` is not used */
+    struct span cursor;       /* what the page before gave as next; .n 0: the first page */
     enum device_state state;  /* 0: any */
-    struct span key, root;    /* .n 0: any; at most one of state, key, root and prefix */
-    int64_t since;            /* with a key: it gave them a certificate at or after */
+    struct span key, root;    /* .n 0: any */
     struct span prefix;       /* of the device ID */
-    struct span after_id;     /* with a prefix: the device ID of the last one of the page before */
+    int64_t since;            /* enrolled at or after; with a key: it gave them a certificate at or after; 0: any */
+    int64_t seen_since;       /* last seen at or after; 0: any */
+    int64_t not_seen_since;   /* last seen before, or never; 0: any */
+    bool by_row;              /* oldest first whatever is asked for, so that nothing comes twice while devices are seen */
 };
 int device_list_run(struct store_tx *tx, void *arg, struct err *err);
 
@@ -22,6 +27,24 @@ struct device_show {
     json_t *out;
 };
 int device_show_run(struct store_tx *tx, void *arg, struct err *err);
+
+/* Pages of announced devices, by device ID. */
+struct expected_list {
+    struct span account;
+    struct page page;    /* `after` is not used */
+    struct span cursor;  /* the device ID of the last one of the page before */
+    struct span prefix;  /* of the device ID */
+    bool missing;        /* only those that have not arrived; pages may then be short of items, as above */
+};
+int expected_list_run(struct store_tx *tx, void *arg, struct err *err);
+
+/* One announcement taken back; a device that has arrived stays what it is. MUSTER_ENOTFOUND */
+struct expected_remove {
+    struct actor actor;
+    struct span account, device_id;
+    json_t *out;
+};
+int expected_remove_run(struct store_tx *tx, void *arg, struct err *err);
 
 /* Announced devices: [{device_id, fingerprint?}], all or none. */
 struct device_import {

@@ -1,9 +1,18 @@
-/* device_list: pages of devices, and what was announced; see device.h. */
-#include "base/hex.h"
-#include "registry/audit.h"
+/* device_list: pages of devices; see device.h. */
 #include "registry/device.h"
 
-#define IMPORT_MAX 100000
+#define LOOKED_AT_MAX 5000 /* devices that one page looks at: some 20 ms */
+
+/* The way through the devices: along an index, from where the cursor stands.  A cursor says which order it is of: "123" by row, "d:…" by
+ * device ID, "s:HOUR:ROW" by the hour of the last request. */
+enum way { BY_ROW, BY_STATE, BY_KEY, BY_ROOT, BY_ID, BY_SEEN };
+struct walk {
+    enum way way;
+    int64_t row, hour;      /* after these */
+    struct span id;         /* after this; with BY_ID */
+    struct prov_key key;
+    struct root root;
+};
 
 /* The smallest text above every one that begins with the prefix; NULL: there is none. */
 static const char *after_prefix(struct span prefix, char out[DEVICE_ID_MAX + 1]) {
@@ -18,104 +27,173 @@ static const char *after_prefix(struct span prefix, char out[DEVICE_ID_MAX + 1])
     return out;
 }
 
-static int start_page(struct store_tx *tx, struct device_list *l, const struct account *a, struct store_row **row, struct err *err) {
-    const int64_t limit = l->page.limit + 1;
-    if (l->prefix.n) {
+/* --- which way ------------------------------------------------------------------------------------------------------------------- */
+
+/* How many devices each of the filters leaves, by the counts that are kept. */
+struct counts {
+    int64_t state, key, root;
+};
+
+static int count(struct store_tx *tx, const struct device_list *l, const struct account *a, const struct walk *w, struct counts *out, struct err *err) {
+    CLEANUP(store_row_end) struct store_row *row = NULL;
+    int rc = store_query(tx, &row, err, SQL_ACCOUNT_DEVICES, "i", a->row);
+    *out = (struct counts){0};
+    if (rc)
+        return rc;
+    while ((rc = store_next(row, err)) > 0) {
+        int64_t n = store_int(row, 1);
+        out->state += store_int(row, 0) == (int64_t)l->state ? n : 0;
+        out->root += l->root.n && store_int(row, 2) == w->root.row ? n : 0;
+    }
+    return rc || !l->key.n ? rc : one_int(tx, &out->key, 0, err, SQL_KEY_DEVICES, "i", w->key.row);
+}
+
+static bool read_number(struct span s, int64_t *out) {
+    uint64_t n;
+    if (!span_to_u64(s, &n) || n > INT64_MAX)
+        return false;
+    *out = (int64_t)n;
+    return true;
+}
+
+/* The order of a cursor that an earlier page gave; BY_ROW stands for every way in that order. */
+static int read_cursor(const struct device_list *l, struct walk *w, struct err *err) {
+    struct span c = l->cursor;
+    w->way = BY_ROW;
+    if (read_number(c, &w->row))
+        return 0;
+    if (span_starts(c, SPAN_LIT("d:")) && l->prefix.n) {
+        w->way = BY_ID;
+        w->id = span_sub(c, 2, c.n);
+        return 0;
+    }
+    struct span rest = span_starts(c, SPAN_LIT("s:")) ? span_sub(c, 2, c.n) : SPAN_NONE;
+    long colon = span_index(rest, ':');
+    w->way = BY_SEEN;
+    if (colon > 0 && read_number(span_sub(rest, 0, (size_t)colon), &w->hour) && read_number(span_sub(rest, (size_t)colon + 1, rest.n), &w->row))
+        return 0;
+    return err_set(err, MUSTER_EINVALID, "cursor is not one that this list gave.");
+}
+
+/* A filter that leaves fewer than one page looks at is the best of ways; then the device ID, the key, the root, the time. */
+static void choose(const struct device_list *l, const struct counts *n, struct walk *w) {
+    const struct { bool there; enum way way; int64_t n; } of[] = {{l->key.n > 0, BY_KEY, n->key}, {l->root.n > 0, BY_ROOT, n->root}, {l->state != 0, BY_STATE, n->state}};
+    const bool first = l->cursor.n == 0, other = first && !l->by_row, by_time = l->seen_since || l->not_seen_since;
+    enum way best = BY_ROW;
+    int64_t least = INT64_MAX;
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
+        if (of[i].there && of[i].n < least) {
+            best = of[i].way;
+            least = of[i].n;
+        }
+    }
+    if (other && l->prefix.n && least > LOOKED_AT_MAX)
+        w->way = BY_ID;
+    else if (other && by_time && (best == BY_ROW || (best == BY_STATE && least > 4 * LOOKED_AT_MAX)))
+        w->way = BY_SEEN;
+    else if (first || w->way == BY_ROW)
+        w->way = best;
+}
+
+static int start_walk(struct store_tx *tx, const struct device_list *l, const struct account *a, struct walk *w, struct store_row **row, struct err *err) {
+    const int64_t limit = LOOKED_AT_MAX + 1;
+    switch (w->way) {
+    case BY_ROW:
+        return store_query(tx, row, err, SQL_DEVICE_PAGE, "iii", a->row, w->row, limit);
+    case BY_STATE:
+        return store_query(tx, row, err, SQL_DEVICE_PAGE_STATE, "iiii", a->row, w->row, limit, I(l->state));
+    case BY_KEY:
+        return store_query(tx, row, err, SQL_DEVICE_PAGE_KEY, "iiii", w->key.row, w->row, limit, l->since);
+    case BY_ROOT:
+        return store_query(tx, row, err, SQL_DEVICE_PAGE_ROOT, "iiii", a->row, w->row, limit, w->root.row);
+    case BY_ID: {
         char end[DEVICE_ID_MAX + 1];
-        if (l->prefix.n > DEVICE_ID_MAX)
-            return err_set(err, MUSTER_EDEVICEID, NULL);
         const char *upper = after_prefix(l->prefix, end);
-        struct span after = l->after_id.n ? l->after_id : SPAN_LIT("");
-        return store_query(tx, row, err, SQL_DEVICE_PAGE_PREFIX, "itits", a->row, after, limit, l->prefix, upper ? upper : "\xff");
+        return store_query(tx, row, err, SQL_DEVICE_PAGE_PREFIX, "itis", a->row, w->id.n ? w->id : l->prefix, limit, upper ? upper : "\xff");
     }
-    if (l->key.n) {
-        struct prov_key k;
-        int rc = key_need(tx, a, l->key, &k, err);
-        return rc ? rc : store_query(tx, row, err, SQL_DEVICE_PAGE_KEY, "iiiii", a->row, l->page.after, limit, k.row, l->since);
+    case BY_SEEN:
+        if (!l->cursor.n) {
+            w->hour = l->seen_since / CLOCK_HOUR - 1;
+            w->row = INT64_MAX;
+        }
+        return store_query(tx, row, err, SQL_DEVICE_PAGE_SEEN, "iiiii", a->row, w->hour, w->row, limit,
+                           l->not_seen_since ? (l->not_seen_since - 1) / CLOCK_HOUR : INT64_MAX);
     }
-    if (l->root.n) {
-        struct root r;
-        int rc = root_need(tx, a, l->root, &r, err);
-        return rc ? rc : store_query(tx, row, err, SQL_DEVICE_PAGE_ROOT, "iiii", a->row, l->page.after, limit, r.row);
-    }
-    if (l->state)
-        return store_query(tx, row, err, SQL_DEVICE_PAGE_STATE, "iiii", a->row, l->page.after, limit, I(l->state));
-    return store_query(tx, row, err, SQL_DEVICE_PAGE, "iii", a->row, l->page.after, limit);
+    return MUSTER_EINTERNAL;
+}
+
+/* --- the page ---------------------------------------------------------------------------------------------------------------------- */
+
+/* The device of a row of the walk: by key, rows only name it. */
+static int read_device(struct store_tx *tx, const struct walk *w, struct store_row *row, struct device *out, struct err *err) {
+    if (w->way != BY_KEY)
+        return row_device(row, out, err);
+    int found = device_find_row(tx, store_int(row, 0), out, err);
+    return found < 0 ? found : found ? 0 : err_set(err, MUSTER_ECORRUPT, "A certificate names a device that is not there.");
+}
+
+/* 1 it does, 0 not, or an error. */
+static int fits(struct store_tx *tx, const struct device_list *l, const struct walk *w, const struct device *d, struct err *err) {
+    int64_t certificates = 1;
+    if ((l->state && d->state != l->state) || (l->root.n && d->root != w->root.row) || (l->prefix.n && !span_starts(span_str(d->device_id), l->prefix)) ||
+        (!l->key.n && d->created < l->since) || d->last_seen < l->seen_since || (l->not_seen_since && d->last_seen >= l->not_seen_since))
+        return 0;
+    int rc = !l->key.n || w->way == BY_KEY ? 0 : one_int(tx, &certificates, 0, err, SQL_KEY_HAS, "iii", w->key.row, d->row, l->since);
+    return rc ? rc : certificates > 0;
+}
+
+static int set_next(json_t *page, const struct walk *w, const struct device *d) {
+    char text[DEVICE_ID_MAX + 8];
+    if (w->way == BY_ID)
+        snprintf(text, sizeof text, "d:%s", d->device_id);
+    else if (w->way == BY_SEEN)
+        snprintf(text, sizeof text, "s:%lld:%lld", (long long)(d->last_seen / CLOCK_HOUR), (long long)d->row);
+    else
+        snprintf(text, sizeof text, "%lld", (long long)d->row);
+    json_set_str(page, "next", text);
+    return json_object_get(page, "next") ? 0 : MUSTER_ENOMEM;
+}
+
+static int prepare(struct store_tx *tx, const struct device_list *l, const struct account *a, struct walk *w, struct err *err) {
+    struct counts n = {0};
+    int rc;
+    if (l->prefix.n > DEVICE_ID_MAX)
+        return err_set(err, MUSTER_EDEVICEID, NULL);
+    if ((l->key.n && (rc = key_need(tx, a, l->key, &w->key, err))) || (l->root.n && (rc = root_need(tx, a, l->root, &w->root, err))) ||
+        (l->cursor.n && (rc = read_cursor(l, w, err))))
+        return rc;
+    if ((l->state || l->key.n || l->root.n) && (rc = count(tx, l, a, w, &n, err)))
+        return rc;
+    choose(l, &n, w);
+    return 0;
 }
 
 int device_list_run(struct store_tx *tx, void *arg, struct err *err) {
     struct device_list *l = arg;
     CLEANUP_JSON json_t *items = json_array();
     CLEANUP(store_row_end) struct store_row *row = NULL;
+    struct walk w = {0};
     struct account a;
     struct device d = {0};
-    int64_t n = 0;
+    int64_t looked_at = 0;
     int rc = account_need(tx, l->account, &a, err);
-    if (rc || (rc = start_page(tx, l, &a, &row, err)))
+    if (rc || (rc = prepare(tx, l, &a, &w, err)) || (rc = start_walk(tx, l, &a, &w, &row, err)))
         return rc;
-    while ((rc = store_next(row, err)) > 0 && n < l->page.limit) {
+    while ((rc = store_next(row, err)) > 0 && (int64_t)json_array_size(items) < l->page.limit && looked_at < LOOKED_AT_MAX) {
         json_t *one = NULL;
-        if ((rc = row_device(row, &d, err)) || (rc = device_json(tx, &a, &d, false, &one, err)))
+        if ((rc = read_device(tx, &w, row, &d, err)))
+            return rc;
+        if (w.id.n && span_eq_str(w.id, d.device_id))
+            continue; /* the last one of the page before */
+        looked_at++;
+        if ((rc = fits(tx, l, &w, &d, err)) == 0)
+            continue;
+        if (rc < 0 || (rc = device_json(tx, &a, &d, false, &one, err)))
             return rc;
         json_array_append_new(items, one);
-        n++;
     }
     bool more = rc > 0;
-    if (rc < 0 || (rc = page_finish(&l->page, TAKE(items), d.row, more)))
+    if (rc < 0 || (rc = page_finish(&l->page, TAKE(items), 0, false)))
         return rc;
-    if (l->prefix.n && more)
-        json_set_str(l->page.out, "next", d.device_id);
-    return 0;
-}
-
-/* --- import ------------------------------------------------------------------------------------------------------------------- */
-
-static int import_one(struct store_tx *tx, struct device_import *in, const struct account *a, json_t *item, size_t at, struct err *err) {
-    const char *id = NULL, *fingerprint = NULL;
-    struct hash spki;
-    int rc = json_take(item, err, "{s:s, s?s}", "device_id", &id, "fingerprint", &fingerprint);
-    if (!rc)
-        rc = device_id_check(span_str(id), err);
-    if (!rc && fingerprint && hex_decode(span_str(fingerprint), spki.b, sizeof spki.b))
-        rc = err_set(err, MUSTER_EINVALID, "The fingerprint is not the SHA-256 of a public key in 64 hex digits.");
-    if (rc)
-        return err_prefix(err, "item %zu", at + 1);
-    struct span key = fingerprint ? hash_span(&spki) : SPAN_NONE;
-    struct store_row *row;
-    int found = first_row(tx, &row, err, SQL_EXPECTED_GET, "is", a->row, id);
-    if (found < 0)
-        return found;
-    if (!found) {
-        in->added++;
-        return store_exec(tx, NULL, err, SQL_EXPECTED_ADD, "isbi", a->row, id, key, clock_now());
-    }
-    bool same = span_eq(store_blob(row, 0), key);
-    store_row_end(row);
-    if (same)
-        return 0;
-    in->changed++;
-    return store_exec(tx, NULL, err, SQL_EXPECTED_SET, "isb", a->row, id, key);
-}
-
-int device_import_run(struct store_tx *tx, void *arg, struct err *err) {
-    struct device_import *in = arg;
-    struct account a;
-    size_t i;
-    json_t *item;
-    in->added = in->changed = 0;
-    int rc = account_need(tx, in->account, &a, err);
-    if (rc)
-        return rc;
-    if (json_array_size(in->items) > IMPORT_MAX)
-        return err_set(err, MUSTER_EINVALID, "At most %d devices at a time.", IMPORT_MAX);
-    json_array_foreach(in->items, i, item) {
-        if ((rc = import_one(tx, in, &a, item, i, err)))
-            return rc;
-    }
-    if (in->added + in->changed == 0)
-        return 0;
-    json_t *detail = json_object();
-    json_set_int(detail, "added", in->added);
-    json_set_int(detail, "changed", in->changed);
-    return audit_add(tx, a.row, &in->actor, "device.import", SPAN_NONE, detail, err);
+    return more ? set_next(l->page.out, &w, &d) : 0;
 }

@@ -9,7 +9,7 @@
 
 int root_json(struct store_tx *tx, const struct account *a, const struct root *r, json_t **out, struct err *err) {
     int64_t devices, shared;
-    int rc = one_int(tx, &devices, 0, err, SQL_ROOT_DEVICES, "i", r->row);
+    int rc = one_int(tx, &devices, 0, err, SQL_ROOT_DEVICES, "ii", r->account, r->row);
     if (rc || (rc = one_int(tx, &shared, 0, err, SQL_ROOT_SHARED, "bi", hash_span(&r->spki), r->account)))
         return rc;
     json_t *o = json_object();

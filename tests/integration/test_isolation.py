@@ -139,6 +139,12 @@ def offer(w):
     return {"device": d}
 
 
+def announced(w):
+    d = w.fresh("announced")
+    w.server.api("POST", f"/api/v1/accounts/{OWN}/expected", {"items": [{"device_id": d}]})
+    return {"device": d}
+
+
 def root_to_prove(w):
     w.unproved = w.root(prove=False)
     return {"root": w.unproved.root["id"]}
@@ -227,6 +233,8 @@ ROWS = {
     "DEVICE_LIST": Row(),
     "DEVICE_SHOW": Row(params=device_of),
     "DEVICE_EVENTS": Row(params=device_of),
+    "EXPECTED_LIST": Row(),
+    "EXPECTED_REMOVE": Row(params=announced, again=("not_found",)),
     "DEVICE_IMPORT": Row(body=lambda w, p: {"items": [{"device_id": w.fresh("expected")}]}),
     "DEVICE_APPROVE": Row(params=lambda w: {"device": w.pending()}, body=lambda w, p: {}, again=("wrong_state",)),
     "DEVICE_REFUSE": Row(params=lambda w: {"device": w.pending()}, body=lambda w, p: {}, again=("wrong_state",)),

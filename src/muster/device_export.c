@@ -1,0 +1,148 @@
+/* device_export: `device export`: all pages of the list into a file, one of them in memory.  The file has its name only when it is whole. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/csv.h"
+#include "json/json.h"
+#include "muster/api.h"
+#include "muster/command.h"
+#include "muster/print.h"
+
+#define PAGE 1000
+
+static const char *const columns[] = {"id", "device_id", "state", "method", "key", "key_name", "root", "created", "last_seen", "last_address",
+                                      "certificate", "spki", "certificate_not_after", "reprovision", "reason", "expected"};
+#define COLUMNS_N (sizeof columns / sizeof *columns)
+
+struct export {
+    struct invocation *in;
+    FILE *file;
+    struct buf path, part; /* of the request; of the file under way, empty with standard output */
+    size_t done;
+    bool csv, progress;
+};
+
+/* What is left of a file that did not become whole is removed. */
+static void export_fini(struct export *ex) {
+    if (ex->file && ex->file != stdout)
+        fclose(ex->file);
+    if (ex->part.n)
+        unlink(buf_str(&ex->part));
+    buf_fini(&ex->path);
+    buf_fini(&ex->part);
+}
+DEFINE_CLEANUP_FINI(export_fini, struct export)
+
+static int open_output(struct export *ex, const char *name, struct err *err) {
+    if (!strcmp(name, "-")) {
+        ex->file = stdout;
+        return 0;
+    }
+    buf_addf(&ex->part, "%s.part", name);
+    /* Device IDs, addresses and keys of a whole fleet are nobody else's business. */
+    int fd = open(buf_str(&ex->part), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    ex->file = fd >= 0 ? fdopen(fd, "w") : NULL;
+    if (ex->file)
+        return 0;
+    if (fd >= 0)
+        close(fd);
+    int rc = err_set(err, MUSTER_EINVALID, "%s cannot be written.", buf_str(&ex->part));
+    buf_fini(&ex->part);
+    return rc;
+}
+
+static int close_output(struct export *ex, const char *name, struct err *err) {
+    bool good = fflush(ex->file) == 0;
+    if (ex->file == stdout)
+        return good ? 0 : err_set(err, MUSTER_EIO, "Standard output cannot be written.");
+    good = good && fsync(fileno(ex->file)) == 0;
+    good = fclose(ex->file) == 0 && good;
+    ex->file = NULL;
+    if (!good || rename(buf_str(&ex->part), name))
+        return err_set(err, MUSTER_EIO, "%s cannot be written.", name);
+    buf_fini(&ex->part);
+    return 0;
+}
+
+static void csv_line(struct buf *out, const json_t *device) {
+    for (size_t i = 0; i < COLUMNS_N; i++) {
+        json_t *v = json_object_get(device, columns[i]);
+        if (i)
+            buf_addc(out, ',');
+        if (json_is_string(v))
+            csv_add(out, span_of(json_string_value(v), json_string_length(v)));
+        else if (json_is_boolean(v))
+            buf_adds(out, json_is_true(v) ? "yes" : "no");
+    }
+    buf_adds(out, "\r\n");
+}
+
+static int write_page(struct export *ex, const json_t *items, struct err *err) {
+    size_t i;
+    json_t *device;
+    json_array_foreach(items, i, device) {
+        CLEANUP(buf_fini) struct buf line = BUF_INIT(65536);
+        if (ex->csv)
+            csv_line(&line, device);
+        else if (json_write(&line, device) == 0)
+            buf_addc(&line, '\n');
+        if (!buf_ok(&line) || !line.n || fwrite(line.p, 1, line.n, ex->file) != line.n)
+            return err_set(err, MUSTER_EIO, "The file cannot be written.");
+        ex->done++;
+    }
+    return 0;
+}
+
+static int pages(struct export *ex, struct err *err) {
+    char cursor[1024] = "";
+    for (;;) {
+        CLEANUP_JSON json_t *page = NULL;
+        CLEANUP(buf_fini) struct buf at = BUF_INIT(16384);
+        buf_addf(&at, "%s%corder=created&limit=%d", buf_str(&ex->path), strchr(buf_str(&ex->path), '?') ? '&' : '?', PAGE);
+        if (cursor[0]) {
+            buf_adds(&at, "&cursor=");
+            api_encode(&at, cursor);
+        }
+        int rc = api_json(ex->in->api, "GET", buf_str(&at), NULL, &page, NULL, err);
+        if (rc || (rc = write_page(ex, json_object_get(page, "items"), err)))
+            return rc;
+        if (ex->progress)
+            fprintf(stderr, "\r%zu exported", ex->done);
+        const char *next = json_string_value(json_object_get(page, "next"));
+        if (!next)
+            return 0;
+        if (!strcmp(next, cursor) || strlen(next) >= sizeof cursor)
+            return err_set(err, MUSTER_ENETWORK, "The server's pages do not come to an end.");
+        snprintf(cursor, sizeof cursor, "%s", next);
+    }
+}
+
+int command_device_export(struct invocation *in, struct err *err) {
+    const char *name = invocation_option(in, "output"), *format = invocation_option(in, "format");
+    CLEANUP(export_fini) struct export ex = {.in = in, .path = BUF_INIT(16384), .part = BUF_INIT(4096), .csv = !format || !strcmp(format, "csv"),
+                                             .progress = !in->json && isatty(STDERR_FILENO)};
+    CLEANUP_JSON json_t *answer = json_object();
+    if (!ex.csv && strcmp(format, "jsonl"))
+        return err_set(err, MUSTER_EUSAGE, "--format is csv or jsonl, not \"%s\".", format);
+    int rc = command_path(in, in->command->path, &ex.path, err);
+    if (rc || (rc = open_output(&ex, name, err)))
+        return rc;
+    for (size_t i = 0; ex.csv && i < COLUMNS_N; i++)
+        fprintf(ex.file, "%s%s", columns[i], i + 1 < COLUMNS_N ? "," : "\r\n");
+    rc = pages(&ex, err);
+    if (ex.progress && ex.done)
+        fputc('\n', stderr);
+    if (rc || (rc = close_output(&ex, name, err)))
+        return rc;
+    if (!strcmp(name, "-"))
+        return 0;
+    json_set_str(answer, "id", in->account);
+    json_set_int(answer, "exported", (int64_t)ex.done);
+    json_set_str(answer, "file", name);
+    if (in->json)
+        return print_json(answer, err);
+    print_object(answer);
+    return 0;
+}

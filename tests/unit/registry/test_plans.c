@@ -1,0 +1,130 @@
+/* Every statement of statements.def by SQLite's own plan: what reads must be led by an index to what it wants, in the order in which it
+ * wants it.  A new list without an index fails here, not at a customer's millionth device. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <sqlite3.h>
+
+#include "registry/registry.h"
+
+static const struct {
+    const char *name, *sql;
+} statements[] = {
+#define S(NAME, text) {#NAME, text},
+#include "registry/statements.def"
+#undef S
+};
+
+/* What may read a whole table or sort by itself, because it cannot become much. */
+static const struct {
+    const char *statement, *why;
+} may[] = {
+    {"CA_ALL", "the snapshot of all anchors, once an epoch"},
+    {"ROOT_ALL", "the snapshot of all anchors, once an epoch"},
+    {"ACCOUNT_GONE", "accounts are made by hand; the sweep behind deleted ones, once an hour"},
+    {"ROOT_PRINT_ANY", "one root in the accounts that have it"},
+    {"OFFER_LIST", "at most OFFERS_MAX rows of one device"},
+    {"SIGNED_LAST", "sorts the few newest heads, which an index found"},
+    {"TOKEN_REVOKE_OWNERS", "tokens are made by hand, and this is done by hand"},
+    {"TOKEN_REVOKE_ACCOUNT", "tokens are made by hand; once a deleted account"},
+    {"ROOT_ENDING", "at most ROOTS_MAX roots of one account, by their ends"},
+    {"KEY_LIVE", "the keys of one account that live, named in a warning"},
+    {"REFUSAL_AGE_OUT", "refusals are bounded; what ages out, in the background"},
+    {"EVENT_FROM", "the first rows in their order, so many as asked for"},
+    {"EVENT_WANTS", "a row an account at most"},
+    {"DEAD_PAGE", "dead letters of one webhook, which are bounded"},
+    {"WEBHOOK_COUNT", "webhooks are made by hand, and bounded"},
+    {"WEBHOOK_LOAD", "webhooks are made by hand, and bounded; at the start"},
+    {"WEBHOOK_ACTIVE", "webhooks are made by hand, and bounded"},
+};
+
+static sqlite3 *open_migrated(int (*open_fn)(const struct registry_open *o, struct store **out, struct err *err), const char *path) {
+    struct store *store = NULL;
+    struct err err = ERR_INIT;
+    sqlite3 *db = NULL;
+    unlink(path);
+    assert_int_equal(open_fn(&(struct registry_open){.path = path, .queue_max = 10, .migrate = true, .unsafe_no_sync = true}, &store, &err), 0);
+    store_close(store);
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    return db;
+}
+
+/* What is wrong with one step of a plan, or NULL. */
+static const char *fault_of(const char *statement, const char *step) {
+    for (size_t i = 0; i < sizeof may / sizeof *may; i++)
+        if (!strcmp(may[i].statement, statement))
+            return NULL;
+    if (strstr(step, "TEMP B-TREE"))
+        return "sorts by itself";
+    const char *scan = strstr(step, "SCAN ");
+    if (!scan || !strncmp(scan, "SCAN CONSTANT ROW", 17) || !strncmp(scan, "SCAN (subquery", 14))
+        return NULL;
+    return "reads a whole table or index";
+}
+
+/* The number of faults; *known: the statement is one of this database's. */
+static int look(sqlite3 *db, const char *name, const char *sql, bool *known) {
+    char text[4096];
+    sqlite3_stmt *plan = NULL;
+    int faults = 0;
+    assert_true(snprintf(text, sizeof text, "EXPLAIN QUERY PLAN %s", sql) < (int)sizeof text);
+    *known = sqlite3_prepare_v2(db, text, -1, &plan, NULL) == SQLITE_OK;
+    while (*known && sqlite3_step(plan) == SQLITE_ROW) {
+        const char *step = (const char *)sqlite3_column_text(plan, 3), *fault = fault_of(name, step);
+        if (fault) {
+            fprintf(stderr, "%s %s: %s\n", name, fault, step);
+            faults++;
+        }
+    }
+    sqlite3_finalize(plan);
+    return faults;
+}
+
+static void every_statement_is_led_by_an_index(void **state) {
+    char registry_path[64], control_path[64];
+    snprintf(registry_path, sizeof registry_path, "/tmp/muster-plans-%d.db", (int)getpid());
+    snprintf(control_path, sizeof control_path, "/tmp/muster-plans-%d-control.db", (int)getpid());
+    sqlite3 *registry = open_migrated(registry_open, registry_path), *control = open_migrated(control_open, control_path);
+    int faults = 0;
+    for (size_t i = 0; i < sizeof statements / sizeof *statements; i++) {
+        bool in_registry, in_control;
+        faults += look(registry, statements[i].name, statements[i].sql, &in_registry);
+        if (!in_registry)
+            faults += look(control, statements[i].name, statements[i].sql, &in_control);
+        if (!in_registry && !in_control) {
+            fprintf(stderr, "%s cannot be prepared on either database\n", statements[i].name);
+            faults++;
+        }
+    }
+    sqlite3_close(registry);
+    sqlite3_close(control);
+    unlink(registry_path);
+    unlink(control_path);
+    assert_int_equal(faults, 0);
+}
+
+/* The test itself can fail. */
+static void a_statement_without_an_index_is_found(void **state) {
+    char path[64];
+    bool known;
+    snprintf(path, sizeof path, "/tmp/muster-plans-%d-faults.db", (int)getpid());
+    sqlite3 *db = open_migrated(registry_open, path);
+    assert_int_equal(look(db, "X", "SELECT id FROM device WHERE last_address = ?1", &known), 1);
+    assert_int_equal(look(db, "X", "SELECT id FROM device WHERE account = ?1 ORDER BY created", &known), 1);
+    assert_int_equal(look(db, "X", "SELECT id FROM device", &known), 1);
+    assert_int_equal(look(db, "X", "SELECT state, COUNT(*) FROM device WHERE account = ?1 GROUP BY method", &known), 1);
+    assert_int_equal(look(db, "X", "SELECT id FROM device WHERE account = ?1 AND id > ?2 ORDER BY id LIMIT ?3", &known), 0);
+    sqlite3_close(db);
+    unlink(path);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_statement_is_led_by_an_index), cmocka_unit_test(a_statement_without_an_index_is_found)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
