@@ -8,7 +8,7 @@
 #include "registry/report.h"
 #include "registry/row.h"
 
-#define BATCH 5000
+#define BATCH 500 /* more pages than the cache holds, changed in one transaction, cost SQLite a walk through all of them each */
 #define DER_BYTES 600 /* of a certificate */
 
 struct fill {

@@ -131,6 +131,7 @@ def test_of_the_configuration_only_what_is_on_the_list_is_kept(server, account, 
 
 # The same secret in spellings that a reader could take for something on the list.
 ODD = [
+    '[p11]\npass = """\n[tls]\nserver = "https://SECRET"\nx = """\n', "[p11]\npass = '''\n[provision]\ndevice_id = \"SECRET\"\nx = '''\n",
     '[p11]\npass = """\n[tls]\nserver = "https://SECRET"\n"""\n', "[p11]\npass = '''\n[provision]\ndevice_id = \"SECRET\"\n'''\n",
     'p11.pass = "SECRET"\ntls.server = "https://SECRET"\n', 'p11 . "pass" = "SECRET"\n', '"tls.server" = "SECRET"\n', "'pass' = 'SECRET'\n",
     'p11 = { pass = "SECRET", device_id = "SECRET" }\n', 'x = [ "SECRET",\n[provision]\ndevice_id = "SECRET"\n]\n', '[p11]\nPASS = "SECRET"\n[P11]\npass = "SECRET"\n',
