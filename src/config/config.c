@@ -305,6 +305,45 @@ int config_load_sections(const char *path, const struct config_key *table, size_
     return bad ? err_set(err, MUSTER_ECONFIG, "%s:%d: The line is not `key = value`.", path, bad) : 0;
 }
 
+/* Bytes of a value in its struct. */
+static size_t size_of(enum config_type type) {
+    switch (type) {
+    case CONFIG_TEXT:
+    case CONFIG_LIST:
+        return sizeof(char *);
+    case CONFIG_BOOL:
+        return sizeof(bool);
+    case CONFIG_INT:
+    case CONFIG_SPAN:
+        return sizeof(int64_t);
+    case CONFIG_CHOICE:
+        return sizeof(int);
+    }
+    return 0;
+}
+
+bool config_same_key(const struct config_key *k, const void *a, const void *b) {
+    const char *left = (const char *)a + k->offset, *right = (const char *)b + k->offset;
+    if (k->type == CONFIG_TEXT || k->type == CONFIG_LIST)
+        return strcmp(*(char *const *)left, *(char *const *)right) == 0;
+    return memcmp(left, right, size_of(k->type)) == 0;
+}
+
+bool config_same(const struct config_key *table, size_t n, const void *a, const void *b) {
+    for (size_t i = 0; i < n; i++)
+        if (!config_same_key(&table[i], a, b))
+            return false;
+    return true;
+}
+
+void config_swap_key(const struct config_key *k, void *a, void *b) {
+    uint8_t kept[sizeof(int64_t)];
+    size_t n = size_of(k->type);
+    memcpy(kept, (char *)a + k->offset, n);
+    memcpy((char *)a + k->offset, (char *)b + k->offset, n);
+    memcpy((char *)b + k->offset, kept, n);
+}
+
 void config_fini(const struct config_key *table, size_t n, void *out) {
     for (size_t i = 0; i < n; i++)
         if (table[i].type == CONFIG_TEXT || table[i].type == CONFIG_LIST) {

@@ -47,6 +47,11 @@ int config_load_sections(const char *path, const struct config_key *table, size_
 int config_load(const char *path, const struct config_key *table, size_t n, void *out, struct err *err) MUSTER_MUST_CHECK;
 /* Sets one key, for options on a command line; `where` stands in the error. */
 int config_set(const struct config_key *table, size_t n, void *out, const char *where, const char *name, const char *value, struct err *err) MUSTER_MUST_CHECK;
+/* Whether two structs of the same table have the same value of one key, or of all. */
+bool config_same_key(const struct config_key *k, const void *a, const void *b);
+bool config_same(const struct config_key *table, size_t n, const void *a, const void *b);
+/* Exchanges the values of one key. */
+void config_swap_key(const struct config_key *k, void *a, void *b);
 void config_fini(const struct config_key *table, size_t n, void *out);
 /* The commented file: keys of `set` (name, value pairs ended by NULL) as given, all others as comments with their default. */
 void config_write(struct buf *out, const struct config_key *table, size_t n, const char *const *set);

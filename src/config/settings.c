@@ -106,6 +106,13 @@ int settings_load(const char *path, struct settings *out, struct err *err) {
     return config_load_sections(path, SETTINGS_TABLE, SETTINGS_COUNT, &SETTINGS_ROUTE, 1, out, err);
 }
 
+bool settings_same(const struct settings *a, const struct settings *b) {
+    bool same = a->n_routes == b->n_routes && config_same(SETTINGS_TABLE, SETTINGS_COUNT, a, b);
+    for (size_t i = 0; same && i < a->n_routes; i++)
+        same = !strcmp(a->routes[i].prefix, b->routes[i].prefix) && config_same(ROUTE_TABLE, ROUTE_COUNT, &a->routes[i], &b->routes[i]);
+    return same;
+}
+
 void settings_fini(struct settings *s) {
     config_fini(SETTINGS_TABLE, SETTINGS_COUNT, s);
     for (size_t i = 0; i < s->n_routes; i++) {

@@ -63,6 +63,7 @@ extern const struct config_section SETTINGS_ROUTE;
 
 int settings_load(const char *path, struct settings *out, struct err *err) MUSTER_MUST_CHECK; /* path NULL: defaults */
 void settings_fini(struct settings *s);
+bool settings_same(const struct settings *a, const struct settings *b);
 /* The words of `host`, at least one; NULL behind the last.  The caller frees with settings_hosts_free(). */
 int settings_hosts(const struct settings *s, char ***out, size_t *n, struct err *err) MUSTER_MUST_CHECK;
 void settings_hosts_free(char **hosts); /* NULL accepted */

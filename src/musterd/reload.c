@@ -15,14 +15,71 @@ static void tell(struct serve *s, enum sandbox_kind kind) {
         (void)!parent_send(s->children[kind].socket, PARENT_RELOAD, 0, -1, NULL, NULL);
 }
 
+/* What the supervisor has made of them already: sockets, users, threads, the vault. */
+static const char *const FIXED[] = {"listen", "admin", "loops", "sandbox", "vault_user", "control_user", "gateway_user", "courier_user", "master_key", "master_key_file",
+                                    "auth_socket", "auth_socket_group", "auth_users"};
+
+static void keep_fixed(const struct serve *s, struct settings *fresh) {
+    struct settings *old = (struct settings *)&s->settings;
+    for (size_t i = 0; i < SETTINGS_COUNT; i++)
+        for (size_t f = 0; f < sizeof FIXED / sizeof *FIXED; f++)
+            if (!strcmp(SETTINGS_TABLE[i].name, FIXED[f]) && !config_same_key(&SETTINGS_TABLE[i], old, fresh)) {
+                log_event(LOG_WARN, "setting_needs_restart", "name", FIXED[f], NULL);
+                config_swap_key(&SETTINGS_TABLE[i], old, fresh);
+            }
+}
+
+/* Whether there are others now. */
+static bool take_settings(struct serve *s) {
+    struct settings fresh = {0};
+    struct err err = ERR_INIT;
+    if (serve_settings(s, &fresh, &err)) {
+        log_err(LOG_ERROR, "settings_not_loaded", &err, "meaning", "the settings from before go on", NULL);
+        return false;
+    }
+    keep_fixed(s, &fresh);
+    bool changed = !settings_same(&s->settings, &fresh);
+    if (changed) {
+        struct settings old = s->settings;
+        s->settings = fresh;
+        fresh = old;
+        log_init("musterd", (enum log_level)s->settings.log_level);
+        log_set_format((enum log_format)s->settings.log_format);
+        log_event(LOG_INFO, "settings_loaded", NULL);
+        if (serve_urls(s, &err))
+            log_err(LOG_ERROR, "urls_not_written", &err, NULL);
+    }
+    settings_fini(&fresh);
+    return changed;
+}
+
+/* The process ends and begins with the settings of now; what connects meanwhile waits at its socket. */
+static void start_again(struct serve *s, enum sandbox_kind kind) {
+    if (!s->children[kind].pid)
+        return;
+    s->again[kind] = true;
+    if (parent_send(s->children[kind].socket, PARENT_DRAIN, 0, -1, NULL, NULL))
+        kill(s->children[kind].pid, SIGTERM);
+}
+
+/* The files of the routes' TLS are read when a gateway begins. */
+static bool routes_have_files(const struct settings *s) {
+    for (size_t i = 0; i < s->n_routes; i++)
+        if (!strncmp(s->routes[i].upstream, "https:", 6))
+            return true;
+    return false;
+}
+
 static void begin(struct serve *s) {
-    bool within = reach_covers(&s->reach, &s->settings);
+    bool changed = take_settings(s), within = !changed && !routes_have_files(&s->settings) && reach_covers(&s->reach, &s->settings);
     struct err err = ERR_INIT;
     s->reload_wanted = false;
-    log_event(LOG_INFO, "reload", "gateway", within ? "reads again" : "is replaced", NULL);
-    tell(s, SANDBOX_CONTROL);
-    if (s->children[SANDBOX_COURIER].pid) /* it may not open files that have been replaced, resolv.conf for one: another one may */
-        (void)!parent_send(s->children[SANDBOX_COURIER].socket, PARENT_DRAIN, 0, -1, NULL, NULL);
+    log_event(LOG_INFO, "reload", "settings", changed ? "have changed" : "are as before", "gateway", within ? "reads again" : "is replaced", NULL);
+    if (changed)
+        start_again(s, SANDBOX_CONTROL);
+    else
+        tell(s, SANDBOX_CONTROL);
+    start_again(s, SANDBOX_COURIER); /* it may not open files that have been replaced, resolv.conf for one: another one may */
     if (within)
         tell(s, SANDBOX_GATEWAY);
     else if (child_start(s, SANDBOX_GATEWAY, &s->successor, &err))

@@ -1,5 +1,8 @@
-/* reload: what SIGHUP does.  Certificates are read again by the processes that use them.  Where the operator's own certificate is out of
- * the running gateway's reach (reach.h) a successor is started that may read it, and only once that serves is the old one told to finish:
+/* reload: what SIGHUP does.  The settings are read again; bad ones change nothing.  Good ones that have changed reach the processes by new
+ * ones: a successor of the gateway, and the others, but for the vault, one after the other.  Those that the supervisor itself lives by keep
+ * their value until a restart, and the log says which.
+ *
+ * Otherwise certificates are read again by the processes that use them.  Where the operator's own certificate is out of the running gateway's reach (reach.h) a successor is started that may read it, and only once that serves is the old one told to finish:
  * both take connections in between.  A successor that does not come to serve is given up, and the old one goes on. */
 #ifndef MUSTER_MUSTERD_RELOAD_H
 #define MUSTER_MUSTERD_RELOAD_H

@@ -23,20 +23,33 @@ static int data_begin(struct serve *s, struct err *err) {
 }
 static void data_end(struct serve *s) { data_close(&s->data); }
 
-static int settings_begin(struct serve *s, struct err *err) {
-    int rc = places_settings(s->options, &s->data, &s->settings, err);
-    if (rc)
-        return rc;
-    log_init("musterd", (enum log_level)s->settings.log_level);
-    log_set_format((enum log_format)s->settings.log_format);
-    const char *const own[] = {s->settings.server_certificate, s->settings.server_key};
+static int check_own_certificate(const struct settings *s, struct err *err) {
+    const char *const own[] = {s->server_certificate, s->server_key};
     for (size_t i = 0; i < 2; i++)
         if (own[i][0] && own[i][0] != '/')
             return err_set(err, MUSTER_ECONFIG, "server_certificate and server_key: `%s` is not an absolute path.", own[i]);
     if (!own[0][0] != !own[1][0])
         return err_set(err, MUSTER_ECONFIG, "server_certificate and server_key belong together: give both, or none.");
-    if ((rc = gateway_settings_check(&s->settings, err)) || (rc = courier_settings_check(s->settings.webhook_networks, err)))
+    return 0;
+}
+
+int serve_settings(const struct serve *s, struct settings *out, struct err *err) {
+    CLEANUP(settings_fini) struct settings fresh = {0};
+    int rc = places_settings(s->options, &s->data, &fresh, err);
+    if (rc || (rc = check_own_certificate(&fresh, err)) || (rc = gateway_settings_check(&fresh, err)) ||
+        (rc = courier_settings_check(fresh.webhook_networks, err)))
         return rc;
+    *out = fresh;
+    fresh = (struct settings){0};
+    return 0;
+}
+
+static int settings_begin(struct serve *s, struct err *err) {
+    int rc = serve_settings(s, &s->settings, err);
+    if (rc)
+        return rc;
+    log_init("musterd", (enum log_level)s->settings.log_level);
+    log_set_format((enum log_format)s->settings.log_format);
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     s->loops = (size_t)(s->settings.loops ? s->settings.loops : cores > 0 ? cores : 1);
     if (s->loops > SERVE_LOOPS_MAX) {
@@ -77,6 +90,13 @@ static int make_urls(struct serve *s, struct err *err) {
     return 0;
 }
 
+int serve_urls(struct serve *s, struct err *err) {
+    int rc = make_urls(s, err);
+    if (!rc)
+        rc = data_write_line(&s->data, "gateway.url", s->gateway_url, 0644, err);
+    return rc ? rc : data_write_line(&s->data, "admin.url", s->admin_url, 0644, err);
+}
+
 /* The lock of DIR is ours, but the processes of a predecessor that was killed may be a moment behind it, with its sockets. */
 static int listen_soon(struct listen_address *at, const char *what, int *fds, size_t n, struct err *err) {
     const struct timespec pause = {.tv_nsec = 1000000000 / LISTEN_TRIES_A_SECOND};
@@ -96,10 +116,9 @@ static int sockets_begin(struct serve *s, struct err *err) {
     int rc = listen_parse(s->settings.listen, "listen", &s->gateway_at, err);
     if (rc || (rc = listen_parse(s->settings.admin, "admin", &s->admin_at, err)) ||
         (rc = listen_soon(&s->gateway_at, "listen", s->gateway_fds, s->loops, err)) || (rc = listen_soon(&s->admin_at, "admin", &s->admin_fd, 1, err)) ||
-        (rc = listen_local(s->data.fd, "vault.sock", &s->export_fd, err)) || (rc = auth_socket_open(&s->settings, &s->auth, err)) || (rc = make_urls(s, err)))
+        (rc = listen_local(s->data.fd, "vault.sock", &s->export_fd, err)) || (rc = auth_socket_open(&s->settings, &s->auth, err)))
         return rc;
-    rc = data_write_line(&s->data, "gateway.url", s->gateway_url, 0644, err);
-    return rc ? rc : data_write_line(&s->data, "admin.url", s->admin_url, 0644, err);
+    return serve_urls(s, err);
 }
 static void sockets_end(struct serve *s) {
     for (size_t i = 0; i < SERVE_LOOPS_MAX; i++)

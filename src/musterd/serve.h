@@ -51,11 +51,16 @@ struct serve {
     int64_t successor_by;   /* monotonic, ms */
     struct retired retired;
     bool reload_wanted;     /* SIGHUP has come */
+    bool again[SANDBOX_KINDS]; /* told to end, to be started again with other settings */
     bool serving;           /* the ready line is out */
     int64_t ending_since;   /* monotonic, ms; 0: not ending */
     pid_t pid;              /* the supervisor's */
 };
 
 int serve_run(const struct options *o, struct err *err);
+/* The settings as they stand now, checked. */
+int serve_settings(const struct serve *s, struct settings *out, struct err *err) MUSTER_MUST_CHECK;
+/* The URLs that follow from the settings and the sockets, and their files. */
+int serve_urls(struct serve *s, struct err *err) MUSTER_MUST_CHECK;
 
 #endif

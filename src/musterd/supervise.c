@@ -102,7 +102,9 @@ static bool other_ended(struct serve *s, pid_t pid, int status) {
 static int child_ended(struct serve *s, enum sandbox_kind kind, int status, struct err *err) {
     struct child *c = &s->children[kind];
     bool healthy = clock_mono_ms() - c->started >= HEALTHY_MS;
-    log_end(sandbox_name(kind), c->pid, status, s->ending_since || (kind == SANDBOX_COURIER && !status)); /* it ends by itself to begin anew */
+    bool again = s->again[kind];
+    log_end(sandbox_name(kind), c->pid, status, again || s->ending_since != 0);
+    s->again[kind] = false;
     fd_close(TAKE_FD(c->socket));
     c->pid = 0;
     c->ready = false;
@@ -113,6 +115,10 @@ static int child_ended(struct serve *s, enum sandbox_kind kind, int status, stru
     if (kind == SANDBOX_VAULT && s->successor.pid) { /* it has no channel to the next vault */
         kill(s->successor.pid, SIGTERM);
         s->reload_wanted = true;
+    }
+    if (again) {
+        plan_restart(c, 1);
+        return 0;
     }
     int64_t longer = 2 * c->delay < DELAY_MAX_MS ? 2 * c->delay : DELAY_MAX_MS;
     plan_restart(c, healthy || !c->delay ? DELAY_FIRST_MS : longer);
