@@ -51,9 +51,8 @@ static int load_identity(struct control *c, struct err *err) {
 
 void control_certificates_changed(struct control *c) {
     struct err err = ERR_INIT;
-    if (!c->ready) /* serve() is about to load them, and the gateway has not started */
-        return;
-    if (load_identity(c, &err))
+    /* Before it is ready serve() is about to load them; but a gateway may be there already, where this process was started again. */
+    if (c->ready && load_identity(c, &err))
         log_err(LOG_ERROR, "certificates_not_loaded", &err, NULL);
     if (parent_send(c->o->parent_fd, PARENT_EPOCH, 0, -1, NULL, &err))
         log_err(LOG_ERROR, "gateway_not_told", &err, NULL);

@@ -336,12 +336,11 @@ bool config_same(const struct config_key *table, size_t n, const void *a, const 
     return true;
 }
 
-void config_swap_key(const struct config_key *k, void *a, void *b) {
-    uint8_t kept[sizeof(int64_t)];
-    size_t n = size_of(k->type);
-    memcpy(kept, (char *)a + k->offset, n);
-    memcpy((char *)a + k->offset, (char *)b + k->offset, n);
-    memcpy((char *)b + k->offset, kept, n);
+int config_copy_key(const struct config_key *k, void *to, const void *from, struct err *err) {
+    if (k->type == CONFIG_TEXT || k->type == CONFIG_LIST)
+        return set_text((char **)((char *)to + k->offset), *(char *const *)((const char *)from + k->offset), err);
+    memcpy((char *)to + k->offset, (const char *)from + k->offset, size_of(k->type));
+    return 0;
 }
 
 void config_fini(const struct config_key *table, size_t n, void *out) {

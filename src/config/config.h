@@ -50,8 +50,7 @@ int config_set(const struct config_key *table, size_t n, void *out, const char *
 /* Whether two structs of the same table have the same value of one key, or of all. */
 bool config_same_key(const struct config_key *k, const void *a, const void *b);
 bool config_same(const struct config_key *table, size_t n, const void *a, const void *b);
-/* Exchanges the values of one key. */
-void config_swap_key(const struct config_key *k, void *a, void *b);
+int config_copy_key(const struct config_key *k, void *to, const void *from, struct err *err) MUSTER_MUST_CHECK;
 void config_fini(const struct config_key *table, size_t n, void *out);
 /* The commented file: keys of `set` (name, value pairs ended by NULL) as given, all others as comments with their default. */
 void config_write(struct buf *out, const struct config_key *table, size_t n, const char *const *set);

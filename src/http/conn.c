@@ -15,6 +15,7 @@
 
 #define DRAINED_MAX (1024 * 1024) /* thrown away while lingering */
 #define WATCH_MS 250
+#define DRAIN_GRACE_MS 1000 /* for a first request of a client that came just before the drain */
 #define READS_A_STEP 4            /* of a body */
 #define STEPS_A_TURN 64           /* then the loop's other connections have their turn, however fast this client pipelines */
 
@@ -59,7 +60,7 @@ static void enter(struct http_conn *c, enum conn_state state) {
         set_deadline(c, l->handshake_ms);
         return;
     case CONN_HEAD:
-        set_deadline(c, l->head_ms);
+        set_deadline(c, c->server->draining ? DRAIN_GRACE_MS : l->head_ms);
         return;
     case CONN_BODY:
         c->drained = 0;
@@ -467,6 +468,8 @@ void conn_read_body(struct http_conn *c, bool invite) {
     }
     conn_run(c);
 }
+
+void conn_hurry(struct http_conn *c) { set_deadline(c, DRAIN_GRACE_MS); }
 
 void conn_pause(struct http_conn *c, bool pause) {
     if (c->dead || c->state != CONN_BODY || c->paused == pause)

@@ -136,6 +136,8 @@ void conn_set_address(struct http_conn *c, const struct sockaddr *a);
 void conn_read_balancer(struct http_conn *c);
 /* Says why in the log, and closes. */
 void conn_refuse_balancer(struct http_conn *c, const struct err *why);
+/* The server drains: a client that has asked nothing yet has a moment to do so. */
+void conn_hurry(struct http_conn *c);
 /* Watches the client while the exchange waits, where it did not. */
 void conn_watch(struct http_conn *c);
 /* The head of an answer that goes on: bytes follow in c->body as they come. */

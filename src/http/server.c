@@ -178,10 +178,10 @@ void http_server_drain(struct http_server *s, int after_ms, loop_fn drained, voi
     fd_close(TAKE_FD(s->listen_fd));
     fd_close(TAKE_FD(s->spare_fd)); /* a duplicate, which would keep the socket listening with nobody to accept */
     TAILQ_FOREACH_SAFE(c, &s->all, all, next) {
-        if (c->state == CONN_IDLE || (c->state == CONN_HEAD && c->in.n == 0))
+        if (c->state == CONN_IDLE)
             conn_end(c);
-        else if (c->state == CONN_HANDSHAKE)
-            conn_close(c);
+        else if (c->state == CONN_HANDSHAKE || c->state == CONN_HEAD)
+            conn_hurry(c);
     }
     struct timeval at_most = from_ms(s->n ? after_ms : 0);
     event_add(&s->ev_drain, &at_most);

@@ -337,7 +337,7 @@ static const struct {
     {"replace a file in DIR/tls", try_tls_files, NULL, V | G | K, C},
     {"threads", try_thread, NULL, V, C | G | K},
     {"read /etc/ssl/certs", try_list, "/etc/ssl/certs", OTHERS, K, true},
-    {"read /etc/hosts", try_read, "/etc/hosts", OTHERS, K, true},
+    {"read /etc/hosts", try_read, "/etc/hosts", OTHERS, K, true, .routed = NOT_ASKED},
     {"resolve a name", try_resolve, NULL, 0, K},
     {"accept on a Unix socket", try_accept, NULL, 0, G},
     {"random bytes", try_random, NULL, 0, ALL},

@@ -19,25 +19,26 @@ static void tell(struct serve *s, enum sandbox_kind kind) {
 static const char *const FIXED[] = {"listen", "admin", "loops", "sandbox", "vault_user", "control_user", "gateway_user", "courier_user", "master_key", "master_key_file",
                                     "auth_socket", "auth_socket_group", "auth_users"};
 
-static void keep_fixed(const struct serve *s, struct settings *fresh) {
-    struct settings *old = (struct settings *)&s->settings;
-    for (size_t i = 0; i < SETTINGS_COUNT; i++)
-        for (size_t f = 0; f < sizeof FIXED / sizeof *FIXED; f++)
+static int keep_fixed(const struct settings *old, struct settings *fresh, struct err *err) {
+    int rc = 0;
+    for (size_t i = 0; !rc && i < SETTINGS_COUNT; i++)
+        for (size_t f = 0; !rc && f < sizeof FIXED / sizeof *FIXED; f++)
             if (!strcmp(SETTINGS_TABLE[i].name, FIXED[f]) && !config_same_key(&SETTINGS_TABLE[i], old, fresh)) {
                 log_event(LOG_WARN, "setting_needs_restart", "name", FIXED[f], NULL);
-                config_swap_key(&SETTINGS_TABLE[i], old, fresh);
+                rc = config_copy_key(&SETTINGS_TABLE[i], fresh, old, err);
             }
+    return rc;
 }
 
 /* Whether there are others now. */
 static bool take_settings(struct serve *s) {
     struct settings fresh = {0};
     struct err err = ERR_INIT;
-    if (serve_settings(s, &fresh, &err)) {
+    if (serve_settings(s, &fresh, &err) || keep_fixed(&s->settings, &fresh, &err)) {
+        settings_fini(&fresh);
         log_err(LOG_ERROR, "settings_not_loaded", &err, "meaning", "the settings from before go on", NULL);
         return false;
     }
-    keep_fixed(s, &fresh);
     bool changed = !settings_same(&s->settings, &fresh);
     if (changed) {
         struct settings old = s->settings;
