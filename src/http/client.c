@@ -10,6 +10,7 @@
 #include <netinet/tcp.h>
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
+#include <poll.h>
 #include <sys/queue.h>
 
 #include "http/chunked.h"
@@ -54,6 +55,9 @@ struct http_call {
     enum call_state state;
     bool sent;                /* the request is complete */
     bool paused, full, got;   /* full: room() is owed; got: a byte of the answer has come */
+    bool deaf, lost;          /* the server takes no more of the request; a part of it was lost for want of memory */
+    short ended;              /* BEV_EVENT_…: the connection has ended, and what came before is still being given; 0: it goes on */
+    size_t waiting;           /* bytes of the request that had not left when somebody looked last */
     struct head_scan scan;
     struct http_response head;
     struct http_field fields[HEAD_FIELDS];
@@ -141,7 +145,8 @@ static void finish(struct http_call *call) {
     const struct http_call_ops *ops = call->ops;
     void *arg = call->arg;
     struct wire *w = call->wire;
-    if (!call->head.close && call->sent && evbuffer_get_length(bufferevent_get_input(w->bev)) == 0)
+    if (!call->head.close && call->sent && !call->ended && !call->deaf && evbuffer_get_length(bufferevent_get_input(w->bev)) == 0 &&
+        evbuffer_get_length(bufferevent_get_output(w->bev)) == 0)
         wire_return(w);
     else
         wire_free(w);
@@ -161,6 +166,13 @@ static void set_deadline(struct http_call *call) {
         loop_timer_set(call->wire->timer, call->state == CALL_CONNECT ? to->connect_ms : call->state == CALL_HEAD && call->sent ? to->response_ms : to->idle_ms);
 }
 
+/* Whether some of the request has left since this was asked last. */
+static bool has_moved(struct http_call *call) {
+    size_t n = evbuffer_get_length(bufferevent_get_output(call->wire->bev)), before = call->waiting;
+    call->waiting = n;
+    return n != before && call->state == CALL_HEAD;
+}
+
 static void on_time(void *arg) {
     struct wire *w = arg;
     struct http_call *call = w->call;
@@ -168,7 +180,7 @@ static void on_time(void *arg) {
         wire_free(w);
     else if (call->state == CALL_CONNECT)
         fail(call, MUSTER_EUPSTREAMTIME, "No connection to the server behind was made within %d seconds.", call->to->connect_ms / 1000);
-    else if (call->state == CALL_HEAD && !call->sent && !call->full)
+    else if (has_moved(call) || (call->state == CALL_HEAD && !call->sent && !call->full))
         loop_timer_set(w->timer, call->to->idle_ms); /* the client is the slow one; his own deadline ends it */
     else
         fail(call, MUSTER_EUPSTREAMTIME, "The server behind did not %s in time.", call->state == CALL_BODY ? "go on with its answer" : call->sent ? "answer" : "take the request");
@@ -256,13 +268,22 @@ static bool give(struct http_call *call) {
     while (s == AGAIN)
         s = call->state == CALL_HEAD ? read_head(call, in) : read_body(call, in);
     if (!call->over) {
-        set_deadline(call);
-        if (call->state == CALL_BODY)
+        if (call->state == CALL_BODY) { /* the head has one deadline, which no byte of it moves */
+            set_deadline(call);
             call->ops->turn(call, call->arg);
+        }
     }
     bool over = call->over;
     call_unref(call);
     return !over;
+}
+
+static void conclude(struct http_call *call);
+
+/* An end is an end once everything that came before it was taken. */
+static void go_on(struct http_call *call) {
+    if (give(call) && call->ended && !(call->state == CALL_BODY && call->paused))
+        conclude(call);
 }
 
 static void on_read(struct bufferevent *bev, void *arg) {
@@ -270,17 +291,21 @@ static void on_read(struct bufferevent *bev, void *arg) {
     if (!w->call) /* idle: nobody asked anything */
         wire_free(w);
     else if (w->call->state != CALL_CONNECT)
-        (void)!give(w->call);
+        go_on(w->call);
 }
 
 /* --- connecting and sending -------------------------------------------------------------------------------------------------------------------- */
 
+/* A request with a gap in it would be read as another one: better none. */
+static void lose(struct http_call *call) {
+    call->lost = true;
+    bufferevent_trigger_event(call->wire->bev, BEV_EVENT_WRITING | BEV_EVENT_ERROR, BEV_TRIG_DEFER_CALLBACKS);
+}
+
 static void send_what_waits(struct http_call *call) {
     struct evbuffer *out = bufferevent_get_output(call->wire->bev);
-    if (call->rq.repeatable)
-        evbuffer_add_buffer_reference(out, call->request);
-    else
-        evbuffer_add_buffer(out, call->request);
+    if (call->rq.repeatable ? evbuffer_add_buffer_reference(out, call->request) : evbuffer_add_buffer(out, call->request))
+        lose(call);
     set_deadline(call);
 }
 
@@ -306,22 +331,20 @@ static bool try_again(struct http_call *call) {
         return false;
     wire_free(w);
     call->state = CALL_CONNECT;
+    call->ended = 0;
+    call->deaf = false;
     if (wire_open(call, &err))
         fail(call, err.code, "%s", err_text(&err));
     return true;
 }
 
-static void on_failure(struct http_call *call, short what) {
+/* The connection has ended, and all that came on it was given. */
+static void conclude(struct http_call *call) {
     struct bufferevent *bev = call->wire->bev;
     unsigned long tls = call->to->tls ? bufferevent_get_openssl_error(bev) : 0;
-    if (call->state == CALL_BODY) { /* what is still here may be the rest of it */
-        call->paused = false;
-        if (!give(call))
-            return;
-        if (call->head.body == RESPONSE_UNTIL_CLOSE && (what & BEV_EVENT_EOF)) {
-            finish(call);
-            return;
-        }
+    if (call->state == CALL_BODY && call->head.body == RESPONSE_UNTIL_CLOSE && (call->ended & BEV_EVENT_EOF)) {
+        finish(call);
+        return;
     }
     if (try_again(call))
         return;
@@ -347,10 +370,14 @@ static void on_event(struct bufferevent *bev, short what, void *arg) {
         }
         return;
     }
-    if (!call)
+    if (!call) {
         wire_free(w);
-    else
-        on_failure(call, what);
+    } else if ((what & BEV_EVENT_WRITING) && !(what & BEV_EVENT_READING) && !call->to->tls && !call->deaf && !call->lost && call->state != CALL_CONNECT) {
+        call->deaf = true; /* its answer, perhaps a refusal of this very request, may be there to be read; so is its end */
+    } else {
+        call->ended = what;
+        call->state == CALL_CONNECT ? conclude(call) : go_on(call);
+    }
     ERR_clear_error();
 }
 
@@ -362,6 +389,8 @@ static bool is_address(const char *host) {
 static SSL *tls_for(const struct http_origin *to) {
     SSL *ssl = SSL_new(to->tls);
     bool address = is_address(to->tls_name);
+    if (ssl) /* the names that a certificate is for stand in subjectAltName (RFC 9525, 6.3) */
+        SSL_set_hostflags(ssl, X509_CHECK_FLAG_NEVER_CHECK_SUBJECT | X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
     bool ok = ssl && (address ? X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), to->tls_name) == 1
                               : SSL_set1_host(ssl, to->tls_name) == 1 && SSL_set_tlsext_host_name(ssl, to->tls_name) == 1);
     if (ok)
@@ -393,8 +422,6 @@ static size_t busy_with(const struct http_client *c, const struct http_origin *t
 static int wire_open(struct http_call *call, struct err *err) {
     struct http_client *c = call->client;
     const struct http_origin *to = call->to;
-    if (busy_with(c, to) >= to->connections)
-        return err_retry(err, MUSTER_EBUSY, 2, "All connections to the server behind are in use.");
     struct wire *w = calloc(1, sizeof *w);
     struct bufferevent *bev = w ? bev_new(c, to) : NULL;
     struct loop_timer *timer = bev ? loop_timer_new(c->loop, on_time, w) : NULL;
@@ -419,10 +446,21 @@ static int wire_open(struct http_call *call, struct err *err) {
     return err_set(err, MUSTER_EUPSTREAM, "The server behind, %s port %u, cannot be reached.", to->host, to->port);
 }
 
+/* Bytes that nobody asked for would be taken for the answer; and an end that has come is one that need not be learnt from a failure. */
+static bool is_quiet(const struct wire *w) {
+    struct pollfd p = {.fd = bufferevent_getfd(w->bev), .events = POLLIN | POLLRDHUP};
+    return evbuffer_get_length(bufferevent_get_input(w->bev)) == 0 && poll(&p, 1, 0) == 0;
+}
+
+/* The newest that is fit to be used again. */
 static struct wire *wire_idle(struct http_client *c, const struct http_origin *to) {
-    struct wire *w, *newest = NULL;
-    TAILQ_FOREACH(w, &c->idle, entry) newest = w->to == to ? w : newest;
-    return newest;
+    for (;;) {
+        struct wire *w, *newest = NULL;
+        TAILQ_FOREACH(w, &c->idle, entry) newest = w->to == to ? w : newest;
+        if (!newest || is_quiet(newest))
+            return newest;
+        wire_free(newest);
+    }
 }
 
 struct http_call *http_call_new(struct http_client *c, const struct http_origin *to, const struct http_request *rq, const struct http_call_ops *ops, void *arg,
@@ -435,6 +473,11 @@ struct http_call *http_call_new(struct http_client *c, const struct http_origin 
         if (call)
             call_end(call);
         err_set(err, MUSTER_ENOMEM, NULL);
+        return NULL;
+    }
+    if (busy_with(c, to) >= to->connections) {
+        call_end(call);
+        (void)!err_retry(err, MUSTER_EBUSY, 2, "All connections to the server behind are in use.");
         return NULL;
     }
     struct wire *w = rq->repeatable ? wire_idle(c, to) : NULL;
@@ -457,19 +500,17 @@ static struct evbuffer *outlet(struct http_call *call) { return call->state == C
 
 void http_call_body(struct http_call *call, struct span part) {
     struct evbuffer *out = outlet(call);
-    if (part.n == 0)
+    if (part.n == 0 || call->lost)
         return;
-    if (call->rq.chunked)
-        evbuffer_add_printf(out, "%zx\r\n", part.n);
-    evbuffer_add(out, part.p, part.n);
-    if (call->rq.chunked)
-        evbuffer_add(out, "\r\n", 2);
+    if ((call->rq.chunked && evbuffer_add_printf(out, "%zx\r\n", part.n) < 0) || evbuffer_add(out, part.p, part.n) ||
+        (call->rq.chunked && evbuffer_add(out, "\r\n", 2)))
+        lose(call);
 }
 
 void http_call_body_end(struct http_call *call) {
-    if (call->rq.chunked)
-        evbuffer_add(outlet(call), "0\r\n\r\n", 5);
-    call->sent = true;
+    if (!call->lost && call->rq.chunked && evbuffer_add(outlet(call), "0\r\n\r\n", 5))
+        lose(call);
+    call->sent = !call->lost;
     set_deadline(call);
 }
 
@@ -480,8 +521,10 @@ bool http_call_room(struct http_call *call) {
     return false;
 }
 
+/* Reading is switched off: as long as it is on, libevent calls on_read() again and again while what it has is left there. */
 void http_call_pause(struct http_call *call) {
     call->paused = true;
+    bufferevent_disable(call->wire->bev, EV_READ);
     set_deadline(call);
 }
 
@@ -490,8 +533,9 @@ void http_call_resume(struct http_call *call) {
         return;
     call->paused = false;
     set_deadline(call);
-    if (call->wire)
-        bufferevent_trigger(call->wire->bev, EV_READ, BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
+    if (!call->ended)
+        bufferevent_enable(call->wire->bev, EV_READ);
+    bufferevent_trigger(call->wire->bev, EV_READ, BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
 }
 
 /* --- the client ------------------------------------------------------------------------------------------------------------------------------------- */

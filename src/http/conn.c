@@ -546,9 +546,14 @@ void conn_send(struct http_conn *c, struct buf *head, struct buf *body, bool sec
 
 static void on_event(evutil_socket_t fd, short what, void *arg) { conn_run(arg); }
 
-/* Whether the client keeps the least rate: then the phase goes on, second by second. */
-static bool fast_enough(const struct http_conn *c, size_t bytes, int64_t now) {
-    return (int64_t)bytes * 1000 >= (int64_t)c->server->o.limits.body_rate * (now - c->began);
+/* Whether the client keeps the least rate: then the phase goes on, second by second.  Bytes that it was ahead count for as long as an idle
+ * connection lives: who has taken a gigabyte may not stand still for days. */
+static bool fast_enough(const struct http_conn *c, size_t *bytes, int64_t now) {
+    const struct http_limits *l = &c->server->o.limits;
+    int64_t owed = l->body_rate * (now - c->began) / 1000, most = owed + l->body_rate * (int64_t)l->idle_ms / 1000;
+    if ((int64_t)*bytes > most)
+        *bytes = (size_t)most;
+    return (int64_t)*bytes >= owed;
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *arg) {
@@ -582,7 +587,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg) {
             conn_close(c);
             break;
         }
-        if (fast_enough(c, c->drained, now)) {
+        if (fast_enough(c, &c->drained, now)) {
             set_deadline(c, 1000);
             break;
         }
@@ -595,7 +600,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg) {
             http_reply_err(c->x, &err);
         break;
     case CONN_WRITE:
-        if (!c->starved && fast_enough(c, c->sent, now))
+        if (!c->starved && fast_enough(c, &c->sent, now))
             set_deadline(c, 1000);
         else
             conn_close(c);

@@ -17,6 +17,19 @@ bool head_is_token(struct span s) {
     return s.n > 0;
 }
 
+static uint8_t fold(uint8_t c) {
+    if (c >= 'A' && c <= 'Z')
+        return (uint8_t)(c + 32);
+    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ? c : '-';
+}
+
+bool head_names_alike(struct span a, struct span b) {
+    for (size_t i = 0; i < a.n && i < b.n; i++)
+        if (fold(a.p[i]) != fold(b.p[i]))
+            return false;
+    return a.n == b.n;
+}
+
 static int malformed(struct err *err, const char *text) { return err_set(err, MUSTER_EHTTPMALFORMED, "%s", text); }
 
 static int too_large(const struct head_scan *st, const struct head_limits *limits, struct err *err) {

@@ -63,5 +63,8 @@ bool head_list_next(struct span *list, struct span *member);
 
 /* Character classes, for whoever else checks HTTP text. */
 bool head_is_token(struct span s); /* RFC 9110, 5.6.2; not empty */
+/* Whether a server that makes variables of field names, as CGI and its like do, could take the one for the other: letters of either case are
+ * alike, and so is all that is neither letter nor digit. */
+bool head_names_alike(struct span a, struct span b);
 
 #endif

@@ -53,6 +53,8 @@ int response_read(struct span bytes, const struct head_limits *limits, bool to_h
         return malformed(err, "The answer from behind says in two ways where it ends.");
     if (old && !keep)
         out->close = true;
+    if (out->status == 204 && (chunked || out->length > 0)) /* must not be (RFC 9110, 15.3.5; RFC 9112, 6.1); what follows may be its body */
+        out->close = true;
     if (out->status < 200 || out->status == 204 || out->status == 304 || to_head)
         out->body = RESPONSE_NONE;
     else

@@ -108,12 +108,16 @@ void http_stream_flush(struct http_exchange *x) {
 }
 
 bool stream_written(struct http_exchange *x) {
+    bool more;
+    http_exchange_ref(x); /* drained() may end it */
     if (x->full) {
         x->full = false;
         if (x->stream)
             x->stream->drained(x, x->stream_arg);
     }
-    return is_there(x) && (waiting(x) > 0 || x->answer == STREAM_ENDED);
+    more = is_there(x) && (waiting(x) > 0 || x->answer == STREAM_ENDED);
+    http_exchange_unref(x);
+    return more;
 }
 
 void http_stream_end(struct http_exchange *x) {
