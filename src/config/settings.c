@@ -60,7 +60,7 @@ static const struct config_key ROUTE_TABLE[] = {
     {"path", CONFIG_TEXT, AT(path), "", 0, 0, NULL,
      "The path there: a text with {rest} (what follows the prefix, with its slash), {account}, {uuid} (the device's) and {device_id} (percent-encoded). Empty: the path as the device sent it."},
     {"accounts", CONFIG_LIST, AT(accounts), "", 0, 0, NULL, "The accounts whose devices the route is for. Empty: all; a route of the same prefix that names the account comes before it."},
-    {"keep_host", CONFIG_BOOL, AT(keep_host), "no", 0, 0, NULL, "Send the Host that the device sent instead of the upstream's."},
+    {"keep_host", CONFIG_BOOL, AT(keep_host), "no", 0, 0, NULL, "Send the Host that the device sent, where it is a name of the gateway, instead of the upstream's."},
     {"connect_timeout", CONFIG_SPAN, AT(connect_timeout), "5s", 1, 600, NULL, "For the connection and its TLS handshake."},
     {"response_timeout", CONFIG_SPAN, AT(response_timeout), "60s", 1, 86400, NULL, "From the end of the request to the beginning of the answer."},
     {"idle_timeout", CONFIG_SPAN, AT(idle_timeout), "60s", 1, 86400, NULL, "Without a byte of the answer, or with no room for the request's next one."},

@@ -23,16 +23,7 @@ static const struct {
 static const char *const TAKEN[] = {"host", "connection", "content-length", "content-type", "transfer-encoding", "te", "trailer", "upgrade", "expect", "authorization",
                                     "proxy-authorization", "cookie", "range", "date"};
 
-/* CGI and its like make one name of both. */
-static bool same_name(struct span a, const char *b) {
-    size_t i = 0;
-    for (; i < a.n && b[i]; i++) {
-        int c = a.p[i] >= 'A' && a.p[i] <= 'Z' ? a.p[i] | 0x20 : a.p[i];
-        if ((c == '_' ? '-' : c) != (b[i] == '_' ? '-' : b[i]))
-            return false;
-    }
-    return i == a.n && !b[i];
-}
+static bool same_name(struct span a, const char *b) { return head_names_alike(a, span_str(b)); }
 
 static bool in_use(const struct identity_headers *h, struct span name) {
     for (int v = 0; v < IDENTITY_VALUES; v++)

@@ -22,7 +22,7 @@ struct identity_headers {
 /* The setting identity_headers: a preset ("muster", "ota-ce"), or "account=NAME uuid=NAME device-id=NAME", of which some may be missing
  * but not all.  MUSTER_ECONFIG. */
 int identity_headers_parse(const char *setting, struct identity_headers *out, struct err *err) MUSTER_MUST_CHECK;
-/* Whether a field from outside would pass for one of them, in whatever case and with `_` for `-`: those of the setting, those of each
+/* Whether a field from outside would pass for one of them, in whatever case and with any sign for `-`: those of the setting, those of each
  * preset, and all that begin with x-muster-. */
 bool identity_headers_claim(const struct identity_headers *h, struct span field);
 /* Calls fn for each field of an admitted device, in the order of enum identity_value. */

@@ -22,28 +22,27 @@ struct proxied {
 /* Fields that end here (RFC 9110, 7.6.1), that frame the message, or that say what only the gateway can know. */
 static const char *const ENDING[] = {
     "connection", "keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade",
-    "content-length", "host", "expect", "http2-settings", "forwarded", "via", "x-real-ip", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host",
-    "x-forwarded-port", "x-forwarded-client-cert", "x-request-id", "early-data",
+    "content-length", "host", "expect", "http2-settings", "forwarded", "via", "x-forwarded", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip",
+    "cf-connecting-ip", "x-host", "x-scheme", "x-request-id", "early-data",
 };
+/* How such fields begin.  x-original-url and x-rewrite-url name another path than the one that was judged, to servers that heed them. */
+static const char *const ENDING_BEGINS[] = {"x-forwarded-", "x-original-", "x-rewrite-", "client-cert", "x-client-cert", "ssl-client-", "x-ssl-"};
 /* Of an answer; Server and Date are those of the server behind. */
-static const char *const ENDING_BACK[] = {"connection", "keep-alive", "proxy-connection", "proxy-authenticate", "te", "trailer", "transfer-encoding", "upgrade", "content-length"};
-
-/* As they look to a server that knows no difference between - and _. */
-static bool same_name(struct span name, const char *lower) {
-    for (size_t i = 0; i < name.n; i++) {
-        uint8_t c = name.p[i];
-        c = c == '_' ? '-' : c >= 'A' && c <= 'Z' ? (uint8_t)(c + 32) : c;
-        if (lower[i] == '\0' || c != (uint8_t)lower[i])
-            return false;
-    }
-    return lower[name.n] == '\0';
-}
+static const char *const ENDING_BACK[] = {"connection", "keep-alive", "proxy-connection", "proxy-authenticate", "te", "trailer", "transfer-encoding", "upgrade",
+                                          "content-length", "x-request-id", "alt-svc"};
 
 static bool in_table(struct span name, const char *const *table, size_t n) {
     for (size_t i = 0; i < n; i++)
-        if (same_name(name, table[i]))
+        if (head_names_alike(name, span_str(table[i])))
             return true;
     return false;
+}
+
+static bool ends_here(struct span name) {
+    for (size_t i = 0; i < sizeof ENDING_BEGINS / sizeof *ENDING_BEGINS; i++)
+        if (head_names_alike(span_sub(name, 0, strlen(ENDING_BEGINS[i])), span_str(ENDING_BEGINS[i])))
+            return true;
+    return in_table(name, ENDING, sizeof ENDING / sizeof *ENDING);
 }
 
 /* Whether Connection names the field. */
@@ -73,7 +72,7 @@ static void put_fields(struct http_exchange *x, const struct identity_headers *i
     const struct http_field *f = http_fields(x, &n);
     struct span connection = http_field(x, "Connection");
     for (size_t i = 0; i < n; i++)
-        if (!in_table(f[i].name, ENDING, sizeof ENDING / sizeof *ENDING) && !is_named(connection, f[i].name) && !identity_headers_claim(identity, f[i].name))
+        if (!ends_here(f[i].name) && !is_named(connection, f[i].name) && !identity_headers_claim(identity, f[i].name))
             put_field(out, f[i].name, f[i].value);
 }
 
@@ -99,7 +98,18 @@ static void take_identity(void *arg, const char *name, const char *value) {
 
 /* --- the request --------------------------------------------------------------------------------------------------------------------------- */
 
-static void put_head(struct proxied *p, bool chunked, uint64_t length, bool body, struct buf *out) {
+/* What the device asked for, where that is a name of the gateway: among the servers that an upstream may be by name it has no choice. */
+static struct span host_of(struct http_exchange *x, const struct gateway *g) {
+    char account[ACCOUNT_NAME_MAX + 1];
+    struct span host = http_host(x);
+    verifier_account_of(g->verifier, host, account);
+    for (size_t i = 0; i < g->n_hosts; i++)
+        if (span_eq_nocase(host, span_str(g->hosts[i])) || account[0])
+            return http_field(x, "Host");
+    return span_str(g->hosts[0]);
+}
+
+static int put_head(struct proxied *p, bool chunked, uint64_t length, bool body, struct buf *out, struct err *err) {
     struct http_exchange *x = p->x;
     const struct identity_headers *headers = &p->worker->gateway->headers;
     const struct identity *id = http_exchange_peer(x);
@@ -107,13 +117,15 @@ static void put_head(struct proxied *p, bool chunked, uint64_t length, bool body
     identity_headers_each(&WHO, &id->admit, take_identity, &who);
     buf_add(out, http_method(x));
     buf_adds(out, " ");
-    route_path(p->route, http_path(x), &who.device, out);
+    int rc = route_path(p->route, http_path(x), &who.device, out, err);
+    if (rc)
+        return rc;
     if (http_query(x).n) {
         buf_adds(out, "?");
         buf_add(out, http_query(x));
     }
     buf_adds(out, " HTTP/1.1\r\n");
-    put_field(out, SPAN_LIT("Host"), p->route->settings->keep_host ? http_field(x, "Host") : span_str(p->route->authority));
+    put_field(out, SPAN_LIT("Host"), p->route->settings->keep_host ? host_of(x, p->worker->gateway) : span_str(p->route->authority));
     put_fields(x, headers, out);
     identity_headers_each(headers, &id->admit, put_identity, out);
     put_field(out, SPAN_LIT("X-Forwarded-For"), span_str(id->address));
@@ -125,6 +137,7 @@ static void put_head(struct proxied *p, bool chunked, uint64_t length, bool body
     else if (body)
         buf_addf(out, "Content-Length: %llu\r\n", (unsigned long long)length);
     buf_adds(out, "\r\n");
+    return buf_ok(out) ? 0 : err_set(err, MUSTER_EHTTPHEAD, "The request's header is too large to be passed on.");
 }
 
 /* --- the device's side ------------------------------------------------------------------------------------------------------------------------ */
@@ -225,6 +238,9 @@ static const struct http_call_ops UPSTREAM = {on_head, on_body, on_turn, on_room
 
 static bool is_safe(struct span method) { return span_eq_str(method, "GET") || span_eq_str(method, "HEAD") || span_eq_str(method, "OPTIONS"); }
 
+/* A tunnel, and an echo of what the gateway adds, are nothing for devices. */
+static bool is_for_servers_alone(struct span method) { return span_eq_nocase(method, SPAN_LIT("CONNECT")) || span_eq_nocase(method, SPAN_LIT("TRACE")); }
+
 static const struct route *route_of(struct http_exchange *x, struct worker *w) {
     const struct identity *id = http_exchange_peer(x);
     return upstreams_find(w->gateway->behind, http_path(x), span_str(id->admit.account_name));
@@ -236,6 +252,10 @@ static void forward(struct http_exchange *x, struct worker *w, const struct rout
     struct err err = ERR_INIT;
     bool chunked, body;
     uint64_t length;
+    if (!http_exchange_conn(x)) { /* gone, or cut off, while its request was being kept */
+        http_exchange_drop(x);
+        return;
+    }
     struct proxied *p = calloc(1, sizeof *p);
     if (!p) {
         err.code = MUSTER_ENOMEM;
@@ -249,12 +269,10 @@ static void forward(struct http_exchange *x, struct worker *w, const struct rout
         length = http_body(x).n;
     }
     /* A method that usually has a body and has none says so (RFC 9110, 8.6). */
-    put_head(p, chunked, length, body || (!is_safe(http_method(x)) && !span_eq_str(http_method(x), "DELETE")), &head);
+    int rc = put_head(p, chunked, length, body || (!is_safe(http_method(x)) && !span_eq_str(http_method(x), "DELETE")), &head, &err);
     const struct http_request rq = {.head = buf_span(&head), .repeatable = is_safe(http_method(x)) && !body, .to_head = span_eq_str(http_method(x), "HEAD"),
                                     .body = body, .chunked = chunked};
-    if (!buf_ok(&head))
-        err_set(&err, MUSTER_EHTTPHEAD, "The request's header is too large to be passed on.");
-    else
+    if (!rc)
         p->call = http_call_new(w->client, &route->origin, &rq, &UPSTREAM, p, &err);
     if (!p->call) {
         free(p);
@@ -280,8 +298,13 @@ bool proxy_forward(struct http_exchange *x, struct worker *w) {
 void proxy_handle(struct http_exchange *x, void *arg) {
     struct worker *w = arg;
     const struct route *route = route_of(x, w);
-    if (route)
-        forward(x, w, route, false);
-    else
+    struct err err = ERR_INIT;
+    if (!route) {
         http_reply_unrouted(x);
+    } else if (is_for_servers_alone(http_method(x))) {
+        err_set(&err, MUSTER_EHTTPNOTIMPL, "The method %.*s is not passed on.", SPAN_FMT(http_method(x)));
+        http_reply_err(x, &err);
+    } else {
+        forward(x, w, route, false);
+    }
 }

@@ -41,15 +41,26 @@ static struct span value_of(struct span name, struct span rest, const struct rou
     return span_eq_str(name, "rest") ? rest : span_eq_str(name, "account") ? d->account : span_eq_str(name, "uuid") ? d->uuid : span_eq_str(name, "device_id") ? d->device_id : SPAN_NONE;
 }
 
-void route_path(const struct route *r, struct span path, const struct route_device *d, struct buf *out) {
+static void compose(const struct route *r, struct span path, const struct route_device *d, struct buf *out) {
     struct span template = span_str(r->settings->path), piece;
+    size_t before = out->n;
     bool placeholder;
-    if (template.n == 0) {
+    if (template.n == 0)
         buf_add(out, path);
-        return;
-    }
     while (next_piece(&template, &piece, &placeholder))
         buf_add(out, placeholder ? value_of(piece, span_sub(path, r->prefix.n, path.n), d) : piece);
+    if (out->n == before)
+        buf_adds(out, "/");
+}
+
+int route_path(const struct route *r, struct span path, const struct route_device *d, struct buf *out, struct err *err) {
+    size_t before = out->n;
+    struct err why = ERR_INIT;
+    compose(r, path, d, out);
+    /* Devices may choose their own IDs: "..", or one with a slash, must not make one device's path another's. */
+    if (buf_ok(out) && uri_check_path(span_sub(buf_span(out), before, out->n), &why))
+        return err_set(err, MUSTER_EHTTPMALFORMED, "The device's ID cannot stand in the path behind: %s", err_text(&why));
+    return 0;
 }
 
 /* With anything in the places of the placeholders it has to be a path. */
@@ -62,12 +73,14 @@ static int check_template(const struct route *r, struct err *err) {
         if (placeholder && value_of(piece, SPAN_LIT("/"), &d).n == 0)
             return err_set(err, MUSTER_ECONFIG, "path has {%.*s}, which is none of {rest}, {account}, {uuid} and {device_id}.", SPAN_FMT(piece));
     buf_add(&path, r->prefix);
-    buf_adds(&path, "/x");
-    CLEANUP(buf_fini) struct buf there = BUF_INIT(4096);
-    route_path(r, buf_span(&path), &d, &there);
-    struct err why = ERR_INIT;
-    if (uri_check_path(buf_span(&there), &why))
-        return err_set(err, MUSTER_ECONFIG, "path does not make a path: %s", err_text(&why));
+    for (int i = 0; i < 2; i++) { /* the prefix itself, and something below it */
+        CLEANUP(buf_fini) struct buf there = BUF_INIT(4096);
+        struct err why = ERR_INIT;
+        compose(r, buf_span(&path), &d, &there);
+        if (uri_check_path(buf_span(&there), &why))
+            return err_set(err, MUSTER_ECONFIG, "path does not make a path: %s", err_text(&why));
+        buf_adds(&path, "/x");
+    }
     return 0;
 }
 

@@ -26,8 +26,8 @@ const struct route *upstreams_find(const struct upstreams *r, struct span path, 
 struct route_device {
     struct span account, uuid, device_id; /* device_id percent-encoded */
 };
-/* Appends the path behind, without a query. */
-void route_path(const struct route *r, struct span path, const struct route_device *d, struct buf *out);
+/* Appends the path behind, without a query.  MUSTER_EHTTPMALFORMED: with this device's ID in it, it could be read in two ways. */
+int route_path(const struct route *r, struct span path, const struct route_device *d, struct buf *out, struct err *err) MUSTER_MUST_CHECK;
 
 DEFINE_CLEANUP(upstreams_free, struct upstreams *)
 

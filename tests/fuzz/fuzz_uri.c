@@ -34,6 +34,22 @@ static void check_path_of_names(struct arena *a, struct span path) {
     }
 }
 
+/* One spelling: what it says is the same, it is a path as good as before, and there is nothing more to do about it. */
+static void check_spelling(struct arena *a, struct span path) {
+    struct span one = path, again, plain = uri_decode(a, path, false);
+    MUST(uri_normalise(a, &one));
+    again = one;
+    MUST(uri_normalise(a, &again) && span_eq(one, again) && one.n <= path.n);
+    MUST(uri_check_path(one, NULL) == 0 && span_eq(uri_decode(a, one, false), plain));
+    for (size_t i = 0; i < one.n; i++) {
+        if (one.p[i] != '%')
+            continue;
+        MUST(i + 2 < one.n && !(one.p[i + 1] >= 'a' && one.p[i + 1] <= 'f') && !(one.p[i + 2] >= 'a' && one.p[i + 2] <= 'f'));
+        uint8_t c = uri_decode(a, span_sub(one, i, 3), false).p[0];
+        MUST(!(c >= '0' && c <= '9') && !(c >= 'A' && c <= 'Z') && !(c >= 'a' && c <= 'z') && c != '-' && c != '.' && c != '_' && c != '~');
+    }
+}
+
 static void check_query(struct arena *a, struct span query) {
     static const char *const names[] = {"a", "limit", "cursor", "", "\xc3\xa4"};
     struct span plain = uri_decode(a, query, true);
@@ -62,6 +78,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
         struct span plain = uri_decode(a, path, false);
         MUST(plain.p);
         check_path(plain, path);
+        check_spelling(a, path);
         MUST(uri_check_path_of_names(path, NULL) == 0);
     } else {
         MUST(err.code && err_text(&err)[0]);

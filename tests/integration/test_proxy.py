@@ -1,5 +1,6 @@
 """What stands behind the gateway: routes, identity, streaming both ways, and an end within a second for a device that is cut off."""
 import hashlib
+import os
 import re
 import socket
 import ssl
@@ -49,6 +50,7 @@ def world(tmp_path_factory, back, other):
         ("/system_info", {"upstream": back.url, "path": "/api/v1/devices/{uuid}/system_info{rest}"}),
         ("/core/installed", {"upstream": back.url, "path": "/api/v1/mydevice/{uuid}/packages"}),
         ("/named", {"upstream": f"http://localhost:{back.port}", "path": "/{account}/{device_id}{rest}", "keep_host": "yes"}),
+        ("/bare", {"upstream": back.url, "path": "{rest}"}),
         ("/one", {"upstream": back.url, "accounts": "proxied"}),
         ("/two", {"upstream": other.url}),
         ("/two/x", {"upstream": back.url, "accounts": "proxied elsewhere"}),
@@ -99,9 +101,39 @@ def test_a_path_is_another_one_behind(world, back):
     assert got.one("Host") == f"127.0.0.1:{back.port}"
     reach(world, world.device, "/director")
     assert back.last().target == f"/api/v1/device/{uuid_of(world)}"
-    reach(world, world.device, "/named/a%20b;c")
-    assert back.last().target == f"/proxied/{ENCODED}/a%20b;c"
+    named = world.fleet.device("dev ïce 1")
+    reach(world, named, "/named/a%20b;c")
+    assert back.last().target == "/proxied/dev%20%C3%AFce%201/a%20b;c"
     assert back.last().one("Host") == f"localhost:{world.port}"
+    reach(world, world.device, "/bare")
+    assert back.last().target == "/"
+
+
+@pytest.mark.parametrize("name", ["..", ".", "a/b", "../../others", "a\\b", "/", DEVICE])
+def test_a_device_s_id_leads_nowhere_else(world, back, name):
+    """Devices may choose their IDs; servers decode %2F and resolve dots."""
+    device = world.device if name == DEVICE else world.fleet.device(name)
+    assert reach(world, device, "/director/x").status == 200
+    back.got.clear()
+    a = reach(world, device, "/named/x")
+    assert (a.status, a.code) == (400, "malformed_http")
+    assert not back.got
+
+
+def test_a_device_has_no_choice_among_the_servers_behind(world, back):
+    device = world.fleet.device("host-1")
+    reach(world, device, "/named/x", headers={"Host": "admin.internal"})
+    assert back.last().one("Host") == "localhost"
+    reach(world, device, "/named/x", headers={"Host": "proxied.localhost:1"})
+    assert back.last().one("Host") == "proxied.localhost:1"
+
+
+@pytest.mark.parametrize("method", ["CONNECT", "TRACE", "Trace"])
+def test_methods_for_servers_alone(world, back, method):
+    back.got.clear()
+    assert reach(world, world.device, "/director/x", method).code == "not_implemented"
+    assert reach(world, world.device, "/directory", method).code == "not_found"
+    assert not back.got
 
 
 def test_prefixes_match_whole_segments_and_the_longest_counts(world, back):
@@ -168,6 +200,23 @@ def test_the_identity_is_the_proven_one(world, back):
     assert got.one("X-Other") == "kept"
 
 
+def test_a_client_cannot_take_its_identity_away(world, back):
+    reach(world, world.device, "/director/x", headers={"Connection": "x-muster-account, X-Muster-Device-UUID, x-muster-device-id, host, x-forwarded-for, x-request-id"})
+    got = back.last()
+    assert (got.one("x-muster-account"), got.one("x-muster-device-uuid"), got.one("x-muster-device-id")) == ("proxied", uuid_of(world), ENCODED)
+    assert got.one("X-Forwarded-For") == "127.0.0.1" and got.one("Host") and got.one("X-Request-Id")
+
+
+@pytest.mark.parametrize("name", ["X.Muster.Account", "x!muster~account", "x-muster`device|id", "X_MUSTER^UUID", "x.ats.namespace", "X+Ats-Device*Uuid", "x-muster-",
+                                  "X-Original-URL", "X_Rewrite.Url", "X-Forwarded-Prefix", "X-Forwarded-Port", "Client-Cert", "Client-Cert-Chain", "X-SSL-Client-S-DN", "SSL_CLIENT_VERIFY",
+                                  "True-Client-IP", "X-Client-Cert", "content.length", "transfer_encoding", "X-Forwarded"])
+def test_nothing_that_passes_for_what_the_gateway_says(world, back, name):
+    """As lighttpd, PHP and CGI see names: all signs are one."""
+    reach(world, world.device, "/director/x", headers={name: "1", "X-Musterx": "kept"})
+    assert not back.last().all(name)
+    assert back.last().one("X-Musterx") == "kept"
+
+
 def test_fields_of_the_connection_end_here(world, back):
     reach(world, world.device, "/director/x", headers={"Connection": "X-Hop, keep-alive, close", "X-Hop": "1", "Keep-Alive": "5", "TE": "trailers", "Upgrade": "h2c",
                                                        "Proxy-Authorization": "Basic x", "Trailer": "X", "Early-Data": "1", "X-End": "1"})
@@ -202,9 +251,10 @@ def test_the_request_id_is_the_answer_s(world, back):
 
 def test_the_answer_is_the_upstream_s(world, behave):
     behave(lambda got, c: answer(201, b"made", [("Content-Type", "x/y"), ("ETag", '"1"'), ("Server", "behind"), ("Date", "Thu, 01 Jan 1970 00:00:00 GMT"),
-                                                ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2"), ("Connection", "X-Hop"), ("X-Hop", "1"), ("Keep-Alive", "1")]))
+                                                ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2"), ("Connection", "X-Hop"), ("X-Hop", "1"), ("Keep-Alive", "1"), ("X-Request-Id", "its own"), ("Alt-Svc", "h3")]))
     a = reach(world, world.device, "/director/x")
     assert (a.status, a.body) == (201, b"made")
+    assert len(a.headers.get_all("X-Request-Id")) == 1 and not a.headers["Alt-Svc"]
     assert a.headers["Content-Type"] == "x/y" and a.headers["ETag"] == '"1"' and a.headers["Server"] == "behind"
     assert a.headers.get_all("Set-Cookie") == ["a=1", "b=2"]
     assert a.headers.get_all("Date") == ["Thu, 01 Jan 1970 00:00:00 GMT"]
@@ -360,6 +410,13 @@ def test_more_than_the_connections_of_a_route(world, behave):
 # --- streaming ---------------------------------------------------------------------------------------------------------------------------------
 
 
+def busy(pid):
+    """Seconds of processor time."""
+    with open(f"/proc/{pid}/stat", encoding="ascii") as f:
+        fields = f.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def resident(pid):
     with open(f"/proc/{pid}/status", encoding="ascii") as f:
         return int(re.search(r"VmRSS:\s+(\d+) kB", f.read()).group(1)) // 1024
@@ -449,6 +506,55 @@ def test_a_client_that_does_not_read_stops_the_source(world, behave):
         time.sleep(2)
         assert sum(sent) < 32 * MIB  # what kernels hold between the three
         assert resident(pid) - before < 8
+        spent = busy(pid)
+        time.sleep(1)
+        assert busy(pid) - spent < 0.2
+
+
+def test_a_slow_client_gets_all_of_an_answer_whose_server_has_gone(world, behave):
+    size = 24 * MIB
+
+    def speak(got, c):
+        c.sendall(f"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {size}\r\n\r\n".encode())
+        for _ in range(size // MIB):
+            c.sendall(PIECE)
+    behave(speak)
+    got = 0
+    with world.gateway(world.device).connect() as c:
+        c.sendall(b"GET /repo/targets/slow HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        r = read_head(c)
+        time.sleep(0.5)
+        while (part := r.read(4 * MIB)):
+            got += len(part)
+            time.sleep(0.2)
+    assert got == size
+
+
+@pytest.mark.parametrize("waits", ["answer", "body", "upload"])
+def test_waiting_costs_nothing(world, behave, waits):
+    gate = threading.Event()
+    if waits == "upload":
+        behave(None, early=lambda got, c, f: gate.wait(10))
+    else:
+        def speak(got, c):
+            if waits == "body":
+                c.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
+            gate.wait(10)
+        behave(speak)
+    pid = world.child("gateway")
+    connections = [world.gateway(world.device).connect() for _ in range(20)]
+    for c in connections:
+        c.sendall(b"PUT /director/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\nsome" if waits == "upload" else
+                  b"GET /director/x HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    time.sleep(0.5)
+    before, files = busy(pid), len(os.listdir(f"/proc/{pid}/fd"))
+    time.sleep(1)
+    spent = busy(pid) - before
+    for c in connections:
+        c.close()
+    gate.set()
+    assert spent < 0.2
+    soon(True, lambda: len(os.listdir(f"/proc/{pid}/fd")) <= files - 40)  # both ends of each
 
 
 def test_a_server_that_does_not_read_stops_the_client(world, behave):
@@ -478,6 +584,19 @@ def test_an_answer_before_the_request_is_complete(world, behave):
         r = read_head(c)
         assert (r.status, r.read()) == (413, b"too much")
         assert r.headers["Connection"] == "close"
+
+
+def test_a_refusal_by_a_server_that_hangs_up_is_passed_on(world, behave):
+    def take(got, c, f):
+        time.sleep(0.5)  # more comes than anybody reads
+        c.sendall(answer(413, b"too much", [("Connection", "close")]))
+        c.close()
+        return True
+    behave(None, early=take)
+    with world.gateway(world.device).connect() as c:
+        c.sendall(b"PUT /director/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n" + b"a" * 500000)
+        r = read_head(c)
+        assert (r.status, r.read()) == (413, b"too much")
 
 
 def test_a_client_that_expects_100_continue(world, back):
@@ -587,6 +706,31 @@ def test_a_device_that_is_cut_off_sends_no_more_of_an_upload(world, back, behave
 
 def test_a_device_that_is_cut_off_waits_for_no_answer(world, back, behave):
     cut(world, back, behave, "/director/wait", "GET", None, silent)
+
+
+def test_a_gateway_that_ends_lets_transfers_end(fresh):
+    """SIGTERM drains."""
+    import signal
+
+    def speak(got, c):
+        c.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 20480\r\n\r\n")
+        for _ in range(20):
+            c.sendall(b"a" * 1024)
+            time.sleep(0.1)
+    u = Upstream(speak)
+    s = fresh(config=routes(("/x", {"upstream": u.url})))
+    s.account("a", "test", "device")
+    device = s.root("a").device("d1")
+    assert reach(s, device, "/none").code == "not_found"
+    with s.gateway(device).connect() as c:
+        c.sendall(b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        r = read_head(c)
+        os.kill(s.process.pid, signal.SIGTERM)
+        began = time.monotonic()
+        assert len(r.read()) == 20480
+        assert time.monotonic() - began > 1
+    s.process.wait(20)
+    u.close()
 
 
 def test_a_client_that_goes_ends_the_request_behind(world, back, behave):
