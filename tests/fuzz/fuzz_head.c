@@ -48,6 +48,11 @@ static void check_accepted(const struct http_head *h, struct span head) {
         struct span value = h->fields[i].value;
         MUST(head_is_token(h->fields[i].name) && span_inside(h->fields[i].name, head) && span_inside(value, head));
         MUST(span_eq(value, span_trim(value)) && span_index(value, '\r') < 0 && span_index(value, '\n') < 0 && span_index(value, 0) < 0);
+        for (size_t j = 0; j < i; j++) { /* whoever takes them for one takes them for one either way round */
+            bool alike = head_names_alike(h->fields[i].name, h->fields[j].name);
+            MUST(alike == head_names_alike(h->fields[j].name, h->fields[i].name));
+            MUST(alike || !span_eq_nocase(h->fields[i].name, h->fields[j].name));
+        }
         hosts += span_eq_nocase(h->fields[i].name, SPAN_LIT("host"));
         lengths += span_eq_nocase(h->fields[i].name, SPAN_LIT("content-length"));
         codings += span_eq_nocase(h->fields[i].name, SPAN_LIT("transfer-encoding"));

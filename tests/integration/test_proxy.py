@@ -821,6 +821,67 @@ def test_an_upstream_with_tls(fresh, tls):
     assert "certificate verify failed" in s.log_text()
 
 
+# --- names ---------------------------------------------------------------------------------------------------------------------------------
+
+
+class NameServer:
+    """Answers A queries for the names that it has; NXDOMAIN for others."""
+
+    def __init__(self, names):
+        self.names, self.asked = names, []
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind(("127.0.0.1", 0))
+        self.port = self.socket.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        while True:
+            try:
+                query, client = self.socket.recvfrom(512)
+            except OSError:
+                return
+            labels, at = [], 12
+            while query[at]:
+                labels.append(query[at + 1:at + 1 + query[at]].decode().lower())
+                at += 1 + query[at]
+            question, kind = query[12:at + 5], int.from_bytes(query[at + 1:at + 3], "big")
+            name = ".".join(labels)
+            self.asked.append(name)
+            address = self.names.get(name)
+            found = address and kind == 1
+            flags = b"\x81\x80" if address else b"\x81\x83"
+            said = b"\xc0\x0c\0\x01\0\x01\0\0\0\x0a\0\x04" + socket.inet_aton(address) if found else b""
+            self.socket.sendto(query[:2] + flags + b"\0\x01" + (b"\0\x01" if found else b"\0\0") + b"\0\0\0\0" + question + said, client)
+
+
+def test_names_are_resolved_from_inside_the_confinement(fresh, back, tmp_path, monkeypatch):
+    """With a resolv.conf and a hosts file of its own, which takes a mount namespace."""
+    import conftest
+    import subprocess
+    if subprocess.run(["unshare", "--mount", "sh", "-c", "mount --bind /etc/resolv.conf /etc/resolv.conf && mount --bind /etc/hosts /etc/hosts"], capture_output=True).returncode:
+        pytest.skip("this machine lets nobody mount anything")
+    names = NameServer({"director.internal": "127.0.0.1"})
+    (tmp_path / "resolv.conf").write_text(f"nameserver 127.0.0.1:{names.port}\noptions attempts:1\n")
+    (tmp_path / "hosts").write_text("127.0.0.1 localhost repo.internal\n")
+    wrapper = tmp_path / "musterd"
+    wrapper.write_text(f"#!/bin/sh\nexec unshare --mount sh -c 'mount --bind {tmp_path}/resolv.conf /etc/resolv.conf && mount --bind {tmp_path}/hosts /etc/hosts && "
+                       f"exec \"$@\"' sh {MUSTERD} \"$@\"\n")
+    wrapper.chmod(0o755)
+    s = fresh(start=False, config=routes(*((f"/{n}", {"upstream": f"http://{n}.internal:{back.port}"}) for n in ("director", "repo", "nobody"))))
+    monkeypatch.setattr(conftest, "MUSTERD", wrapper)
+    s.start()
+    s.account("a", "test", "device")
+    device = s.root("a").device("d1")
+    for name in ("director", "repo"):
+        assert reach(s, device, f"/{name}/x").status == 200
+        assert back.last().one("Host") == f"{name}.internal:{back.port}"
+    assert "director.internal" in names.asked and "repo.internal" not in names.asked
+    a = reach(s, device, "/nobody/x")
+    assert (a.status, a.code) == (502, "upstream_failed")
+    assert "cannot be resolved" in s.log_text()
+    names.socket.close()
+
+
 # --- configuration ---------------------------------------------------------------------------------------------------------------------------------------
 
 
