@@ -821,6 +821,57 @@ def test_an_upstream_with_tls(fresh, tls):
     assert "certificate verify failed" in s.log_text()
 
 
+def test_bodies_stream_over_tls_as_well(fresh, tls):
+    """Both ways, with a side that is slow."""
+    size, seen = 24 * MIB, []
+
+    def speak(got, c):
+        c.sendall(f"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {size}\r\n\r\n".encode())
+        for _ in range(size // MIB):
+            c.sendall(PIECE)
+
+    def take(got, c, f):
+        if got.method != "PUT":
+            return False
+        left, whole = size, hashlib.sha256()
+        while left:
+            part = f.read(min(left, 2 * MIB))
+            left -= len(part)
+            whole.update(part)
+            time.sleep(0.05)
+        seen.append(whole.hexdigest())
+        c.sendall(answer(200, b"took it"))
+        return True
+    s = fresh(config=routes(("/x", {"upstream": tls.url, "tls_ca": tls.dir / "ca.pem"})))
+    s.account("a", "test", "device")
+    device = s.root("a").device("d1")
+    before, whole = tls.behave, hashlib.sha256(PIECE * (size // MIB)).hexdigest()
+
+    def behave(got, c):
+        return speak(got, c)
+    behave.early = take
+    tls.behave = behave
+    try:
+        with s.gateway(device).connect() as c:
+            c.sendall(b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            r, got = read_head(c), hashlib.sha256()
+            spent = busy(s.child("gateway"))
+            time.sleep(1)
+            assert busy(s.child("gateway")) - spent < 0.5  # what fits is moved, and then there is a rest
+            while (part := r.read(4 * MIB)):
+                got.update(part)
+                time.sleep(0.1)
+            assert got.hexdigest() == whole
+        with s.gateway(device).connect() as c:
+            c.sendall(f"PUT /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\n\r\n".encode())
+            for _ in range(size // MIB):
+                c.sendall(PIECE)
+            assert read_head(c).read() == b"took it"
+        assert seen == [whole]
+    finally:
+        tls.behave = before
+
+
 # --- names ---------------------------------------------------------------------------------------------------------------------------------
 
 
