@@ -194,10 +194,12 @@ static bool can_answer(const struct admin_route *r, int status) {
     }
 }
 
-static void problem_name(int status, char out[16]) { snprintf(out, 16, "Problem%d", status); }
+#define PROBLEM_NAME_MAX 24
+
+static void problem_name(int status, char out[PROBLEM_NAME_MAX]) { snprintf(out, PROBLEM_NAME_MAX, "Problem%d", status); }
 
 static json_t *problem_response(int status) {
-    char name[16];
+    char name[PROBLEM_NAME_MAX];
     problem_name(status, name);
     json_t *o = json_object(), *headers = json_object();
     json_set_str(o, "description", "An error; `code` says which");
@@ -254,7 +256,7 @@ static void set_status(json_t *responses, int status, json_t *value) {
 }
 
 static void set_problem(json_t *responses, int status) {
-    char name[16];
+    char name[PROBLEM_NAME_MAX];
     problem_name(status, name);
     set_status(responses, status, ref_to("responses", name));
 }
@@ -377,7 +379,7 @@ static json_t *components_of(void) {
         if (SCHEMA_ROWS[i].kind == ROW_SCHEMA && SCHEMA_ROWS[i].schema != SCHEMA_Problem)
             json_set(schemas, SCHEMA_ROWS[i].name, schema_of(&SCHEMA_ROWS[i]));
     for (int status = STATUS_MIN; status <= STATUS_MAX; status++) {
-        char name[16];
+        char name[PROBLEM_NAME_MAX];
         if (!is_error(status))
             continue;
         problem_name(status, name);
