@@ -1,7 +1,6 @@
-/* webhook_run: control's engine of webhooks: takes events from the registry's outbox into each webhook's queue, and has the courier deliver
- * what is due.  Nothing here blocks, and nothing is lost with the process: a step that was not finished is done again.
- *
- * One batch of a webhook is under way at a time, so that a slow receiver holds up nobody but itself. */
+/* webhook_run: control's schedule of webhooks: takes events from the registry's outbox into each webhook's queue, looks at what ends soon,
+ * holds the webhooks as they are now, and has each one's lane (webhook_lane.h) deliver what is due.  Nothing here blocks, and nothing is
+ * lost with the process: a step that was not finished is done again. */
 #ifndef MUSTER_ADMIN_WEBHOOK_RUN_H
 #define MUSTER_ADMIN_WEBHOOK_RUN_H
 

@@ -9,8 +9,9 @@
 
 #define NEVER                                                                                                                  \
     "0.0.0.0/8 169.254.0.0/16 224.0.0.0/4 240.0.0.0/4 "                                                                        \
-    "100.100.100.200 168.63.129.16 192.0.0.192 fd00:ec2::254 "         /* metadata outside of link-local */                    \
-    "::/128 fe80::/10 fec0::/10 ff00::/8 2001::/32 64:ff9b:1::/48"     /* the last two carry an IPv4 address that cannot be seen */
+    "100.100.100.200 168.63.129.16 192.0.0.192 fd00:ec2::/32 fd20:ce::/32 " /* metadata outside of link-local */                \
+    "::/128 fe80::/10 fec0::/10 ff00::/8 "                                                                                     \
+    "2001::/32 64:ff9b:1::/48 ::ffff:0:0:0/96"                              /* carry an IPv4 address that cannot be seen, or is nobody's */
 #define LOOPBACK "127.0.0.0/8 ::1"
 
 /* The IPv4 address that an IPv6 one carries to somebody who translates. */

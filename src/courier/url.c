@@ -84,28 +84,27 @@ int courier_url_parse(struct span url, struct courier_url *out, struct err *err)
     return take_authority(span_sub(rest, 0, n), out, err);
 }
 
-static bool is_loopback(const struct courier_url *u) {
-    char text[64];
-    if (!u->literal || u->host.n >= sizeof text)
-        return span_eq_nocase(u->host, SPAN_LIT("localhost"));
-    memcpy(text, u->host.p, u->host.n);
-    text[u->host.n] = '\0';
-    return address_is_loopback(text);
+/* "localhost." and "a.localhost" are this machine too, to most resolvers. */
+static bool ends_in_localhost(struct span host) {
+    if (host.n && host.p[host.n - 1] == '.')
+        host.n--;
+    return host.n >= 9 && span_eq_nocase(span_sub(host, host.n - 9, host.n), SPAN_LIT("localhost")) && (host.n == 9 || host.p[host.n - 10] == '.');
 }
 
 int courier_url_check(struct span url, const char *networks, struct err *err) {
     struct courier_url u;
-    char text[64];
+    char text[64] = "";
     int rc = courier_url_parse(url, &u, err);
     if (rc)
         return rc;
-    if (!u.tls && !is_loopback(&u))
+    if (u.literal) { /* fits: it was read as an address */
+        memcpy(text, u.host.p, u.host.n);
+        text[u.host.n] = '\0';
+    }
+    bool here = u.literal ? address_is_loopback(text) : ends_in_localhost(u.host);
+    if (!u.tls && (!here || (!u.literal && !span_eq_nocase(u.host, SPAN_LIT("localhost")))))
         return bad(err, "begins with https://; plain http is for loopback alone");
-    if (is_loopback(&u) && !address_allowed(networks, "127.0.0.1") && !address_allowed(networks, "::1"))
+    if (here && (u.literal ? !address_allowed(networks, text) : !address_allowed(networks, "127.0.0.1") && !address_allowed(networks, "::1")))
         return bad(err, "names this machine itself, which the setting webhook_networks does not allow");
-    if (!u.literal || u.host.n >= sizeof text)
-        return 0;
-    memcpy(text, u.host.p, u.host.n);
-    text[u.host.n] = '\0';
-    return address_allowed(networks, text) ? 0 : bad(err, "names an address that webhooks may not reach; see the setting webhook_networks");
+    return !u.literal || address_allowed(networks, text) ? 0 : bad(err, "names an address that webhooks may not reach; see the setting webhook_networks");
 }

@@ -170,11 +170,14 @@ int delivery_take_run(struct store_tx *control, void *arg, struct err *err) {
 
 /* --- what became of them --------------------------------------------------------------------------------------------------------------------- */
 
+/* Whether anything may be given up: a queue that was left alone for days is given its attempts first, and the receiver its time. */
+static bool tried_enough(const struct delivery_settle *s) { return s->failed_before + 1 >= DELIVERY_ATTEMPTS_MIN; }
+
 static int settle_failed(struct store_tx *control, struct delivery_settle *s, struct delivery *d, struct err *err) {
     int64_t wait = delivery_backoff(s->policy, d->attempts + 1, s->random ^ (uint32_t)d->row * 2654435761U);
     if (d->retry_after > wait)
         wait = d->retry_after > s->policy->most ? s->policy->most : d->retry_after;
-    if (s->now + wait > d->created + s->policy->lasts) {
+    if (s->now + wait > d->created + s->policy->lasts && d->attempts + 1 >= DELIVERY_ATTEMPTS_MIN && tried_enough(s)) {
         s->given_up++;
         return store_exec(control, NULL, err, SQL_DELIVERY_GIVE_UP, "iis", d->row, s->now, d->error);
     }
@@ -184,7 +187,7 @@ static int settle_failed(struct store_tx *control, struct delivery_settle *s, st
 }
 
 /* Nothing got through: the whole webhook waits.  What has been waiting for all the time that an event lasts, and the webhook has been
- * failing for as long, is given up without an attempt of its own. */
+ * failing for as long, is given up without an attempt of its own, once the webhook has had its number of them. */
 static int settle_webhook_failed(struct store_tx *control, struct delivery_settle *s, struct err *err) {
     struct store_row *row;
     int64_t wait = 0, gone;
@@ -199,7 +202,7 @@ static int settle_webhook_failed(struct store_tx *control, struct delivery_settl
     wait = wait < own ? own : wait > s->policy->most ? s->policy->most : wait;
     s->next_at = s->now + wait;
     int rc = store_exec(control, NULL, err, SQL_WEBHOOK_FAILED, "iiiis", s->webhook, failures, since, s->now + wait, s->at[s->n - 1].error);
-    if (rc || s->now - since < s->policy->lasts)
+    if (rc || s->now - since < s->policy->lasts || !tried_enough(s))
         return rc;
     rc = store_exec(control, &gone, err, SQL_DELIVERY_GIVE_UP_OLD, "iiis", s->webhook, s->now - s->policy->lasts, s->now, s->at[s->n - 1].error);
     s->given_up += gone;
@@ -212,7 +215,7 @@ int delivery_settle_run(struct store_tx *control, void *arg, struct err *err) {
     const char *last = "";
     int rc = 0;
     s->given_up = s->next_at = 0;
-    s->disabled = false;
+    s->disabled = s->failed = false;
     for (size_t i = 0; !rc && i < s->n; i++) {
         struct delivery *d = &s->at[i];
         switch (d->result) {
@@ -225,6 +228,7 @@ int delivery_settle_run(struct store_tx *control, void *arg, struct err *err) {
             break;
         case DELIVERY_FAILED:
             last = d->error;
+            s->failed = true;
             rc = settle_failed(control, s, d, err);
             break;
         }

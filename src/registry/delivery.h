@@ -12,6 +12,8 @@ struct delivery_policy {
     int64_t lasts;       /* seconds after which an event is given up */
     int64_t queue_max;   /* events that wait, of one webhook */
 };
+/* Nothing is given up before so many attempts, whatever the time: while a server stands still, nobody tries. */
+#define DELIVERY_ATTEMPTS_MIN 5
 
 /* Seconds until the attempt after `failures` (1 or more) failed ones, a fifth more or less by `random`. */
 int64_t delivery_backoff(const struct delivery_policy *p, int64_t failures, uint32_t random);
@@ -72,6 +74,8 @@ struct delivery_settle {
     size_t n;
     const struct delivery_policy *policy;
     uint32_t random;
+    int64_t failed_before; /* batches of this webhook in which something failed, since the server began to try it */
+    bool failed;           /* out: this is another one */
     int64_t given_up;  /* out: new dead letters */
     int64_t next_at;   /* out: before which the webhook is not tried; 0: at once */
     bool disabled;     /* out: the webhook was, by 410 */

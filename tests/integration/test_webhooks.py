@@ -104,7 +104,7 @@ def test_a_device_s_way_is_told_in_its_order_and_signed(server, account, receive
 
 def test_devices_of_their_own_ca(server, account, receiver):
     r = receiver()
-    hook(server, r.url(), account)
+    hook(server, r.url(), account, *[e["id"] for e in server.muster("webhook", "events") if e["id"] not in ("device.refused", "webhook.test")])
     fleet = Fleet()
     server.root(account, fleet)
     fleet.root = server.muster("root", "set", fleet.root["id"], "--key-rule", "ask")
@@ -187,7 +187,7 @@ def test_what_fails_is_tried_again_with_the_same_id(server, account, receiver):
     assert len({g.json["id"] for g in r.got}) == 1 and len({g.body for g in r.got}) == 1
     assert len({g.headers["Muster-Signature"] for g in r.got}) >= 2  # each attempt has its own time
     assert all(verify(made["secret"], g.headers["Muster-Signature"], g.body) for g in r.got)
-    assert r.got[1].at - r.got[0].at >= 0.6
+    assert r.got[2].at - r.got[0].at >= 1  # one second, then about two, counted in whole ones
     state = eventually(lambda: (lambda h: h if h["delivered"] == 1 else None)(shown(server, made["id"])))
     assert state["failures"] == 0 and state["waiting"] == 0 and state["last_success"]
 
@@ -472,7 +472,8 @@ def test_what_ends_soon_is_said_once_for_each_number_of_days(fresh, receiver):
 
 def faketime(offset):
     library = subprocess.run(["sh", "-c", "ls /usr/lib/*/faketime/libfaketimeMT.so.1 | head -1"], capture_output=True, text=True, check=True).stdout.strip()
-    return {"LD_PRELOAD": library, "FAKETIME": offset, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    return {"LD_PRELOAD": library, "FAKETIME": offset, "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "ASAN_OPTIONS": "verify_asan_link_order=0"}  # a sanitised build wants to be first otherwise
 
 
 # --- kill -9 -------------------------------------------------------------------------------------------------------------------------------------

@@ -164,10 +164,12 @@ static void take(struct delivery_take *t, int64_t webhook, int64_t now) {
     run(control, delivery_take_run, t);
 }
 
-static void settle(struct delivery_take *t, struct delivery_settle *s) {
-    *s = (struct delivery_settle){.webhook = t->webhook, .now = t->now, .at = t->at, .n = t->n, .policy = &POLICY};
+static void settle_after(struct delivery_take *t, struct delivery_settle *s, int64_t failed_before) {
+    *s = (struct delivery_settle){.webhook = t->webhook, .now = t->now, .at = t->at, .n = t->n, .policy = &POLICY, .failed_before = failed_before};
     run(control, delivery_settle_run, s);
 }
+
+static void settle(struct delivery_take *t, struct delivery_settle *s) { settle_after(t, s, 100); }
 
 static void a_queue_keeps_the_order_of_a_device_and_forgets_nothing(void **state) {
     struct uuid id, other_id, device = uuid_new(), second = uuid_new();
@@ -207,9 +209,10 @@ static void a_queue_keeps_the_order_of_a_device_and_forgets_nothing(void **state
     assert_true(uuid_eq(&t.at[0].event, &e[0].id));
     /* Too old: a dead letter; the one behind it comes. */
     t.now = now + 86400;
+    t.at[0].attempts = DELIVERY_ATTEMPTS_MIN - 1;
     t.at[0].result = DELIVERY_FAILED;
     settle(&t, &s);
-    assert_true(s.given_up >= 1);
+    assert_int_equal(s.given_up, 1);
     struct webhook_dead d = {.actor = {"test"}, .id = id, .account = "", .page = {.limit = 10}, .confirm = -1};
     run(control, webhook_dead_list_run, &d);
     json_t *items = json_object_get(d.page.out, "items");
@@ -227,6 +230,71 @@ static void a_queue_keeps_the_order_of_a_device_and_forgets_nothing(void **state
     json_decref(d.out);
     gone(&id);
     gone(&other_id);
+}
+
+static int64_t dead_of(const struct uuid *id) {
+    struct webhook_show s = {.id = *id, .account = ""};
+    run(control, webhook_show_run, &s);
+    int64_t dead = json_integer_value(json_object_get(s.out, "dead"));
+    json_decref(s.out);
+    return dead;
+}
+
+static int64_t failed_at(struct delivery_take *t, int64_t hook, int64_t now, int64_t failed_before, struct delivery_settle *s) {
+    take(t, hook, now);
+    assert_true(t->n > 0);
+    for (size_t i = 0; i < t->n; i++)
+        t->at[i].result = DELIVERY_FAILED;
+    settle_after(t, s, failed_before);
+    assert_true(s->failed);
+    return s->given_up;
+}
+
+/* The server stood still for a month, with a queue: time alone gives nothing up. */
+static void nothing_is_given_up_without_its_attempts(void **state) {
+    struct uuid id, one = uuid_new();
+    int64_t hook = made("alpha", 0, &id), now = clock_now(), month = 30 * CLOCK_DAY;
+    struct event_row e[] = {event_of("alpha", EVENT_DEVICE_REGISTERED, &one), event_of("alpha", EVENT_KEY_CREATED, NULL), event_of("alpha", EVENT_ROOT_STATE, NULL)};
+    static struct delivery_take t;
+    struct delivery_settle s;
+    put(e, 3);
+    /* It failed already when the server went; each event was tried often. */
+    for (int64_t i = 0, at = now; i < 40; i++, at = s.next_at > t.next_at ? s.next_at : at + 3600) {
+        take(&t, hook, at);
+        for (size_t k = 0; k < t.n; k++)
+            t.at[k].result = DELIVERY_FAILED;
+        if (t.n)
+            settle_after(&t, &s, 0);
+        assert_int_equal(s.given_up, 0);
+    }
+    for (int64_t i = 0; i + 1 < DELIVERY_ATTEMPTS_MIN; i++) {
+        assert_int_equal(failed_at(&t, hook, now + month + i * 7200, i, &s), 0);
+        assert_int_equal(dead_of(&id), 0);
+    }
+    /* The attempt that makes the number full ends all three, who had their time. */
+    assert_int_equal(failed_at(&t, hook, now + month + 5 * 7200, DELIVERY_ATTEMPTS_MIN - 1, &s), 3);
+    assert_int_equal(dead_of(&id), 3);
+    delivery_take_fini(&t);
+    gone(&id);
+    /* And one event that alone fails, with the webhook long tried for others: by its own number. */
+    hook = made("alpha", 0, &id);
+    put(e, 1);
+    for (int64_t i = 0; i < DELIVERY_ATTEMPTS_MIN; i++) {
+        e[2].id = uuid_new(); /* gets through, so that the webhook as a whole does not fail */
+        put(&e[2], 1);
+        take(&t, hook, now + month + i * 7200);
+        assert_int_equal(t.n, 2);
+        for (size_t k = 0; k < t.n; k++)
+            t.at[k].result = uuid_eq(&t.at[k].event, &e[0].id) ? DELIVERY_FAILED : DELIVERY_DONE;
+        settle(&t, &s);
+        assert_int_equal(s.given_up, i + 1 == DELIVERY_ATTEMPTS_MIN);
+        assert_true(s.failed && !s.next_at);
+    }
+    assert_int_equal(dead_of(&id), 1);
+    delivery_take_fini(&t);
+    for (size_t i = 0; i < 3; i++)
+        buf_fini(&e[i].payload);
+    gone(&id);
 }
 
 static void a_full_queue_gives_up_the_oldest(void **state) {
@@ -305,7 +373,8 @@ static int end(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_table_is_sound), cmocka_unit_test(waits_double_up_to_the_most), cmocka_unit_test(waits_are_spread), cmocka_unit_test(only_what_is_wanted_is_written),
-        cmocka_unit_test(a_queue_keeps_the_order_of_a_device_and_forgets_nothing), cmocka_unit_test(a_full_queue_gives_up_the_oldest),
+        cmocka_unit_test(a_queue_keeps_the_order_of_a_device_and_forgets_nothing), cmocka_unit_test(nothing_is_given_up_without_its_attempts),
+        cmocka_unit_test(a_full_queue_gives_up_the_oldest),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }
