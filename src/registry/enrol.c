@@ -138,22 +138,14 @@ static json_t *how_of(const struct enrol *e, const struct loaded *l) {
     return o;
 }
 
-/* The budget goes down by one at a time, so each of the two is met once. */
-static int announce_budget(struct store_tx *tx, const struct loaded *l, struct err *err) {
-    struct prov_key k = l->key;
-    k.spent++;
-    int64_t left = k.max_devices - k.spent;
-    if (!k.max_devices || (left && (k.max_devices < 10 || left != k.max_devices / 10)))
-        return 0;
-    return event_key(tx, &l->account, &k, left ? EVENT_KEY_NEARLY_EXHAUSTED : EVENT_KEY_EXHAUSTED, NULL, err);
-}
-
 static int announce(struct store_tx *tx, const struct enrol *e, const struct loaded *l, struct err *err) {
     if (e->verdict.how == ENROL_AGAIN) /* it was said before */
         return 0;
     enum event_kind kind = e->verdict.how == ENROL_REPLACE ? EVENT_DEVICE_REPROVISIONED : l->device.state == DEVICE_PENDING ? EVENT_DEVICE_PENDING : EVENT_DEVICE_REGISTERED;
+    struct prov_key spent = l->key;
+    spent.spent++;
     int rc = event_device(tx, &l->account, &l->device, l->device.state, kind, how_of(e, l), err);
-    return rc ? rc : announce_budget(tx, l, err);
+    return rc ? rc : event_key_budget(tx, &l->account, &l->key, &spent, err);
 }
 
 static int apply(struct store_tx *tx, struct enrol *e, struct loaded *l, struct err *err) {

@@ -115,6 +115,19 @@ int event_key(struct store_tx *tx, const struct account *a, const struct prov_ke
     return add_parts(tx, a, kind, &k->uuid, parts_of("key", o, more), err);
 }
 
+/* Of a key for a few devices the end alone is told. */
+static int budget_level(const struct prov_key *k) {
+    int64_t left = k->max_devices - k->spent;
+    return !k->max_devices ? 0 : left <= 0 ? 2 : k->max_devices >= 10 && left <= k->max_devices / 10;
+}
+
+int event_key_budget(struct store_tx *tx, const struct account *a, const struct prov_key *before, const struct prov_key *now, struct err *err) {
+    int level = budget_level(now);
+    if (now->state != KEY_ACTIVE || level <= budget_level(before))
+        return 0;
+    return event_key(tx, a, now, level == 2 ? EVENT_KEY_EXHAUSTED : EVENT_KEY_NEARLY_EXHAUSTED, NULL, err);
+}
+
 int event_root(struct store_tx *tx, const struct account *a, const struct root *r, enum root_state now, enum event_kind kind, json_t *more, struct err *err) {
     int rc = wanted(tx, a->row, kind, more, err);
     if (rc <= 0)

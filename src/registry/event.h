@@ -33,6 +33,8 @@ static inline int64_t event_bit(enum event_kind kind) { return INT64_C(1) << kin
  * after the change.  A reading transaction writes nothing. */
 int event_device(struct store_tx *tx, const struct account *a, const struct device *d, enum device_state now, enum event_kind kind, json_t *more, struct err *err) MUSTER_MUST_CHECK;
 int event_key(struct store_tx *tx, const struct account *a, const struct prov_key *k, enum event_kind kind, json_t *more, struct err *err) MUSTER_MUST_CHECK;
+/* What a key may still enrol went down, by an enrolment or by an operator: key.nearly_exhausted or key.exhausted where `now` is the first to be it. */
+int event_key_budget(struct store_tx *tx, const struct account *a, const struct prov_key *before, const struct prov_key *now, struct err *err) MUSTER_MUST_CHECK;
 int event_root(struct store_tx *tx, const struct account *a, const struct root *r, enum root_state now, enum event_kind kind, json_t *more, struct err *err) MUSTER_MUST_CHECK;
 /* About neither; account NULL: the server's own. */
 int event_plain(struct store_tx *tx, const struct account *a, enum event_kind kind, json_t *more, struct err *err) MUSTER_MUST_CHECK;

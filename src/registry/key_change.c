@@ -64,6 +64,7 @@ int key_set_run(struct store_tx *tx, void *arg, struct err *err) {
     int rc = account_need(tx, s->account, &a, err);
     if (rc || (rc = key_need(tx, &a, s->key, &k, err)))
         return rc;
+    const struct prov_key before = k;
     bounds_of(&k, &b);
     if ((rc = key_bounds_json(&b, s->change, err)) || (rc = key_bounds_fit(&b, k.certificate_not_after, err)))
         return rc;
@@ -74,7 +75,7 @@ int key_set_run(struct store_tx *tx, void *arg, struct err *err) {
     rc = store_exec(tx, NULL, err, SQL_KEY_SET, "isiiisss", k.row, b.name, b.expires, b.max_devices, b.per_hour, b.id_pattern, b.sources, b.build);
     if (rc == MUSTER_EEXISTS)
         return err_set(err, rc, "The account %s has a provisioning key \"%s\" already.", a.name, b.name);
-    if (rc || (rc = epoch_raise(tx, err)) || (rc = read_again(tx, &k, err)) || (rc = key_json(tx, &a, &k, &s->out, err)))
+    if (rc || (rc = epoch_raise(tx, err)) || (rc = read_again(tx, &k, err)) || (rc = key_json(tx, &a, &k, &s->out, err)) || (rc = event_key_budget(tx, &a, &before, &k, err)))
         return rc;
     return audit_add(tx, a.row, &s->actor, "key.set", span_str(k.name), key_detail(&k), err);
 }

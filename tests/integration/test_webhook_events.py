@@ -1,0 +1,194 @@
+"""Each event is said exactly when doc/webhooks.md says so: by enrolment with a provisioning key and under a fleet root, by budget and by time."""
+import time
+
+import pytest
+
+from client import Device, Fleet
+from conftest import soon
+from test_webhooks import LOCAL, account, faketime, hook, receiver, server  # noqa: F401  fixtures
+
+
+def settled(r, seconds=0.8):
+    """The types so far, once nothing more comes."""
+    n = -1
+    while n != len(r.got):
+        n = len(r.got)
+        time.sleep(seconds)
+    return [e["type"] for e in r.events()]
+
+
+def test_a_key_runs_low_by_its_budget(server, account, receiver):
+    """At a tenth and at the end, once each; a device that asks again costs nothing and says nothing."""
+    r = receiver()
+    hook(server, r.url(), account, "key.nearly_exhausted", "key.exhausted")
+    key = server.key(account, "--max-devices", "20")
+    for i in range(17):
+        assert server.gateway(key).enrol(f"low-{i}").status == 200
+    assert settled(r) == []
+    assert server.gateway(key).enrol("low-17").status == 200
+    said = r.wait(1)[0]
+    assert (said["type"], said["key"]["spent"], said["key"]["max_devices"], said["key"]["name"]) == ("key.nearly_exhausted", 18, 20, key.shown["name"])
+    time.sleep(0.6)  # a device that lost its answer
+    server.gateway(key).enrol("low-17")
+    server.gateway(key).enrol("low-18")
+    assert settled(r) == ["key.nearly_exhausted"]
+    server.gateway(key).enrol("low-19")
+    assert r.wait(2)[1]["key"]["spent"] == 20
+    assert server.gateway(key).enrol("low-20").status != 200
+    assert settled(r) == ["key.nearly_exhausted", "key.exhausted"]
+    # An operator raises it, which says nothing, and lowers it to where it is near its end, or at it.
+    server.muster("key", "set", key.shown["id"], "--max-devices", "100")
+    assert len(settled(r)) == 2
+    server.muster("key", "set", key.shown["id"], "--max-devices", "22")
+    server.muster("key", "set", key.shown["id"], "--per-hour", "1000")
+    server.muster("key", "set", key.shown["id"], "--max-devices", "21")
+    assert settled(r)[2:] == ["key.nearly_exhausted"]
+    server.muster("key", "set", key.shown["id"], "--max-devices", "20")
+    assert settled(r)[3:] == ["key.exhausted"]
+
+
+def test_a_key_for_a_few_devices_says_its_end_alone(server, account, receiver):
+    r = receiver()
+    hook(server, r.url(), account, "key.nearly_exhausted", "key.exhausted")
+    few, any_number = server.key(account, "--max-devices", "2"), server.key(account)
+    for i in range(2):
+        server.gateway(few).enrol(f"few-{i}")
+        server.gateway(any_number).enrol(f"any-{i}")
+    r.wait(1)
+    assert settled(r) == ["key.exhausted"]
+
+
+def test_a_key_runs_out_by_time(fresh, receiver):
+    """At 7 days and at 1, each once; not one that is blacklisted or exhausted."""
+    s = fresh(config=LOCAL)
+    s.account("timed")
+    r = receiver()
+    hook(s, r.url(), "timed", "key.expiring")
+    keys = {name: s.key("timed", "--expires", "20d", "--name", name, *more) for name, more in (("goes", ()), ("barred", ()), ("used-up", ("--max-devices", "1")))}
+    s.muster("key", "blacklist", keys["barred"].shown["id"])
+    assert s.gateway(keys["used-up"]).enrol("last").status == 200
+    assert settled(r) == []
+    for offset, days in (("+12d", None), ("+14d", 7), ("+16d", None), ("+458h", 1), ("+461h", None)):
+        before = len(r.got)
+        s.stop()
+        s.start(env=faketime(offset))
+        if days:
+            said = r.wait(before + 1)[-1]
+            assert (said["type"], said["days"], said["key"]["name"]) == ("key.expiring", days, "goes")
+        settled(r)
+        assert len(r.got) == before + bool(days), offset
+
+
+def test_a_device_that_waits_with_a_shared_key(server, account, receiver):
+    r = receiver()
+    hook(server, r.url(), account)
+    server.muster("account", "set", account, "--approval", "yes")
+    key = server.key(account)
+    yes, no = Device(server.gateway(key).enrol("waits-yes").body), Device(server.gateway(key).enrol("waits-no").body)
+    said = r.wait(2, "device.pending")
+    assert [(e["method"], e["key"], e["device"]["state"]) for e in said] == [("shared", key.shown["name"], "pending")] * 2 and all(e["address"] for e in said)
+    server.muster("device", "approve", "waits-yes", "--account", account)
+    server.muster("device", "refuse", "waits-no", "--account", account)
+    for _ in range(3):
+        soon("not_found", lambda: server.gateway(yes).get("/x").code)
+        soon("device_refused", lambda: server.gateway(no).get("/x").code)
+    r.wait(1, "device.refused")
+    settled(r)
+    of = {name: [e for e in r.events() if e.get("device") and e["device"]["device_id"] == name] for name in ("waits-yes", "waits-no")}
+    assert [e["type"] for e in of["waits-yes"] if e["type"] != "device.refused"] == ["device.pending", "device.approved", "device.first_used"]
+    assert of["waits-yes"][1]["announced"] is False and of["waits-yes"][1]["device"]["state"] == "active"
+    assert [e["type"] for e in of["waits-no"] if e.get("code") != "device_pending"] == ["device.pending", "device.revoked", "device.refused"]
+    revoked = next(e for e in of["waits-no"] if e["type"] == "device.revoked")
+    assert (revoked["refused"], revoked["device"]["state"]) == (True, "revoked")
+    assert next(e for e in of["waits-no"] if e.get("code") == "device_refused")["address"]
+
+
+def test_a_device_that_waits_under_a_fleet_root(server, account, receiver):
+    r = receiver()
+    hook(server, r.url(), account)
+    fleet, sni = Fleet(), server.host(account)
+    server.root(account, fleet)
+    server.muster("account", "set", account, "--approval", "yes")
+    yes, no = fleet.device("root-yes"), fleet.device("root-no")
+    for device in (yes, no):
+        assert server.gateway(device, sni=sni).get("/").code == "device_pending"
+    said = r.wait(2, "device.pending")
+    assert [(e["method"], e["key"], e["device"]["state"]) for e in said] == [("device", None, "pending")] * 2 and all(e["address"] for e in said)
+    server.muster("device", "approve", "root-yes", "--account", account)
+    server.muster("device", "refuse", "root-no", "--account", account)
+    for _ in range(3):
+        soon("not_found", lambda: server.gateway(yes, sni=sni).get("/x").code)
+        soon("device_refused", lambda: server.gateway(no, sni=sni).get("/x").code)
+    server.muster("device", "revoke", "root-yes", "--account", account, "--reason", "scrapped")
+    soon("device_revoked", lambda: server.gateway(yes, sni=sni).get("/x").code)
+    r.wait(2, "device.revoked")
+    settled(r)
+    of = {name: [e for e in r.events() if e.get("device") and e["device"]["device_id"] == name and e.get("code") != "device_pending"] for name in ("root-yes", "root-no")}
+    # No device.first_used: what Muster did not issue was used when it was first seen.
+    assert [e["type"] for e in of["root-yes"]] == ["device.pending", "device.approved", "device.revoked", "device.refused"]
+    assert [e["type"] for e in of["root-no"]] == ["device.pending", "device.revoked", "device.refused"]
+    assert (of["root-yes"][2]["refused"], of["root-yes"][2]["reason"]) == (False, "scrapped") and of["root-no"][1]["refused"] is True
+    registered = fleet.device("root-in")
+    server.muster("account", "set", account, "--approval", "no")
+    for _ in range(2):
+        soon("not_found", lambda: server.gateway(registered, sni=sni).get("/x").code)
+    said = r.wait(1, "device.registered")
+    settled(r)
+    assert [(e["method"], e["key"], e["device"]["device_id"]) for e in r.events("device.registered")] == [("device", None, "root-in")] and said[0]["address"]
+
+
+def test_first_use_is_said_once(server, account, receiver):
+    r = receiver()
+    hook(server, r.url(), account, "device.registered", "device.first_used")
+    key = server.key(account)
+    device = Device(server.gateway(key).enrol("once").body)
+    assert settled(r) == ["device.registered"]  # enrolled is not used
+    for _ in range(3):
+        server.gateway(device).get("/x")
+    assert settled(r) == ["device.registered", "device.first_used"]
+    assert len(r.events("device.first_used")[0]["fingerprint"]) == 64
+
+
+def test_devices_of_a_key_that_are_revoked_together(server, account, receiver):
+    r = receiver()
+    hook(server, r.url(), account, "device.revoked", "device.quarantined")
+    key, other = server.key(account), server.key(account)
+    for i in range(5):
+        server.gateway(key).enrol(f"bad-{i}")
+    server.gateway(other).enrol("good")
+    server.muster("device", "quarantine", "--key", key.shown["id"], "--account", account, "--yes")
+    r.wait(5, "device.quarantined")
+    server.muster("device", "revoke", "--key", key.shown["id"], "--account", account, "--yes")
+    r.wait(5, "device.revoked")
+    settled(r)
+    for kind in ("device.quarantined", "device.revoked"):
+        assert sorted(e["device"]["device_id"] for e in r.events(kind)) == [f"bad-{i}" for i in range(5)]
+
+
+@pytest.mark.parametrize("table, what", (("device", "device"), ("ca", "issuing-ca")))
+def test_certificates_that_muster_issued_end_soon(fresh, receiver, table, what):
+    s = fresh(config=LOCAL)
+    s.account("issued")
+    device = Device(s.gateway(s.key("issued")).enrol("issued-1").body)
+    s.gateway(device).get("/x")
+    r = receiver()
+    hook(s, r.url(), "issued", "certificate.expiring")
+    s.stop()
+    end = int(time.time()) + 100 * 86400
+    with s.database() as db:
+        if table == "device":
+            assert db.execute("UPDATE device SET certificate_not_after = ? WHERE device_id = 'issued-1' AND certificate_not_after > ?", (end, time.time())).rowcount == 1
+        else:
+            assert db.execute("UPDATE ca SET not_after = ? WHERE kind = 1 AND account IS NOT NULL", (end,)).rowcount >= 1
+    s.start()
+    assert settled(r) == []
+    for offset, days in (("+69d", None), ("+71d", 30), ("+75d", None), ("+94d", 7), ("+2388h", 1), ("+2390h", None), ("+101d", None)):
+        before = len(r.got)
+        s.stop()
+        s.start(env=faketime(offset))
+        if days:
+            e = r.wait(before + 1)[-1]
+            assert (e["of"], e["days"], e["account"], "device" in e) == (what, days, "issued", what == "device")
+            assert e["not_after"] == time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(end))
+        settled(r)
+        assert len(r.got) == before + bool(days), offset
