@@ -1,6 +1,7 @@
 """Clients that are not Muster's own: a fleet CA on python-cryptography, TLS by Python's ssl, a stock device's requests byte for byte."""
 import datetime
 import http.client
+import itertools
 import json
 import os
 import pathlib
@@ -17,13 +18,11 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 AGENT = "Aktualizr/2025.10"
 _files = tempfile.TemporaryDirectory(prefix="muster-clients-")
-_count = 0
+_count = itertools.count(1)  # its next() is one step: clients are made by several threads at once
 
 
 def _path():
-    global _count
-    _count += 1
-    return pathlib.Path(_files.name) / f"{_count}.pem"
+    return pathlib.Path(_files.name) / f"{next(_count)}.pem"
 
 
 def key_pem(key):
