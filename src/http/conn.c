@@ -547,7 +547,7 @@ void conn_send(struct http_conn *c, struct buf *head, struct buf *body, bool sec
 static void on_event(evutil_socket_t fd, short what, void *arg) { conn_run(arg); }
 
 /* Whether the client keeps the least rate: then the phase goes on, second by second.  Bytes that it was ahead count for as long as an idle
- * connection lives: who has taken a gigabyte may not stand still for days. */
+ * connection lives: who has sent a gigabyte may not stand still for days. */
 static bool fast_enough(const struct http_conn *c, size_t *bytes, int64_t now) {
     const struct http_limits *l = &c->server->o.limits;
     int64_t owed = l->body_rate * (now - c->began) / 1000, most = owed + l->body_rate * (int64_t)l->idle_ms / 1000;
