@@ -1,13 +1,21 @@
 /* access: see internal.h. */
 #include "admin/internal.h"
+#include "metrics/metrics.h"
 
 #define STRANGERS_LOGGED 20 /* lines a second for requests without a good token */
 #define PATH_LOGGED 512
+
+static enum metrics_class class_of(struct span path) {
+    if (span_starts(path, SPAN_LIT("/api/")))
+        return CLASS_API;
+    return span_eq_str(path, "/healthz") || span_eq_str(path, "/readyz") ? CLASS_HEALTH : span_eq_str(path, "/metrics") ? CLASS_METRICS : CLASS_OTHER;
+}
 
 void admin_answered(struct http_exchange *x, int status, uint64_t bytes, const struct err *refusal) {
     struct control *c = http_exchange_arg(x);
     const struct grant *g = grant_of(x);
     bool refused = status >= 400;
+    metrics_count(METRIC_REQUESTS, class_of(http_path(x)), metrics_status(status));
     int which = c->o->settings->log_requests;
     if (which == SETTINGS_REQUESTS_OFF || (which == SETTINGS_REQUESTS_REFUSED && !refused) ||
         (refused && !g && !log_within(&c->strangers, STRANGERS_LOGGED, "refusals_not_logged")))

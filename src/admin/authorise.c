@@ -117,12 +117,16 @@ static void checked(void *arg, int rc, const struct err *err) {
     }
 }
 
+static bool is_open(const struct control *c, const struct admin_route *r) {
+    return r->scope == SCOPE_OPEN || (c->o->settings->metrics_open && strcmp(r->name, "METRICS") == 0);
+}
+
 static void admit(struct http_exchange *x, void *peer, void *arg) {
     struct control *c = arg;
     const struct admin_route *r = route_of(x);
     struct span field = http_field(x, "Authorization");
     struct err err = ERR_INIT;
-    if (r && r->scope == SCOPE_OPEN) {
+    if (r && is_open(c, r)) {
         http_exchange_admit(x);
         return;
     }

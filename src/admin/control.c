@@ -139,7 +139,9 @@ static int open_all(struct control *c, struct err *err) {
     c->vault = c->tls ? vault_client_new(c->loop, VAULT_OUTSTANDING, err) : NULL;
     c->certificates = c->vault ? certificates_new(c, serve, c, err) : NULL;
     c->anchoring = c->certificates ? anchoring_new(c, err) : NULL;
-    c->webhooks = c->anchoring ? webhooks_new(c, err) : NULL;
+    c->pulse = c->anchoring ? pulse_new(c, err) : NULL;
+    c->recent = c->pulse ? recent_new(c, err) : NULL;
+    c->webhooks = c->recent ? webhooks_new(c, err) : NULL;
     c->parent = c->webhooks ? parent_new(c->loop, o->parent_fd, told, c) : NULL;
     if (!c->parent)
         return err->code ? err->code : err_set(err, MUSTER_ENOMEM, NULL);
@@ -169,6 +171,8 @@ static void close_all(struct control *c) {
         store_close(c->store);
     webhooks_free(c->webhooks);
     anchoring_free(c->anchoring);
+    pulse_free(c->pulse);
+    recent_free(c->recent);
     certificates_free(c->certificates);
     http_router_free(c->router);
     free(c->routes);

@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 #include "config/settings.h"
+#include "metrics/metrics.h"
 
 struct control_options {
     const struct settings *settings;
@@ -16,6 +17,7 @@ struct control_options {
     int vault_fd;          /* control's channel; -1: PARENT_CHANNEL brings it; taken over */
     int parent_fd;         /* taken over */
     const char *gateway_url, *admin_url;
+    const struct metrics *metrics; /* of all processes, to read */
     int (*confine)(void *arg, struct err *err);
     void *confine_arg;
 };

@@ -11,11 +11,12 @@ static int clock_run(struct store_tx *tx, void *arg, struct err *err) { return c
 
 static void clock_checked(struct http_exchange *x, int rc, const struct err *err, void *op) {
     struct control *c = http_exchange_arg(x);
-    bool vault = vault_client_attached(c->vault) && c->greeted, registry = store_health(c->registry) == 0 && (!rc || rc == MUSTER_ECLOCK),
+    enum pulse_state pulse = pulse_state(c);
+    bool vault = pulse == PULSE_ALIVE, registry = store_health(c->registry) == 0 && (!rc || rc == MUSTER_ECLOCK),
          control = store_health(c->store) == 0, clock = rc != MUSTER_ECLOCK;
     json_t *o = json_object();
     json_set_bool(o, "ok", vault && registry && control && clock);
-    json_set_str(o, "vault", vault ? "ok" : "unavailable");
+    json_set_str(o, "vault", pulse_word(pulse));
     json_set_str(o, "registry", registry ? "ok" : err_code(rc && rc != MUSTER_ECLOCK ? rc : store_health(c->registry)));
     json_set_str(o, "control", control ? "ok" : err_code(store_health(c->store)));
     json_set_str(o, "clock", clock ? "ok" : err_code(rc));

@@ -15,6 +15,8 @@ struct audit_signed;
 struct change;
 struct account_settings;
 struct vault_account;
+struct pulse;
+struct recent;
 struct control {
     struct report_sweep sweep; /* first: what the operation is given */
     bool sweeping;
@@ -31,6 +33,8 @@ struct control {
     struct certificates *certificates;
     struct anchoring *anchoring;
     struct webhooks *webhooks;
+    struct pulse *pulse;
+    struct recent *recent;
     char **hosts;                   /* NULL-terminated */
     size_t n_hosts;
     struct buf server_ca;           /* PEM */
@@ -88,6 +92,27 @@ struct span param_of(struct http_exchange *x, const char *name);
 
 /* control.c: the certificates were renewed: the listener's own is one of them, and the gateway has to look. */
 void control_certificates_changed(struct control *c);
+
+/* pulse.c: whether the vault answers. */
+enum pulse_state { PULSE_ALIVE, PULSE_AWAY, PULSE_SILENT /* it is there, and does not answer */ };
+struct pulse *pulse_new(struct control *c, struct err *err);
+void pulse_free(struct pulse *p);
+enum pulse_state pulse_state(const struct control *c);
+const char *pulse_word(enum pulse_state s);
+int64_t pulse_took_us(const struct control *c); /* of its last answer; -1: none */
+
+/* recent.c: what the gateway counted in the last hour, or since control was started. */
+#define RECENT_TOP 8
+struct recent_numbers {
+    int64_t enrolled_hour, enrolled_minute, requests_hour, refused_hour, since_s;
+    struct {
+        int code;
+        int64_t n;
+    } top[RECENT_TOP + 1]; /* the most frequent refusals first; n 0 ends them */
+};
+struct recent *recent_new(struct control *c, struct err *err);
+void recent_free(struct recent *r);
+void recent_read(const struct control *c, struct recent_numbers *out);
 
 /* access.c: a line of the log for a request that was answered, where the setting log_requests wants it. */
 void admin_answered(struct http_exchange *x, int status, uint64_t bytes, const struct err *refusal);

@@ -20,6 +20,7 @@
 int64_t clock_now(void);          /* wall clock, seconds */
 int64_t clock_now_ms(void);       /* wall clock, milliseconds */
 int64_t clock_mono_ms(void);      /* monotonic, for deadlines */
+int64_t clock_mono_us(void);      /* the same in microseconds, for measurements */
 /* Tests set a fixed or shifted wall clock; 0 ends it.  Seconds added to clock_now(). */
 void clock_set_offset(int64_t seconds);
 /* Writes "YYYY-MM-DDTHH:MM:SSZ" and NUL. */

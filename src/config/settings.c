@@ -31,6 +31,8 @@ const struct config_key SETTINGS_TABLE[] = {
     {"log_format", CONFIG_CHOICE, AT(log_format), "text", 0, 0, "text|json", "How events are written: a line of key=value pairs, or a JSON object a line."},
     {"log_requests", CONFIG_CHOICE, AT(log_requests), "refused", 0, 0, "off|refused|all",
      "Which requests of devices and operators get a line of their own: none, those answered with 400 and above, or all."},
+    {"metrics_open", CONFIG_BOOL, AT(metrics_open), "no", 0, 0, NULL,
+     "Let anybody who reaches the operators' API read /metrics without a token: numbers, and the names of accounts."},
     {"master_key", CONFIG_CHOICE, AT(master_key), "file", 0, 0, "file|passphrase|credential",
      "Where the vault's master key comes from: a key file, a passphrase (asked on the terminal, or the first line of stdin), or a passphrase as a systemd credential."},
     {"master_key_file", CONFIG_TEXT, AT(master_key_file), "", 0, 0, NULL, "The key file, or the credential's file. Empty: DIR/vault/master.key, or $CREDENTIALS_DIRECTORY/master."},

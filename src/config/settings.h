@@ -36,6 +36,7 @@ struct settings {
     char *vault_user, *control_user, *gateway_user, *courier_user; /* names, when started as root; "": stay */
     int log_level;      /* enum log_level */
     int log_format;     /* enum log_format */
+    bool metrics_open;  /* /metrics needs no token */
     int log_requests;   /* enum settings_requests */
     /* the vault */
     int master_key;     /* enum settings_master */

@@ -1,6 +1,7 @@
 /* access: see internal.h. */
 #include "base/log.h"
 #include "gateway/internal.h"
+#include "metrics/metrics.h"
 
 #define STRANGERS_LOGGED 20 /* lines a second and loop for clients that nobody knows */
 #define PATH_LOGGED 512
@@ -11,12 +12,28 @@ static bool may_log(struct worker *w, const struct identity *peer) {
     return known || log_within(&w->strangers, STRANGERS_LOGGED, "refusals_not_logged");
 }
 
+/* What kind of request it is, by the words of a stock device's paths. */
+static enum metrics_class class_of(struct span path) {
+    static const struct {
+        const char *prefix;
+        enum metrics_class class;
+    } CLASSES[] = {
+        {"/devices", CLASS_ENROL},        {"/director/ecus", CLASS_REGISTER},   {"/repo/targets/", CLASS_TARGETS}, {"/director/", CLASS_METADATA},
+        {"/repo/", CLASS_METADATA},       {"/system_info", CLASS_TELEMETRY},    {"/core/", CLASS_TELEMETRY},       {"/events", CLASS_TELEMETRY},
+    };
+    for (size_t i = 0; i < sizeof CLASSES / sizeof *CLASSES; i++)
+        if (span_starts(path, span_str(CLASSES[i].prefix)))
+            return CLASSES[i].class;
+    return CLASS_OTHER;
+}
+
 static const char *or_null(const char *text) { return text && text[0] ? text : NULL; }
 
 void gateway_answered(struct http_exchange *x, int status, uint64_t bytes, const struct err *refusal) {
     struct worker *w = http_exchange_arg(x);
     const struct identity *peer = http_exchange_peer(x);
     bool refused = status >= 400;
+    metrics_count(METRIC_REQUESTS, class_of(http_path(x)), metrics_status(status));
     int which = w->gateway->o->settings->log_requests;
     if (which == SETTINGS_REQUESTS_OFF || (which == SETTINGS_REQUESTS_REFUSED && !refused) || (refused && !may_log(w, peer)))
         return;

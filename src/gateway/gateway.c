@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "gateway/internal.h"
 #include "gateway/keep.h"
+#include "metrics/metrics.h"
 #include "registry/registry.h"
 
 #define POLL_MS 100      /* how soon a change in the registry is seen */
@@ -18,7 +19,9 @@
 
 static void reload(struct gateway *g) {
     struct err err = ERR_INIT;
-    if (server_identity_load(g, &err))
+    int rc = server_identity_load(g, &err);
+    metrics_count(METRIC_CERTIFICATE_LOADS, rc ? RESULT_FAILED : RESULT_OK, 0);
+    if (rc)
         log_err(LOG_ERROR, "certificates_not_loaded", &err, NULL);
     else
         log_event(LOG_INFO, "certificates_loaded", NULL);

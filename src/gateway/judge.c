@@ -5,6 +5,7 @@
  * its request is refused for another reason: the first request makes a certificate the device's. */
 #include "base/log.h"
 #include "gateway/internal.h"
+#include "metrics/metrics.h"
 #include "registry/device.h"
 
 #define SEEN_EVERY 300 /* seconds: how exact last_seen is */
@@ -126,6 +127,7 @@ static void judged_again(void *arg, int rc, const struct err *err) {
     struct http_conn *c = http_exchange_conn(x);
     if (c && http_conn_exchange(c) == x && !rc && id->admit.verdict.code) {
         refusal_keep_request(x, &id->admit.verdict);
+        metrics_count(METRIC_CUT_OFF, 0, 0);
         log_event(LOG_INFO, "cut_off", "request", http_exchange_id(x), "account", id->admit.account_name, "device", id->admit.device_id, "code", err_code(id->admit.verdict.code), NULL);
         http_conn_abort(c);
     }

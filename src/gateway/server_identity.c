@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/secret.h"
 #include "gateway/internal.h"
+#include "metrics/metrics.h"
 
 #define PEM_MAX (256 * 1024)
 #define ANCHORS_MAX 4 /* the PKCS#12 has to stay under 64 KiB */
@@ -153,6 +154,19 @@ static int check_own(struct gateway *g, struct span own, struct err *err) {
     return err ? (err->code = MUSTER_ECONFIG) : MUSTER_ECONFIG;
 }
 
+/* The end of the certificate that clients without a name of their own see, for whoever watches.  The file may have its key behind. */
+static void note_end(const struct loading *l) {
+    static const char begins[] = "-----BEGIN CERTIFICATE-----", ends[] = "-----END CERTIFICATE-----\n";
+    for (size_t i = 0; i < l->n; i++) {
+        CLEANUP(cert_free) struct cert *leaf = NULL;
+        struct span file = l->ids[i].chain;
+        const uint8_t *from = l->ids[i].name[0] ? NULL : memmem(file.p, file.n, begins, sizeof begins - 1);
+        const uint8_t *to = from ? memmem(from, (size_t)(file.p + file.n - from), ends, sizeof ends - 1) : NULL;
+        if (to && cert_from_file(span_of(from, (size_t)(to - from) + sizeof ends - 1), &leaf, NULL) == 0)
+            metrics_set(METRIC_SERVER_NOT_AFTER, 0, leaf->not_after);
+    }
+}
+
 /* All of DIR/tls, and the operator's own certificate where there is one. */
 static int set_all(struct gateway *g, const struct buf *chain, const struct buf *key, struct err *err) {
     CLEANUP(loading_fini) struct loading l = {0};
@@ -165,7 +179,10 @@ static int set_all(struct gateway *g, const struct buf *chain, const struct buf 
         l.ids[l.n - 1].chain = buf_span(chain);
         l.ids[l.n - 1].key = buf_span(key);
     }
-    return tls_server_set(g->tls, l.ids, l.n, err);
+    rc = tls_server_set(g->tls, l.ids, l.n, err);
+    if (!rc)
+        note_end(&l);
+    return rc;
 }
 
 static int keep(struct buf *kept, const struct buf *now) {

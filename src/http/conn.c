@@ -12,6 +12,7 @@
 
 #include "base/log.h"
 #include "http/tls_fault.h"
+#include "metrics/metrics.h"
 
 #define DRAINED_MAX (1024 * 1024) /* thrown away while lingering */
 #define WATCH_MS 250
@@ -133,6 +134,8 @@ void conn_close(struct http_conn *c) {
     if (c->dead)
         return;
     c->dead = true;
+    if (!c->handshaken && c->transport.ssl)
+        metrics_count(METRIC_HANDSHAKES_FAILED, metrics_code(c->fault ? c->fault : MUSTER_ETLSENDED), 0);
     server_conn_gone(c);
     event_del(&c->ev_read);
     event_del(&c->ev_write);
@@ -166,7 +169,10 @@ static void tell_fault(struct http_conn *c, enum tls_end how) {
     const struct peer_ops *ops = c->server->o.peer_ops;
     const struct transport *t = &c->transport;
     struct err why = ERR_INIT;
-    if (t->ssl && ops && ops->tls_failed && tls_fault(t->ssl, how, t->fault, !c->handshaken, &why))
+    if (!t->ssl || !tls_fault(t->ssl, how, t->fault, !c->handshaken, &why))
+        return;
+    c->fault = why.code;
+    if (ops && ops->tls_failed)
         ops->tls_failed(c, t->ssl, &why, c->peer, c->server->o.arg);
 }
 
@@ -205,6 +211,8 @@ static enum progress run_handshake(struct http_conn *c) {
         return WAIT;
     }
     c->handshaken = true;
+    if (c->transport.ssl)
+        metrics_count(METRIC_HANDSHAKES, SSL_session_reused(c->transport.ssl) ? HANDSHAKE_RESUMED : HANDSHAKE_FULL, 0);
     const struct peer_ops *ops = c->server->o.peer_ops;
     if (ops && ops->identify)
         ops->identify(c, c->transport.ssl, &c->peer, c->server->o.arg);
@@ -662,6 +670,7 @@ struct http_conn *conn_new(struct http_server *s, int fd, const struct sockaddr 
     event_assign(&c->ev_timer, base, -1, 0, on_timer, c);
     s->refs++;
     s->n++;
+    metrics_add(METRIC_OPEN, 0, 0, 1);
     TAILQ_INSERT_TAIL(&s->all, c, all);
     enter(c, CONN_HANDSHAKE);
     return c;

@@ -44,6 +44,7 @@ struct http_conn {
     bool asked_close;            /* close after the answer under way */
     bool paused;                 /* in CONN_BODY: who takes the body wants no more for now */
     bool starved;                /* in CONN_WRITE: all that was there has gone, and the answer's source has no more yet */
+    int fault;                   /* MUSTER_E…: why TLS is at its end; 0: nothing to tell */
     bool handshaken, identified; /* identified: peer_ops.identify has returned */
     struct event ev_read, ev_write, ev_timer;
     int64_t began, deadline, armed; /* ms, monotonic; deadline of the state, and when the timer fires (0: it does not) */
@@ -100,7 +101,7 @@ struct http_exchange {
     bool complete;    /* the request was read to its end */
     bool answered, close, bad_field;
     char id[UUID_TEXT_LEN + 1]; /* "" nobody has asked yet */
-    int64_t began;              /* monotonic, ms */
+    int64_t began;              /* monotonic, microseconds */
     void *data;
     void *peer; /* its own, instead of the connection's; NULL: none */
     const struct http_stream_ops *stream; /* stream.c; NULL: an ordinary exchange */

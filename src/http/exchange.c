@@ -2,6 +2,7 @@
 #include "base/secret.h"
 #include "http/conn.h"
 #include "http/uri.h"
+#include "metrics/metrics.h"
 
 #define ARENA_MAX (256 * 1024)
 
@@ -17,7 +18,7 @@ static struct http_exchange *exchange_new(struct http_conn *c) {
     x->refs = 2; /* the connection's, and that of whoever owes the answer */
     x->conn = c;
     x->fields = BUF_INIT(8192);
-    x->began = clock_mono_ms();
+    x->began = clock_mono_us();
     c->refs++;
     c->x = x;
     return x;
@@ -210,7 +211,7 @@ void *http_exchange_peer(const struct http_exchange *x) { return x->peer ? x->pe
 void http_exchange_set_peer(struct http_exchange *x, void *peer) { x->peer = peer; }
 void *http_exchange_arg(const struct http_exchange *x) { return x->conn->server->o.arg; }
 struct arena *http_exchange_arena(struct http_exchange *x) { return x->arena; }
-int64_t http_exchange_ms(const struct http_exchange *x) { return clock_mono_ms() - x->began; }
+int64_t http_exchange_ms(const struct http_exchange *x) { return (clock_mono_us() - x->began) / 1000; }
 
 const char *http_exchange_id(struct http_exchange *x) {
     if (!x->id[0]) {
@@ -227,6 +228,11 @@ void http_exchange_set_id(struct http_exchange *x, const struct uuid *id) {
 
 void exchange_answered(struct http_exchange *x, int status, uint64_t bytes, const struct err *refusal) {
     const struct http_server *s = x->conn->server;
+    metrics_add(METRIC_RECEIVED, 0, 0, (int64_t)x->body.n);
+    metrics_add(METRIC_SENT, 0, 0, (int64_t)bytes);
+    metrics_observe(METRIC_REQUEST_TIME, clock_mono_us() - x->began);
+    if (refusal)
+        metrics_count(METRIC_REFUSALS, metrics_code(refusal->code), 0);
     if (s->o.answered)
         s->o.answered(x, status, bytes, refusal);
 }

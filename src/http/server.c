@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "http/conn.h"
+#include "metrics/metrics.h"
 
 #define ACCEPTS_A_TURN 64 /* so that a flood of connections does not starve those that are there */
 #define PAUSE_MS 100      /* where descriptors have run out */
@@ -69,6 +70,7 @@ void server_conn_gone(struct http_conn *c) {
     if (c->state == CONN_IDLE)
         TAILQ_REMOVE(&s->idle, c, idle);
     s->n--;
+    metrics_add(METRIC_OPEN, 0, 0, -1);
     if (s->draining && s->n == 0 && s->drained) /* from a turn of its own: the caller is deep inside the connection */
         event_active(&s->ev_drain, EV_TIMEOUT, 1);
 }
@@ -80,6 +82,7 @@ static void refuse_one(struct http_server *s) {
     fd_close(TAKE_FD(s->spare_fd));
     int fd = accept4(s->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     fd_close(fd);
+    metrics_count(METRIC_TURNED_AWAY, 0, 0);
     s->spare_fd = fcntl(s->listen_fd, F_DUPFD_CLOEXEC, 0);
     warn_seldom(s, "descriptors_exhausted");
     struct timeval pause = from_ms(PAUSE_MS);
@@ -115,7 +118,9 @@ static void on_accept(evutil_socket_t listen_fd, short what, void *arg) {
         int on = 1;
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* not on a Unix socket, which waits for nothing */
         struct http_conn *c = make_room(s) ? conn_new(s, fd, (struct sockaddr *)&from) : NULL;
+        metrics_count(METRIC_ACCEPTED, 0, 0);
         if (!c) {
+            metrics_count(METRIC_TURNED_AWAY, 0, 0);
             close(fd);
             continue;
         }

@@ -1,14 +1,16 @@
 /* issuer: see issuer.h. */
 #include "issuer/issuer.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/secret.h"
+#include "metrics/metrics.h"
 
 struct job {
     struct enrol enrol; /* first: what the operation is given */
     struct issuer *issuer;
     char device_id[DEVICE_ID_MAX + 1], address[64], account[ACCOUNT_NAME_MAX + 1];
-    int64_t life;
+    int64_t life, began; /* began: monotonic, microseconds */
     EVP_PKEY *key;
     struct cert *cert;
     struct buf der;
@@ -24,7 +26,17 @@ static void job_free(struct job *j) {
     free(j);
 }
 
+static void count(const struct job *j, int rc) {
+    static const enum metrics_enrolment results[] = {[ENROL_REFUSED] = ENROLMENT_REFUSED, [ENROL_NEW] = ENROLMENT_NEW, [ENROL_AGAIN] = ENROLMENT_AGAIN,
+                                                     [ENROL_REPLACE] = ENROLMENT_REPLACED, [ENROL_ASK] = ENROLMENT_REFUSED};
+    bool failed = rc && j->enrol.verdict.how != ENROL_REFUSED && j->enrol.verdict.how != ENROL_ASK;
+    metrics_count(METRIC_ENROLMENTS, failed || (rc && err_http(rc) >= 500) ? ENROLMENT_FAILED : results[j->enrol.verdict.how], 0);
+    if (!rc)
+        metrics_observe(METRIC_ENROLMENT_TIME, clock_mono_us() - j->began);
+}
+
 static void finish(struct job *j, int rc, const struct err *err) {
+    count(j, rc);
     const struct issued issued = {.key = j->key, .cert = j->cert, .account = j->enrol.account_name, .device_id = j->device_id, .device = j->enrol.device,
                                   .again = j->enrol.verdict.how == ENROL_AGAIN};
     j->done(j->arg, rc, err, rc ? NULL : &issued);
@@ -112,6 +124,7 @@ int issuer_enrol(struct issuer *is, const struct issuer_enrol *rq, issuer_fn don
     j->done = done;
     j->arg = arg;
     j->life = rq->life;
+    j->began = clock_mono_us();
     j->der = BUF_INIT(16384);
     memcpy(j->device_id, rq->device_id.p, rq->device_id.n);
     snprintf(j->address, sizeof j->address, "%s", rq->address);

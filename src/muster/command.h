@@ -76,6 +76,7 @@ int command_confirmed(struct invocation *in, const char *method, const char *pat
                       struct err *err) MUSTER_MUST_CHECK;
 
 /* The rows with a run of their own. */
+int command_status(struct invocation *in, struct err *err);
 int command_key_create(struct invocation *in, struct err *err);
 int command_device_import(struct invocation *in, struct err *err);
 int command_device_export(struct invocation *in, struct err *err);

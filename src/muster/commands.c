@@ -48,6 +48,10 @@
     {"not-seen-since", "TIME", TO_QUERY, NULL, "Those that were not", false}
 
 const struct command COMMANDS[] = {
+    {.noun = "status", .verb = "", .method = "GET", .path = "/api/v1/status", .run = command_status,
+     .options = {{"watch", "SECONDS", TO_LOCAL, NULL, "Show it again and again, so often", false},
+                 {"check", NULL, TO_LOCAL, NULL, "Exit with 1 where something critical needs an operator, for monitoring", false}},
+     .help = "Show what needs you, the accounts with their devices, what ends next, who is refused and why, and the server's parts."},
     {.noun = "whoami", .verb = "", .method = "GET", .path = "/api/v1/whoami", .help = "Show the token that is in use: its name, role, scope and end."},
 
     {.noun = "account", .verb = "create", .args = {{"NAME", "id", false, false}}, .method = "POST", .path = "/api/v1/accounts",

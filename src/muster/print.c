@@ -135,6 +135,19 @@ void print_table(const json_t *items, const char *columns) {
     }
 }
 
+void print_line(struct span text, int width) {
+    CLEANUP(buf_wipe) struct buf safe = BUF_INIT(65536);
+    add_safe(&safe, text);
+    const char *s = buf_str(&safe);
+    size_t n = 0;
+    for (int at = 0; s[n]; n++) /* at: characters before this byte */
+        if (((unsigned char)s[n] & 0xc0) != 0x80 && at++ == width)
+            break;
+    while (n && s[n - 1] == ' ')
+        n--;
+    printf("%.*s\n", (int)n, s);
+}
+
 void print_warnings(const json_t *object) {
     size_t i;
     json_t *item;

@@ -115,6 +115,8 @@ static int confine(void *arg, struct err *err) {
         log_event(LOG_WARN, "sandbox_off", NULL);
     else if ((c->kind == SANDBOX_VAULT && (rc = sandbox_files(c->kind, &paths, err))) || (rc = sandbox_calls(c->kind, c->kind == SANDBOX_GATEWAY && s->n_routes > 0, err)))
         return rc;
+    metrics_set(METRIC_LANDLOCK, 0, s->sandbox ? c->serve->landlock : 0);
+    metrics_set(METRIC_SECCOMP, 0, s->sandbox);
     return c->kind == SANDBOX_VAULT ? parent_send(c->socket, PARENT_READY, 0, -1, NULL, err) : 0;
 }
 
@@ -127,7 +129,7 @@ static int run_vault(struct serve *s, const struct belongings *b, struct confine
 
 static int run_control(struct serve *s, const struct belongings *b, struct confine *c, struct err *err) {
     const struct control_options o = {.settings = &s->settings, .dir = s->data.path, .listen_fd = s->admin_fd, .vault_fd = b->vault_fds[0],
-        .parent_fd = b->socket, .gateway_url = s->gateway_url, .admin_url = s->admin_url, .confine = confine, .confine_arg = c};
+        .parent_fd = b->socket, .gateway_url = s->gateway_url, .admin_url = s->admin_url, .metrics = &s->metrics, .confine = confine, .confine_arg = c};
     return control_process_run(&o, err);
 }
 
@@ -143,7 +145,7 @@ static int run_courier(struct serve *s, const struct belongings *b, struct confi
     return courier_process_run(&o, err);
 }
 
-static _Noreturn void child_main(struct serve *s, enum sandbox_kind kind, const struct belongings *b, const struct reach *own) {
+static _Noreturn void child_main(struct serve *s, enum sandbox_kind kind, enum metrics_page page, const struct belongings *b, const struct reach *own) {
     static int (*const run[SANDBOX_KINDS])(struct serve *, const struct belongings *, struct confine *, struct err *) = {
         [SANDBOX_VAULT] = run_vault, [SANDBOX_CONTROL] = run_control, [SANDBOX_GATEWAY] = run_gateway, [SANDBOX_COURIER] = run_courier};
     struct confine c = {s, kind, b->vault_dir, b->socket, NULL};
@@ -155,8 +157,11 @@ static _Noreturn void child_main(struct serve *s, enum sandbox_kind kind, const 
     plain_streams();
     plain_signals();
     keep_own(s, kind, b);
+    metrics_use(&s->metrics, page);
+    int rc = metrics_keep(&s->metrics, page, kind == SANDBOX_CONTROL, &err);
     /* The files of the routes' TLS may be readable by the one who started the server alone. */
-    int rc = kind == SANDBOX_GATEWAY ? gateway_upstreams_new(&s->settings, &c.behind, &err) : 0;
+    if (!rc && kind == SANDBOX_GATEWAY)
+        rc = gateway_upstreams_new(&s->settings, &c.behind, &err);
     if (!rc)
         rc = child_become(&s->settings, &s->data, &s->users, kind, b->vault_dir, own, kind != SANDBOX_VAULT, &err);
     /* A change of user clears the death signal, so it comes here; a supervisor that died before is found out by its number.  SIGKILL: the
@@ -255,6 +260,15 @@ static int provide(struct serve *s, enum sandbox_kind kind, struct belongings *b
     return provide_channels(s, kind, b, err);
 }
 
+/* A gateway that is about to replace another one has a page of its own: for a while they count side by side. */
+static enum metrics_page page_for(const struct serve *s, enum sandbox_kind kind, const struct child *c) {
+    static const enum metrics_page pages[SANDBOX_KINDS] = {[SANDBOX_VAULT] = METRICS_VAULT, [SANDBOX_CONTROL] = METRICS_CONTROL, [SANDBOX_GATEWAY] = METRICS_GATEWAY,
+                                                            [SANDBOX_COURIER] = METRICS_COURIER};
+    if (c != &s->successor)
+        return c->page == METRICS_GATEWAY_NEXT ? METRICS_GATEWAY_NEXT : pages[kind];
+    return s->children[SANDBOX_GATEWAY].page == METRICS_GATEWAY_NEXT ? METRICS_GATEWAY : METRICS_GATEWAY_NEXT;
+}
+
 int child_start(struct serve *s, enum sandbox_kind kind, struct child *c, struct err *err) {
     CLEANUP(belongings_close) struct belongings b = {.socket = -1, .vault_dir = -1};
     CLEANUP(fd_close) int own_end = -1;
@@ -265,13 +279,15 @@ int child_start(struct serve *s, enum sandbox_kind kind, struct child *c, struct
         return rc;
     if (own) /* before the fork: a reload asks what the gateway may read */
         reach_find(own, &s->settings, s->data.path);
+    enum metrics_page page = page_for(s, kind, c);
     fflush(NULL);
     pid_t pid = fork();
     if (pid < 0)
         return err_set(err, MUSTER_EUNAVAILABLE, "The %s cannot be forked: %s.", sandbox_name(kind), strerror(errno));
     if (pid == 0)
-        child_main(s, kind, &b, own);
-    *c = (struct child){.pid = pid, .socket = TAKE_FD(own_end), .started = clock_mono_ms(), .delay = c->delay};
+        child_main(s, kind, page, &b, own);
+    metrics_count(METRIC_STARTS, (unsigned)kind, 0);
+    *c = (struct child){.pid = pid, .page = page, .socket = TAKE_FD(own_end), .started = clock_mono_ms(), .delay = c->delay};
     log_event(LOG_INFO, "process_started", "name", sandbox_name(kind), "pid", log_num(pid), NULL);
     return 0;
 }

@@ -19,6 +19,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/un.h>
@@ -45,6 +46,8 @@ struct test {
     int waiting;
     pid_t parent;
     struct reach own;
+    struct metrics pages; /* where they were before the process kept its own alone */
+    int file;             /* any that can be read */
 };
 
 /* Each returns 0 or more where it was let through, or -1 with errno. */
@@ -92,6 +95,22 @@ static int try_executable(struct test *t, const char *path) {
     void *p = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     return p == MAP_FAILED ? -1 : munmap(p, 4096);
 }
+
+static int try_statfs(struct test *t, const char *path) {
+    struct statfs fs;
+    return statfs(t->data.path, &fs);
+}
+
+/* Whether the counters of that process can be written: here the kernel writes, and fails with EFAULT where it may not. */
+static int write_page(struct test *t, enum metrics_page page) {
+    ssize_t n = pread(t->file, t->pages.page[page], 1, 0);
+    if (n < 0 && errno == EFAULT)
+        errno = EACCES;
+    return n < 0 ? -1 : 0;
+}
+static int try_counters_vault(struct test *t, const char *path) { return write_page(t, METRICS_VAULT); }
+static int try_counters_control(struct test *t, const char *path) { return write_page(t, METRICS_CONTROL); }
+static int try_counters_gateway(struct test *t, const char *path) { return write_page(t, METRICS_GATEWAY); }
 
 /* --- sockets ----------------------------------------------------------------------------------------------------------------------------- */
 
@@ -303,6 +322,10 @@ static const struct {
     {"socketpair", try_pair, NULL, OTHERS, K},
     {"connect DIR/vault.sock", try_connect, NULL, OTHERS, 0, .routed = NOT_ASKED}, /* the courier has no socket for it */
     {"connect a pair to a Unix socket", try_turn, NULL, ALL, 0},
+    {"statfs DIR", try_statfs, NULL, V | G | K, C},
+    {"write the vault's counters", try_counters_vault, NULL, C | G | K, V},
+    {"write control's counters", try_counters_control, NULL, V | G | K, C},
+    {"write the gateway's counters", try_counters_gateway, NULL, V | C | K, G},
     {"list DIR", try_list, ".", ALL, 0},
     {"list DIR/vault", try_list, "vault", C | G | K, 0},
     {"read DIR/vault/head", try_read, "vault/head", C | G | K, 0},
@@ -389,14 +412,22 @@ static int prepare(struct test *t, const struct options *o, struct err *err) {
         getsockname(t->listening, (struct sockaddr *)&at, &n) || connect(t->waiting, (const struct sockaddr *)&at, n))
         return err_set(err, MUSTER_EIO, "A Unix socket cannot be made: %s.", strerror(errno));
     t->parent = getppid();
-    if (t->vault_fd < 0 || t->socket < 0)
+    t->file = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+    if ((rc = metrics_open(&t->pages, err)))
+        return rc;
+    if (t->vault_fd < 0 || t->socket < 0 || t->file < 0)
         return err_set(err, MUSTER_EIO, "%s/vault cannot be opened: %s.", t->data.path, strerror(errno));
     return 0;
 }
 
 /* In the order of a process's start. */
 static int enter(const struct test *t, struct err *err) {
-    int rc = child_become(&t->settings, &t->data, &t->users, t->kind, t->vault_fd, &t->own, true, err);
+    static const enum metrics_page pages[SANDBOX_KINDS] = {[SANDBOX_VAULT] = METRICS_VAULT, [SANDBOX_CONTROL] = METRICS_CONTROL, [SANDBOX_GATEWAY] = METRICS_GATEWAY,
+                                                            [SANDBOX_COURIER] = METRICS_COURIER};
+    struct metrics kept = t->pages;
+    int rc = metrics_keep(&kept, pages[t->kind], t->kind == SANDBOX_CONTROL, err);
+    if (!rc)
+        rc = child_become(&t->settings, &t->data, &t->users, t->kind, t->vault_fd, &t->own, true, err);
     return rc || !t->settings.sandbox ? rc : sandbox_calls(t->kind, is_routed(t), err);
 }
 
@@ -405,13 +436,14 @@ static void test_fini(struct test *t) {
     fd_close(t->listening);
     fd_close(t->waiting);
     fd_close(t->vault_fd);
+    fd_close(t->file);
     settings_fini(&t->settings);
     data_close(&t->data);
 }
 DEFINE_CLEANUP_FINI(test_fini, struct test)
 
 int confinement_test_run(const struct options *o, struct err *err) {
-    CLEANUP(test_fini) struct test t = {.data = DATA_NONE, .vault_fd = -1, .socket = -1, .listening = -1, .waiting = -1};
+    CLEANUP(test_fini) struct test t = {.data = DATA_NONE, .vault_fd = -1, .socket = -1, .listening = -1, .waiting = -1, .file = -1};
     int wrong = 0, rc = prepare(&t, o, err);
     if (rc)
         return rc;

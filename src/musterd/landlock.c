@@ -28,6 +28,8 @@ int landlock_abi(void) {
     return abi > 0 ? (int)abi : 0;
 }
 
+int landlock_level(void) { return landlock_abi() < 3 ? landlock_abi() : 3; }
+
 /* Every right that this kernel can take away and that is known here. */
 static uint64_t handled(void) {
     int abi = landlock_abi();

@@ -18,6 +18,8 @@ enum landlock_what {
 
 /* The kernel's ABI; 0: no Landlock. */
 int landlock_abi(void);
+/* The level of it that is made use of. */
+int landlock_level(void);
 /* *ruleset: a descriptor. MUSTER_ESANDBOX. */
 int landlock_new(int *ruleset, struct err *err) MUSTER_MUST_CHECK;
 /* path absolute, symbolic links followed.  An absent one is passed over: what is not there cannot be reached either. */

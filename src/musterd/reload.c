@@ -94,7 +94,7 @@ static void take_over(struct serve *s) {
     if (old->pid) {
         if (parent_send(old->socket, PARENT_DRAIN, 0, -1, NULL, NULL))
             kill(old->pid, SIGTERM);
-        s->retired = (struct retired){old->pid, old->socket, clock_mono_ms() + SERVE_DRAIN_MS};
+        s->retired = (struct retired){old->pid, old->socket, old->page, clock_mono_ms() + SERVE_DRAIN_MS};
     }
     log_event(LOG_INFO, "gateway_replaced", "pid", log_num(s->successor.pid), NULL);
     *old = s->successor;

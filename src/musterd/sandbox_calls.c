@@ -54,6 +54,7 @@ static const struct {
     /* to servers behind the gateway, to receivers of webhooks, and to the name server; sockets that can reach a Unix one are not made (below) */
     {"connect", CONNECTS | K},
     {"sendmmsg recvmmsg", K},
+    {"statfs statfs64", C}, /* what is free on the disk */
 };
 
 /* Calls that are allowed with certain arguments only: `arg` & mask == value. */

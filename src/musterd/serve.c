@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "courier/process.h"
 #include "gateway/gateway.h"
+#include "musterd/landlock.h"
 #include "musterd/places.h"
 #include "musterd/supervise.h"
 
@@ -60,6 +61,14 @@ static int settings_begin(struct serve *s, struct err *err) {
 }
 static void settings_end(struct serve *s) { settings_fini(&s->settings); }
 
+static int counters_begin(struct serve *s, struct err *err) {
+    int rc = metrics_open(&s->metrics, err);
+    if (!rc)
+        metrics_use(&s->metrics, METRICS_SUPERVISOR);
+    return rc;
+}
+static void counters_end(struct serve *s) { metrics_close(&s->metrics); }
+
 /* What a library would read from files later, when it may not any more. */
 static int libraries_begin(struct serve *s, struct err *err) {
     if (OPENSSL_init_crypto(OPENSSL_INIT_LOAD_CONFIG | OPENSSL_INIT_LOAD_CRYPTO_STRINGS, NULL) != 1)
@@ -68,6 +77,7 @@ static int libraries_begin(struct serve *s, struct err *err) {
 }
 
 static int sandbox_begin(struct serve *s, struct err *err) {
+    s->landlock = s->settings.sandbox ? landlock_level() : 0;
     if (s->settings.sandbox)
         return sandbox_available(err);
     log_event(LOG_WARN, "sandbox_off", "meaning", "the processes are not confined", NULL);
@@ -162,6 +172,7 @@ static const struct {
 } STAGES[] = {
     {"data directory", data_begin, data_end},
     {"settings", settings_begin, settings_end},
+    {"counters", counters_begin, counters_end},
     {"libraries", libraries_begin, NULL},
     {"sandbox", sandbox_begin, NULL},
     {"sockets", sockets_begin, sockets_end},

@@ -6,6 +6,7 @@
 #define MUSTER_MUSTERD_SERVE_H
 
 #include "config/settings.h"
+#include "metrics/metrics.h"
 #include "musterd/auth_socket.h"
 #include "musterd/data.h"
 #include "musterd/listen.h"
@@ -23,6 +24,7 @@ struct child {
     pid_t pid;   /* 0: not running */
     int socket;  /* loop/parent.h; the vault's: its supervisor_fd; -1 */
     bool ready;
+    enum metrics_page page;
     int64_t started, restart_at, delay; /* monotonic, ms; restart_at 0: not waiting */
 };
 
@@ -30,6 +32,7 @@ struct child {
 struct retired {
     pid_t pid; /* 0: none */
     int socket;
+    enum metrics_page page;
     int64_t end_at; /* SIGTERM then */
 };
 
@@ -39,6 +42,8 @@ struct serve {
     struct data data;
     struct users users;
     struct master master;
+    struct metrics metrics;
+    int landlock;           /* its level; 0: not confined */
     struct listen_address gateway_at, admin_at;
     size_t loops;
     int gateway_fds[SERVE_LOOPS_MAX], admin_fd, export_fd, signal_fd;

@@ -90,6 +90,7 @@ static bool other_ended(struct serve *s, pid_t pid, int status) {
     if (!retired && s->successor.pid != pid)
         return false;
     log_end(sandbox_name(SANDBOX_GATEWAY), pid, status, retired || s->ending_since);
+    metrics_ended(&s->metrics, retired ? s->retired.page : s->successor.page);
     if (retired) {
         fd_close(TAKE_FD(s->retired.socket));
         s->retired.pid = 0;
@@ -106,6 +107,7 @@ static int child_ended(struct serve *s, enum sandbox_kind kind, int status, stru
     log_end(sandbox_name(kind), c->pid, status, again || s->ending_since != 0);
     s->again[kind] = false;
     fd_close(TAKE_FD(c->socket));
+    metrics_ended(&s->metrics, c->page);
     c->pid = 0;
     c->ready = false;
     if (s->ending_since)

@@ -23,6 +23,7 @@ struct admit {
     const char *address;
     const struct enrol_reserved *reserved;
     /* out */
+    bool registered;           /* a device was, at its first contact */
     bool must_write;           /* run again in a writing transaction: nothing below counts yet */
     struct err verdict;        /* code 0: admitted */
     char account_name[ACCOUNT_NAME_MAX + 1]; /* "" where none was found */

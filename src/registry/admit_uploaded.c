@@ -255,6 +255,7 @@ static int register_device(struct store_tx *tx, struct admit *a, const struct ac
     if ((rc = device_identity_take(tx, &d, &to, err)) || (rc = audit_device(tx, a, account, "device.first_contact", id, r, err)) ||
         (rc = announce(tx, a, account, &d, wait ? EVENT_DEVICE_PENDING : EVENT_DEVICE_REGISTERED, err)))
         return rc;
+    a->registered = true;
     admit_found(a, &d);
     return admit_state(a, account, &d);
 }

@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "metrics/metrics.h"
 #include "store/internal.h"
 
 #define BATCH_MAX 256
@@ -27,6 +28,7 @@ struct queue {
     pthread_cond_t filled, emptied;
     struct job *first, **last;
     size_t n, max;
+    enum metrics_queue kind;
     bool ending;
 };
 
@@ -45,12 +47,13 @@ struct reader_start {
     struct store_conn *conn;
 };
 
-static void queue_init(struct queue *q, size_t max) {
+static void queue_init(struct queue *q, enum metrics_queue kind, size_t max) {
     pthread_mutex_init(&q->lock, NULL);
     pthread_cond_init(&q->filled, NULL);
     pthread_cond_init(&q->emptied, NULL);
     q->last = &q->first;
     q->max = max;
+    q->kind = kind;
 }
 
 static void queue_fini(struct queue *q) {
@@ -71,9 +74,12 @@ static int queue_put(struct queue *q, struct job *j, struct err *err) {
         *q->last = j;
         q->last = &j->next;
         q->n++;
+        metrics_add(METRIC_QUEUE, q->kind, 0, 1);
         pthread_cond_signal(&q->filled);
     }
     pthread_mutex_unlock(&q->lock);
+    if (rc == MUSTER_EBUSY)
+        metrics_count(METRIC_STORE_BUSY, 0, 0);
     return rc;
 }
 
@@ -86,6 +92,7 @@ static struct job *queue_take(struct queue *q, size_t most) {
     for (size_t i = 0; i < most && *end; i++) {
         end = &(*end)->next;
         q->n--;
+        metrics_add(METRIC_QUEUE, q->kind, 0, -1);
     }
     struct job *rest = *end;
     *end = NULL;
@@ -162,13 +169,26 @@ static int run_batch(struct store *s, struct job *list, struct err *err) {
     return rc;
 }
 
+static void count_batch(int rc, int64_t took, int64_t n) {
+    if (rc) {
+        metrics_count(METRIC_STORE_FAILED, 0, 0);
+        return;
+    }
+    metrics_observe(METRIC_COMMIT_TIME, took);
+    metrics_observe(METRIC_BATCH, n);
+}
+
 static void *write_main(void *arg) {
     struct store *s = arg;
     struct job *list;
     while ((list = queue_take(&s->writes, BATCH_MAX))) {
         struct err err = ERR_INIT;
+        int64_t began = clock_mono_us(), n = 0;
         int rc = run_batch(s, list, &err);
         s->health = rc;
+        for (const struct job *j = list; j; j = j->next)
+            n++;
+        count_batch(rc, clock_mono_us() - began, n);
         for (struct job *j = list; rc && j; j = j->next) {
             j->rc = rc; /* whatever its run said: nothing of the batch is there */
             j->err = err;
@@ -226,8 +246,8 @@ int store_open(const struct store_options *o, struct store **out, struct err *er
     CLEANUP(store_close) struct store *s = calloc(1, sizeof *s);
     if (!s)
         return err_set(err, MUSTER_ENOMEM, NULL);
-    queue_init(&s->writes, o->queue_max);
-    queue_init(&s->reads, o->queue_max);
+    queue_init(&s->writes, QUEUE_WRITE, o->queue_max);
+    queue_init(&s->reads, QUEUE_READ, o->queue_max);
     pthread_mutex_init(&s->watch_lock, NULL);
     int rc = store_conn_open(o, o->migrate, false, &s->writer, err);
     if (rc || (rc = store_migrate(s->writer, o, err)) || (rc = store_conn_open(o, false, true, &s->watcher, err)))

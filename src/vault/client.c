@@ -1,12 +1,14 @@
 /* vault/client: see vault.h and client.h.
  *
  * Requests wait in a table of fixed size; a request's id names its place and the place's generation, so that an answer that comes
- * after its time is recognised.  All have the same time-out: the list of requests in order of making is the list of deadlines.
+ * after its time is recognised.  The list of requests in order of making is the list of deadlines.
+ * A vault that has said nothing for SILENT_MS while it was asked hangs: no request is made then, and none waits long.
  * What the channel does not take at once is kept, and sent when an answer shows that the vault goes on reading. */
 #include "vault/client.h"
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "metrics/metrics.h"
 #include "vault/channel.h"
 
 #define OUTSTANDING_MAX 1024
@@ -14,6 +16,8 @@
 #define NONE UINT32_MAX
 #define RETRY_SECONDS 5
 #define READS_A_TURN 64
+#define SILENT_MS 3000
+#define SILENT_TIMEOUT_MS 1000 /* of what is asked of a silent one, to find out whether it is back */
 _Static_assert(OUTSTANDING_MAX <= 1 << PLACE_BITS, "an id names its place");
 
 struct outstanding {
@@ -22,7 +26,7 @@ struct outstanding {
     bool forgotten;
     union client_callback done;
     void *arg;
-    int64_t deadline;   /* monotonic, ms */
+    int64_t asked, deadline; /* monotonic, ms */
     struct buf unsent;  /* the message, while the channel has not taken it */
     uint32_t next, previous; /* places, in order of making; next also of free ones */
 };
@@ -41,12 +45,16 @@ struct vault_client {
     uint32_t first, last, free;
     uint32_t first_unsent; /* all behind it are unsent too */
     uint32_t generation;
+    int64_t heard;         /* monotonic, ms: the last message of the vault, or when the channel came */
+    bool silent;           /* a request's time was over and nothing had been heard since it was made */
     uint32_t attachment;   /* counts channels: a callback may have changed it */
     struct buf out;        /* the message being made */
     uint8_t in[WIRE_MESSAGE_MAX];
 };
 
-static int no_vault(struct err *err, const char *why) { return err_retry(err, MUSTER_EVAULT, RETRY_SECONDS, "%s", why); }
+static int no_vault(struct err *err, const char *why) {
+    return err_retry(err, MUSTER_EVAULT, RETRY_SECONDS, "%s", why);
+}
 
 /* --- the table ---------------------------------------------------------------------------------------------------------------- */
 
@@ -140,9 +148,15 @@ static void deliver(struct vault_client *c, struct outstanding *o, const struct 
     }
 }
 
+/* The request has got no answer and will get none. */
+static void fail_one(struct vault_client *c, struct outstanding *o, const struct err *err) {
+    metrics_count(METRIC_VAULT_UNANSWERED, 0, 0);
+    deliver(c, o, NULL, err);
+}
+
 static void fail_all(struct vault_client *c, const struct err *err) {
     while (c->first != NONE)
-        deliver(c, &c->places[c->first], NULL, err);
+        fail_one(c, &c->places[c->first], err);
     loop_timer_clear(c->timer);
 }
 
@@ -179,6 +193,8 @@ static bool take_message(struct vault_client *c, struct span message) {
     uint32_t id;
     uint16_t number;
     struct wire_answer a;
+    c->heard = clock_mono_ms();
+    c->silent = false;
     if (!wire_peek(message, &id, &number))
         return false;
     if (id == 0) {
@@ -235,8 +251,12 @@ static void expired(void *arg) {
     struct err err = ERR_INIT;
     int64_t now = clock_mono_ms();
     no_vault(&err, "The vault did not answer in time.");
+    if (c->first != NONE && c->places[c->first].deadline <= now && now - c->heard >= SILENT_MS) {
+        c->silent = true;
+        fail_all(c, &err); /* the others would wait for nothing, and in vain */
+    }
     while (c->first != NONE && c->places[c->first].deadline <= now)
-        deliver(c, &c->places[c->first], NULL, &err);
+        fail_one(c, &c->places[c->first], &err);
     set_timer(c);
 }
 
@@ -284,6 +304,8 @@ int vault_client_attach(struct vault_client *c, int fd, struct err *err) {
     if (!c->watch)
         return err_set(err, MUSTER_ENOMEM, NULL);
     c->fd = TAKE_FD(mine);
+    c->heard = clock_mono_ms();
+    c->silent = false;
     return 0;
 }
 
@@ -315,9 +337,25 @@ void vault_forget(struct vault_client *c, const void *arg) {
 
 /* --- a request ----------------------------------------------------------------------------------------------------------------- */
 
+/* Whether the vault was asked and has said nothing since, for so long that nobody else should wait for it. */
+static bool hangs(const struct vault_client *c, int64_t now) {
+    if (c->first == NONE)
+        return false;
+    int64_t asked = c->places[c->first].asked;
+    return c->silent || now - (c->heard > asked ? c->heard : asked) >= SILENT_MS;
+}
+
+static int not_asked(struct err *err, const char *why) {
+    metrics_count(METRIC_VAULT_UNANSWERED, 0, 0);
+    return no_vault(err, why);
+}
+
 int client_ask(struct vault_client *c, struct wire_request *rq, union client_callback done, void *arg, struct err *err) {
     if (c->fd < 0)
-        return no_vault(err, "The vault is not there at the moment.");
+        return not_asked(err, "The vault is not there at the moment.");
+    int64_t now = clock_mono_ms();
+    if (hangs(c, now))
+        return not_asked(err, "The vault does not answer.");
     if (c->n == c->max)
         return err_retry(err, MUSTER_EBUSY, RETRY_SECONDS, "%zu requests to the vault are outstanding.", c->n);
     flush(c);
@@ -325,7 +363,8 @@ int client_ask(struct vault_client *c, struct wire_request *rq, union client_cal
     o->type = rq->type;
     o->done = done;
     o->arg = arg;
-    o->deadline = clock_mono_ms() + VAULT_TIMEOUT_MS;
+    o->asked = now;
+    o->deadline = now + (c->silent ? SILENT_TIMEOUT_MS : VAULT_TIMEOUT_MS);
     rq->id = o->id;
     buf_clear(&c->out);
     int rc = wire_request_write(rq, &c->out);
@@ -341,7 +380,7 @@ int client_ask(struct vault_client *c, struct wire_request *rq, union client_cal
     }
     if (sent == RECORD_ENDED || !buf_ok(&o->unsent)) {
         place_release(c, o);
-        return no_vault(err, "The vault is not there at the moment.");
+        return not_asked(err, "The vault is not there at the moment.");
     }
     if (c->n == 1)
         set_timer(c);

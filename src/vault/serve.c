@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "metrics/metrics.h"
 
 #define DER_MAX (32 * 1024)
 
@@ -83,6 +84,7 @@ int serve_message(struct vault *v, enum vault_channel kind, struct span message,
         return MUSTER_EINVALID;
     if (wire_request_read(message, rq))
         return err_set(err, MUSTER_EINVALID, "A request %s is malformed.", wire_name((uint16_t)(row - rows)));
+    int64_t began = clock_mono_us();
     struct wire_answer a = {.id = rq->id, .type = rq->type};
     struct err why = ERR_INIT;
     a.rc = row->needs == NEEDS_GREETING ? vault_ready(v, &why) : 0;
@@ -93,6 +95,8 @@ int serve_message(struct vault *v, enum vault_channel kind, struct span message,
         a.retry_after = why.retry_after;
         a.text = span_str(why.text);
     }
+    metrics_count(METRIC_VAULT_REQUESTS, (unsigned)rq->type, a.rc ? RESULT_FAILED : RESULT_OK);
+    metrics_observe(METRIC_VAULT_TIME, clock_mono_us() - began);
     buf_clear(answer);
     int rc = wire_answer_write(&a, answer);
     return rc ? err_set(err, rc, "The answer to %s does not fit.", wire_name((uint16_t)rq->type)) : 0;

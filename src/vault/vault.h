@@ -8,7 +8,7 @@
  * Spans in requests are copied before the call returns.  Spans in results live until the callback returns; where rc is not 0 a
  * result is NULL, 0 or empty.  A callback may make further requests and may call vault_forget; it must not free the client.
  *
- * What goes wrong: MUSTER_EVAULT (no vault at the moment, it died, it did not answer in 10 s, control has not greeted it yet, or
+ * What goes wrong: MUSTER_EVAULT (no vault at the moment, it died, it did not answer in 10 s or has said nothing for 3 s while it was asked, control has not greeted it yet, or
  * it is older than the audit log; Retry-After is set), MUSTER_EBUSY (too many requests outstanding here), or the vault's own
  * refusal as the request's comment says.  The vault may have acted although MUSTER_EVAULT is reported: every changing request
  * is safe to repeat, and a certificate whose answer was lost never leaves. */

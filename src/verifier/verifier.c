@@ -3,6 +3,7 @@
 #include <stdatomic.h>
 
 #include "base/log.h"
+#include "metrics/metrics.h"
 #include "verifier/internal.h"
 
 struct verifier {
@@ -201,6 +202,8 @@ struct admission {
 
 static void finish(struct admission *a, int rc, const struct err *err) {
     if (!rc) {
+        if (a->admit.registered)
+            metrics_count(METRIC_FIRST_CONTACTS, 0, 0);
         a->id->admit = a->admit;
         a->id->admitted_epoch = a->epoch;
     }

@@ -124,6 +124,7 @@ PRINTS = {
     ("key", "create"): lambda options: ("GET", f"{ACCOUNT}/keys/{{key}}"),
     ("device", "revoke"): lambda options: ("POST", f"{ACCOUNT}/keys/{{key}}/devices" if "--key" in options else f"{ACCOUNT}/devices/{{device}}/revoke"),
     ("device", "quarantine"): lambda options: ("POST", f"{ACCOUNT}/keys/{{key}}/devices" if "--key" in options else f"{ACCOUNT}/devices/{{device}}/quarantine"),
+    ("status", ""): lambda options: ("GET", "/api/v1/status"),
     ("audit", "list"): lambda options: ("GET", f"{ACCOUNT}/audit"),
     ("audit", "head"): lambda options: ("GET", f"{ACCOUNT}/audit/head"),
     ("audit", "verify"): lambda options: ("POST", f"{ACCOUNT}/audit/verify"),

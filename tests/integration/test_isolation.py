@@ -204,6 +204,8 @@ ROWS = {
     "HEALTHZ": Row(),
     "READYZ": Row(),
     "OPENAPI": Row(),
+    "METRICS": Row(),
+    "STATUS": Row(),
     "WHOAMI": Row(),
 
     "ACCOUNT_LIST": Row(),

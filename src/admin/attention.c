@@ -1,0 +1,148 @@
+/* attention: what an operator should look at; see facts.h.  One rule a line of code, and each says what to type. */
+#include "admin/facts.h"
+
+#define SOON_SERVER (30 * CLOCK_DAY)  /* renewed long before, unless something is wrong or it is the operator's own */
+#define SOON_CA (365 * CLOCK_DAY)
+#define HEAD_OLD 3600                 /* signed once a minute where the log has grown, and an hour without one is no minute */
+#define DISK_LOW (1LL << 30)
+#define REFUSED_MANY 100              /* in an hour, of one code */
+#define ATTENTION_MAX 500
+
+enum level { CRITICAL, WARNING, NOTICE, LEVELS };
+static const char *const LEVEL_WORDS[LEVELS] = {"critical", "warning", "notice"};
+
+struct items {
+    json_t *of[LEVELS];
+    int warnings;
+};
+
+__attribute__((format(printf, 7, 8))) static void add(struct items *i, enum level level, const char *what, const char *account, const char *object, const char *command,
+                                                      const char *fmt, ...) {
+    CLEANUP(buf_fini) struct buf text = BUF_INIT(1024);
+    va_list ap;
+    i->warnings += level != NOTICE;
+    if (!i->of[level] || json_array_size(i->of[level]) >= ATTENTION_MAX)
+        return;
+    va_start(ap, fmt);
+    buf_vaddf(&text, fmt, ap);
+    va_end(ap);
+    json_t *o = json_object();
+    json_set_str(o, "level", LEVEL_WORDS[level]);
+    json_set_str(o, "what", what);
+    json_set_str(o, "account", account);
+    json_set_str(o, "object", object && *object ? object : NULL);
+    json_set_str(o, "text", buf_str(&text));
+    json_set_str(o, "command", command);
+    json_array_append_new(i->of[level], o);
+}
+
+static const char *date_of(int64_t t) {
+    static char text[CLOCK_RFC3339_LEN + 1]; /* control has one thread */
+    clock_rfc3339(t, text);
+    return text;
+}
+
+static void look_at_end(struct items *i, const struct facts *f, const char *what, const char *account, const char *object, int64_t end, int64_t soon, const char *whose) {
+    if (!end || end >= f->now + soon)
+        return;
+    bool over = end <= f->now;
+    add(i, over ? CRITICAL : WARNING, what, account, object, NULL, "%s %s %s.", whose, over ? "ended at" : "ends at", date_of(end));
+}
+
+/* --- the server ------------------------------------------------------------------------------------------------------------------------ */
+
+static void look_at_store(struct items *i, const char *name, const struct facts_store *s) {
+    if (s->code)
+        add(i, CRITICAL, "store_failing", NULL, name, NULL, "%s fails: %s %s", name, err_what(s->code), err_fix(s->code));
+}
+
+static void look_at_server(struct items *i, const struct facts *f) {
+    if (f->vault == PULSE_AWAY)
+        add(i, CRITICAL, "vault_down", NULL, NULL, NULL, "The vault is not there: nothing is issued. Enrolled devices go on. Its log says why.");
+    if (f->vault == PULSE_SILENT)
+        add(i, CRITICAL, "vault_silent", NULL, NULL, NULL, "The vault does not answer: nothing is issued. Enrolled devices go on. Look at its process.");
+    look_at_store(i, "registry.db", &f->registry_db);
+    look_at_store(i, "control.db", &f->control_db);
+    if (f->registry.clock_behind > CLOCK_TOLERANCE)
+        add(i, CRITICAL, "clock_behind", NULL, NULL, NULL, "The clock is %lld s behind the server's own log: nothing is issued. Set it; or `musterd clock accept` where the log ran ahead.",
+            (long long)f->registry.clock_behind);
+    if (f->disk_free >= 0 && f->disk_free < DISK_LOW)
+        add(i, WARNING, "disk_low", NULL, NULL, NULL, "The disk of the data directory has %lld MB left.", (long long)(f->disk_free >> 20));
+    for (int p = 0; p < FACTS_PROCESSES; p++)
+        if (!f->confined[p])
+            add(i, WARNING, "sandbox_off", NULL, FACTS_PROCESS[p], NULL, "The process %s is not confined%s.", FACTS_PROCESS[p],
+                f->landlock[p] ? " in its system calls" : ": sandbox = off, or it is not running");
+    look_at_end(i, f, "server_certificate_ends", NULL, NULL, f->server_end, SOON_SERVER, "The gateway's certificate");
+    look_at_end(i, f, "server_ca_ends", NULL, NULL, f->server_ca_end, SOON_CA, "The server CA, which devices trust,");
+    if (f->head_age > HEAD_OLD && f->vault != PULSE_ALIVE)
+        add(i, NOTICE, "audit_head_old", NULL, NULL, "muster audit verify", "The newest signed head of the audit log is %lld minutes old.", (long long)(f->head_age / 60));
+    for (size_t k = 0; k < RECENT_TOP && f->recent.top[k].n >= REFUSED_MANY; k++)
+        add(i, NOTICE, "refused_often", NULL, err_code(f->recent.top[k].code), NULL, "%lld requests were refused in the last hour with %s. %s", (long long)f->recent.top[k].n,
+            err_code(f->recent.top[k].code), err_fix(f->recent.top[k].code));
+}
+
+/* --- an account --------------------------------------------------------------------------------------------------------------------------- */
+
+static const char *plural(int64_t n) { return n == 1 ? "" : "s"; }
+
+static void look_at_devices(struct items *i, const struct overview_account *a) {
+    long long ended = a->ends[WITHIN_ENDED], month = a->ends[WITHIN_MONTH] - a->ends[WITHIN_ENDED], pending = a->devices[DEVICE_PENDING];
+    if (ended)
+        add(i, WARNING, "devices_ended", a->name, NULL, NULL, "The certificates of %lld device%s have ended: they are refused.", ended, plural(ended));
+    if (month)
+        add(i, WARNING, "devices_end", a->name, NULL, NULL, "The certificates of %lld device%s end within 30 days.", month, plural(month));
+    if (pending)
+        add(i, NOTICE, "devices_pending", a->name, NULL, "muster device list --state pending", "%lld device%s wait%s for a decision.", pending, plural(pending),
+            pending == 1 ? "s" : "");
+}
+
+static void look_at_keys(struct items *i, const struct overview_account *a) {
+    long long exhausted = a->keys[KEY_EXHAUSTED];
+    if (a->keys_ending)
+        add(i, WARNING, "key_ends", a->name, a->key_ending, "muster key set", "The provisioning key %s ends at %s%s.", a->key_ending, date_of(a->key_end),
+            a->keys_ending > 1 ? ", and others within a week" : "");
+    if (exhausted)
+        add(i, WARNING, "key_exhausted", a->name, a->key_exhausted, "muster key set", "The provisioning key %s has enrolled as many devices as it may%s.", a->key_exhausted,
+            exhausted > 1 ? ", and so have others" : "");
+    if (a->keys_nearly)
+        add(i, WARNING, "key_nearly_exhausted", a->name, a->key_nearly, "muster key set", "The provisioning key %s has spent nine tenths of its devices or more%s.", a->key_nearly,
+            a->keys_nearly > 1 ? ", and so have others" : "");
+}
+
+static void look_at_account(struct items *i, const struct facts *f, const struct overview_account *a) {
+    char ending[UUID_TEXT_LEN + 1], unproved[UUID_TEXT_LEN + 1];
+    uuid_text(&a->root_ending, ending);
+    uuid_text(&a->root_unproved, unproved);
+    look_at_end(i, f, "root_ends", a->name, ending, a->root_end, SOON_CA, "A fleet root");
+    if (a->method & METHOD_SHARED) {
+        look_at_end(i, f, "issuing_ca_ends", a->name, NULL, a->ca_end[CA_ISSUING], SOON_CA, "The issuing CA");
+        look_at_end(i, f, "provisioning_ca_ends", a->name, NULL, a->ca_end[CA_PROVISIONING], SOON_CA, "The provisioning CA");
+    }
+    look_at_devices(i, a);
+    look_at_keys(i, a);
+    if (a->roots[ROOT_UNPROVED])
+        add(i, NOTICE, "root_unproved", a->name, unproved, "muster root prove", "An uploaded fleet root waits for its proof: its devices are refused.");
+    if (a->roots[ROOT_DISABLED])
+        add(i, NOTICE, "root_disabled", a->name, NULL, "muster root enable", "%lld fleet root%s disabled: nobody gets in under it.", (long long)a->roots[ROOT_DISABLED],
+            a->roots[ROOT_DISABLED] == 1 ? " is" : "s are");
+}
+
+json_t *attention_of(const struct facts *f, bool server, bool *critical) {
+    struct items i = {.of = {json_array(), json_array(), json_array()}};
+    if (server)
+        look_at_server(&i, f);
+    for (size_t k = 0; k < f->registry.n; k++)
+        look_at_account(&i, f, &f->registry.at[k]);
+    *critical = json_array_size(i.of[CRITICAL]) > 0;
+    for (int level = WARNING; level < LEVELS; level++) {
+        json_array_extend(i.of[CRITICAL], i.of[level]);
+        json_decref(i.of[level]);
+    }
+    return i.of[CRITICAL];
+}
+
+int attention_weight(const struct facts *f, const struct overview_account *a) {
+    struct items i = {0};
+    look_at_account(&i, f, a);
+    return i.warnings;
+}

@@ -1,0 +1,97 @@
+/* facts: see facts.h. */
+#include "admin/facts.h"
+
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include "metrics/metrics.h"
+#include "pki/cert.h"
+
+const char *const FACTS_PROCESS[FACTS_PROCESSES] = {"vault", "control", "gateway", "courier"};
+
+struct collecting {
+    struct overview registry; /* first: what the operation is given */
+    struct facts *facts;
+    facts_fn then;
+};
+struct reading_head {
+    struct audit_signed head; /* likewise */
+    struct facts *facts;
+    facts_fn then;
+};
+
+static int64_t size_of(const struct control *c, const char *name) {
+    char path[4096];
+    struct stat st;
+    snprintf(path, sizeof path, "%s/%s", c->o->dir, name);
+    return stat(path, &st) ? 0 : (int64_t)st.st_size;
+}
+
+static void look_at_disk(const struct control *c, struct facts *f) {
+    struct statvfs fs;
+    f->registry_db.bytes = size_of(c, "registry.db");
+    f->registry_db.wal_bytes = size_of(c, "registry.db-wal");
+    f->control_db.bytes = size_of(c, "control.db");
+    f->control_db.wal_bytes = size_of(c, "control.db-wal");
+    f->disk_free = statvfs(c->o->dir, &fs) ? -1 : (int64_t)fs.f_bavail * (int64_t)fs.f_frsize;
+}
+
+static void look_at_processes(const struct control *c, struct facts *f) {
+    static const enum metrics_page pages[FACTS_PROCESSES] = {METRICS_VAULT, METRICS_CONTROL, METRICS_GATEWAY, METRICS_COURIER};
+    for (int i = 0; i < FACTS_PROCESSES; i++) {
+        f->landlock[i] = metrics_value_of(c->o->metrics, pages[i], METRIC_LANDLOCK, 0, 0);
+        f->confined[i] = f->landlock[i] > 0 && metrics_value_of(c->o->metrics, pages[i], METRIC_SECCOMP, 0, 0) > 0;
+    }
+    f->open = metrics_value_of(c->o->metrics, METRICS_GATEWAY, METRIC_OPEN, 0, 0);
+    f->server_end = metrics_value_of(c->o->metrics, METRICS_GATEWAY, METRIC_SERVER_NOT_AFTER, 0, 0);
+}
+
+static void finish(struct http_exchange *x, struct facts *f, facts_fn then) {
+    const struct control *c = http_exchange_arg(x);
+    struct cert *ca[8];
+    size_t n = 0;
+    look_at_disk(c, f);
+    look_at_processes(c, f);
+    f->vault = pulse_state(c);
+    f->vault_took_us = pulse_took_us(c);
+    recent_read(c, &f->recent);
+    if (cert_chain_from_file(buf_span(&c->server_ca), ca, 8, &n, NULL) == 0 && n)
+        f->server_ca_end = ca[0]->not_after;
+    for (size_t i = 0; i < n; i++)
+        cert_free(ca[i]);
+    then(x, f);
+    free(f->registry.at);
+    free(f);
+}
+
+static void signed_read(struct http_exchange *x, int rc, const struct err *err, void *op) {
+    struct reading_head *r = op;
+    struct facts *f = r->facts;
+    const struct control *c = http_exchange_arg(x);
+    f->control_db.code = rc ? rc : store_health(c->store);
+    f->head_age = rc || !r->head.head.seq ? -1 : f->now > r->head.at ? f->now - r->head.at : 0;
+    finish(x, f, r->then);
+}
+
+static void registry_read(struct http_exchange *x, int rc, const struct err *err, void *op) {
+    struct collecting *g = op;
+    struct facts *f = g->facts;
+    const struct control *c = http_exchange_arg(x);
+    f->registry = g->registry;
+    if (rc)
+        f->registry.n = 0;
+    f->registry_db.code = rc ? rc : store_health(c->registry);
+    const struct reading_head r = {.facts = f, .then = g->then};
+    job_start(x, JOB_CONTROL_READ, audit_signed_run, &r, sizeof r, signed_read);
+}
+
+void facts_collect(struct http_exchange *x, const char *only, facts_fn then) {
+    struct facts *f = calloc(1, sizeof *f);
+    if (!f) {
+        reply_code(x, MUSTER_ENOMEM, NULL);
+        return;
+    }
+    f->now = clock_now();
+    const struct collecting g = {.registry = {.only = only, .now = f->now}, .facts = f, .then = then};
+    job_start(x, JOB_READ, overview_run, &g, sizeof g, registry_read);
+}

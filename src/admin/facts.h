@@ -1,0 +1,41 @@
+/* facts: what control knows of the whole server at one moment, for `muster status` and /metrics alike. */
+#ifndef MUSTER_ADMIN_FACTS_H
+#define MUSTER_ADMIN_FACTS_H
+
+#include "admin/internal.h"
+#include "registry/audit.h"
+#include "registry/overview.h"
+
+enum { FACTS_VAULT, FACTS_CONTROL, FACTS_GATEWAY, FACTS_COURIER, FACTS_PROCESSES };
+extern const char *const FACTS_PROCESS[FACTS_PROCESSES];
+
+struct facts_store {
+    int code;                   /* 0, or MUSTER_E…: what is wrong */
+    int64_t bytes, wal_bytes;
+};
+struct facts {
+    int64_t now;
+    struct overview registry;   /* of the accounts that may be seen; empty where registry_db.code is not 0 */
+    struct facts_store registry_db, control_db;
+    int64_t disk_free;          /* bytes; -1: not known */
+    int64_t head_age;           /* seconds since a head of the server's log was signed; -1: none yet */
+    enum pulse_state vault;
+    int64_t vault_took_us;      /* -1: no answer yet */
+    bool confined[FACTS_PROCESSES];
+    int64_t landlock[FACTS_PROCESSES];
+    int64_t open;               /* connections of the gateway */
+    int64_t server_end, server_ca_end; /* of certificates; 0: not known */
+    struct recent_numbers recent;
+};
+
+/* Asks the stores, then calls then(x, facts), which owes the answer; facts live until it returns.  only: "" every account. */
+typedef void (*facts_fn)(struct http_exchange *x, const struct facts *f);
+void facts_collect(struct http_exchange *x, const char *only, facts_fn then);
+
+/* What an operator should look at, the worst first: an array of {level, what, account, object, text, command}. server: with what concerns the
+ * server.  *critical: whether one of them is. */
+json_t *attention_of(const struct facts *f, bool server, bool *critical);
+/* How many of those are the account's and more than notices: who has most comes first. */
+int attention_weight(const struct facts *f, const struct overview_account *a);
+
+#endif

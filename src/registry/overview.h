@@ -1,0 +1,42 @@
+/* overview: what stands in the registry, in numbers: for `muster status` and /metrics. Every number is found by an index, in bounded steps. */
+#ifndef MUSTER_REGISTRY_OVERVIEW_H
+#define MUSTER_REGISTRY_OVERVIEW_H
+
+#include "registry/registry.h"
+
+#define OVERVIEW_ACCOUNTS_MAX 1000
+#define OVERVIEW_COUNT_MAX 100000 /* of devices whose certificates end, and of those registered lately: counted no further */
+#define OVERVIEW_KEYS_MAX 10000   /* of an account */
+
+enum overview_within { WITHIN_ENDED, WITHIN_WEEK, WITHIN_MONTH, WITHIN_QUARTER, WITHIN_COUNT };
+extern const int OVERVIEW_DAYS[WITHIN_COUNT]; /* 0, 7, 30, 90 */
+
+struct overview_account {
+    char name[ACCOUNT_NAME_MAX + 1];
+    enum account_kind kind;
+    enum account_method method;
+    int64_t devices[DEVICE_DELETED + 1];    /* by state */
+    int64_t ends[WITHIN_COUNT];             /* of those that are neither revoked nor deleted; each is part of the next */
+    int64_t registered_hour;                /* devices that came to be in the last hour */
+    int64_t keys[KEY_EXHAUSTED + 1];        /* by state, but for blacklisted ones */
+    int64_t keys_ending, keys_nearly;       /* of the active ones: their end is within a week; nine tenths are spent */
+    char key_ending[NAME_MAX_BYTES + 1], key_nearly[NAME_MAX_BYTES + 1], key_exhausted[NAME_MAX_BYTES + 1]; /* one of them */
+    int64_t key_end;                        /* the first end of an active one; 0: none */
+    int64_t roots[ROOT_REVOKED + 1];        /* by state */
+    int64_t root_end;                       /* the first end of an active or known-only one; 0: none */
+    struct uuid root_ending, root_unproved; /* nil: none */
+    int64_t ca_end[CA_PROVISIONING + 1];    /* of the newest one of each kind; 0: none */
+};
+
+struct overview {
+    const char *only; /* name of the one account that may be seen; "" all */
+    int64_t now;
+    /* out */
+    struct overview_account *at; /* the caller frees it */
+    size_t n;
+    int64_t total, kinds[ACCOUNT_PRODUCTION + 1]; /* of accounts, those beyond OVERVIEW_ACCOUNTS_MAX included */
+    int64_t clock_behind; /* seconds behind the newest entry of the log; 0: it is not */
+};
+int overview_run(struct store_tx *tx, void *arg /* struct overview */, struct err *err);
+
+#endif

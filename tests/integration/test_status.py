@@ -1,0 +1,242 @@
+"""`muster status` and GET /api/v1/status: what needs an operator is said first, each part of the server shows what it is in, a screen is a screen,
+and a token of one account sees that account alone.  /readyz notices a vault that hangs."""
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+
+import pytest
+
+from client import Fleet
+from conftest import MUSTER, refused, soon
+from enrolment import enrolled
+
+UNCONFINED = "sandbox" in os.environ.get("MUSTER_TEST_CONFIG", "")
+
+
+def status(server, token=None):
+    answer = server.api("GET", "/api/v1/status", token=token)
+    assert answer.status == 200, answer
+    return answer.json
+
+
+def needs(server, what, **fields):
+    return [a for a in status(server)["attention"] if a["what"] == what and all(a[k] == v for k, v in fields.items())]
+
+
+def screen(server, *options):
+    done = subprocess.run([MUSTER, "--data", server.dir, "status", *options], capture_output=True, text=True, timeout=60, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_server_that_is_well(server):
+    said = status(server)
+    assert said["ok"] and said["account"] is None and not [a for a in said["attention"] if a["level"] == "critical"]
+    assert said["vault"]["state"] == said["store"]["registry"]["state"] == said["store"]["control"]["state"] == said["clock"]["state"] == "ok"
+    assert said["store"]["registry"]["bytes"] > 0 and said["store"]["free_bytes"] > 0
+    soon(True, lambda: status(server)["vault"]["answered_us"] is not None, 5)
+    assert [p["process"] for p in said["sandbox"]["processes"]] == ["vault", "control", "gateway"]
+    assert said["sandbox"]["on"] == (not UNCONFINED)
+    assert {e["kind"] for e in said["expires"]} >= {"server", "server_ca"} and said["expires"] == sorted(said["expires"], key=lambda e: e["at"])
+    assert screen(server, "--check")[0] == 0
+
+
+def test_accounts_and_devices(fresh):
+    s = fresh()
+    s.account("busy")
+    s.account("idle", "production", "device")
+    key = s.key("busy")
+    for i in range(3):
+        enrolled(s, key, f"dev-{i}")
+    s.muster("device", "quarantine", "dev-0", "--account", "busy")
+    said = status(s)
+    assert said["accounts"]["total"] == 2 and said["accounts"]["left_out"] == 0
+    busy, idle = said["accounts"]["items"]
+    assert (busy["id"], busy["devices"], busy["registered_hour"]) == ("busy", {"active": 2, "pending": 0, "quarantined": 1, "revoked": 0, "deleted": 0}, 3)
+    assert (idle["id"], idle["kind"], idle["registered_hour"]) == ("idle", "production", 0)
+    assert said["enrolments"]["hour"] == said["enrolments"]["minute"] == 3
+    assert said["gateway"]["requests_hour"] >= 3
+
+
+def test_what_needs_somebody(fresh):
+    s = fresh()
+    s.account("keys")
+    s.account("roots", "production", "device", "--approval", "yes")
+    few = s.key("keys", "--name", "few", "--max-devices", "1")
+    s.key("keys", "--name", "soon", "--expires", "3d")
+    s.key("keys", "--name", "later", "--expires", "20d")
+    many = s.key("keys", "--name", "many", "--max-devices", "10")
+    assert not needs(s, "key_exhausted") and not needs(s, "key_nearly_exhausted")
+    (ends,) = needs(s, "key_ends")
+    assert (ends["level"], ends["account"], ends["object"]) == ("warning", "keys", "soon")
+    enrolled(s, few, "dev-x")
+    assert needs(s, "key_exhausted", account="keys", object="few", level="warning")
+    for i in range(9):
+        assert bool(needs(s, "key_nearly_exhausted")) == (i == 9)
+        enrolled(s, many, f"dev-{i}")
+    assert needs(s, "key_nearly_exhausted", object="many")
+    unproved = s.root("roots", Fleet("Not proved"), prove=False)
+    assert needs(s, "root_unproved", account="roots", object=unproved.root["id"], level="notice")
+    ending = s.root("roots", Fleet("Short", days=(-1, 100)))
+    assert needs(s, "root_ends", account="roots", object=ending.root["id"], level="warning")
+    fleet = s.root("roots", Fleet("Long"))
+    s.gateway(fleet.device("waits", days=(-1, 10))).get("/")
+    assert needs(s, "devices_pending", account="roots", level="notice") and needs(s, "devices_end", account="roots", level="warning")
+    s.muster("device", "approve", "waits", "--account", "roots")
+    assert not needs(s, "devices_pending")
+    s.muster("root", "disable", fleet.root["id"], "--yes")
+    assert needs(s, "root_disabled", account="roots")
+    levels = [a["level"] for a in status(s)["attention"]]
+    assert levels == sorted(levels, key=["critical", "warning", "notice"].index), "the worst comes first"
+    assert status(s)["ok"], "nothing of it is critical"
+
+
+def test_who_is_refused_and_why(fresh):
+    s = fresh()
+    s.account("refused")
+    for _ in range(5):
+        assert s.gateway(Fleet("Nobody").device("x")).get("/").code == "certificate_untrusted"
+    assert s.gateway().get("/").code == "certificate_required"
+    said = status(s)
+    assert [(r["code"], r["count"]) for r in said["refused"]] == [("certificate_untrusted", 5), ("certificate_required", 1)]
+    assert all(r["reason"] and r["fix"] for r in said["refused"])
+    assert said["gateway"]["refused_hour"] == 6
+    with s.gateway().connect() as c:
+        for _ in range(100):
+            s.gateway().on(c, "GET", "/")
+    assert needs(s, "refused_often", object="certificate_required")
+
+
+def test_a_vault_that_hangs_is_noticed_within_seconds(fresh):
+    s = fresh()
+    s.account("hang")
+    key = s.key("hang")
+    device = enrolled(s, key, "dev-1")
+    vault = s.child("vault")
+    os.kill(vault, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        soon((503, "silent"), lambda: (lambda a: (a.status, a.json["vault"]))(s.api("GET", "/readyz")), 4)
+        assert time.monotonic() - began < 4
+        began = time.monotonic()
+        assert s.api("GET", "/readyz").status == 503 and time.monotonic() - began < 0.5, "nobody waits for it"
+        said = status(s)
+        assert not said["ok"] and said["vault"]["state"] == "silent" and said["attention"][0]["what"] == "vault_silent"
+        assert screen(s)[0] == 0, "it was answered"
+        code, out, err = screen(s, "--check")
+        assert code == 1 and "NOT WELL" in out and "critical" in out and "not well" in err
+        assert b"muster_vault_up 0\n" in s.api("GET", "/metrics").body
+        assert s.gateway(device).get("/x").status == 404, "enrolled devices go on"
+    finally:
+        os.kill(vault, signal.SIGCONT)
+    soon(200, lambda: s.api("GET", "/readyz").status, 5)
+    assert status(s)["ok"]
+
+
+def test_enrolments_do_not_all_wait_for_a_vault_that_hangs(fresh):
+    s = fresh(config=["loops = 1"])
+    s.account("wait")
+    key = s.key("wait")
+    vault = s.child("vault")
+    os.kill(vault, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        first = s.gateway(key).enrol("dev-1")
+        assert (first.status, first.code) == (503, "vault_unavailable") and 1 < time.monotonic() - began < 15
+        for i in range(5):
+            began = time.monotonic()
+            answer = s.gateway(key).enrol(f"dev-{i + 2}")
+            assert (answer.status, answer.code) == (503, "vault_unavailable") and answer.headers["Retry-After"]
+            if i:  # one of them finds out whether it is back
+                assert time.monotonic() - began < 3
+    finally:
+        os.kill(vault, signal.SIGCONT)
+    soon(200, lambda: s.gateway(key).enrol("dev-9").status, 15)
+
+
+def test_a_vault_that_dies_and_comes_back(fresh):
+    s = fresh()
+    vault = s.child("vault")
+    os.kill(vault, signal.SIGKILL)
+    soon(True, lambda: "vault_lost" in s.log_text(), 5)
+    soon(True, lambda: status(s)["ok"], 20)
+    assert s.child("vault") != vault
+
+
+def test_a_sandbox_that_is_off_is_said(fresh):
+    s = fresh(config=[] if UNCONFINED else ["sandbox = off"])
+    said = status(s)
+    assert said["sandbox"] == {"on": False, "processes": [{"process": p, "confined": False, "landlock": 0} for p in ("vault", "control", "gateway")]}
+    assert [a["object"] for a in said["attention"] if a["what"] == "sandbox_off"] == ["vault", "control", "gateway"]
+    assert "OFF" in screen(s)[1] and said["ok"]
+
+
+def test_a_clock_that_is_behind(fresh):
+    s = fresh()
+    s.account("clock")
+    s.stop()
+    db = s.database()
+    db.execute("UPDATE meta SET value = value + 4000 WHERE name = 'newest'")
+    db.close()
+    s.start()
+    said = status(s)
+    assert said["clock"]["state"] == "clock_behind" and 3000 < said["clock"]["behind"] <= 4000 and not said["ok"]
+    assert needs(s, "clock_behind", level="critical")
+    assert screen(s, "--check")[0] == 1
+
+
+def test_a_token_of_an_account_sees_that_account_alone(fresh):
+    s = fresh()
+    for name in ("quokka-one", "wombat-two"):
+        s.account(name)
+        s.key(name, "--expires", "2d", "--name", f"{name}-key")
+    token = s.token("of one", "auditor", "quokka-one")["token"]
+    said = status(s, token)
+    assert said["account"] == "quokka-one" and [a["id"] for a in said["accounts"]["items"]] == ["quokka-one"] and said["accounts"]["total"] == 1
+    assert {a["account"] for a in said["attention"]} == {"quokka-one"} == {e["account"] for e in said["expires"]}
+    assert not {"enrolments", "refused", "gateway", "vault", "store", "clock", "audit_head_age", "sandbox"} & set(said)
+    assert "wombat" not in json.dumps(said)
+    path = s.dir.parent / "token"
+    path.write_text(token, encoding="utf-8")
+    path.chmod(0o600)
+    assert s.muster("status", token_file=path)["account"] == "quokka-one"
+    path.write_text(s.token("factory", "factory")["token"], encoding="utf-8")
+    refused("role_insufficient", s.muster, "status", token_file=path)
+
+
+def test_the_screen_is_a_screen(fresh):
+    s = fresh()
+    for i in range(9):
+        s.account(f"account-{i}")
+        s.key(f"account-{i}", "--name", f"a-key-with-quite-a-long-name-{i}", "--expires", "2d")
+    enrolled(s, s.key("account-7"), "dev-1")
+    for _ in range(3):
+        s.gateway(Fleet("Nobody").device("x")).get("/")
+        s.gateway().get("/")
+    code, out, err = screen(s)
+    lines = out.splitlines()
+    assert code == 0 and not err and len(lines) <= 24 and max(map(len, lines)) <= 80, out
+    assert re.match(r"muster \S+  https://\S+  \d{4}-", lines[0])
+    assert "and 7 more that need you" in out and "and 5 more accounts" in out and "account-7" in out.split("ends next")[0]
+    assert "certificate_untrusted" in out and re.search(r"^vault +ok", out, re.M) and re.search(r"^enrolment +1 devices", out, re.M)
+
+
+@pytest.mark.parametrize("options", [["--watch", "0"], ["--watch", "x"], ["--watch", "2", "--json"], ["--watch", "2", "--check"], ["extra"]])
+def test_wrong_usage(server, options):
+    assert screen(server, *options)[0] == 2
+
+
+def test_watching(server):
+    p = subprocess.Popen([MUSTER, "--data", server.dir, "status", "--watch", "1"], stdout=subprocess.PIPE, text=True)
+    try:
+        seen = ""
+        end = time.monotonic() + 20
+        while seen.count("\x1b[2J") < 3 and time.monotonic() < end:
+            seen += p.stdout.readline()
+        assert seen.count("\x1b[2J") >= 3 and seen.count("muster ") >= 2
+    finally:
+        p.kill()
+        p.wait()
+        p.stdout.close()
