@@ -13,7 +13,7 @@ static int load_devices(struct store_tx *tx, int64_t account, struct overview_ac
     while (!rc && (rc = store_next(row, err)) > 0) {
         int64_t state = store_int(row, 0);
         if (state >= 1 && state <= DEVICE_DELETED)
-            o->devices[state] = store_int(row, 1);
+            o->devices[state] += store_int(row, 1);
         rc = 0;
     }
     return rc;

@@ -79,21 +79,23 @@ static void check_loaded(struct span in, const struct settings *s) {
     MUST(!strstr(s->host, "  ") && s->host[0] != ' ' && span_index(in, 0) < 0);
     if (span_starts(in, SPAN_LIT("\xef\xbb\xbf")))
         in = span_sub(in, 3, in.n);
-    while (in.n) {
+    while (in.n && in.p[0] != '[') { /* behind it stand keys of sections */
         long end = span_index(in, '\n');
         check_line(end < 0 ? in : span_sub(in, 0, (size_t)end), s);
         in = end < 0 ? SPAN_NONE : span_sub(in, (size_t)end + 1, in.n);
     }
 }
 
+#define KEYS 64
+
 /* The file that `init` would write with these values loads to the same values, where they fit on its lines. */
 static void check_written(const struct settings *s) {
-    static char texts[32][4100];
-    const char *set[2 * 32 + 1] = {NULL};
+    static char texts[KEYS][4100];
+    const char *set[2 * KEYS + 1] = {NULL};
     struct settings same;
     struct err err = ERR_INIT;
     size_t n = 0;
-    MUST(SETTINGS_COUNT <= 32);
+    MUST(SETTINGS_COUNT <= KEYS);
     for (size_t i = 0; i < SETTINGS_COUNT; i++) {
         const struct config_key *k = &SETTINGS_TABLE[i];
         value_text(k, s, texts[i], sizeof texts[i]);

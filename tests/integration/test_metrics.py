@@ -125,7 +125,7 @@ def test_numbers_follow_what_happens(fresh):
         assert n.has("muster_certificate_not_after_seconds", kind=kind, account=""), kind
     for kind in ("fleet_root", "issuing_ca", "provisioning_ca"):
         assert n("muster_certificate_not_after_seconds", kind=kind, account="numbers") > 2e9, kind
-    assert {dict(have)["process"] for name, have in n.samples if name == "muster_sandbox_seccomp"} == {"vault", "control", "gateway"}
+    assert {dict(have)["process"] for name, have in n.samples if name == "muster_sandbox_seccomp"} == {"vault", "control", "gateway", "courier"}
     if not UNCONFINED:
         assert all(v for (name, _), v in n.samples.items() if name.startswith("muster_sandbox_"))
     s.muster("device", "quarantine", "dev-2", "--account", "numbers")

@@ -37,7 +37,7 @@ def test_a_server_that_is_well(server):
     assert said["vault"]["state"] == said["store"]["registry"]["state"] == said["store"]["control"]["state"] == said["clock"]["state"] == "ok"
     assert said["store"]["registry"]["bytes"] > 0 and said["store"]["free_bytes"] > 0
     soon(True, lambda: status(server)["vault"]["answered_us"] is not None, 5)
-    assert [p["process"] for p in said["sandbox"]["processes"]] == ["vault", "control", "gateway"]
+    assert [p["process"] for p in said["sandbox"]["processes"]] == ["vault", "control", "gateway", "courier"]
     assert said["sandbox"]["on"] == (not UNCONFINED)
     assert {e["kind"] for e in said["expires"]} >= {"server", "server_ca"} and said["expires"] == sorted(said["expires"], key=lambda e: e["at"])
     assert screen(server, "--check")[0] == 0
@@ -168,8 +168,8 @@ def test_a_vault_that_dies_and_comes_back(fresh):
 def test_a_sandbox_that_is_off_is_said(fresh):
     s = fresh(config=[] if UNCONFINED else ["sandbox = off"])
     said = status(s)
-    assert said["sandbox"] == {"on": False, "processes": [{"process": p, "confined": False, "landlock": 0} for p in ("vault", "control", "gateway")]}
-    assert [a["object"] for a in said["attention"] if a["what"] == "sandbox_off"] == ["vault", "control", "gateway"]
+    assert said["sandbox"] == {"on": False, "processes": [{"process": p, "confined": False, "landlock": 0} for p in ("vault", "control", "gateway", "courier")]}
+    assert [a["object"] for a in said["attention"] if a["what"] == "sandbox_off"] == ["vault", "control", "gateway", "courier"]
     assert "OFF" in screen(s)[1] and said["ok"]
 
 

@@ -63,7 +63,7 @@ static const char *fault_of(const char *statement, const char *step) {
     if (strstr(step, "TEMP B-TREE"))
         return "sorts by itself";
     const char *scan = strstr(step, "SCAN ");
-    if (!scan || !strncmp(scan, "SCAN CONSTANT ROW", 17) || !strncmp(scan, "SCAN (subquery", 14))
+    if (!scan || !strncmp(scan, "SCAN CONSTANT ROW", 17) || !strncmp(scan, "SCAN (subquery", 14) || !strcmp(scan, "SCAN found"))
         return NULL;
     return "reads a whole table or index";
 }
