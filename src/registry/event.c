@@ -115,10 +115,10 @@ int event_key(struct store_tx *tx, const struct account *a, const struct prov_ke
     return add_parts(tx, a, kind, &k->uuid, parts_of("key", o, more), err);
 }
 
-/* Of a key for a few devices the end alone is told. */
+/* Of a key for fewer than 10 devices a tenth is none: the end alone is told. */
 static int budget_level(const struct prov_key *k) {
     int64_t left = k->max_devices - k->spent;
-    return !k->max_devices ? 0 : left <= 0 ? 2 : k->max_devices >= 10 && left <= k->max_devices / 10;
+    return !k->max_devices ? 0 : left <= 0 ? 2 : left <= k->max_devices / 10;
 }
 
 int event_key_budget(struct store_tx *tx, const struct account *a, const struct prov_key *before, const struct prov_key *now, struct err *err) {

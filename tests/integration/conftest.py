@@ -245,3 +245,5 @@ def fresh(tmp_path):
     for s in servers:
         s.stop()
         shutil.rmtree(s.dir, ignore_errors=True)
+    for s in servers:
+        assert not any(word in s.log_text() for word in ("Sanitizer", "runtime error:")), s.log_text()[-4000:]

@@ -260,6 +260,27 @@ def test_what_is_given_up_is_kept_and_tried_again_when_asked(fresh, receiver):
     assert actions == ["webhook.create", "webhook.retry", "webhook.drop", "webhook.retry", "webhook.drop"]
 
 
+def test_a_long_stop_gives_nothing_up(fresh, receiver):
+    """What waits when the server goes is tried again when it comes, however late, and not given up by the first attempt that fails."""
+    s = fresh(config=[*LOCAL, "webhook_retry_first = 1s", "webhook_retry_most = 1s", "webhook_retry_for = 1h"])
+    s.account("long-gone")
+    good = threading.Event()
+    r = receiver(lambda number, got: 200 if good.is_set() else 500)
+    made = hook(s, r.url(), "long-gone", "key.created")
+    for _ in range(2):
+        s.key("long-gone")
+    r.wait(7)
+    s.stop()
+    before = len(r.got)
+    s.start(env=faketime("+20d"))
+    r.wait(before + 2)
+    state = shown(s, made["id"])
+    assert (state["dead"], state["waiting"]) == (0, 2)
+    good.set()
+    eventually(lambda: shown(s, made["id"])["delivered"] == 2)
+    assert shown(s, made["id"])["dead"] == 0 and len({e["id"] for e in r.events()}) == 2
+
+
 def test_a_slow_receiver_holds_up_nobody_else(server, account, receiver):
     slow, quick = receiver(lambda number, got: time.sleep(2) or 200), receiver()
     for r in (slow, quick):
@@ -312,6 +333,8 @@ def test_a_hostile_receiver_harms_nobody(server, account, receiver):
     """Heads without an end, bodies without an end, nonsense, hanging up: the verdict is a failure, and others go on."""
     kinds = {
         "/body": lambda: (200, {"body": b"x" * (20 << 20)}),
+        "/body-without-end": lambda: (200, {"body": b"x" * (1 << 20), "more": 1 << 30}),
+        "/head-too-large": lambda: (200, {f"X-{i}": "y" * 12000 for i in range(3)}),
         "/head": lambda: (200, {f"X-{i}": "y" * 60000 for i in range(10)}),
         "/hang-up": lambda: None,
         "/odd": lambda: (500, {"Retry-After": "-99999999999999999999"}),
@@ -323,8 +346,8 @@ def test_a_hostile_receiver_harms_nobody(server, account, receiver):
     for path in kinds:
         made = hook(server, r.url(path), account, "root.state")
         results[path] = server.api("POST", f"/api/v1/webhooks/{made['id']}/test").json
-    assert results["/body"]["delivered"] and results["/body"]["status"] == 200
-    assert not any(results[path]["delivered"] for path in ("/head", "/hang-up", "/odd")) and results["/odd"]["status"] == 500
+    assert all(results[path]["delivered"] and results[path]["status"] == 200 for path in ("/body", "/body-without-end")), results
+    assert not any(results[path]["delivered"] for path in ("/head", "/head-too-large", "/hang-up", "/odd")) and results["/odd"]["status"] == 500
     pid = server.child("courier")
     server.key(account)
     good.wait(1)
@@ -355,7 +378,7 @@ def test_tls_is_verified(server, account, receiver, tmp_path):
     assert server.muster("webhook", "test", by_hand["id"])["delivered"] and by_hand["secret"].startswith("whsec_")
 
 
-def test_where_a_webhook_may_not_go(fresh, server, account):
+def test_where_a_webhook_may_not_go(fresh, server, account, receiver):
     strict = fresh()
     strict.account("strict")
     for url, ok in (("https://example.com/x", True), ("https://10.1.2.3:8443/", True), ("https://[2001:db8::1]/a?b=c", True),
@@ -372,6 +395,19 @@ def test_where_a_webhook_may_not_go(fresh, server, account):
     here = hook(strict, "https://ip6-localhost/", "strict")
     tried = strict.api("POST", f"/api/v1/webhooks/{here['id']}/test").json
     assert not tried["delivered"] and ("may not be reached" in tried["error"] or "resolve" in tried["error"].lower()), tried
+    # And so is an address: what was made under another setting goes nowhere, by number or by a name that means it.
+    narrowed, there = fresh(config=LOCAL), receiver()
+    narrowed.account("narrowed")
+    made = [hook(narrowed, there.url(host=host), "narrowed") for host in ("127.0.0.1", "localhost")]
+    assert all(narrowed.muster("webhook", "test", m["id"])["delivered"] for m in made) and len(there.got) == 2
+    narrowed.stop()
+    config = narrowed.dir / "musterd.conf"
+    config.write_text(config.read_text(encoding="utf-8").replace(LOCAL[0], "webhook_networks = 10.0.0.0/8 127.0.0.2"), encoding="utf-8")
+    narrowed.start()
+    for m in made:
+        tried = narrowed.api("POST", f"/api/v1/webhooks/{m['id']}/test").json
+        assert not tried["delivered"] and "may not be reached" in tried["error"], tried
+    assert len(there.got) == 2
     # Link-local stays shut whatever the setting says.
     open_wide = fresh(config=["webhook_networks = 0.0.0.0/0 ::/0"])
     open_wide.account("wide")
@@ -405,8 +441,15 @@ def test_a_secret_is_changed_without_losing_a_request(server, account, receiver)
     server.muster("webhook", "test", made["id"])
     only = r.got[-1]
     assert verify(third, only.headers["Muster-Signature"], only.body) and not verify(second, only.headers["Muster-Signature"], only.body)
+    fourth = server.muster("webhook", "rotate-secret", made["id"], "--overlap", "2s")["secret"]
+    server.muster("webhook", "test", made["id"])
+    assert r.got[-1].headers["Muster-Signature"].count("v1=") == 2
+    time.sleep(2.2)
+    server.muster("webhook", "test", made["id"])
+    only = r.got[-1]
+    assert only.headers["Muster-Signature"].count("v1=") == 1 and verify(fourth, only.headers["Muster-Signature"], only.body)
     for said in (json.dumps(shown(server, made["id"])), json.dumps(server.muster("webhook", "list")), json.dumps(server.muster("audit", "list")), server.log_text()):
-        assert not any(secret in said for secret in (first, second, third))
+        assert not any(secret in said for secret in (first, second, third, fourth))
 
 
 def test_a_full_queue_gives_up_the_oldest(fresh, receiver):

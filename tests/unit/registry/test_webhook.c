@@ -300,8 +300,12 @@ static void nothing_is_given_up_without_its_attempts(void **state) {
 static void a_full_queue_gives_up_the_oldest(void **state) {
     struct uuid id;
     int64_t hook = made("", INT64_C(1) << EVENT_KEY_CREATED, &id);
-    struct event_row e[8];
+    struct event_row e[8], other = event_of("alpha", EVENT_ROOT_STATE, NULL);
     static struct delivery_take t;
+    put(&other, 1); /* is not what this one asked for */
+    take(&t, hook, clock_now());
+    assert_int_equal(t.n, 0);
+    buf_fini(&other.payload);
     for (size_t i = 0; i < 8; i++)
         e[i] = event_of(i % 2 ? "alpha" : "beta", EVENT_KEY_CREATED, NULL);
     put(e, 8);
