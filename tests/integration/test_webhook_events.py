@@ -5,7 +5,7 @@ import pytest
 
 from client import Device, Fleet
 from conftest import soon
-from test_webhooks import LOCAL, account, faketime, hook, receiver, server  # noqa: F401  fixtures
+from test_webhooks import LOCAL, account, eventually, faketime, hook, receiver, server  # noqa: F401  fixtures
 
 
 def settled(r, seconds=0.8):
@@ -15,6 +15,11 @@ def settled(r, seconds=0.8):
         n = len(r.got)
         time.sleep(seconds)
     return [e["type"] for e in r.events()]
+
+
+def told_refused(r, *wanted):
+    """Refusals come a little later than the rest: until each (device, code) is there."""
+    eventually(lambda: {(e["device"]["device_id"], e["code"]) for e in r.events("device.refused") if e["device"]} >= set(wanted))
 
 
 def test_a_key_runs_low_by_its_budget(server, account, receiver):
@@ -92,7 +97,7 @@ def test_a_device_that_waits_with_a_shared_key(server, account, receiver):
     for _ in range(3):
         soon("not_found", lambda: server.gateway(yes).get("/x").code)
         soon("device_refused", lambda: server.gateway(no).get("/x").code)
-    r.wait(1, "device.refused")
+    told_refused(r, ("waits-no", "device_refused"))
     settled(r)
     of = {name: [e for e in r.events() if e.get("device") and e["device"]["device_id"] == name] for name in ("waits-yes", "waits-no")}
     assert [e["type"] for e in of["waits-yes"] if e["type"] != "device.refused"] == ["device.pending", "device.approved", "device.first_used"]
@@ -122,6 +127,7 @@ def test_a_device_that_waits_under_a_fleet_root(server, account, receiver):
     server.muster("device", "revoke", "root-yes", "--account", account, "--reason", "scrapped")
     soon("device_revoked", lambda: server.gateway(yes, sni=sni).get("/x").code)
     r.wait(2, "device.revoked")
+    told_refused(r, ("root-no", "device_refused"), ("root-yes", "device_revoked"))
     settled(r)
     of = {name: [e for e in r.events() if e.get("device") and e["device"]["device_id"] == name and e.get("code") != "device_pending"] for name in ("root-yes", "root-no")}
     # No device.first_used: what Muster did not issue was used when it was first seen.
