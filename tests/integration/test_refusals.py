@@ -7,6 +7,8 @@ import subprocess
 import time
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from client import Fleet, Gateway
 from conftest import refused, soon
@@ -73,6 +75,32 @@ def test_a_refusal_is_found_by_the_error_id_of_its_answer(server, fleet):
     assert int(c["serial"], 16) == device.cert.serial_number
     assert shown["chain"].encode() == device.cert_file.read_bytes()
     assert "hush" not in repr(shown)
+
+
+def sequence(*parts):
+    body = b"".join(parts)
+    return (b"\x30" + bytes([len(body)]) if len(body) < 128 else b"\x30\x82" + len(body).to_bytes(2, "big")) + body
+
+
+def malformed(fleet, cn):
+    """A certificate, signed by the fleet's CA, whose first day is in the 99th month: TLS takes it, and nobody can say since when it is valid."""
+    good = fleet.device(cn)
+    when = good.cert.not_valid_before.strftime("%y%m%d%H%M%SZ").encode()
+    tbs = good.cert.tbs_certificate_bytes.replace(when, when[:2] + b"99" + when[4:], 1)
+    signature = fleet.key.sign(tbs, ec.ECDSA(hashes.SHA256()))
+    der = sequence(tbs, bytes.fromhex("300a06082a8648ce3d040302"), b"\x03" + bytes([len(signature) + 1]) + b"\0" + signature)
+    assert tbs != good.cert.tbs_certificate_bytes and len(tbs) == len(good.cert.tbs_certificate_bytes)
+    good.cert_file.write_text(ssl.DER_cert_to_PEM_cert(der), encoding="ascii")
+    return good
+
+
+def test_a_certificate_that_cannot_be_read(server, fleet):
+    device = malformed(fleet, "unreadable")
+    for tls in ("1.2", "1.3"):
+        answer = server.gateway(device, tls=tls).get(PATH)
+        assert (answer.status, answer.code) == (403, "certificate_malformed"), answer
+    assert "validity" in latest(server, "certificate_malformed")["reason"]
+    assert "unreadable" not in [d["device_id"] for d in server.muster("device", "list", "--account", "acme")]
 
 
 def test_filters(server, fleet):

@@ -2,6 +2,7 @@
 import pathlib
 import signal
 import ssl
+import struct
 import time
 
 import pytest
@@ -9,6 +10,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from client import Fleet, Gateway
+from conftest import BUILD, soon
 
 SERVER = [(x509.SubjectAlternativeName([x509.DNSName("localhost")]), False), (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False)]
 
@@ -113,6 +115,51 @@ def test_renewed_at_two_thirds_of_its_life(fresh):
     later = s.gateway()
     later.context.verify_flags |= 0x200000  # X509_V_FLAG_NO_CHECK_TIME: it is still today here
     assert serial(later) != before
+
+
+def test_renewed_while_it_runs(fresh):
+    """By the hourly look, in a server that nobody restarts, and without a connection dropped."""
+    s = fresh(start=False)
+    clock = s.dir.parent / "clock"
+
+    def jump(calendar, monotonic=0, process=0):
+        with open(clock, "r+b" if clock.exists() else "wb") as f:
+            f.write(struct.pack("=qqq", calendar, monotonic, process))
+
+    def seen():
+        g = s.gateway()
+        g.context.verify_flags |= 0x200000  # X509_V_FLAG_NO_CHECK_TIME: it is still today here
+        return serial(g)
+
+    def awake():  # a timer is looked at when something else happens: the loop sleeps by the kernel's clock
+        assert s.request("GET", "/readyz").status == 200
+        return seen()
+
+    jump(0)
+    s.admin_ca = ssl.create_default_context(cafile=str(s.dir / "server-ca.pem"))  # the same certificate
+    s.admin_ca.verify_flags |= 0x200000
+    s.start(env={"LD_PRELOAD": str(BUILD / "tests" / "jump_clock.so"), "MUSTER_TEST_CLOCK": str(clock)})
+    processes = [s.child(name) for name in ("vault", "control", "gateway")]
+    before = seen()
+    g = s.gateway()
+    with g.connect() as kept:
+        assert g.on(kept, "GET", "/x").code == "certificate_required"
+        day, hour = 86400, 3600
+        jump(240 * day, hour + 60, processes[1])
+        for _ in range(10):
+            assert awake() == before, "before two thirds of 365 days"
+            time.sleep(0.1)
+        jump(244 * day, 2 * hour - 60, processes[1])
+        for _ in range(10):
+            assert awake() == before, "due, and not looked at yet"
+            time.sleep(0.1)
+        jump(244 * day, 2 * hour + 120, processes[1])
+        soon(True, lambda: awake() != before, 10)
+        after = seen()
+        assert g.on(kept, "GET", "/x").code == "certificate_required", "the connection from before goes on"
+        assert seen() == after, "renewed once"
+    assert [s.child(name) for name in ("vault", "control", "gateway")] == processes
+    assert s.log_text().count("certificates_renewed") == 2, "at the start, and now"
 
 
 def test_a_bad_one_on_disk_keeps_the_one_in_use_and_nobody_else_waits(fresh):
