@@ -40,13 +40,23 @@ json_t *json_parse(struct span text, struct err *err) {
     return doc;
 }
 
+/* jansson cuts its texts at a number of bytes, which may lie inside of a character. */
+static int whole_characters(const char *text) {
+    struct span s = span_str(text);
+    size_t at = 0, n;
+    uint32_t code;
+    while (at < s.n && (n = span_utf8_next(span_sub(s, at, s.n), &code)) > 0)
+        at += n;
+    return (int)at;
+}
+
 int json_take(json_t *doc, struct err *err, const char *fmt, ...) {
     json_error_t why;
     va_list ap;
     va_start(ap, fmt);
     int rc = json_vunpack_ex(doc, &why, JSON_STRICT, fmt, ap);
     va_end(ap);
-    return rc ? err_set(err, MUSTER_EJSON, "The JSON document does not have the expected shape: %s.", why.text) : 0;
+    return rc ? err_set(err, MUSTER_EJSON, "The JSON document does not have the expected shape: %.*s.", whole_characters(why.text), why.text) : 0;
 }
 
 static int sink(const char *p, size_t n, void *arg) {
