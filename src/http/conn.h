@@ -1,4 +1,4 @@
-/* conn: what server.c, conn.c and exchange.c share, and nobody else includes.
+/* conn: what server.c, the files of conn_step.h and exchange.c share, and nobody else includes.
  *
  * Who holds what: a server outlives its connections' memory, a connection's memory its exchanges.  A connection whose socket
  * has gone is `dead`: its transport is closed, its peer stays until the last exchange lets go. */
@@ -118,7 +118,7 @@ void server_unref(struct http_server *s);
 void server_conn_gone(struct http_conn *c); /* unlinks; may end a drain */
 const char *server_date(struct http_server *s);
 
-/* conn.c */
+/* conn.c, and the files of conn_step.h */
 struct http_conn *conn_new(struct http_server *s, int fd, const struct sockaddr *address);
 void conn_unref(struct http_conn *c);
 /* Runs the state machine until it has to wait; called from events and after whatever changed the state. */
@@ -132,11 +132,6 @@ void conn_send(struct http_conn *c, struct buf *head, struct buf *body, bool sec
 
 void conn_set_address(struct http_conn *c, const struct sockaddr *a);
 
-/* balancer.c */
-/* Where a header is awaited: reads of it what is there, and takes the client's address from it; closes where it is none. */
-void conn_read_balancer(struct http_conn *c);
-/* Says why in the log, and closes. */
-void conn_refuse_balancer(struct http_conn *c, const struct err *why);
 /* The server drains: a client that has asked nothing yet has a moment to do so. */
 void conn_hurry(struct http_conn *c);
 /* Watches the client while the exchange waits, where it did not. */
@@ -151,6 +146,12 @@ void conn_pause(struct http_conn *c, bool pause);
 void conn_wait(struct http_conn *c);
 /* Reads the body of the exchange under way; invite: 100 Continue first (RFC 9110, 10.1.1). */
 void conn_read_body(struct http_conn *c, bool invite);
+
+/* balancer.c */
+/* Where a header is awaited: reads of it what is there, and takes the client's address from it; closes where it is none. */
+void conn_read_balancer(struct http_conn *c);
+/* Says why in the log, and closes. */
+void conn_refuse_balancer(struct http_conn *c, const struct err *why);
 
 /* exchange.c */
 /* An exchange for the head in `bytes` (taken over): the head is read, routed and refused or given to admit().  False: out of memory. */

@@ -1,4 +1,4 @@
-/* head: the strict reader of a request's head; see head.h.  Called by conn.c alone. */
+/* head: the strict reader of a request's head; see head.h.  Called by conn_read.c alone. */
 #include "http/head.h"
 
 #include "http/uri.h"

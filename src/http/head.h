@@ -1,6 +1,6 @@
 /* head: the strict reader of a request's head (RFC 9112, the accepted subset and nothing else).
  *
- * A pure function over bytes: no socket, no allocation, no state but the caller's.  conn.c feeds it what a client sent; the
+ * A pure function over bytes: no socket, no allocation, no state but the caller's.  conn_read.c feeds it what a client sent; the
  * fuzz target and the unit tests feed it anything.  Whatever it does not know for certain it refuses, because two readers of
  * one request that disagree are how requests are smuggled; it must never repair or guess. */
 #ifndef MUSTER_HTTP_HEAD_H

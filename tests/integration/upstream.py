@@ -94,7 +94,10 @@ class Upstream:
             self.got.append(got)
             return False
         if got.all("Content-Length"):
-            got.body = f.read(int(got.one("Content-Length")))
+            length = int(got.one("Content-Length"))
+            got.body = f.read(length)
+            if len(got.body) < length:
+                return False  # cut off: never a request
         elif got.all("Transfer-Encoding") == ["chunked"]:
             got.body = self._chunked(f)
         self.got.append(got)
