@@ -59,6 +59,7 @@ struct serve {
     bool again[SANDBOX_KINDS]; /* told to end, to be started again with other settings */
     bool serving;           /* the ready line is out */
     int64_t ending_since;   /* monotonic, ms; 0: not ending */
+    const char *failed_at_end; /* a process that did not end well then; NULL */
     pid_t pid;              /* the supervisor's */
 };
 

@@ -79,8 +79,11 @@ static void restart_due(struct serve *s) {
 
 /* --- children that end -------------------------------------------------------------------------------------------------------------- */
 
+/* With 0, or by the signal that asks it to. */
+static bool ended_well(int status) { return WIFSIGNALED(status) ? WTERMSIG(status) == SIGTERM : WEXITSTATUS(status) == 0; }
+
 static void log_end(const char *name, pid_t pid, int status, bool expected) {
-    log_event(expected ? LOG_INFO : LOG_ERROR, "process_ended", "name", name, "pid", log_num(pid), WIFSIGNALED(status) ? "signal" : "status",
+    log_event(expected && ended_well(status) ? LOG_INFO : LOG_ERROR, "process_ended", "name", name, "pid", log_num(pid), WIFSIGNALED(status) ? "signal" : "status",
               log_num(WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status)), NULL);
 }
 
@@ -90,6 +93,8 @@ static bool other_ended(struct serve *s, pid_t pid, int status) {
     if (!retired && s->successor.pid != pid)
         return false;
     log_end(sandbox_name(SANDBOX_GATEWAY), pid, status, retired || s->ending_since);
+    if (s->ending_since && !ended_well(status))
+        s->failed_at_end = sandbox_name(SANDBOX_GATEWAY);
     metrics_ended(&s->metrics, retired ? s->retired.page : s->successor.page);
     if (retired) {
         fd_close(TAKE_FD(s->retired.socket));
@@ -110,8 +115,11 @@ static int child_ended(struct serve *s, enum sandbox_kind kind, int status, stru
     metrics_ended(&s->metrics, c->page);
     c->pid = 0;
     c->ready = false;
-    if (s->ending_since)
+    if (s->ending_since) {
+        if (!ended_well(status))
+            s->failed_at_end = sandbox_name(kind);
         return 0;
+    }
     if (!s->serving)
         return err_set(err, MUSTER_ESTART, "The process %s ended while the server was starting.", sandbox_name(kind));
     if (kind == SANDBOX_VAULT && s->successor.pid) { /* it has no channel to the next vault */
@@ -303,6 +311,8 @@ int supervise(struct serve *s, struct err *err) {
         if (!rc)
             rc = turn(&r, err);
     }
+    if (!rc && s->failed_at_end)
+        return err_set(err, MUSTER_EINTERNAL, "The process %s did not end well; what it wrote before tells why.", s->failed_at_end);
     if (!rc)
         log_event(LOG_INFO, "ended", NULL);
     return rc;

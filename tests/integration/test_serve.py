@@ -278,3 +278,16 @@ def test_a_port_that_stays_taken_is_named(fresh):
         port = taken.getsockname()[1]
         done = s.musterd("serve", "--listen", f"127.0.0.1:{port}", "--admin", "127.0.0.1:0")
     assert done.returncode == 1 and f"After 3 seconds still: listen: nothing can listen on port {port}: Address already in use" in done.stderr
+
+
+def test_an_end_that_is_not_clean_is_told(fresh):
+    """A process that dies while the server ends: the log says so, and so does the exit status."""
+    s = fresh()
+    gateway = s.child("gateway")
+    with s.gateway().connect() as c:
+        c.sendall(b"GET / HTTP/1.1\r\n")  # half a head: the gateway gives it a second
+        os.kill(s.process.pid, signal.SIGTERM)
+        soon(True, lambda: " ending" in s.log_text())
+        os.kill(gateway, signal.SIGKILL)
+        assert s.process.wait(20) == 1
+    assert "The process gateway did not end well" in s.log_text()
