@@ -123,11 +123,14 @@ static void fail(struct making *m, const struct err *err) {
 }
 
 static int make_p12(struct making *m, struct buf *p12, struct err *err) {
+    CLEANUP(buf_fini) struct buf leaf = BUF_INIT(CERT_DER_MAX);
     struct cert *anchors[ANCHORS_MAX];
     size_t n = 0;
     int rc = cert_chain_from_file(buf_span(&m->c->server_ca), anchors, ANCHORS_MAX, &n, err);
+    if (!rc && (rc = cert_der(m->cert, &leaf)))
+        err_set(err, rc, NULL);
     if (!rc)
-        rc = make_pkcs12(m->key, m->cert, anchors, n, p12, err);
+        rc = make_pkcs12(m->key, buf_span(&leaf), anchors, n, p12, err);
     for (size_t i = 0; i < n; i++)
         cert_free(anchors[i]);
     return rc;

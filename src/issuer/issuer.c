@@ -12,16 +12,16 @@ struct job {
     char device_id[DEVICE_ID_MAX + 1], address[64], account[ACCOUNT_NAME_MAX + 1];
     int64_t life, began; /* began: monotonic, microseconds */
     EVP_PKEY *key;
-    struct cert *cert;
-    struct buf der;
+    struct buf spki, der; /* of the key; of the certificate */
     uint8_t serial[VAULT_SERIAL_LEN];
+    struct made_cert cert;
     issuer_fn done;
     void *arg;
 };
 
 static void job_free(struct job *j) {
     EVP_PKEY_free(j->key);
-    cert_free(j->cert);
+    buf_fini(&j->spki);
     buf_wipe(&j->der); /* a certificate that nobody has is nobody's business */
     free(j);
 }
@@ -37,7 +37,7 @@ static void count(const struct job *j, int rc) {
 
 static void finish(struct job *j, int rc, const struct err *err) {
     count(j, rc);
-    const struct issued issued = {.key = j->key, .cert = j->cert, .account = j->enrol.account_name, .device_id = j->device_id, .device = j->enrol.device,
+    const struct issued issued = {.key = j->key, .cert = buf_span(&j->der), .account = j->enrol.account_name, .device_id = j->device_id, .device = j->enrol.device,
                                   .again = j->enrol.verdict.how == ENROL_AGAIN};
     j->done(j->arg, rc, err, rc ? NULL : &issued);
     job_free(j);
@@ -63,6 +63,22 @@ static void store(struct job *j) {
         finish(j, rc, &err);
 }
 
+/* What the vault says of the certificate is taken as it is, but for the key that was asked for, which has to be in it. */
+static int take_certificate(struct job *j, const struct vault_issued *issued, struct err *err) {
+    struct span spki = buf_span(&j->spki);
+    buf_add(&j->der, issued->der);
+    memcpy(j->serial, issued->serial, sizeof j->serial);
+    int rc = buf_check(&j->der, err);
+    if (rc)
+        return rc;
+    if (!memmem(issued->der.p, issued->der.n, spki.p, spki.n))
+        return err_set(err, MUSTER_EINTERNAL, "The vault's certificate is of another key.");
+    j->cert = (struct made_cert){.der = buf_span(&j->der), .serial = span_of(j->serial, sizeof j->serial), .not_before = issued->not_before, .not_after = issued->not_after};
+    hash_of(j->cert.der, &j->cert.fingerprint);
+    hash_of(spki, &j->cert.spki);
+    return 0;
+}
+
 static void signed_by_vault(void *arg, int rc, const struct err *err, const struct vault_issued *issued) {
     struct job *j = arg;
     struct err why = ERR_INIT;
@@ -70,18 +86,11 @@ static void signed_by_vault(void *arg, int rc, const struct err *err, const stru
         finish(j, rc, err);
         return;
     }
-    buf_add(&j->der, issued->der);
-    memcpy(j->serial, issued->serial, sizeof j->serial);
-    rc = buf_check(&j->der, &why);
-    if (!rc)
-        rc = cert_from_der(buf_span(&j->der), &j->cert, &why);
-    if (rc) {
-        finish(j, MUSTER_EINTERNAL, &why);
+    if ((rc = take_certificate(j, issued, &why))) {
+        finish(j, rc, &why);
         return;
     }
-    j->enrol.cert = j->cert;
-    j->enrol.cert_der = buf_span(&j->der);
-    j->enrol.serial = span_of(j->serial, sizeof j->serial);
+    j->enrol.cert = &j->cert;
     store(j);
 }
 
@@ -90,12 +99,11 @@ static int make_key(struct job *j, struct err *err) {
 }
 
 static int ask_vault(struct job *j, struct err *err) {
-    CLEANUP(buf_fini) struct buf spki = BUF_INIT(4096);
     int rc = make_key(j, err);
-    if (rc || (rc = key_public_der(j->key, &spki, err)))
+    if (rc || (rc = key_public_der(j->key, &j->spki, err)))
         return rc;
     int64_t most = j->enrol.device_life;
-    const struct vault_issue rq = {.account = span_str(j->enrol.account_name), .device_id = span_str(j->device_id), .uuid = j->enrol.device, .public_key = buf_span(&spki),
+    const struct vault_issue rq = {.account = span_str(j->enrol.account_name), .device_id = span_str(j->device_id), .uuid = j->enrol.device, .public_key = buf_span(&j->spki),
                                    .life = j->life > 0 && j->life < most ? j->life : most};
     return vault_issue(j->issuer->vault, &rq, signed_by_vault, j, err);
 }
@@ -125,6 +133,7 @@ int issuer_enrol(struct issuer *is, const struct issuer_enrol *rq, issuer_fn don
     j->arg = arg;
     j->life = rq->life;
     j->began = clock_mono_us();
+    j->spki = BUF_INIT(4096);
     j->der = BUF_INIT(16384);
     memcpy(j->device_id, rq->device_id.p, rq->device_id.n);
     snprintf(j->address, sizeof j->address, "%s", rq->address);

@@ -27,7 +27,7 @@ struct issuer_enrol {
 };
 struct issued {
     EVP_PKEY *key;          /* the callback's to use, the issuer's to free */
-    const struct cert *cert;
+    struct span cert;       /* DER */
     const char *account, *device_id;
     struct uuid device;
     bool again;             /* an answer that was lost before */

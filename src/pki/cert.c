@@ -8,7 +8,6 @@
 #include "base/hex.h"
 #include "pki/pki.h"
 
-#define DER_MAX (16 * 1024)
 #define FILE_MAX (1024 * 1024)
 
 static int time_of(const ASN1_TIME *t, int64_t *out) {
@@ -24,13 +23,14 @@ static int fill_key(struct cert *c) {
     int n = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(c->x), &der);
     if (n <= 0)
         return MUSTER_ECERTMALFORMED;
-    struct hash spki;
-    hash_of(span_of(der, (size_t)n), &spki);
-    OPENSSL_free(der);
+    struct span spki = span_of(der, (size_t)n);
     EVP_PKEY *key = X509_get0_pubkey(c->x); /* NULL: of a kind that libcrypto does not know */
-    if (!key || key_facts(key, &c->key, NULL))
+    if (key && key_is_p256_der(spki)) /* no encoder has to say so */
+        c->key = (struct key_facts){.kind = KEY_P256, .bits = 256};
+    else if (!key || key_facts(key, &c->key, NULL))
         c->key = (struct key_facts){.kind = KEY_OTHER};
-    c->key.spki = spki;
+    hash_of(spki, &c->key.spki);
+    OPENSSL_free(der);
     ERR_clear_error();
     return 0;
 }
@@ -69,8 +69,8 @@ int cert_from_x509(X509 *x, struct cert **out, struct err *err) {
 }
 
 int cert_from_der(struct span der, struct cert **out, struct err *err) {
-    if (der.n == 0 || der.n > DER_MAX)
-        return err_set(err, MUSTER_ECERTMALFORMED, "The certificate has %zu bytes; at most %d are accepted.", der.n, DER_MAX);
+    if (der.n == 0 || der.n > CERT_DER_MAX)
+        return err_set(err, MUSTER_ECERTMALFORMED, "The certificate has %zu bytes; at most %d are accepted.", der.n, CERT_DER_MAX);
     const unsigned char *p = der.p;
     CLEANUP(X509_free) X509 *x = d2i_X509(NULL, &p, (long)der.n);
     if (!x)

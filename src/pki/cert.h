@@ -7,6 +7,8 @@
 
 #include "pki/key.h"
 
+#define CERT_DER_MAX (16 * 1024) /* bytes of a certificate that is read */
+
 struct cert {
     X509 *x;                     /* owned */
     struct hash fingerprint;     /* SHA-256 of the DER */

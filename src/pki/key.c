@@ -57,6 +57,10 @@ void hash_of(struct span s, struct hash *out) {
         abort();
 }
 
+/* SubjectPublicKeyInfo of every P-256 key up to its uncompressed point (RFC 5480). */
+static const uint8_t p256_head[] = {0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01,
+                                    0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00};
+
 /* --- making and reading ----------------------------------------------------------------------------------------------------- */
 
 const char *key_kind_name(enum key_kind kind) {
@@ -83,7 +87,31 @@ int key_generate(enum key_kind kind, int bits, EVP_PKEY **out, struct err *err) 
     return 0;
 }
 
+static enum key_kind kind_of(const EVP_PKEY *key);
+
+bool key_p256_parts(const EVP_PKEY *key, uint8_t point[KEY_P256_POINT_LEN], uint8_t scalar[KEY_P256_SCALAR_LEN]) {
+    size_t n = 0;
+    BIGNUM *d = NULL;
+    if (kind_of(key) != KEY_P256 || EVP_PKEY_get_octet_string_param(key, OSSL_PKEY_PARAM_PUB_KEY, point, KEY_P256_POINT_LEN, &n) != 1 || n != KEY_P256_POINT_LEN || point[0] != 4) {
+        ERR_clear_error();
+        return false;
+    }
+    if (!scalar)
+        return true;
+    bool ok = EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_PRIV_KEY, &d) == 1 && BN_bn2binpad(d, scalar, KEY_P256_SCALAR_LEN) == KEY_P256_SCALAR_LEN;
+    BN_clear_free(d);
+    ERR_clear_error();
+    return ok;
+}
+
+/* i2d_PUBKEY runs an encoder on OpenSSL 3.0, which looks for itself among all of them each time. */
 int key_public_der(const EVP_PKEY *key, struct buf *out, struct err *err) {
+    uint8_t point[KEY_P256_POINT_LEN];
+    if (key_p256_parts(key, point, NULL)) {
+        buf_add(out, span_of(p256_head, sizeof p256_head));
+        buf_add(out, span_of(point, sizeof point));
+        return buf_check(out, err);
+    }
     unsigned char *der = NULL;
     int n = i2d_PUBKEY(key, &der);
     if (n <= 0)
@@ -93,10 +121,6 @@ int key_public_der(const EVP_PKEY *key, struct buf *out, struct err *err) {
     return buf_check(out, err);
 }
 
-/* SubjectPublicKeyInfo of every P-256 key up to its uncompressed point (RFC 5480). */
-static const uint8_t p256_head[] = {0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01,
-                                    0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00};
-#define P256_POINT_LEN 65
 
 /* d2i_PUBKEY costs twice an ECDSA verification on OpenSSL 3.0; the one form that nearly every device has does without. */
 static int p256_from_point(struct span point, EVP_PKEY **out, struct err *err) {
@@ -108,9 +132,15 @@ static int p256_from_point(struct span point, EVP_PKEY **out, struct err *err) {
     return 0;
 }
 
+bool key_is_p256_der(struct span der) {
+    return der.n == sizeof p256_head + KEY_P256_POINT_LEN && memcmp(der.p, p256_head, sizeof p256_head) == 0 && der.p[sizeof p256_head] == 4;
+}
+
+struct span key_p256_point(struct span der) { return span_sub(der, sizeof p256_head, KEY_P256_POINT_LEN); }
+
 int key_from_public_der(struct span der, EVP_PKEY **out, struct err *err) {
-    if (der.n == sizeof p256_head + P256_POINT_LEN && memcmp(der.p, p256_head, sizeof p256_head) == 0 && der.p[sizeof p256_head] == 4)
-        return p256_from_point(span_sub(der, sizeof p256_head, P256_POINT_LEN), out, err);
+    if (key_is_p256_der(der))
+        return p256_from_point(key_p256_point(der), out, err);
     const unsigned char *p = der.p;
     CLEANUP(EVP_PKEY_free) EVP_PKEY *key = der.n && der.n <= 8192 ? d2i_PUBKEY(NULL, &p, (long)der.n) : NULL;
     if (!key || p != der.p + der.n)
@@ -122,6 +152,16 @@ int key_from_public_der(struct span der, EVP_PKEY **out, struct err *err) {
     if (!span_eq(buf_span(&again), der))
         return err_set(err, MUSTER_EINVALID, "The public key is not in its canonical encoding.");
     *out = TAKE(key);
+    return 0;
+}
+
+int key_facts_from_public_der(struct span der, struct key_facts *out, struct err *err) {
+    CLEANUP(EVP_PKEY_free) EVP_PKEY *key = NULL;
+    int rc = key_from_public_der(der, &key, err);
+    if (rc || !key_is_p256_der(der))
+        return rc ? rc : key_facts(key, out, err);
+    *out = (struct key_facts){.kind = KEY_P256, .bits = 256};
+    hash_of(der, &out->spki);
     return 0;
 }
 

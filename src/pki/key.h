@@ -11,6 +11,9 @@
 #include "base/secret.h"
 
 #define PKI_HASH_LEN 32
+#define KEY_P256_POINT_LEN 65 /* uncompressed */
+#define KEY_P256_SCALAR_LEN 32
+#define KEY_PRIVATE_MAX 4096 /* bytes of PKCS#8, of the largest key that is made: RSA of 4096 bits */
 
 enum key_kind { KEY_NONE, KEY_P256, KEY_P384, KEY_P521, KEY_RSA, KEY_ED25519, KEY_OTHER };
 
@@ -33,6 +36,13 @@ int key_generate(enum key_kind kind, int bits, EVP_PKEY **out, struct err *err) 
 int key_public_der(const EVP_PKEY *key, struct buf *out, struct err *err) MUSTER_MUST_CHECK;
 /* From SubjectPublicKeyInfo; strict: whole input, canonical DER. */
 int key_from_public_der(struct span der, EVP_PKEY **out, struct err *err) MUSTER_MUST_CHECK;
+/* The same and its facts, without the key.  For P-256 no encoder runs. */
+int key_facts_from_public_der(struct span der, struct key_facts *out, struct err *err) MUSTER_MUST_CHECK;
+/* Whether der is the SubjectPublicKeyInfo of a P-256 key by its form: a named curve and an uncompressed point, which may lie anywhere. */
+bool key_is_p256_der(struct span der);
+struct span key_p256_point(struct span der); /* the point; der is one */
+/* Of a P-256 key: its public point and, unless scalar is NULL, its private scalar, which the caller wipes.  False: another kind, or no private half. */
+bool key_p256_parts(const EVP_PKEY *key, uint8_t point[KEY_P256_POINT_LEN], uint8_t scalar[KEY_P256_SCALAR_LEN]);
 int key_facts(const EVP_PKEY *key, struct key_facts *out, struct err *err) MUSTER_MUST_CHECK;
 /* MUSTER_ECERTWEAKKEY unless RSA 2048..16384, P-256, P-384, P-521 or Ed25519. */
 int key_acceptable(const struct key_facts *k, struct err *err) MUSTER_MUST_CHECK;

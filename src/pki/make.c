@@ -51,14 +51,14 @@ void make_serial(uint8_t out[MAKE_SERIAL_LEN]) {
 
 /* --- names and dates ------------------------------------------------------------------------------------------------------------ */
 
-static size_t characters(struct span s) {
+size_t make_characters(struct span s) {
     size_t n = 0;
     for (size_t i = 0; i < s.n; i++)
         n += (s.p[i] & 0xc0) != 0x80;
     return n;
 }
 
-static bool id_in_san(const struct make_request *rq) { return rq->profile == PROFILE_DEVICE && characters(rq->device_id) > CN_MAX; }
+static bool id_in_san(const struct make_request *rq) { return rq->profile == PROFILE_DEVICE && make_characters(rq->device_id) > CN_MAX; }
 
 static int set_subject(X509 *x, const struct make_request *rq, struct err *err) {
     struct subject subject = rq->subject;

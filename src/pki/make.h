@@ -20,6 +20,13 @@ enum cert_profile {
     PROFILE_CHALLENGE,       /* leaf for tests and the offline CA: subject CN only */
 };
 
+/* What the registry keeps of a certificate that was made here, known without reading it again: d2i_X509 costs more than making one. */
+struct made_cert {
+    struct span der, serial;
+    struct hash fingerprint, spki;
+    int64_t not_before, not_after;
+};
+
 struct make_request {
     enum cert_profile profile;
     struct subject subject;    /* its common_name 1..64 characters; longer device IDs: see device_id */
@@ -30,15 +37,18 @@ struct make_request {
     uint8_t serial[MAKE_SERIAL_LEN];
 };
 
+/* Characters of UTF-8: what the bounds of names count. */
+size_t make_characters(struct span s);
 /* A serial that never repeats: time first (costs.md: narrow index), 80 random bits. */
 void make_serial(uint8_t out[MAKE_SERIAL_LEN]);
 /* Signs with issuer_key under issuer (NULL: self-signed, public_key must be issuer_key's).  SHA-256 (P-384 keys SHA-384).
  * subjectKeyIdentifier and authorityKeyIdentifier always. */
 int make_cert(const struct make_request *rq, const struct cert *issuer, EVP_PKEY *issuer_key, struct buf *der, struct err *err) MUSTER_MUST_CHECK;
 
-/* PKCS#12 (RFC 7292) as a stock aktualizr expects: empty password, AES-256-CBC, MAC SHA-256, one iteration (the password is empty:
- * iterations protect nothing), the leaf's key and certificate, and `cas` as CA certificates. */
-int make_pkcs12(EVP_PKEY *key, const struct cert *leaf, struct cert *const *cas, size_t n_cas, struct buf *out, struct err *err) MUSTER_MUST_CHECK;
+/* PKCS#12 (RFC 7292) as a stock aktualizr expects: the leaf's key and certificate, and `cas` as CA certificates, under an empty password.
+ * Such a password protects nothing, so nothing is encrypted and the MAC (SHA-256), on which old clients insist, has one iteration.
+ * out holds a private key: wipe it. */
+int make_pkcs12(EVP_PKEY *key, struct span leaf, struct cert *const *cas, size_t n_cas, struct buf *out, struct err *err) MUSTER_MUST_CHECK;
 
 /* Reads a PKCS#12 of empty password back: key, its certificate, and how many further certificates it has.  MUSTER_EINVALID. */
 int make_pkcs12_read(struct span der, EVP_PKEY **key, struct cert **leaf, size_t *n_cas, struct err *err) MUSTER_MUST_CHECK;

@@ -54,9 +54,9 @@ int device_identity_renew(struct store_tx *tx, const struct device *d, const str
 }
 
 int device_identity_issued(struct store_tx *tx, const struct device_issued *i, int64_t now, struct err *err) {
-    const struct cert *c = i->cert;
-    int rc = add_key(tx, i->account, i->device, &c->key.spki, now, err);
-    return rc ? rc : store_exec(tx, NULL, err, SQL_CERT_ADD, "bbiiibbiii", i->serial, hash_span(&c->fingerprint), i->account, i->device, i->prov_key, hash_span(&c->key.spki), i->der,
+    const struct made_cert *c = i->cert;
+    int rc = add_key(tx, i->account, i->device, &c->spki, now, err);
+    return rc ? rc : store_exec(tx, NULL, err, SQL_CERT_ADD, "bbiiibbiii", c->serial, hash_span(&c->fingerprint), i->account, i->device, i->prov_key, hash_span(&c->spki), c->der,
                                 c->not_before, c->not_after, now);
 }
 

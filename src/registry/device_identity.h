@@ -9,6 +9,7 @@
 #ifndef MUSTER_REGISTRY_DEVICE_IDENTITY_H
 #define MUSTER_REGISTRY_DEVICE_IDENTITY_H
 
+#include "pki/make.h"
 #include "registry/row.h"
 
 struct device_identity {
@@ -31,8 +32,7 @@ int device_identity_renew(struct store_tx *tx, const struct device *d, const str
 
 /* A certificate that waits for its first use. */
 struct device_issued {
-    const struct cert *cert;
-    struct span der, serial;
+    const struct made_cert *cert;
     int64_t device, account, prov_key;
 };
 int device_identity_issued(struct store_tx *tx, const struct device_issued *i, int64_t now, struct err *err) MUSTER_MUST_CHECK;

@@ -110,7 +110,7 @@ static json_t *detail_of(const struct enrol *e, const struct loaded *l, const st
     json_set_str(d, "how", how[e->verdict.how]);
     json_set_str(d, "key", l->key.name);
     json_set_str(d, "address", e->address);
-    json_set_hex(d, "serial", e->serial);
+    json_set_hex(d, "serial", e->cert->serial);
     json_set_hex(d, "fingerprint", hash_span(&e->cert->fingerprint));
     return d;
 }
@@ -126,7 +126,7 @@ static int find_new(struct store_tx *tx, struct enrol *e, struct loaded *l, stru
 }
 
 static int store_certificate(struct store_tx *tx, const struct enrol *e, const struct loaded *l, struct err *err) {
-    const struct device_issued issued = {.cert = e->cert, .der = e->cert_der, .serial = e->serial, .device = l->device.row, .account = l->account.row, .prov_key = l->key.row};
+    const struct device_issued issued = {.cert = e->cert, .device = l->device.row, .account = l->account.row, .prov_key = l->key.row};
     return device_identity_issued(tx, &issued, l->facts.now, err);
 }
 

@@ -5,6 +5,7 @@
 #ifndef MUSTER_REGISTRY_ENROL_H
 #define MUSTER_REGISTRY_ENROL_H
 
+#include "pki/make.h"
 #include "registry/registry.h"
 #include "registry/row.h"
 
@@ -54,8 +55,7 @@ struct enrol {
     const char *account;      /* that the connection's host name names; "" none */
     const struct enrol_reserved *reserved;
     /* The certificate, once it was signed; NULL: check alone. */
-    const struct cert *cert;
-    struct span cert_der, serial;
+    const struct made_cert *cert;
     struct uuid uuid;         /* of a new device; made by the caller */
     /* For explaining alone, never with a certificate: enum enrol_leave_out, and a time that is not now (0: it is). */
     unsigned leave_out;

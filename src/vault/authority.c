@@ -27,6 +27,7 @@ void authority_free(struct authority *a) {
     cert_free(a->cert);
     buf_fini(&a->ref);
     EVP_PKEY_free(a->key);
+    leaf_ca_free(a->leaf);
     free(a);
 }
 
@@ -34,6 +35,18 @@ int authority_key(struct authority *a, struct key_store *keys, EVP_PKEY **key, s
     int rc = a->key ? 0 : key_store_open(keys, span_str(a->label), buf_span(&a->ref), &a->key, err);
     *key = a->key;
     return rc;
+}
+
+int authority_sign(struct authority *a, struct key_store *keys, const struct make_request *rq, struct buf *der, struct err *err) {
+    EVP_PKEY *key;
+    int rc = authority_key(a, keys, &key, err);
+    if (rc)
+        return rc;
+    if (!leaf_fits(rq))
+        return make_cert(rq, a->cert, key, der, err);
+    if (!a->leaf && (rc = leaf_ca_new(a->cert, key, &a->leaf, err)))
+        return rc;
+    return a->leaf ? leaf_make(a->leaf, rq, der, err) : make_cert(rq, a->cert, key, der, err);
 }
 
 int authority_make(struct key_store *keys, enum cert_profile profile, const char *label, const char *common_name, struct span organisation,

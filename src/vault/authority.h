@@ -5,6 +5,7 @@
 #include "base/cursor.h"
 #include "keys/keys.h"
 #include "pki/cert.h"
+#include "pki/leaf.h"
 #include "pki/make.h"
 
 struct authority {
@@ -12,6 +13,7 @@ struct authority {
     struct buf ref;     /* keys/keys.h */
     const char *label;  /* of the reference; static */
     EVP_PKEY *key;      /* owned; NULL until first used */
+    struct leaf_ca *leaf; /* owned; NULL until authority_sign() made one */
 };
 
 /* "now + life" without overflow; VAULT_LIFE_NONE and what lies beyond the year 9999 give CLOCK_NO_EXPIRY. */
@@ -25,6 +27,8 @@ int authority_read(struct cursor *c, const char *label, struct authority **out, 
 void authority_write(const struct authority *a, struct buf *out);
 /* a->key, opened where it was not yet; stays a's. */
 int authority_key(struct authority *a, struct key_store *keys, EVP_PKEY **key, struct err *err) MUSTER_MUST_CHECK;
+/* Makes what *rq says, under a.  The public key was read with key_facts_from_public_der(). */
+int authority_sign(struct authority *a, struct key_store *keys, const struct make_request *rq, struct buf *der, struct err *err) MUSTER_MUST_CHECK;
 void authority_free(struct authority *a); /* NULL accepted */
 
 DEFINE_CLEANUP(authority_free, struct authority *)

@@ -7,8 +7,7 @@
 #define BACKDATE CLOCK_DAY /* for devices whose clock is behind */
 
 static int public_key_facts(struct span der, struct key_facts *facts, struct err *err) {
-    CLEANUP(EVP_PKEY_free) EVP_PKEY *key = NULL;
-    if (key_from_public_der(der, &key, NULL) || key_facts(key, facts, NULL))
+    if (key_facts_from_public_der(der, facts, NULL))
         return err_set(err, MUSTER_EINVALID, "The public key cannot be read.");
     return 0;
 }
@@ -18,18 +17,15 @@ static int64_t earlier(int64_t a, int64_t b) { return a < b ? a : b; }
 /* Signs what *rq says, with the dates set here: from a day before now until `life` from now, or until the CA's end. */
 static int sign(struct vault *v, struct make_request *rq, struct authority *ca, struct key_store *keys, int64_t now, int64_t life,
                 struct vault_issued *out, struct err *err) {
-    EVP_PKEY *key;
     struct buf *der = &v->der[0];
     if (ca->cert->not_after <= now)
         return err_retry(err, MUSTER_EVAULT, SERVE_RETRY_SECONDS, "The CA that would sign the certificate has expired; it has to be renewed first.");
-    int rc = authority_key(ca, keys, &key, err);
-    if (rc)
-        return rc;
     rq->not_before = now - BACKDATE;
     rq->not_after = earlier(life_end(now, life), ca->cert->not_after);
     make_serial(rq->serial);
     buf_clear(der);
-    if ((rc = make_cert(rq, ca->cert, key, der, err)))
+    int rc = authority_sign(ca, keys, rq, der, err);
+    if (rc)
         return rc;
     *out = (struct vault_issued){.der = buf_span(der), .issuer = ca->cert->fingerprint, .not_before = rq->not_before, .not_after = rq->not_after};
     memcpy(out->serial, rq->serial, sizeof out->serial);

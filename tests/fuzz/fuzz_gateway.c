@@ -29,7 +29,7 @@ int issuer_enrol(struct issuer *is, const struct issuer_enrol *rq, issuer_fn don
 struct span http_host(const struct http_exchange *x) { return SPAN_LIT("acme.gateway.example"); }
 void refusal_claims(struct http_exchange *x, const char *device_id) { MUST(device_id); }
 void verifier_account_of(struct verifier *v, struct span host, char out[ACCOUNT_NAME_MAX + 1]) { snprintf(out, ACCOUNT_NAME_MAX + 1, "acme"); }
-int make_pkcs12(EVP_PKEY *key, const struct cert *leaf, struct cert *const *cas, size_t n_cas, struct buf *out, struct err *err) {
+int make_pkcs12(EVP_PKEY *key, struct span der, struct cert *const *cas, size_t n_cas, struct buf *out, struct err *err) {
     buf_adds(out, "PKCS#12");
     return 0;
 }

@@ -99,11 +99,12 @@ void work_enrol(struct enrolment *n) {
     struct job *j = n->j;
     CLEANUP(buf_fini) struct buf der = BUF_INIT(16384);
     struct err err = ERR_INIT;
-    struct enrol q = {.key_spki = j->keys[n->key].cert->key.spki, .device_id = span_str(n->id), .address = "192.0.2.7", .account = "", .cert = n->device.cert,
-                      .serial = serial_of(n->device.cert), .uuid = uuid_new()};
-    if (cert_der(n->device.cert, &der))
+    struct enrol q = {.key_spki = j->keys[n->key].cert->key.spki, .device_id = span_str(n->id), .address = "192.0.2.7", .account = "", .uuid = uuid_new()};
+    const struct cert *c = n->device.cert;
+    if (cert_der(c, &der))
         abort();
-    q.cert_der = buf_span(&der);
+    const struct made_cert issued = {.der = buf_span(&der), .serial = serial_of(c), .fingerprint = c->fingerprint, .spki = c->key.spki, .not_before = c->not_before, .not_after = c->not_after};
+    q.cert = &issued;
     if (store_write_now(j->registry, enrol_run, &q, &err)) {
         fprintf(stderr, "enrol %s: %s\n", n->id, err_text(&err));
         abort();

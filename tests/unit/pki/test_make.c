@@ -106,22 +106,71 @@ static void id_rules(void **state) {
     made_free(&m), made_free(&two), made_free(&none);
 }
 
-static void pkcs12(void **state) {
-    struct made root = build(PROFILE_FLEET_ROOT, "root", NULL, NULL, NULL), leaf = build(PROFILE_DEVICE, "u", "d", &root, NULL);
-    CLEANUP(buf_fini) struct buf der = BUF_INIT(65536);
-    assert_int_equal(make_pkcs12(leaf.key, leaf.cert, &root.cert, 1, &der, NULL), 0);
+/* Read by libcrypto, with every key that may go in and none, one or two CAs. */
+static void pkcs12_of(enum key_kind kind, int bits, size_t n_cas) {
+    struct made root = build(PROFILE_FLEET_ROOT, "root", NULL, NULL, NULL), other = build(PROFILE_FLEET_ROOT, "other", NULL, NULL, NULL), leaf = {0};
+    assert_int_equal(key_generate(kind, bits, &leaf.key, NULL), 0);
+    leaf = make_it((struct recipe){.cn = "leaf", .key = leaf.key, .issuer = &root});
+    struct cert *cas[] = {root.cert, other.cert};
+    CLEANUP(buf_fini) struct buf der = BUF_INIT(65536), again = BUF_INIT(65536), cert = BUF_INIT(65536);
+    assert_int_equal(cert_der(leaf.cert, &cert), 0);
+    assert_int_equal(make_pkcs12(leaf.key, buf_span(&cert), cas, n_cas, &der, NULL), 0);
     const unsigned char *p = der.p;
     PKCS12 *p12 = d2i_PKCS12(NULL, &p, (long)der.n);
     EVP_PKEY *key = NULL;
     X509 *x = NULL;
-    STACK_OF(X509) *cas = NULL;
+    STACK_OF(X509) *more = NULL;
+    assert_ptr_equal(p, der.p + der.n);
     assert_int_equal(PKCS12_mac_present(p12), 1);
-    assert_int_equal(PKCS12_parse(p12, "", &key, &x, &cas), 1);
+    assert_int_equal(PKCS12_verify_mac(p12, "", 0), 1);
+    assert_int_equal(PKCS12_verify_mac(p12, "x", 1), 0);
+    assert_int_equal(PKCS12_parse(p12, "", &key, &x, &more), 1);
     assert_int_equal(EVP_PKEY_eq(key, leaf.key), 1);
+    assert_int_equal(X509_check_private_key(x, key), 1);
     assert_int_equal(X509_cmp(x, leaf.cert->x), 0);
-    assert_int_equal(sk_X509_num(cas), 1);
-    sk_X509_pop_free(cas, X509_free);
+    assert_int_equal(more ? sk_X509_num(more) : 0, n_cas);
+    for (size_t i = 0; i < n_cas; i++) {
+        bool found = false;
+        for (int k = 0; k < sk_X509_num(more); k++)
+            found |= X509_cmp(sk_X509_value(more, k), cas[i]->x) == 0;
+        assert_true(found);
+    }
+    unsigned char *encoded = NULL; /* libcrypto writes what it read in the same bytes: it was DER */
+    int n = i2d_PKCS12(p12, &encoded);
+    assert_int_equal(n, der.n);
+    assert_memory_equal(encoded, der.p, der.n);
+    OPENSSL_free(encoded);
+    /* Each has a salt of its own. */
+    assert_int_equal(make_pkcs12(leaf.key, buf_span(&cert), cas, n_cas, &again, NULL), 0);
+    assert_int_equal(again.n, der.n);
+    assert_memory_not_equal(again.p, der.p, der.n);
+    sk_X509_pop_free(more, X509_free);
     X509_free(x), EVP_PKEY_free(key), PKCS12_free(p12);
+    made_free(&root), made_free(&other), made_free(&leaf);
+}
+
+static void pkcs12(void **state) {
+    for (size_t n = 0; n <= 2; n++)
+        pkcs12_of(KEY_P256, 0, n);
+    for (int i = 0; i < 300; i++) /* most likely a scalar with a leading zero among them */
+        pkcs12_of(KEY_P256, 0, 1);
+    pkcs12_of(KEY_P384, 0, 1);
+    pkcs12_of(KEY_ED25519, 0, 1);
+    pkcs12_of(KEY_RSA, 2048, 1);
+}
+
+static void pkcs12_is_whole(void **state) {
+    struct made root = build(PROFILE_FLEET_ROOT, "root", NULL, NULL, NULL), leaf = build(PROFILE_DEVICE, "u", "d", &root, NULL);
+    CLEANUP(buf_fini) struct buf der = BUF_INIT(65536), cert = BUF_INIT(65536);
+    assert_int_equal(cert_der(leaf.cert, &cert) || make_pkcs12(leaf.key, buf_span(&cert), &root.cert, 1, &der, NULL), 0);
+    for (size_t i = 60; i < der.n - 100; i += 7) { /* whatever changes between head and MAC is noticed */
+        EVP_PKEY *key = NULL;
+        struct cert *c = NULL;
+        size_t n;
+        der.p[i] ^= 1;
+        assert_int_not_equal(make_pkcs12_read(buf_span(&der), &key, &c, &n, NULL), 0);
+        der.p[i] ^= 1;
+    }
     made_free(&root), made_free(&leaf);
 }
 
@@ -157,6 +206,6 @@ static void files(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(profiles), cmocka_unit_test(device_ids), cmocka_unit_test(id_rules),
-                                       cmocka_unit_test(pkcs12),   cmocka_unit_test(serials),    cmocka_unit_test(files)};
+                                       cmocka_unit_test(pkcs12),   cmocka_unit_test(pkcs12_is_whole), cmocka_unit_test(serials), cmocka_unit_test(files)};
     return secret_init() || cmocka_run_group_tests(tests, NULL, NULL);
 }
