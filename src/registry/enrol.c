@@ -90,7 +90,7 @@ static int load(struct store_tx *tx, struct enrol *e, struct loaded *l, struct e
 
 static int spend(struct store_tx *tx, const struct loaded *l, struct err *err) {
     int64_t now = l->facts.now;
-    int rc = store_exec(tx, NULL, err, SQL_KEY_SPEND, "ii", l->key.row, now);
+    int rc = store_exec(tx, NULL, err, SQL_KEY_SPEND, "iii", l->key.row, now, now - CLOCK_HOUR);
     if (!rc) /* counted without a bound as well: one that is set later is exact from the start */
         rc = store_exec(tx, NULL, err, SQL_KEY_HOUR_DROP, "ii", l->key.row, now - CLOCK_HOUR);
     return rc ? rc : store_exec(tx, NULL, err, SQL_KEY_HOUR_ADD, "ii", l->key.row, now);

@@ -12,8 +12,13 @@
 
 #define BUSY_MS 10000
 
+/* What every transaction runs, prepared once: parsing costs more than running. */
+enum frame { FRAME_READ, FRAME_WRITE, FRAME_COMMIT, FRAME_ROLLBACK, FRAME_SAVEPOINT, FRAME_RELEASE, FRAMES };
+static const char *const FRAME_SQL[FRAMES] = {"BEGIN", "BEGIN IMMEDIATE", "COMMIT", "ROLLBACK", "SAVEPOINT request", "RELEASE request"};
+
 struct backend_conn {
     sqlite3 *db;
+    sqlite3_stmt *frames[FRAMES];
 };
 struct backend_stmt;
 
@@ -55,9 +60,19 @@ static int script(struct backend_conn *c, const char *sql, struct err *err) {
     return sqlite3_exec(c->db, sql, NULL, NULL, NULL) == SQLITE_OK ? 0 : fail(c->db, err, "run a statement");
 }
 
+static int run_frame(struct backend_conn *c, enum frame f, struct err *err) {
+    if (!c->frames[f] && sqlite3_prepare_v3(c->db, FRAME_SQL[f], -1, SQLITE_PREPARE_PERSISTENT, &c->frames[f], NULL) != SQLITE_OK)
+        return fail(c->db, err, "prepare a statement");
+    int rc = sqlite3_step(c->frames[f]) == SQLITE_DONE ? 0 : fail(c->db, err, "run a statement");
+    sqlite3_reset(c->frames[f]);
+    return rc;
+}
+
 static void close_conn(struct backend_conn *c) {
     if (!c)
         return;
+    for (int f = 0; f < FRAMES; f++)
+        sqlite3_finalize(c->frames[f]);
     sqlite3_close(c->db);
     free(c);
 }
@@ -94,14 +109,15 @@ static int open_conn(const struct store_options *o, bool create, bool readonly, 
     return 0;
 }
 
-static int begin(struct backend_conn *c, bool write, struct err *err) { return script(c, write ? "BEGIN IMMEDIATE" : "BEGIN", err); }
-static int commit(struct backend_conn *c, struct err *err) { return script(c, "COMMIT", err); }
+static int begin(struct backend_conn *c, bool write, struct err *err) { return run_frame(c, write ? FRAME_WRITE : FRAME_READ, err); }
+static int commit(struct backend_conn *c, struct err *err) { return run_frame(c, FRAME_COMMIT, err); }
 static void rollback(struct backend_conn *c) {
-    if (!sqlite3_get_autocommit(c->db))
-        sqlite3_exec(c->db, "ROLLBACK", NULL, NULL, NULL);
+    struct err ignored = ERR_INIT;
+    if (!sqlite3_get_autocommit(c->db) && run_frame(c, FRAME_ROLLBACK, &ignored))
+        sqlite3_exec(c->db, "ROLLBACK", NULL, NULL, NULL); /* without what memory may have lacked for */
 }
-static int savepoint(struct backend_conn *c, struct err *err) { return script(c, "SAVEPOINT request", err); }
-static int release(struct backend_conn *c, struct err *err) { return script(c, "RELEASE request", err); }
+static int savepoint(struct backend_conn *c, struct err *err) { return run_frame(c, FRAME_SAVEPOINT, err); }
+static int release(struct backend_conn *c, struct err *err) { return run_frame(c, FRAME_RELEASE, err); }
 static int rollback_to(struct backend_conn *c, struct err *err) { return script(c, "ROLLBACK TO request; RELEASE request", err); }
 static bool in_transaction(struct backend_conn *c) { return !sqlite3_get_autocommit(c->db); }
 

@@ -1,0 +1,134 @@
+/* The enrolments of a key within an hour, as the statements count them, against all of them in a list; and what the migration makes of rows
+ * that an earlier version left. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+#include <sqlite3.h>
+
+#include "base/clock.h"
+#include "registry/registry.h"
+#include "registry/row.h"
+
+#define KEYS 2
+#define SPENT_MAX 5000
+
+static char dir[] = "/tmp/muster-key-hour-XXXXXX";
+static char path[64];
+
+struct step {
+    int64_t key, now;
+    int64_t count, oldest; /* before it is spent */
+};
+
+static int spend(struct store_tx *tx, void *arg, struct err *err) {
+    struct step *s = arg;
+    struct store_row *row;
+    if (first_row(tx, &row, err, SQL_KEY_HOUR, "ii", s->key, s->now - CLOCK_HOUR) != 1)
+        return MUSTER_EINTERNAL;
+    s->count = store_int(row, 0);
+    s->oldest = store_int(row, 1);
+    store_row_end(row);
+    int rc = store_exec(tx, NULL, err, SQL_KEY_SPEND, "iii", s->key, s->now, s->now - CLOCK_HOUR);
+    if (!rc)
+        rc = store_exec(tx, NULL, err, SQL_KEY_HOUR_DROP, "ii", s->key, s->now - CLOCK_HOUR);
+    return rc ? rc : store_exec(tx, NULL, err, SQL_KEY_HOUR_ADD, "ii", s->key, s->now);
+}
+
+static void sql(const char *text) {
+    sqlite3 *db;
+    char *why = NULL;
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    if (sqlite3_exec(db, text, NULL, NULL, &why) != SQLITE_OK)
+        fail_msg("%s", why);
+    sqlite3_close(db);
+}
+
+static struct store *open_registry_at(void) {
+    struct store *s = NULL;
+    struct err err = ERR_INIT;
+    if (registry_open(&(struct registry_open){.path = path, .queue_max = 10, .readers = 1, .migrate = true, .unsafe_no_sync = true}, &s, &err))
+        fail_msg("%s", err_text(&err));
+    return s;
+}
+
+#define ACCOUNT "INSERT INTO account (id, name, kind, method, state, created, reprovision, approval, expected_only, device_key, device_life, lost_answer_window, issue_ceiling) " \
+                "VALUES (1, 'a', 1, 1, 2, 0, 1, 0, 0, 1, 1, 1, 1);"
+#define KEY(n) "INSERT INTO prov_key (id, uuid, account, name, state, created, expires, certificate_not_after, max_devices, spent, per_hour, id_pattern, sources, build, spki, " \
+               "fingerprint, last_used) VALUES (" #n ", x'0" #n "', 1, 'k" #n "', 1, 0, 9, 9, 0, 0, 0, '', '', '', x'0" #n "', x'', 0);"
+
+static void counts_as_a_list_does(void **state) {
+    static int64_t at[KEYS + 1][SPENT_MAX];
+    size_t n[KEYS + 1] = {0};
+    uint64_t random = 1;
+    int64_t now = 1000000;
+    unlink(path);
+    store_close(open_registry_at());
+    sql(ACCOUNT KEY(1) KEY(2));
+    struct store *s = open_registry_at();
+    for (int i = 0; i < SPENT_MAX; i++) {
+        struct step step = {.key = 1 + (int64_t)(random >> 40) % KEYS};
+        struct err err = ERR_INIT;
+        random = random * 6364136223846793005u + 1442695040888963407u;
+        /* Many within a second, seconds and minutes between, now and then hours, and a clock that goes back. */
+        now += i % 501 == 500 ? 2 * CLOCK_HOUR : i % 97 == 96 ? -900 : (random >> 33) % 3 ? 0 : (int64_t)(random >> 35) % 40;
+        step.now = now;
+        int64_t count = 0, oldest = 0;
+        size_t kept = 0;
+        for (size_t k = 0; k < n[step.key]; k++) {
+            if (at[step.key][k] <= now - CLOCK_HOUR)
+                continue; /* dropped below, and does not come back when the clock does */
+            oldest = count++ == 0 || at[step.key][k] < oldest ? at[step.key][k] : oldest;
+            at[step.key][kept++] = at[step.key][k];
+        }
+        if (store_write_now(s, spend, &step, &err))
+            fail_msg("%s", err_text(&err));
+        assert_int_equal(step.count, count);
+        assert_int_equal(step.oldest, oldest);
+        at[step.key][kept++] = now;
+        n[step.key] = kept;
+    }
+    store_close(s);
+}
+
+static int read_hour(struct store_tx *tx, void *arg, struct err *err) {
+    struct step *s = arg;
+    struct store_row *row;
+    if (first_row(tx, &row, err, SQL_KEY_HOUR, "ii", s->key, s->now - CLOCK_HOUR) != 1)
+        return MUSTER_EINTERNAL;
+    s->count = store_int(row, 0);
+    s->oldest = store_int(row, 1);
+    store_row_end(row);
+    return 0;
+}
+
+/* The table as migration 001 made it, and its rows, behind the back of a registry that is new. */
+static void rows_of_an_earlier_version_count(void **state) {
+    unlink(path);
+    store_close(open_registry_at());
+    sql(ACCOUNT KEY(1) KEY(2) "DROP TABLE key_hour; ALTER TABLE prov_key DROP COLUMN in_hour;"
+        "CREATE TABLE key_hour (id INTEGER PRIMARY KEY, prov_key INTEGER NOT NULL REFERENCES prov_key (id), at INTEGER NOT NULL);"
+        "CREATE INDEX key_hour_key ON key_hour (prov_key, at);"
+        "INSERT INTO key_hour (prov_key, at) VALUES (1, 5000), (1, 5000), (1, 5007), (1, 100), (2, 5001);"
+        "DELETE FROM schema_version WHERE number >= 7;");
+    struct store *s = open_registry_at();
+    struct step one = {.key = 1, .now = 5000 + CLOCK_HOUR - 1}, two = {.key = 2, .now = 5000};
+    assert_int_equal(store_read_now(s, read_hour, &one, NULL) || store_read_now(s, read_hour, &two, NULL), 0);
+    assert_int_equal(one.count, 3);
+    assert_int_equal(one.oldest, 5000);
+    assert_int_equal(two.count, 1);
+    one.now += 1;
+    assert_int_equal(store_read_now(s, read_hour, &one, NULL), 0);
+    assert_int_equal(one.count, 1);
+    store_close(s);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(counts_as_a_list_does), cmocka_unit_test(rows_of_an_earlier_version_count)};
+    if (!mkdtemp(dir))
+        return 1;
+    snprintf(path, sizeof path, "%s/registry.db", dir);
+    int rc = cmocka_run_group_tests(tests, NULL, NULL);
+    char command[100];
+    snprintf(command, sizeof command, "rm -r %s", dir);
+    return system(command) || rc;
+}
