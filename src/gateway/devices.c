@@ -35,6 +35,7 @@ static void enrolled(void *arg, int rc, const struct err *err, const struct issu
     struct worker *w = http_exchange_arg(x);
     struct err why = ERR_INIT;
     struct buf p12 = BUF_INIT(PKCS12_MAX);
+    limits_enrolment_end(w->gateway->limits);
     if (!rc && (rc = make_pkcs12(issued->key, issued->cert, w->gateway->anchors, w->gateway->n_anchors, &p12, &why)))
         err = &why;
     if (rc) {
@@ -46,6 +47,20 @@ static void enrolled(void *arg, int rc, const struct err *err, const struct issu
         http_reply_buf(x, 200, "application/x-pkcs12", &p12, true);
     }
     http_exchange_unref(x);
+}
+
+static int start(struct http_exchange *x, struct worker *w, const struct identity *id, const struct issuer_enrol *rq, struct err *err) {
+    /* The provisioning CA stands for the account, which the registry has not been asked for yet. */
+    const struct limits_enrolment limited = {.key = hash_span(&rq->key_spki), .account = hash_span(&id->provisioning_ca), .device_id = rq->device_id};
+    int rc = limits_enrolment_begin(w->gateway->limits, &limited, err);
+    if (rc)
+        return rc;
+    http_exchange_ref(x);
+    if ((rc = issuer_enrol(&w->issuer, rq, enrolled, x, err))) {
+        limits_enrolment_end(w->gateway->limits);
+        http_exchange_unref(x);
+    }
+    return rc;
 }
 
 void devices_post(struct http_exchange *x, void *arg) {
@@ -66,10 +81,7 @@ void devices_post(struct http_exchange *x, void *arg) {
         rc = read_ttl(json_object_get(body, "ttl"), &rq.life, &err);
     if (!rc) {
         rq.device_id = span_of(device_id, json_string_length(json_object_get(body, "deviceId")));
-        http_exchange_ref(x);
-        rc = issuer_enrol(&w->issuer, &rq, enrolled, x, &err);
-        if (rc)
-            http_exchange_unref(x);
+        rc = start(x, w, id, &rq, &err);
     }
     if (rc)
         http_reply_err(x, &err);

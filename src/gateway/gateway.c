@@ -125,7 +125,7 @@ static int open_all(struct gateway *g, struct err *err) {
     if (!g->loop)
         return err->code;
     int rc = settings_hosts(o->settings, &g->hosts, &g->n_hosts, err);
-    if (rc || (rc = identity_headers_parse(o->settings->identity_headers, &g->headers, err)))
+    if (rc || (rc = limits_new(o->settings, &g->limits, err)) || (rc = identity_headers_parse(o->settings->identity_headers, &g->headers, err)))
         return rc;
     /* libssl reads its configuration now, not once files are out of reach; and no thread exists before the confinement, which it would
      * otherwise escape. */
@@ -158,6 +158,7 @@ static void close_all(struct gateway *g) {
         store_close(g->store);
     verifier_free(g->verifier);
     rsa_pool_free(g->pool);
+    limits_free(g->limits);
     http_router_free(g->router);
     free(g->routes);
     http_router_free(g->auth_router);

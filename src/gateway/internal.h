@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "gateway/gateway.h"
 #include "gateway/identity_headers.h"
+#include "gateway/limits.h"
 #include "gateway/upstreams.h"
 #include "http/server.h"
 #include "issuer/issuer.h"
@@ -32,6 +33,7 @@ struct gateway {
     struct buf own_chain, own_key; /* the operator's own certificate that is in use; empty: none yet */
     struct identity_headers headers; /* immutable once the workers run */
     const struct upstreams *behind;     /* likewise: what stands behind the gateway */
+    struct limits *limits;
     struct worker *workers;
     size_t n_running; /* workers that have not drained yet */
     uint8_t refusal_salt[16];
@@ -84,7 +86,7 @@ void auth_pass(struct http_exchange *x, struct worker *w, const struct admit *a)
 void refusal_body(struct http_exchange *x, const struct err *err, struct buf *body, const char **content_type);
 bool refusal_is_empty(const struct http_exchange *x);
 
-/* refusal_record.c: what is refused is kept for the operators (registry/refusal.h). */
+/* refusal_record.c: what is refused is kept for the operators (registry/refusal.h), and counts against its source (limits.h). */
 int refusals_start(struct worker *w, struct err *err) MUSTER_MUST_CHECK;
 void refusals_stop(struct worker *w); /* hands over what is left; the loop runs no more */
 void refusals_free(struct worker *w); /* after store_stop() */

@@ -14,5 +14,12 @@ static void kept(struct http_exchange *x, int rc, const struct err *err, int sta
 
 void keep_handle(struct http_exchange *x, void *arg) {
     const struct http_route *route = http_exchange_route(x);
+    const struct identity *id = http_exchange_peer(x);
+    struct worker *w = arg;
+    struct err err = ERR_INIT;
+    if (limits_report(w->gateway->limits, id->admit.device_row, &err)) {
+        http_reply_err(x, &err);
+        return;
+    }
     keep_start(keep_of(span_str(route->method), span_str(route->path)), x, arg, kept);
 }

@@ -2,7 +2,6 @@
  *
  * Nobody waits for it and nothing rests on it.  An error ID begins as the id of its record does, so that any answer's ID finds the record,
  * and ends in random bytes of its own. */
-#include <arpa/inet.h>
 #include <openssl/ssl.h>
 
 #include "base/log.h"
@@ -79,18 +78,6 @@ static void put_text(char *out, size_t size, struct span s) {
     out[n] = '\0';
 }
 #define PUT(field, span) put_text(field, sizeof(field), span)
-
-/* The network that counts as one source: an IPv4 address, an IPv6 /64. */
-static void source_of(const char *address, char out[64]) {
-    struct in6_addr a;
-    char text[INET6_ADDRSTRLEN];
-    snprintf(out, 64, "%s", address);
-    if (inet_pton(AF_INET6, address, &a) != 1)
-        return;
-    memset(a.s6_addr + 8, 0, 8);
-    if (inet_ntop(AF_INET6, &a, text, sizeof text))
-        snprintf(out, 64, "%s/64", text);
-}
 
 static void add_pem(struct refusal *r, X509 *x) {
     struct cert *c = NULL;
@@ -253,11 +240,11 @@ static struct uuid keep(const struct occasion *o) {
     struct refusals *r = o->worker->refusals;
     int64_t now = clock_now();
     struct uuid id = id_of(o, now), error_id = id;
-    char source[64];
+    char source[LIMITS_SOURCE_MAX];
     secret_random_bytes(error_id.b + REFUSAL_ID_PREFIX, sizeof error_id.b - REFUSAL_ID_PREFIX);
     if (refusal_ring_count(&r->ring, &id, now))
         return error_id;
-    source_of(o->address, source);
+    limits_source(o->address, source);
     int64_t account = o->peer && o->peer->admitted_epoch ? o->peer->admit.account_row : 0;
     struct refusal *one = refusal_ring_has_room(&r->ring, is_known(o), account, o->account, source) ? record_of(o, id, source, now) : NULL;
     if (!one)
@@ -267,11 +254,21 @@ static struct uuid keep(const struct occasion *o) {
     return error_id;
 }
 
+static bool is_admitted(const struct identity *peer) {
+    return peer && peer->admitted_epoch && peer->admit.device_row && !peer->chain.code && !peer->admit.verdict.code;
+}
+
 /* An admitted device that finds nothing, or meets a failure of the server's or its upstream's, was not refused. */
 static bool is_refusal(const struct err *err, const struct identity *peer) {
     int status = err_http(err->code);
-    bool admitted = peer && peer->admitted_epoch && peer->admit.device_row && !peer->chain.code && !peer->admit.verdict.code;
-    return !admitted || (status < 500 && err->code != MUSTER_ENOTFOUND && err->code != MUSTER_EHTTPMETHOD);
+    return !is_admitted(peer) || (status < 500 && err->code != MUSTER_ENOTFOUND && err->code != MUSTER_EHTTPMETHOD);
+}
+
+/* It counts against the source, unless it is the server that cannot, or that told the client to come again. */
+static void count(const struct occasion *o) {
+    int status = err_http(o->err->code);
+    if (!is_admitted(o->peer) && !o->err->retry_after && status != 429 && status < 500 && !(o->x && auth_is_asked(o->x)))
+        limits_failed(o->worker->gateway->limits, o->address);
 }
 
 /* A name that is no account's must not open a share of its own. */
@@ -289,6 +286,7 @@ void refusal_keep_request(struct http_exchange *x, const struct err *err) {
     if (o.peer)
         snprintf(o.address, sizeof o.address, "%s", o.peer->address);
     put_account(&o, o.ssl && *tls_sni(o.ssl) ? span_str(tls_sni(o.ssl)) : http_host(x));
+    count(&o);
     const struct uuid id = keep(&o);
     http_exchange_set_id(x, &id);
 }
@@ -299,6 +297,7 @@ void refusal_keep_connection(struct http_conn *c, SSL *ssl, const struct err *er
         return;
     http_conn_address_text(c, o.address);
     put_account(&o, span_str(tls_sni(ssl)));
+    count(&o);
     keep(&o);
 }
 

@@ -24,13 +24,20 @@ static bool is_balancer(const struct sockaddr *from, void *arg) {
     return sources_match(w->gateway->o->settings->proxy_from, address);
 }
 
+static bool turns_away(const struct sockaddr *from, void *arg) {
+    const struct worker *w = arg;
+    char address[HTTP_ADDRESS_MAX];
+    http_address_text(from, address);
+    return limits_turn_away(w->gateway->limits, address);
+}
+
 static const struct http_route PROXIED = {.method = "*", .path = "/", .handler = proxy_handle, .stream = true};
 
 static int open_server(struct worker *w, int listen_fd, struct err *err) {
     struct gateway *g = w->gateway;
     const struct settings *s = g->o->settings;
     struct http_server_options o = {.loop = w->loop, .listen_fd = listen_fd, .tls = g->tls, .router = g->router, .fallback = &PROXIED, .limits = HTTP_LIMITS_DEFAULT, .peer_ops = &JUDGE_OPS, .arg = w,
-                                    .server_name = "muster", .error_body = refusal_body, .answered = gateway_answered};
+                                    .server_name = "muster", .turns_away = turns_away, .error_body = refusal_body, .answered = gateway_answered};
     o.limits.connections = (size_t)s->connections;
     if (s->proxy_from[0]) /* an empty list would match everybody */
         o.is_balancer = is_balancer;

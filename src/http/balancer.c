@@ -29,6 +29,8 @@ static void take(struct http_conn *c) {
         conn_set_address(c, &header.source.sa);
     buf_fini(&c->in);
     c->awaits_header = false;
+    if (conn_turned_away(c))
+        http_conn_abort(c);
 }
 
 /* Never a byte more than the header has: what follows is TLS's, which reads the socket by itself. */

@@ -172,21 +172,35 @@ void conn_set_address(struct http_conn *c, const struct sockaddr *a) {
     }
 }
 
+bool conn_turned_away(const struct http_conn *c) {
+    const struct http_server_options *o = &c->server->o;
+    return o->turns_away && o->turns_away(&c->address.sa, o->arg);
+}
+
+void conn_spoke(struct http_conn *c) {
+    if (c->silent)
+        TAILQ_REMOVE(&c->server->silent, c, idle);
+    c->silent = false;
+}
+
 struct http_conn *conn_new(struct http_server *s, int fd, const struct sockaddr *address) {
     struct http_conn *c = calloc(1, sizeof *c);
     if (!c)
         return NULL;
-    if (transport_open(&c->transport, s->o.tls, fd)) {
+    c->server = s;
+    conn_set_address(c, address);
+    bool balancer = s->o.is_balancer && s->o.is_balancer(&c->address.sa, s->o.arg);
+    if ((!balancer && conn_turned_away(c)) || transport_open(&c->transport, s->o.tls, fd)) {
         free(c);
         return NULL;
     }
     struct event_base *base = loop_base(s->o.loop);
-    c->server = s;
     c->refs = 1;
     c->fd = fd;
     c->in = BUF_INIT(s->o.limits.head_bytes + 2 * CONN_READ_MAX);
-    conn_set_address(c, address);
-    c->awaits_header = s->o.is_balancer && s->o.is_balancer(&c->address.sa, s->o.arg);
+    c->since = clock_mono_ms();
+    c->silent = true;
+    c->awaits_header = balancer;
     event_assign(&c->ev_read, base, fd, EV_READ | EV_PERSIST, on_event, c);
     event_assign(&c->ev_write, base, fd, EV_WRITE | EV_PERSIST, on_event, c);
     event_assign(&c->ev_timer, base, -1, 0, conn_on_timer, c);
@@ -194,6 +208,7 @@ struct http_conn *conn_new(struct http_server *s, int fd, const struct sockaddr 
     s->n++;
     metrics_add(METRIC_OPEN, 0, 0, 1);
     TAILQ_INSERT_TAIL(&s->all, c, all);
+    TAILQ_INSERT_TAIL(&s->silent, c, idle);
     conn_enter(c, CONN_HANDSHAKE);
     return c;
 }

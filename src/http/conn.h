@@ -31,13 +31,14 @@ enum conn_state {
 };
 
 struct http_conn {
-    TAILQ_ENTRY(http_conn) all, idle;
+    TAILQ_ENTRY(http_conn) all, idle; /* idle: in the server's list of idle ones, or of silent ones */
     struct http_server *server; /* a reference */
     int refs;                   /* the socket's, one an exchange, one while conn_run is on the stack */
     int fd;
     struct transport transport;
     enum conn_state state;
     bool awaits_header;          /* of a balancer, in front of the handshake */
+    bool silent;                 /* no head has come yet */
     bool running, dead, eof;     /* eof: the client sends no more */
     bool read_on, write_on;      /* events that are added */
     bool want_write;             /* what TLS waits for, besides reading */
@@ -47,6 +48,7 @@ struct http_conn {
     int fault;                   /* MUSTER_E…: why TLS is at its end; 0: nothing to tell */
     bool handshaken, identified; /* identified: peer_ops.identify has returned */
     struct event ev_read, ev_write, ev_timer;
+    int64_t since;               /* accepted; ms, monotonic */
     int64_t began, deadline, armed; /* ms, monotonic; deadline of the state, and when the timer fires (0: it does not) */
     struct buf in;               /* received and not yet understood */
     struct head_scan scan;       /* of the head at its beginning */
@@ -75,7 +77,7 @@ struct http_server {
     int listen_fd, spare_fd; /* spare_fd: given up for a moment where descriptors have run out, to refuse politely */
     struct event ev_accept, ev_resume, ev_drain;
     size_t n;
-    struct conns all, idle; /* idle: oldest first */
+    struct conns all, idle, silent; /* idle and silent: oldest first */
     bool draining;
     loop_fn drained;
     void *drained_arg;
@@ -131,6 +133,10 @@ void conn_end(struct http_conn *c);
 void conn_send(struct http_conn *c, struct buf *head, struct buf *body, bool secret, bool close);
 
 void conn_set_address(struct http_conn *c, const struct sockaddr *a);
+/* Whether options.turns_away says so. */
+bool conn_turned_away(const struct http_conn *c);
+/* A head has come. */
+void conn_spoke(struct http_conn *c);
 
 /* The server drains: a client that has asked nothing yet has a moment to do so. */
 void conn_hurry(struct http_conn *c);

@@ -40,6 +40,7 @@ static size_t read_once(struct http_conn *c) {
 }
 
 void conn_refuse(struct http_conn *c, const struct err *err) {
+    conn_spoke(c);
     if (!exchange_refuse(c, err))
         conn_close(c);
 }
@@ -56,6 +57,7 @@ static enum progress take_head(struct http_conn *c) {
         return WAIT;
     size_t end = c->scan.end;
     c->scan = (struct head_scan){0};
+    conn_spoke(c);
     conn_enter(c, CONN_WAIT);
     if (!exchange_begin(c, &c->in, end))
         conn_close(c);

@@ -11,6 +11,7 @@
 #include "metrics/metrics.h"
 
 #define ACCEPTS_A_TURN 64 /* so that a flood of connections does not starve those that are there */
+#define SILENT_MS 1000    /* longer than a device needs for its handshake and its first head */
 #define PAUSE_MS 100      /* where descriptors have run out */
 
 const struct http_limits HTTP_LIMITS_DEFAULT = {
@@ -69,6 +70,7 @@ void server_conn_gone(struct http_conn *c) {
     TAILQ_REMOVE(&s->all, c, all);
     if (c->state == CONN_IDLE)
         TAILQ_REMOVE(&s->idle, c, idle);
+    conn_spoke(c);
     s->n--;
     metrics_add(METRIC_OPEN, 0, 0, -1);
     if (s->draining && s->n == 0 && s->drained) /* from a turn of its own: the caller is deep inside the connection */
@@ -94,10 +96,15 @@ static bool make_room(struct http_server *s) {
     if (s->n < s->o.limits.connections)
         return true;
     warn_seldom(s, "connections_exhausted");
-    struct http_conn *oldest = TAILQ_FIRST(&s->idle);
-    if (!oldest)
+    struct http_conn *silent = TAILQ_FIRST(&s->silent), *idle = TAILQ_FIRST(&s->idle);
+    bool waited = silent && clock_mono_ms() - silent->since >= SILENT_MS;
+    if (idle && !waited)
+        conn_end(idle);
+    else if (silent) /* however young: who has something to say and is quick finds a place among those who have not */
+        conn_close(silent);
+    else
         return false;
-    conn_end(oldest);
+    metrics_count(METRIC_TURNED_AWAY, 0, 0);
     return true;
 }
 
@@ -160,6 +167,7 @@ struct http_server *http_server_new(const struct http_server_options *o, struct 
     s->spare_fd = fcntl(o->listen_fd, F_DUPFD_CLOEXEC, 0);
     TAILQ_INIT(&s->all);
     TAILQ_INIT(&s->idle);
+    TAILQ_INIT(&s->silent);
     struct event_base *base = loop_base(o->loop);
     int flags = fcntl(s->listen_fd, F_GETFL);
     event_assign(&s->ev_accept, base, s->listen_fd, EV_READ | EV_PERSIST, on_accept, s);

@@ -39,7 +39,7 @@ struct http_limits {
     size_t target_bytes;  /* 4096; at most HEAD_TARGET_MAX */
     size_t fields;        /* 64; at most HEAD_FIELDS_MAX */
     bool names_in_path;   /* false; true: %2f and %5c may stand in a path, for names in {parameters} */
-    size_t connections;   /* 4096 per server; above: the oldest idle one is closed, or the new one refused */
+    size_t connections;   /* 4096 per server; above, one is closed: the oldest that has asked nothing for a second, or the oldest idle one */
 };
 extern const struct http_limits HTTP_LIMITS_DEFAULT;
 
@@ -65,6 +65,8 @@ struct http_server_options {
     /* Whether a connection from there begins with a PROXY header (version 2), out of which http_conn_address() then comes.  NULL: none
      * does.  One of whom it is expected and that does not send it in time is closed. */
     bool (*is_balancer)(const struct sockaddr *from, void *arg);
+    /* Whether a client of that address is not worth a handshake: its connection is closed at once.  NULL: every one is. */
+    bool (*turns_away)(const struct sockaddr *from, void *arg);
     const struct http_router *router; /* not owned, immutable */
     const struct http_route *fallback; /* takes what no row of the router does, any method (path is not looked at); NULL: 404 and 405 */
     struct http_limits limits;

@@ -52,6 +52,16 @@ static int load_key(struct store_tx *tx, struct enrol *e, struct loaded *l, stru
     return 1;
 }
 
+static int load_certificates(struct store_tx *tx, int64_t device, int64_t *since, struct err *err) {
+    struct store_row *row;
+    int found = first_row(tx, &row, err, SQL_CERT_NEWEST_BUT, "ii", device, I(REPLACE_MAX - 1));
+    if (found <= 0)
+        return found;
+    *since = store_int(row, 0);
+    store_row_end(row);
+    return 0;
+}
+
 static int load(struct store_tx *tx, struct enrol *e, struct loaded *l, struct err *err) {
     struct store_row *row;
     struct enrol_facts *f = &l->facts;
@@ -76,7 +86,9 @@ static int load(struct store_tx *tx, struct enrol *e, struct loaded *l, struct e
         rc = row_device(row, &l->device, err);
         store_row_end(row);
         f->device = &l->device;
-        return rc ? rc : device_identity_waiting(tx, l->device.row, &f->waiting_key, err);
+        if (rc || (rc = device_identity_waiting(tx, l->device.row, &f->waiting_key, err)))
+            return rc;
+        return load_certificates(tx, l->device.row, &f->certificates_since, err);
     }
     if ((found = first_row(tx, &row, err, SQL_EXPECTED_GET, "it", l->account.row, e->device_id)) <= 0)
         return found;

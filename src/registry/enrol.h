@@ -26,6 +26,7 @@ struct enrol_facts {
     const struct prov_key *key;
     const struct device *device; /* NULL: the ID is free */
     int64_t waiting_key;         /* the key whose certificates for the device wait for their first use; 0: none waits */
+    int64_t certificates_since;  /* when the first of the device's last REPLACE_MAX certificates was made; 0: it has had fewer */
     bool expected;               /* the ID was announced */
     bool pinned;                 /* together with a public key: no key that Muster makes is that one */
     int64_t last_hour, oldest;   /* enrolments that the key paid for within an hour, and when the first of them was */

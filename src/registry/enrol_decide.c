@@ -81,6 +81,8 @@ static void replace(const struct enrol_facts *f, struct enrol_verdict *v) {
         v->how = d->again == AGAIN_ASKED ? ENROL_REFUSED : ENROL_ASK;
     } else if (!granted && !(f->account->reprovision == REPROVISION_REPLACE && same_key)) {
         refuse(v, MUSTER_EREGISTERED, 0);
+    } else if (!granted && f->now - f->certificates_since < CLOCK_DAY) { /* one that is wiped over and over: a disk that keeps nothing */
+        refuse(v, MUSTER_EREISSUELIMIT, (int)(f->certificates_since + CLOCK_DAY - f->now));
     } else if (budget_left(f, v)) {
         v->how = ENROL_REPLACE;
     }

@@ -12,6 +12,7 @@
 #define NAME_MAX_BYTES 64      /* names of keys and tokens */
 #define CHALLENGE_PREFIX "muster-challenge-"
 #define REISSUE_MAX 8          /* further certificates of one enrolment */
+#define REPLACE_MAX 24         /* certificates of one device in a day, after which it is not replaced again without an operator */
 #define REISSUE_GAP_MS 500     /* between two of them; the stock client resends after 1 s */
 #define OFFERS_MAX 16          /* foreign keys remembered for one device */
 #define ROOTS_MAX 64           /* of an account */

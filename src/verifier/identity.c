@@ -83,6 +83,8 @@ static bool judge_as_key(struct identity *id, const struct snapshot *s, int64_t 
         err_set(&id->chain, MUSTER_EKEYEXPIRED, "The certificate of the provisioning key has expired.");
     else if (rc)
         id->chain = err;
+    else
+        id->provisioning_ca = found.at[0]->cert->fingerprint;
     return true;
 }
 

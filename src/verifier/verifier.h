@@ -49,6 +49,7 @@ struct identity {
     enum admit_class class;         /* where chain.code is 0 */
     struct hash anchors[CHAIN_FOUND_MAX]; /* fingerprints */
     size_t n_anchors;
+    struct hash provisioning_ca;    /* of ADMIT_KEY, where chain.code is 0: its fingerprint; an account has its own */
     int64_t admitted_epoch;         /* of `admit`; 0: not asked yet */
     struct admit admit;
 };

@@ -19,7 +19,7 @@ struct row {
     struct account a;
     struct prov_key k;
     struct device d; /* row 0: the ID is free */
-    int64_t newest, last_hour, oldest;
+    int64_t newest, last_hour, oldest, certificates_since;
     bool expected, pinned, used;
     int64_t waiting; /* 0: the key that enrolled the device */
     enum enrol_how how;
@@ -30,7 +30,7 @@ struct row {
 static void check(const struct row *r) {
     struct enrol_verdict v;
     const struct enrol_facts f = {.now = NOW, .now_ms = NOW * 1000, .newest = r->newest, .address = "192.0.2.7", .device_id = SPAN_LIT("unit-1"), .account = &r->a, .key = &r->k,
-                                  .device = r->d.row ? &r->d : NULL, .expected = r->expected, .pinned = r->pinned, .waiting_key = !r->d.row || r->used ? 0 : r->waiting ? r->waiting : r->d.prov_key, .last_hour = r->last_hour, .oldest = r->oldest};
+                                  .device = r->d.row ? &r->d : NULL, .expected = r->expected, .pinned = r->pinned, .waiting_key = !r->d.row || r->used ? 0 : r->waiting ? r->waiting : r->d.prov_key, .last_hour = r->last_hour, .oldest = r->oldest, .certificates_since = r->certificates_since};
     enrol_decide(&f, &v);
     if (v.how != r->how || v.err.code != r->code || (v.how == ENROL_NEW && r->state && v.state != r->state))
         fail_msg("%s: how %d, %s", r->what, v.how, err_code(v.err.code));
@@ -109,6 +109,9 @@ static void coming_again(void **state) {
         ROW("granted, but the key is spent", .d = DEVICE, .d.again = AGAIN_GRANTED, .k.max_devices = 1, .k.spent = 1, .code = MUSTER_EKEYEXHAUSTED),
         ROW("refused", .a.reprovision = REPROVISION_ASK, .d = DEVICE, .used = true, .d.again = AGAIN_REFUSED, .code = MUSTER_EREFUSED),
         ROW("replace", .a.reprovision = REPROVISION_REPLACE, .d = DEVICE, .used = true, .how = ENROL_REPLACE),
+        ROW("replace what was replaced too often today", .a.reprovision = REPROVISION_REPLACE, .d = DEVICE, .used = true, .certificates_since = NOW - CLOCK_DAY + 1, .code = MUSTER_EREISSUELIMIT),
+        ROW("replace what was replaced so often yesterday", .a.reprovision = REPROVISION_REPLACE, .d = DEVICE, .used = true, .certificates_since = NOW - CLOCK_DAY, .how = ENROL_REPLACE),
+        ROW("granted, however often it came today", .d = DEVICE, .used = true, .d.again = AGAIN_GRANTED, .certificates_since = NOW - 1, .how = ENROL_REPLACE),
         ROW("replace with another key", .a.reprovision = REPROVISION_REPLACE, .d = DEVICE, .used = true, .d.prov_key = 8, .code = MUSTER_EREGISTERED),
         ROW("replace what this key was let to enrol and nobody used", .a.reprovision = REPROVISION_REPLACE, .d = DEVICE, .d.prov_key = 8, .waiting = 7, .d.issue_first = NOW - CLOCK_DAY, .how = ENROL_REPLACE),
         ROW("replace a device of device credentials", .a.reprovision = REPROVISION_REPLACE, .d = DEVICE, .d.method = METHOD_DEVICE, .used = true, .code = MUSTER_EREGISTERED),

@@ -1,0 +1,196 @@
+"""What one source, device, provisioning key or account may have of the gateway, and that the others go on meanwhile."""
+import os
+import signal
+import socket
+import ssl
+import threading
+import time
+
+import pytest
+
+from client import Fleet
+from conftest import soon
+from enrolment import PATH, Account, ask, enrol, enrolled, retry_after, spent, used
+
+OTHER = "127.0.0.2"  # another source
+
+
+def counted(server, name, **labels):
+    """The sum of a metric's series that have these labels."""
+    total = 0
+    for line in server.api("GET", "/metrics").body.decode().splitlines():
+        series, _, value = line.rpartition(" ")
+        if series.split("{")[0] == name and all(f'{k}="{v}"' in series for k, v in labels.items()):
+            total += float(value)
+    return total
+
+
+def report(server, device):
+    return server.gateway(device).request("PUT", "/system_info", {"id": "board"})
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory):
+    from conftest import Server
+    s = Server(tmp_path_factory.mktemp("limits") / "data", config=["limit_device = 5"]).start()
+    yield s
+    assert s.stop() == 0
+
+
+def test_a_device_that_enrols_in_a_loop_is_told_to_wait(strict):
+    account = Account(strict)
+    key = account.key()
+    said = [strict.gateway(key).enrol("loop") for _ in range(20)]
+    assert said[0].status == 200
+    last = said[-1]
+    assert (last.status, last.code) == (429, "too_many_requests")
+    assert 1 <= retry_after(last) <= 12, "five a minute: the next is due within twelve seconds"
+    assert {"description", "cause", "errorId"} <= last.json.keys()
+    assert len([a for a in said if a.code == "too_many_requests"]) >= 14
+    shown = account.device("show", "loop")
+    assert len(shown["certificates"]) <= 5
+    assert spent(strict, key) == 1
+    enrolled(strict, key, "another")  # with the same key, from the same address
+    assert counted(strict, "muster_limited_total", by="device") >= 14
+
+
+def test_a_device_that_reports_in_a_loop_is_told_to_wait(strict):
+    account = Account(strict)
+    key = account.key()
+    device, other = used(strict, key, "talks"), used(strict, key, "quiet")
+    said = [report(strict, device) for _ in range(8)]
+    assert [a.status for a in said[:5]] == [200] * 5
+    assert [(a.status, a.code) for a in said[5:]] == [(429, "too_many_requests")] * 3
+    assert retry_after(said[-1]) >= 1
+    assert ask(strict, device) is None, "what writes nothing goes on"
+    assert report(strict, other).status == 200
+
+
+def test_a_device_that_is_wiped_over_and_over_gets_no_more_than_a_days_worth(fresh):
+    s = fresh(config=["limit_device = 0"])
+    account = Account(s, "--reprovision", "replace")
+    key = account.key()
+    for _ in range(24):
+        used(s, key, "wiped")
+    answer = s.gateway(key).enrol("wiped")
+    assert (answer.status, answer.code) == (429, "reissue_limited")
+    assert 86000 <= retry_after(answer) <= 86400
+    account.device("release", "wiped", "--for-reprovision")
+    used(s, key, "wiped")  # an operator said so
+
+
+def test_keys_and_accounts_have_limits_of_their_own(fresh):
+    s = fresh(config=["limit_key = 6", "limit_account = 10"])
+    account, other = Account(s), Account(s)
+    first, second, third, elsewhere = account.key(), account.key(), account.key(), other.key()
+    for i in range(6):
+        enrolled(s, first, f"a{i}")
+    waits = {}
+    for i in range(6, 12):
+        answer = s.gateway(first).enrol(f"a{i}")
+        assert (answer.status, answer.code) == (429, "too_many_requests") and "key" in answer.json["description"]
+        waits[i] = retry_after(answer)
+        assert 1 <= waits[i] <= 75
+    assert len(set(waits.values())) > 1, "not all at the same time"
+    for i in range(4):
+        enrolled(s, second, f"b{i}")
+    answer = s.gateway(third).enrol("c0")
+    assert (answer.status, answer.code) == (429, "too_many_requests") and "account" in answer.json["description"]
+    enrolled(s, elsewhere, "d0")
+    assert counted(s, "muster_limited_total", by="key") == 6 and counted(s, "muster_limited_total", by="account") == 1
+
+
+def test_a_source_that_fails_too_often_is_turned_away(fresh):
+    """Another source is not, and the first comes back by itself."""
+    s = fresh(config=["limit_source = 60"])  # one a second comes free again
+    account = Account(s)
+    device = used(s, account.key(), "good")
+    stranger = Fleet("A Stranger").device("stranger")
+    turned = None
+    for i in range(120):
+        try:
+            assert s.gateway(stranger, source=OTHER).get(PATH).status == 403
+        except (OSError, ssl.SSLError):
+            turned = i
+            break
+    assert turned is not None and 55 <= turned <= 90
+    refused = counted(s, "muster_connections_refused_total", process="gateway")
+    with pytest.raises((OSError, ssl.SSLError)):
+        s.gateway(device, source=OTHER).get(PATH)
+    assert counted(s, "muster_connections_refused_total", process="gateway") == refused + 1
+    assert counted(s, "muster_limited_total", by="source") >= 2
+    assert ask(s, device) is None, "from 127.0.0.1"
+    time.sleep(1.2)
+    assert s.gateway(device, source=OTHER).get(PATH).status == 404
+
+
+def test_what_a_source_is_admitted_to_is_not_held_against_it(fresh):
+    """Nor what it was told to come again for."""
+    s = fresh(config=["limit_source = 5", "limit_device = 2"])
+    account = Account(s)
+    key = account.key()
+    device = used(s, key, "good")
+    for _ in range(20):
+        assert s.gateway(device).get("/not/there").status == 404
+        assert report(s, device).status in (200, 429)
+        assert s.gateway(key).enrol("good").status in (409, 429)
+    assert ask(s, device) is None
+
+
+@pytest.fixture
+def stopped_vault(fresh):
+    """A server that has a place for two enrolments, whose vault does not answer for a while."""
+    s = fresh(config=["enrolments = 2"])
+    vault = s.child("vault")
+    yield s, lambda: os.kill(vault, signal.SIGSTOP), lambda: os.kill(vault, signal.SIGCONT)
+    os.kill(vault, signal.SIGCONT)
+
+
+def test_who_enrols_beyond_the_line_is_told_when_to_come(stopped_vault):
+    """Devices that are enrolled go on meanwhile, and those in the line get their certificates."""
+    s, stop, go_on = stopped_vault
+    account = Account(s)
+    key = account.key()
+    device = used(s, key, "known")
+    got = {}
+    stop()
+    threads = [threading.Thread(target=lambda i=i: got.update({i: enrol(s, key, f"in-{i}")})) for i in range(2)]
+    for t in threads:
+        t.start()
+    soon(2, lambda: sum(1 for t in threads if t.is_alive()))
+    time.sleep(0.3)
+    answers = {i: s.gateway(key).enrol(f"out-{i}") for i in range(6)}
+    for a in answers.values():
+        assert (a.status, a.code) == (429, "enrolment_line_full")
+        assert 1 <= retry_after(a) <= 10
+    began = time.monotonic()
+    assert ask(s, device) is None and report(s, device).status == 200
+    assert time.monotonic() - began < 1
+    go_on()
+    for t in threads:
+        t.join(20)
+    assert all(hasattr(got[i], "cert") for i in range(2)), got
+    enrolled(s, key, "out-0")
+    assert counted(s, "muster_limited_total", by="line") == 6
+    assert spent(s, key) == 4
+
+
+def test_silent_connections_make_room(fresh):
+    """A source that opens connections and says nothing takes no place from a device, however many it opens."""
+    s = fresh(config=["connections = 16", "loops = 1"])
+    account = Account(s)
+    device = used(s, account.key(), "good")
+    silent = []
+    try:
+        for _ in range(100):
+            silent.append(socket.create_connection(("127.0.0.1", s.port), timeout=5))
+        for _ in range(5):
+            assert ask(s, device) is None
+        # And one that completed its handshake and says nothing counts no more than one that did not.
+        for _ in range(20):
+            silent.append(s.gateway(device).connect())
+        assert ask(s, device) is None
+    finally:
+        for c in silent:
+            c.close()
+    assert counted(s, "muster_connections_refused_total", process="gateway") >= 100
