@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "registry/registry.h"
+#include "registry/trust.h"
 
 #define READERS 1
 #define QUEUE_MAX 1000
@@ -184,6 +185,7 @@ static void close_all(struct control *c) {
 }
 
 int control_process_run(const struct control_options *o, struct err *err) {
+    trust_share(o->trust);
     struct control c = {.o = o};
     signal(SIGINT, SIG_IGN);
     signal(SIGHUP, SIG_IGN);

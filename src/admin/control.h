@@ -6,6 +6,8 @@
 #ifndef MUSTER_ADMIN_CONTROL_H
 #define MUSTER_ADMIN_CONTROL_H
 
+#include <stdatomic.h>
+
 #include "base/err.h"
 #include "config/settings.h"
 #include "metrics/metrics.h"
@@ -18,6 +20,7 @@ struct control_options {
     int parent_fd;         /* taken over */
     const char *gateway_url, *admin_url;
     const struct metrics *metrics; /* of all processes, to read */
+    _Atomic uint64_t *trust; /* registry/trust.h: the word that it shares with the other processes */
     int (*confine)(void *arg, struct err *err);
     void *confine_arg;
 };

@@ -9,6 +9,7 @@
 #include "gateway/keep.h"
 #include "metrics/metrics.h"
 #include "registry/registry.h"
+#include "registry/trust.h"
 
 #define POLL_MS 100      /* how soon a change in the registry is seen */
 #define READERS 2
@@ -175,6 +176,7 @@ static void close_all(struct gateway *g) {
 /* SIGTERM comes to the supervisor's children too when a terminal or an operator sends it to all of them; they end when told to. */
 int gateway_process_run(const struct gateway_options *o, struct err *err) {
     struct gateway g = {.o = o, .behind = o->behind};
+    trust_share(o->trust);
     secret_random_bytes(g.refusal_salt, sizeof g.refusal_salt);
     signal(SIGINT, SIG_IGN);
     signal(SIGHUP, SIG_IGN);

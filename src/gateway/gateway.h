@@ -5,6 +5,9 @@
 #ifndef MUSTER_GATEWAY_GATEWAY_H
 #define MUSTER_GATEWAY_GATEWAY_H
 
+#include <stdatomic.h>
+#include <stdint.h>
+
 #include "base/err.h"
 #include "config/settings.h"
 
@@ -20,6 +23,7 @@ struct gateway_options {
     int parent_fd;            /* loop/parent.h; taken over */
     const char *url;          /* https://host:port as devices see it */
     const struct upstreams *behind; /* gateway_upstreams_new() */
+    _Atomic uint64_t *trust; /* registry/trust.h: the word that it shares with the other processes */
     /* Called once after everything is open and before the first connection is accepted, on the main thread, before other threads but
      * the store's exist; an error ends the run. */
     int (*confine)(void *arg, struct err *err);

@@ -42,7 +42,7 @@ static void note_seen(struct worker *w, struct identity *id) {
     struct device_seen *s = malloc(sizeof *s);
     if (!s)
         return;
-    id->admit.last_seen = now;
+    identity_seen(id, now);
     s->device = id->admit.device_row;
     memcpy(s->address, id->address, sizeof s->address);
     if (store_write(w->gateway->store, w->loop, device_seen_run, seen_done, s, NULL))

@@ -144,8 +144,8 @@ static void put_presented(struct refusal *r, SSL *ssl) {
 /* Another proxy's word for it (auth.c): that the key was proved we did not see. */
 static void put_forwarded(struct refusal *r, const struct identity *peer) {
     STACK_OF(X509) *chain = sk_X509_new_null();
-    for (size_t i = 0; chain && i < peer->n_presented; i++)
-        sk_X509_push(chain, peer->presented[i]->x);
+    for (size_t i = 0; chain && i < peer->n_more; i++)
+        sk_X509_push(chain, peer->more[i]);
     put_certificate(r, peer->leaf ? peer->leaf->x : NULL, chain);
     sk_X509_free(chain);
 }

@@ -13,6 +13,7 @@
 
 static void *run(void *arg) {
     struct worker *w = arg;
+    pthread_setname_np(pthread_self(), "loop");
     loop_run(w->loop);
     return NULL;
 }
@@ -59,13 +60,14 @@ int worker_start(struct gateway *g, size_t index, int listen_fd, int vault_fd, s
     w->gateway = g;
     w->loop = loop_new(err);
     w->client = w->loop ? http_client_new(w->loop, upstreams_have_names(g->behind), err) : NULL;
-    w->vault = w->client ? vault_client_new(w->loop, VAULT_OUTSTANDING, err) : NULL;
+    w->issuer.keys = w->client ? key_maker_new(err) : NULL;
+    w->vault = w->issuer.keys ? vault_client_new(w->loop, VAULT_OUTSTANDING, err) : NULL;
     if (!w->vault) {
         fd_close(listen_fd);
         fd_close(vault_fd);
         return err->code ? err->code : MUSTER_ENOMEM;
     }
-    w->issuer = (struct issuer){.loop = w->loop, .store = g->store, .vault = w->vault, .pool = g->pool, .reserved = verifier_reserved(g->verifier)};
+    w->issuer = (struct issuer){.loop = w->loop, .store = g->store, .vault = w->vault, .keys = w->issuer.keys, .pool = g->pool, .reserved = verifier_reserved(g->verifier)};
     int rc = vault_fd >= 0 ? vault_client_attach(w->vault, vault_fd, err) : 0;
     if (rc) {
         fd_close(listen_fd);
@@ -101,6 +103,7 @@ void worker_free(struct worker *w) {
     auth_cache_free(w->auth_cache);
     http_client_free(w->client);
     vault_client_free(w->vault);
+    key_maker_free(w->issuer.keys);
     loop_free(w->loop);
 }
 

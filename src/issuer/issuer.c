@@ -95,7 +95,7 @@ static void signed_by_vault(void *arg, int rc, const struct err *err, const stru
 }
 
 static int make_key(struct job *j, struct err *err) {
-    return j->enrol.device_key == DEVICE_KEY_RSA ? rsa_pool_take(j->issuer->pool, &j->key, err) : key_generate(KEY_P256, 0, &j->key, err);
+    return j->enrol.device_key == DEVICE_KEY_RSA ? rsa_pool_take(j->issuer->pool, &j->key, err) : key_maker_make(j->issuer->keys, &j->key, err);
 }
 
 static int ask_vault(struct job *j, struct err *err) {

@@ -14,6 +14,7 @@ struct issuer {
     struct loop *loop;
     struct store *store;
     struct vault_client *vault;
+    struct key_maker *keys;                /* owned by whoever has the loop */
     struct rsa_pool *pool;                 /* shared */
     const struct enrol_reserved *reserved; /* shared */
 };

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -129,14 +130,14 @@ static int run_vault(struct serve *s, const struct belongings *b, struct confine
 
 static int run_control(struct serve *s, const struct belongings *b, struct confine *c, struct err *err) {
     const struct control_options o = {.settings = &s->settings, .dir = s->data.path, .listen_fd = s->admin_fd, .vault_fd = b->vault_fds[0],
-        .parent_fd = b->socket, .gateway_url = s->gateway_url, .admin_url = s->admin_url, .metrics = &s->metrics, .confine = confine, .confine_arg = c};
+        .parent_fd = b->socket, .gateway_url = s->gateway_url, .admin_url = s->admin_url, .metrics = &s->metrics, .trust = s->trust, .confine = confine, .confine_arg = c};
     return control_process_run(&o, err);
 }
 
 static int run_gateway(struct serve *s, const struct belongings *b, struct confine *c, struct err *err) {
     const struct gateway_options o = {.settings = &s->settings, .dir = s->data.path, .loops = s->loops, .listen_fds = s->gateway_fds,
         .vault_fds = b->vault_fds, .auth_fd = s->auth.fd, .auth_uids = s->auth.uids, .n_auth_uids = s->auth.n_uids, .parent_fd = b->socket,
-        .url = s->gateway_url, .behind = c->behind, .confine = confine, .confine_arg = c};
+        .url = s->gateway_url, .behind = c->behind, .trust = s->trust, .confine = confine, .confine_arg = c};
     return gateway_process_run(&o, err);
 }
 
@@ -158,6 +159,8 @@ static _Noreturn void child_main(struct serve *s, enum sandbox_kind kind, enum m
     plain_signals();
     keep_own(s, kind, b);
     metrics_use(&s->metrics, page);
+    if (kind != SANDBOX_CONTROL && kind != SANDBOX_GATEWAY)
+        munmap(s->trust, sizeof *s->trust);
     int rc = metrics_keep(&s->metrics, page, kind == SANDBOX_CONTROL, &err);
     /* The files of the routes' TLS may be readable by the one who started the server alone. */
     if (!rc && kind == SANDBOX_GATEWAY)

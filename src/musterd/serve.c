@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <openssl/crypto.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -68,6 +69,20 @@ static int counters_begin(struct serve *s, struct err *err) {
     return rc;
 }
 static void counters_end(struct serve *s) { metrics_close(&s->metrics); }
+
+static int trust_begin(struct serve *s, struct err *err) {
+    void *p = mmap(NULL, sizeof *s->trust, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED)
+        return err_set(err, MUSTER_ENOMEM, NULL);
+    s->trust = p;
+    atomic_store(s->trust, 1);
+    return 0;
+}
+
+static void trust_end(struct serve *s) {
+    munmap(s->trust, sizeof *s->trust);
+    s->trust = NULL;
+}
 
 /* What a library would read from files later, when it may not any more. */
 static int libraries_begin(struct serve *s, struct err *err) {
@@ -173,6 +188,7 @@ static const struct {
     {"data directory", data_begin, data_end},
     {"settings", settings_begin, settings_end},
     {"counters", counters_begin, counters_end},
+    {"trust", trust_begin, trust_end},
     {"libraries", libraries_begin, NULL},
     {"sandbox", sandbox_begin, NULL},
     {"sockets", sockets_begin, sockets_end},

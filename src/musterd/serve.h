@@ -43,6 +43,7 @@ struct serve {
     struct users users;
     struct master master;
     struct metrics metrics;
+    _Atomic uint64_t *trust; /* registry/trust.h: shared by control and the gateways */
     int landlock;           /* its level; 0: not confined */
     struct listen_address gateway_at, admin_at;
     size_t loops;

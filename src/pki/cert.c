@@ -35,9 +35,13 @@ static int fill_key(struct cert *c) {
     return 0;
 }
 
+int cert_fingerprint(const X509 *x, struct hash *out) {
+    unsigned int n = sizeof out->b;
+    return X509_digest(x, pki_sha256(), out->b, &n) == 1 ? 0 : MUSTER_ECERTMALFORMED;
+}
+
 static int fill(struct cert *c, struct err *err) {
-    unsigned int n = sizeof c->fingerprint.b;
-    if (X509_digest(c->x, pki_sha256(), c->fingerprint.b, &n) != 1)
+    if (cert_fingerprint(c->x, &c->fingerprint))
         return pki_err(err, MUSTER_ECERTMALFORMED, "Reading a certificate");
     if (time_of(X509_get0_notBefore(c->x), &c->not_before) || time_of(X509_get0_notAfter(c->x), &c->not_after))
         return err_set(err, MUSTER_ECERTMALFORMED, "The certificate's validity cannot be read.");
@@ -64,6 +68,18 @@ int cert_from_x509(X509 *x, struct cert **out, struct err *err) {
         cert_free(c);
         return rc;
     }
+    *out = c;
+    return 0;
+}
+
+int cert_from_x509_known(X509 *x, const struct cert *facts, struct cert **out) {
+    struct cert *c = malloc(sizeof *c);
+    if (!c || X509_up_ref(x) != 1) {
+        free(c);
+        return MUSTER_ENOMEM;
+    }
+    *c = *facts;
+    c->x = x;
     *out = c;
     return 0;
 }

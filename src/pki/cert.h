@@ -22,6 +22,9 @@ struct cert {
 int cert_from_der(struct span der, struct cert **out, struct err *err) MUSTER_MUST_CHECK;
 /* Takes a reference to x (X509_up_ref). */
 int cert_from_x509(X509 *x, struct cert **out, struct err *err) MUSTER_MUST_CHECK;
+/* The same where the facts of just this certificate are known: facts->x is not looked at. */
+int cert_from_x509_known(X509 *x, const struct cert *facts, struct cert **out) MUSTER_MUST_CHECK;
+int cert_fingerprint(const X509 *x, struct hash *out) MUSTER_MUST_CHECK;
 /* The one certificate of a PEM or DER file; several PEM blocks: MUSTER_EINVALID "holds N certificates".  A private key in the
  * file is refused with a text that says so. */
 int cert_from_file(struct span file, struct cert **out, struct err *err) MUSTER_MUST_CHECK;

@@ -87,6 +87,37 @@ int key_generate(enum key_kind kind, int bits, EVP_PKEY **out, struct err *err) 
     return 0;
 }
 
+struct key_maker {
+    EVP_PKEY_CTX *ctx;
+};
+
+struct key_maker *key_maker_new(struct err *err) {
+    struct key_maker *m = calloc(1, sizeof *m);
+    if (m)
+        m->ctx = EVP_PKEY_CTX_new_from_name(NULL, "EC", NULL);
+    if (!m || !m->ctx || EVP_PKEY_keygen_init(m->ctx) != 1 || EVP_PKEY_CTX_set_group_name(m->ctx, "P-256") != 1) {
+        key_maker_free(m);
+        pki_err(err, MUSTER_ECRYPTO, "Preparing to make keys");
+        return NULL;
+    }
+    return m;
+}
+
+int key_maker_make(struct key_maker *m, EVP_PKEY **out, struct err *err) {
+    EVP_PKEY *key = NULL;
+    if (EVP_PKEY_keygen(m->ctx, &key) != 1)
+        return pki_err(err, MUSTER_ECRYPTO, "Making a key");
+    *out = key;
+    return 0;
+}
+
+void key_maker_free(struct key_maker *m) {
+    if (!m)
+        return;
+    EVP_PKEY_CTX_free(m->ctx);
+    free(m);
+}
+
 static enum key_kind kind_of(const EVP_PKEY *key);
 
 bool key_p256_parts(const EVP_PKEY *key, uint8_t point[KEY_P256_POINT_LEN], uint8_t scalar[KEY_P256_SCALAR_LEN]) {

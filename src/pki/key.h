@@ -32,6 +32,11 @@ struct key_facts {
 
 /* A new key pair; KEY_P256, KEY_P384, KEY_ED25519, or KEY_RSA with bits (2048, 3072, 4096). */
 int key_generate(enum key_kind kind, int bits, EVP_PKEY **out, struct err *err) MUSTER_MUST_CHECK;
+/* Makes P-256 keys one after the other at half the cost: what libcrypto looks up for a key is looked up once.  On one thread. */
+struct key_maker;
+struct key_maker *key_maker_new(struct err *err);
+int key_maker_make(struct key_maker *m, EVP_PKEY **out, struct err *err) MUSTER_MUST_CHECK;
+void key_maker_free(struct key_maker *m); /* NULL accepted */
 /* SubjectPublicKeyInfo in DER. */
 int key_public_der(const EVP_PKEY *key, struct buf *out, struct err *err) MUSTER_MUST_CHECK;
 /* From SubjectPublicKeyInfo; strict: whole input, canonical DER. */

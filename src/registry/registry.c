@@ -1,6 +1,8 @@
 /* registry: see registry.h.  Opens the databases; what every operation uses. */
 #include "registry/registry.h"
 
+#include "registry/trust.h"
+
 static const struct store_statement statements[] = {
 #define S(NAME, text) [SQL_##NAME] = {text},
 #include "registry/statements.def"
@@ -23,18 +25,18 @@ static const struct store_migration control_migrations[] = {
 #undef M_control
 };
 
-static int open_store(const struct registry_open *o, const struct store_migration *migrations, size_t n, struct store **out, struct err *err) {
+static int open_store(const struct registry_open *o, const struct store_migration *migrations, size_t n, void (*committed)(void), struct store **out, struct err *err) {
     const struct store_options so = {.path = o->path, .vfs = o->vfs, .migrations = migrations, .n_migrations = n, .statements = statements, .n_statements = SQL_COUNT,
-                                     .readers = o->readers, .queue_max = o->queue_max, .migrate = o->migrate, .unsafe_no_sync = o->unsafe_no_sync};
+                                     .readers = o->readers, .queue_max = o->queue_max, .migrate = o->migrate, .unsafe_no_sync = o->unsafe_no_sync, .committed = committed};
     return store_open(&so, out, err);
 }
 
 int registry_open(const struct registry_open *o, struct store **out, struct err *err) {
-    return open_store(o, registry_migrations, sizeof registry_migrations / sizeof *registry_migrations, out, err);
+    return open_store(o, registry_migrations, sizeof registry_migrations / sizeof *registry_migrations, trust_committed, out, err);
 }
 
 int control_open(const struct registry_open *o, struct store **out, struct err *err) {
-    return open_store(o, control_migrations, sizeof control_migrations / sizeof *control_migrations, out, err);
+    return open_store(o, control_migrations, sizeof control_migrations / sizeof *control_migrations, NULL, out, err);
 }
 
 int first_row(struct store_tx *tx, struct store_row **row, struct err *err, int number, const char *fmt, ...) {
@@ -69,7 +71,10 @@ int one_int(struct store_tx *tx, int64_t *out, int64_t fallback, struct err *err
 int meta_get(struct store_tx *tx, const char *name, int64_t *value, struct err *err) { return one_int(tx, value, 0, err, SQL_META_GET, "s", name); }
 int meta_set(struct store_tx *tx, const char *name, int64_t value, struct err *err) { return store_exec(tx, NULL, err, SQL_META_SET, "si", name, value); }
 int meta_raise(struct store_tx *tx, const char *name, int64_t value, struct err *err) { return store_exec(tx, NULL, err, SQL_META_RAISE, "si", name, value); }
-int epoch_raise(struct store_tx *tx, struct err *err) { return store_exec(tx, NULL, err, SQL_EPOCH_RAISE, ""); }
+int epoch_raise(struct store_tx *tx, struct err *err) {
+    trust_change();
+    return store_exec(tx, NULL, err, SQL_EPOCH_RAISE, "");
+}
 
 int clock_check(struct store_tx *tx, int64_t now, struct err *err) {
     int64_t newest;

@@ -38,6 +38,7 @@ struct store {
     pthread_t write_thread, read_threads[READERS_MAX];
     int n_readers;
     bool writing;
+    void (*committed)(void); /* NULL: nobody asks */
     atomic_int health;
     pthread_mutex_t watch_lock;
 };
@@ -181,6 +182,7 @@ static void count_batch(int rc, int64_t took, int64_t n) {
 static void *write_main(void *arg) {
     struct store *s = arg;
     struct job *list;
+    pthread_setname_np(pthread_self(), "store-writer");
     while ((list = queue_take(&s->writes, BATCH_MAX))) {
         struct err err = ERR_INIT;
         int64_t began = clock_mono_us(), n = 0;
@@ -189,6 +191,8 @@ static void *write_main(void *arg) {
         for (const struct job *j = list; j; j = j->next)
             n++;
         count_batch(rc, clock_mono_us() - began, n);
+        if (!rc && s->committed)
+            s->committed();
         for (struct job *j = list; rc && j; j = j->next) {
             j->rc = rc; /* whatever its run said: nothing of the batch is there */
             j->err = err;
@@ -216,6 +220,7 @@ static void *read_main(void *arg) {
     struct reader_start start = *(struct reader_start *)arg;
     struct job *list;
     free(arg);
+    pthread_setname_np(pthread_self(), "store-reader");
     while ((list = queue_take(&start.store->reads, 1))) {
         run_read(start.conn, list);
         finish(&start.store->reads, list);
@@ -249,6 +254,7 @@ int store_open(const struct store_options *o, struct store **out, struct err *er
     queue_init(&s->writes, QUEUE_WRITE, o->queue_max);
     queue_init(&s->reads, QUEUE_READ, o->queue_max);
     pthread_mutex_init(&s->watch_lock, NULL);
+    s->committed = o->committed;
     int rc = store_conn_open(o, o->migrate, false, &s->writer, err);
     if (rc || (rc = store_migrate(s->writer, o, err)) || (rc = store_conn_open(o, false, true, &s->watcher, err)))
         return rc;

@@ -36,6 +36,7 @@ struct store_options {
     int readers;                         /* reader threads; 0: reads run on the writer's thread */
     size_t queue_max;                    /* jobs waiting; above: MUSTER_EBUSY */
     bool unsafe_no_sync;                 /* tests only: shows that the promises rest on the syncs */
+    void (*committed)(void);             /* on the writer's thread behind each commit, before its answers; NULL: nothing */
     bool migrate;                        /* false: a schema older than the newest migration is MUSTER_EVERSION (children); a newer one always is */
 };
 

@@ -11,6 +11,8 @@
 #include "store/backend.h"
 
 #define BUSY_MS 10000
+/* Pages of the WAL before they are written into the database: the hot ones of each index are in it many times, and go once. */
+#define CHECKPOINT_PAGES "4000"
 
 /* What every transaction runs, prepared once: parsing costs more than running. */
 enum frame { FRAME_READ, FRAME_WRITE, FRAME_COMMIT, FRAME_ROLLBACK, FRAME_SAVEPOINT, FRAME_RELEASE, FRAMES };
@@ -87,7 +89,7 @@ static int make_file(const char *path, struct err *err) {
 }
 
 static int open_conn(const struct store_options *o, bool create, bool readonly, struct backend_conn **out, struct err *err) {
-    static const char settings[] = "PRAGMA trusted_schema=OFF; PRAGMA foreign_keys=ON; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-4096;";
+    static const char settings[] = "PRAGMA trusted_schema=OFF; PRAGMA foreign_keys=ON; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-4096; PRAGMA wal_autocheckpoint=" CHECKPOINT_PAGES ";";
     CLEANUP(close_conn) struct backend_conn *c = calloc(1, sizeof *c);
     int rc, keep = 1;
     if (!c)

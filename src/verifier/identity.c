@@ -1,6 +1,8 @@
 /* identity: the peer of one connection; see verifier.h. */
 #include <openssl/err.h>
 
+#include "metrics/metrics.h"
+#include "registry/trust.h"
 #include "verifier/internal.h"
 
 void identity_ref(struct identity *id) { id->refs++; }
@@ -11,10 +13,12 @@ void identity_unref(struct identity *id) {
     cert_free(id->leaf);
     for (size_t i = 0; i < id->n_presented; i++)
         cert_free(id->presented[i]);
+    for (size_t i = 0; i < id->n_more; i++)
+        X509_free(id->more[i]);
     free(id);
 }
 
-/* What the client sent; a fault is the chain's verdict and stays so. */
+/* What the client sent, as it is; a fault is the chain's verdict and stays so. */
 static int take_chain(struct identity *id, X509 *leaf, STACK_OF(X509) *chain) {
     int n = chain ? sk_X509_num(chain) : 0, bytes = i2d_X509(leaf, NULL);
     if (n + 1 > CHAIN_MAX_CERTS)
@@ -24,16 +28,20 @@ static int take_chain(struct identity *id, X509 *leaf, STACK_OF(X509) *chain) {
     ERR_clear_error();
     if (bytes > CHAIN_MAX_BYTES)
         return err_set(&id->chain, MUSTER_ECHAINLONG, "The device sent %d bytes of certificates; at most %d are accepted.", bytes, CHAIN_MAX_BYTES);
-    int rc = cert_from_x509(leaf, &id->leaf, &id->chain);
-    for (int i = 0; !rc && i < n; i++) {
-        /* An unrelated certificate that cannot be read is no reason to refuse a good one. */
-        if (cert_from_x509(sk_X509_value(chain, i), &id->presented[id->n_presented], NULL) == 0)
-            id->n_presented++;
-    }
-    return rc;
+    for (int i = 0; i < n && X509_up_ref(sk_X509_value(chain, i)); i++)
+        id->more[id->n_more++] = sk_X509_value(chain, i);
+    return 0;
 }
 
-struct identity *identity_of(X509 *leaf, STACK_OF(X509) *chain, const char *sni_account, const char *address) {
+/* An unrelated certificate that cannot be read is no reason to refuse a good one. */
+static void read_presented(struct identity *id) {
+    for (size_t i = 0; !id->read && i < id->n_more; i++)
+        if (cert_from_x509(id->more[i], &id->presented[id->n_presented], NULL) == 0)
+            id->n_presented++;
+    id->read = true;
+}
+
+static struct identity *identity_take(X509 *leaf, STACK_OF(X509) *chain, const char *sni_account, const char *address) {
     struct identity *id = calloc(1, sizeof *id);
     if (!id)
         return NULL;
@@ -47,16 +55,97 @@ struct identity *identity_of(X509 *leaf, STACK_OF(X509) *chain, const char *sni_
     return id;
 }
 
+static void read_leaf(struct identity *id, X509 *leaf) {
+    if (leaf && !id->chain.code && cert_from_x509(leaf, &id->leaf, &id->chain))
+        ERR_clear_error(); /* likewise */
+}
+
+struct identity *identity_of(X509 *leaf, STACK_OF(X509) *chain, const char *sni_account, const char *address) {
+    struct identity *id = identity_take(leaf, chain, sni_account, address);
+    if (id)
+        read_leaf(id, leaf);
+    return id;
+}
+
+/* --- known from an earlier connection --------------------------------------------------------------------------------------------- */
+
+static bool name_presented(struct identity *id, X509 *leaf) {
+    struct {
+        struct hash certs[CHAIN_MAX_CERTS];
+        char account[ACCOUNT_NAME_MAX + 1];
+    } all;
+    memset(&all, 0, sizeof all);
+    if (cert_fingerprint(leaf, &all.certs[0]))
+        return false;
+    for (size_t i = 0; i < id->n_more; i++)
+        if (cert_fingerprint(id->more[i], &all.certs[i + 1]))
+            return false;
+    memcpy(all.account, id->sni_account, strlen(id->sni_account));
+    hash_of(span_of(&all, sizeof all), &id->known_by);
+    return true;
+}
+
+static bool take_known(struct identity *id, X509 *leaf) {
+    struct known_verdict v;
+    uint64_t trust = trust_word();
+    if (!known_get(verifier_known(id->verifier), &id->known_by, verifier_epoch(id->verifier), trust, clock_now(), &v) || cert_from_x509_known(leaf, &v.leaf, &id->leaf))
+        return false;
+    id->judged_epoch = v.epoch;
+    id->chain_until = v.until;
+    id->class = v.class;
+    id->n_anchors = v.n_anchors;
+    memcpy(id->anchors, v.anchors, sizeof id->anchors);
+    if (!v.admitted)
+        return true;
+    id->admitted_epoch = v.epoch;
+    id->admitted_trust = v.trust;
+    id->admit.account_row = v.account_row;
+    id->admit.device_row = v.device_row;
+    id->admit.device = v.device;
+    id->admit.last_seen = v.last_seen;
+    memcpy(id->admit.account_name, v.account_name, sizeof v.account_name);
+    memcpy(id->admit.device_id, v.device_id, sizeof v.device_id);
+    return true;
+}
+
+void identity_keep(const struct identity *id) {
+    static const struct hash nothing;
+    bool admitted = id->admitted_epoch == id->judged_epoch && id->class != ADMIT_KEY;
+    if (!id->verifier || hash_eq(&id->known_by, &nothing) || id->chain.code || (id->class != ADMIT_KEY && (!admitted || id->admit.verdict.code || !id->admit.device_row)))
+        return;
+    struct known_verdict v = {.epoch = id->judged_epoch, .trust = admitted ? id->admitted_trust : trust_word(), .until = id->chain_until, .leaf = *id->leaf, .class = id->class,
+                              .n_anchors = id->n_anchors, .admitted = admitted, .account_row = id->admit.account_row, .device_row = id->admit.device_row,
+                              .last_seen = id->admit.last_seen, .device = id->admit.device};
+    v.leaf.x = NULL;
+    memcpy(v.anchors, id->anchors, sizeof v.anchors);
+    memcpy(v.account_name, id->admit.account_name, sizeof v.account_name);
+    memcpy(v.device_id, id->admit.device_id, sizeof v.device_id);
+    known_put(verifier_known(id->verifier), &id->known_by, &v);
+}
+
+void identity_seen(struct identity *id, int64_t at) {
+    id->admit.last_seen = at;
+    known_seen(verifier_known(id->verifier), &id->known_by, at);
+}
+
 struct identity *identity_new(struct verifier *v, X509 *leaf, STACK_OF(X509) *chain, const char *sni, const char *address) {
     char account[ACCOUNT_NAME_MAX + 1];
     verifier_account_of(v, span_str(sni), account);
-    struct identity *id = identity_of(leaf, chain, account, address);
+    struct identity *id = identity_take(leaf, chain, account, address);
     if (!id)
         return NULL;
     id->verifier = v;
+    bool known = leaf && !id->chain.code && name_presented(id, leaf) && take_known(id, leaf);
+    metrics_count(METRIC_VERDICTS, known ? PEER_KNOWN : PEER_JUDGED, 0);
+    if (known)
+        return id;
+    read_leaf(id, leaf);
     identity_judge(id);
+    identity_keep(id); /* of a provisioning key; a device's waits for the registry's word */
     return id;
 }
+
+/* --- the chain -------------------------------------------------------------------------------------------------------------------- */
 
 static void take_anchors(struct identity *id, const struct chain_found *found) {
     id->class = ADMIT_DEVICE_UPLOADED;
@@ -92,6 +181,7 @@ void identity_judge_at(struct identity *id, const struct snapshot *s, int64_t no
     struct chain_found found;
     if (!id->leaf)
         return;
+    read_presented(id);
     id->chain = ERR_INIT;
     int rc = chain_judge(snapshot_fleet(s), id->leaf, id->presented, id->n_presented, now, &found, &id->chain);
     if (rc == 0 || found.n)
@@ -118,7 +208,7 @@ void identity_judge(struct identity *id) {
 }
 
 const struct admit *identity_admitted(const struct identity *id) {
-    return id->admitted_epoch && id->admitted_epoch == verifier_epoch(id->verifier) ? &id->admit : NULL;
+    return id->admitted_epoch && id->admitted_epoch == verifier_epoch(id->verifier) && id->admitted_trust == trust_word() ? &id->admit : NULL;
 }
 
 void identity_admission(const struct identity *id, const struct enrol_reserved *reserved, struct admit *out) {

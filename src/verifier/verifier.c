@@ -4,10 +4,14 @@
 
 #include "base/log.h"
 #include "metrics/metrics.h"
+#include "registry/trust.h"
 #include "verifier/internal.h"
+
+#define KNOWN_MAX 16384 /* verdicts, of about 700 bytes each */
 
 struct verifier {
     struct store *store;
+    struct known *known;
     const char *host; /* accounts have names under it */
     struct enrol_reserved reserved;
     pthread_mutex_t lock;
@@ -29,6 +33,7 @@ struct snapshot *verifier_snapshot(struct verifier *v) {
     return s;
 }
 
+struct known *verifier_known(struct verifier *v) { return v->known; }
 int64_t verifier_epoch(struct verifier *v) { return atomic_load(&v->epoch); }
 const struct enrol_reserved *verifier_reserved(const struct verifier *v) { return &v->reserved; }
 
@@ -49,6 +54,11 @@ int verifier_new(const struct verifier_options *o, struct verifier **out, struct
     struct verifier *v = calloc(1, sizeof *v);
     if (!v)
         return err_set(err, MUSTER_ENOMEM, NULL);
+    v->known = known_new(KNOWN_MAX);
+    if (!v->known) {
+        free(v);
+        return err_set(err, MUSTER_ENOMEM, NULL);
+    }
     pthread_mutex_init(&v->lock, NULL);
     v->store = o->store;
     v->host = o->hosts[0];
@@ -58,6 +68,7 @@ int verifier_new(const struct verifier_options *o, struct verifier **out, struct
     if (!rc)
         rc = store_read_now(v->store, snapshot_run, &load, err);
     if (rc) {
+        known_free(v->known);
         free(v);
         return rc;
     }
@@ -72,6 +83,7 @@ void verifier_free(struct verifier *v) {
         return;
     snapshot_unref(v->snapshot);
     snapshot_unref(v->load.out);
+    known_free(v->known);
     pthread_mutex_destroy(&v->lock);
     free(v);
 }
@@ -196,6 +208,7 @@ struct admission {
     struct loop *loop;
     struct identity *id; /* a reference */
     int64_t epoch;       /* before the registry was asked */
+    uint64_t trust;      /* likewise */
     verifier_fn done;
     void *arg;
 };
@@ -206,6 +219,8 @@ static void finish(struct admission *a, int rc, const struct err *err) {
             metrics_count(METRIC_FIRST_CONTACTS, 0, 0);
         a->id->admit = a->admit;
         a->id->admitted_epoch = a->epoch;
+        a->id->admitted_trust = a->trust;
+        identity_keep(a->id);
     }
     a->done(a->arg, rc, err);
     identity_unref(a->id);
@@ -225,7 +240,7 @@ int verifier_admit(struct verifier *v, struct loop *loop, struct identity *id, v
     if (!a)
         return err_set(err, MUSTER_ENOMEM, NULL);
     identity_ref(id);
-    *a = (struct admission){.verifier = v, .loop = loop, .id = id, .epoch = id->judged_epoch, .done = done, .arg = arg};
+    *a = (struct admission){.verifier = v, .loop = loop, .id = id, .epoch = id->judged_epoch, .trust = trust_word(), .done = done, .arg = arg};
     identity_admission(id, &v->reserved, &a->admit);
     int rc = store_read(v->store, loop, admit_run, asked, a, err);
     if (rc) {

@@ -2,8 +2,8 @@
  *
  * In two halves.  identity_new() judges the certificate chain against a snapshot of the registry's roots: processor time alone, once a
  * connection.  verifier_admit() asks the registry about the certificate, once a connection and again whenever the registry's epoch has
- * changed; its verdict is kept with the identity.  A verdict is never taken from a TLS session: resumed or not, a connection is judged
- * by what it presents and the name that it asks for now. */
+ * changed; its verdict is kept with the identity, and a good one also for the next connection that presents the same (known.h).  A verdict is
+ * never taken from a TLS session: resumed or not, a connection is judged by what it presents and the name that it asks for now. */
 #ifndef MUSTER_VERIFIER_VERIFIER_H
 #define MUSTER_VERIFIER_VERIFIER_H
 
@@ -38,9 +38,13 @@ const struct enrol_reserved *verifier_reserved(const struct verifier *v);
 struct identity {
     int refs;
     struct verifier *verifier;
-    struct cert *leaf;              /* NULL: no certificate */
-    struct cert *presented[CHAIN_MAX_CERTS];
+    struct cert *leaf;              /* NULL: no certificate, or one that cannot be read */
+    X509 *more[CHAIN_MAX_CERTS];    /* what was presented besides; references */
+    size_t n_more;
+    struct cert *presented[CHAIN_MAX_CERTS]; /* the same, read; only once the chain has to be judged */
     size_t n_presented;
+    bool read;                      /* `presented` holds all of `more` that can be read */
+    struct hash known_by;           /* what was presented, and the account that SNI names; known.h */
     char sni_account[ACCOUNT_NAME_MAX + 1];
     char address[64];
     int64_t judged_epoch;           /* of the chain */
@@ -51,6 +55,7 @@ struct identity {
     size_t n_anchors;
     struct hash provisioning_ca;    /* of ADMIT_KEY, where chain.code is 0: its fingerprint; an account has its own */
     int64_t admitted_epoch;         /* of `admit`; 0: not asked yet */
+    uint64_t admitted_trust;        /* likewise: registry/trust.h */
     struct admit admit;
 };
 /* leaf NULL: the client sent no certificate.  chain: what it sent besides. NULL: out of memory. */
@@ -59,6 +64,8 @@ void identity_ref(struct identity *id);
 void identity_unref(struct identity *id);
 /* Judges the chain again where the registry or the time has gone on. */
 void identity_judge(struct identity *id);
+/* A request of the device was noted, at that time. */
+void identity_seen(struct identity *id, int64_t at);
 /* The verdict that is known already and still counts, or NULL. */
 const struct admit *identity_admitted(const struct identity *id);
 /* The same identity without a connection, for explain.h: judged against this snapshot, at this time. */

@@ -56,7 +56,26 @@ static void bad_public_keys(void **state) {
     assert_int_equal(key_from_public_der(buf_span(&der), &out, NULL), MUSTER_EINVALID);
 }
 
+static void made_one_after_the_other(void **state) {
+    struct key_maker *m = key_maker_new(NULL);
+    struct hash seen[50];
+    for (int i = 0; i < 50; i++) {
+        EVP_PKEY *key = NULL;
+        struct key_facts facts;
+        CLEANUP(buf_fini) struct buf signature = BUF_INIT(200);
+        assert_int_equal(key_maker_make(m, &key, NULL) || key_facts(key, &facts, NULL) || key_sign(key, SPAN_LIT("x"), &signature, NULL), 0);
+        assert_int_equal(facts.kind, KEY_P256);
+        assert_int_equal(key_verify(key, SPAN_LIT("x"), buf_span(&signature), NULL), 0);
+        seen[i] = facts.spki;
+        for (int k = 0; k < i; k++)
+            assert_false(hash_eq(&seen[k], &seen[i]));
+        EVP_PKEY_free(key);
+    }
+    key_maker_free(m);
+    key_maker_free(NULL);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(round_trips), cmocka_unit_test(bad_public_keys)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(round_trips), cmocka_unit_test(bad_public_keys), cmocka_unit_test(made_one_after_the_other)};
     return secret_init() || cmocka_run_group_tests(tests, NULL, NULL);
 }
