@@ -40,7 +40,7 @@ static void identify(struct http_conn *c, SSL *ssl, void **peer, void *arg) {
 
 /* --- what is asked ------------------------------------------------------------------------------------------------------------------- */
 
-static struct span below_auth(const struct http_exchange *x) { return span_sub(http_path(x), sizeof "/auth" - 1, (size_t)-1); }
+static struct span below_auth(const struct http_exchange *x) { return span_sub(http_claimed_path(x), sizeof "/auth" - 1, (size_t)-1); }
 
 struct span auth_asked_path(const struct http_exchange *x) {
     struct span original = http_field(x, "X-Original-URI");
@@ -153,6 +153,7 @@ void auth_pass(struct http_exchange *x, struct worker *w, const struct admit *a)
 }
 
 static void error_body(struct http_exchange *x, const struct err *err, struct buf *body, const char **content_type) {
+    http_exchange_set_data(x, &asked); /* one whose head was refused never came to admit() */
     http_reply_field(x, "X-Muster-Code", err_code(err->code));
     refusal_body(x, err, body, content_type);
 }

@@ -21,7 +21,8 @@ static const struct {
 
 /* Fields that have a meaning of their own on the way. */
 static const char *const TAKEN[] = {"host", "connection", "content-length", "content-type", "transfer-encoding", "te", "trailer", "upgrade", "expect", "authorization",
-                                    "proxy-authorization", "cookie", "range", "date"};
+                                    "proxy-authorization", "cookie", "range", "date",
+                                    "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-request-id"};
 
 static bool same_name(struct span a, const char *b) { return head_names_alike(a, span_str(b)); }
 

@@ -45,11 +45,14 @@ static bool ends_here(struct span name) {
     return in_table(name, ENDING, sizeof ENDING / sizeof *ENDING);
 }
 
-/* Whether Connection names the field. */
-static bool is_named(struct span connection, struct span name) {
-    for (struct span one; head_list_next(&connection, &one);)
-        if (span_eq_nocase(one, name))
-            return true;
+/* Whether a Connection field, of which there may be several, names the field. */
+static bool is_named(const struct http_field *fields, size_t n, struct span name) {
+    for (size_t i = 0; i < n; i++) {
+        struct span list = span_eq_nocase(fields[i].name, SPAN_LIT("Connection")) ? fields[i].value : SPAN_NONE;
+        for (struct span one; head_list_next(&list, &one);)
+            if (span_eq_nocase(one, name))
+                return true;
+    }
     return false;
 }
 
@@ -70,9 +73,8 @@ static void put_field(struct buf *out, struct span name, struct span value) {
 static void put_fields(struct http_exchange *x, const struct identity_headers *identity, struct buf *out) {
     size_t n;
     const struct http_field *f = http_fields(x, &n);
-    struct span connection = http_field(x, "Connection");
     for (size_t i = 0; i < n; i++)
-        if (!ends_here(f[i].name) && !is_named(connection, f[i].name) && !identity_headers_claim(identity, f[i].name))
+        if (!ends_here(f[i].name) && !is_named(f, n, f[i].name) && !identity_headers_claim(identity, f[i].name))
             put_field(out, f[i].name, f[i].value);
 }
 
@@ -190,13 +192,12 @@ static void answer_empty(struct proxied *p, const struct http_response *head) {
 
 static void on_head(struct http_call *call, const struct http_response *head, void *arg) {
     struct proxied *p = arg;
-    struct span connection = field_of(head->fields, head->n_fields, "Connection");
     if (head->status >= 400 && refusal_is_empty(p->x)) {
         answer_empty(p, head);
         return;
     }
     for (size_t i = 0; i < head->n_fields; i++)
-        if (!in_table(head->fields[i].name, ENDING_BACK, sizeof ENDING_BACK / sizeof *ENDING_BACK) && !is_named(connection, head->fields[i].name))
+        if (!in_table(head->fields[i].name, ENDING_BACK, sizeof ENDING_BACK / sizeof *ENDING_BACK) && !is_named(head->fields, head->n_fields, head->fields[i].name))
             copy_field(p->x, &head->fields[i]);
     p->begun = true;
     http_stream_begin(p->x, head->status, head->body == RESPONSE_CHUNKED || head->body == RESPONSE_UNTIL_CLOSE ? -1 : head->length,

@@ -2,7 +2,7 @@
 #include "gateway/internal.h"
 
 bool refusal_is_empty(const struct http_exchange *x) {
-    struct span path = auth_is_asked(x) ? auth_asked_path(x) : http_path(x);
+    struct span path = auth_is_asked(x) ? auth_asked_path(x) : http_claimed_path(x);
     return span_starts(path, SPAN_LIT("/repo/targets/")) || span_eq_str(path, "/repo/targets");
 }
 

@@ -100,6 +100,7 @@ struct http_exchange {
     uint64_t taken;   /* of a body with a length */
     struct err fault; /* known from the head, answered once admitted */
     const char *allow; /* of a 405, likewise; in the arena */
+    struct span claimed; /* http_claimed_path(); in the arena */
     bool complete;    /* the request was read to its end */
     bool answered, close, bad_field;
     char id[UUID_TEXT_LEN + 1]; /* "" nobody has asked yet */

@@ -5,6 +5,7 @@
 #include "metrics/metrics.h"
 
 #define ARENA_MAX (256 * 1024)
+#define HEAD_CLAIMED_MAX 256
 
 static struct http_exchange *exchange_new(struct http_conn *c) {
     struct http_exchange *x = calloc(1, sizeof *x);
@@ -47,10 +48,27 @@ void exchange_detach(struct http_exchange *x, bool owed) {
     http_exchange_unref(x);
 }
 
+/* The text between the first two blanks, up to the query. */
+static void take_claimed(struct http_exchange *x, struct span bytes) {
+    const size_t most = HEAD_METHOD_MAX + 1 + HEAD_CLAIMED_MAX;
+    struct span rest = span_sub(bytes, 0, most);
+    long blank = span_index(rest, ' ');
+    if (blank < 0)
+        return;
+    rest = span_sub(rest, (size_t)blank + 1, rest.n);
+    size_t n = 0;
+    while (n < rest.n && rest.p[n] > ' ' && rest.p[n] < 0x7f && rest.p[n] != '?')
+        n++;
+    x->claimed = arena_copy(x->arena, span_sub(rest, 0, n));
+    if (!uri_normalise(x->arena, &x->claimed))
+        x->claimed = SPAN_NONE;
+}
+
 bool exchange_refuse(struct http_conn *c, const struct err *err) {
     struct http_exchange *x = exchange_new(c);
     if (!x)
         return false;
+    take_claimed(x, buf_span(&c->in));
     conn_wait(c);
     x->close = true;
     http_reply_err(x, err);
@@ -123,6 +141,7 @@ bool exchange_begin(struct http_conn *c, struct buf *bytes, size_t head_n) {
     struct err err = ERR_INIT;
     if (head_read(span_of(x->head_bytes.p, head_n), &limits, &x->head, &err)) {
         x->head = (struct http_head){0}; /* nothing of it is to be believed */
+        take_claimed(x, span_of(x->head_bytes.p, head_n));
         x->close = true;
         http_reply_err(x, &err);
         return true;
@@ -202,6 +221,7 @@ void exchange_handle(struct http_exchange *x) {
 struct span http_method(const struct http_exchange *x) { return x->head.method; }
 struct span http_target(const struct http_exchange *x) { return x->head.target; }
 struct span http_path(const struct http_exchange *x) { return x->head.path; }
+struct span http_claimed_path(const struct http_exchange *x) { return x->head.path.n ? x->head.path : x->claimed; }
 struct span http_query(const struct http_exchange *x) { return x->head.query; }
 struct span http_host(const struct http_exchange *x) { return x->head.host; }
 struct span http_body(const struct http_exchange *x) { return buf_span(&x->body); }

@@ -115,6 +115,8 @@ struct span http_target(const struct http_exchange *x); /* raw path and query, f
 /* Checked: no "..", no "//", no %2f, no %5c, no NUL, encodings complete and of UTF-8.  Normalised once (RFC 3986, 6.2.2: what needs no encoding
  * has none, hexadecimal digits are capitals), where limits.names_in_path is false; otherwise as sent.  A decoded path is never made. */
 struct span http_path(const struct http_exchange *x);
+/* The same; of a head that was refused, what seems to be the beginning of its path, unchecked: good for the shape of an error and nothing else. */
+struct span http_claimed_path(const struct http_exchange *x);
 struct span http_query(const struct http_exchange *x);  /* raw, without '?' */
 struct span http_host(const struct http_exchange *x);   /* Host without port, as sent, brackets kept */
 /* The one field of that name (any case); SPAN_NONE: absent.  Fields that may not repeat were refused already; others: joined with ", ". */

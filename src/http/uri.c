@@ -63,8 +63,11 @@ static int check_chars(struct span s, enum part part, struct err *err) {
     return 0;
 }
 
-/* "." or "..", also where dots are encoded. */
+/* "." or "..", also where dots are encoded, and with parameters (RFC 3986, 3.3), which servlet containers take off before they resolve dots. */
 static bool is_dots(struct span segment) {
+    long parameters = span_index(segment, ';');
+    if (parameters >= 0)
+        segment = span_sub(segment, 0, (size_t)parameters);
     if (segment.n == 0 || segment.n > 6)
         return false;
     uint8_t plain[6];

@@ -2,7 +2,9 @@
 import hashlib
 import os
 import re
+import signal
 import socket
+import sqlite3
 import ssl
 import threading
 import time
@@ -166,7 +168,7 @@ def test_what_is_muster_s_own_never_leaves(fresh, back):
 
 
 @pytest.mark.parametrize("path", ["/director/../repo/x", "/director/%2e%2e/x", "/director/a%2fb", "/director/a%5Cb", "/director//x", "/director/./x", "/director/%00",
-                                  "/director/a\\b", "/director/%zz"])
+                                  "/director/a\\b", "/director/%zz", "/director/..;/x", "/director/..;a=1/x", "/director/%2e.;/x", "/director/.;x", "/director/%c0%ae%c0%ae/x"])
 def test_ambiguous_paths_are_refused(world, back, path):
     back.got.clear()
     assert reach(world, world.device, path).code == "malformed_http"
@@ -223,6 +225,17 @@ def test_fields_of_the_connection_end_here(world, back):
     names = {k.lower() for k, _ in back.last().fields}
     assert "x-end" in names
     assert not {"connection", "x-hop", "keep-alive", "te", "upgrade", "proxy-authorization", "trailer", "early-data"} & names
+
+
+def test_fields_that_any_connection_names_end_here(world, back, behave):
+    """Connection may stand there several times, in both directions."""
+    behave(lambda got, c: answer(200, b"", [("Connection", "keep-alive"), ("connection", "X-Hop, X-Other-Hop"), ("X-Hop", "1"), ("X-Other-Hop", "1"), ("X-End", "1")]))
+    with world.gateway(world.device).connect() as c:
+        c.sendall(b"GET /director/x HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive\r\nX-Hop: 1\r\nconnection: x-hop,,x-other-hop\r\nX-Other-Hop: 1\r\nX-End: 1\r\n\r\n")
+        r = read_head(c)
+        assert r.status == 200 and r.headers["X-End"] and not r.headers["X-Hop"] and not r.headers["X-Other-Hop"]
+    got = back.last()
+    assert got.one("X-End") and not got.all("X-Hop") and not got.all("X-Other-Hop")
 
 
 def test_trailers_do_not_pass(world, back):
@@ -336,6 +349,31 @@ def test_errors_where_a_file_is_expected_are_empty(world, behave, fresh):
     assert (a.status, a.body) == (504, b"")
     a = reach(world, Fleet("Nobody").device("d"), "/repo/targets/firmware")
     assert (a.status, a.body) == (403, b"")
+
+
+TARGET = "/repo/targets/a"
+
+
+@pytest.mark.parametrize("status, request_head", [
+    (400, "GET /repo/targets//x HTTP/1.1|Host: localhost"), (400, "GET /repo/targets/../x HTTP/1.1|Host: localhost"), (400, "GET /repo/%74argets/a%2fb?x HTTP/1.1|Host: localhost"),
+    (400, "GET /repo/targets/a%zz HTTP/1.1|Host: localhost"), (400, "GET /repo/targets/a b HTTP/1.1|Host: localhost"), (400, f"GET {TARGET} HTTP/1.1"),
+    (400, f"GET {TARGET} HTTP/1.1|Host: localhost|Range: bytes=1-|Range: bytes=2-"), (400, f"GET {TARGET} HTTP/1.1|Host: localhost| folded"),
+    (400, f"GET {TARGET} HTTP/1.1|Host: localhost|X: \x01"), (400, f"PUT {TARGET} HTTP/1.1|Host: localhost|Content-Length: 1|Transfer-Encoding: chunked"),
+    (414, f"GET {TARGET}{'a' * 5000} HTTP/1.1|Host: localhost"), (414, f"GET {TARGET}{'a' * 20000} HTTP/1.1|Host: localhost"), (417, f"PUT {TARGET} HTTP/1.1|Host: localhost|Expect: x"),
+    (421, f"GET {TARGET} HTTP/1.1|Host: others.localhost"), (431, f"GET {TARGET} HTTP/1.1|Host: localhost|X: {'a' * 20000}"),
+    (431, f"GET {TARGET} HTTP/1.1|Host: localhost|" + "|".join(f"X-{i}: 1" for i in range(80))), (501, f"PUT {TARGET} HTTP/1.1|Host: localhost|Transfer-Encoding: gzip"),
+    (501, f"TRACE {TARGET} HTTP/1.1|Host: localhost"), (505, f"GET {TARGET} HTTP/1.0|Host: localhost"), (400, f"GET {TARGET} HTTP/1.1|Host: localhost|X-A: " + "\x7f"),
+], ids=range(20))
+def test_errors_where_a_file_is_expected_are_empty_even_where_no_request_is_understood(world, back, status, request_head):
+    back.got.clear()
+    for target in (request_head, request_head.replace("/repo/targets/", "/repo/target/").replace("/repo/%74argets/", "/repo/%74arget/")):
+        with world.gateway(world.device, sni="proxied.localhost" if status == 421 else "localhost").connect() as c:
+            c.sendall("\r\n".join([*target.split("|"), "", ""]).encode("latin-1"))
+            r = read_head(c)
+            body = r.read()
+        assert (r.status, body == b"") == (status, target == request_head), body
+        assert r.headers["X-Request-Id"]
+    assert not back.got
 
 
 def test_a_server_that_is_not_there(world):
@@ -708,6 +746,78 @@ def test_a_device_that_is_cut_off_waits_for_no_answer(world, back, behave):
     cut(world, back, behave, "/director/wait", "GET", None, silent)
 
 
+def test_a_device_that_is_cut_off_while_it_reads_nothing(world, back, behave):
+    """The whole way is full, and nobody on it moves."""
+    device, sent, end = world.fleet.device("cut-full-download"), [0], []
+
+    def speak(got, c):
+        c.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        try:
+            while True:
+                c.sendall(b"%x\r\n%s\r\n" % (MIB, PIECE))
+                sent[0] += 1
+        except OSError:
+            end.append(time.monotonic())
+    behave(speak)
+    with world.gateway(device).connect() as c:
+        c.sendall(b"GET /repo/targets/endless HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        stands_still(lambda: sent[0])
+        world.muster("device", "quarantine", "cut-full-download", "--account", "proxied")
+        began = time.monotonic()
+        soon(1, lambda: len(end))
+        assert end[0] - began < 1.2
+        with pytest.raises((OSError, EOFError)):  # what was under way, and no more
+            while True:
+                if not c.recv(MIB):
+                    raise EOFError
+        assert time.monotonic() - began < 5
+
+
+def test_a_device_that_is_cut_off_while_nothing_is_read_of_it(world, back, behave):
+    device, sent, go, rest = world.fleet.device("cut-full-upload"), [0], threading.Event(), []
+
+    def take(got, c, f):
+        go.wait(20)
+        try:
+            while f.read1(MIB):
+                pass
+            rest.append("end")
+        except OSError:
+            rest.append("reset")
+        return True
+    behave(None, early=take)
+    ended_at = []
+
+    def send(c):
+        try:
+            while True:
+                c.sendall(PIECE)
+                sent[0] += 1
+        except OSError:
+            ended_at.append(time.monotonic())
+    with world.gateway(device).connect() as c:
+        c.settimeout(30)
+        c.sendall(b"PUT /director/manifest HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000000000\r\n\r\n")
+        sender = threading.Thread(target=send, args=(c,))
+        sender.start()
+        stands_still(lambda: sent[0])
+        world.muster("device", "quarantine", "cut-full-upload", "--account", "proxied")
+        began = time.monotonic()
+        sender.join(10)
+        assert ended_at and ended_at[0] - began < 1.2
+    go.set()
+    soon(1, lambda: len(rest))  # the connection behind has ended too
+
+
+def stands_still(count, seconds=0.7):
+    """Waits until it moves no more; it has moved."""
+    last, since = count(), time.monotonic()
+    while time.monotonic() - since < seconds or not last:
+        time.sleep(0.05)
+        if count() != last:
+            last, since = count(), time.monotonic()
+
+
 def test_a_gateway_that_ends_lets_transfers_end(fresh):
     """SIGTERM drains."""
     import signal
@@ -768,6 +878,50 @@ def test_what_muster_cannot_keep_is_passed_on_all_the_same(world, back, behave):
     behave(lambda got, c: answer(200, b"fine"))
     a = reach(world, world.device, "/core/installed", "PUT", b"not json")
     assert (a.status, a.body, back.last().body) == (200, b"fine", b"not json")
+
+
+class Locked:
+    """Nobody writes the registry meanwhile."""
+
+    def __init__(self, world):
+        self.db = sqlite3.connect(world.dir / "registry.db", isolation_level=None, timeout=20)
+
+    def __enter__(self):
+        self.db.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, *_):
+        self.db.execute("ROLLBACK")
+        self.db.close()
+
+
+REPORT = b"PUT /system_info HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n"
+
+
+def test_what_is_kept_of_a_device_that_is_cut_off_meanwhile_is_not_passed_on(world, back):
+    """Its report waits for the registry; before that is free the device is quarantined, and cut off."""
+    device, pid = world.fleet.device("cut-meanwhile"), world.child("gateway")
+    assert reach(world, device, "/director/x").status == 200
+    back.got.clear()
+    with world.gateway(device).connect() as c:
+        with Locked(world):
+            c.sendall(REPORT + b'{"id":"c1"}')
+            time.sleep(0.5)
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            world.muster("device", "quarantine", "cut-meanwhile", "--account", "proxied")
+            with Locked(world):
+                os.kill(pid, signal.SIGCONT)
+                began = time.monotonic()
+                with pytest.raises((OSError, EOFError)):
+                    if not c.recv(1):
+                        raise EOFError
+                assert time.monotonic() - began < 1.2
+        finally:
+            os.kill(pid, signal.SIGCONT)
+    soon({"id": "c1"}, lambda: world.muster("device", "show", "cut-meanwhile", "--account", "proxied", "--full").get("reports", {}).get("hardware"))
+    assert reach(world, world.device, "/director/after").status == 200
+    assert [g.target.rsplit("/", 1)[1] for g in back.got] == ["after"]
+    assert world.child("gateway") == pid
 
 
 def test_other_methods_of_such_a_path_are_the_upstream_s(world, back, behave):
