@@ -39,7 +39,7 @@ def nginx_fields(identity):
     return {"X-Muster-Client-Cert": escaped(identity.cert)}
 
 
-def envoy_element(identity, cert=True, chain=True):
+def envoy_element(identity, cert=True, chain=True, more=('Subject="CN=a\\"b;c,d"', "URI=")):
     """One element of Envoy's header, its characters replaced as Envoy replaces them (source/common/ssl: SSL info's urlEncodedPem…)."""
     def encoded(*certs):
         text = pem(*certs)
@@ -49,7 +49,7 @@ def envoy_element(identity, cert=True, chain=True):
     parts = [f"Hash={identity.cert.fingerprint(hashes.SHA256()).hex()}"]
     parts += [f'Cert="{encoded(identity.cert)}"'] if cert else []
     parts += [f'Chain="{encoded(identity.cert, *identity.chain)}"'] if chain else []
-    return ";".join(parts + ['Subject="CN=a\\"b;c,d"', "URI="])
+    return ";".join([*parts, *more])
 
 
 def envoy_fields(identity, **how):

@@ -3,9 +3,11 @@
 The requests of Envoy's ext_authz over HTTP are made as Envoy makes them: the original method, path_prefix before the original path, Host of
 the client, Content-Length 0 (envoyproxy/envoy, source/extensions/filters/common/ext_authz/ext_authz_http_impl.cc), and the certificate in
 x-forwarded-client-cert (https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_conn_man/headers#x-forwarded-client-cert)."""
+import http.client
 import os
 import pathlib
 import socket
+import sqlite3
 import stat
 import subprocess
 import time
@@ -13,8 +15,8 @@ import uuid
 
 import pytest
 
-from client import Fleet
-from conftest import MUSTERD, Server, soon
+from client import Answer, Device, Fleet
+from conftest import MUSTERD, Server, soon, stays
 from proxies import Proxy, der, envoy_element, envoy_fields, escaped, haproxy_fields, me, nginx_fields, pem
 
 FORMS = {"nginx": nginx_fields, "envoy": envoy_fields, "envoy-cert": lambda i: envoy_fields(i, chain=False), "envoy-chain": lambda i: envoy_fields(i, cert=False),
@@ -171,6 +173,49 @@ def test_any_method_and_any_path_below(world):
         assert world.proxy.ask(envoy_fields(device), path=path).status == 400
 
 
+def envoy_asks(connection, device, method, path, host="shop.localhost"):
+    """As its HTTP/1 codec writes what ext_authz asks with the settings of the page: names in small letters, no body whatever the request had, what its router adds."""
+    connection.sendall(f"{method} /auth{path} HTTP/1.1\r\nhost: {host}\r\ncontent-length: 0\r\nx-forwarded-client-cert: {envoy_element(device, more=())}\r\n"
+                       "x-envoy-internal: true\r\nx-forwarded-for: 10.0.0.7\r\nx-envoy-expected-rq-timeout-ms: 5000\r\n\r\n".encode())
+    response = http.client.HTTPResponse(connection, method=method)
+    response.begin()
+    return Answer(response)
+
+
+def test_envoy(world):
+    """What comes out of its settings in behind-your-proxy.md; on one connection, for devices of all sorts."""
+    page = (pathlib.Path(__file__).parents[2] / "doc" / "behind-your-proxy.md").read_text(encoding="utf-8")
+    for line in ("forward_client_cert_details: SANITIZE_SET", "set_current_client_cert_details: { cert: true, chain: true }", "path_prefix: /auth", "{ exact: x-forwarded-client-cert }",
+                 "{ prefix: x-muster- }"):
+        assert line in page
+    good, stranger = world.device("by-envoy"), Fleet("Nobody's").device("stranger")
+    with socket.socket(socket.AF_UNIX) as c:
+        c.settimeout(10)
+        c.connect(str(world.socket))
+        for method, path in (("POST", "/director/ecus"), ("GET", "/repo/targets/a%20b.bin?x=1&y=%2F"), ("HEAD", "/repo/targets/a"), ("OPTIONS", "/"), ("PUT", "/system_info")):
+            answer = envoy_asks(c, good, method, path)
+            passed_on = {n.lower(): v for n, v in answer.headers.items() if n.lower().startswith("x-muster-")}
+            assert answer.status == 200 and not answer.body
+            assert passed_on == {"x-muster-account": "shop", "x-muster-device-uuid": world.show("by-envoy")["id"], "x-muster-device-id": "by-envoy"}
+            refusal = envoy_asks(c, stranger, method, path)  # Envoy hands this to the client, body and all
+            assert refusal.status == 403 and refusal.headers["X-Muster-Code"] == "certificate_untrusted"
+            assert bool(refusal.body) == ("/repo/targets/" not in path and method != "HEAD")
+
+
+def test_more_peers_than_are_remembered(world):
+    """The one that was forgotten is judged again, and a judgement is nobody else's."""
+    first, keep = world.device("remembered-0"), world.proxy.connect()
+    assert identity(world.proxy.ask(nginx_fields(first), keep=keep))[2] == "remembered-0"
+    for i in range(2100):  # each address is a peer of its own
+        fields = {**haproxy_fields(first), "X-Muster-Client-Address": f"192.0.{2 + i // 250}.{i % 250 + 1}"}
+        assert world.proxy.ask(fields, keep=keep).status == 200
+    assert identity(world.proxy.ask(nginx_fields(first), keep=keep))[2] == "remembered-0"
+    world.server.muster("device", "quarantine", "remembered-0", "--account", "shop")
+    soon("device_quarantined", lambda: refused(world.proxy.ask({**haproxy_fields(first), "X-Muster-Client-Address": "192.0.2.1"}, keep=keep)))
+    assert refused(world.proxy.ask({**haproxy_fields(first), "X-Muster-Client-Address": "192.0.9.9"}, keep=keep)) == "device_quarantined"
+    keep.close()
+
+
 def test_a_body_is_not_taken(world):
     answer = world.proxy.ask(envoy_fields(world.device("with-body")), "POST", "/auth/x", body=b"x" * 100)
     assert identity(answer) and answer.headers["Connection"] == "close"
@@ -181,6 +226,10 @@ def test_under_targets_a_refusal_has_no_body(world):
     for path, original in (("/auth/repo/targets/a.bin", None), ("/auth", "/repo/targets/a.bin?x"), ("/auth", "/repo/targets")):
         answer = world.proxy.ask({**stranger, **({"X-Original-URI": original} if original else {})}, path=path)
         assert (answer.status, answer.body, answer.headers["X-Muster-Code"]) == (403, b"", "certificate_untrusted")
+    for path in ("/auth/repo/targets//a", "/auth/repo/targets/%2e%2e/a", "/auth/repo/targets/a%2fb?x"):  # no request is understood
+        answer = world.proxy.ask(stranger, path=path)
+        assert (answer.status, answer.body, answer.headers["X-Muster-Code"]) == (400, b"", "malformed_http")
+        assert world.proxy.ask(stranger, path=path.replace("targets", "target")).code == "malformed_http"
     for path, original in (("/auth/repo/targetsx", None), ("/auth/repo/targets/a", "/elsewhere")):
         answer = world.proxy.ask({**stranger, **({"X-Original-URI": original} if original else {})}, path=path)
         assert answer.code == "certificate_untrusted"
@@ -226,6 +275,25 @@ def test_the_address_that_the_proxy_names(world, address, kept):
     device = world.device(f"address-{kept}")
     assert identity(world.proxy.ask({**nginx_fields(device), "X-Muster-Client-Address": address}))
     assert world.show(f"address-{kept}")["last_address"] == kept
+
+
+def test_a_proxy_that_names_no_address_leaves_the_last_one(world):
+    device = world.device("address-stays")
+    for said, kept in (("192.0.2.5", "192.0.2.5"), (None, "192.0.2.5"), ("", "192.0.2.5"), ("192.0.2.6", "192.0.2.6")):
+        with sqlite3.connect(world.server.dir / "registry.db", timeout=20) as db:  # so that its next request is noted, and
+            db.execute("UPDATE device SET last_seen = 1 WHERE device_id = 'address-stays'")
+        world.server.account(f"raises-{uuid.uuid4()}"[:20])  # the registry is asked again
+        assert identity(world.proxy.ask({**nginx_fields(device), **({} if said is None else {"X-Muster-Client-Address": said})}))
+        soon(True, lambda: world.show("address-stays")["last_seen"] > "2000")
+        assert world.show("address-stays")["last_address"] == kept
+
+
+def test_the_first_use_of_a_certificate_leaves_it_too(world):
+    """It was noted when the certificate was asked for."""
+    device = Device(world.server.gateway(world.key).enrol("address-of-enrolment").body)
+    before = world.show("address-of-enrolment")["last_address"]
+    assert before == "127.0.0.1" and identity(world.proxy.ask(nginx_fields(device)))
+    stays(before, lambda: world.show("address-of-enrolment")["last_address"])
 
 
 @pytest.mark.parametrize("address", ["x", "192.0.2.1:80", "192.0.2.1, 192.0.2.2", "[::1]", "localhost", "1" * 100])

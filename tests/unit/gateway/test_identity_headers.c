@@ -39,7 +39,7 @@ static void device_ids_are_encoded(void **state) {
 
 static void settings_that_mean_nothing(void **state) {
     static const char *const bad[] = {"", " ", "mustr", "account", "account=", "account=a b", "uuid=x uuid=y", "account=x-a uuid=X_A", "serial=x", "account=x:y", "account=host",
-                                      "device-id=Content_Length", "account=\xc3\xa4", "account=x muster",
+                                      "device-id=Content_Length", "account=\xc3\xa4", "account=X-Forwarded-For", "uuid=x_request_id", "account=x muster",
                                       "account=xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"};
     struct identity_headers h;
     struct err err = ERR_INIT;
