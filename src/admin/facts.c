@@ -80,7 +80,7 @@ static void registry_read(struct http_exchange *x, int rc, const struct err *err
     f->registry = g->registry;
     if (rc)
         f->registry.n = 0;
-    f->registry_db.code = rc ? rc : store_health(c->registry);
+    f->registry_db.code = rc ? rc : control_registry_health(c);
     const struct reading_head r = {.facts = f, .then = g->then};
     job_start(x, JOB_CONTROL_READ, audit_signed_run, &r, sizeof r, signed_read);
 }

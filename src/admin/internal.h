@@ -94,6 +94,9 @@ struct span param_of(struct http_exchange *x, const char *name);
 void control_certificates_changed(struct control *c);
 
 /* pulse.c: whether the vault answers. */
+/* health.c: whether the registry takes writes, control's and the gateway's: 0, or the code of what is wrong. */
+int control_registry_health(const struct control *c);
+
 enum pulse_state { PULSE_ALIVE, PULSE_AWAY, PULSE_SILENT /* it is there, and does not answer */ };
 struct pulse *pulse_new(struct control *c, struct err *err);
 void pulse_free(struct pulse *p);

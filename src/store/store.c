@@ -1,5 +1,6 @@
 /* store: the engine over a backend: writer thread with group commit, reader threads, completions; see store.h.  Statements and
  * rows are in statement.c, opening and migrations in migrate.c. */
+#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -10,6 +11,7 @@
 
 #define BATCH_MAX 256
 #define READERS_MAX 16
+#define PROBE_MS 1000 /* between two tries of a disk that did not take a write */
 
 struct job {
     struct job *next;
@@ -84,11 +86,16 @@ static int queue_put(struct queue *q, struct job *j, struct err *err) {
     return rc;
 }
 
-/* Up to `most` jobs in order of arrival; NULL once the queue ends and is empty. */
-static struct job *queue_take(struct queue *q, size_t most) {
+/* Up to `most` jobs in order of arrival; NULL once the queue has ended and is empty, or after wait_ms (0: never) without one. */
+static struct job *queue_take(struct queue *q, size_t most, int wait_ms, bool *ended) {
+    int64_t until = clock_mono_ms() + wait_ms;
+    const struct timespec by = {.tv_sec = until / 1000, .tv_nsec = until % 1000 * 1000000};
     pthread_mutex_lock(&q->lock);
     while (!q->first && !q->ending)
-        pthread_cond_wait(&q->filled, &q->lock);
+        if (!wait_ms)
+            pthread_cond_wait(&q->filled, &q->lock);
+        else if (pthread_cond_clockwait(&q->filled, &q->lock, CLOCK_MONOTONIC, &by) == ETIMEDOUT)
+            break;
     struct job *list = q->first, **end = &q->first;
     for (size_t i = 0; i < most && *end; i++) {
         end = &(*end)->next;
@@ -96,6 +103,7 @@ static struct job *queue_take(struct queue *q, size_t most) {
         metrics_add(METRIC_QUEUE, q->kind, 0, -1);
     }
     struct job *rest = *end;
+    *ended = q->ending && !list;
     *end = NULL;
     q->first = rest;
     if (!rest)
@@ -179,15 +187,40 @@ static void count_batch(int rc, int64_t took, int64_t n) {
     metrics_observe(METRIC_BATCH, n);
 }
 
+static void set_health(struct store *s, int rc) {
+    if (s->health && !rc)
+        log_event(LOG_INFO, "store_writes_again", NULL);
+    s->health = rc;
+    metrics_set(METRIC_STORE_FAILING, 0, rc != 0);
+}
+
+/* Whether the disk takes writes again: nobody may ask for one where everybody sees that it does not. */
+static void probe(struct store *s) {
+    const struct store_backend *b = s->writer->backend;
+    int rc = b->begin(s->writer->conn, true, NULL);
+    if (!rc && !(rc = b->script(s->writer->conn, "UPDATE schema_version SET hash = hash WHERE number = 1", NULL)))
+        rc = b->commit(s->writer->conn, NULL);
+    if (rc)
+        b->rollback(s->writer->conn);
+    else
+        set_health(s, 0);
+}
+
 static void *write_main(void *arg) {
     struct store *s = arg;
-    struct job *list;
     pthread_setname_np(pthread_self(), "store-writer");
-    while ((list = queue_take(&s->writes, BATCH_MAX))) {
+    for (bool ended = false;;) {
+        struct job *list = queue_take(&s->writes, BATCH_MAX, s->health ? PROBE_MS : 0, &ended);
+        if (ended)
+            return NULL;
+        if (!list) {
+            probe(s);
+            continue;
+        }
         struct err err = ERR_INIT;
         int64_t began = clock_mono_us(), n = 0;
         int rc = run_batch(s, list, &err);
-        s->health = rc;
+        set_health(s, rc);
         for (const struct job *j = list; j; j = j->next)
             n++;
         count_batch(rc, clock_mono_us() - began, n);
@@ -201,7 +234,6 @@ static void *write_main(void *arg) {
             log_err(LOG_ERROR, "store_batch_failed", &err, NULL);
         finish_all(&s->writes, list);
     }
-    return NULL;
 }
 
 static void run_read(struct store_conn *c, struct job *j) {
@@ -219,9 +251,10 @@ static void run_read(struct store_conn *c, struct job *j) {
 static void *read_main(void *arg) {
     struct reader_start start = *(struct reader_start *)arg;
     struct job *list;
+    bool ended;
     free(arg);
     pthread_setname_np(pthread_self(), "store-reader");
-    while ((list = queue_take(&start.store->reads, 1))) {
+    while ((list = queue_take(&start.store->reads, 1, 0, &ended))) {
         run_read(start.conn, list);
         finish(&start.store->reads, list);
     }

@@ -53,7 +53,8 @@ int store_read(struct store *s, struct loop *reply, store_run_fn run, store_done
 /* The same, waiting for the result on the calling thread (start-up, command line, tests). */
 int store_write_now(struct store *s, store_run_fn run, void *arg, struct err *err) MUSTER_MUST_CHECK;
 int store_read_now(struct store *s, store_run_fn run, void *arg, struct err *err) MUSTER_MUST_CHECK;
-/* Whether the last write reached the disk, for health: 0 or the code of the last storage error since. */
+/* Whether the last write reached the disk, for health: 0 or the code of the last storage error since.  While it did not, one is tried each
+ * second by itself. */
 int store_health(struct store *s);
 /* A number that changes when any process has committed to the database (PRAGMA data_version and own commits); cheap; called from any thread. */
 int store_version(struct store *s, int64_t *version, struct err *err) MUSTER_MUST_CHECK;

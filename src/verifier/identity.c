@@ -95,6 +95,7 @@ static bool take_known(struct identity *id, X509 *leaf) {
     id->class = v.class;
     id->n_anchors = v.n_anchors;
     memcpy(id->anchors, v.anchors, sizeof id->anchors);
+    id->provisioning_ca = v.provisioning_ca;
     if (!v.admitted)
         return true;
     id->admitted_epoch = v.epoch;
@@ -114,7 +115,7 @@ void identity_keep(const struct identity *id) {
     if (!id->verifier || hash_eq(&id->known_by, &nothing) || id->chain.code || (id->class != ADMIT_KEY && (!admitted || id->admit.verdict.code || !id->admit.device_row)))
         return;
     struct known_verdict v = {.epoch = id->judged_epoch, .trust = admitted ? id->admitted_trust : trust_word(), .until = id->chain_until, .leaf = *id->leaf, .class = id->class,
-                              .n_anchors = id->n_anchors, .admitted = admitted, .account_row = id->admit.account_row, .device_row = id->admit.device_row,
+                              .n_anchors = id->n_anchors, .provisioning_ca = id->provisioning_ca, .admitted = admitted, .account_row = id->admit.account_row, .device_row = id->admit.device_row,
                               .last_seen = id->admit.last_seen, .device = id->admit.device};
     v.leaf.x = NULL;
     memcpy(v.anchors, id->anchors, sizeof v.anchors);

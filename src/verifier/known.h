@@ -17,6 +17,7 @@ struct known_verdict {
     struct cert leaf;         /* its facts; x is NULL */
     enum admit_class class;
     struct hash anchors[CHAIN_FOUND_MAX];
+    struct hash provisioning_ca; /* of ADMIT_KEY */
     size_t n_anchors;
     bool admitted;            /* what follows is the registry's; ADMIT_KEY has none */
     char account_name[ACCOUNT_NAME_MAX + 1];
