@@ -1,8 +1,8 @@
 /* fail_disk: a library for LD_PRELOAD that lets musterd's writes and syncs of regular files fail, for tests/integration: a disk that is full,
- * that breaks, that becomes read-only, from any one write on.
+ * that breaks, that becomes read-only, from any one write on; or that is the last thing a process does.
  *
  * MUSTER_TEST_DISK names a file of four numbers of 64 bits, mapped before the sandbox is there, which the test writes: the error (errno;
- * 0: none), how many writes and syncs go well before it, whether syncs alone fail; and the library writes how many there were.  It is a
+ * 0: none; -1: the process ends there), how many writes and syncs go well before it, whether syncs alone fail; and the library writes how many there were.  It is a
  * part of no program that is installed. */
 #include <dlfcn.h>
 #include <errno.h>
@@ -40,6 +40,8 @@ static int fails(int fd, int is_sync) {
     int error = (int)disk->error;
     if (!error || atomic_fetch_sub(&disk->good, 1) > 0)
         return 0;
+    if (error < 0)
+        _exit(137); /* as SIGKILL would have it: nothing is flushed, nothing is tidied up */
     errno = error;
     return 1;
 }

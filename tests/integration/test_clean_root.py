@@ -12,6 +12,7 @@ import time
 
 import pytest
 
+import old_schema
 from conftest import LONG
 from test_debian import SOURCE, UNIT, build, run
 
@@ -195,46 +196,12 @@ def test_devices_and_operators_are_served_under_the_unit_s_restrictions(installe
     installed.serves()
 
 
-# Columns of the first schema that are gone: what would stand there, of the rows that this test makes.
-GONE = {"device.issue_used": "1", "key_hour.id": "NULL"}
-
-
-def as_first_schema(path):
-    """What the first version would have left: the registry with its first migration alone, and the same rows."""
-    older = sqlite3.connect(":memory:", isolation_level=None)
-    now = sqlite3.connect(path, isolation_level=None)
-    now.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    older.executescript((SOURCE / "src/registry/migrations/001-core.sql").read_text(encoding="utf-8"))
-    older.execute(now.execute("SELECT sql FROM sqlite_master WHERE name = 'schema_version'").fetchone()[0])
-    older.execute("PRAGMA foreign_keys = off")
-    tables = [t for (t,) in older.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")]
-    for table in tables:
-        columns = ", ".join(row[1] for row in older.execute(f"PRAGMA table_info({table})"))
-        values = ", ".join(GONE.get(f"{table}.{row[1]}", row[1]) for row in older.execute(f"PRAGMA table_info({table})"))
-        first = {name for (name,) in older.execute("SELECT name FROM meta")}
-        only = {"schema_version": " WHERE number = 1", "meta": f" WHERE name IN ({', '.join(map(repr, first))})"}.get(table, "")
-        rows = now.execute(f"SELECT {values} FROM {table}{only}").fetchall()
-        older.execute(f"DELETE FROM {table}")
-        if rows:
-            older.executemany(f"INSERT INTO {table} ({columns}) VALUES ({', '.join('?' * len(rows[0]))})", rows)
-    newest = now.execute("SELECT max(number) FROM schema_version").fetchone()[0]
-    now.close()
-    at = pathlib.Path(path)
-    for name in (at.name, at.name + "-wal", at.name + "-shm"):
-        (at.parent / name).unlink(missing_ok=True)
-    disk = sqlite3.connect(path)
-    older.backup(disk)
-    disk.execute("PRAGMA journal_mode = wal")
-    disk.close()
-    return newest
-
-
 def test_an_upgrade_brings_an_older_schema_up_to_date_and_loses_nothing(installed):
     before = {"devices": installed.muster("device", "list", "--account", "fleet"), "keys": installed.muster("key", "list", "--account", "fleet")}
     installed.do("systemctl", "stop", "musterd")
     registry = installed.path / DIR[1:] / "registry.db"
     owner, mode = registry.stat(), registry.stat().st_mode & 0o777
-    newest = as_first_schema(registry)
+    newest = old_schema.take_back(registry, 1)
     for file in registry.parent.glob("registry.db*"):
         os.chown(file, owner.st_uid, owner.st_gid)
         file.chmod(mode)
