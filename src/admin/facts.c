@@ -85,13 +85,13 @@ static void registry_read(struct http_exchange *x, int rc, const struct err *err
     job_start(x, JOB_CONTROL_READ, audit_signed_run, &r, sizeof r, signed_read);
 }
 
-void facts_collect(struct http_exchange *x, const char *only, facts_fn then) {
+void facts_collect(struct http_exchange *x, const char *only, bool refused, facts_fn then) {
     struct facts *f = calloc(1, sizeof *f);
     if (!f) {
         reply_code(x, MUSTER_ENOMEM, NULL);
         return;
     }
     f->now = clock_now();
-    const struct collecting g = {.registry = {.only = only, .now = f->now}, .facts = f, .then = then};
+    const struct collecting g = {.registry = {.only = only, .now = f->now, .with_refused = refused}, .facts = f, .then = then};
     job_start(x, JOB_READ, overview_run, &g, sizeof g, registry_read);
 }

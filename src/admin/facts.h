@@ -28,9 +28,10 @@ struct facts {
     struct recent_numbers recent;
 };
 
-/* Asks the stores, then calls then(x, facts), which owes the answer; facts live until it returns.  only: "" every account. */
+/* Asks the stores, then calls then(x, facts), which owes the answer; facts live until it returns.  only: "" every account; refused: with
+ * the refusals that are kept. */
 typedef void (*facts_fn)(struct http_exchange *x, const struct facts *f);
-void facts_collect(struct http_exchange *x, const char *only, facts_fn then);
+void facts_collect(struct http_exchange *x, const char *only, bool refused, facts_fn then);
 
 /* What an operator should look at, the worst first: an array of {level, what, account, object, text, command}. server: with what concerns the
  * server.  *critical: whether one of them is. */

@@ -122,4 +122,4 @@ static void collected(struct http_exchange *x, const struct facts *f) {
     buf_fini(&out);
 }
 
-void admin_METRICS(struct http_exchange *x, void *arg) { facts_collect(x, "", collected); }
+void admin_METRICS(struct http_exchange *x, void *arg) { facts_collect(x, "", false, collected); }

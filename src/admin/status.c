@@ -68,17 +68,27 @@ static json_t *enrolments_json(const struct facts *f) {
     return o;
 }
 
-static json_t *refused_json(const struct facts *f) {
-    json_t *all = json_array();
-    for (size_t i = 0; i < RECENT_TOP && f->recent.top[i].n; i++) {
-        json_t *o = json_object();
-        json_set_str(o, "code", err_code(f->recent.top[i].code));
-        json_set_int(o, "count", f->recent.top[i].n);
-        json_set_str(o, "reason", err_what(f->recent.top[i].code));
-        json_set_str(o, "fix", err_fix(f->recent.top[i].code));
-        json_array_append_new(all, o);
+/* Out of the records that are kept, so that the account's own token sees what its devices were refused for. */
+static json_t *refused_json(const struct refusal_tally *t) {
+    json_t *o = json_object(), *items = json_array();
+    for (size_t i = 0; i < t->n; i++) {
+        const struct refusal_tally_code *c = &t->at[i];
+        int code = err_from_code(c->code);
+        json_t *one = json_object();
+        json_set_str(one, "code", c->code);
+        json_set_int(one, "count", c->count);
+        json_set_int(one, "records", c->records);
+        json_set_time(one, "last_seen", c->last);
+        json_set_str(one, "device_id", c->device_id[0] ? c->device_id : NULL);
+        json_set_str(one, "reason", code ? err_what(code) : NULL);
+        json_set_str(one, "fix", code ? err_fix(code) : NULL);
+        json_array_append_new(items, one);
     }
-    return all;
+    json_set_time(o, "since", t->since);
+    json_set_int(o, "count", t->total);
+    json_set_bool(o, "complete", t->all);
+    json_set(o, "items", items);
+    return o;
 }
 
 /* --- what ends, the first first ---------------------------------------------------------------------------------------------------------- */
@@ -200,9 +210,9 @@ static void collected(struct http_exchange *x, const struct facts *f) {
     json_set(o, "attention", attention);
     json_set(o, "accounts", accounts_json(f));
     json_set(o, "expires", expires_json(f, server));
+    json_set(o, "refused", refused_json(&f->registry.refused));
     if (server) {
         json_set(o, "enrolments", enrolments_json(f));
-        json_set(o, "refused", refused_json(f));
         json_set(o, "gateway", gateway_json(f));
         json_set(o, "vault", vault_json(f));
         json_set(o, "store", stores_json(f));
@@ -213,4 +223,4 @@ static void collected(struct http_exchange *x, const struct facts *f) {
     reply_json(x, 200, o);
 }
 
-void admin_STATUS(struct http_exchange *x, void *arg) { facts_collect(x, grant_of(x)->account, collected); }
+void admin_STATUS(struct http_exchange *x, void *arg) { facts_collect(x, grant_of(x)->account, true, collected); }

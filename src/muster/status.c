@@ -121,12 +121,14 @@ static void show_expires(const json_t *doc) {
 }
 
 static void show_refused(const json_t *doc) {
-    const json_t *all = at(doc, "refused"), *g = at(doc, "gateway");
+    const json_t *refused = at(doc, "refused"), *all = at(refused, "items"), *g = at(doc, "gateway");
     size_t i;
     json_t *one;
-    if (!g)
-        return;
-    line("%-10s %lld of %lld requests in the last %s", "refused", number(g, "refused_hour"), number(g, "requests_hour"), number(g, "counted_seconds") >= 3540 ? "hour" : "minutes");
+    if (g)
+        line("%-10s %lld of %lld requests in the last %s; of the last day%s:", "refused", number(g, "refused_hour"), number(g, "requests_hour"),
+             number(g, "counted_seconds") >= 3540 ? "hour" : "minutes", json_array_size(all) ? "" : " nothing");
+    else
+        line("%-10s %s%lld times in the last day", "refused", json_is_true(at(refused, "complete")) ? "" : "at least ", number(refused, "count"));
     json_array_foreach(all, i, one) {
         if (i == REFUSED_LINES)
             break;

@@ -134,6 +134,19 @@ static int load_accounts(struct store_tx *tx, struct overview *v, struct err *er
     return rc;
 }
 
+/* An account that is not there has no refusals, least of all the server's. */
+static int load_refused(struct store_tx *tx, struct overview *v, struct err *err) {
+    struct account a;
+    v->refused.since = v->now - OVERVIEW_REFUSED;
+    v->refused.all = true;
+    if (!*v->only)
+        return refusal_tally_read(tx, REFUSAL_TALLY_SERVER, &v->refused, err);
+    int found = account_find(tx, span_str(v->only), &a, err);
+    if (found <= 0)
+        return found;
+    return a.state == ACCOUNT_ACTIVE ? refusal_tally_read(tx, a.row, &v->refused, err) : 0;
+}
+
 int overview_run(struct store_tx *tx, void *arg, struct err *err) {
     struct overview *v = arg;
     int64_t newest;
@@ -142,5 +155,7 @@ int overview_run(struct store_tx *tx, void *arg, struct err *err) {
         return err_set(err, MUSTER_ENOMEM, NULL);
     int rc = meta_get(tx, "newest", &newest, err);
     v->clock_behind = newest > v->now ? newest - v->now : 0;
-    return rc ? rc : load_accounts(tx, v, err);
+    if (!rc)
+        rc = load_accounts(tx, v, err);
+    return rc || !v->with_refused ? rc : load_refused(tx, v, err);
 }

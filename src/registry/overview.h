@@ -2,11 +2,12 @@
 #ifndef MUSTER_REGISTRY_OVERVIEW_H
 #define MUSTER_REGISTRY_OVERVIEW_H
 
-#include "registry/registry.h"
+#include "registry/refusal_tally.h"
 
 #define OVERVIEW_ACCOUNTS_MAX 1000
 #define OVERVIEW_COUNT_MAX 100000 /* of devices whose certificates end, and of those registered lately: counted no further */
 #define OVERVIEW_KEYS_MAX 10000   /* of an account */
+#define OVERVIEW_REFUSED CLOCK_DAY /* how far back refusals are counted */
 
 enum overview_within { WITHIN_ENDED, WITHIN_WEEK, WITHIN_MONTH, WITHIN_QUARTER, WITHIN_COUNT };
 extern const int OVERVIEW_DAYS[WITHIN_COUNT]; /* 0, 7, 30, 90 */
@@ -31,10 +32,12 @@ struct overview_account {
 struct overview {
     const char *only; /* name of the one account that may be seen; "" all */
     int64_t now;
+    bool with_refused;
     /* out */
     struct overview_account *at; /* the caller frees it */
     size_t n;
     int64_t total, kinds[ACCOUNT_PRODUCTION + 1]; /* of accounts, those beyond OVERVIEW_ACCOUNTS_MAX included */
+    struct refusal_tally refused; /* with_refused: of the one account, or of the whole server */
     int64_t clock_behind; /* seconds behind the newest entry of the log; 0: it is not */
 };
 int overview_run(struct store_tx *tx, void *arg /* struct overview */, struct err *err);

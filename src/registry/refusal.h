@@ -19,6 +19,7 @@
 #define REFUSALS_STRANGERS 2000
 #define REFUSALS_SOURCE 64     /* of one source, in any of them */
 #define REFUSAL_AGE (30 * CLOCK_DAY)
+#define REFUSAL_ORDER_SLACK 10 /* seconds: rows stand in the order in which they were written, once a second by each loop */
 #define REFUSAL_CHAIN_MAX (24 * 1024) /* bytes of PEM: what 16 KiB of DER become */
 
 /* One of them, as the gateway saw it.  Texts are sanitised: UTF-8 without control characters. */

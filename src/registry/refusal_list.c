@@ -3,7 +3,6 @@
 #include "registry/refusal.h"
 
 #define NEAREST_MAX 8
-#define ORDER_SLACK 10 /* seconds: rows stand in the order in which they were written, once a second by each loop */
 
 struct shown {
     struct uuid id;
@@ -122,7 +121,7 @@ int refusal_list_run(struct store_tx *tx, void *arg, struct err *err) {
         CLEANUP_JSON json_t *one = NULL;
         if ((rc = row_refusal(row, &s, &device, &one, err)) || (rc = set_names(tx, &s, device, one, err)))
             return rc;
-        if (s.last < l->since - ORDER_SLACK)
+        if (s.last < l->since - REFUSAL_ORDER_SLACK)
             break;
         if (s.last < l->since)
             continue;

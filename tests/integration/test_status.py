@@ -22,6 +22,10 @@ def status(server, token=None):
     return answer.json
 
 
+def refused_for(server, token=None):
+    return [(r["code"], r["count"]) for r in status(server, token)["refused"]["items"]]
+
+
 def needs(server, what, **fields):
     return [a for a in status(server)["attention"] if a["what"] == what and all(a[k] == v for k, v in fields.items())]
 
@@ -99,14 +103,84 @@ def test_who_is_refused_and_why(fresh):
     for _ in range(5):
         assert s.gateway(Fleet("Nobody").device("x")).get("/").code == "certificate_untrusted"
     assert s.gateway().get("/").code == "certificate_required"
+    soon([("certificate_untrusted", 5), ("certificate_required", 1)], lambda: refused_for(s), 4)
     said = status(s)
-    assert [(r["code"], r["count"]) for r in said["refused"]] == [("certificate_untrusted", 5), ("certificate_required", 1)]
-    assert all(r["reason"] and r["fix"] for r in said["refused"])
+    assert all(r["reason"] and r["fix"] for r in said["refused"]["items"])
+    assert [r["records"] for r in said["refused"]["items"]] == [5, 1], "five certificates, each a record"
+    assert said["refused"]["count"] == 6 and said["refused"]["complete"] and said["refused"]["items"][0]["device_id"] == "x"
     assert said["gateway"]["refused_hour"] == 6
+    assert refused_for(s, s.token("its own", "auditor", "refused")["token"]) == [], "strangers are the server's alone"
     with s.gateway().connect() as c:
         for _ in range(100):
             s.gateway().on(c, "GET", "/")
     assert needs(s, "refused_often", object="certificate_required")
+
+
+def test_an_account_sees_what_its_own_devices_were_refused_for(fresh):
+    s = fresh()
+    tokens = {}
+    for name, device in (("quokka-one", "dev-q"), ("wombat-two", "dev-w")):
+        s.account(name)
+        tokens[name] = s.token("of it", "auditor", name)["token"]
+        cert = enrolled(s, s.key(name), device)
+        s.muster("device", "quarantine", device, "--account", name)
+        for _ in range(2 if name == "quokka-one" else 3):
+            assert s.gateway(cert).get("/").code == "device_quarantined"
+    soon([("device_quarantined", 5)], lambda: refused_for(s), 4)
+    for token, device, count in ((tokens["quokka-one"], "dev-q", 2), (tokens["wombat-two"], "dev-w", 3)):
+        said = status(s, token)["refused"]
+        assert [(r["code"], r["count"], r["records"], r["device_id"]) for r in said["items"]] == [("device_quarantined", count, 1, device)] and said["count"] == count
+    path = s.dir.parent / "token"
+    path.write_text(tokens["quokka-one"], encoding="utf-8")
+    path.chmod(0o600)
+    env = {**os.environ, "MUSTER_URL": s.admin_url, "MUSTER_TOKEN_FILE": str(path), "MUSTER_CA": str(s.dir / "server-ca.pem")}
+    done = subprocess.run([MUSTER, "status"], capture_output=True, text=True, timeout=60, check=True, env=env)
+    assert re.search(r"^refused +2 times in the last day$", done.stdout, re.M) and re.search(r"^ +2 device_quarantined: ", done.stdout, re.M) and "dev-w" not in done.stdout
+    s.stop()
+    s.start()
+    assert refused_for(s, tokens["wombat-two"]) == [("device_quarantined", 3)], "it is kept, not counted in a process"
+
+
+def test_refusals_that_are_old_or_too_many(fresh):
+    s = fresh()
+    s.account("full")
+    token = s.token("of it", "auditor", "full")["token"]
+    s.stop()
+    db = s.database()
+    (account,) = db.execute("SELECT id FROM account WHERE name = 'full'").fetchone()
+    now = int(time.time())
+    texts = ["reason", "address", "source", "host", "method", "path", "tls", "agent", "serial", "subject", "issuer", "top_issuer"]
+    names = ["id", "uuid", "account", "known", "first", "last", "count", "code", "device", "device_id", "not_before", "not_after", *texts]
+
+    def add(ident, owner, last, code):
+        values = [ident, os.urandom(16), owner, 1, last, last, 2, code, 0, f"dev-{ident}", 0, 0, *[""] * len(texts)]
+        db.execute(f"INSERT INTO refusal ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})", values)
+
+    for i in range(1, 11):
+        add(i, account, now - 86400 - 600, "certificate_expired")
+    for i in range(11, 31):
+        add(i, account, now - 86400 + 600, "a_code_of_tomorrow")
+    for i in range(31, 6001):
+        add(i, account, now - 60, "device_revoked")
+    add(6001, 0, now, "certificate_untrusted")
+    db.commit()
+    db.close()
+    s.start()
+    said = status(s, token)["refused"]
+    assert [(r["code"], r["count"], r["records"], r["device_id"]) for r in said["items"]] == [("device_revoked", 11940, 5970, "dev-6000"), ("a_code_of_tomorrow", 40, 20, "dev-30")]
+    assert said["count"] == 11980 and said["complete"] and said["items"][1]["reason"] is None
+    everybody = status(s)["refused"]
+    assert everybody["count"] == 11982 and everybody["complete"]
+    s.stop()
+    db = s.database()
+    for i in range(6002, 6100):
+        add(i, 0, now, "certificate_untrusted")
+    db.commit()
+    db.close()
+    s.start()
+    everybody = status(s)["refused"]
+    assert everybody["count"] == 2 * 6000 and not everybody["complete"], "the newest 6000, and said so"
+    assert "at least" not in screen(s)[1] and status(s, token)["refused"]["complete"]
 
 
 def test_a_vault_that_hangs_is_noticed_within_seconds(fresh):
@@ -196,7 +270,8 @@ def test_a_token_of_an_account_sees_that_account_alone(fresh):
     said = status(s, token)
     assert said["account"] == "quokka-one" and [a["id"] for a in said["accounts"]["items"]] == ["quokka-one"] and said["accounts"]["total"] == 1
     assert {a["account"] for a in said["attention"]} == {"quokka-one"} == {e["account"] for e in said["expires"]}
-    assert not {"enrolments", "refused", "gateway", "vault", "store", "clock", "audit_head_age", "sandbox"} & set(said)
+    assert said["refused"]["items"] == [] and said["refused"]["complete"]
+    assert not {"enrolments", "gateway", "vault", "store", "clock", "audit_head_age", "sandbox"} & set(said)
     assert "wombat" not in json.dumps(said)
     path = s.dir.parent / "token"
     path.write_text(token, encoding="utf-8")
@@ -215,6 +290,7 @@ def test_the_screen_is_a_screen(fresh):
     for _ in range(3):
         s.gateway(Fleet("Nobody").device("x")).get("/")
         s.gateway().get("/")
+    soon(6, lambda: status(s)["refused"]["count"], 4)
     code, out, err = screen(s)
     lines = out.splitlines()
     assert code == 0 and not err and len(lines) <= 24 and max(map(len, lines)) <= 80, out
