@@ -3,11 +3,14 @@
 
 #include "admin/webhook_lane.h"
 #include "base/log.h"
+#include "metrics/metrics.h"
 #include "registry/event_sweep.h"
 
 #define TICK_MS 200
 #define SWEEP_MS (3600 * 1000)
 #define AGAIN_MS 5000 /* after a storage error */
+#define GATEWAY_WAIT_MS 1000
+#define GATEWAY_WAITS 60 /* then what ends is looked for without the gateway's certificate */
 
 struct waiter {
     struct waiter *next;
@@ -32,6 +35,7 @@ struct webhooks {
     int64_t upto;
     /* the look at what ends soon */
     bool sweeping;
+    int gateway_waits;
     struct event_sweep sweep;
 };
 
@@ -126,11 +130,9 @@ static void sweep_step(struct webhooks *w) {
     loop_timer_set(w->sweep_timer, AGAIN_MS);
 }
 
-static int64_t server_end(struct control *c) {
-    CLEANUP(buf_wipe) struct buf pem = BUF_INIT(64 * 1024);
-    CLEANUP(cert_free) struct cert *cert = NULL;
-    return certificate_default(c, &pem, NULL) || cert_from_file(buf_span(&pem), &cert, NULL) ? 0 : cert->not_after;
-}
+/* Of the certificate that the gateway shows, by what the gateway says: the operator's own is a file that control may not be able to read,
+ * and Muster's own in DIR/tls is then not what clients see.  0: no gateway has said it yet. */
+static int64_t server_end(const struct control *c) { return metrics_value_of(c->o->metrics, METRICS_GATEWAY, METRIC_SERVER_NOT_AFTER, 0, 0); }
 
 static void sweep(void *arg) {
     struct webhooks *w = arg;
@@ -140,8 +142,14 @@ static void sweep(void *arg) {
         loop_timer_set(w->sweep_timer, SWEEP_MS);
         return;
     }
+    const int64_t end = server_end(w->c);
+    if (!end && w->gateway_waits++ < GATEWAY_WAITS) { /* at the start control may be the first */
+        loop_timer_set(w->sweep_timer, GATEWAY_WAIT_MS);
+        return;
+    }
+    w->gateway_waits = 0;
     w->sweeping = true;
-    w->sweep = (struct event_sweep){.now = clock_now(), .server_end = server_end(w->c), .after = -1};
+    w->sweep = (struct event_sweep){.now = clock_now(), .server_end = end, .after = -1};
     sweep_step(w);
 }
 

@@ -11,9 +11,11 @@ import time
 import uuid
 
 import pytest
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from client import Device, Fleet
-from conftest import Refused, refused, soon
+from conftest import MUSTERD, Refused, refused, soon
 from receiver import Receiver, own_ca, server_identity, verify
 
 DOC = pathlib.Path(__file__).parents[2] / "doc" / "webhooks.md"
@@ -378,6 +380,35 @@ def test_tls_is_verified(server, account, receiver, tmp_path):
     assert server.muster("webhook", "test", by_hand["id"])["delivered"] and by_hand["secret"].startswith("whsec_")
 
 
+def test_a_ca_of_its_own_shuts_out_the_system_s(fresh, receiver, tmp_path, monkeypatch):
+    """With system CAs of its own, as a bundle and as a folder by hashes; which takes a mount namespace."""
+    import conftest
+    if subprocess.run(["unshare", "--mount", "mount", "--bind", tmp_path, "/etc/ssl/certs"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine lets nobody mount anything")
+    system, other, certs = own_ca(), own_ca(), tmp_path / "certs"
+    certs.mkdir()
+    (certs / "ca-certificates.crt").write_bytes(system.root_pem())
+    digest = subprocess.run(["openssl", "x509", "-noout", "-subject_hash", "-in", certs / "ca-certificates.crt"], capture_output=True, text=True, check=True).stdout.strip()
+    (certs / f"{digest}.0").write_bytes(system.root_pem())
+    wrapper = tmp_path / "musterd"
+    wrapper.write_text(f"#!/bin/sh\nexec unshare --mount sh -c 'mount --bind {certs} /etc/ssl/certs && exec \"$@\"' sh {MUSTERD} \"$@\"\n")
+    wrapper.chmod(0o755)
+    s = fresh(start=False, config=LOCAL)
+    monkeypatch.setattr(conftest, "MUSTERD", wrapper)
+    s.start()
+    s.account("a")
+    public, private = receiver(tls=server_identity(system)), receiver(tls=server_identity(other))
+
+    def reached(r, **more):
+        made = hook(s, r.url(host="localhost"), "a", "root.state", **more)
+        return s.api("POST", f"/api/v1/webhooks/{made['id']}/test").json["delivered"]
+
+    mine = {"ca": other.root_pem().decode()}
+    assert reached(public), "by the system's"
+    assert reached(private, **mine) and not reached(private)
+    assert not reached(public, **mine), "by those of its own alone"
+
+
 def test_where_a_webhook_may_not_go(fresh, server, account, receiver):
     strict = fresh()
     strict.account("strict")
@@ -511,6 +542,27 @@ def test_what_ends_soon_is_said_once_for_each_number_of_days(fresh, receiver):
     r.wait(6)
     time.sleep(0.6)
     assert [(e["of"], e["days"], "root" in e) for e in r.events("certificate.expiring")[4:]] == [("root", 30, True)]
+
+
+def test_the_end_of_the_gateway_s_own_certificate_is_said(fresh, receiver):
+    """Of the one that clients see: the operator's own, though Muster's stays in the data directory."""
+    names = [(x509.SubjectAlternativeName([x509.DNSName("localhost")]), False), (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False)]
+    own = Fleet("Operator's server CA").device("localhost", days=(-1, 5), extensions=names)
+    s = fresh(config=[*LOCAL, f"server_certificate = {own.cert_file}", f"server_key = {own.key_file}", "server_chain_check = no"])
+    s.account("other")
+    r, stranger = receiver(), receiver()
+    hook(s, r.url(), None, "certificate.expiring")
+    hook(s, stranger.url(), "other", "certificate.expiring")
+    (said,) = r.wait(1)
+    ends = own.cert.not_valid_after.strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert (said["of"], said["days"], said["not_after"], said["account"]) == ("server", 7, ends, None)
+    s.stop()
+    s.start()
+    time.sleep(2)
+    assert len(r.got) == 1 and stranger.got == [], "once, and to the whole server's webhooks alone"
+    s.stop()
+    s.start(env=faketime("+108h"))
+    assert [e["days"] for e in r.wait(2)] == [7, 1]
 
 
 def faketime(offset):
