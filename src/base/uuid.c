@@ -2,11 +2,35 @@
 #include "base/uuid.h"
 
 #include <pthread.h>
-#include <stdio.h>
+#include <stdatomic.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/hex.h"
 #include "base/secret.h"
+
+#define POOL_BYTES 512
+
+static _Thread_local uint8_t pool[POOL_BYTES];
+static _Thread_local size_t pool_left;
+static _Thread_local unsigned pool_of;
+static atomic_uint process = 1; /* another number in each child: what a pool held before a fork is two processes' */
+
+static void forked(void) { atomic_fetch_add(&process, 1); }
+static void watch_forks(void) { pthread_atfork(NULL, NULL, forked); }
+
+/* Every request has a UUID: the kernel is asked for many at once. */
+static void take_random(uint8_t out[16]) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, watch_forks);
+    if (pool_of != atomic_load(&process) || pool_left < 16) {
+        secret_random_bytes(pool, sizeof pool);
+        pool_left = sizeof pool;
+        pool_of = atomic_load(&process);
+    }
+    pool_left -= 16;
+    memcpy(out, pool + pool_left, 16);
+}
 
 /* RFC 9562, 6.2, method 1: the 12 bits behind the time count within a millisecond, so that order holds within a process. */
 struct uuid uuid_new(void) {
@@ -14,7 +38,7 @@ struct uuid uuid_new(void) {
     static int64_t last;
     static unsigned count;
     struct uuid u;
-    secret_random_bytes(u.b, sizeof u.b);
+    take_random(u.b);
     pthread_mutex_lock(&lock);
     int64_t now = clock_now_ms();
     if (now > last) {
@@ -38,7 +62,9 @@ struct uuid uuid_new(void) {
 void uuid_text(const struct uuid *u, char out[UUID_TEXT_LEN + 1]) {
     char hex[33];
     hex_encode(uuid_span(u), hex);
-    snprintf(out, UUID_TEXT_LEN + 1, "%.8s-%.4s-%.4s-%.4s-%.12s", hex, hex + 8, hex + 12, hex + 16, hex + 20);
+    for (size_t i = 0, n = 0; i < UUID_TEXT_LEN; i++)
+        out[i] = i == 8 || i == 13 || i == 18 || i == 23 ? '-' : hex[n++];
+    out[UUID_TEXT_LEN] = '\0';
 }
 
 int uuid_parse(struct span text, struct uuid *out) {

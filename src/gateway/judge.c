@@ -19,6 +19,9 @@ static void identify(struct http_conn *c, SSL *ssl, void **peer, void *arg) {
         http_conn_abort(c);
         return;
     }
+    /* A provisioning key enrols each device once, and nobody resumes what was refused: neither takes the place of a device's session. */
+    if (id->chain.code || id->class == ADMIT_KEY)
+        tls_forget(ssl);
     *peer = id;
 }
 

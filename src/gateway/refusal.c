@@ -10,13 +10,15 @@ void refusal_body(struct http_exchange *x, const struct err *err, struct buf *bo
     refusal_keep_request(x, err);
     if (refusal_is_empty(x))
         return;
-    CLEANUP_JSON json_t *o = json_object();
-    json_set_str(o, "code", err_code(err->code));
-    json_set_str(o, "description", err_text(err));
-    json_set_str(o, "cause", NULL); /* OTA Connect's shape has it */
-    json_set_str(o, "fix", err_fix(err->code));
-    json_set_str(o, "errorId", http_exchange_id(x));
+    const struct {
+        const char *name, *value;
+    } parts[] = {{"{\"code\":", err_code(err->code)}, {",\"description\":", err_text(err)}, {",\"cause\":null,\"fix\":", err_fix(err->code)}, {",\"errorId\":", http_exchange_id(x)}};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) { /* OTA Connect's shape has a cause */
+        buf_adds(body, parts[i].name);
+        json_add_text(body, span_str(parts[i].value));
+    }
+    buf_addc(body, '}');
     *content_type = "application/json";
-    if (json_write(body, o))
+    if (!buf_ok(body))
         buf_clear(body);
 }

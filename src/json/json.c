@@ -70,6 +70,37 @@ static int dump(struct buf *out, const json_t *doc, size_t flags) { return doc &
 int json_write(struct buf *out, const json_t *doc) { return dump(out, doc, JSON_COMPACT); }
 int json_write_sorted(struct buf *out, const json_t *doc) { return dump(out, doc, JSON_COMPACT | JSON_SORT_KEYS); }
 
+static void add_escaped(struct buf *out, uint8_t c) {
+    static const char short_of[] = "\b\f\n\r\t\"\\", letters[] = "bfnrt\"\\";
+    const char *at = c ? strchr(short_of, c) : NULL;
+    if (at) {
+        buf_addc(out, '\\');
+        buf_addc(out, (uint8_t)letters[at - short_of]);
+    } else {
+        buf_addf(out, "\\u%04X", c);
+    }
+}
+
+void json_add_text(struct buf *out, struct span text) {
+    bool whole = span_is_utf8(text);
+    size_t from = 0;
+    buf_addc(out, '"');
+    for (size_t i = 0; i < text.n; i++) {
+        uint8_t c = text.p[i];
+        bool plain = c >= 0x20 && c != '"' && c != '\\' && (c < 0x80 || whole);
+        if (plain)
+            continue;
+        buf_add(out, span_sub(text, from, i - from));
+        from = i + 1;
+        if (c >= 0x80)
+            buf_adds(out, "\xef\xbf\xbd");
+        else
+            add_escaped(out, c);
+    }
+    buf_add(out, span_sub(text, from, text.n - from));
+    buf_addc(out, '"');
+}
+
 int json_write_pretty(struct buf *out, const json_t *doc) {
     int rc = dump(out, doc, JSON_INDENT(2));
     buf_addc(out, '\n');

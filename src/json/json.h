@@ -19,6 +19,9 @@ int json_write_pretty(struct buf *out, const json_t *doc) MUSTER_MUST_CHECK; /* 
 /* RFC 8785-like canonical bytes for hashing: sorted keys, compact. */
 int json_write_sorted(struct buf *out, const json_t *doc) MUSTER_MUST_CHECK;
 
+/* Appends a text as a JSON string, byte for byte as json_write() does, without a document around it: for answers that are written often. */
+void json_add_text(struct buf *out, struct span text);
+
 /* Setters that take care of NULL and ownership; on failure the object is marked by the missing key and json_write fails later. */
 void json_set_str(json_t *obj, const char *key, const char *value);  /* NULL value: JSON null */
 void json_set_span(json_t *obj, const char *key, struct span value); /* invalid UTF-8 is replaced by U+FFFD */

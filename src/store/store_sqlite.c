@@ -4,6 +4,7 @@
  * database first makes them for all. */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -88,8 +89,13 @@ static int make_file(const char *path, struct err *err) {
     return 0;
 }
 
+/* The counts of memory that SQLite would keep take a lock at each allocation, and nobody asks for them. */
+static void count_no_memory(void) { sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0); }
+
 static int open_conn(const struct store_options *o, bool create, bool readonly, struct backend_conn **out, struct err *err) {
     static const char settings[] = "PRAGMA trusted_schema=OFF; PRAGMA foreign_keys=ON; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-4096; PRAGMA wal_autocheckpoint=" CHECKPOINT_PAGES ";";
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, count_no_memory);
     CLEANUP(close_conn) struct backend_conn *c = calloc(1, sizeof *c);
     int rc, keep = 1;
     if (!c)

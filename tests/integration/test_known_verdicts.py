@@ -208,3 +208,13 @@ def test_a_change_by_a_killed_operators_process_is_seen_by_the_epoch(world):
     while ask(world, identity) is None:
         assert time.monotonic() < end
     assert ask(world, identity) == "device_quarantined"
+
+
+@pytest.mark.parametrize("tls", ["1.2", "1.3"])
+def test_neither_a_provisioning_key_nor_a_stranger_resumes(world, tls):
+    for identity in (world.prov, Fleet("Nobody's").device("stranger")):
+        g = world.gateway(identity, tls=tls)
+        again = g.resume(g.session())
+        assert not again.resumed and again.status == 403
+    g = world.gateway(world.fleet.device(f"resumes-{tls}"), tls=tls)
+    assert g.resume(g.session()).resumed

@@ -5,6 +5,7 @@
 #include <cmocka.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 #include "base/buf.h"
 #include "base/cleanup.h"
@@ -76,6 +77,35 @@ static void lengths_of_time_have_units(void **state) {
     static const char *const bad[] = {"", "d", "-1d", "1.5h", "1w", "99999999999999999y", "1 d"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         assert_int_equal(clock_parse_span(span_str(bad[i]), &s), MUSTER_EINVALID);
+}
+
+/* Nothing of what is random in them is in two processes. */
+static void uuids_differ_behind_a_fork(void **state) {
+    enum { N = 200 };
+    static struct uuid here[N], there[N];
+    int fds[2];
+    struct uuid before = uuid_new(); /* there is something left in the pool */
+    assert_int_equal(pipe(fds), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        for (int i = 0; i < N; i++)
+            there[i] = uuid_new();
+        _exit(write(fds[1], there, sizeof there) != sizeof there);
+    }
+    int status;
+    for (int i = 0; i < N; i++)
+        here[i] = uuid_new();
+    assert_int_equal(read(fds[0], there, sizeof there), sizeof there);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    close(fds[0]), close(fds[1]);
+    for (int i = 0; i < N; i++) {
+        assert_memory_not_equal(before.b + 8, here[i].b + 8, 8);
+        for (int k = 0; k < N; k++) {
+            assert_memory_not_equal(here[i].b + 8, there[k].b + 8, 8);
+            assert_true(i == k || memcmp(here[i].b + 8, here[k].b + 8, 8) != 0);
+        }
+    }
 }
 
 static void uuids_are_in_order(void **state) {
@@ -252,7 +282,7 @@ static int tear_down(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_error_is_complete),     cmocka_unit_test(an_error_says_what_happened), cmocka_unit_test(the_calendar_is_right),
-        cmocka_unit_test(lengths_of_time_have_units),  cmocka_unit_test(uuids_are_in_order),          cmocka_unit_test(a_secret_file_is_private),
+        cmocka_unit_test(lengths_of_time_have_units),  cmocka_unit_test(uuids_are_in_order), cmocka_unit_test(uuids_differ_behind_a_fork),          cmocka_unit_test(a_secret_file_is_private),
         cmocka_unit_test(a_log_line_cannot_be_forged), cmocka_unit_test(a_json_line_cannot_be_broken), cmocka_unit_test(lines_of_strangers_are_bounded), cmocka_unit_test(a_file_is_replaced_durably),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

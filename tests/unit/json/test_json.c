@@ -51,7 +51,40 @@ static void output_is_in_order(void **state) {
     assert_int_not_equal(json_write(&small, doc), 0);
 }
 
+/* json_add_text() against what jansson writes: every byte in every place, and texts by chance. */
+static void same_text(struct span text) {
+    CLEANUP(buf_fini) struct buf a = BUF_INIT(8000), b = BUF_INIT(8000);
+    CLEANUP_JSON json_t *array = json_array();
+    CLEANUP_JSON json_t *o = json_object();
+    json_set_span(o, "x", text);
+    json_array_append(array, json_object_get(o, "x"));
+    assert_int_equal(json_write(&a, array), 0);
+    buf_addc(&b, '[');
+    json_add_text(&b, text);
+    buf_addc(&b, ']');
+    assert_string_equal(buf_str(&a), buf_str(&b));
+}
+
+static void texts_are_written_as_in_documents(void **state) {
+    static const char *const parts[] = {"a", "\"", "\\", "/", "\n", "\x01", "\x1f", "\x7f", "\xc3\xa4", "\xe2\x82\xac", "\xf0\x9f\x9a\x97", "\xff", "\xc3"};
+    same_text(SPAN_NONE);
+    for (int c = 1; c < 256; c++) {
+        uint8_t text[] = {(uint8_t)c, 'x', (uint8_t)c, 'y', (uint8_t)c};
+        same_text(span_of(text, sizeof text));
+    }
+    uint64_t random = 7;
+    for (int i = 0; i < 2000; i++) {
+        CLEANUP(buf_fini) struct buf text = BUF_INIT(500);
+        for (int k = 0; k < i % 17; k++) {
+            random = random * 6364136223846793005u + 1442695040888963407u;
+            buf_adds(&text, parts[(random >> 40) % (sizeof parts / sizeof *parts)]);
+        }
+        same_text(buf_span(&text));
+    }
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(bad_documents_are_refused), cmocka_unit_test(unknown_members_are_refused), cmocka_unit_test(output_is_in_order)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(bad_documents_are_refused), cmocka_unit_test(unknown_members_are_refused), cmocka_unit_test(output_is_in_order),
+                                       cmocka_unit_test(texts_are_written_as_in_documents)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
