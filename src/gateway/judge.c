@@ -101,7 +101,7 @@ void judge_request(struct http_exchange *x, struct worker *w, struct identity *i
     identity_judge(id);
     http_exchange_ref(x);
     /* A root that was made a moment ago is no stranger's. */
-    if (id->chain.code == MUSTER_ECERTUNTRUSTED && verifier_refresh(w->gateway->verifier, w->loop, refreshed, x, NULL) == 0)
+    if (id->chain.code == MUSTER_ECERTUNTRUSTED && !verifier_is_fresh(w->gateway->verifier) && verifier_refresh(w->gateway->verifier, w->loop, refreshed, x, NULL) == 0)
         return;
     judge(x, w, id);
     http_exchange_unref(x);

@@ -100,6 +100,7 @@ static bool take_known(struct identity *id, X509 *leaf) {
         return true;
     id->admitted_epoch = v.epoch;
     id->admitted_trust = v.trust;
+    id->admit.verdict.code = v.refused;
     id->admit.account_row = v.account_row;
     id->admit.device_row = v.device_row;
     id->admit.device = v.device;
@@ -109,13 +110,23 @@ static bool take_known(struct identity *id, X509 *leaf) {
     return true;
 }
 
+/* What ends by nothing but an operator's command, and has no words of its own. */
+static bool is_lasting(const struct err *verdict) {
+    static const int lasting[] = {0, MUSTER_EQUARANTINED, MUSTER_EREVOKED, MUSTER_EREFUSED, MUSTER_EDEVDELETED};
+    for (size_t i = 0; i < sizeof lasting / sizeof *lasting; i++)
+        if (verdict->code == lasting[i])
+            return !verdict->text[0] && !verdict->retry_after;
+    return false;
+}
+
 void identity_keep(const struct identity *id) {
     static const struct hash nothing;
     bool admitted = id->admitted_epoch == id->judged_epoch && id->class != ADMIT_KEY;
-    if (!id->verifier || hash_eq(&id->known_by, &nothing) || id->chain.code || (id->class != ADMIT_KEY && (!admitted || id->admit.verdict.code || !id->admit.device_row)))
+    if (!id->verifier || hash_eq(&id->known_by, &nothing) || id->chain.code || (id->class != ADMIT_KEY && (!admitted || !id->admit.device_row || !is_lasting(&id->admit.verdict))))
         return;
     struct known_verdict v = {.epoch = id->judged_epoch, .trust = admitted ? id->admitted_trust : trust_word(), .until = id->chain_until, .leaf = *id->leaf, .class = id->class,
-                              .n_anchors = id->n_anchors, .provisioning_ca = id->provisioning_ca, .admitted = admitted, .account_row = id->admit.account_row, .device_row = id->admit.device_row,
+                              .n_anchors = id->n_anchors, .provisioning_ca = id->provisioning_ca, .admitted = admitted, .refused = admitted ? id->admit.verdict.code : 0,
+                              .account_row = id->admit.account_row, .device_row = id->admit.device_row,
                               .last_seen = id->admit.last_seen, .device = id->admit.device};
     v.leaf.x = NULL;
     memcpy(v.anchors, id->anchors, sizeof v.anchors);

@@ -2,9 +2,9 @@
  * as the rest of its handshake.
  *
  * A verdict is found again only while everything that it rests on is as it was: the registry's epoch and its word of trust are the ones under
- * which it was found, and no certificate of the chain has ended.  Possession of the key is not part of it: TLS proves that each time.  Only
- * good verdicts are kept, so that nobody pushes devices out with certificates that are good for nothing.  Bounded; the one not found for
- * longest goes.  From any thread. */
+ * which it was found, and no certificate of the chain has ended.  Possession of the key is not part of it: TLS proves that each time.  Kept
+ * are verdicts of devices that are in the registry, those that an operator has shut out among them, so that nobody pushes devices out with
+ * certificates that are good for nothing.  Bounded; the one not found for longest goes.  From any thread. */
 #ifndef MUSTER_VERIFIER_KNOWN_H
 #define MUSTER_VERIFIER_KNOWN_H
 
@@ -20,6 +20,7 @@ struct known_verdict {
     struct hash provisioning_ca; /* of ADMIT_KEY */
     size_t n_anchors;
     bool admitted;            /* what follows is the registry's; ADMIT_KEY has none */
+    int refused;              /* the code of a device that an operator has shut out; 0: it is in */
     char account_name[ACCOUNT_NAME_MAX + 1];
     int64_t account_row, device_row, last_seen;
     struct uuid device;

@@ -17,9 +17,11 @@ struct verifier {
     pthread_mutex_t lock;
     struct snapshot *snapshot; /* under lock */
     _Atomic int64_t epoch;
+    _Atomic uint64_t fresh; /* the word of trust before the registry was read last and its epoch was this one's; 0: never */
     /* of the polling loop */
     int64_t version, notified; /* notified: the epoch that changed() was called for last */
     bool loading;
+    uint64_t before; /* the word of trust when loading began */
     loop_fn changed;
     void *changed_arg;
     struct snapshot_load load;
@@ -34,6 +36,7 @@ struct snapshot *verifier_snapshot(struct verifier *v) {
 }
 
 struct known *verifier_known(struct verifier *v) { return v->known; }
+bool verifier_is_fresh(struct verifier *v) { return atomic_load(&v->fresh) == trust_word(); }
 int64_t verifier_epoch(struct verifier *v) { return atomic_load(&v->epoch); }
 const struct enrol_reserved *verifier_reserved(const struct verifier *v) { return &v->reserved; }
 
@@ -109,16 +112,20 @@ static void loaded(void *arg, int rc, const struct err *err) {
         return;
     }
     struct snapshot *s = TAKE(v->load.out);
-    if (!s)
+    if (!s) {
+        atomic_store(&v->fresh, v->before);
         return;
+    }
     v->notified = snapshot_epoch(s);
     publish(v, s);
+    atomic_store(&v->fresh, v->before);
     v->changed(v->changed_arg);
 }
 
 struct refresh {
     struct verifier *v;
     struct snapshot_load load;
+    uint64_t before; /* the word of trust */
     loop_fn done;
     void *arg;
 };
@@ -138,6 +145,8 @@ static void refreshed(void *arg, int rc, const struct err *err) {
         log_err(LOG_ERROR, "snapshot_failed", err, NULL);
     else if (r->load.out)
         publish(r->v, TAKE(r->load.out));
+    if (!rc)
+        atomic_store(&r->v->fresh, r->before);
     r->done(r->arg);
     free(r);
 }
@@ -146,7 +155,7 @@ int verifier_refresh(struct verifier *v, struct loop *loop, loop_fn done, void *
     struct refresh *r = calloc(1, sizeof *r);
     if (!r)
         return err_set(err, MUSTER_ENOMEM, NULL);
-    *r = (struct refresh){.v = v, .done = done, .arg = arg};
+    *r = (struct refresh){.v = v, .before = trust_word(), .done = done, .arg = arg};
     int rc = store_read(v->store, loop, refresh_run, refreshed, r, err);
     if (rc)
         free(r);
@@ -169,6 +178,7 @@ void verifier_poll(struct verifier *v, struct loop *loop, loop_fn changed, void 
     int64_t before = v->version;
     v->version = version;
     v->loading = true;
+    v->before = trust_word();
     if (store_read(v->store, loop, load_if_new, loaded, v, &err)) {
         v->loading = false;
         v->version = before;

@@ -27,6 +27,8 @@ void verifier_poll(struct verifier *v, struct loop *loop, loop_fn changed, void 
 /* Makes sure that the snapshot is the registry's newest: for a chain that is not known, before it is refused.  done(arg) is called later,
  * on `loop`; never where a negative code is returned.  From any loop. */
 int verifier_refresh(struct verifier *v, struct loop *loop, loop_fn done, void *arg, struct err *err) MUSTER_MUST_CHECK;
+/* Whether it is already, as far as this server's processes know: nothing has changed since it was looked at.  From any thread. */
+bool verifier_is_fresh(struct verifier *v);
 int64_t verifier_epoch(struct verifier *v); /* from any thread */
 /* The account that a host name names: "" for names that belong to none.  A name under the gateway's that is no account's is given as it
  * is, so that nothing is admitted under it. */

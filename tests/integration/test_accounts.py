@@ -328,12 +328,12 @@ def test_a_resumed_session_is_judged_again_after_a_revocation(server, tls):
     session = g.session()
     server.muster("root", "revoke", fleet.root["id"], "--yes")
     soon("root_revoked", lambda: g.resume(session).code)
-    # Nor a blacklisted key.
+    # Nor a blacklisted key, whose session is not even kept.
     g = server.gateway(key, tls=tls)
     session = g.session()
     server.muster("key", "blacklist", key.shown["id"])
     with g.connect(session=session) as c:
-        assert c.session_reused
+        assert not c.session_reused
         assert g.on(c, "POST", "/devices", b'{"deviceId":"too-late","ttl":36000}').code == "provisioning_key_blacklisted"
 
 

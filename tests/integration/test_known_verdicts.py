@@ -66,7 +66,10 @@ def test_a_device_that_is_cut_off_is_out_at_once(world, method, verb, code):
     identity = make(world, method, d)
     world.muster("device", verb, d, "--account", "known", "--yes")
     assert ask(world, identity) == code
-    assert ask(world, identity) == code
+    stays(code, lambda: ask(world, identity), 0.3)
+    with Counted(world, known=2, judged=0):  # that it is out is known as well
+        assert ask(world, identity) == code
+        assert ask(world, identity) == code
     if verb == "quarantine":
         world.muster("device", "release", d, "--account", "known")
         assert ask(world, identity) is None
@@ -176,7 +179,28 @@ def test_the_same_certificate_without_its_chain_is_not_known(world):
         assert ask(world, whole) == "certificate_untrusted"
 
 
-def test_strangers_and_the_refused_are_not_kept(world):
+def test_a_pending_device_that_is_approved_is_in_at_once(world):
+    world.account("waits", "test", "both", "--approval", "yes")
+    fleet = world.root("waits")
+    identity = fleet.device("waiting")
+    assert ask(world, identity) == "device_pending"
+    stays("device_pending", lambda: ask(world, identity), 0.3)
+    with Counted(world, known=0, judged=1):  # an announcement would let it in, which is no change of trust
+        assert ask(world, identity) == "device_pending"
+    world.muster("device", "approve", "waiting", "--account", "waits", "--yes")
+    assert ask(world, identity) is None
+
+
+def test_a_root_that_was_proved_a_moment_ago_is_no_strangers(world):
+    for i in range(5):
+        fleet = Fleet(f"New root {i}")
+        identity = fleet.device(f"of-new-root-{i}")
+        assert ask(world, identity) == "certificate_untrusted"
+        world.root("known", fleet)
+        assert ask(world, identity) is None
+
+
+def test_strangers_are_not_kept(world):
     stranger = Fleet("Nobody's").device("stranger")
     with Counted(world, known=0, judged=3):
         for _ in range(3):

@@ -1,0 +1,222 @@
+"""play: the servers and the load of the measurements in this folder: real servers, bench_floor and nginx, certificates of openssl's making, and what
+all processes of a server have used.  begin() comes first; what it starts ends with the program."""
+import atexit, json, os, pathlib, shutil, socket, subprocess, tempfile, time, zipfile
+
+CONCURRENCY = 16
+
+
+def run(*command): return subprocess.run([str(c) for c in command], check=True, text=True, capture_output=True).stdout
+
+
+def begin(build_directory):
+    global build, top, musterd, muster, load, floor, fill, fleet, stranger, server_ca, server_cert, issuing
+    build = pathlib.Path(build_directory).resolve()
+    musterd, muster = build / "src/musterd/musterd", build / "src/muster/muster"
+    load, floor, fill = build / "bench/bench_load", build / "bench/bench_floor", build / "bench/bench_fill"
+    top = pathlib.Path(tempfile.mkdtemp(prefix="muster-bench-"))
+    atexit.register(shutil.rmtree, top)
+    ca = ["keyUsage=critical,keyCertSign,cRLSign"]
+    fleet = certificate("fleet", "/CN=Bench fleet root", extensions=ca)
+    stranger = certificate("stranger", "/CN=Bench stranger", extensions=ca)
+    server_ca = certificate("server-ca", "/CN=Bench server CA", extensions=ca)
+    server_cert = certificate("server", "/CN=localhost", issuer=server_ca, extensions=["subjectAltName=DNS:localhost", "extendedKeyUsage=serverAuth"])
+    issuing = certificate("issuing", "/O=bench/CN=bench issuing CA 12345678", extensions=ca)
+
+
+# --- what a server uses ---------------------------------------------------------------------------------------------------------
+
+def tree(pid):
+    """The process and all below it."""
+    below = []
+    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+        below += (task / "children").read_text().split()
+    return [pid] + [p for child in below for p in tree(int(child))]
+
+
+def cpu(pid):
+    """Nanoseconds that all threads have run."""
+    return sum(int((t / "schedstat").read_text().split()[0]) for p in tree(pid) for t in pathlib.Path(f"/proc/{p}/task").iterdir())
+
+
+def pss(pid):
+    """Bytes of memory, shared pages divided among those that share them."""
+    return sum(int(line.split()[1]) * 1024 for p in tree(pid) for line in open(f"/proc/{p}/smaps_rollup") if line.startswith("Pss:"))
+
+
+# --- the servers ------------------------------------------------------------------------------------------------------------------
+
+class Server:
+    def start(self, *command, env=None):
+        self.process = subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, stderr=open(top / f"{self.name}.log", "w"), text=True, env=env)
+        self.pid = self.process.pid
+        atexit.register(self.stop)
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(30)
+
+
+def certificate(name, subject, issuer=None, extensions=(), key=None):
+    """A P-256 certificate of openssl's making, as NAME.pem and NAME.key."""
+    cert, key = top / f"{name}.pem", key or top / f"{name}.key"
+    more = [a for e in extensions for a in ("-addext", e)]
+    if not issuer:
+        run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key, "-out", cert, "-days", "3650", "-subj", subject, *more)
+        return cert
+    run("openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key, "-out", top / "request.pem", "-subj", subject)
+    (top / "extensions").write_text("\n".join(extensions))
+    run("openssl", "x509", "-req", "-in", top / "request.pem", "-CA", issuer, "-CAkey", issuer.with_suffix(".key"), "-days", "3650", "-out", cert, "-extfile", top / "extensions")
+    return cert
+
+
+class Muster(Server):
+    """ready: a directory with a data directory that bench_fill has filled and its first key's credentials.zip; devices: fill it with so many."""
+    def __init__(self, name, loops=1, sync=True, devices=0, ready=None):
+        self.name, self.data, self.zip, self.sync = name, top / name, top / f"{name}.zip", sync
+        if ready:
+            shutil.copytree(ready / "data", self.data)
+            shutil.copy(ready / "key-0.zip", self.zip)
+        else:
+            run(musterd, "init", "--data", self.data)
+        conf = self.data / "musterd.conf"
+        conf.write_text(conf.read_text() + f"\nloops = {loops}\nlog_requests = off\nlog_level = warn\nconnections = 60000\nenrolments = 10000\nlimit_source = 0\nlimit_device = 0\nlimit_key = 0\nlimit_account = 0\n")
+        self.serve()
+        time.sleep(1)
+        self.at_start = pss(self.pid)
+        if not ready:
+            self.cli("account", "create", "bench", "--kind", "test", "--method", "both")
+            self.cli("key", "create", "--account", "bench", "--name", "bench", "-o", self.zip)
+        self.cli("account", "set", "bench", "--issue-ceiling", "1000000")
+        self.read_key()
+        root = self.cli("root", "upload", fleet, "--account", "bench")
+        proof = certificate(f"{name}-proof", f"/CN={root['challenge']}", issuer=fleet)
+        self.cli("root", "prove", root["id"], proof, "--account", "bench")
+        if devices:
+            self.stop()
+            run(fill, self.data / "registry.db", "bench", devices)
+            self.serve()
+        time.sleep(1)  # the gateway has seen it
+
+    def serve(self):
+        env = None if self.sync else {**os.environ, "LD_PRELOAD": str(build / "bench/no_sync.so")}
+        self.start(musterd, "serve", "--data", self.data, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", env=env)
+        said = self.process.stdout.readline()
+        assert said.startswith("ready"), said
+        self.port = int(said.split("gateway=")[1].split()[0].rsplit(":", 1)[1])
+        self.ca = self.data / "server-ca.pem"
+
+    def read_key(self):
+        with zipfile.ZipFile(self.zip) as z:
+            (top / f"{self.name}.p12").write_bytes(z.read("autoprov_credentials.p12"))
+        for what, of in (("-nokeys", "crt"), ("-nocerts", "key")):
+            run("openssl", "pkcs12", "-in", top / f"{self.name}.p12", "-passin", "pass:", "-nodes", "-clcerts", what, "-out", top / f"{self.name}.{of}")
+        self.key = f"{top / self.name}.crt,{top / self.name}.key"
+
+    def cli(self, *args): return json.loads(run(muster, "--data", self.data, *args, "--json", "--yes"))
+
+    def enrolled(self): return sum(key["spent"] for key in self.cli("key", "list", "--account", "bench"))
+
+
+class Floor(Server):
+    def __init__(self):
+        self.name, self.ca = "floor", server_ca
+        self.start(floor, server_cert, server_cert.with_suffix(".key"), fleet, issuing, issuing.with_suffix(".key"), server_ca, "313")
+        self.port = int(self.process.stdout.readline())
+        self.key = f"{certificate('floor-key', '/O=bench/OU=Provisioning keys/CN=key', issuer=fleet, extensions=['extendedKeyUsage=clientAuth'])},{top}/floor-key.key"
+
+
+class Nginx(Server):
+    """One worker, stateful sessions, no access log: what is nearest to what the gateway does for a request that it answers itself."""
+    def __init__(self, answer):
+        self.name, self.ca = "nginx", server_ca
+        where = top / "nginx"
+        where.mkdir()
+        self.port = free_port()
+        (where / "nginx.conf").write_text(f"""
+worker_processes 1; daemon off; pid {where}/pid; error_log {where}/error.log;
+events {{ worker_connections 60000; }}
+http {{
+    access_log off; keepalive_requests 1000000000; keepalive_timeout 300s; default_type application/json;
+    client_body_temp_path {where}/a; proxy_temp_path {where}/b; fastcgi_temp_path {where}/c; uwsgi_temp_path {where}/d; scgi_temp_path {where}/e;
+    server {{
+        listen 127.0.0.1:{self.port} ssl backlog=4096;
+        ssl_certificate {server_cert}; ssl_certificate_key {server_cert.with_suffix('.key')};
+        ssl_protocols TLSv1.3; ssl_verify_client on; ssl_client_certificate {fleet}; ssl_verify_depth 3;
+        ssl_session_cache shared:sessions:40m; ssl_session_tickets off;
+        location / {{ return 404 '{answer}'; }}
+    }}
+}}""")
+        self.start("/usr/sbin/nginx", "-c", where / "nginx.conf", "-p", where)
+        time.sleep(1)
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+# --- one measurement ----------------------------------------------------------------------------------------------------------------
+
+class Load:
+    def __init__(self, server, *args):
+        self.process = subprocess.Popen([str(c) for c in (load, "--port", server.port, "--ca", server.ca, *args)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.say("ready")
+
+    def say(self, expected):
+        line = self.process.stdout.readline().strip()
+        assert line == expected, f"bench_load said {line!r}"
+
+    def go(self):
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
+    def result(self):
+        line = self.process.stdout.readline()
+        assert line, "bench_load failed"
+        self.say("done")
+        return json.loads(line)
+
+    def end(self):
+        self.go()
+        assert self.process.wait(60) == 0
+
+
+def measure(server, *args, ops):
+    """Processor time in microseconds an operation, and what the client saw."""
+    client = Load(server, "--ops", ops, *args)
+    time.sleep(0.2)
+    before = cpu(server.pid)
+    client.go()
+    seen = client.result()
+    time.sleep(0.1)  # what is done after the answer counts as well
+    used = (cpu(server.pid) - before) / 1000 / ops
+    client.end()
+    return used, seen
+
+
+_count = 0
+
+
+def fresh(letter):
+    """A prefix for device IDs that nobody has had."""
+    global _count
+    _count += 1
+    return f"{letter}{_count}"
+
+
+def fleet_device(): return ["--issuer", fleet, "--issuer-key", fleet.with_suffix(".key"), "--prefix", fresh("d"), "--status", 404]
+
+
+def enrol(server, ops, concurrency=CONCURRENCY):
+    """Enrolments, each of which has to be in the registry."""
+    before = server.enrolled() if isinstance(server, Muster) else None
+    got = measure(server, "--identity", server.key, "--devices", fresh("e"), "--concurrency", concurrency, ops=ops)
+    if before is not None:
+        assert server.enrolled() - before == ops, "not every enrolment that was answered is in the registry"
+    return got
+
+
+def get(server, ops, *more, mode="new", clients=None):
+    """Requests of devices under the fleet root; by default each device is there for the first time."""
+    return measure(server, *fleet_device(), "--clients", clients or ops, "--mode", mode, "--concurrency", CONCURRENCY, *more, ops=ops)
