@@ -19,9 +19,11 @@ static void identify(struct http_conn *c, SSL *ssl, void **peer, void *arg) {
         http_conn_abort(c);
         return;
     }
-    /* A provisioning key enrols each device once, and nobody resumes what was refused: neither takes the place of a device's session. */
-    if (id->chain.code || id->class == ADMIT_KEY)
-        tls_forget(ssl);
+    /* A provisioning key enrols each device once, and nobody resumes what was refused: neither takes the place of a device's session.
+     * Whoever may be known by the registry's newest roots is not refused yet. */
+    bool refused = id->chain.code && (id->chain.code != MUSTER_ECERTUNTRUSTED || verifier_is_fresh(w->gateway->verifier));
+    if (refused || (!id->chain.code && id->class == ADMIT_KEY))
+        http_conn_forget(c);
     *peer = id;
 }
 

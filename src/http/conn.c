@@ -214,6 +214,10 @@ struct http_conn *conn_new(struct http_server *s, int fd, const struct sockaddr 
 }
 
 const struct sockaddr *http_conn_address(const struct http_conn *c) { return &c->address.sa; }
+void http_conn_forget(struct http_conn *c) {
+    c->sessionless = true;
+    transport_forget(&c->transport);
+}
 SSL *http_conn_ssl(struct http_conn *c) { return c->transport.ssl; }
 void *http_conn_peer(struct http_conn *c) { return c->peer; }
 struct loop *http_conn_loop(struct http_conn *c) { return c->server->o.loop; }

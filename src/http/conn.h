@@ -46,6 +46,7 @@ struct http_conn {
     bool paused;                 /* in CONN_BODY: who takes the body wants no more for now */
     bool starved;                /* in CONN_WRITE: all that was there has gone, and the answer's source has no more yet */
     int fault;                   /* MUSTER_E…: why TLS is at its end; 0: nothing to tell */
+    bool sessionless;            /* the layer above does not want the session kept */
     bool handshaken, identified; /* identified: peer_ops.identify has returned */
     struct event ev_read, ev_write, ev_timer;
     int64_t since;               /* accepted; ms, monotonic */

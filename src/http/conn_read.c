@@ -25,6 +25,8 @@ enum progress conn_step_handshake(struct http_conn *c) {
     if (c->dead)
         return WAIT;
     c->identified = true;
+    if (!c->sessionless)
+        transport_offer(&c->transport);
     conn_enter(c, CONN_HEAD);
     return GO_ON;
 }

@@ -106,6 +106,8 @@ struct loop *http_conn_loop(struct http_conn *c);
 void *http_conn_arg(struct http_conn *c); /* options.arg */
 /* The exchange under way, or NULL. */
 struct http_exchange *http_conn_exchange(struct http_conn *c);
+/* In identify(): the session is not worth keeping, and the client gets nothing to resume it with. */
+void http_conn_forget(struct http_conn *c);
 /* Ends the connection at once, in whatever phase, without an answer where one has begun.  Its TLS session is dropped as well. */
 void http_conn_abort(struct http_conn *c);
 

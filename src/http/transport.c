@@ -14,6 +14,7 @@ struct transport_ops {
     void (*end)(struct transport *t);
     void (*close)(struct transport *t, bool in_order);
     void (*forget)(struct transport *t);
+    void (*offer)(struct transport *t);
 };
 
 /* --- TLS ----------------------------------------------------------------------------------------------------------------------- */
@@ -67,7 +68,14 @@ static void tls_close(struct transport *t, bool in_order) {
 
 static void tls_forget_session(struct transport *t) { tls_forget(t->ssl); }
 
-static const struct transport_ops TLS_OPS = {tls_handshake, tls_read, tls_write, tls_pending, tls_end, tls_close, tls_forget_session};
+/* A ticket, written by the next read or write.  Not by the handshake itself: only then is it known whether the session is worth keeping. */
+static void tls_offer(struct transport *t) {
+    if (t->offers && SSL_version(t->ssl) == TLS1_3_VERSION)
+        SSL_new_session_ticket(t->ssl);
+    ERR_clear_error();
+}
+
+static const struct transport_ops TLS_OPS = {tls_handshake, tls_read, tls_write, tls_pending, tls_end, tls_close, tls_forget_session, tls_offer};
 
 /* --- plain ---------------------------------------------------------------------------------------------------------------------- */
 
@@ -91,7 +99,7 @@ static bool plain_pending(const struct transport *t) { return false; }
 static void plain_nothing(struct transport *t) {}
 static void plain_close(struct transport *t, bool in_order) {}
 
-static const struct transport_ops PLAIN_OPS = {plain_handshake, plain_read, plain_write, plain_pending, plain_nothing, plain_close, plain_nothing};
+static const struct transport_ops PLAIN_OPS = {plain_handshake, plain_read, plain_write, plain_pending, plain_nothing, plain_close, plain_nothing, plain_nothing};
 
 /* --- either ----------------------------------------------------------------------------------------------------------------------- */
 
@@ -100,8 +108,11 @@ int transport_open(struct transport *t, struct tls_server *tls, int fd) {
     if (!tls)
         return 0;
     t->ssl = tls_server_accept(tls);
-    if (t->ssl && SSL_set_fd(t->ssl, fd) == 1)
+    if (t->ssl && SSL_set_fd(t->ssl, fd) == 1) {
+        t->offers = SSL_get_num_tickets(t->ssl) > 0;
+        SSL_set_num_tickets(t->ssl, 0);
         return 0;
+    }
     SSL_free(t->ssl);
     t->ssl = NULL;
     ERR_clear_error();
@@ -118,3 +129,4 @@ enum transport_result transport_write(struct transport *t, const void *from, siz
 bool transport_pending(const struct transport *t) { return t->ops->pending(t); }
 void transport_end(struct transport *t) { t->ops->end(t); }
 void transport_forget(struct transport *t) { t->ops->forget(t); }
+void transport_offer(struct transport *t) { t->ops->offer(t); }

@@ -19,6 +19,7 @@ struct transport {
     const struct transport_ops *ops;
     int fd;
     SSL *ssl; /* NULL: plain */
+    bool offers; /* sessions can be resumed */
     unsigned long fault; /* libssl's reason for TRANSPORT_BROKEN; 0: it was the network */
 };
 
@@ -36,5 +37,7 @@ bool transport_pending(const struct transport *t);
 void transport_end(struct transport *t);
 /* The session cannot be resumed any more. */
 void transport_forget(struct transport *t);
+/* Behind the handshake: the peer gets what it needs to resume, which TLS 1.2 gave it before.  Nothing of the kind is sent without it. */
+void transport_offer(struct transport *t);
 
 #endif
