@@ -17,6 +17,7 @@
 
 #define ANSWER_MAX 65536
 #define HEAD_MAX 1024
+#define OPENING_MAX 64 /* connections that are made at once before the clock starts: a busy server has deadlines */
 
 enum mode {
     MODE_NEW,    /* a connection and a full handshake an operation */
@@ -234,7 +235,7 @@ static void drive(struct slot *s) {
 static void start_due(size_t ops, size_t n_slots, int64_t began) {
     for (size_t i = 0; i < n_slots && started < ops; i++) {
         int64_t now = bench_now(), due = o.rate > 0 && !preparing ? began + (int64_t)((double)started * 1e9 / o.rate) : now;
-        if (due > now)
+        if (due > now || (preparing && started - finished >= OPENING_MAX))
             return;
         if (slots[i].state == CLOSED || (slots[i].state == HELD && !preparing))
             begin(&slots[i], due);
