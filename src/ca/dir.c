@@ -48,12 +48,21 @@ static int read_behind(const struct ca *ca, struct buf *out, struct err *err) {
     return 0;
 }
 
+/* A power cut may take sectors from the middle of the last line, and leave its end: they are zeros then, which no line has.  It was not
+ * durable, so nothing was done on the strength of it, and nothing follows it: ca_begin() cuts it off first. */
+static struct span without_holes(struct span text) {
+    size_t last = text.n;
+    while (last > 0 && (last == text.n || text.p[last - 1] != '\n'))
+        last--;
+    return span_index(span_sub(text, last, text.n), '\0') < 0 ? text : span_sub(text, 0, last);
+}
+
 /* *torn: bytes behind the last whole line. */
 static int read_journal(struct ca *ca, size_t *torn, struct err *err) {
     CLEANUP(buf_fini) struct buf text = BUF_INIT(JOURNAL_MAX);
     size_t before = ca->journal.bytes;
     int rc = read_behind(ca, &text, err);
-    if (rc || (rc = journal_read(&ca->journal, buf_span(&text), err)))
+    if (rc || (rc = journal_read(&ca->journal, without_holes(buf_span(&text)), err)))
         return rc;
     *torn = text.n - (ca->journal.bytes - before);
     return 0;

@@ -191,6 +191,8 @@ __attribute__((visibility("default"))) int renameat(int from_at, const char *fro
     return rc;
 }
 
+__attribute__((visibility("default"))) int rename(const char *from, const char *to) { return renameat(AT_FDCWD, from, AT_FDCWD, to); }
+
 __attribute__((visibility("default"))) int linkat(int from_at, const char *from, int to_at, const char *to, int flags) {
     REAL(int, linkat, int, const char *, int, const char *, int);
     struct stat st;

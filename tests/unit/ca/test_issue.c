@@ -335,6 +335,32 @@ static void a_journal_that_was_changed_is_refused(void **state) {
     assert_int_equal(ca_open(path, &again, NULL), MUSTER_ECORRUPT);
 }
 
+/* Sectors of the last line are lost: its beginning, its middle, or all but its end.  Zeros anywhere before are damage. */
+static void a_last_line_with_holes_is_cut_off(void **state) {
+    static const size_t hole[][2] = {{0, 1}, {0, 40}, {10, 11}, {40, 41}, {0, 60}};
+    CLEANUP(ca_close) struct ca ca = CA_NONE;
+    CLEANUP(ca_issued_fini) struct ca_issued issued = CA_ISSUED_INIT;
+    char line[64] = {0};
+    make(&ca, false, KEY_P256);
+    assert_int_equal(issue(&ca, "a", false, &issued), 0);
+    CLEANUP(fd_close) int fd = openat(ca.fd, JOURNAL_FILE, O_RDWR);
+    const off_t end = (off_t)ca.journal.bytes;
+    for (size_t i = 0; i < sizeof hole / sizeof *hole; i++) {
+        CLEANUP(ca_close) struct ca again = CA_NONE;
+        memset(line, 'x', 60);
+        line[60] = '\n';
+        memset(line + hole[i][0], 0, hole[i][1] - hole[i][0]);
+        assert_int_equal(pwrite(fd, line, 61, end), 61);
+        assert_int_equal(ca_open(path, &again, NULL), 0);
+        assert_int_equal(again.journal.bytes, end);
+        assert_int_equal(ca_begin(&again, NULL), 0);
+        assert_int_equal(lseek(fd, 0, SEEK_END), end);
+    }
+    assert_int_equal(pwrite(fd, "\0\n{}\n", 5, end), 5);
+    CLEANUP(ca_close) struct ca damaged = CA_NONE;
+    assert_int_equal(ca_open(path, &damaged, NULL), MUSTER_ECORRUPT);
+}
+
 static void settings(void **state) {
     static const char *const wrong[] = {"", "{}", "[]", "{\"format\":1,\"created\":\"x\",\"device_life\":1,\"subject\":{}}",
                                         "{\"format\":1,\"created\":\"x\",\"device_life\":630720000,\"subject\":[]}",
@@ -369,6 +395,7 @@ int main(void) {
         cmocka_unit_test(whatever_ends_it_the_record_holds),
         cmocka_unit_test(the_serial_is_durable_before_anything_is_signed),
         cmocka_unit_test(a_journal_that_was_changed_is_refused),
+        cmocka_unit_test(a_last_line_with_holes_is_cut_off),
         cmocka_unit_test(settings),
     };
     return secret_init() || cmocka_run_group_tests(tests, begin, end);

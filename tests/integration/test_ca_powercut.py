@@ -1,0 +1,114 @@
+"""The fleet CA's directory under power cuts: what the real `muster ca` asked of its disk, cut at any moment and in every way.
+
+Recorded and played as test_powercut does it for a server.  What is promised: a certificate that came out is in the record; no serial stands for
+two; and there is a CA, or none yet, that goes on."""
+import json
+import os
+import pathlib
+import subprocess
+import tempfile
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from conftest import BUILD, LONG, MUSTER
+from disk_play import CUTS, LOST, SYNC, TORN, WRITE, Disk, Recorder, inside
+
+PASSPHRASE = "correct horse battery"
+DEVICES = [f"car-{i}-{'x' * (17 * i)}" for i in range(3)]  # lines of the journal lie across the sectors in many ways
+
+
+@pytest.fixture(scope="module", name="tmp")
+def memory():
+    """A folder in memory, where there is one."""
+    base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="muster-ca-cut-", dir=base) as d:
+        yield pathlib.Path(d)
+
+
+def ca(top, *args, env=None, ok=True):
+    secret = ["--passphrase-file", "-"] if args[0] in ("init", "issue") else []
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("MUSTER_")}
+    done = subprocess.run([MUSTER, "ca", args[0], "--ca", top / "ca", *secret, *args[1:], "--json"], input=PASSPHRASE, capture_output=True, text=True, env={**clean, **(env or {})},
+                          timeout=60, check=False)
+    assert not ok or done.returncode == 0, done.stderr
+    return json.loads(done.stdout) if done.returncode == 0 else done.stderr
+
+
+@pytest.fixture(scope="module")
+def work(tmp):
+    class Work:
+        top, recorder = tmp / "work", Recorder(tmp / "recorded")
+    w = Work()
+    w.top.mkdir()
+    record = {"LD_PRELOAD": str(BUILD / "tests" / "record_disk.so"), "MUSTER_TEST_RECORD": str(w.recorder.path)}
+    ca(w.top, "init", "--intermediate", env=record)
+    w.init_end, w.out = w.recorder.size(), {}
+    for device in DEVICES:
+        made = ca(w.top, "issue", device, "-o", w.top / f"out-{device}", env=record)
+        w.out[device] = (w.recorder.size(), made["serial"])
+    w.operations = inside(w.recorder.operations(), os.stat(w.top).st_ino)
+    w.reserved = {json.loads(line)["serial"] for line in (w.top / "ca" / "journal.jsonl").read_text(encoding="utf-8").splitlines()}
+    return w
+
+
+def broken(work, place, top):
+    """What of the promises made before `place` does not hold in `top`; then it goes on there."""
+    listed = ca(top, "list", ok=False)
+    if isinstance(listed, str):
+        if place >= work.init_end or "ca_missing" not in listed:
+            return listed
+        ca(top, "init")
+        return None
+    issued = {c["serial"]: c["device_id"] for c in listed if c["state"] == "issued"}
+    came_out = {d: serial for d, (at, serial) in work.out.items() if at <= place}
+    for path in top.glob("out-*/client.pem"):  # it may have come out, although nobody was told yet
+        came_out[path.parent.name[4:]] = f"{x509.load_pem_x509_certificate(path.read_bytes()).serial_number:032x}"
+        if place >= work.out[path.parent.name[4:]][0]:
+            serialization.load_pem_private_key((path.parent / "pkey.pem").read_bytes(), None)
+    for device, serial in came_out.items():
+        if issued.get(serial) != device:
+            return f"{device} came out and is not in the record"
+    if came_out and "device_id_issued" not in ca(top, "issue", [*came_out][place % len(came_out)], "-o", top / "again", ok=False):
+        return "one that came out is issued again unawares"
+    made = ca(top, "issue", "after", "-o", top / "after", ok=False)
+    if isinstance(made, str):
+        return made
+    if made["serial"] in work.reserved:
+        return "a serial is used twice"
+    if [c for c in ca(top, "list") if c["state"] == "reserved"]:
+        return "a reservation stays open"
+    return None
+
+
+def test_all_of_it_is_recorded(work, tmp):
+    Disk(work.operations).play(len(work.operations)).cut("kept", 0, tmp / "again")
+    real, again = ({p.relative_to(top): p for p in top.rglob("*") if p.is_file()} for top in (work.top, tmp / "again"))
+    assert set(real) == set(again)
+    for name, path in real.items():
+        assert path.read_bytes() == again[name].read_bytes(), name
+
+
+def cuts(work):
+    """(behind which operation, how, seed): each line of the journal while it is written, torn in several ways; and of the rest some, or in the long run all."""
+    lines = [i + 1 for i, op in enumerate(work.operations) if op.kind == WRITE and b'"event"' in op.data]
+    yield from ((at, TORN, seed) for at in lines for seed in range(12 if LONG else 2))
+    for at in range(1, len(work.operations) + 1, 1 if LONG else 6):
+        yield from ((at, kind, at) for kind in (CUTS if LONG else [CUTS[at // 6 % len(CUTS)]]))
+
+
+def test_a_power_cut_at_any_moment(work, tmp):
+    for at, kind, seed in sorted(cuts(work)):
+        Disk(work.operations).play(at).cut(kind, seed, tmp / "cut")
+        bad = broken(work, work.operations[at - 1].end, tmp / "cut")
+        assert not bad, f"behind operation {at} of {len(work.operations)}, {kind} {seed}: {bad}"
+
+
+def test_a_sync_that_is_missing_is_found(work, tmp):
+    """The same, held against a CA that would not sync its journal."""
+    nodes = {op.node for op in work.operations if op.name == "journal.jsonl"}
+    disk = Disk(work.operations).play(next(i for i, op in enumerate(work.operations) if op.end >= work.init_end) + 1)
+    disk.play(len(work.operations), skip=lambda op: op.node in nodes and op.kind == SYNC)
+    disk.cut(LOST, 0, tmp / "cut")
+    assert "is not in the record" in broken(work, work.operations[-1].end, tmp / "cut")
