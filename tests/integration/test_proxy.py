@@ -924,6 +924,19 @@ def test_what_is_kept_of_a_device_that_is_cut_off_meanwhile_is_not_passed_on(wor
     assert world.child("gateway") == pid
 
 
+def test_what_cannot_be_stored_is_not_passed_on(world, back):
+    """The device asks again; of what is of no use to Muster (above) nothing had to be stored."""
+    device = world.fleet.device("not-stored")
+    assert reach(world, device, "/director/x").status == 200
+    back.got.clear()
+    with Locked(world):  # for longer than the store waits
+        a = reach(world, device, "/system_info", "PUT", {"id": "n1"}, timeout=40)
+        assert a.status == 503 and a.headers["Retry-After"], a
+        assert not back.got
+    assert reach(world, device, "/system_info", "PUT", {"id": "n2"}).status == 200
+    assert back.last().body == b'{"id": "n2"}'
+
+
 def test_other_methods_of_such_a_path_are_the_upstream_s(world, back, behave):
     behave(lambda got, c: answer(200, b"fine"))
     assert reach(world, world.device, "/system_info").body == b"fine"
