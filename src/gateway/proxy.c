@@ -183,9 +183,12 @@ static void copy_field(struct http_exchange *x, const struct http_field *f) {
 
 /* An error where a file is expected would end up in the file. */
 static void answer_empty(struct proxied *p, const struct http_response *head) {
-    struct span retry = field_of(head->fields, head->n_fields, "Retry-After");
-    if (retry.n)
-        http_reply_field(p->x, "Retry-After", arena_strdup(http_exchange_arena(p->x), retry));
+    static const char *const kept[] = {"Retry-After", "Content-Range"}; /* when to ask again, and from where */
+    for (size_t i = 0; i < sizeof kept / sizeof *kept; i++) {
+        struct span value = field_of(head->fields, head->n_fields, kept[i]);
+        if (value.n)
+            http_reply_field(p->x, kept[i], arena_strdup(http_exchange_arena(p->x), value));
+    }
     http_reply_empty(p->x, head->status);
     proxied_free(p);
 }

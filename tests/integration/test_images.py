@@ -1,4 +1,4 @@
-"""Credentials in images: `muster ca install`, `muster key install`, and doc/build-images.md as it is printed."""
+"""Credentials in images: `muster ca install`, `muster key install`, and doc/build-images.md and doc/yocto.md as they are printed."""
 import io
 import json
 import os
@@ -308,3 +308,48 @@ def test_the_page_about_images_as_it_is_printed(fresh, tmp_path):
     assert re.search(r"^-rw-------.* \./var/sota/import/pkey\.pem$", listed, flags=re.M)
     assert {c["device_id"] for c in json.loads(subprocess.run([MUSTER, "ca", "list", "--ca", work / "ca", "--json"], capture_output=True, check=True).stdout)} == {
         f"car-000{n}" for n in range(1, 6)}
+
+
+def test_the_page_about_yocto_as_it_is_printed(fresh, tmp_path):
+    """Its commands; the image is a directory, and nothing is mounted."""
+    server, work, mounted = fresh(), tmp_path / "work", tmp_path / "mnt"
+    (work / "bin").mkdir(parents=True)
+    for name in ("mount", "umount"):
+        (work / "bin" / name).write_text(f'#!/bin/sh\necho {name} "$@" >> {work}/mounts\n')
+        (work / "bin" / name).chmod(0o755)
+    for folder in ("ostree/deploy/poky/var", "ostree/deploy/poky/deploy", "ostree/repo"):
+        (mounted / folder).mkdir(parents=True)
+    server.account("testing", "test", "shared")
+    server.account("production", "production", "device")
+    root = Offline(work)  # ./ca and ./passphrase, as the page about images has them
+    uploaded = server.muster("root", "upload", root.dir / "root.pem", "--account", "production")
+    root.run("prove", uploaded["challenge"], "-o", work / "proof.pem")
+    server.muster("root", "prove", uploaded["id"], work / "proof.pem")
+    (work / "server").mkdir()
+    for name in ("server-ca.pem", "gateway.url"):
+        shutil.copy(server.dir / name, work / "server" / name)
+    printed = commands(PAGE.with_name("yocto.md"))
+    assert [line.split()[:2] for line in printed] == [["muster", "key"], ["mount", "-o"], ["muster", "ca"], ["umount", "/mnt"]]
+    env = {**os.environ, "PATH": f"{work}/bin:{MUSTER.parent}:{os.environ['PATH']}", "MUSTER_URL": server.admin_url, "MUSTER_TOKEN_FILE": str(server.dir / "admin.token"),
+           "MUSTER_CA": str(server.dir / "server-ca.pem"), "BUILD": "build 17", "SERIAL": "car-0017"}
+    env.pop("MUSTER_CA_DIR", None)
+    done = subprocess.run(["sh", "-eu"], input="\n".join(printed).replace("/mnt", str(mounted)) + "\n", cwd=work, env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[0] for line in (work / "mounts").read_text().splitlines()] == ["mount", "umount"]
+    # The key in the zip is the one of that build; what the recipe takes out of it is there.
+    [key] = server.muster("key", "list", "--account", "testing")
+    assert key["build"] == "build 17" and key["max_devices"] == 20
+    registration = Registration(work / "credentials.zip")
+    assert {"autoprov.url", "autoprov_credentials.p12"} <= set(registration.names)
+    assert server.gateway(registration).enrol("by-yocto").status == 200
+    # The device's own is in /var/sota of the deployment and nowhere else, and nothing has been written besides.
+    import_ = mounted / "ostree/deploy/poky/var/sota/import"
+    assert {p.relative_to(mounted).parts[:5] for p in mounted.rglob("*") if p.is_file()} == {("ostree", "deploy", "poky", "var", "sota")}
+    assert {p.name: p.stat().st_mode & 0o777 for p in import_.iterdir()} == {"pkey.pem": 0o600, "client.pem": 0o644, "root.crt": 0o644, "gateway.url": 0o644}
+    assert server.gateway(identity_in(mounted / "ostree/deploy/poky")).ecus().status == 201
+    assert server.muster("device", "show", "car-0017", "--account", "production")["state"] == "active"
+    # "takes the same options"
+    other = tmp_path / "other/ostree/deploy/poky"
+    (other / "var").mkdir(parents=True)
+    subprocess.run([MUSTER, "key", "install", "--root", other, "--no-config", work / "credentials.zip"], check=True, capture_output=True, timeout=60)
+    assert [str(p.relative_to(other)) for p in other.rglob("*") if p.is_file()] == ["var/sota/sota_provisioning_credentials.zip"]

@@ -341,6 +341,9 @@ def test_errors_where_a_file_is_expected_are_empty(world, behave, fresh):
     a = reach(world, world.device, "/repo/targets/firmware")
     assert (a.status, a.body, a.headers["Retry-After"]) == (404, b"", "7")
     assert reach(world, world.device, "/repo/root.json").body == b'{"code":"no_such_target"}'
+    behave(lambda got, c: answer(416, b"no such range", [("Content-Range", "bytes */10")]))
+    a = reach(world, world.device, "/repo/targets/firmware", headers={"Range": "bytes=99-"})
+    assert (a.status, a.body, a.headers["Content-Range"]) == (416, b"", "bytes */10")
     behave(lambda got, c: b"rubbish\r\n\r\n")
     a = reach(world, world.device, "/repo/targets/firmware")
     assert (a.status, a.body) == (502, b"")
