@@ -197,8 +197,8 @@ int options_man(const struct options *o, struct err *err) {
     }
     fputs("*--help*, *--version*\n\tWhat they say.\n\n"
           "# SIGNALS\n\n"
-          "*SIGTERM*, *SIGINT*\n\tFinishes what is under way, for up to 30 seconds, then ends. Once more: ends at once.\n\n"
-          "*SIGHUP*\n\tReads settings and certificates again; nobody is cut off by it. Settings that need a restart keep their value, and the log names them.\n\n"
+          "*SIGTERM*, *SIGINT*\n\tFinishes what is under way, for up to 20 seconds, then ends. Once more: ends at once.\n\n"
+          "*SIGHUP*\n\tReads settings and certificates again. Where a new gateway takes over, what is under way has 20 seconds in the old one. Settings that need a restart keep their value, and the log names them.\n\n"
           "# EXIT STATUS\n\n0 done, 1 failed, 2 wrong usage or configuration.\n\n"
           "# ENVIRONMENT\n\n"
           "*CREDENTIALS\\_DIRECTORY*\n\tWhere the credential _master_ is, for master\\_key = credential.\n\n"

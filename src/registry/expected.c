@@ -4,7 +4,7 @@
 #include "registry/device.h"
 
 #define IMPORT_MAX 100000
-#define LOOKED_AT_MAX 5000 /* announcements that one page looks at */
+#define LOOKED_AT_MAX 1000 /* announcements that one page looks at: each asks for its device, which lies anywhere among a million */
 
 static int expected_json(struct store_tx *tx, const struct account *a, struct store_row *row, enum device_state *state, json_t **out, struct err *err) {
     int64_t arrived;

@@ -65,13 +65,15 @@ static int row_refusal(struct store_row *row, struct shown *s, int64_t *device, 
     return 0;
 }
 
-/* Names of what the row refers to by number. */
-static int set_names(struct store_tx *tx, const struct shown *s, int64_t device, json_t *o, struct err *err) {
-    struct account a;
+/* Names of what the row refers to by number.  a: the account, where it is known already. */
+static int set_names(struct store_tx *tx, const struct shown *s, const struct account *a, int64_t device, json_t *o, struct err *err) {
+    struct account looked_up;
     struct device d;
-    int found = s->account ? account_find_row(tx, s->account, &a, err) : 0;
-    if (found > 0)
-        json_set_str(o, "account", a.name);
+    int found = 0;
+    if (s->account && (!a || a->row != s->account) && (found = account_find_row(tx, s->account, &looked_up, err)) > 0)
+        a = &looked_up;
+    if (s->account && a && a->row == s->account)
+        json_set_str(o, "account", a->name);
     if (found >= 0 && device && (found = device_find_row(tx, device, &d, err)) > 0)
         json_set_uuid(o, "device", &d.uuid);
     return found < 0 ? found : 0;
@@ -119,7 +121,7 @@ int refusal_list_run(struct store_tx *tx, void *arg, struct err *err) {
     bool more = false;
     while ((rc = store_next(row, err)) > 0) {
         CLEANUP_JSON json_t *one = NULL;
-        if ((rc = row_refusal(row, &s, &device, &one, err)) || (rc = set_names(tx, &s, device, one, err)))
+        if ((rc = row_refusal(row, &s, &device, &one, err)) || (rc = set_names(tx, &s, &a, device, one, err)))
             return rc;
         if (s.last < l->since - REFUSAL_ORDER_SLACK)
             break;
@@ -228,7 +230,7 @@ int refusal_show_run(struct store_tx *tx, void *arg, struct err *err) {
         return rc;
     if (show->account.n && s.account != a.row)
         return none(show, err);
-    if ((rc = set_names(tx, &s, device, o, err)) || (rc = add_nearest(tx, &s, o, err)) || (rc = add_chain(tx, show, &s, o, err)))
+    if ((rc = set_names(tx, &s, NULL, device, o, err)) || (rc = add_nearest(tx, &s, o, err)) || (rc = add_chain(tx, show, &s, o, err)))
         return rc;
     json_decref(show->out);
     show->out = TAKE(o);

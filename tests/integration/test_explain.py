@@ -285,6 +285,22 @@ def test_a_kept_enrolment_is_explained_as_one(w):
         assert explain(w.server, None, "acme", "--refusal", answer.json["errorId"])["code"] == code == answer.code
 
 
+def test_a_kept_request_is_explained_as_what_it_was(w):
+    """Another POST than an enrolment; from where it came, and to which host, unless another is asked about."""
+    key = w.server.key("acme", "--source", "10.0.0.0/8")
+    event, far = w.server.gateway(key, sni=w.host).request("POST", "/events", body=b"[]"), w.server.gateway(key, sni=w.host).enrol("far-1")
+    assert (event.code, far.code) == ("provisioning_key_only_enrols", "provisioning_key_source")
+    soon(2, lambda: len(w.server.muster("refusal", "list", "--account", "acme", "--fingerprint", fingerprint(key))), 4)
+    for answer in (event, far):
+        said = explain(w.server, None, "acme", "--refusal", answer.json["errorId"])
+        assert (said["code"], said["host"]) == (answer.code, w.host)
+    assert explain(w.server, None, "acme", "--refusal", far.json["errorId"], "--address", "10.9.8.7")["verdict"] == "admitted"
+    said = explain(w.server, None, "acme", "--refusal", far.json["errorId"], "--host", w.server.host("other"))
+    assert (said["code"], said["host"]) == ("certificate_of_other_account", w.server.host("other"))
+    both = {"chain": key.cert_file.read_text(), "refusal": far.json["errorId"]}
+    assert w.server.api("POST", "/api/v1/accounts/acme/explain", both).status == 400, "one of them"
+
+
 def fingerprint(identity):
     return identity.cert.fingerprint(hashes.SHA256()).hex()
 

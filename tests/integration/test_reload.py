@@ -1,5 +1,8 @@
 """SIGHUP takes settings up: nobody is cut off by it, and bad settings change nothing."""
+import os
+import pathlib
 import signal
+import subprocess
 import threading
 import time
 
@@ -74,6 +77,98 @@ def test_a_transfer_under_way_is_finished_by_the_gateway_that_began_it(fresh):
     assert got == [b"x" * 30]
     assert "gateway_replaced" in s.log_text()
     back.close()
+
+
+def trickle(seconds):
+    """A byte a tenth of a second; from where a range asks."""
+    def answer_slowly(got, c):
+        span = got.all("Range")
+        n = seconds * 10 - (int(span[0].split("=")[1].rstrip("-")) if span else 0)
+        c.sendall(f"HTTP/1.1 {206 if span else 200} OK\r\nContent-Length: {n}\r\n\r\n".encode())
+        for _ in range(n):
+            c.sendall(b"x")
+            time.sleep(0.1 if not span else 0)
+    return answer_slowly
+
+
+def test_a_second_reload_waits_for_what_the_first_left_under_way(fresh):
+    back = Upstream(trickle(5))
+    s = fresh(config=["[route /repo]", f"upstream = {back.url}"])
+    g, got = device(s), []
+    t = threading.Thread(target=lambda: got.append(g.get("/repo/x").body))
+    t.start()
+    time.sleep(0.5)
+    change(s, "log_level = debug")
+    soon(1, lambda: s.log_text().count("gateway_replaced"), 4)
+    change(s, f"[route /more]\nupstream = {back.url}")
+    time.sleep(1.5)
+    assert t.is_alive() and s.log_text().count("gateway_replaced") == 1 and g.get("/more/x").status == 404, "one gateway that finishes at a time"
+    t.join()
+    assert got == [b"x" * 50]
+    soon(2, lambda: s.log_text().count("gateway_replaced"), 5)
+    soon(1, lambda: len(gateways(s)), 10)
+    assert g.get("/more/x").status == 200
+    back.close()
+
+
+def gateways(s):
+    out = subprocess.run(["ps", "--ppid", str(s.process.pid), "-o", "pid=,args="], capture_output=True, text=True, check=True).stdout
+    return [int(line.split()[0]) for line in out.splitlines() if line.strip().endswith("musterd: gateway")]
+
+
+def test_a_transfer_that_takes_longer_is_cut_and_goes_on_at_the_new_gateway(fresh):
+    """The bound of doc/operations.md: 20 seconds."""
+    back = Upstream(trickle(60))
+    s = fresh(config=["[route /repo]", f"upstream = {back.url}"])
+    g, got = device(s), []
+
+    def download():
+        with g.connect() as c:
+            c.sendall(b"GET /repo/x HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            data = b""
+            while part := c.recv(4096):
+                data += part
+            got.append(data.partition(b"\r\n\r\n")[2])
+    t = threading.Thread(target=download)
+    t.start()
+    time.sleep(0.5)
+    began = time.monotonic()
+    change(s, "log_level = debug")
+    t.join()
+    took = time.monotonic() - began
+    assert 19 < took < 29 and 150 < len(got[0]) < 600, (took, len(got[0]))
+    rest = g.request("GET", "/repo/x", headers={"Range": f"bytes={len(got[0])}-"})
+    assert rest.status == 206 and len(got[0]) + len(rest.body) == 600
+    soon(1, lambda: len(gateways(s)), 10)
+    back.close()
+
+
+def test_a_successor_that_does_not_serve_is_given_up(fresh):
+    s = fresh()
+    g = device(s)
+    (pid,) = gateways(s)
+    change(s, "log_level = debug")
+    end = time.monotonic() + 10
+    while not (fresh_ones := [p for p in children(s) if p > pid and named(p, "gateway")]):
+        assert time.monotonic() < end
+    os.kill(fresh_ones[0], signal.SIGSTOP)
+    assert "gateway_replaced" not in s.log_text()
+    soon(True, lambda: "it did not serve in time" in s.log_text(), 45)
+    assert gateways(s) == [pid] and g.get("/x").code == "not_found", "the one from before goes on"
+    s.process.send_signal(signal.SIGHUP)
+    change(s, "rsa_pool = 3", drop=("rsa_pool",))
+    soon(True, lambda: "gateway_replaced" in s.log_text(), 20)
+
+
+def children(s):
+    return [int(p) for p in pathlib.Path(f"/proc/{s.process.pid}/task/{s.process.pid}/children").read_text().split()]
+
+
+def named(pid, what):
+    try:
+        return what in pathlib.Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return False
 
 
 def test_bad_settings_change_nothing(fresh):
