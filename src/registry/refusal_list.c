@@ -68,15 +68,20 @@ static int row_refusal(struct store_row *row, struct shown *s, int64_t *device, 
 /* Names of what the row refers to by number.  a: the account, where it is known already. */
 static int set_names(struct store_tx *tx, const struct shown *s, const struct account *a, int64_t device, json_t *o, struct err *err) {
     struct account looked_up;
-    struct device d;
+    struct store_row *row;
+    struct uuid id;
     int found = 0;
     if (s->account && (!a || a->row != s->account) && (found = account_find_row(tx, s->account, &looked_up, err)) > 0)
         a = &looked_up;
     if (s->account && a && a->row == s->account)
         json_set_str(o, "account", a->name);
-    if (found >= 0 && device && (found = device_find_row(tx, device, &d, err)) > 0)
-        json_set_uuid(o, "device", &d.uuid);
-    return found < 0 ? found : 0;
+    if (found < 0 || !device || (found = first_row(tx, &row, err, SQL_DEVICE_UUID, "i", device)) <= 0)
+        return found < 0 ? found : 0;
+    int rc = store_uuid(row, 0, &id);
+    store_row_end(row);
+    if (!rc)
+        json_set_uuid(o, "device", &id);
+    return rc ? err_set(err, MUSTER_ECORRUPT, "A row of the table device is damaged.") : 0;
 }
 
 /* --- lists -------------------------------------------------------------------------------------------------------------------------- */

@@ -203,6 +203,9 @@ def test_another_host_name(fresh):
     soon(True, lambda: "gateway_replaced" in s.log_text(), 10)
     g = s.gateway(sni="gw.example.com")
     soon(True, lambda: reaches(g), 10)
+    s.process.send_signal(signal.SIGHUP)
+    change(s, "host = first.example.com localhost", drop=("host",))
+    soon(f"https://first.example.com:{s.port}", lambda: (s.dir / "gateway.url").read_text(encoding="utf-8").strip(), 10)
 
 
 def reaches(g):
