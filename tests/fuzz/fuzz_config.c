@@ -107,6 +107,7 @@ static void check_written(const struct settings *s) {
     set[n] = NULL;
     written = BUF_INIT(256 * 1024);
     config_write(&written, SETTINGS_TABLE, SETTINGS_COUNT, set);
+    config_write_section(&written, &SETTINGS_ROUTE); /* comments alone */
     MUST(buf_ok(&written));
     int rc = load(buf_span(&written), &same, &err);
     buf_fini(&written);
@@ -120,6 +121,20 @@ static void check_written(const struct settings *s) {
             }
     }
     settings_fini(&same);
+}
+
+/* The same text says the same again, key by key; a copy of each key is the key. */
+static void check_same(struct span in, const struct settings *s) {
+    struct settings again, copy = {0};
+    struct err err = ERR_INIT;
+    MUST(load(in, &again, &err) == 0 && settings_same(s, &again));
+    for (size_t i = 0; i < SETTINGS_COUNT; i++)
+        MUST(config_copy_key(&SETTINGS_TABLE[i], &copy, s, &err) == 0);
+    MUST(config_same(SETTINGS_TABLE, SETTINGS_COUNT, s, &copy));
+    again.loops++;
+    MUST(!settings_same(s, &again));
+    settings_fini(&again);
+    settings_fini(&copy);
 }
 
 /* The same text as an option of the command line: NAME=VALUE. */
@@ -149,6 +164,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
         check_loaded(in, &s);
         check_hosts(&s);
         check_written(&s);
+        check_same(in, &s);
     }
     settings_fini(&s);
     check_option(in);

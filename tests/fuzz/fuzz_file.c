@@ -23,6 +23,9 @@ static void check_cert(const struct cert *c) {
     CLEANUP(buf_fini) struct buf pem = BUF_INIT(128 * 1024);
     struct err err = ERR_INIT;
     MUST(c->x && cert_der(c, &der) == 0 && cert_pem(c, &pem) == 0);
+    MUST(cert_from_x509_known(c->x, c, &same) == 0 && same->x == c->x && hash_eq(&same->fingerprint, &c->fingerprint) && hash_eq(&same->key.spki, &c->key.spki));
+    cert_free(same);
+    same = NULL;
     check_names(c);
     if (der.n > 16 * 1024) /* what was read in another encoding can be longer in DER */
         return;

@@ -25,10 +25,31 @@ static void check_setters(struct span in) {
         MUST(span_eq(span_of(json_string_value(span), json_string_length(span)), in));
 }
 
+/* A text alone is written as in a document, and whatever bytes it has, what was written can be read. */
+static void check_text(struct span in) {
+    CLEANUP(buf_fini) struct buf alone = BUF_INIT(8 * in.n + 64);
+    CLEANUP(buf_fini) struct buf inside = BUF_INIT(8 * in.n + 64);
+    buf_addc(&alone, '[');
+    json_add_text(&alone, in);
+    buf_addc(&alone, ']');
+    MUST(buf_ok(&alone));
+    if (span_index(in, 0) < 0) {
+        CLEANUP_JSON json_t *read = json_parse(buf_span(&alone), NULL);
+        MUST(read && json_array_size(read) == 1);
+    }
+    if (!span_is_utf8(in))
+        return;
+    CLEANUP_JSON json_t *list = json_array();
+    MUST(json_array_append_new(list, json_stringn((const char *)in.p, in.n)) == 0 && json_write(&inside, list) == 0);
+    MUST(span_eq(buf_span(&alone), buf_span(&inside)));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
     struct err err = ERR_INIT;
     if (n)
         check_setters(span_of(data, n));
+    if (n)
+        check_text(span_of(data, n));
     CLEANUP_JSON json_t *doc = json_parse(span_of(data, n), &err);
     MUST(doc || (err.code == MUSTER_EJSON && err.text[0]));
     if (!doc)
