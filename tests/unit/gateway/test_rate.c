@@ -60,7 +60,7 @@ static void who_floods_is_remembered(void **state) {
     for (int i = 0; i < 60; i++)
         rate_take(r, WHO("loop"), now);
     for (int i = 0; i < 10000; i++) {
-        char who[16];
+        char who[32];
         snprintf(who, sizeof who, "other %d", i);
         assert_int_equal(rate_take(r, WHO(who), now), 0);
     }
@@ -71,13 +71,13 @@ static void who_floods_is_remembered(void **state) {
 static void asking_takes_no_place(void **state) {
     struct rate *r = rate_new(8, 60);
     for (int i = 0; i < 8; i++) {
-        char who[16];
+        char who[32];
         snprintf(who, sizeof who, "%d", i);
         for (int n = 0; n < 60; n++)
             rate_take(r, WHO(who), MINUTE);
     }
     for (int i = 0; i < 1000; i++) {
-        char who[16];
+        char who[32];
         snprintf(who, sizeof who, "asks %d", i);
         assert_int_equal(rate_wait(r, WHO(who), MINUTE), 0);
     }
