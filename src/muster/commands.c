@@ -165,7 +165,8 @@ const struct command COMMANDS[] = {
      .path = ACCOUNT "/devices/{device}", .help = "Delete a device; a tombstone keeps it from coming back."},
     {.noun = "device", .verb = "import", .args = {{"FILE", NULL, true, false}}, .account = true, .method = "POST", .path = ACCOUNT "/expected",
      .run = command_device_import,
-     .help = "Announce devices: CSV of device_id and fingerprint, or JSON lines of {\"device_id\", \"fingerprint\"?}; harmless to repeat."},
+     .help = "Announce devices: CSV of device_id and fingerprint, or JSON lines of {\"device_id\", \"fingerprint\"?}. It is taken 2,000 lines at a time, each time all of them or none; an error says how many "
+             "were, and repeating the whole file is harmless."},
     {.noun = "expected", .verb = "list", .account = true, .method = "GET", .path = ACCOUNT "/expected", .columns = "device_id announced state fingerprint",
      .options = {{"prefix", "TEXT", TO_QUERY, NULL, "Those whose device ID begins so", false},
                  {"missing", NULL, TO_QUERY, NULL, "Those that have not arrived", false}},

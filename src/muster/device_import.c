@@ -42,7 +42,7 @@ static int send_batch(struct import *im, struct err *err) {
     if (rc && sscanf(err->text, "item %zu:", &at) == 1 && at >= 1 && at <= n)
         err_prefix(err, "Line %zu", im->line_of[at - 1]);
     if (rc)
-        return err_prefix(err, "After %zu announced devices", im->done);
+        return rc;
     im->done += n;
     im->added += (size_t)json_integer_value(json_object_get(answer, "added"));
     im->changed += (size_t)json_integer_value(json_object_get(answer, "changed"));
@@ -166,8 +166,8 @@ int command_device_import(struct invocation *in, struct err *err) {
     rc = import_lines(&im, err);
     if (im.progress && im.done)
         fputc('\n', stderr);
-    if (rc)
-        return rc;
+    if (rc) /* wherever the fault was found: the batches before it are taken */
+        return err_prefix(err, "After %zu announced devices", im.done);
     json_set_str(answer, "id", in->account);
     json_set_int(answer, "imported", (int64_t)im.done);
     json_set_int(answer, "added", (int64_t)im.added);

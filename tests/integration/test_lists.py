@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import sqlite3
+import shlex
 import stat
 import subprocess
 import sys
@@ -255,8 +256,35 @@ def test_forms_of_the_file(server, account, tmp_path, content):
     ("a\n" + "x" * 70_000, 2), ("device_id\nlocal\x7f\n", 2)])
 def test_an_error_names_the_line(server, account, tmp_path, content, line):
     said = pytest.raises(Refused, bring, server, account, tmp_path / "f", content).value
-    assert said.status == 1 and f"Line {line}" in said.text
+    assert said.status == 1 and f"After 0 announced devices: Line {line}" in said.text
     assert expected(server, account) == {}  # the batch is taken whole or not at all
+
+
+@pytest.mark.parametrize("last", ['"open', "a,b,c", '{"device_id": 1}', "x" * 200, b"\xff", "y" * 70_000], ids=["quote", "cells", "json", "server", "bytes", "long"])
+def test_an_error_says_what_was_taken_before_it(server, account, tmp_path, last):
+    """Whether the server finds it or the command itself."""
+    form = '{{"device_id": "u-{}"}}\n' if last == '{"device_id": 1}' else "u-{}\n"
+    content = "".join(form.format(i) for i in range(4500)).encode() + (last if isinstance(last, bytes) else last.encode()) + b"\n"
+    said = pytest.raises(Refused, bring, server, account, tmp_path / "f", content).value
+    assert "After 4000 announced devices: Line 4501" in said.text
+    assert len(expected(server, account)) == 4000
+
+
+def on_a_terminal(arguments):
+    done = subprocess.run(["script", "-qec", shlex.join(map(str, arguments)), "/dev/null"], capture_output=True, check=True, timeout=60, stdin=subprocess.DEVNULL)
+    return done.stdout.decode()  # with its carriage returns
+
+
+def test_progress_on_a_terminal_and_nowhere_else(server, account, many, tmp_path):
+    file = tmp_path / "f"
+    file.write_text("".join(f"p-{i}\n" for i in range(4500)))
+    arguments = [MUSTER, "--data", server.dir, "device", "import", file, "--account", account]
+    typed = on_a_terminal(arguments)
+    assert [n for n in ("2000", "4000", "4500") if f"\r{n} announced" in typed] == ["2000", "4000", "4500"]
+    assert "announced" not in subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=60).stderr
+    arguments = [MUSTER, "--data", many.dir, "device", "export", "--account", "many", "-o"]
+    assert f"\r{DEVICES} exported" in on_a_terminal([*arguments, tmp_path / "typed.csv"])
+    assert "exported" not in subprocess.run([*arguments, tmp_path / "f.csv"], capture_output=True, text=True, check=True, timeout=60).stderr
 
 
 def test_a_large_file_in_batches(server, account, tmp_path):

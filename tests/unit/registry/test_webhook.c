@@ -340,6 +340,29 @@ static void a_full_queue_gives_up_the_oldest(void **state) {
     gone(&id);
 }
 
+/* Beyond what is kept of them the oldest dead letters go, and are counted. */
+static void dead_letters_are_bounded(void **state) {
+    enum { A_TIME = 500, BEYOND = 7 };
+    struct uuid id;
+    static struct event_row e[A_TIME];
+    made("", INT64_C(1) << EVENT_KEY_CREATED, &id);
+    for (int64_t left = WEBHOOK_DEAD_MAX + POLICY.queue_max + BEYOND; left > 0; left -= A_TIME) {
+        size_t n = (size_t)(left < A_TIME ? left : A_TIME);
+        for (size_t i = 0; i < n; i++)
+            e[i] = event_of("alpha", EVENT_KEY_CREATED, NULL);
+        put(e, n);
+        for (size_t i = 0; i < n; i++)
+            buf_fini(&e[i].payload);
+    }
+    struct webhook_show s = {.id = id, .account = ""};
+    run(control, webhook_show_run, &s);
+    assert_int_equal(json_integer_value(json_object_get(s.out, "waiting")), POLICY.queue_max);
+    assert_int_equal(json_integer_value(json_object_get(s.out, "dead")), WEBHOOK_DEAD_MAX);
+    assert_int_equal(json_integer_value(json_object_get(s.out, "dropped")), BEYOND);
+    json_decref(s.out);
+    gone(&id);
+}
+
 /* --- the databases ---------------------------------------------------------------------------------------------------------------------------------- */
 
 static int begin(void **state) {
@@ -378,7 +401,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_table_is_sound), cmocka_unit_test(waits_double_up_to_the_most), cmocka_unit_test(waits_are_spread), cmocka_unit_test(only_what_is_wanted_is_written),
         cmocka_unit_test(a_queue_keeps_the_order_of_a_device_and_forgets_nothing), cmocka_unit_test(nothing_is_given_up_without_its_attempts),
-        cmocka_unit_test(a_full_queue_gives_up_the_oldest),
+        cmocka_unit_test(a_full_queue_gives_up_the_oldest), cmocka_unit_test(dead_letters_are_bounded),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }
