@@ -67,6 +67,16 @@ def test_a_balancer_without_a_good_header_is_closed(behind, front):
     assert Behind(behind, front=header("198.51.100.7")).get("/x").code == "certificate_required"
 
 
+def test_a_client_that_only_fails_is_turned_away_behind_the_balancer_too(fresh):
+    """He, not the balancer, nor another client behind it."""
+    s = fresh(config=[f"proxy_from = {BALANCER}", "limit_source = 5"])
+    for _ in range(5):
+        assert Behind(s, front=header("198.51.100.9")).get("/x").code == "certificate_required"
+    with pytest.raises((ssl.SSLError, OSError)):
+        Behind(s, front=header("198.51.100.9")).get("/x")
+    assert Behind(s, front=header("198.51.100.10")).get("/x").code == "certificate_required"
+
+
 @pytest.mark.parametrize("by", ["127.0.0.1", "127.0.0.3", "127.0.0.80"])
 def test_nobody_else_may_name_an_address(behind, by):
     with pytest.raises((ssl.SSLError, ConnectionError)):

@@ -186,6 +186,7 @@ def test_a_disk_that_is_really_full(tmp_path):
         ready = s.api("GET", "/readyz", token=False)
         assert (ready.status, ready.json["registry"]) == (503, "storage_failed"), "though it was the gateway that could not write"
         assert "store_failing" in [n["what"] for n in s.muster("status")["attention"]]
+        time.sleep(2.5)  # the records of those refusals are written, or lost, within a second each: from here on nobody writes but the store itself
         ballast.unlink()
         soon(200, lambda: s.api("GET", "/readyz", token=False).status, 3)  # though nobody asks for anything
         assert "store_writes_again" in s.log_text()
