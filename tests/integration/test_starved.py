@@ -14,7 +14,7 @@ import time
 import pytest
 
 from client import Device
-from conftest import BUILD, MUSTERD, Refused, soon
+from conftest import BUILD, MUSTERD, Refused, soon, stays
 from enrolment import GAP, Account, ask, enrol, enrolled, spent, used
 
 
@@ -123,6 +123,19 @@ def test_a_sync_that_fails_is_no_promise(failing):
     promises_hold(s, account, got, key)
 
 
+def test_a_store_tries_again_by_itself(failing):
+    """Who was taken out of a balancer because of /readyz comes back, though nobody asks for anything any more."""
+    s, disk, account, key, _ = failing
+    ready = lambda: s.api("GET", "/readyz", token=False).status
+    disk.fail(errno.ENOSPC)
+    assert enrol(s, key, "fails") == (503, "storage_failed")
+    stays(503, ready, 2.5)  # longer than the record of that refusal waits to be written: from here on nobody writes but the store itself
+    assert "store_writes_again" not in s.log_text()
+    disk.mend()
+    soon(200, ready, 3)
+    assert "store_writes_again" in s.log_text()
+
+
 def test_operators_while_the_disk_is_full(failing):
     """Each change is done, or refused and not done; what is made in the vault first is not lost for the next try."""
     s, disk, account, key, _ = failing
@@ -172,6 +185,7 @@ def test_a_disk_that_is_really_full(tmp_path):
         account = Account(s)
         key = account.key()
         device = used(s, key, "before")
+        assert "disk_low" in [n["what"] for n in s.muster("status")["attention"]]
         ballast = disk / "ballast"
         with open(ballast, "wb") as f, pytest.raises(OSError) as full:
             while True:
@@ -186,10 +200,8 @@ def test_a_disk_that_is_really_full(tmp_path):
         ready = s.api("GET", "/readyz", token=False)
         assert (ready.status, ready.json["registry"]) == (503, "storage_failed"), "though it was the gateway that could not write"
         assert "store_failing" in [n["what"] for n in s.muster("status")["attention"]]
-        time.sleep(2.5)  # the records of those refusals are written, or lost, within a second each: from here on nobody writes but the store itself
         ballast.unlink()
-        soon(200, lambda: s.api("GET", "/readyz", token=False).status, 3)  # though nobody asks for anything
-        assert "store_writes_again" in s.log_text()
+        soon(200, lambda: s.api("GET", "/readyz", token=False).status, 3)
         enrolled(s, key, "after")
         assert len(account.devices()) == 2 + len(answers) - len(refused)
         assert s.stop() == 0
