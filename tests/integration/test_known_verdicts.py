@@ -48,11 +48,16 @@ def world(server):
     return server
 
 
+def settle(world, identity):
+    """Let in, and every part has heard of what that may have changed: a first contact is written behind its answer."""
+    assert ask(world, identity) is None
+    stays(None, lambda: ask(world, identity), 0.3)
+
+
 def make(world, method, device_id):
     """A device whose verdict is kept."""
     identity = world.fleet.device(device_id) if method == "device" else Device(world.gateway(world.prov).enrol(device_id).body)
-    assert ask(world, identity) is None
-    stays(None, lambda: ask(world, identity), 0.3)  # every part has heard of what this may have changed
+    settle(world, identity)
     with Counted(world, known=2, judged=0):
         assert ask(world, identity) is None
         assert ask(world, identity) is None
@@ -81,8 +86,7 @@ def test_a_device_that_is_cut_off_is_out_at_once(world, method, verb, code):
 def test_a_root_that_is_shut_shuts_its_devices_out_at_once(world, verb, code):
     fleet = world.root("known")
     identity = fleet.device(f"under-{verb}")
-    assert ask(world, identity) is None
-    stays(None, lambda: ask(world, identity), 0.3)
+    settle(world, identity)
     with Counted(world, known=1, judged=0):
         assert ask(world, identity) is None
     world.muster("root", verb, fleet.root["id"], "--yes")
@@ -93,8 +97,7 @@ def test_a_method_that_is_taken_away_is_gone_at_once(world):
     world.account("methods", "test", "both")
     fleet = world.root("methods")
     identity = fleet.device("by-its-method")
-    assert ask(world, identity) is None
-    stays(None, lambda: ask(world, identity), 0.3)
+    settle(world, identity)
     world.muster("account", "set", "methods", "--method", "shared", "--yes")
     assert ask(world, identity) == "method_not_enabled"
 
@@ -103,8 +106,7 @@ def test_a_deleted_account_is_gone_at_once(world):
     world.account("brief", "test", "both")
     fleet = world.root("brief")
     identity = fleet.device("of-brief")
-    assert ask(world, identity) is None
-    stays(None, lambda: ask(world, identity), 0.3)
+    settle(world, identity)
     world.muster("account", "delete", "brief", "--yes")
     assert ask(world, identity) in ("account_deleted", "certificate_untrusted")
 
@@ -122,7 +124,7 @@ def test_a_key_that_is_blacklisted_enrols_nobody_though_its_chain_is_known(world
 
 def test_the_day_of_the_certificate_ends_its_verdict(world):
     identity = world.fleet.device("short-lived", days=(-1, 6 * SECONDS))
-    assert ask(world, identity) is None
+    settle(world, identity)
     with Counted(world, known=1, judged=0):
         assert ask(world, identity) is None
     end = time.monotonic() + 10
@@ -135,7 +137,7 @@ def test_the_day_of_the_certificate_ends_its_verdict(world):
 def test_the_day_of_an_intermediate_ends_it_too(world):
     line = world.fleet.intermediate("Short line", extensions=[(x509.BasicConstraints(True, None), True)], days=(-1, 6 * SECONDS))
     identity = line.device("under-a-short-line", chain=[line.cert])
-    assert ask(world, identity) is None
+    settle(world, identity)
     with Counted(world, known=1, judged=0):
         assert ask(world, identity) is None
     end = time.monotonic() + 10
@@ -162,7 +164,7 @@ def test_what_is_presented_besides_makes_another_verdict(world):
     line = world.fleet.intermediate("Line 9", extensions=[(x509.BasicConstraints(True, None), True)])
     whole = line.device("under-line-9", chain=[line.cert])
     alone = line.device("under-line-9", key=whole.key)  # without what leads to the root
-    assert ask(world, whole) is None
+    settle(world, whole)
     with Counted(world, known=1, judged=1):
         assert ask(world, whole) is None
         assert ask(world, alone) == "certificate_untrusted"
@@ -171,7 +173,7 @@ def test_what_is_presented_besides_makes_another_verdict(world):
 def test_the_same_certificate_without_its_chain_is_not_known(world):
     line = world.fleet.intermediate("Line 10", extensions=[(x509.BasicConstraints(True, None), True)])
     whole = line.device("under-line-10", chain=[line.cert])
-    assert ask(world, whole) is None
+    settle(world, whole)
     with Counted(world, known=1, judged=0):
         assert ask(world, whole) is None
     whole.cert_file.write_bytes(whole.cert_file.read_bytes().split(b"-----END CERTIFICATE-----\n")[0] + b"-----END CERTIFICATE-----\n")
