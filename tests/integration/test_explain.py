@@ -255,6 +255,10 @@ def test_nothing_of_another_account_is_told(w):
         assert theirs not in answer.body.decode() and w.foreign.root["id"] not in answer.body.decode() and b"quarantine" not in answer.body
         assert answer.json["device_id"] is None and answer.json["root"] is None
     assert w.server.api("POST", "/api/v1/accounts/other/explain", {"chain": pem}, token=token).status == 404
+    new = {"chain": w.foreign.device("numbat-secret").cert_file.read_text(), "host": "other.localhost"}
+    said = w.server.api("POST", "/api/v1/accounts/acme/explain", new, token=token).json
+    assert (said["code"], said["would_register"], said["kind"]) == ("certificate_of_other_account", False, None), "it would be registered there"
+    assert w.server.api("POST", "/api/v1/accounts/other/explain", new).json["would_register"]
 
 
 # --- over a kept refusal -----------------------------------------------------------------------------------------------------------------------
@@ -299,6 +303,34 @@ def test_a_kept_request_is_explained_as_what_it_was(w):
     assert (said["code"], said["host"]) == ("certificate_of_other_account", w.server.host("other"))
     both = {"chain": key.cert_file.read_text(), "refusal": far.json["errorId"]}
     assert w.server.api("POST", "/api/v1/accounts/acme/explain", both).status == 400, "one of them"
+
+
+def test_a_kept_request_is_explained_at_the_host_that_it_asked(w):
+    """Not at the account's own name, under which the answer would be another."""
+    twice = Fleet("Twice Root")
+    for account in ("acme", "other"):
+        w.server.root(account, twice)
+    answer = w.server.gateway(twice.device("which-account")).get(PATH)
+    assert answer.code == "account_ambiguous"
+    ident = answer.json["errorId"]
+    path = "/api/v1/accounts/acme/explain"
+    soon(200, lambda: w.server.api("POST", path, {"refusal": ident}).status, 4)
+    said = w.server.api("POST", path, {"refusal": ident}).json
+    assert (said["code"], said["host"]) == ("account_ambiguous", "localhost")
+    assert w.server.api("POST", path, {"refusal": ident, "host": w.host}).json["verdict"] == "admitted"
+
+
+def test_another_account_s_key_is_not_told_with_a_refusal_of_one_s_own(w):
+    """It was shown at this account's name, so that the record is this account's; the key is not."""
+    key = w.server.key("other", "--name", "bilby-secret")
+    answer = w.server.gateway(key, sni=w.host).get(PATH)
+    assert answer.code == "provisioning_key_only_enrols"
+    token = w.server.token("acme reader", "auditor", "acme")["token"]
+    ident, path = {"refusal": answer.json["errorId"]}, "/api/v1/accounts/acme/explain"
+    soon(200, lambda: w.server.api("POST", path, ident, token=token).status, 4)
+    said = w.server.api("POST", path, ident, token=token)
+    assert said.code == "provisioning_key_only_enrols" and said.json["key"] is None
+    assert b"bilby" not in said.body
 
 
 def fingerprint(identity):

@@ -6,7 +6,12 @@ import subprocess
 import threading
 import time
 
+import pytest
+
+from client import Fleet
 from conftest import Refused, soon
+from test_server_certificate import SERVER, serial
+from test_status import UNCONFINED
 from upstream import Upstream, answer
 
 
@@ -195,6 +200,59 @@ def test_what_the_supervisor_lives_by_waits_for_a_restart(fresh):
     s.process.send_signal(signal.SIGHUP)
     time.sleep(1.5)
     assert s.log_text().count("gateway_replaced") == before, "nothing has changed"
+
+
+def test_the_level_of_the_supervisor_s_own_log(fresh):
+    s = fresh(config=["log_level = error"])
+    change(s, "log_level = info", drop=("log_level",))
+    soon(True, lambda: "settings_loaded" in s.log_text() and "gateway_replaced" in s.log_text(), 10)
+    change(s, "log_level = error", drop=("log_level",))
+    soon(1, lambda: len(gateways(s)), 10)
+    said = s.log_text().count("settings_loaded")
+    change(s, "log_level = info", drop=("log_level",))
+    soon(said + 1, lambda: s.log_text().count("settings_loaded"), 10)
+
+
+@pytest.mark.skipif(UNCONFINED, reason="everything is in reach")
+def test_a_certificate_that_is_renamed_into_a_place_out_of_reach(fresh, tmp_path):
+    """A directory with directories in it is not opened to the gateway: a file that is renamed there needs a new one, one that is
+    written over does not."""
+    ca = Fleet("Operator's server CA")
+    place = tmp_path / "etc"
+    (place / "deeper").mkdir(parents=True)
+    paths = [place / "server.pem", place / "server.key"]
+
+    def renew(rename):
+        identity = ca.device("localhost", extensions=SERVER)
+        for path, made in zip(paths, (identity.cert_file, identity.key_file)):
+            if rename:
+                (place / "new").write_bytes(made.read_bytes())
+                os.rename(place / "new", path)
+            else:
+                path.write_bytes(made.read_bytes())
+        return identity.cert.serial_number
+
+    def reloaded(rename, replaced):
+        before, (pid,) = s.log_text(), gateways(s)
+        number = renew(rename)
+        s.process.send_signal(signal.SIGHUP)
+        soon(number, lambda: serial(s.gateway()), 10)
+        soon(1, lambda: len(gateways(s)), 10)
+        said = s.log_text()[len(before):]
+        assert ("gateway=\"is replaced\"" in said) == replaced == (gateways(s) != [pid]), said
+        assert ("gateway=\"reads again\"" in said) != replaced
+
+    first = renew(True)
+    s = fresh(start=False, config=[f"server_certificate = {paths[0]}", f"server_key = {paths[1]}"])
+    with open(s.dir / "server-ca.pem", "ab") as f:
+        f.write(ca.root_pem())
+    s.start()
+    assert serial(s.gateway()) == first
+    reloaded(rename=False, replaced=False)
+    reloaded(rename=True, replaced=True)
+    reloaded(rename=False, replaced=False)
+    reloaded(rename=True, replaced=True)
+    assert "server_certificate_kept" not in s.log_text()
 
 
 def test_another_host_name(fresh):

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import time
 
@@ -95,6 +96,39 @@ def test_what_needs_somebody(fresh):
     levels = [a["level"] for a in status(s)["attention"]]
     assert levels == sorted(levels, key=["critical", "warning", "notice"].index), "the worst comes first"
     assert status(s)["ok"], "nothing of it is critical"
+
+
+def test_certificates_that_have_ended(fresh):
+    s = fresh()
+    s.account("ended", "test", "device")
+    fleet = s.root("ended")
+    device = fleet.device("short-lived", days=(-1, 4 / 86400))
+    assert s.gateway(device).get("/x").status == 404, "it is let in until then"
+    s.gateway(fleet.device("long-lived")).get("/x")
+    soon("certificate_expired", lambda: s.gateway(device).get("/x").code, 15)
+    (ended,) = needs(s, "devices_ended")
+    assert (ended["level"], ended["account"]) == ("warning", "ended") and "certificates of 1 device have ended" in ended["text"]
+    assert not needs(s, "devices_end"), "what has ended does not end within a month"
+
+
+def test_a_signed_head_that_is_old_while_the_vault_is_silent(fresh):
+    s = fresh()
+    s.account("heads")
+    s.muster("audit", "head")
+    vault = s.child("vault")
+    os.kill(vault, signal.SIGSTOP)
+    try:
+        soon("silent", lambda: status(s)["vault"]["state"], 4)
+        assert not needs(s, "audit_head_old"), "it was signed a moment ago"
+        db = sqlite3.connect(s.dir / "control.db", timeout=30, isolation_level=None)
+        db.execute("UPDATE audit_signed SET at = at - 7200")
+        db.close()
+        (old,) = needs(s, "audit_head_old")
+        assert (old["level"], old["command"]) == ("notice", "muster audit verify") and "120 minutes old" in old["text"]
+    finally:
+        os.kill(vault, signal.SIGCONT)
+    soon("ok", lambda: status(s)["vault"]["state"], 5)
+    assert not needs(s, "audit_head_old"), "a log that has not grown is not signed again"
 
 
 def test_who_is_refused_and_why(fresh):
