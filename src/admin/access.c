@@ -16,6 +16,8 @@ void admin_answered(struct http_exchange *x, int status, uint64_t bytes, const s
     const struct grant *g = grant_of(x);
     bool refused = status >= 400;
     metrics_count(METRIC_REQUESTS, class_of(http_path(x)), metrics_status(status));
+    if (refusal)
+        metrics_count(METRIC_REFUSALS, metrics_code(refusal->code), 0);
     int which = c->o->settings->log_requests;
     if (which == SETTINGS_REQUESTS_OFF || (which == SETTINGS_REQUESTS_REFUSED && !refused) ||
         (refused && !g && !log_within(&c->strangers, STRANGERS_LOGGED, "refusals_not_logged")))

@@ -162,6 +162,7 @@ static void close_all(struct control *c) {
         store_stop(c->registry);
     if (c->store)
         store_stop(c->store);
+    vault_client_end(c->vault);
     if (c->loop)
         loop_flush(c->loop); /* answers from the stores, to nobody any more */
     parent_free(c->parent);

@@ -9,7 +9,7 @@
 
 struct sample {
     int64_t at; /* monotonic, ms; 0: not taken */
-    int64_t enrolled, requests, refused[CODES_MAX], turned_away[CODES_MAX]; /* turned_away: by TLS, before there was a request */
+    int64_t enrolled, requests, refused[CODES_MAX], turned_away[CODES_MAX]; /* both as they are kept; turned_away: by TLS, before there was a request */
 };
 
 struct recent {
@@ -36,7 +36,7 @@ static void take(const struct control *c, struct sample *s) {
     s->requests = total(m, METRIC_REQUESTS, requests->set[0]->n, requests->set[1]->n);
     for (unsigned i = 0; i < CODES_MAX && i < (unsigned)err_count(); i++) {
         s->refused[i] = metrics_value_of(m, METRICS_GATEWAY, METRIC_REFUSALS, i, 0);
-        s->turned_away[i] = metrics_value_of(m, METRICS_GATEWAY, METRIC_HANDSHAKES_FAILED, i, 0);
+        s->turned_away[i] = metrics_value_of(m, METRICS_GATEWAY, METRIC_TLS_REFUSALS, i, 0);
     }
 }
 

@@ -34,6 +34,8 @@ void gateway_answered(struct http_exchange *x, int status, uint64_t bytes, const
     const struct identity *peer = http_exchange_peer(x);
     bool refused = status >= 400;
     metrics_count(METRIC_REQUESTS, class_of(http_path(x)), metrics_status(status));
+    if (refusal)
+        metrics_count(refusal_is_one(refusal, peer) ? METRIC_REFUSALS : METRIC_ERRORS, metrics_code(refusal->code), 0);
     int which = w->gateway->o->settings->log_requests;
     if (which == SETTINGS_REQUESTS_OFF || (which == SETTINGS_REQUESTS_REFUSED && !refused) || (refused && !may_log(w, peer)))
         return;

@@ -90,6 +90,8 @@ bool refusal_is_empty(const struct http_exchange *x);
 int refusals_start(struct worker *w, struct err *err) MUSTER_MUST_CHECK;
 void refusals_stop(struct worker *w); /* hands over what is left; the loop runs no more */
 void refusals_free(struct worker *w); /* after store_stop() */
+/* An admitted device that finds nothing, or meets a failure of the server's or its upstream's, was not refused.  peer: NULL nobody. */
+bool refusal_is_one(const struct err *err, const struct identity *peer);
 /* Before the answer: gives the request an ID that finds the record. */
 void refusal_keep_request(struct http_exchange *x, const struct err *err);
 /* The device ID that an enrolment asks for, for the record of its refusal. */

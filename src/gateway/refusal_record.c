@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "gateway/internal.h"
 #include "gateway/refusal_ring.h"
+#include "metrics/metrics.h"
 
 #define FLUSH_MS 1000
 #define TELL_DROPPED 60 /* seconds between two lines of the log about refusals that were not kept */
@@ -258,8 +259,7 @@ static bool is_admitted(const struct identity *peer) {
     return peer && peer->admitted_epoch && peer->admit.device_row && !peer->chain.code && !peer->admit.verdict.code;
 }
 
-/* An admitted device that finds nothing, or meets a failure of the server's or its upstream's, was not refused. */
-static bool is_refusal(const struct err *err, const struct identity *peer) {
+bool refusal_is_one(const struct err *err, const struct identity *peer) {
     int status = err_http(err->code);
     return !is_admitted(peer) || (status < 500 && err->code != MUSTER_ENOTFOUND && err->code != MUSTER_EHTTPMETHOD);
 }
@@ -281,7 +281,7 @@ static void put_account(struct occasion *o, struct span host) {
 void refusal_keep_request(struct http_exchange *x, const struct err *err) {
     struct http_conn *c = http_exchange_conn(x);
     struct occasion o = {.worker = http_exchange_arg(x), .err = err, .peer = http_exchange_peer(x), .ssl = c ? http_conn_ssl(c) : NULL, .x = x};
-    if (!o.worker->refusals || !is_refusal(err, o.peer))
+    if (!o.worker->refusals || !refusal_is_one(err, o.peer))
         return;
     if (o.peer)
         snprintf(o.address, sizeof o.address, "%s", o.peer->address);
@@ -297,6 +297,7 @@ void refusal_keep_connection(struct http_conn *c, SSL *ssl, const struct err *er
         return;
     http_conn_address_text(c, o.address);
     put_account(&o, span_str(tls_sni(ssl)));
+    metrics_count(METRIC_TLS_REFUSALS, metrics_code(err->code), 0);
     count(&o);
     keep(&o);
 }

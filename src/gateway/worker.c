@@ -97,6 +97,7 @@ void worker_stop(struct worker *w) {
 }
 
 void worker_free(struct worker *w) {
+    vault_client_end(w->vault);
     if (w->loop)
         loop_flush(w->loop); /* answers from the store, to nobody any more */
     refusals_free(w);

@@ -251,8 +251,6 @@ void exchange_answered(struct http_exchange *x, int status, uint64_t bytes, cons
     metrics_add(METRIC_RECEIVED, 0, 0, (int64_t)x->body.n);
     metrics_add(METRIC_SENT, 0, 0, (int64_t)bytes);
     metrics_observe(METRIC_REQUEST_TIME, clock_mono_us() - x->began);
-    if (refusal)
-        metrics_count(METRIC_REFUSALS, metrics_code(refusal->code), 0);
     if (s->o.answered)
         s->o.answered(x, status, bytes, refusal);
 }

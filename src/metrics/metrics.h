@@ -102,7 +102,7 @@ struct metrics_bounds {
     const int64_t *bound; /* inclusive; microseconds, or numbers */
     unsigned n;
 };
-#define METRICS_SLOTS 512 /* of a block; 64-bit numbers */
+#define METRICS_SLOTS 1024 /* of a block; 64-bit numbers */
 struct metrics_bounds metrics_bounds(enum metrics_type type);
 int64_t metrics_slot(const struct metrics *m, unsigned pages, unsigned slot, enum metrics_type type); /* pages: a set of bits */
 

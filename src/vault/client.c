@@ -282,6 +282,15 @@ struct vault_client *vault_client_new(struct loop *l, size_t max_outstanding, st
     return TAKE(c);
 }
 
+void vault_client_end(struct vault_client *c) {
+    struct err err = ERR_INIT;
+    if (!c)
+        return;
+    detach(c);
+    no_vault(&err, "The server is ending.");
+    fail_all(c, &err);
+}
+
 void vault_client_free(struct vault_client *c) {
     if (!c)
         return;

@@ -43,6 +43,8 @@ struct vault_client;
 
 /* max_outstanding 1..1024 requests; above it a request returns MUSTER_EBUSY.  The client begins without a channel. */
 struct vault_client *vault_client_new(struct loop *l, size_t max_outstanding, struct err *err);
+/* The channel is given up, for a process that ends: what is outstanding fails now, and what is asked for later at once.  NULL accepted. */
+void vault_client_end(struct vault_client *c);
 /* Outstanding callbacks are not called any more. */
 void vault_client_free(struct vault_client *c);
 /* A channel to the vault (SOCK_SEQPACKET, from the supervisor); takes fd over, also on failure.  What is outstanding on the

@@ -182,18 +182,21 @@ def test_devices_and_operators_are_served_under_the_unit_s_restrictions(installe
     assert installed.muster("device", "show", "boots-in-a-clean-root", "--account", "fleet")["state"] == "active"
     assert installed.muster("audit", "verify", "--account", "fleet")["ok"]
     # Each process is as confined as elsewhere, inside the unit.
-    for kind in ("vault", "control", "gateway"):
+    for kind in ("vault", "control", "gateway", "courier"):
         said = installed.do("runuser", "-u", "muster", "--", "musterd", "self-test-confinement", kind, "--data", DIR, check=False)
         assert said.returncode == 0, (kind, said.stdout, said.stderr)
     installed.do("sh", "-c", f"umask 077; echo 'a long passphrase' > /root/phrase; musterd vault export --data {DIR} --account fleet --passphrase-file /root/phrase -o /root/fleet.key")
     # A process that dies comes back by itself, without the unit's help.
     main = installed.do("systemctl", "show", "musterd", "-p", "MainPID", "--value").stdout.strip()
-    children = installed.do("cat", f"/proc/{main}/task/{main}/children").stdout.split()
-    assert len(children) == 3
-    installed.do("sh", "-c", f"kill -9 {children[-1]}")
-    time.sleep(2)
-    assert installed.do("systemctl", "show", "musterd", "-p", "MainPID", "--value").stdout.strip() == main
-    installed.serves()
+    children = set(installed.do("cat", f"/proc/{main}/task/{main}/children").stdout.split())
+    assert len(children) == 4
+    for child in children:
+        installed.do("sh", "-c", f"kill -9 {child}")
+        time.sleep(2)
+        now = set(installed.do("cat", f"/proc/{main}/task/{main}/children").stdout.split())
+        assert child not in now and len(now) == 4
+        assert installed.do("systemctl", "show", "musterd", "-p", "MainPID", "--value").stdout.strip() == main
+        installed.serves()
 
 
 def test_an_upgrade_brings_an_older_schema_up_to_date_and_loses_nothing(installed):

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import sqlite3
 import subprocess
 import time
@@ -148,6 +149,38 @@ def test_who_is_refused_and_why(fresh):
         for _ in range(100):
             s.gateway().on(c, "GET", "/")
     assert needs(s, "refused_often", object="certificate_required")
+
+
+def test_what_an_admitted_device_does_not_find_is_no_refusal(fresh):
+    """Nor what the server or its upstream cannot do, nor a connection on which nothing was said."""
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        closed = nobody.getsockname()[1]
+    s = fresh(config=["[route /repo]", f"upstream = http://127.0.0.1:{closed}"])
+    s.account("finds")
+    cert = enrolled(s, s.key("finds"), "dev-1")
+    g = s.gateway(cert)
+    before = status(s)["gateway"]
+    with g.connect() as c:
+        for _ in range(110):
+            assert g.on(c, "GET", "/no/such/thing").code == "not_found"
+    assert g.request("POST", "/repo/root.json", body=b"x").status == 502
+    assert g.request("GET", "/devices").code == "method_not_allowed"
+    for _ in range(110):
+        socket.create_connection(("127.0.0.1", s.port), timeout=30).close()
+    soon(113, lambda: status(s)["gateway"]["requests_hour"] - before["requests_hour"] + 1, 4)
+    said = status(s)
+    assert said["gateway"]["refused_hour"] == 0 and said["refused"]["count"] == 0 and not [a for a in said["attention"] if a["what"] == "refused_often"]
+    text = s.api("GET", "/metrics").body.decode()
+    assert 'muster_errors_total{code="not_found"} 110\n' in text and 'muster_errors_total{code="upstream_failed"} 1\n' in text and 'muster_errors_total{code="method_not_allowed"} 1\n' in text
+    assert 'muster_refusals_total{process="gateway"' not in text
+    s.muster("device", "quarantine", "dev-1", "--account", "finds")
+    soon("device_quarantined", lambda: g.get("/no/such/thing").code)
+    soon(True, lambda: status(s)["refused"]["count"] == status(s)["gateway"]["refused_hour"] > 0, 4)
+    for _ in range(100):
+        with socket.create_connection(("127.0.0.1", s.port), timeout=30) as c:
+            c.sendall(b"no TLS at all, but said\r\n")
+            c.recv(100)
+    soon(True, lambda: bool(needs(s, "refused_often", object="tls_not_tls")), 4)
 
 
 def test_an_account_sees_what_its_own_devices_were_refused_for(fresh):
@@ -329,7 +362,8 @@ def test_the_screen_is_a_screen(fresh):
     lines = out.splitlines()
     assert code == 0 and not err and len(lines) <= 24 and max(map(len, lines)) <= 80, out
     assert re.match(r"muster \S+  https://\S+  \d{4}-", lines[0])
-    assert "and 7 more that need you" in out and "and 5 more accounts" in out and "account-7" in out.split("ends next")[0]
+    more = 7 + (4 if UNCONFINED else 0)  # of nine keys, and of four processes, two are shown
+    assert f"and {more} more that need you" in out and "and 5 more accounts" in out and "account-7" in out.split("ends next")[0]
     assert "certificate_untrusted" in out and re.search(r"^vault +ok", out, re.M) and re.search(r"^enrolment +1 devices", out, re.M)
 
 
