@@ -44,6 +44,7 @@ struct test {
     int vault_fd, socket; /* the socket was made before, as one that was inherited by mistake */
     int listening;        /* a Unix socket with a connection that waits, inherited on purpose */
     int waiting;
+    int tcp;              /* as a listener that was shut */
     pid_t parent;
     struct reach own;
     struct metrics pages; /* where they were before the process kept its own alone */
@@ -156,6 +157,19 @@ static int try_connect_inet(struct test *t, const char *path) {
     const struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(1), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     CLEANUP(fd_close) int fd = socket(AF_INET, SOCK_STREAM, 0);
     int rc = connect(fd >= 0 ? fd : t->socket, (const struct sockaddr *)&at, sizeof at);
+    return rc && errno == ECONNREFUSED ? 0 : rc;
+}
+/* TCP's fast open connects by sending. */
+static int try_send_inet(struct test *t, const char *path) {
+    const struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(1), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int rc = (int)sendto(t->tcp, "x", 1, MSG_FASTOPEN | MSG_NOSIGNAL, (const struct sockaddr *)&at, sizeof at);
+    return rc && errno == ECONNREFUSED ? 0 : rc;
+}
+static int try_send_message(struct test *t, const char *path) {
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(1), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct iovec part = {(char[]){"x"}, 1};
+    const struct msghdr m = {.msg_name = &at, .msg_namelen = sizeof at, .msg_iov = &part, .msg_iovlen = 1};
+    int rc = (int)sendmsg(t->tcp, &m, MSG_FASTOPEN | MSG_NOSIGNAL);
     return rc && errno == ECONNREFUSED ? 0 : rc;
 }
 static int try_resolve(struct test *t, const char *path) {
@@ -318,6 +332,8 @@ static const struct {
     {"datagrams to a Unix socket", try_unix_datagram, NULL, ALL, 0},
     {"listening", try_listen, NULL, V | K, 0},
     {"connect to an address", try_connect_inet, NULL, OTHERS, K, .routed = MUST_WORK},
+    {"connect by sending", try_send_inet, NULL, ALL, 0},
+    {"connect by sending a message", try_send_message, NULL, ALL, 0},
     {"socket AF_NETLINK", try_netlink, NULL, ALL, 0},
     {"socketpair", try_pair, NULL, OTHERS, K},
     {"connect DIR/vault.sock", try_connect, NULL, OTHERS, 0, .routed = NOT_ASKED}, /* the courier has no socket for it */
@@ -407,6 +423,7 @@ static int prepare(struct test *t, const struct options *o, struct err *err) {
     struct sockaddr_un at = {.sun_family = AF_UNIX}; /* no name of its own: the kernel picks an abstract one */
     socklen_t n = sizeof at;
     t->listening = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    t->tcp = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     t->waiting = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (bind(t->listening, (const struct sockaddr *)&at, sizeof at.sun_family) || listen(t->listening, 1) ||
         getsockname(t->listening, (struct sockaddr *)&at, &n) || connect(t->waiting, (const struct sockaddr *)&at, n))
@@ -415,7 +432,7 @@ static int prepare(struct test *t, const struct options *o, struct err *err) {
     t->file = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
     if ((rc = metrics_open(&t->pages, err)))
         return rc;
-    if (t->vault_fd < 0 || t->socket < 0 || t->file < 0)
+    if (t->vault_fd < 0 || t->socket < 0 || t->tcp < 0 || t->file < 0)
         return err_set(err, MUSTER_EIO, "%s/vault cannot be opened: %s.", t->data.path, strerror(errno));
     return 0;
 }
@@ -435,6 +452,7 @@ static void test_fini(struct test *t) {
     fd_close(t->socket);
     fd_close(t->listening);
     fd_close(t->waiting);
+    fd_close(t->tcp);
     fd_close(t->vault_fd);
     fd_close(t->file);
     settings_fini(&t->settings);
@@ -443,7 +461,7 @@ static void test_fini(struct test *t) {
 DEFINE_CLEANUP_FINI(test_fini, struct test)
 
 int confinement_test_run(const struct options *o, struct err *err) {
-    CLEANUP(test_fini) struct test t = {.data = DATA_NONE, .vault_fd = -1, .socket = -1, .listening = -1, .waiting = -1, .file = -1};
+    CLEANUP(test_fini) struct test t = {.data = DATA_NONE, .vault_fd = -1, .socket = -1, .listening = -1, .waiting = -1, .tcp = -1, .file = -1};
     int wrong = 0, rc = prepare(&t, o, err);
     if (rc)
         return rc;

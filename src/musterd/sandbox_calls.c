@@ -38,7 +38,7 @@ static const struct {
     {"exit exit_group restart_syscall rt_sigreturn rt_sigaction rt_sigprocmask sigaltstack futex sched_yield", ALL},
     {"getpid gettid getppid getuid geteuid getgid getegid", ALL},
     /* what is open */
-    {"read readv write writev close lseek fstat newfstatat fstatat64 statx poll ppoll recvmsg sendmsg accept4 getsockopt", ALL},
+    {"read readv write writev close lseek fstat newfstatat fstatat64 statx poll ppoll recvmsg accept4 getsockopt", ALL},
     {"pread64 pwrite64 fsync fdatasync", ALL},
     /* files, within what Landlock leaves */
     {"open openat stat lstat access faccessat faccessat2 readlink readlinkat getcwd getdents64", ALL},
@@ -49,7 +49,7 @@ static const struct {
     /* event loops and connections that are accepted */
     {"epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2 eventfd2 timerfd_create timerfd_settime pipe2", LOOPS},
     {"accept listen", SERVERS},
-    {"recvfrom sendto shutdown getsockname getpeername setsockopt", LOOPS},
+    {"recvfrom shutdown getsockname getpeername setsockopt", LOOPS},
     {"getrusage sysinfo uname", LOOPS},
     /* to servers behind the gateway, to receivers of webhooks, and to the name server; sockets that can reach a Unix one are not made (below) */
     {"connect", CONNECTS | K},
@@ -71,6 +71,9 @@ static const struct {
     {"mmap", 2, PROT_EXEC, 0, ALL},
     {"mprotect", 2, PROT_EXEC, 0, ALL},
     {"clone", 0, THREAD | ANY_NEW_NAMESPACE | CLONE_VFORK | CLONE_PTRACE, THREAD, LOOPS},
+    /* without MSG_FASTOPEN, which connects: a listener that is shut is a socket like any other */
+    {"sendmsg", 2, MSG_FASTOPEN, 0, ALL},
+    {"sendto", 3, MSG_FASTOPEN, 0, LOOPS},
     /* without F_SETOWN, F_SETSIG and the like, which send signals */
     {"fcntl", 1, EXACT, F_GETFD, ALL},
     {"fcntl", 1, EXACT, F_SETFD, ALL},
