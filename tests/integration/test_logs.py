@@ -21,7 +21,7 @@ def json_lines(server):
     for line in lines:
         assert list(line)[:4] == ["time", "level", "process", "event"] and TIME.match(line["time"]), line
         assert all(isinstance(v, str) for v in line.values()), line
-        assert line["level"] in ("debug", "info", "warn", "error") and line["process"] in ("musterd", "vault", "control", "gateway")
+        assert line["level"] in ("debug", "info", "warn", "error") and line["process"] in ("musterd", "vault", "control", "gateway", "courier")
     return lines
 
 
@@ -66,7 +66,7 @@ def test_text_lines_cannot_be_forged_either(fresh):
         http.client.HTTPResponse(c).begin()
     assert s.stop() == 0
     for line in s.log_text().splitlines():
-        assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (debug|info|warn|error) (musterd|vault|control|gateway) [a-z_]+( |$)", line), line
+        assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (debug|info|warn|error) (musterd|vault|control|gateway|courier) [a-z_]+( |$)", line), line
 
 
 def test_a_refusal_has_one_id_in_answer_header_and_log(logged):

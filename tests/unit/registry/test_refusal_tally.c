@@ -117,7 +117,7 @@ static void an_account_s_are_its_own_and_the_server_s_everybody_s(void **state) 
 
 static void rare_codes_beyond_the_table_are_in_the_sum(void **state) {
     sqlite3 *db = emptied();
-    char code[16];
+    char code[32];
     for (int i = 0; i < REFUSAL_TALLY_CODES + 8; i++) {
         snprintf(code, sizeof code, "code_%02d", i);
         add(db, 1, SINCE, code, "");
