@@ -1,11 +1,12 @@
 """Each event is said exactly when doc/webhooks.md says so: by enrolment with a provisioning key and under a fleet root, by budget and by time."""
+import threading
 import time
 
 import pytest
 
 from client import Device, Fleet
 from conftest import soon
-from test_webhooks import LOCAL, account, eventually, faketime, hook, receiver, server  # noqa: F401  fixtures
+from test_webhooks import LOCAL, account, children_gone, eventually, faketime, hook, receiver, server, shown  # noqa: F401  fixtures
 
 
 def settled(r, seconds=0.8):
@@ -61,6 +62,52 @@ def test_a_key_for_a_few_devices_says_its_end_alone(server, account, receiver):
         server.gateway(any_number).enrol(f"any-{i}")
     r.wait(1)
     assert settled(r) == ["key.exhausted"]
+
+
+def test_a_key_s_end_is_said_once_across_restarts(fresh, receiver):
+    """Whether the server is stopped or killed, before the key is at its end, before that is delivered, and after."""
+    s = fresh(config=[*LOCAL, "webhook_retry_first = 1s", "webhook_retry_most = 1s"])
+    s.account("restarted")
+    good = threading.Event()
+    r, slow = receiver(), receiver(lambda number, got: 200 if good.is_set() else 500)
+    hook(s, r.url(), "restarted", "key.nearly_exhausted", "key.exhausted")
+    late = hook(s, slow.url(), "restarted", "key.exhausted")
+    key, waits = s.key("restarted", "--max-devices", "10"), s.key("restarted", "--max-devices", "1", "--name", "waits")
+
+    def again(kill):
+        if kill:
+            s.process.kill()
+            s.process.wait(timeout=10)
+            children_gone(s)
+            s.process = None
+        else:
+            s.stop()
+        s.start()
+
+    for i in range(8):
+        assert s.gateway(key).enrol(f"again-{i}").status == 200
+    again(kill=True)
+    assert s.gateway(key).enrol("again-8").status == 200
+    r.wait(1)
+    again(kill=False)
+    assert s.gateway(key).enrol("again-9").status == 200
+    again(kill=True)  # delivered or not
+    r.wait(2)
+    for kill in (False, True):
+        assert s.gateway(key).enrol("one-too-many").code == "provisioning_key_exhausted"
+        again(kill)
+    settled(r)
+    said = list({e["id"]: e for e in r.events()}.values())
+    assert [(e["type"], e["key"]["id"], e["key"]["spent"]) for e in said] == [("key.nearly_exhausted", key.shown["id"], 9), ("key.exhausted", key.shown["id"], 10)]
+    # One that the receiver does not take until the server was there for the third time.
+    assert s.gateway(waits).enrol("waits-0").status == 200
+    slow.wait(3)
+    again(kill=True)
+    again(kill=False)
+    good.set()
+    eventually(lambda: shown(s, late["id"])["delivered"] == 2 and shown(s, late["id"])["waiting"] == 0)
+    settled(slow)
+    assert sorted(e["key"]["name"] for e in {e["id"]: e for e in slow.events()}.values()) == sorted([key.shown["name"], "waits"]) and shown(s, late["id"])["delivered"] == 2
 
 
 def test_a_key_runs_out_by_time(fresh, receiver):
