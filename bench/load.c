@@ -33,6 +33,7 @@ static struct options {
     double rate; /* operations a second, open loop; 0: closed */
     const char *ca, *issuer, *issuer_key, *prefix, *method, *path, *devices, *save, *host;
     bool intermediate, no_certificate, any_end, warm; /* warm: each client has been there once before the clock starts */
+    bool tolerant; /* an operation that fails is counted, and the others go on */
     char *pairs[16];
 } o = {.status = 200, .ops = 1000, .concurrency = 1, .prefix = "device", .method = "GET", .path = "/", .host = "localhost"};
 
@@ -47,6 +48,7 @@ struct slot {
     int64_t due;     /* when it should have begun */
     char request[HEAD_MAX];
     size_t request_n, n, body_at, body_n;
+    bool broken;     /* by an error of the operation under way */
     unsigned char answer[ANSWER_MAX];
 };
 
@@ -62,7 +64,7 @@ static struct slot *slots;
 static struct kept *kept;
 static int64_t *latencies;
 static int epoll_fd, slot_index;
-static size_t started, finished, resumed;
+static size_t started, finished, resumed, errors, lost; /* lost: connections that were ended between two requests */
 static bool preparing; /* connections or sessions are being made; nothing counts */
 
 /* --- one operation ----------------------------------------------------------------------------------------------------------- */
@@ -120,6 +122,7 @@ static void close_slot(struct slot *s) {
 static void begin(struct slot *s, int64_t due) {
     s->number = started++;
     s->due = due;
+    s->broken = false;
     s->n = s->body_at = 0;
     if (s->state == CLOSED)
         s->who = &identities[o.no_certificate ? 0 : s->number % o.clients];
@@ -146,7 +149,9 @@ static void finish(struct slot *s, int64_t now) {
         BENCH_NEED(sscanf((char *)s->answer, "HTTP/1.1 %d", &status) == 1);
         if (status != o.status) {
             fprintf(stderr, "operation %zu: %d instead of %d: %.*s\n", s->number, status, o.status, (int)s->n, (char *)s->answer);
-            exit(1);
+            if (!o.tolerant || preparing)
+                exit(1);
+            errors++;
         }
     }
     if (kept && !preparing)
@@ -156,7 +161,7 @@ static void finish(struct slot *s, int64_t now) {
         resumed += (size_t)SSL_session_reused(s->ssl);
     }
     finished++;
-    if (o.mode == MODE_NEW || o.mode == MODE_RESUME)
+    if (o.mode == MODE_NEW || o.mode == MODE_RESUME || s->broken)
         close_slot(s);
     else
         s->state = HELD;
@@ -183,9 +188,12 @@ static bool wait_for(struct slot *s, int result) {
         return true;
     }
     if (!o.any_end) {
-        fprintf(stderr, "operation %zu: TLS ends with %d in state %d\n", s->number, why, s->state);
+        fprintf(stderr, "operation %zu: TLS ends with %d in state %d after %.1f ms\n", s->number, why, s->state, (double)(bench_now() - s->due) / 1e6);
         ERR_print_errors_fp(stderr);
-        exit(1);
+        if (!o.tolerant || preparing)
+            exit(1);
+        errors++;
+        s->broken = true;
     }
     ERR_clear_error();
     return false;
@@ -224,8 +232,14 @@ static void drive(struct slot *s) {
         if (complete(s))
             finish(s, bench_now());
     }
-    if (s->state == HELD) /* a ticket, or the end */
-        BENCH_NEED((result = SSL_read(s->ssl, s->answer, 1)) <= 0 && SSL_get_error(s->ssl, result) == SSL_ERROR_WANT_READ);
+    if (s->state == HELD) { /* a ticket, or the end */
+        bool is_there = (result = SSL_read(s->ssl, s->answer, 1)) <= 0 && SSL_get_error(s->ssl, result) == SSL_ERROR_WANT_READ;
+        BENCH_NEED(is_there || o.tolerant);
+        if (!is_there) {
+            lost++;
+            close_slot(s);
+        }
+    }
 }
 
 /* --- the run ------------------------------------------------------------------------------------------------------------------ */
@@ -298,8 +312,8 @@ static void report(int64_t took) {
     BENCH_NEED(o.mode != MODE_RESUME || resumed == o.ops);
     BENCH_NEED(o.mode != MODE_NEW || resumed == 0);
     qsort(latencies, o.ops, sizeof *latencies, by_size);
-    printf("{\"ops\": %zu, \"seconds\": %.3f, \"answer\": %zu, \"p50_us\": %.0f, \"p99_us\": %.0f, \"max_us\": %.0f}\n", o.ops, (double)took / 1e9, slots[0].n,
-           (double)latencies[o.ops / 2] / 1e3, (double)latencies[o.ops * 99 / 100] / 1e3, (double)latencies[o.ops - 1] / 1e3);
+    printf("{\"ops\": %zu, \"seconds\": %.3f, \"answer\": %zu, \"p50_us\": %.0f, \"p99_us\": %.0f, \"max_us\": %.0f, \"errors\": %zu, \"lost\": %zu}\n", o.ops, (double)took / 1e9,
+           slots[0].n, (double)latencies[o.ops / 2] / 1e3, (double)latencies[o.ops * 99 / 100] / 1e3, (double)latencies[o.ops - 1] / 1e3, errors, lost);
     fflush(stdout);
 }
 
@@ -332,6 +346,7 @@ static const struct option LONG[] = {
     {"clients", 1, NULL, 'k'},    {"rate", 1, NULL, 'r'},        {"ca", 1, NULL, 'a'},             {"issuer", 1, NULL, 'i'},   {"issuer-key", 1, NULL, 'I'},
     {"prefix", 1, NULL, 'x'},     {"path", 1, NULL, 'u'},        {"devices", 1, NULL, 'd'},        {"save", 1, NULL, 'S'},     {"intermediate", 0, NULL, 't'},
     {"identity", 1, NULL, 'y'},   {"no-certificate", 0, NULL, 'N'}, {"any-end", 0, NULL, 'e'},     {"host", 1, NULL, 'h'},     {"warm", 0, NULL, 'w'},
+    {"tolerant", 0, NULL, 'T'},
     {NULL, 0, NULL, 0},
 };
 
@@ -366,6 +381,7 @@ static void read_options(int argc, char **argv) {
         case 'N': o.no_certificate = true; break;
         case 'e': o.any_end = true; break;
         case 'w': o.warm = true; break;
+        case 'T': o.tolerant = true; break;
         case 'y':
             BENCH_NEED(o.n_pairs < sizeof o.pairs / sizeof *o.pairs);
             o.pairs[o.n_pairs++] = optarg;

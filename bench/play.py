@@ -9,10 +9,11 @@ def run(*command): return subprocess.run([str(c) for c in command], check=True, 
 
 
 def begin(build_directory):
-    global build, top, musterd, muster, load, floor, fill, fleet, stranger, server_ca, server_cert, issuing
+    global build, top, musterd, muster, load, floor, fill, attacker, fleet, stranger, server_ca, server_cert, issuing
     build = pathlib.Path(build_directory).resolve()
     musterd, muster = build / "src/musterd/musterd", build / "src/muster/muster"
     load, floor, fill = build / "bench/bench_load", build / "bench/bench_floor", build / "bench/bench_fill"
+    attacker = build / "bench/bench_attack"
     top = pathlib.Path(tempfile.mkdtemp(prefix="muster-bench-"))
     atexit.register(shutil.rmtree, top)
     ca = ["keyUsage=critical,keyCertSign,cRLSign"]
@@ -38,6 +39,9 @@ def cpu(pid):
     return sum(int((t / "schedstat").read_text().split()[0]) for p in tree(pid) for t in pathlib.Path(f"/proc/{p}/task").iterdir())
 
 
+def descriptors(pid): return sum(len(os.listdir(f"/proc/{p}/fd")) for p in tree(pid))
+
+
 def pss(pid):
     """Bytes of memory, shared pages divided among those that share them."""
     return sum(int(line.split()[1]) * 1024 for p in tree(pid) for line in open(f"/proc/{p}/smaps_rollup") if line.startswith("Pss:"))
@@ -46,8 +50,10 @@ def pss(pid):
 # --- the servers ------------------------------------------------------------------------------------------------------------------
 
 class Server:
+    prefix = []  # in front of the command: taskset and the like
+
     def start(self, *command, env=None):
-        self.process = subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, stderr=open(top / f"{self.name}.log", "w"), text=True, env=env)
+        self.process = subprocess.Popen([str(c) for c in [*self.prefix, *command]], stdout=subprocess.PIPE, stderr=open(top / f"{self.name}.log", "w"), text=True, env=env)
         self.pid = self.process.pid
         atexit.register(self.stop)
 
@@ -69,9 +75,12 @@ def certificate(name, subject, issuer=None, extensions=(), key=None):
     return cert
 
 
+NO_LIMITS = "connections = 60000\nenrolments = 10000\nlimit_source = 0\nlimit_device = 0\nlimit_key = 0\nlimit_account = 0\n"
+
+
 class Muster(Server):
     """ready: a directory with a data directory that bench_fill has filled and its first key's credentials.zip; devices: fill it with so many."""
-    def __init__(self, name, loops=1, sync=True, devices=0, ready=None):
+    def __init__(self, name, loops=1, sync=True, devices=0, ready=None, settings=NO_LIMITS):
         self.name, self.data, self.zip, self.sync = name, top / name, top / f"{name}.zip", sync
         if ready:
             shutil.copytree(ready / "data", self.data)
@@ -79,7 +88,7 @@ class Muster(Server):
         else:
             run(musterd, "init", "--data", self.data)
         conf = self.data / "musterd.conf"
-        conf.write_text(conf.read_text() + f"\nloops = {loops}\nlog_requests = off\nlog_level = warn\nconnections = 60000\nenrolments = 10000\nlimit_source = 0\nlimit_device = 0\nlimit_key = 0\nlimit_account = 0\n")
+        conf.write_text(conf.read_text() + f"\nloops = {loops}\nlog_requests = off\nlog_level = warn\n{settings}")
         self.serve()
         time.sleep(1)
         self.at_start = pss(self.pid)
@@ -159,8 +168,10 @@ def free_port():
 # --- one measurement ----------------------------------------------------------------------------------------------------------------
 
 class Load:
+    prefix = []
+
     def __init__(self, server, *args):
-        self.process = subprocess.Popen([str(c) for c in (load, "--port", server.port, "--ca", server.ca, *args)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen([str(c) for c in (*self.prefix, load, "--port", server.port, "--ca", server.ca, *args)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.say("ready")
 
     def say(self, expected):

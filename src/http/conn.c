@@ -29,7 +29,7 @@ void conn_close(struct http_conn *c) {
     if (c->dead)
         return;
     c->dead = true;
-    if (!c->handshaken && c->transport.ssl)
+    if (!c->handshaken && c->transport.tls)
         metrics_count(METRIC_HANDSHAKES_FAILED, metrics_code(c->fault ? c->fault : MUSTER_ETLSENDED), 0);
     server_conn_gone(c);
     event_del(&c->ev_read);
@@ -68,9 +68,9 @@ void conn_end(struct http_conn *c) {
 
 void conn_tell_fault(struct http_conn *c, enum tls_end how) {
     const struct peer_ops *ops = c->server->o.peer_ops;
-    const struct transport *t = &c->transport;
+    struct transport *t = &c->transport;
     struct err why = ERR_INIT;
-    if (!t->ssl || !tls_fault(t->ssl, how, t->fault, !c->handshaken, &why))
+    if (!t->tls || transport_start(t) || !tls_fault(t->ssl, how, t->fault, !c->handshaken, &why))
         return;
     c->fault = why.code;
     if (ops && ops->tls_failed)
@@ -190,10 +190,11 @@ struct http_conn *conn_new(struct http_server *s, int fd, const struct sockaddr 
     c->server = s;
     conn_set_address(c, address);
     bool balancer = s->o.is_balancer && s->o.is_balancer(&c->address.sa, s->o.arg);
-    if ((!balancer && conn_turned_away(c)) || transport_open(&c->transport, s->o.tls, fd)) {
+    if (!balancer && conn_turned_away(c)) {
         free(c);
         return NULL;
     }
+    transport_init(&c->transport, s->o.tls, fd);
     struct event_base *base = loop_base(s->o.loop);
     c->refs = 1;
     c->fd = fd;
@@ -205,11 +206,13 @@ struct http_conn *conn_new(struct http_server *s, int fd, const struct sockaddr 
     event_assign(&c->ev_write, base, fd, EV_WRITE | EV_PERSIST, on_event, c);
     event_assign(&c->ev_timer, base, -1, 0, conn_on_timer, c);
     s->refs++;
-    s->n++;
+    if (++s->n > s->most)
+        s->most = s->n;
     metrics_add(METRIC_OPEN, 0, 0, 1);
     TAILQ_INSERT_TAIL(&s->all, c, all);
     TAILQ_INSERT_TAIL(&s->silent, c, idle);
     conn_enter(c, CONN_HANDSHAKE);
+    conn_set_events(c);
     return c;
 }
 

@@ -76,8 +76,8 @@ struct http_server {
     struct http_server_options o;
     int refs; /* the owner's, and one a connection */
     int listen_fd, spare_fd; /* spare_fd: given up for a moment where descriptors have run out, to refuse politely */
-    struct event ev_accept, ev_resume, ev_drain;
-    size_t n;
+    struct event ev_accept, ev_resume, ev_drain, ev_trim;
+    size_t n, most; /* most: since memory was given back */
     struct conns all, idle, silent; /* idle and silent: oldest first */
     bool draining;
     loop_fn drained;
@@ -123,6 +123,7 @@ void server_conn_gone(struct http_conn *c); /* unlinks; may end a drain */
 const char *server_date(struct http_server *s);
 
 /* conn.c, and the files of conn_step.h */
+/* It runs once the client has said something. */
 struct http_conn *conn_new(struct http_server *s, int fd, const struct sockaddr *address);
 void conn_unref(struct http_conn *c);
 /* Runs the state machine until it has to wait; called from events and after whatever changed the state. */

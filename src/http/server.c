@@ -2,6 +2,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <netinet/tcp.h>
 #include <signal.h>
 #include <time.h>
@@ -13,6 +14,8 @@
 #define ACCEPTS_A_TURN 64 /* so that a flood of connections does not starve those that are there */
 #define SILENT_MS 1000    /* longer than a device needs for its handshake and its first head */
 #define PAUSE_MS 100      /* where descriptors have run out */
+#define TRIM_AFTER 256    /* connections fewer than there were */
+#define TRIM_MS 2000
 
 const struct http_limits HTTP_LIMITS_DEFAULT = {
     .handshake_ms = 10000,
@@ -65,6 +68,21 @@ static void finish_drain(struct http_server *s) {
         drained(s->drained_arg);
 }
 
+/* --- memory ------------------------------------------------------------------------------------------------------------------------ */
+
+/* What many connections took lies in pieces between what lives on, where libc keeps it for good. */
+static void on_trim(evutil_socket_t fd, short what, void *arg) {
+    struct http_server *s = arg;
+    malloc_trim(0);
+    s->most = s->n;
+}
+
+static void trim_later(struct http_server *s) {
+    struct timeval later = from_ms(TRIM_MS);
+    if (s->n + TRIM_AFTER <= s->most && !event_pending(&s->ev_trim, EV_TIMEOUT, NULL))
+        event_add(&s->ev_trim, &later);
+}
+
 void server_conn_gone(struct http_conn *c) {
     struct http_server *s = c->server;
     TAILQ_REMOVE(&s->all, c, all);
@@ -72,6 +90,7 @@ void server_conn_gone(struct http_conn *c) {
         TAILQ_REMOVE(&s->idle, c, idle);
     conn_spoke(c);
     s->n--;
+    trim_later(s);
     metrics_add(METRIC_OPEN, 0, 0, -1);
     if (s->draining && s->n == 0 && s->drained) /* from a turn of its own: the caller is deep inside the connection */
         event_active(&s->ev_drain, EV_TIMEOUT, 1);
@@ -129,9 +148,7 @@ static void on_accept(evutil_socket_t listen_fd, short what, void *arg) {
         if (!c) {
             metrics_count(METRIC_TURNED_AWAY, 0, 0);
             close(fd);
-            continue;
         }
-        conn_run(c);
     }
 }
 
@@ -173,6 +190,7 @@ struct http_server *http_server_new(const struct http_server_options *o, struct 
     event_assign(&s->ev_accept, base, s->listen_fd, EV_READ | EV_PERSIST, on_accept, s);
     event_assign(&s->ev_resume, base, -1, 0, on_resume, s);
     event_assign(&s->ev_drain, base, -1, 0, on_drain, s);
+    event_assign(&s->ev_trim, base, -1, 0, on_trim, s);
     if (flags < 0 || fcntl(s->listen_fd, F_SETFL, flags | O_NONBLOCK) || event_add(&s->ev_accept, NULL)) {
         err_set(err, MUSTER_EIO, "The listening socket cannot be used: %s.", strerror(errno));
         http_server_free(s);
@@ -210,6 +228,7 @@ void http_server_free(struct http_server *s) {
     s->draining = true;
     close_all(s);
     event_del(&s->ev_drain);
+    event_del(&s->ev_trim);
     fd_close(TAKE_FD(s->listen_fd));
     fd_close(TAKE_FD(s->spare_fd));
     server_unref(s);

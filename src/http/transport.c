@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 
 struct transport_ops {
+    int (*start)(struct transport *t);
     enum transport_result (*handshake)(struct transport *t);
     enum transport_result (*read)(struct transport *t, void *to, size_t max, size_t *n);
     enum transport_result (*write)(struct transport *t, const void *from, size_t size, size_t *n);
@@ -35,7 +36,25 @@ static enum transport_result tls_result(struct transport *t, int result) {
     return TRANSPORT_BROKEN;
 }
 
+/* Not before the client's first bytes: an SSL in its handshake has 40 KB, and who says nothing is not worth that. */
+static int tls_start(struct transport *t) {
+    if (t->ssl)
+        return 0;
+    t->ssl = tls_server_accept(t->tls);
+    if (t->ssl && SSL_set_fd(t->ssl, t->fd) == 1) {
+        t->offers = SSL_get_num_tickets(t->ssl) > 0;
+        SSL_set_num_tickets(t->ssl, 0);
+        return 0;
+    }
+    SSL_free(t->ssl);
+    t->ssl = NULL;
+    ERR_clear_error();
+    return MUSTER_ENOMEM;
+}
+
 static enum transport_result tls_handshake(struct transport *t) {
+    if (tls_start(t))
+        return TRANSPORT_BROKEN;
     ERR_clear_error();
     return tls_result(t, SSL_do_handshake(t->ssl));
 }
@@ -53,6 +72,8 @@ static enum transport_result tls_write(struct transport *t, const void *from, si
 static bool tls_pending(const struct transport *t) { return SSL_has_pending(t->ssl); }
 
 static void tls_end(struct transport *t) {
+    if (!t->ssl)
+        return;
     SSL_shutdown(t->ssl);
     ERR_clear_error();
 }
@@ -60,13 +81,16 @@ static void tls_end(struct transport *t) {
 /* libssl forgets the session of a connection that was not shut down; a device whose network failed may resume all the same.
  * Fatal alerts and transport_forget() have removed it already. */
 static void tls_close(struct transport *t, bool in_order) {
-    if (in_order)
+    if (in_order && t->ssl)
         SSL_set_shutdown(t->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
     SSL_free(t->ssl);
     t->ssl = NULL;
 }
 
-static void tls_forget_session(struct transport *t) { tls_forget(t->ssl); }
+static void tls_forget_session(struct transport *t) {
+    if (t->ssl)
+        tls_forget(t->ssl);
+}
 
 /* A ticket, written by the next read or write.  Not by the handshake itself: only then is it known whether the session is worth keeping. */
 static void tls_offer(struct transport *t) {
@@ -75,7 +99,7 @@ static void tls_offer(struct transport *t) {
     ERR_clear_error();
 }
 
-static const struct transport_ops TLS_OPS = {tls_handshake, tls_read, tls_write, tls_pending, tls_end, tls_close, tls_forget_session, tls_offer};
+static const struct transport_ops TLS_OPS = {tls_start, tls_handshake, tls_read, tls_write, tls_pending, tls_end, tls_close, tls_forget_session, tls_offer};
 
 /* --- plain ---------------------------------------------------------------------------------------------------------------------- */
 
@@ -96,29 +120,16 @@ static enum transport_result plain_write(struct transport *t, const void *from, 
     return plain_result(send(t->fd, from, size, MSG_NOSIGNAL), TRANSPORT_WANT_WRITE, n);
 }
 static bool plain_pending(const struct transport *t) { return false; }
+static int plain_start(struct transport *t) { return 0; }
 static void plain_nothing(struct transport *t) {}
 static void plain_close(struct transport *t, bool in_order) {}
 
-static const struct transport_ops PLAIN_OPS = {plain_handshake, plain_read, plain_write, plain_pending, plain_nothing, plain_close, plain_nothing, plain_nothing};
+static const struct transport_ops PLAIN_OPS = {plain_start, plain_handshake, plain_read, plain_write, plain_pending, plain_nothing, plain_close, plain_nothing, plain_nothing};
 
 /* --- either ----------------------------------------------------------------------------------------------------------------------- */
 
-int transport_open(struct transport *t, struct tls_server *tls, int fd) {
-    *t = (struct transport){.ops = tls ? &TLS_OPS : &PLAIN_OPS, .fd = fd};
-    if (!tls)
-        return 0;
-    t->ssl = tls_server_accept(tls);
-    if (t->ssl && SSL_set_fd(t->ssl, fd) == 1) {
-        t->offers = SSL_get_num_tickets(t->ssl) > 0;
-        SSL_set_num_tickets(t->ssl, 0);
-        return 0;
-    }
-    SSL_free(t->ssl);
-    t->ssl = NULL;
-    ERR_clear_error();
-    return MUSTER_ENOMEM;
-}
-
+void transport_init(struct transport *t, struct tls_server *tls, int fd) { *t = (struct transport){.ops = tls ? &TLS_OPS : &PLAIN_OPS, .tls = tls, .fd = fd}; }
+int transport_start(struct transport *t) { return t->ops->start(t); }
 void transport_close(struct transport *t, bool in_order) {
     t->ops->close(t, in_order);
     t->fd = -1;

@@ -18,13 +18,16 @@ struct transport_ops;
 struct transport {
     const struct transport_ops *ops;
     int fd;
-    SSL *ssl; /* NULL: plain */
+    struct tls_server *tls; /* NULL: plain */
+    SSL *ssl; /* NULL: plain, or not started */
     bool offers; /* sessions can be resumed */
     unsigned long fault; /* libssl's reason for TRANSPORT_BROKEN; 0: it was the network */
 };
 
-/* tls NULL: plain.  MUSTER_ENOMEM. */
-int transport_open(struct transport *t, struct tls_server *tls, int fd) MUSTER_MUST_CHECK;
+/* tls NULL: plain.  Takes no memory: that comes with the first transport_handshake(), for which the client should have said something. */
+void transport_init(struct transport *t, struct tls_server *tls, int fd);
+/* The same memory without a handshake, for who wants to speak of it; does nothing where it is there.  MUSTER_ENOMEM. */
+int transport_start(struct transport *t) MUSTER_MUST_CHECK;
 /* in_order: the peer may resume its session although the connection is not shut down. */
 void transport_close(struct transport *t, bool in_order);
 enum transport_result transport_handshake(struct transport *t);
