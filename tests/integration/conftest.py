@@ -15,12 +15,17 @@ import time
 import pytest
 
 import openapi
+import recorder
 from client import Answer, Fleet, Gateway, Registration
 
 BUILD = pathlib.Path(os.environ.get("MUSTER_BUILD", pathlib.Path(__file__).parents[2] / "build"))
 MUSTERD = BUILD / "src" / "musterd" / "musterd"
-MUSTER = BUILD / "src" / "muster" / "muster"
+MUSTER = recorder.program((BUILD / "src" / "muster" / "muster").absolute(), (BUILD / "tests" / "record_api.so").absolute())
 LONG = os.environ.get("MUSTER_LONG") == "yes"
+
+
+DOCUMENT = "/api/v1/openapi.json"
+ADMINS = set()  # HOST:PORT of every server that was started
 
 
 class Refused(Exception):
@@ -57,6 +62,9 @@ class Server:
         self.url, self.admin_url = said["gateway"], said["admin"]
         self.port = int(self.url.rsplit(":", 1)[1])
         self.ports = (f"127.0.0.1:{self.port}", "127.0.0.1:" + self.admin_url.rsplit(":", 1)[1])
+        ADMINS.add(self.admin_url.removeprefix("https://"))
+        if not openapi.all_documents():  # what the command line hears is held against it from now on
+            self.document()
         return self
 
     def stop(self, how=signal.SIGTERM):
@@ -98,9 +106,8 @@ class Server:
     def document(self):
         """The server's OpenAPI document."""
         if getattr(self, "served", None) is None:
-            answer = self.request("GET", "/api/v1/openapi.json")
+            answer = self.request("GET", DOCUMENT)
             assert answer.status == 200, answer
-            self.served = openapi.document(answer.body.decode())
         return self.served
 
     def musterd(self, *args, **options):
@@ -110,16 +117,14 @@ class Server:
         return subprocess.run([MUSTERD, *noun[:at], "--data", self.dir, *noun[at:]], capture_output=True, text=True, timeout=120, check=False, **options)
 
     def api(self, method, path, body=None, token=None):
-        """A request of the operators' API; token None: the first owner's, False: no Authorization at all.  The answer is as OpenAPI says."""
+        """A request of the operators' API; token None: the first owner's, False: no Authorization at all."""
         if token is None:
             token = (self.dir / "admin.token").read_text(encoding="utf-8").strip()
         data = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
-        answer = self.request(method, path, data, {"Authorization": f"Bearer {token}"} if token else {})
-        self.document().answer(method, path, answer.status, answer.headers, answer.body, data)
-        return answer
+        return self.request(method, path, data, {"Authorization": f"Bearer {token}"} if token else {})
 
     def request(self, method, path, data=None, fields=None):
-        """A request of the admin listener, whatever its answer."""
+        """A request of the admin listener.  The answer is as OpenAPI says."""
         fields = dict(fields or {})
         if data is not None:
             fields["Content-Type"] = "application/json"
@@ -128,9 +133,13 @@ class Server:
         c = http.client.HTTPSConnection("127.0.0.1", int(self.admin_url.rsplit(":", 1)[1]), context=self.admin_ca, timeout=60)
         try:
             c.request(method, path, data, fields)
-            return Answer(c.getresponse())
+            answer = Answer(c.getresponse())
         finally:
             c.close()
+        if path == DOCUMENT and answer.status == 200:
+            self.served = openapi.document(answer.body.decode())
+        self.document().answer(method, path, answer.status, answer.headers, answer.body, data)
+        return answer
 
     def host(self, account):
         """The account's own host name, once the certificate for it is in use: a moment after the account was made."""
@@ -222,6 +231,25 @@ def pytest_sessionfinish(session, exitstatus):
     if unseen:
         print("\nDocumented answers of the operators' API that no test has seen:", *sorted(map(str, unseen)), sep="\n  ")
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+RECORDED = set()  # (method, target without query, status) of what the command line heard
+
+
+def check_recorded():
+    """What the command line heard is as OpenAPI says; of the tests' own servers: others may say what they like."""
+    for e in recorder.take():
+        if e.host not in ADMINS:
+            continue
+        (document,) = openapi.all_documents()
+        document.answer(e.method, e.target, e.status, e.headers, e.body, e.sent)
+        RECORDED.add((e.method, e.target.partition("?")[0], e.status))
+
+
+@pytest.fixture(autouse=True)
+def recorded():
+    yield
+    check_recorded()
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """Holds what the operators' API answers, and what `muster --json` prints of it, against the served OpenAPI document.
 
-Every answer that goes through Server.api() and Server.muster() comes here: a route, a status, a field, a parameter or a member of an accepted
-body that the document does not have fails the test.  `unseen()` says, at the end of a whole run, what was documented and never happened."""
+Every answer that goes through Server.request() and Server.muster() comes here, and every one that a `muster` of any test got (recorder.py):
+a route, a status, a field, a parameter or a member of an accepted body that the document does not have fails the test.  `unseen()` says, at the end of a whole run, what was documented and never happened."""
 import json
 import pathlib
 import re

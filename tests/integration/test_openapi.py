@@ -4,12 +4,16 @@ import json
 import os
 import re
 import signal
+import subprocess
 import time
 
 import jsonschema
 import pytest
 
 import openapi
+import recorder
+from client import Fleet
+from conftest import MUSTER, RECORDED, Refused, check_recorded, soon
 from test_isolation import routes
 
 # What OpenAPI 3.1.0 asks of the objects that occur here (its own meta-schema is no Debian package): exact, so that a slip is seen.
@@ -198,3 +202,48 @@ def test_a_server_without_its_vault_says_so_as_documented(fresh):
         except LookupError:
             pass  # between two of them
     assert answer.status == 503 and answer.json["vault"] == "unavailable" and answer.json["ok"] is False
+
+
+# --- what the command line hears -------------------------------------------------------------------------------------------------------------
+
+
+def test_what_commands_hear_is_held_against_it(server, tmp_path):
+    """Import, export, explanations, refusals, a root's certificate, a webhook's test: each with its answer, and the errors of all."""
+    s, base = server, "/api/v1/accounts/heard"
+    s.account("heard")
+    fleet = s.root("heard")
+    device = fleet.device("heard-1")
+    assert s.gateway(device).get("/x").status == 404
+    assert s.gateway(Fleet("Heard Of").device("heard-2"), sni=s.host("heard")).get("/x").code == "certificate_untrusted"
+    (tmp_path / "list.csv").write_text("device_id\nheard-3\nheard-4\n", encoding="utf-8")
+    s.muster("device", "import", tmp_path / "list.csv", "--account", "heard")
+    subprocess.run([MUSTER, "--data", s.dir, "device", "export", "--account", "heard", "-o", tmp_path / "out.csv"], check=True, timeout=60)
+    assert s.muster("explain", device.cert_file, "--account", "heard")["verdict"] == "admitted"
+    ident = soon(True, lambda: bool(s.muster("refusal", "list", "--account", "heard")), 4) and s.muster("refusal", "list", "--account", "heard")[0]["id"]
+    s.muster("refusal", "show", ident)
+    subprocess.run([MUSTER, "--data", s.dir, "root", "export", fleet.root["id"], "-o", tmp_path / "root.pem"], check=True, timeout=60)
+    hook = s.muster("webhook", "create", "https://192.0.2.1/", "--account", "heard")["id"]
+    with pytest.raises(Refused):
+        s.muster("webhook", "test", hook)
+    for words in (["account", "show", "nobody"], ["device", "show", "nobody", "--account", "heard"], ["refusal", "show", "no-id"], ["root", "upload", tmp_path / "list.csv", "--account", "heard"],
+                  ["account", "create", "heard", "--kind", "test", "--method", "both"], ["account", "delete", "heard"]):
+        with pytest.raises(Refused):
+            s.muster(*words)
+    RECORDED.clear()
+    check_recorded()
+    heard = {(m, t.replace(fleet.root["id"], "ROOT").replace(ident, "REFUSAL").replace(hook, "HOOK"), status) for m, t, status in RECORDED}
+    own = {("GET", "/devices", 200), ("POST", "/expected", 200), ("POST", "/explain", 200), ("GET", "/refusals", 200), ("POST", "/roots", 400), ("GET", "/devices/nobody", 404), ("", "", 409)}
+    assert heard >= {(method or "DELETE", base + path, status) for method, path, status in own}
+    assert heard >= {("GET", "/api/v1/refusals/REFUSAL", 200), ("GET", "/api/v1/refusals/no-id", 404), ("GET", "/api/v1/accounts/-/roots/ROOT/certificate", 200),
+                     ("POST", "/api/v1/webhooks/HOOK/test", 200), ("GET", "/api/v1/accounts/nobody", 404), ("POST", "/api/v1/accounts", 409)}
+
+
+def test_a_wrong_answer_to_a_command_would_fail(server):
+    server.muster("account", "list")
+    (seen,) = [e for e in recorder.take() if e.target.startswith("/api/v1/accounts")]
+    document = server.document()
+    document.answer(seen.method, seen.target, seen.status, seen.headers, seen.body, seen.sent)
+    for change in ({"status": 299}, {"body": b'{"items":[{"id":7}],"next":null}'}, {"target": "/api/v1/no-such-thing"}):
+        wrong = seen._replace(**change)
+        with pytest.raises((openapi.Mismatch, AssertionError)):
+            document.answer(wrong.method, wrong.target, wrong.status, wrong.headers, wrong.body, wrong.sent)
