@@ -114,7 +114,7 @@ enum certificate_state certificate_look(struct control *c, const struct server_n
     CLEANUP(cert_free) struct cert *cert = NULL;
     path_of(c, names->account, &path);
     if (file_read(AT_FDCWD, buf_str(&path), &pem, NULL) || read_certificate(buf_span(&pem), &cert) || !signed_by_server_ca(c, cert) ||
-        cert->not_after <= clock_now())
+        cert->not_after <= clock_now() || cert->not_before > clock_now()) /* not yet: made while the clock was ahead */
         return CERTIFICATE_MISSING;
     for (size_t i = 0; i < names->n; i++)
         if (!has_name(cert, names->names[i]))

@@ -124,7 +124,7 @@ void identity_keep(const struct identity *id) {
     bool admitted = id->admitted_epoch == id->judged_epoch && id->class != ADMIT_KEY;
     if (!id->verifier || hash_eq(&id->known_by, &nothing) || id->chain.code || (id->class != ADMIT_KEY && (!admitted || !id->admit.device_row || !is_lasting(&id->admit.verdict))))
         return;
-    struct known_verdict v = {.epoch = id->judged_epoch, .trust = admitted ? id->admitted_trust : trust_word(), .until = id->chain_until, .leaf = *id->leaf, .class = id->class,
+    struct known_verdict v = {.epoch = id->judged_epoch, .trust = admitted ? id->admitted_trust : trust_word(), .since = clock_now(), .until = id->chain_until, .leaf = *id->leaf, .class = id->class,
                               .n_anchors = id->n_anchors, .provisioning_ca = id->provisioning_ca, .admitted = admitted, .refused = admitted ? id->admit.verdict.code : 0,
                               .account_row = id->admit.account_row, .device_row = id->admit.device_row,
                               .last_seen = id->admit.last_seen, .device = id->admit.device};

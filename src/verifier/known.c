@@ -86,7 +86,7 @@ bool known_get(struct known *k, const struct hash *key, int64_t epoch, uint64_t 
     struct shard *s = shard_of(k, key);
     pthread_mutex_lock(&s->lock);
     struct entry *e = find(k, s, key);
-    if (e && (e->verdict.epoch != epoch || e->verdict.trust != trust || now > e->verdict.until)) {
+    if (e && (e->verdict.epoch != epoch || e->verdict.trust != trust || now < e->verdict.since || now > e->verdict.until)) {
         drop(k, s, e);
         e = NULL;
     }

@@ -2,9 +2,10 @@
  * as the rest of its handshake.
  *
  * A verdict is found again only while everything that it rests on is as it was: the registry's epoch and its word of trust are the ones under
- * which it was found, and no certificate of the chain has ended.  Possession of the key is not part of it: TLS proves that each time.  Kept
- * are verdicts of devices that are in the registry, those that an operator has shut out among them, so that nobody pushes devices out with
- * certificates that are good for nothing.  Bounded; the one not found for longest goes.  From any thread. */
+ * which it was found, no certificate of the chain has ended, and the clock has not gone back behind the judgement.  Possession of the key is
+ * not part of it: TLS proves that each time.  Kept are verdicts of devices that are in the registry, those that an operator has shut out among
+ * them, so that nobody pushes devices out with certificates that are good for nothing.  Bounded; the one not found for longest goes.  From any
+ * thread. */
 #ifndef MUSTER_VERIFIER_KNOWN_H
 #define MUSTER_VERIFIER_KNOWN_H
 
@@ -13,7 +14,7 @@
 struct known_verdict {
     int64_t epoch;
     uint64_t trust;
-    int64_t until;            /* the chain is good until then */
+    int64_t since, until;     /* the chain is good from one to the other: when it was judged, and its earliest end */
     struct cert leaf;         /* its facts; x is NULL */
     enum admit_class class;
     struct hash anchors[CHAIN_FOUND_MAX];

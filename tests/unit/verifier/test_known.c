@@ -15,7 +15,7 @@ static struct hash key_of(uint32_t n) {
 }
 
 static struct known_verdict verdict(int64_t row) {
-    return (struct known_verdict){.epoch = 7, .trust = 70, .until = NOW + 10, .class = ADMIT_DEVICE_UPLOADED, .admitted = true, .account_row = 1, .device_row = row, .device_id = "car-1"};
+    return (struct known_verdict){.epoch = 7, .trust = 70, .since = NOW, .until = NOW + 10, .class = ADMIT_DEVICE_UPLOADED, .admitted = true, .account_row = 1, .device_row = row, .device_id = "car-1"};
 }
 
 static void is_found_while_all_is_as_it_was(void **state) {
@@ -46,7 +46,7 @@ static void is_gone_once_anything_has_changed(void **state) {
         int64_t epoch;
         uint64_t trust;
         int64_t now;
-    } changed[] = {{8, 70, NOW}, {6, 70, NOW}, {7, 71, NOW}, {7, 69, NOW}, {7, 70, NOW + 11}, {8, 71, NOW + 11}};
+    } changed[] = {{8, 70, NOW}, {6, 70, NOW}, {7, 71, NOW}, {7, 69, NOW}, {7, 70, NOW + 11}, {7, 70, NOW - 1}, {8, 71, NOW + 11}};
     for (size_t i = 0; i < sizeof changed / sizeof *changed; i++) {
         struct known *k = known_new(100);
         struct hash key = key_of(1);

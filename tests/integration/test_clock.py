@@ -1,0 +1,117 @@
+"""The clock of a running server jumps, ahead and back: what it means for devices, enrolments and the server's own certificate."""
+import struct
+import time
+
+import pytest
+
+from client import Device
+from conftest import BUILD, Refused, stays
+from test_server_certificate import serial, soon
+
+HOUR, DAY = 3600, 86400
+PATH = "/director/2.root.json"
+
+
+class Clock:
+    def __init__(self, path):
+        self.path = path
+        self.set(0)
+        self.env = {"LD_PRELOAD": str(BUILD / "tests" / "jump_clock.so"), "MUSTER_TEST_CLOCK": str(path)}
+
+    def set(self, ahead, monotonic=0, process=0):
+        """Seconds that the calendar is ahead, and the timers of one process."""
+        with open(self.path, "r+b" if self.path.exists() else "wb") as f:
+            f.write(struct.pack("=qqq", ahead, monotonic, process))
+
+
+@pytest.fixture
+def world(fresh):
+    s = fresh(start=False)
+    s.clock = Clock(s.dir.parent / "clock")
+    s.start(env=s.clock.env)
+    s.account("a", "test", "both")
+    s.prov, s.fleet = s.key("a"), s.root("a")
+    return s
+
+
+def enrol(s, device_id):
+    answer = s.gateway(s.prov).enrol(device_id)
+    return answer.status if answer.status == 200 else answer.code
+
+
+def ask(s, device):
+    answer = s.gateway(device).get(PATH)
+    return None if answer.status == 404 else answer.code
+
+
+def test_ahead_and_back(world):
+    own, made = world.fleet.device("own"), Device(world.gateway(world.prov).enrol("made").body)
+    assert ask(world, own) is None and ask(world, made) is None
+
+    world.clock.set(HOUR)
+    stays(None, lambda: ask(world, own))
+    stays(None, lambda: ask(world, made))
+    ahead = Device(world.gateway(world.prov).enrol("ahead").body)
+    assert ask(world, ahead) is None
+
+    world.clock.set(0)  # the log has an entry of an hour from now
+    answer = world.gateway(world.prov).enrol("behind")
+    assert (answer.status, answer.code) == (503, "clock_behind") and int(answer.headers["Retry-After"]) > 0
+    with pytest.raises(Refused) as refused:
+        world.key("a")
+    assert refused.value.code == "clock_behind"
+    for device in (own, made, ahead):
+        stays(None, lambda: ask(world, device))  # pylint: disable=cell-var-from-loop
+    assert "clock_behind" in str(world.muster("status")["attention"])
+
+    world.clock.set(HOUR)  # it was right after all
+    assert enrol(world, "behind") == 200
+    assert world.muster("audit", "verify")["ok"]
+
+    world.clock.set(0)  # it was not, says an operator
+    assert enrol(world, "accepted") == "clock_behind"
+    assert world.musterd("clock", "accept").returncode == 0
+    soon(200, lambda: enrol(world, "accepted"))
+    assert world.muster("audit", "verify")["ok"]
+
+
+def test_back_and_on_again_leaves_nothing_behind(world):
+    made = Device(world.gateway(world.prov).enrol("made").body)
+    assert ask(world, made) is None
+    world.clock.set(-2 * DAY)
+    assert ask(world, made) == "certificate_not_yet_valid"
+    assert enrol(world, "long ago") in ("clock_behind", "certificate_not_yet_valid")
+    world.clock.set(0)
+    assert ask(world, made) is None
+    assert enrol(world, "today") == 200
+    assert world.muster("audit", "verify")["ok"]
+
+
+def test_a_verdict_that_is_kept_ends_with_the_clock(world):
+    made = Device(world.gateway(world.prov).enrol("made").body)
+    for _ in range(3):
+        assert ask(world, made) is None
+    world.clock.set(40000 * DAY)
+    assert ask(world, made) == "certificate_expired"
+    assert enrol(world, "much later") in ("certificate_expired", "provisioning_key_expired")
+    world.clock.set(0)
+    assert ask(world, made) is None
+
+
+def test_the_servers_certificate_of_a_clock_far_ahead_is_made_again(world):
+    """Else no device could connect until that day comes."""
+    before = serial(world.gateway())
+    world.clock.set(300 * DAY)
+
+    def seen():
+        g = world.gateway()
+        g.context.verify_flags |= 0x200000  # X509_V_FLAG_NO_CHECK_TIME: it is still today here
+        return serial(g)
+
+    soon(True, lambda: seen() != before, 30)  # due under that clock
+    far = seen()
+    world.clock.set(0)
+    soon(True, lambda: seen() != far, 30)
+    assert serial(world.gateway()) == seen(), "valid today"
+    assert world.log_text().count("clock_was_set") == 2
+    assert enrol(world, "after") == 200 or enrol(world, "after") == "clock_behind"
