@@ -66,7 +66,7 @@ static int sweep_list(struct store_tx *tx, struct event_sweep *s, const struct a
     int64_t at[STEP], ends[STEP];
     size_t n = 0;
     struct store_row *row;
-    if (r->to <= r->from)
+    if (r->to < r->from) /* of one end there may be more than a step */
         return 0;
     int rc = store_query(tx, &row, err, statements[r->what], "iiiii", a->row, r->from, r->from_row, r->to, I(STEP));
     if (rc)

@@ -122,5 +122,5 @@ class Receiver:
         self.server.server_close()
 
 
-def own_ca():
-    return Fleet("Receivers' CA")
+def own_ca(name="Receivers' CA"):
+    return Fleet(name)

@@ -120,6 +120,11 @@ def test_numbers_follow_what_happens(fresh):
     assert n("muster_accounts", kind="test") == 1 and n("muster_accounts_left_out") == 0
     assert n("muster_vault_up") == n("muster_store_up", database="registry") == n("muster_store_up", database="control") == 1
     assert n("muster_store_bytes", database="registry", file="database") > 0 and n("muster_disk_free_bytes") > 0
+    assert not n.has("muster_audit_head_age_seconds"), "none has been signed yet"
+    s.account("no-keys", "test", "device")
+    n = Numbers(s)
+    for kind in ("fleet_root", "provisioning_key"):
+        assert not n.has("muster_certificate_not_after_seconds", kind=kind, account="no-keys"), "nothing is there that could end"
     assert n("muster_build_info") == 1 and n("muster_clock_behind_seconds") == 0
     for kind in ("server", "server_ca"):
         assert n.has("muster_certificate_not_after_seconds", kind=kind, account=""), kind
@@ -129,8 +134,11 @@ def test_numbers_follow_what_happens(fresh):
     if not UNCONFINED:
         assert all(v for (name, _), v in n.samples.items() if name.startswith("muster_sandbox_"))
     s.muster("device", "quarantine", "dev-2", "--account", "numbers")
+    s.muster("device", "delete", "dev-1", "--account", "numbers")
+    s.muster("audit", "head")
     n = Numbers(s)
-    assert n("muster_devices", account="numbers", state="active") == 2 and n("muster_devices", account="numbers", state="quarantined") == 1
+    assert n("muster_devices", account="numbers", state="active") == 1 and n("muster_devices", account="numbers", state="quarantined") == 1
+    assert n("muster_devices", account="numbers", state="deleted") == 1 and 0 <= n("muster_audit_head_age_seconds") < 60 and n.has("muster_audit_head_age_seconds")
 
 
 def test_open_connections_and_resumed_sessions(server):

@@ -200,6 +200,8 @@ def test_a_disk_that_is_really_full(tmp_path):
         ready = s.api("GET", "/readyz", token=False)
         assert (ready.status, ready.json["registry"]) == (503, "storage_failed"), "though it was the gateway that could not write"
         assert "store_failing" in [n["what"] for n in s.muster("status")["attention"]]
+        shown = s.api("GET", "/metrics").body
+        assert b'muster_store_up{database="registry"} 0' in shown and b"muster_devices{" not in shown, "better no number than a wrong one"
         ballast.unlink()
         soon(200, lambda: s.api("GET", "/readyz", token=False).status, 3)
         enrolled(s, key, "after")

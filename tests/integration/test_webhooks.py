@@ -207,6 +207,16 @@ def test_a_receiver_that_says_when_is_obeyed(fresh, receiver):
     assert 2.9 <= r.got[1].at - r.got[0].at <= 8
 
 
+def test_when_to_come_again_is_said_by_429_and_503_alone(fresh, receiver):
+    s = fresh(config=[*LOCAL, "webhook_retry_first = 1s", "webhook_retry_most = 2s"])
+    s.account("failing")
+    r = receiver(lambda number, got: (500, {"Retry-After": "3600"}) if number == 1 else (503, {"Retry-After": "3"}) if number == 2 else 200)
+    hook(s, r.url(), "failing")
+    s.key("failing")
+    r.wait(3)
+    assert r.got[1].at - r.got[0].at < 4 and r.got[2].at - r.got[1].at > 2
+
+
 def test_one_device_s_events_wait_for_one_another_and_others_do_not(server, account, receiver):
     stuck = {"registered": 0}
 
@@ -322,6 +332,10 @@ def test_410_ends_it(server, account, receiver):
     server.key(account)
     state = eventually(lambda: (lambda h: h if h["state"] == "disabled" else None)(shown(server, made["id"])))
     assert "410" in state["why"] and state["waiting"] == 1
+    db = sqlite3.connect(f"file:{server.dir}/registry.db?mode=ro", uri=True)
+    wanted = "SELECT COUNT(*) FROM event_wanted JOIN account ON account.id = event_wanted.account WHERE account.name = ?"
+    eventually(lambda: db.execute(wanted, (account,)).fetchone() == (0,))  # nothing more is written for it
+    db.close()
     server.key(account)
     time.sleep(0.7)
     assert len(r.got) == 1 and shown(server, made["id"])["waiting"] == 1
@@ -385,7 +399,7 @@ def test_a_ca_of_its_own_shuts_out_the_system_s(fresh, receiver, tmp_path, monke
     import conftest
     if subprocess.run(["unshare", "--mount", "mount", "--bind", tmp_path, "/etc/ssl/certs"], capture_output=True, check=False).returncode:
         pytest.skip("this machine lets nobody mount anything")
-    system, other, certs = own_ca(), own_ca(), tmp_path / "certs"
+    system, other, certs = own_ca("The system's CA"), own_ca(), tmp_path / "certs"  # of two of one name the wrong one might be tried
     certs.mkdir()
     (certs / "ca-certificates.crt").write_bytes(system.root_pem())
     digest = subprocess.run(["openssl", "x509", "-noout", "-subject_hash", "-in", certs / "ca-certificates.crt"], capture_output=True, text=True, check=True).stdout.strip()
