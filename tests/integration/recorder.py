@@ -23,9 +23,9 @@ def program(real, library):
         folder.mkdir(exist_ok=True)
         folder.chmod(mode)
     made = DIR / "bin" / real.name
-    # A sanitised build wants to be first otherwise.
+    # Behind it stays what a test loads in front; a sanitised build wants to be first otherwise.
     made.write_text(f"""#!/bin/sh
-RECORD_API='{DIR}/api' LD_PRELOAD='{library}' ASAN_OPTIONS="${{ASAN_OPTIONS:+$ASAN_OPTIONS:}}verify_asan_link_order=0" exec '{real}' "$@"
+RECORD_API='{DIR}/api' LD_PRELOAD="{library}${{LD_PRELOAD:+:$LD_PRELOAD}}" ASAN_OPTIONS="${{ASAN_OPTIONS:+$ASAN_OPTIONS:}}verify_asan_link_order=0" exec '{real}' "$@"
 """, encoding="utf-8")
     made.chmod(0o755)
     return made
