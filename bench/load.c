@@ -14,6 +14,7 @@
 
 #include "bench.h"
 #include "identities.h"
+#include "patience.h"
 
 #define ANSWER_MAX 65536
 #define HEAD_MAX 1024
@@ -34,6 +35,7 @@ static struct options {
     const char *ca, *issuer, *issuer_key, *prefix, *method, *path, *devices, *save, *host;
     bool intermediate, no_certificate, any_end, warm; /* warm: each client has been there once before the clock starts */
     bool tolerant; /* an operation that fails is counted, and the others go on */
+    bool patient;  /* all are due at once; who is told 429 comes again when it is told to, as often as that takes */
     char *pairs[16];
 } o = {.status = 200, .ops = 1000, .concurrency = 1, .prefix = "device", .method = "GET", .path = "/", .host = "localhost"};
 
@@ -64,6 +66,7 @@ static struct slot *slots;
 static struct kept *kept;
 static int64_t *latencies;
 static int epoll_fd, slot_index;
+static int64_t run_began;
 static size_t started, finished, resumed, errors, lost; /* lost: connections that were ended between two requests */
 static bool preparing; /* connections or sessions are being made; nothing counts */
 
@@ -119,8 +122,8 @@ static void close_slot(struct slot *s) {
     s->state = CLOSED;
 }
 
-static void begin(struct slot *s, int64_t due) {
-    s->number = started++;
+static void begin(struct slot *s, size_t number, int64_t due) {
+    s->number = number;
     s->due = due;
     s->broken = false;
     s->n = s->body_at = 0;
@@ -143,10 +146,22 @@ static void keep_answer(const struct slot *s) {
     memcpy(k->p12, s->answer + s->body_at, s->body_n);
 }
 
+/* Told to come later. */
+static void postpone(struct slot *s, int64_t now) {
+    char *after = strcasestr((char *)s->answer, "\r\nRetry-After:");
+    BENCH_NEED(after && o.mode == MODE_NEW);
+    patience_put(s->number, now + (int64_t)(strtod(after + 14, NULL) * 1e9));
+    close_slot(s);
+}
+
 static void finish(struct slot *s, int64_t now) {
     int status = 0;
     if (s->n) {
         BENCH_NEED(sscanf((char *)s->answer, "HTTP/1.1 %d", &status) == 1);
+        if (o.patient && status == 429) {
+            postpone(s, now);
+            return;
+        }
         if (status != o.status) {
             fprintf(stderr, "operation %zu: %d instead of %d: %.*s\n", s->number, status, o.status, (int)s->n, (char *)s->answer);
             if (!o.tolerant || preparing)
@@ -157,7 +172,7 @@ static void finish(struct slot *s, int64_t now) {
     if (kept && !preparing)
         keep_answer(s);
     if (!preparing) {
-        latencies[finished] = now - s->due;
+        latencies[finished] = now - (o.patient ? run_began : s->due);
         resumed += (size_t)SSL_session_reused(s->ssl);
     }
     finished++;
@@ -247,24 +262,31 @@ static void drive(struct slot *s) {
 /* Closed loop: each slot begins its next operation when the last one is done.  Open loop: by the clock, whatever is still under way; an
  * operation that finds no slot begins late and counts from when it was due. */
 static void start_due(size_t ops, size_t n_slots, int64_t began) {
+    size_t number;
+    for (size_t i = 0; o.patient && !preparing && i < n_slots; i++)
+        if (slots[i].state == CLOSED) {
+            if (!patience_take(bench_now(), &number))
+                break;
+            begin(&slots[i], number, bench_now());
+        }
     for (size_t i = 0; i < n_slots && started < ops; i++) {
         int64_t now = bench_now(), due = o.rate > 0 && !preparing ? began + (int64_t)((double)started * 1e9 / o.rate) : now;
         if (due > now || (preparing && started - finished >= OPENING_MAX))
             return;
         if (slots[i].state == CLOSED || (slots[i].state == HELD && !preparing))
-            begin(&slots[i], due);
+            begin(&slots[i], started++, due);
     }
 }
 
 static void run(size_t ops, size_t n_slots) {
     struct epoll_event events[256];
-    int64_t began = bench_now();
+    int64_t began = run_began = bench_now();
     started = finished = 0;
     while (finished < ops) {
         start_due(ops, n_slots, began);
-        int n = epoll_wait(epoll_fd, events, 256, o.rate > 0 && !preparing && started < ops ? 1 : 10000);
+        int n = epoll_wait(epoll_fd, events, 256, o.patient ? 10 : o.rate > 0 && !preparing && started < ops ? 1 : 10000);
         BENCH_NEED(n >= 0 || errno == EINTR);
-        BENCH_NEED(n != 0 || o.rate > 0);
+        BENCH_NEED(n != 0 || o.rate > 0 || o.patient);
         for (int i = 0; i < n; i++)
             drive(events[i].data.ptr);
     }
@@ -312,8 +334,9 @@ static void report(int64_t took) {
     BENCH_NEED(o.mode != MODE_RESUME || resumed == o.ops);
     BENCH_NEED(o.mode != MODE_NEW || resumed == 0);
     qsort(latencies, o.ops, sizeof *latencies, by_size);
-    printf("{\"ops\": %zu, \"seconds\": %.3f, \"answer\": %zu, \"p50_us\": %.0f, \"p99_us\": %.0f, \"max_us\": %.0f, \"errors\": %zu, \"lost\": %zu}\n", o.ops, (double)took / 1e9,
-           slots[0].n, (double)latencies[o.ops / 2] / 1e3, (double)latencies[o.ops * 99 / 100] / 1e3, (double)latencies[o.ops - 1] / 1e3, errors, lost);
+    printf("{\"ops\": %zu, \"seconds\": %.3f, \"answer\": %zu, \"p50_us\": %.0f, \"p99_us\": %.0f, \"max_us\": %.0f, \"errors\": %zu, \"lost\": %zu, \"postponed\": %zu, \"busiest\": %zu}\n", o.ops, (double)took / 1e9,
+           slots[0].n, (double)latencies[o.ops / 2] / 1e3, (double)latencies[o.ops * 99 / 100] / 1e3, (double)latencies[o.ops - 1] / 1e3, errors, lost,
+           patience_times(), patience_busiest());
     fflush(stdout);
 }
 
@@ -346,7 +369,7 @@ static const struct option LONG[] = {
     {"clients", 1, NULL, 'k'},    {"rate", 1, NULL, 'r'},        {"ca", 1, NULL, 'a'},             {"issuer", 1, NULL, 'i'},   {"issuer-key", 1, NULL, 'I'},
     {"prefix", 1, NULL, 'x'},     {"path", 1, NULL, 'u'},        {"devices", 1, NULL, 'd'},        {"save", 1, NULL, 'S'},     {"intermediate", 0, NULL, 't'},
     {"identity", 1, NULL, 'y'},   {"no-certificate", 0, NULL, 'N'}, {"any-end", 0, NULL, 'e'},     {"host", 1, NULL, 'h'},     {"warm", 0, NULL, 'w'},
-    {"tolerant", 0, NULL, 'T'},
+    {"tolerant", 0, NULL, 'T'},   {"patient", 0, NULL, 'P'},
     {NULL, 0, NULL, 0},
 };
 
@@ -382,6 +405,7 @@ static void read_options(int argc, char **argv) {
         case 'e': o.any_end = true; break;
         case 'w': o.warm = true; break;
         case 'T': o.tolerant = true; break;
+        case 'P': o.patient = true; break;
         case 'y':
             BENCH_NEED(o.n_pairs < sizeof o.pairs / sizeof *o.pairs);
             o.pairs[o.n_pairs++] = optarg;

@@ -192,8 +192,8 @@ static void what_was_written_is_there_after_reopening(void **state) {
 
 static void migrations_are_checked(void **state) {
     static const struct store_migration changed[] = {{1, "CREATE TABLE item (k TEXT)"}, {2, "CREATE TABLE child (k TEXT)"}};
-    static const struct store_migration newer[] = {MIGRATIONS[0], MIGRATIONS[1], {3, "CREATE TABLE third (k TEXT)"}};
-    static const struct store_migration broken[] = {MIGRATIONS[0], MIGRATIONS[1], {3, "CREATE TABLE third (k TEXT); NONSENSE"}};
+    const struct store_migration newer[] = {MIGRATIONS[0], MIGRATIONS[1], {3, "CREATE TABLE third (k TEXT)"}};
+    const struct store_migration broken[] = {MIGRATIONS[0], MIGRATIONS[1], {3, "CREATE TABLE third (k TEXT); NONSENSE"}};
     struct store_options o = options;
     struct store *t = NULL;
     struct err e = ERR_INIT;
