@@ -31,7 +31,7 @@ static const struct how {
     bool tls;     /* a whole handshake */
     bool request; /* one of the --send files */
     bool drip;    /* a byte every --every ms: of the hello, or of what follows --at-once bytes of the request */
-    enum { READ, STARE, SIP, LEAVE, RENEGOTIATE } then;
+    enum { READ, STARE, SIP, LEAVE, RENEGOTIATE, GO_ON } then;
 } HOWS[] = {
     {"silent", .then = READ},                                    /* connects and says nothing */
     {"visit", .then = LEAVE},                                    /* connects and goes */
@@ -43,6 +43,7 @@ static const struct how {
     {"stare", .tls = true, .request = true, .then = STARE},  /* asks and does not read */
     {"sip", .tls = true, .request = true, .then = SIP},          /* reads a byte every --every ms */
     {"renegotiate", .tls = true, .then = RENEGOTIATE},
+    {"pipeline", .tls = true, .request = true, .then = GO_ON},   /* asks again and again without waiting for an answer, and reads them all */
 };
 
 static struct options {
@@ -232,6 +233,16 @@ static void act(struct conn *c) {
             wait_or_end(c, n);
     } else if (o.how->then == SIP) {
         listen_to(c, 1);
+    } else if (o.how->then == GO_ON) {
+        do {
+            c->at %= c->says->n;
+            n = put(c, c->says->n - c->at);
+            c->at += n > 0 ? (size_t)n : 0;
+        } while (n > 0);
+        if (SSL_get_error(c->ssl, n) == SSL_ERROR_WANT_WRITE || SSL_get_error(c->ssl, n) == SSL_ERROR_WANT_READ)
+            listen_to(c, 16384);
+        else
+            cut_off(c);
     } else if (o.how->then == RENEGOTIATE) {
         if (SSL_renegotiate(c->ssl) != 1 || (n = SSL_do_handshake(c->ssl)) == 1)
             return;

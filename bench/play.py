@@ -8,13 +8,13 @@ CONCURRENCY = 16
 def run(*command): return subprocess.run([str(c) for c in command], check=True, text=True, capture_output=True).stdout
 
 
-def begin(build_directory):
+def begin(build_directory, where=None):
     global build, top, musterd, muster, load, floor, fill, attacker, fleet, stranger, server_ca, server_cert, issuing
     build = pathlib.Path(build_directory).resolve()
     musterd, muster = build / "src/musterd/musterd", build / "src/muster/muster"
     load, floor, fill = build / "bench/bench_load", build / "bench/bench_floor", build / "bench/bench_fill"
     attacker = build / "bench/bench_attack"
-    top = pathlib.Path(tempfile.mkdtemp(prefix="muster-bench-"))
+    top = pathlib.Path(tempfile.mkdtemp(prefix="muster-bench-", dir=where))
     atexit.register(shutil.rmtree, top)
     ca = ["keyUsage=critical,keyCertSign,cRLSign"]
     fleet = certificate("fleet", "/CN=Bench fleet root", extensions=ca)

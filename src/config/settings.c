@@ -41,7 +41,7 @@ const struct config_key SETTINGS_TABLE[] = {
     {"server_key", CONFIG_TEXT, AT(server_key), "", 0, 0, NULL, "PEM file with the private key of server_certificate; readable by its owner alone."},
     {"server_chain_check", CONFIG_BOOL, AT(server_chain_check), "yes", 0, 0, NULL,
      "Refuse to start with a server_certificate that does not chain to the anchor that enrolled devices were given: they would be stranded."},
-    {"connections", CONFIG_INT, AT(connections), "4096", 16, 1000000, NULL, "Connections that one event loop holds; beyond, the oldest idle one is closed."},
+    {"connections", CONFIG_INT, AT(connections), "4096", 16, 1000000, NULL, "Connections that one event loop holds; beyond, the oldest that says nothing, the oldest idle one or a slow one is closed."},
     {"enrolments", CONFIG_INT, AT(enrolments), "256", 1, 100000, NULL,
      "Enrolments under way at a time. Devices beyond them get 429 with a Retry-After of their own, which spreads them over the time that the line will take; devices that are enrolled go on."},
     {"limit_source", CONFIG_INT, AT(limit_source), "6000", 0, 1000000, NULL,

@@ -35,6 +35,7 @@ void conn_close(struct http_conn *c) {
     event_del(&c->ev_read);
     event_del(&c->ev_write);
     event_del(&c->ev_timer);
+    event_del(&c->ev_again);
     transport_close(&c->transport, c->handshaken);
     close(c->fd);
     c->fd = -1;
@@ -145,8 +146,9 @@ void conn_run(struct http_conn *c) {
     c->running = false;
     if (!c->dead) {
         conn_set_events(c);
-        if (p == GO_ON) /* what it goes on with is in memory: no socket would wake it */
-            event_active(&c->ev_read, EV_READ, 0);
+        if (p == GO_ON) /* what it goes on with is in memory: no socket would wake it.  Not event_active(), which libevent runs before it
+                         * looks at any other socket: a client that pipelines faster than it is answered would have the loop to itself */
+            event_add(&c->ev_again, &(struct timeval){0});
     }
     conn_unref(c);
 }
@@ -205,6 +207,7 @@ struct http_conn *conn_new(struct http_server *s, int fd, const struct sockaddr 
     event_assign(&c->ev_read, base, fd, EV_READ | EV_PERSIST, on_event, c);
     event_assign(&c->ev_write, base, fd, EV_WRITE | EV_PERSIST, on_event, c);
     event_assign(&c->ev_timer, base, -1, 0, conn_on_timer, c);
+    event_assign(&c->ev_again, base, -1, 0, on_event, c);
     s->refs++;
     if (++s->n > s->most)
         s->most = s->n;

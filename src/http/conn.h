@@ -48,7 +48,7 @@ struct http_conn {
     int fault;                   /* MUSTER_E…: why TLS is at its end; 0: nothing to tell */
     bool sessionless;            /* the layer above does not want the session kept */
     bool handshaken, identified; /* identified: peer_ops.identify has returned */
-    struct event ev_read, ev_write, ev_timer;
+    struct event ev_read, ev_write, ev_timer, ev_again; /* ev_again: goes on in the loop's next turn */
     int64_t since;               /* accepted; ms, monotonic */
     int64_t began, deadline, armed; /* ms, monotonic; deadline of the state, and when the timer fires (0: it does not) */
     struct buf in;               /* received and not yet understood */
@@ -121,6 +121,11 @@ struct http_exchange {
 void server_unref(struct http_server *s);
 void server_conn_gone(struct http_conn *c); /* unlinks; may end a drain */
 const char *server_date(struct http_server *s);
+void server_warn(struct http_server *s, const char *event); /* into the log, once in ten seconds */
+
+/* room.c */
+/* There is room for one more connection, or now there is: one that says nothing, an idle or a slow one has gone. */
+bool server_make_room(struct http_server *s);
 
 /* conn.c, and the files of conn_step.h */
 /* It runs once the client has said something. */
@@ -138,6 +143,8 @@ void conn_send(struct http_conn *c, struct buf *head, struct buf *body, bool sec
 void conn_set_address(struct http_conn *c, const struct sockaddr *a);
 /* Whether options.turns_away says so. */
 bool conn_turned_away(const struct http_conn *c);
+/* Whether the next step is not the client's: nothing of him is read then. */
+bool conn_waits(const struct http_conn *c);
 /* A head has come. */
 void conn_spoke(struct http_conn *c);
 

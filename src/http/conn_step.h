@@ -31,8 +31,6 @@ void conn_enter(struct http_conn *c, enum conn_state state);
 /* Another one, in ms from now. */
 void conn_deadline(struct http_conn *c, int ms);
 void conn_no_deadline(struct http_conn *c);
-/* Whether the next step is not the client's: nothing of him is read then. */
-bool conn_waits(const struct http_conn *c);
 void conn_on_timer(evutil_socket_t fd, short what, void *conn);
 
 /* conn.c */

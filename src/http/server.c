@@ -12,9 +12,9 @@
 #include "metrics/metrics.h"
 
 #define ACCEPTS_A_TURN 64 /* so that a flood of connections does not starve those that are there */
-#define SILENT_MS 1000    /* longer than a device needs for its handshake and its first head */
+#define UNSENT_MAX (128 * 1024) /* bytes that the kernel takes of an answer beyond what is under way: a client that does not read has that, not megabytes */
 #define PAUSE_MS 100      /* where descriptors have run out */
-#define TRIM_AFTER 256    /* connections fewer than there were */
+#define TRIM_AFTER 64     /* connections fewer than there were */
 #define TRIM_MS 2000
 
 const struct http_limits HTTP_LIMITS_DEFAULT = {
@@ -53,7 +53,7 @@ const char *server_date(struct http_server *s) {
     return s->date;
 }
 
-static void warn_seldom(struct http_server *s, const char *event) {
+void server_warn(struct http_server *s, const char *event) {
     int64_t now = clock_mono_ms();
     if (s->warned_at && now - s->warned_at < 10000)
         return;
@@ -105,26 +105,10 @@ static void refuse_one(struct http_server *s) {
     fd_close(fd);
     metrics_count(METRIC_TURNED_AWAY, 0, 0);
     s->spare_fd = fcntl(s->listen_fd, F_DUPFD_CLOEXEC, 0);
-    warn_seldom(s, "descriptors_exhausted");
+    server_warn(s, "descriptors_exhausted");
     struct timeval pause = from_ms(PAUSE_MS);
     event_del(&s->ev_accept);
     event_add(&s->ev_resume, &pause);
-}
-
-static bool make_room(struct http_server *s) {
-    if (s->n < s->o.limits.connections)
-        return true;
-    warn_seldom(s, "connections_exhausted");
-    struct http_conn *silent = TAILQ_FIRST(&s->silent), *idle = TAILQ_FIRST(&s->idle);
-    bool waited = silent && clock_mono_ms() - silent->since >= SILENT_MS;
-    if (idle && !waited)
-        conn_end(idle);
-    else if (silent) /* however young: who has something to say and is quick finds a place among those who have not */
-        conn_close(silent);
-    else
-        return false;
-    metrics_count(METRIC_TURNED_AWAY, 0, 0);
-    return true;
 }
 
 static void on_accept(evutil_socket_t listen_fd, short what, void *arg) {
@@ -143,7 +127,7 @@ static void on_accept(evutil_socket_t listen_fd, short what, void *arg) {
             continue;
         int on = 1;
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* not on a Unix socket, which waits for nothing */
-        struct http_conn *c = make_room(s) ? conn_new(s, fd, (struct sockaddr *)&from) : NULL;
+        struct http_conn *c = server_make_room(s) ? conn_new(s, fd, (struct sockaddr *)&from) : NULL;
         metrics_count(METRIC_ACCEPTED, 0, 0);
         if (!c) {
             metrics_count(METRIC_TURNED_AWAY, 0, 0);
@@ -186,7 +170,8 @@ struct http_server *http_server_new(const struct http_server_options *o, struct 
     TAILQ_INIT(&s->idle);
     TAILQ_INIT(&s->silent);
     struct event_base *base = loop_base(o->loop);
-    int flags = fcntl(s->listen_fd, F_GETFL);
+    int flags = fcntl(s->listen_fd, F_GETFL), unsent = UNSENT_MAX;
+    setsockopt(s->listen_fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof unsent); /* inherited; not on a Unix socket */
     event_assign(&s->ev_accept, base, s->listen_fd, EV_READ | EV_PERSIST, on_accept, s);
     event_assign(&s->ev_resume, base, -1, 0, on_resume, s);
     event_assign(&s->ev_drain, base, -1, 0, on_drain, s);

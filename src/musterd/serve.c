@@ -5,6 +5,7 @@
 #include <openssl/crypto.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -18,6 +19,17 @@
 
 #define LISTEN_SECONDS 3
 #define LISTEN_TRIES_A_SECOND 20
+
+/* As many as the system lets us have: what a shell gives, 1,024, is less than the connections of one loop, and where descriptors run out
+ * those that say nothing cannot make room. */
+static int descriptors_begin(struct serve *s, struct err *err) {
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files))
+        return err_set(err, MUSTER_EIO, "The limit of open files cannot be read: %s.", strerror(errno));
+    files.rlim_cur = files.rlim_max;
+    (void)!setrlimit(RLIMIT_NOFILE, &files); /* then with what there is */
+    return 0;
+}
 
 static int data_begin(struct serve *s, struct err *err) {
     int rc = data_open_ready(&s->data, s->options->value[OPT_DATA], err);
@@ -185,6 +197,7 @@ static const struct {
     int (*init)(struct serve *s, struct err *err);
     void (*fini)(struct serve *s); /* also where init failed half-way; NULL: nothing to undo */
 } STAGES[] = {
+    {"descriptors", descriptors_begin, NULL},
     {"data directory", data_begin, data_end},
     {"settings", settings_begin, settings_end},
     {"counters", counters_begin, counters_end},
