@@ -1,6 +1,6 @@
 /* accounts: accounts over the API.  Making or changing one goes through the vault first (it holds the policy and makes the CAs), then
  * into the registry; each step can be repeated, so that a crash in between leaves nothing that a second try does not mend. */
-#include "registry/account.h"
+#include "registry/account_told.h"
 
 #include "admin/internal.h"
 #include "base/log.h"
@@ -63,6 +63,7 @@ struct change {
     struct vault_version version;
     /* operations under way; a completion is given the member that it was started with */
     struct account_show show;
+    struct account_told told;
     struct account_create creation;
     struct account_set setting;
     struct account_delete deletion;
@@ -192,11 +193,24 @@ void vault_account_of(const char *name, enum account_kind kind, enum account_met
                                              .ceiling = (uint32_t)s->issue_ceiling}};
 }
 
+static void told_done(void *arg, int rc, const struct err *err) {
+    struct change *ch = CHANGE_OF(arg, told);
+    struct err why = ERR_INIT;
+    struct vault_account rq;
+    if (rc) {
+        fail(ch, err);
+        return;
+    }
+    vault_account_of(ch->name, ch->kind, ch->method, &ch->settings, &rq);
+    if (vault_account_create(ch->c->vault, &rq, vault_changed, ch, &why)) /* which also changes one that is there */
+        fail(ch, &why);
+}
+
 static void ask_vault(struct change *ch) {
     struct err err = ERR_INIT;
-    struct vault_account rq;
-    vault_account_of(ch->name, ch->kind, ch->method, &ch->settings, &rq);
-    if (vault_account_create(ch->c->vault, &rq, vault_changed, ch, &err)) /* which also changes one that is there */
+    ch->told = (struct account_told){.kind = ch->kind, .method = ch->method, .settings = ch->settings, .is_new = ch->create, .method_before = ch->show.method, .settings_before = ch->show.settings};
+    memcpy(ch->told.name, ch->name, sizeof ch->told.name);
+    if (store_write(ch->c->store, ch->c->loop, account_told_run, told_done, &ch->told, &err))
         fail(ch, &err);
 }
 

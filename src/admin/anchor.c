@@ -1,10 +1,12 @@
-/* anchor: the vault signs the heads of the audit chains, once a minute where they have grown, and control.db keeps what it signed: what
+/* anchor: the vault signs the heads of the audit chains, once a minute where they have grown and within a second or two of what an operator did,
+ * and control.db keeps what it signed: what
  * happens to the registry's rows after that can be shown. */
 #include "admin/internal.h"
 #include "base/log.h"
-#include "registry/audit.h"
+#include "registry/audit_seal.h"
 
 #define EVERY_MS 60000
+#define LOOK_MS 1000
 
 struct signing {
     struct control *c;
@@ -93,7 +95,11 @@ struct anchoring {
     size_t n_signed;
     bool any;         /* of this round */
     bool server_done;
+    bool once_more;   /* what an operator did may have been committed behind the look */
+    int64_t due;      /* monotonic, ms: of the look at everything */
 };
+
+static void rest(struct anchoring *a) { loop_timer_set(a->timer, LOOK_MS); }
 
 static void next(struct anchoring *a);
 static void read_page(struct anchoring *a);
@@ -102,7 +108,7 @@ static void one_done(void *arg, int rc, const struct err *err, const struct audi
     struct anchoring *a = arg;
     if (rc && rc != MUSTER_ENOTFOUND) {
         log_err(LOG_WARN, "audit_head_not_signed", err, NULL);
-        loop_timer_set(a->timer, EVERY_MS);
+        rest(a);
         return;
     }
     next(a);
@@ -148,14 +154,14 @@ static void next(struct anchoring *a) {
         anchor_now(a->c, AUDIT_SERVER, "", one_done, a);
         return;
     }
-    loop_timer_set(a->timer, EVERY_MS);
+    rest(a);
 }
 
 static void heads_read(void *arg, int rc, const struct err *err) {
     struct anchoring *a = (struct anchoring *)((char *)arg - offsetof(struct anchoring, heads));
     if (rc) {
         log_err(LOG_ERROR, "audit_heads_unreadable", err, NULL);
-        loop_timer_set(a->timer, EVERY_MS);
+        rest(a);
         return;
     }
     a->at = 0;
@@ -164,7 +170,7 @@ static void heads_read(void *arg, int rc, const struct err *err) {
 
 static void read_page(struct anchoring *a) {
     if (store_read(a->c->registry, a->c->loop, audit_heads_run, heads_read, &a->heads, NULL))
-        loop_timer_set(a->timer, EVERY_MS);
+        rest(a);
 }
 
 /* --- the clock --------------------------------------------------------------------------------------------------------------------- */
@@ -207,12 +213,21 @@ void clock_compare(struct control *c) {
 
 static void tick(void *arg) {
     struct anchoring *a = arg;
-    clock_compare(a->c);
+    bool news = audit_seal_news(), look = news || a->once_more || clock_mono_ms() >= a->due;
+    a->once_more = news;
+    if (!look) {
+        rest(a);
+        return;
+    }
+    if (clock_mono_ms() >= a->due) {
+        a->due = clock_mono_ms() + EVERY_MS;
+        clock_compare(a->c);
+    }
     a->heads.after = -1;
     if (a->c->greeted)
         read_page(a);
     else
-        loop_timer_set(a->timer, EVERY_MS);
+        rest(a);
 }
 
 struct anchoring *anchoring_new(struct control *c, struct err *err) {
@@ -225,7 +240,8 @@ struct anchoring *anchoring_new(struct control *c, struct err *err) {
         return NULL;
     }
     a->c = c;
-    loop_timer_set(a->timer, EVERY_MS);
+    a->due = clock_mono_ms() + EVERY_MS;
+    rest(a);
     return a;
 }
 

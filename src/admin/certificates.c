@@ -1,10 +1,11 @@
 /* certificates: what has to be in order for each account, one after the other: that the vault has the registry's idea of it, that the
  * registry has the vault's CAs, that the issuing CA and the server certificate are renewed in time, and that of a deleted one nothing is
- * left.  At start, when an account was made or changed, every hour, and soon after the clock was set.  It mends what a crash between the vault and the databases left.
+ * left.  What the registry says of an account counts where control wrote it (registry/account_told.h).  At start, when an account was made or
+ * changed, every hour, and soon after the clock was set.  It mends what a crash between the vault and the databases left.
  * What fails for one account is logged and tried again; it stops neither the others nor the start. */
 #include "admin/internal.h"
 #include "base/log.h"
-#include "registry/account.h"
+#include "registry/account_told.h"
 
 #define EVERY_MS (3600 * 1000)
 #define AGAIN_MS 5000 /* after a failure: the vault is away */
@@ -229,9 +230,17 @@ static void accounts_read(void *arg, int rc, const struct err *err) {
     step(k);
 }
 
+/* Which of the rows are control's own: of the others nobody is told. */
+static void accounts_listed(void *arg, int rc, const struct err *err) {
+    struct certificates *k = (struct certificates *)((char *)arg - offsetof(struct certificates, accounts));
+    struct err why = ERR_INIT;
+    if (rc || (rc = store_write(k->c->store, k->c->loop, account_told_check_run, accounts_read, &k->accounts, &why)))
+        accounts_read(arg, rc, why.code ? &why : err);
+}
+
 static void read_accounts(struct certificates *k) {
     struct err err = ERR_INIT;
-    if (store_read(k->c->registry, k->c->loop, account_issuing_run, accounts_read, &k->accounts, &err)) {
+    if (store_read(k->c->registry, k->c->loop, account_issuing_run, accounts_listed, &k->accounts, &err)) {
         k->accounts_known = false;
         fail(k, "certificates_failed", &err);
     }
@@ -266,6 +275,12 @@ static void step(struct certificates *k) {
             else
                 finish(k);
             return;
+        }
+        if (!k->accounts.at[k->at].control_s) {
+            if (!k->accounts.at[k->at].let_be)
+                log_event(LOG_ERROR, "account_not_control_s", "account", account_at(k), "meaning", "its row in the registry is not one that an operator made; the vault is told nothing", NULL);
+            k->at++;
+            continue;
         }
         if (k->accounts.at[k->at].state == ACCOUNT_DELETED) {
             step_deleted(k);

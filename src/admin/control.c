@@ -9,7 +9,7 @@
 #include "admin/webhook_run.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "registry/registry.h"
+#include "registry/audit_seal.h"
 #include "registry/trust.h"
 
 #define READERS 1
@@ -122,6 +122,8 @@ static int open_stores(struct control *c, struct err *err) {
     int rc = registry_open(&r, &c->registry, err);
     if (!rc)
         rc = control_open(&k, &c->store, err);
+    if (!rc)
+        rc = store_write_now(c->store, audit_seal_load_run, NULL, err);
     c->server_ca = BUF_INIT(64 * 1024);
     return rc ? rc : file_read(AT_FDCWD, buf_str(&ca), &c->server_ca, err);
 }

@@ -1,7 +1,8 @@
 /* offline: what musterd does to the databases by itself: at init, before serve, and on the server's console; see control.h. */
 #include "admin/internal.h"
 #include "base/secret.h"
-#include "registry/audit.h"
+#include "registry/account_told.h"
+#include "registry/audit_seal.h"
 
 static int open_one(const char *dir, const char *name, bool control, bool migrate, struct store **out, struct err *err) {
     CLEANUP(buf_fini) struct buf path = BUF_INIT(4096);
@@ -10,14 +11,38 @@ static int open_one(const char *dir, const char *name, bool control, bool migrat
     return control ? control_open(&o, out, err) : registry_open(&o, out, err);
 }
 
+/* Once: what stands in the registry before control began to seal and to remember what it writes. */
+static int note_unsealed(struct store *registry, struct store *control, struct err *err) {
+    static struct audit_heads heads;
+    static struct account_issuing accounts;
+    bool wanted;
+    int rc = store_read_now(control, audit_unsealed_wanted_run, &wanted, err);
+    if (rc || !wanted)
+        return rc;
+    heads.after = -1;
+    do {
+        if ((rc = store_read_now(registry, audit_heads_run, &heads, err)) || (rc = store_write_now(control, audit_unsealed_note_run, &heads, err)))
+            return rc;
+        heads.after = heads.next;
+    } while (heads.n == AUDIT_HEADS_PAGE);
+    accounts.after = 0;
+    do {
+        if ((rc = store_read_now(registry, account_issuing_run, &accounts, err)) || (rc = store_write_now(control, account_told_adopt_run, &accounts, err)))
+            return rc;
+    } while (accounts.n == sizeof accounts.at / sizeof *accounts.at);
+    return store_write_now(control, audit_unsealed_done_run, NULL, err);
+}
+
 int control_migrate(const char *dir, struct err *err) {
     struct store *registry = NULL, *control = NULL;
     int rc = open_one(dir, "registry.db", false, true, &registry, err);
     if (rc)
         return rc;
-    store_close(registry);
     rc = open_one(dir, "control.db", true, true, &control, err);
     if (!rc)
+        rc = note_unsealed(registry, control, err);
+    store_close(registry);
+    if (control)
         store_close(control);
     return rc;
 }

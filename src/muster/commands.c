@@ -284,6 +284,6 @@ const struct command COMMANDS[] = {
      .help = "Print the newest signed head of a log, to keep elsewhere for `audit verify --head`."},
     {.noun = "audit", .verb = "verify", .account = true, .account_free = true, .method = "POST", .path = ACCOUNT "/audit/verify", .run = command_audit_verify,
      .options = {{"head", "FILE", TO_LOCAL, NULL, "A head kept elsewhere, that the log has to contain", false}},
-     .help = "Walk an audit log's hash chain and check it against the vault's signed heads."},
+     .help = "Walk an audit log's hash chain, check it against the vault's signed heads, and hold an account's rows against it: settings, roots, keys, devices, certificates."},
 };
 const size_t COMMANDS_N = sizeof COMMANDS / sizeof *COMMANDS;

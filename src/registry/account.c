@@ -1,7 +1,7 @@
 /* account: see account.h. */
 #include "registry/account.h"
 
-#include "registry/audit.h"
+#include "registry/audit_seal.h"
 #include "registry/row.h"
 
 void account_settings_default(struct account_settings *s) {
@@ -301,6 +301,18 @@ int account_delete_run(struct store_tx *tx, void *arg, struct err *err) {
     return audit_add(tx, a.row, &d->actor, "account.delete", d->name, detail, err);
 }
 
+/* The last entry of its log says so, and control wrote it. */
+static int deletion_sealed(struct store_tx *tx, int64_t account, bool *out, struct err *err) {
+    struct store_row *row;
+    struct hash hash;
+    int found = first_row(tx, &row, err, SQL_AUDIT_LAST, "i", account);
+    if (found <= 0)
+        return found;
+    *out = span_eq_str(store_text(row, 1), "account.delete") && row_hash(row, 2, &hash) == 0 && audit_seal_holds(account, store_int(row, 0), &hash, store_blob(row, 3));
+    store_row_end(row);
+    return 0;
+}
+
 int account_issuing_run(struct store_tx *tx, void *arg, struct err *err) {
     struct account_issuing *out = arg;
     CLEANUP(store_row_end) struct store_row *row = NULL;
@@ -319,6 +331,9 @@ int account_issuing_run(struct store_tx *tx, void *arg, struct err *err) {
         out->at[out->n].method = a.method;
         out->at[out->n].settings = settings_of(&a);
         if ((rc = one_int(tx, &out->at[out->n].not_after, 0, err, SQL_CA_ISSUING_END, "i", a.row)))
+            return rc;
+        out->at[out->n].deletion_sealed = false;
+        if (a.state == ACCOUNT_DELETED && (rc = deletion_sealed(tx, a.row, &out->at[out->n].deletion_sealed, err)))
             return rc;
         out->after = a.row;
         out->n++;

@@ -68,13 +68,16 @@ static int root_of(struct store_tx *tx, const struct admit *a, int64_t account, 
     return have;
 }
 
-static int audit_device(struct store_tx *tx, const struct admit *a, const struct account *account, const char *action, const char *device_id, const struct root *r, struct err *err) {
+/* state: that it begins with; 0: it has one already. */
+static int audit_device(struct store_tx *tx, const struct admit *a, const struct account *account, const char *action, const char *device_id, const struct root *r, int64_t state, struct err *err) {
     const struct actor actor = actor_of("device", span_str(device_id));
     json_t *detail = json_object();
     json_set_uuid(detail, "root", &r->uuid);
     json_set_hex(detail, "spki", hash_span(&a->leaf->key.spki));
     json_set_hex(detail, "fingerprint", hash_span(&a->leaf->fingerprint));
     json_set_str(detail, "address", a->address);
+    if (state)
+        json_set_str(detail, "state", word_of(&WORDS_DEVICE_STATE, state));
     return audit_add(tx, account->row, &actor, action, span_str(device_id), detail, err);
 }
 
@@ -100,7 +103,7 @@ static int newer_certificate(struct store_tx *tx, struct admit *a, const struct 
         return 0;
     }
     int rc = device_identity_renew(tx, d, a->leaf, r->row, err);
-    return rc ? rc : audit_device(tx, a, account, "device.certificate", d->device_id, r, err);
+    return rc ? rc : audit_device(tx, a, account, "device.certificate", d->device_id, r, 0, err);
 }
 
 static int other_key(struct store_tx *tx, struct admit *a, const struct account *account, const struct root *r, const struct device *d, struct err *err);
@@ -252,7 +255,7 @@ static int register_device(struct store_tx *tx, struct admit *a, const struct ac
     if (found <= 0)
         return found < 0 ? found : MUSTER_ECORRUPT;
     const struct device_identity to = {.leaf = a->leaf, .root = r->row, .address = a->address};
-    if ((rc = device_identity_take(tx, &d, &to, err)) || (rc = audit_device(tx, a, account, "device.first_contact", id, r, err)) ||
+    if ((rc = device_identity_take(tx, &d, &to, err)) || (rc = audit_device(tx, a, account, "device.first_contact", id, r, d.state, err)) ||
         (rc = announce(tx, a, account, &d, wait ? EVENT_DEVICE_PENDING : EVENT_DEVICE_REGISTERED, err)))
         return rc;
     a->registered = true;
@@ -287,7 +290,7 @@ static int record_offer(struct store_tx *tx, struct admit *a, const struct accou
     rc = store_exec(tx, NULL, err, SQL_OFFER_ADD, "ibiis", d->row, hash_span(&a->leaf->key.spki), r->row, now, a->address);
     if (!rc)
         rc = announce(tx, a, account, d, EVENT_DEVICE_KEY_OFFERED, err);
-    return rc ? rc : audit_device(tx, a, account, "device.key_offered", d->device_id, r, err);
+    return rc ? rc : audit_device(tx, a, account, "device.key_offered", d->device_id, r, 0, err);
 }
 
 static int switch_key(struct store_tx *tx, struct admit *a, const struct account *account, const struct root *r, const struct device *d, struct err *err) {
@@ -301,7 +304,7 @@ static int switch_key(struct store_tx *tx, struct admit *a, const struct account
         rc = store_exec(tx, NULL, err, SQL_OFFER_DROP, "ib", d->row, hash_span(&a->leaf->key.spki));
     if (!rc)
         rc = announce(tx, a, account, d, EVENT_DEVICE_KEY_CHANGED, err);
-    return rc ? rc : audit_device(tx, a, account, "device.key_changed", d->device_id, r, err);
+    return rc ? rc : audit_device(tx, a, account, "device.key_changed", d->device_id, r, 0, err);
 }
 
 static int other_key(struct store_tx *tx, struct admit *a, const struct account *account, const struct root *r, const struct device *d, struct err *err) {

@@ -25,7 +25,7 @@ struct audit_list {
 };
 int audit_list_run(struct store_tx *tx, void *arg /* struct audit_list */, struct err *err);
 
-/* The heads of all chains, in pages: again with after = next while n is AUDIT_HEADS_PAGE. */
+/* The heads of all accounts, in pages: again with after = next while n is AUDIT_HEADS_PAGE. */
 #define AUDIT_HEADS_PAGE 256
 #define AUDIT_HEADS_MAX 65536 /* accounts that one check of the anchors looks at */
 struct audit_heads {
@@ -56,8 +56,15 @@ int audit_anchor_run(struct store_tx *control, void *arg /* struct audit_anchor 
 /* at->chain in; the newest one out; head.seq 0: none. */
 int audit_signed_run(struct store_tx *control, void *arg /* struct audit_signed */, struct err *err);
 
+/* An entry whose hash fits.  Spans live until the next one. */
+struct audit_entry {
+    int64_t seq, at;
+    struct span actor, action, object, detail, seal;
+    struct hash hash;
+};
+
 /* Walks a chain from its beginning and holds it against heads that the vault signed.  Runs in steps so that no transaction is long: call
- * again while more is true. */
+ * again while more is true; it may be called again later, to go on to what was added. */
 #define AUDIT_POINTS_MAX 1024
 struct audit_verify {
     int64_t chain;
@@ -65,19 +72,29 @@ struct audit_verify {
     int64_t seq;           /* walked so far; start with 0 */
     struct hash hash;      /* start with zeros */
     struct audit_head head; /* the stored head, at the end */
-    int64_t first_bad;     /* 0: none */
-    char reason[200];
-    /* points: heads that have to be met, ascending */
-    const struct audit_head *points;
-    size_t n_points, met;
+    bool bad;
+    int64_t first_bad;     /* the entry; 0: none is at fault */
+    char reason[300];
+    /* Heads that have to be met, ascending: a page of those that are kept, and, in fixed, those that are known from elsewhere.  until: it
+     * stops there, with more true, for the next page; 0: to the end. */
+    const struct audit_head *points, *fixed;
+    size_t n_points, met, n_fixed, met_fixed;
+    int64_t until;
+    void (*each)(void *arg, const struct audit_entry *e); /* NULL: nobody asks; may call audit_verify_bad() */
+    void *each_arg;
 };
 int audit_verify_run(struct store_tx *tx, void *arg /* struct audit_verify */, struct err *err);
+/* Ends the walk with that verdict. */
+void audit_verify_bad(struct audit_verify *v, int64_t seq, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
 struct audit_points {
     char chain[ACCOUNT_NAME_MAX + 1];
-    struct audit_signed at[AUDIT_POINTS_MAX]; /* the newest signed heads that are kept, ascending */
+    int64_t after;                            /* start with 0; then the last one's seq, until n is less than AUDIT_POINTS_MAX */
+    struct audit_signed at[AUDIT_POINTS_MAX]; /* signed heads that are kept, ascending */
     size_t n;
-    struct audit_head anchored[AUDIT_POINTS_MAX]; /* those that the server's chain has anchored, newest first */
+    struct audit_head anchored[AUDIT_POINTS_MAX]; /* those that the server's chain has anchored, newest first; with the first page alone */
     size_t n_anchored;
+    struct audit_head unsealed;               /* where the log stood when its entries began to be sealed; seq 0: from its beginning.  With the first page */
 };
 int audit_points_run(struct store_tx *control, void *arg /* struct audit_points */, struct err *err);
 

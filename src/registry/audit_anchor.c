@@ -28,17 +28,32 @@ static int read_anchored(struct store_tx *control, struct audit_points *p, struc
     return rc < 0 ? rc : 0;
 }
 
+static int read_unsealed(struct store_tx *control, struct audit_points *p, struct err *err) {
+    struct store_row *row;
+    p->unsealed = (struct audit_head){0};
+    int rc = first_row(control, &row, err, SQL_UNSEALED_GET, "s", p->chain);
+    if (rc <= 0)
+        return rc;
+    p->unsealed.seq = store_int(row, 0);
+    rc = row_hash(row, 1, &p->unsealed.hash);
+    store_row_end(row);
+    return rc ? err_set(err, rc, "What control knows of a log from before seals is damaged.") : 0;
+}
+
 int audit_points_run(struct store_tx *control, void *arg, struct err *err) {
     struct audit_points *p = arg;
     CLEANUP(store_row_end) struct store_row *row = NULL;
     p->n = 0;
-    int rc = store_query(control, &row, err, SQL_SIGNED_LAST, "si", p->chain, I(AUDIT_POINTS_MAX));
+    int rc = store_query(control, &row, err, SQL_SIGNED_FROM, "sii", p->chain, p->after, I(AUDIT_POINTS_MAX));
     if (rc)
         return rc;
     while ((rc = store_next(row, err)) > 0 && p->n < AUDIT_POINTS_MAX)
         if ((rc = audit_read_signed(row, &p->at[p->n++])))
             return err_set(err, rc, "A signed head of the audit log is damaged.");
-    return rc < 0 ? rc : read_anchored(control, p, err);
+    if (rc < 0 || p->after)
+        return rc;
+    rc = read_unsealed(control, p, err);
+    return rc ? rc : read_anchored(control, p, err);
 }
 
 static bool is_known(const struct audit_anchored *a, const char *name) {

@@ -124,6 +124,8 @@ static json_t *detail_of(const struct enrol *e, const struct loaded *l, const st
     json_set_str(d, "address", e->address);
     json_set_hex(d, "serial", e->cert->serial);
     json_set_hex(d, "fingerprint", hash_span(&e->cert->fingerprint));
+    if (e->verdict.how == ENROL_NEW)
+        json_set_str(d, "state", word_of(&WORDS_DEVICE_STATE, l->device.state));
     return d;
 }
 

@@ -1,6 +1,6 @@
 /* expected: the devices that were announced; see device.h. */
 #include "base/hex.h"
-#include "registry/audit.h"
+#include "registry/audit_seal.h"
 #include "registry/device.h"
 
 #define IMPORT_MAX 100000
@@ -62,22 +62,30 @@ int expected_list_run(struct store_tx *tx, void *arg, struct err *err) {
 int expected_remove_run(struct store_tx *tx, void *arg, struct err *err) {
     struct expected_remove *r = arg;
     struct account a;
-    int64_t changed;
+    struct store_row *row;
+    struct audit_sum sum = {{0}};
     int rc = account_need(tx, r->account, &a, err);
-    if (rc || (rc = store_exec(tx, &changed, err, SQL_EXPECTED_DROP, "it", a.row, r->device_id)))
+    if (rc)
         return rc;
-    if (!changed)
-        return err_set(err, MUSTER_ENOTFOUND, "No device of that ID is announced.");
+    int found = first_row(tx, &row, err, SQL_EXPECTED_GET, "it", a.row, r->device_id);
+    if (found <= 0)
+        return found < 0 ? found : err_set(err, MUSTER_ENOTFOUND, "No device of that ID is announced.");
+    audit_sum_add(&sum, a.row, r->device_id, store_blob(row, 0), true);
+    store_row_end(row);
+    if ((rc = store_exec(tx, NULL, err, SQL_EXPECTED_DROP, "it", a.row, r->device_id)))
+        return rc;
     json_decref(r->out);
     r->out = json_object();
     json_set_span(r->out, "id", r->device_id);
     json_set_span(r->out, "device_id", r->device_id);
-    return audit_add(tx, a.row, &r->actor, "device.unannounce", r->device_id, NULL, err);
+    json_t *detail = json_object();
+    audit_sum_write(detail, &sum);
+    return audit_add(tx, a.row, &r->actor, "device.unannounce", r->device_id, detail, err);
 }
 
 /* --- import ------------------------------------------------------------------------------------------------------------------- */
 
-static int import_one(struct store_tx *tx, struct device_import *in, const struct account *a, json_t *item, size_t at, struct err *err) {
+static int import_one(struct store_tx *tx, struct device_import *in, const struct account *a, json_t *item, size_t at, struct audit_sum *sum, struct err *err) {
     const char *id = NULL, *fingerprint = NULL;
     struct hash spki;
     int rc = json_take(item, err, "{s:s, s?s}", "device_id", &id, "fingerprint", &fingerprint);
@@ -94,9 +102,14 @@ static int import_one(struct store_tx *tx, struct device_import *in, const struc
         return found;
     if (!found) {
         in->added++;
+        audit_sum_add(sum, a->row, span_str(id), key, false);
         return store_exec(tx, NULL, err, SQL_EXPECTED_ADD, "isbi", a->row, id, key, clock_now());
     }
     bool same = span_eq(store_blob(row, 0), key);
+    if (!same) {
+        audit_sum_add(sum, a->row, span_str(id), store_blob(row, 0), true);
+        audit_sum_add(sum, a->row, span_str(id), key, false);
+    }
     store_row_end(row);
     if (same)
         return 0;
@@ -107,6 +120,7 @@ static int import_one(struct store_tx *tx, struct device_import *in, const struc
 int device_import_run(struct store_tx *tx, void *arg, struct err *err) {
     struct device_import *in = arg;
     struct account a;
+    struct audit_sum sum = {{0}};
     size_t i;
     json_t *item;
     in->added = in->changed = 0;
@@ -116,7 +130,7 @@ int device_import_run(struct store_tx *tx, void *arg, struct err *err) {
     if (json_array_size(in->items) > IMPORT_MAX)
         return err_set(err, MUSTER_EINVALID, "At most %d devices at a time.", IMPORT_MAX);
     json_array_foreach(in->items, i, item) {
-        if ((rc = import_one(tx, in, &a, item, i, err)))
+        if ((rc = import_one(tx, in, &a, item, i, &sum, err)))
             return rc;
     }
     if (in->added + in->changed == 0)
@@ -124,5 +138,6 @@ int device_import_run(struct store_tx *tx, void *arg, struct err *err) {
     json_t *detail = json_object();
     json_set_int(detail, "added", in->added);
     json_set_int(detail, "changed", in->changed);
+    audit_sum_write(detail, &sum);
     return audit_add(tx, a.row, &in->actor, "device.import", SPAN_NONE, detail, err);
 }

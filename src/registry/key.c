@@ -172,7 +172,9 @@ int key_create_run(struct store_tx *tx, void *arg, struct err *err) {
         return err_set(err, rc, "The account %s has a provisioning key \"%s\" already.", a.name, c->bounds.name);
     if (rc || (rc = key_need(tx, &a, span_str(id), &k, err)) || (rc = key_json(tx, &a, &k, &c->out, err)) || (rc = event_key(tx, &a, &k, EVENT_KEY_CREATED, NULL, err)))
         return rc;
-    return audit_add(tx, a.row, &c->actor, "key.create", span_str(k.name), key_detail(&k), err);
+    json_t *detail = key_detail(&k);
+    json_set_hex(detail, "fingerprint", hash_span(&k.fingerprint));
+    return audit_add(tx, a.row, &c->actor, "key.create", span_str(k.name), detail, err);
 }
 
 int key_list_run(struct store_tx *tx, void *arg, struct err *err) {

@@ -166,5 +166,7 @@ int root_upload_run(struct store_tx *tx, void *arg, struct err *err) {
     json_t *detail = json_object();
     json_set_str(detail, "subject", r.subject);
     json_set_hex(detail, "fingerprint", hash_span(&r.fingerprint));
+    json_set_str(detail, "id_rule", id_rule_name(r.id_rule));
+    json_set_str(detail, "key_rule", word_of(&WORDS_KEY_RULE, r.key_rule));
     return audit_add(tx, a.row, &u->actor, "root.upload", span_str(text), detail, err);
 }

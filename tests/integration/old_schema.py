@@ -45,4 +45,8 @@ def take_back(path, schema):
     older.backup(disk)
     disk.execute("PRAGMA journal_mode = wal")
     disk.close()
+    if path.stem == "registry" and schema < 8:  # control knew of no seals then
+        control = sqlite3.connect(path.with_name("control.db"), isolation_level=None)
+        control.execute("UPDATE meta SET value = 0 WHERE name = 'sealed'")
+        control.close()
     return newest

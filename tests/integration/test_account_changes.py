@@ -57,6 +57,9 @@ def test_what_a_crash_left_between_vault_and_registry_is_mended_at_the_start(fre
     db = s.database()
     db.execute("UPDATE account SET method = 2 WHERE name = 'torn'")  # device credentials alone
     db.close()
+    told = s.database("control.db")  # where both stand while the change is under way
+    told.execute("UPDATE account_told SET before = replace(settings, 'method=3', 'method=2') WHERE name = 'torn'")
+    told.close()
     s.start()
     assert s.gateway(key).enrol("no-more").code == "method_not_enabled"
     s.muster("account", "set", "torn", "--method", "both")

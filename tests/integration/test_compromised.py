@@ -241,13 +241,16 @@ def test_memory(attack):
     s = attack.s
     scalar, token = exported_scalar(s), (s.dir / "admin.token").read_text(encoding="utf-8").strip()
     gateway_key = (s.dir / "tls" / "default.pem").read_bytes()
-    needles = {"token": token.encode(), "token_hash": hashlib.sha256(token.encode()).digest(), "root": scalar, "root_backwards": scalar[::-1], "master": (s.dir / "vault" / "master.key").read_bytes().strip()[:64],
+    s.stop()
+    with s.database("control.db") as db:
+        seal = db.execute("SELECT value FROM secret WHERE name = 'audit'").fetchone()[0]
+    needles = {"token": token.encode(), "seal": seal, "token_hash": hashlib.sha256(token.encode()).digest(), "root": scalar, "root_backwards": scalar[::-1], "master": (s.dir / "vault" / "master.key").read_bytes().strip()[:64],
                "master_bytes": bytes.fromhex((s.dir / "vault" / "master.key").read_text(encoding="utf-8").strip()), "dir": str(s.dir).encode(), "certificate": gateway_key[200:260]}
     attack.run("memory", MUSTER_ATTACK_NEEDLES=" ".join(f"{name}={bytes(b ^ 0x5a for b in what).hex()}" for name, what in needles.items()))
     found = {name: int(n) for name, n in (line.split(": ") for line in attack.lines("memory") if not line.endswith("searched")) if name in needles}
     assert found.pop("dir") > 0  # the search finds what is there
     found.pop("certificate")
-    assert found == dict.fromkeys(found, 0) and len(found) == 6
+    assert found == dict.fromkeys(found, 0) and len(found) == 7
 
 
 def test_an_owner_s_deeds_stay_the_owner_s(attack):

@@ -109,6 +109,7 @@ static void rows_of_an_earlier_version_count(void **state) {
         "CREATE TABLE key_hour (id INTEGER PRIMARY KEY, prov_key INTEGER NOT NULL REFERENCES prov_key (id), at INTEGER NOT NULL);"
         "CREATE INDEX key_hour_key ON key_hour (prov_key, at);"
         "INSERT INTO key_hour (prov_key, at) VALUES (1, 5000), (1, 5000), (1, 5007), (1, 100), (2, 5001);"
+        "ALTER TABLE audit DROP COLUMN seal;"
         "DELETE FROM schema_version WHERE number >= 7;");
     struct store *s = open_registry_at();
     struct step one = {.key = 1, .now = 5000 + CLOCK_HOUR - 1}, two = {.key = 2, .now = 5000};

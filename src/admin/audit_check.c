@@ -1,0 +1,285 @@
+/* audit_check: `audit verify`: an account's log and rows (registry/audit_state.h), or the server's log and what it anchors. */
+#include "admin/audit_chain.h"
+#include "base/hex.h"
+#include "registry/audit_state.h"
+
+struct checking {
+    struct http_exchange *x; /* held */
+    struct control *c;
+    bool server;
+    struct audit_chain chain;
+    bool outside;            /* a head was given that was kept elsewhere */
+    struct audit_signed head;
+    EVP_PKEY *key;
+    struct audit_points points;
+    struct audit_head at[AUDIT_POINTS_MAX], fixed[AUDIT_POINTS_MAX + 2];
+    int64_t n_points;               /* that it was held against */
+    struct audit_anchored anchored; /* of the server's chain */
+    struct audit_verify op;         /* of the server's */
+    struct audit_state state;       /* of an account's */
+};
+
+static struct audit_verify *verdict(struct checking *k) { return k->server ? &k->op : &k->state.verify; }
+
+static void checking_free(struct checking *k) {
+    audit_state_fini(&k->state);
+    free(k->anchored.at);
+    EVP_PKEY_free(k->key);
+    http_exchange_unref(k->x);
+    free(k);
+}
+
+static void check_fail(struct checking *k, const struct err *err) {
+    http_reply_err(k->x, err);
+    checking_free(k);
+}
+
+static void report(struct checking *k) {
+    const struct audit_verify *v = verdict(k);
+    json_t *o = json_object(), *head = json_object();
+    json_set_str(o, "id", k->chain.name[0] ? k->chain.name : "server");
+    json_set_bool(o, "ok", !v->bad);
+    json_set_int(o, "entries", v->seq);
+    json_set(o, "first_bad", v->first_bad ? json_integer(v->first_bad) : json_null());
+    json_set_str(o, "reason", v->bad ? v->reason : NULL);
+    json_set_int(o, "signed_heads", k->n_points);
+    json_set(o, "devices", k->server ? json_null() : json_integer(k->state.devices));
+    json_set(o, "certificates", k->server ? json_null() : json_integer(k->state.certificates));
+    json_set_int(head, "seq", v->seq);
+    json_set_hex(head, "hash", hash_span(&v->hash));
+    json_set(o, "head", head);
+    reply_json(k->x, 200, o);
+    checking_free(k);
+}
+
+/* --- signed heads ---------------------------------------------------------------------------------------------------------------------- */
+
+static bool signature_holds(const struct checking *k, const struct audit_signed *s) {
+    CLEANUP(buf_fini) struct buf message = BUF_INIT(4096);
+    const struct vault_head h = {.chain = span_str(s->chain), .seq = (uint64_t)s->head.seq, .hash = s->head.hash};
+    vault_heads_message(s->at, &h, 1, &message);
+    return buf_ok(&message) && key_verify(k->key, buf_span(&message), span_of(s->signature, sizeof s->signature), NULL) == 0;
+}
+
+static int by_seq(const void *a, const void *b) {
+    const struct audit_head *x = a, *y = b;
+    return x->seq < y->seq ? -1 : x->seq > y->seq;
+}
+
+/* Heads that are known from elsewhere than the list of signatures. */
+static size_t fix_points(struct checking *k) {
+    size_t n = 0;
+    for (size_t i = 0; i < k->points.n_anchored; i++)
+        k->fixed[n++] = k->points.anchored[i];
+    if (k->points.unsealed.seq)
+        k->fixed[n++] = k->points.unsealed;
+    if (k->outside)
+        k->fixed[n++] = k->head.head;
+    qsort(k->fixed, n, sizeof *k->fixed, by_seq);
+    return n;
+}
+
+/* Heads whose signature does not hold prove nothing; in our own store that is a fault in itself. */
+static bool take_points(struct checking *k) {
+    struct audit_verify *v = verdict(k);
+    for (size_t i = 0; i < k->points.n; i++) {
+        memcpy(k->points.at[i].chain, k->chain.name, sizeof k->points.at[i].chain);
+        k->at[i] = k->points.at[i].head;
+        if (!signature_holds(k, &k->points.at[i])) {
+            audit_verify_bad(v, k->points.at[i].head.seq, "A head that is kept as signed by the vault does not have its signature.");
+            return false;
+        }
+    }
+    v->points = k->at;
+    v->n_points = k->points.n;
+    v->met = 0;
+    v->until = k->points.n == AUDIT_POINTS_MAX ? k->at[k->points.n - 1].seq : 0;
+    k->n_points += (int64_t)k->points.n;
+    return true;
+}
+
+static void points_read(void *arg, int rc, const struct err *err);
+
+static void read_points(struct checking *k) {
+    struct err err = ERR_INIT;
+    if (store_read(k->c->store, k->c->loop, audit_points_run, points_read, &k->points, &err))
+        check_fail(k, &err);
+}
+
+/* --- the walk --------------------------------------------------------------------------------------------------------------------------- */
+
+static void server_walked(void *arg, int rc, const struct err *err);
+static void account_walked(void *arg, int rc, const struct err *err);
+
+static void walk(struct checking *k) {
+    struct err err = ERR_INIT;
+    if (k->server ? store_read(k->c->store, k->c->loop, audit_verify_run, server_walked, &k->op, &err)
+                  : store_read(k->c->registry, k->c->loop, audit_state_run, account_walked, &k->state, &err))
+        check_fail(k, &err);
+}
+
+/* The server's log is whole: does it still say the same of the accounts' logs as they do themselves? */
+static void anchors_checked(void *arg, int rc, const struct err *err) {
+    struct checking *k = (struct checking *)((char *)arg - offsetof(struct checking, anchored));
+    if (rc) {
+        check_fail(k, err);
+        return;
+    }
+    if (k->anchored.first_bad)
+        audit_verify_bad(&k->op, k->anchored.first_bad, "%s", k->anchored.reason);
+    report(k);
+}
+
+static void anchors_read(void *arg, int rc, const struct err *err) {
+    struct checking *k = (struct checking *)((char *)arg - offsetof(struct checking, anchored));
+    struct err why = ERR_INIT;
+    if (!rc && !(rc = store_read(k->c->registry, k->c->loop, audit_anchors_check_run, anchors_checked, &k->anchored, &why)))
+        return;
+    check_fail(k, why.code ? &why : err);
+}
+
+static void check_anchors(struct checking *k) {
+    struct err err = ERR_INIT;
+    if (store_read(k->c->store, k->c->loop, audit_anchors_run, anchors_read, &k->anchored, &err))
+        check_fail(k, &err);
+}
+
+static void next_points(struct checking *k) {
+    k->points.after = verdict(k)->until;
+    read_points(k);
+}
+
+static void server_walked(void *arg, int rc, const struct err *err) {
+    struct checking *k = (struct checking *)((char *)arg - offsetof(struct checking, op));
+    if (rc)
+        check_fail(k, err);
+    else if (k->op.bad)
+        report(k);
+    else if (k->op.more && k->op.until && k->op.seq == k->op.until)
+        next_points(k);
+    else if (k->op.more)
+        walk(k);
+    else
+        check_anchors(k);
+}
+
+static void account_walked(void *arg, int rc, const struct err *err) {
+    struct checking *k = (struct checking *)((char *)arg - offsetof(struct checking, state));
+    if (rc)
+        check_fail(k, err);
+    else if (!k->state.verify.bad && k->state.wants_points)
+        next_points(k);
+    else if (k->state.more)
+        walk(k);
+    else
+        report(k);
+}
+
+static void points_read(void *arg, int rc, const struct err *err) {
+    struct checking *k = (struct checking *)((char *)arg - offsetof(struct checking, points));
+    if (rc) {
+        check_fail(k, err);
+        return;
+    }
+    if (!k->points.after) {
+        verdict(k)->fixed = k->fixed;
+        verdict(k)->n_fixed = fix_points(k);
+        audit_state_sealed_from(&k->state, k->points.unsealed.seq);
+    }
+    if (take_points(k))
+        walk(k);
+    else
+        report(k);
+}
+
+/* --- what has to be known first ------------------------------------------------------------------------------------------------------------ */
+
+static void vault_said(void *arg, int rc, const struct err *err, const struct vault_account_view *view) {
+    struct checking *k = arg;
+    struct err why = ERR_INIT;
+    if (rc == MUSTER_ENOTFOUND) {
+        audit_verify_bad(&k->state.verify, 0, "The vault does not know the account.");
+        report(k);
+        return;
+    }
+    if (!rc) {
+        const struct audit_state_cas cas = {view->fleet_root, view->issuing_ca, view->provisioning_ca};
+        rc = audit_state_init(&k->state, k->chain.number, k->chain.name, &cas, &why);
+        err = &why;
+    }
+    if (rc)
+        check_fail(k, err);
+    else
+        read_points(k);
+}
+
+static void key_known(void *arg, int rc, const struct err *err, struct span der) {
+    struct checking *k = arg;
+    struct err why = ERR_INIT;
+    if (!rc && (rc = key_from_public_der(der, &k->key, &why)))
+        err = &why;
+    if (!rc && k->outside && !signature_holds(k, &k->head)) {
+        rc = err_set(&why, MUSTER_EINVALID, "The head that was given does not have this vault's signature.");
+        err = &why;
+    }
+    memcpy(k->points.chain, k->chain.name, sizeof k->points.chain);
+    if (!rc && !k->server && (rc = vault_account_show(k->c->vault, span_str(k->chain.name), vault_said, k, &why)))
+        err = &why;
+    if (rc)
+        check_fail(k, err);
+    else if (k->server)
+        read_points(k);
+}
+
+static int take_head(struct checking *k, json_t *body, struct err *err) {
+    json_t *head = json_object_get(body, "head");
+    const char *chain = json_string_value(json_object_get(head, "chain")), *hash = json_string_value(json_object_get(head, "hash")),
+               *signature = json_string_value(json_object_get(head, "signature"));
+    CLEANUP(buf_fini) struct buf bytes = BUF_INIT(256);
+    if (!head)
+        return json_object_size(body) ? err_set(err, MUSTER_EJSON, "The body is {\"head\": …} or empty.") : 0;
+    k->head.head.seq = json_integer_value(json_object_get(head, "seq"));
+    k->head.at = json_integer_value(json_object_get(head, "signed_at"));
+    if (!chain || !hash || !signature || k->head.head.seq < 1 || hex_decode(span_str(hash), k->head.head.hash.b, PKI_HASH_LEN) || base64_decode(span_str(signature), &bytes) ||
+        bytes.n != sizeof k->head.signature)
+        return err_set(err, MUSTER_EJSON, "The head is not one that `audit head` printed.");
+    if (strcmp(chain, k->chain.name[0] ? k->chain.name : "server") != 0)
+        return err_set(err, MUSTER_EINVALID, "The head is of the log \"%.40s\", not of this one.", chain);
+    memcpy(k->head.signature, bytes.p, bytes.n);
+    memcpy(k->head.chain, k->chain.name, sizeof k->head.chain);
+    k->outside = true;
+    return 0;
+}
+
+static void check(struct http_exchange *x, const struct audit_chain *chain, bool server) {
+    CLEANUP_JSON json_t *body = body_object(x);
+    struct err err = ERR_INIT;
+    struct checking *k = body ? calloc(1, sizeof *k) : NULL;
+    if (!k) {
+        if (body)
+            reply_code(x, MUSTER_ENOMEM, NULL);
+        return;
+    }
+    *k = (struct checking){.x = x, .c = http_exchange_arg(x), .server = server, .chain = *chain, .op = {.chain = AUDIT_SERVER, .more = true}};
+    http_exchange_ref(x);
+    int rc = take_head(k, body, &err);
+    if (rc || (rc = vault_audit_key(k->c->vault, key_known, k, &err)))
+        check_fail(k, &err);
+}
+
+static void chain_to_check(struct http_exchange *x, int rc, const struct err *err, void *op) {
+    if (rc)
+        http_reply_err(x, err);
+    else
+        check(x, op, false);
+}
+
+void admin_AUDIT_VERIFY(struct http_exchange *x, void *arg) {
+    const struct audit_chain c = audit_chain_of(x, false);
+    job_start(x, JOB_READ, audit_chain_run, &c, sizeof c, chain_to_check);
+}
+
+void admin_AUDIT_SERVER_VERIFY(struct http_exchange *x, void *arg) {
+    const struct audit_chain c = audit_chain_of(x, true);
+    check(x, &c, true);
+}

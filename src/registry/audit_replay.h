@@ -1,0 +1,66 @@
+/* audit_replay: what an account's log says that there is: the account's settings, its roots, keys and devices, entry by entry.
+ *
+ * Replaying is a pure function of the log and of the key of the seals; nothing here reads a row.  An entry ends the walk (audit_verify_bad) where
+ *
+ *   - it says what only an operator does and does not have control's seal (but for those that are older than seals), or
+ *   - the rules could not have written it: an enrolment with a key that the log blacklisted, ended or spent, of a device that is cut off or
+ *     there already; one that is active at once where operators approve; a key that was changed without leave.
+ *
+ * What a gateway itself writes (device.enrol, first_use, first_contact, certificate, key_offered, key_changed, announced, asks_again) a captured one
+ * can write too: within those rules it cannot be told from the truth here.  That an enrolment's certificate was issued is seen by its signature
+ * (audit_state.c). */
+#ifndef MUSTER_REGISTRY_AUDIT_REPLAY_H
+#define MUSTER_REGISTRY_AUDIT_REPLAY_H
+
+#include "registry/audit_devices.h"
+#include "registry/audit_seal.h"
+#include "registry/row.h"
+
+struct audit_root {
+    struct uuid uuid;
+    enum root_state state, before;
+    bool uploaded, rules;  /* rules: they are known */
+    struct hash fingerprint;
+    enum id_rule id_rule;
+    enum key_rule key_rule;
+};
+
+struct audit_prov_key {
+    struct uuid uuid;
+    char name[NAME_MAX_BYTES + 1];
+    bool blacklisted, printed; /* printed: the fingerprint is known */
+    struct hash fingerprint;
+    int64_t expires, max_devices, per_hour, spent;
+    uint64_t rest; /* keyed hash of id_pattern, sources and build */
+};
+
+struct audit_replay {
+    const char *name;        /* of the account */
+    int64_t unsealed;        /* entries up to here are older than seals */
+    struct audit_verify *verify;
+    struct audit_devices *devices;
+    bool full;               /* out: the table is; begin anew with more parts */
+    bool first_part;         /* roots, keys and settings are followed in the first part alone */
+    uint64_t orphans, orphans_held; /* certificates of devices that were released */
+    /* the account */
+    bool created, deleted, summed; /* summed: every import said its sum */
+    enum account_kind kind;
+    enum account_method method;
+    enum reprovision reprovision;
+    bool approval, expected_only;
+    enum device_key_kind device_key;
+    int64_t device_life, lost_answer_window, issue_ceiling;
+    struct audit_sum expected;
+    struct audit_root *roots;
+    struct audit_prov_key *keys;
+    size_t n_roots, n_keys, last_key;
+};
+
+void audit_replay_begin(struct audit_replay *r); /* keeps what the caller set, and the table */
+void audit_replay_fini(struct audit_replay *r);
+void audit_replay_entry(void *arg /* struct audit_replay */, const struct audit_entry *e);
+struct audit_root *audit_replay_root(struct audit_replay *r, const struct uuid *uuid);
+struct audit_prov_key *audit_replay_key(struct audit_replay *r, const struct uuid *uuid);
+uint64_t audit_replay_rest(const struct audit_replay *r, const char *id_pattern, const char *sources, const char *build);
+
+#endif

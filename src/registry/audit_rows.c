@@ -1,0 +1,168 @@
+/* audit_rows: rows of devices and certificates against what the log says of them; see audit_state.h. */
+#include "registry/audit_state_work.h"
+
+#define URN "urn:muster:device:"
+
+static uint64_t mark(const struct audit_state *s, struct span bytes) { return bytes.n ? audit_devices_hash(s->work->replay.devices, bytes) : 0; }
+
+/* --- devices ------------------------------------------------------------------------------------------------------------------------- */
+
+enum device_col { D_ID, D_DEVICE_ID, D_STATE, D_BEFORE, D_AGAIN, D_CERTIFICATE, D_SPKI };
+
+static int accepted_fits(struct store_tx *tx, struct audit_state *s, int64_t row, const struct audit_device *d, bool *fits, struct err *err) {
+    struct store_row *offer;
+    *fits = true;
+    int found = first_row(tx, &offer, err, SQL_STATE_ACCEPTED, "i", row);
+    if (found <= 0)
+        return found;
+    *fits = mark(s, store_blob(offer, 0)) == d->accepted;
+    store_row_end(offer);
+    return 0;
+}
+
+static int check_device(struct store_tx *tx, struct audit_state *s, struct store_row *row, struct err *err) {
+    struct span id = store_text(row, D_DEVICE_ID);
+    struct audit_device *d = audit_devices_find(s->work->replay.devices, id);
+    unsigned state = (unsigned)store_int(row, D_STATE), before = (unsigned)store_int(row, D_BEFORE);
+    const char *is = word_of(&WORDS_DEVICE_STATE, state);
+    bool fits;
+    if (!d) {
+        audit_state_bad(s, "The device %.*s is %s, and no entry of the log brought it in.", SPAN_FMT(id), is);
+        return 0;
+    }
+    d->seen = true;
+    if (!(d->states >> state & 1) || (state == DEVICE_QUARANTINED && !(d->states_before >> before & 1)))
+        audit_verify_bad(&s->verify, d->entry, "The device %.*s is %s, and the log says otherwise.", SPAN_FMT(id), is);
+    else if (mark(s, store_blob(row, D_CERTIFICATE)) != d->identity || (d->spki && mark(s, store_blob(row, D_SPKI)) != d->spki))
+        audit_verify_bad(&s->verify, d->entry, "The device %.*s has another certificate or key than the log says.", SPAN_FMT(id));
+    else if (store_int(row, D_AGAIN) == AGAIN_GRANTED && !d->granted)
+        audit_verify_bad(&s->verify, d->entry, "The device %.*s may come again, and no operator said so.", SPAN_FMT(id));
+    if (s->verify.bad)
+        return 0;
+    int rc = accepted_fits(tx, s, store_int(row, D_ID), d, &fits, err);
+    if (!rc && !fits)
+        audit_verify_bad(&s->verify, d->entry, "A key of the device %.*s is accepted, and no operator accepted it.", SPAN_FMT(id));
+    return rc;
+}
+
+int audit_rows_devices(struct store_tx *tx, struct audit_state *s, int64_t limit, struct err *err) {
+    struct audit_state_work *w = s->work;
+    CLEANUP(store_row_end) struct store_row *row = NULL;
+    int64_t n = 0;
+    int rc = store_query(tx, &row, err, SQL_STATE_DEVICES, "iii", s->verify.chain, w->last_device, limit);
+    if (rc)
+        return rc;
+    for (; !s->verify.bad && (rc = store_next(row, err)) > 0; n++) {
+        w->last_device = store_int(row, D_ID);
+        if (!audit_devices_has_part(w->replay.devices, store_text(row, D_DEVICE_ID)))
+            continue;
+        if ((rc = check_device(tx, s, row, err)))
+            return rc;
+        s->devices++;
+    }
+    w->devices_left = n == limit;
+    return rc < 0 ? rc : 0;
+}
+
+/* --- certificates ---------------------------------------------------------------------------------------------------------------------- */
+
+enum cert_col { C_ID, C_ACCOUNT, C_FINGERPRINT, C_SERIAL, C_SPKI, C_STATE, C_NOT_BEFORE, C_NOT_AFTER, C_DEVICE, C_DEVICE_ACCOUNT, C_DEVICE_ID, C_DEVICE_CERTIFICATE, C_DEVICE_SPKI, C_DER };
+
+/* Whose it is, by its own word. */
+static bool named(const struct cert *c, struct buf *id) {
+    if (cert_device_id(c, ID_RULE_SAN_URI, id, NULL) == 0 && span_starts(buf_span(id), SPAN_LIT(URN))) {
+        buf_consume(id, sizeof URN - 1);
+        return true;
+    }
+    buf_clear(id);
+    return cert_device_id(c, ID_RULE_CN, id, NULL) == 0;
+}
+
+static bool is_issued(const struct audit_state *s, const struct cert *c) {
+    for (size_t i = 0; i < s->work->n_issuing; i++)
+        if (cert_signed_by(c, s->work->issuing[i]))
+            return true;
+    return false;
+}
+
+static bool is_what_it_says(struct store_row *row, const struct cert *c) {
+    const ASN1_INTEGER *serial = X509_get0_serialNumber(c->x);
+    return span_eq(store_blob(row, C_FINGERPRINT), hash_span(&c->fingerprint)) && span_eq(store_blob(row, C_SPKI), hash_span(&c->key.spki)) && c->not_before == store_int(row, C_NOT_BEFORE) &&
+           c->not_after == store_int(row, C_NOT_AFTER) && span_eq(store_blob(row, C_SERIAL), span_of(ASN1_STRING_get0_data(serial), (size_t)ASN1_STRING_length(serial)));
+}
+
+/* Its state against the device's identity. */
+static bool state_fits(const struct audit_device *d, struct store_row *row, uint64_t own) {
+    int64_t state = store_int(row, C_STATE);
+    const unsigned gone = (1U << DEVICE_REVOKED) | (1U << DEVICE_DELETED);
+    if ((d->states & gone) && (d->states & ~gone)) /* it may be either */
+        return true;
+    if (d->identity == own && !(d->states & gone))
+        return state == CERT_CURRENT && span_eq(store_blob(row, C_DEVICE_SPKI), store_blob(row, C_SPKI));
+    return state != CERT_CURRENT;
+}
+
+static void check_cert(struct audit_state *s, struct store_row *row, const struct cert *c, struct span id) {
+    struct audit_replay *r = &s->work->replay;
+    const uint64_t own = mark(s, hash_span(&c->fingerprint));
+    if (store_is_null(row, C_DEVICE)) {
+        r->orphans_held += own;
+        if (store_int(row, C_STATE) != CERT_REVOKED)
+            audit_state_bad(s, "A certificate of the device %.*s, which was released, is not revoked.", SPAN_FMT(id));
+        return;
+    }
+    struct audit_device *d = audit_devices_find(r->devices, id);
+    if (!d || !span_eq(store_text(row, C_DEVICE_ID), id) || store_int(row, C_DEVICE_ACCOUNT) != s->verify.chain) {
+        audit_state_bad(s, "A certificate of the device %.*s belongs to another one.", SPAN_FMT(id));
+        return;
+    }
+    d->certs_held += own;
+    if (store_int(row, C_STATE) == CERT_ISSUED)
+        d->waiting_held += own;
+    if (!state_fits(d, row, own))
+        audit_verify_bad(&s->verify, d->entry, "A certificate of the device %.*s is %s, and the log says otherwise.", SPAN_FMT(id), word_of(&WORDS_CERT_STATE, store_int(row, C_STATE)));
+}
+
+int audit_rows_certs(struct store_tx *tx, struct audit_state *s, int64_t until, struct err *err) {
+    struct audit_state_work *w = s->work;
+    CLEANUP(store_row_end) struct store_row *row = NULL;
+    CLEANUP(buf_fini) struct buf id = BUF_INIT(1024);
+    int rc = store_query(tx, &row, err, SQL_STATE_CERTS, "ii", w->last_cert, until);
+    if (rc)
+        return rc;
+    while (!s->verify.bad && (rc = store_next(row, err)) > 0) {
+        CLEANUP(cert_free) struct cert *c = NULL;
+        if (store_int(row, C_ACCOUNT) != s->verify.chain || (!store_is_null(row, C_DEVICE) && !audit_devices_has_part(w->replay.devices, store_text(row, C_DEVICE_ID))))
+            continue;
+        buf_clear(&id);
+        if (cert_from_der(store_blob(row, C_DER), &c, NULL) || !named(c, &id) || !is_what_it_says(row, c)) {
+            audit_state_bad(s, "Row %lld of the certificates is not the certificate that it says.", (long long)store_int(row, C_ID));
+            break;
+        }
+        if (!audit_devices_has_part(w->replay.devices, buf_span(&id)))
+            continue;
+        if (!is_issued(s, c))
+            audit_state_bad(s, "A certificate of the device %s was not issued by the vault.", buf_str(&id));
+        else
+            check_cert(s, row, c, buf_span(&id));
+        s->certificates++;
+    }
+    w->last_cert = until;
+    return rc < 0 ? rc : 0;
+}
+
+/* --- the end ----------------------------------------------------------------------------------------------------------------------------- */
+
+void audit_rows_complete(struct audit_state *s) {
+    struct audit_replay *r = &s->work->replay;
+    for (struct audit_device *d = NULL; !s->verify.bad && (d = audit_devices_next(r->devices, d));) {
+        if (!d->seen)
+            audit_verify_bad(&s->verify, d->entry, "The device of the entry is not there.");
+        else if (d->certs != d->certs_held)
+            audit_verify_bad(&s->verify, d->entry, "The device of the entry has other certificates than the log has issued.");
+        else if (!d->unsure && d->waiting != d->waiting_held)
+            audit_verify_bad(&s->verify, d->entry, "The device of the entry has other certificates that wait for their first use than the log says.");
+    }
+    if (!s->verify.bad && r->orphans != r->orphans_held)
+        audit_state_bad(s, "The certificates of devices that were released are not those that the log has issued.");
+}

@@ -1,0 +1,29 @@
+/* audit_state_work: what audit_state.c and audit_rows.c share. */
+#ifndef MUSTER_REGISTRY_AUDIT_STATE_WORK_H
+#define MUSTER_REGISTRY_AUDIT_STATE_WORK_H
+
+#include "registry/audit_replay.h"
+#include "registry/audit_state.h"
+
+#define AUDIT_PARTS_MAX 1024
+#define AUDIT_ISSUING_MAX 64 /* issuing CAs that an account has had */
+
+struct audit_state_work {
+    char name[ACCOUNT_NAME_MAX + 1];
+    struct audit_replay replay;
+    struct cert *fleet_root, *provisioning_ca, *issuing[AUDIT_ISSUING_MAX]; /* issuing[0]: the vault's; the others by the root's signature */
+    size_t n_issuing;
+    uint64_t part, parts;
+    int64_t last_device, last_cert;
+    bool account_checked, devices_left;
+};
+
+void audit_state_bad(struct audit_state *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* The next devices; work->devices_left where there are more. */
+int audit_rows_devices(struct store_tx *tx, struct audit_state *s, int64_t limit, struct err *err) MUSTER_MUST_CHECK;
+/* Certificates up to that row. */
+int audit_rows_certs(struct store_tx *tx, struct audit_state *s, int64_t until, struct err *err) MUSTER_MUST_CHECK;
+/* Every row was seen: what the log has and the rows do not. */
+void audit_rows_complete(struct audit_state *s);
+
+#endif

@@ -1,0 +1,325 @@
+"""What a captured gateway writes into the registry, from inside its confinement: `audit verify` finds it, and control passes none of it on to the
+vault."""
+import datetime
+import hashlib
+import json
+import re
+import struct
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from cryptography.hazmat.primitives import hashes, serialization
+
+import conftest
+from client import Device, Fleet
+from conftest import Server, refused, soon, stays
+from test_compromised import CEILING, COMPROMISED, YEAR, Attack, within_the_profile
+
+ACCOUNT = "(SELECT id FROM account WHERE name = '{a}')"
+DEVICE = f"(SELECT id FROM device WHERE account = {ACCOUNT} AND device_id = '{{d}}')"
+
+
+def device(d):
+    return DEVICE.replace("{d}", d)
+
+
+def blob(b):
+    return f"x'{b.hex()}'"
+
+
+def der(cert):
+    return cert.public_bytes(serialization.Encoding.DER)
+
+
+def spki(cert):
+    return hashlib.sha256(cert.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)).digest()
+
+
+STRANGER = Fleet("Stranger")
+FORGED = STRANGER.device("made").cert
+
+
+def insert_like(table, where, **changes):
+    """A copy of a row with other values: SQL expressions."""
+    columns = COLUMNS[table]
+    return f"INSERT INTO {table} ({', '.join(columns)}) SELECT {', '.join(changes.get(c, c) for c in columns)} FROM {table} WHERE {where} LIMIT 1"
+
+
+COLUMNS = {
+    "device": ["uuid", "account", "device_id", "state", "state_before", "method", "prov_key", "root", "created", "last_seen", "last_address", "again", "refused", "expected", "reason",
+               "certificate", "certificate_not_after", "spki", "issue_first", "issue_last_ms", "issue_count", "ecus"],
+    "root": ["uuid", "account", "origin", "state", "state_before", "fingerprint", "spki", "subject", "der", "not_after", "id_rule", "key_rule", "challenge", "challenge_expires", "created"],
+    "prov_key": ["uuid", "account", "name", "state", "created", "expires", "certificate_not_after", "max_devices", "spent", "per_hour", "id_pattern", "sources", "build", "spki", "fingerprint",
+                 "last_used"],
+    "cert": ["serial", "fingerprint", "account", "device", "prov_key", "spki", "state", "der", "not_before", "not_after", "created", "used"],
+    "ca": ["account", "kind", "spki", "der", "not_after", "created"],
+}
+SERIAL = FORGED.serial_number.to_bytes((FORGED.serial_number.bit_length() + 8) // 8, "big")
+ROOT = {"uuid": "randomblob(16)", "origin": "1", "state": "2", "fingerprint": blob(STRANGER.cert.fingerprint(hashes.SHA256())), "spki": blob(spki(STRANGER.cert)), "der": blob(der(STRANGER.cert)),
+        "not_after": str(int(STRANGER.cert.not_valid_after.replace(tzinfo=datetime.timezone.utc).timestamp()))}
+
+# Rows: what is changed, and what the verdict says of it.
+ROWS = {
+    "a device that nobody enrolled": (insert_like("device", f"id = {device('made')}", uuid="randomblob(16)", device_id="'nobody'", certificate="NULL", spki="NULL"), "no entry of the log brought it in"),
+    "a revoked device is active": (f"UPDATE device SET state = 1 WHERE id = {device('out')}", "is active, and the log says otherwise"),
+    "a quarantined device is active": (f"UPDATE device SET state = 1 WHERE id = {device('held')}", "is active, and the log says otherwise"),
+    "a tombstone is gone": (f"UPDATE cert SET device = NULL, state = 5 WHERE device = {device('out')}; DELETE FROM device_key WHERE device = {device('out')}; DELETE FROM device WHERE id = {device('out')}",
+                            "is not there"),
+    "a device that waits is active": (f"UPDATE device SET state = 1 WHERE id = {device('waits')}", "is active, and the log says otherwise"),
+    "a device may come again": (f"UPDATE device SET again = 2 WHERE id = {device('made')}", "no operator said so"),
+    "another certificate is the device's": (f"UPDATE device SET certificate = {blob(FORGED.fingerprint(hashes.SHA256()))} WHERE id = {device('own')}", "has another certificate or key"),
+    "another key is the device's": (f"UPDATE device SET spki = {blob(spki(FORGED))} WHERE id = {device('own')}", "has another certificate or key"),
+    "a certificate that the vault did not issue": (insert_like("cert", f"device = {device('made')}", serial=blob(SERIAL), fingerprint=blob(FORGED.fingerprint(hashes.SHA256())), spki=blob(spki(FORGED)), der=blob(der(FORGED)),
+                                                               not_before=str(int(FORGED.not_valid_before.replace(tzinfo=datetime.timezone.utc).timestamp())),
+                                                               not_after=str(int(FORGED.not_valid_after.replace(tzinfo=datetime.timezone.utc).timestamp()))), "was not issued by the vault"),
+    "a certificate's bytes": (f"UPDATE cert SET der = {blob(der(FORGED))} WHERE device = {device('made')}", "is not the certificate that it says"),
+    "a certificate's serial": (f"UPDATE cert SET serial = randomblob(16) WHERE device = {device('made')}", "is not the certificate that it says"),
+    "a certificate moves to another device": (f"UPDATE cert SET device = {device('waits')} WHERE device = {device('made')}", "belongs to another one"),
+    "a revoked certificate is current": (f"UPDATE cert SET state = 2 WHERE device = {device('out')}", "is current, and the log says otherwise"),
+    "a void certificate waits again": (f"UPDATE cert SET state = 1 WHERE device = {device('made')} AND state = 3", "other certificates that wait"),
+    "a certificate is gone": (f"DELETE FROM cert WHERE device = {device('made')} AND state = 3", "other certificates than the log has issued"),
+    "a root of a stranger is proved": (insert_like("root", f"account = {ACCOUNT} AND origin = 1 AND state = 2", **ROOT), "was never uploaded"),
+    "a root that was not proved is active": (f"UPDATE root SET state = 2 WHERE account = {ACCOUNT} AND state = 1", "is active, and the log says otherwise"),
+    "a root is another certificate": (f"UPDATE root SET fingerprint = {ROOT['fingerprint']}, spki = {ROOT['spki']}, der = {ROOT['der']}, not_after = {ROOT['not_after']} WHERE account = {ACCOUNT} AND origin = 1 AND state = 2",
+                                      "is another certificate than the log says"),
+    "a root is said to be Muster's": (insert_like("root", f"account = {ACCOUNT} AND origin = 1 AND state = 2", **ROOT | {"origin": "2"}), "the vault has another one"),
+    "a root's rules": (f"UPDATE root SET key_rule = 2 WHERE account = {ACCOUNT} AND origin = 1 AND state = 2", "rules of the fleet root"),
+    "a root is gone": (f"UPDATE device SET root = NULL WHERE account = {ACCOUNT}; DELETE FROM root WHERE account = {ACCOUNT} AND origin = 1 AND state = 2", "fleet roots that were proved"),
+    "a CA of a stranger": (insert_like("ca", f"account = {ACCOUNT} AND kind = 1", spki=ROOT["spki"], der=ROOT["der"]), "is not the vault's"),
+    "a blacklisted key is good": (f"UPDATE prov_key SET state = 1 WHERE account = {ACCOUNT} AND name = 'black'", "is active, and the log says otherwise"),
+    "a key has spent less": (f"UPDATE prov_key SET spent = 0 WHERE account = {ACCOUNT} AND name = 'good'", "has spent 0 enrolments"),
+    "a key may enrol more": (f"UPDATE prov_key SET max_devices = 0 WHERE account = {ACCOUNT} AND name = 'good'", "is not as the log says"),
+    "a key lives longer": (f"UPDATE prov_key SET expires = expires + 1 WHERE account = {ACCOUNT} AND name = 'good'", "is not as the log says"),
+    "a key's pattern": (f"UPDATE prov_key SET id_pattern = '*' WHERE account = {ACCOUNT} AND name = 'good'", "is not as the log says"),
+    "a key that nobody made": (insert_like("prov_key", f"account = {ACCOUNT} AND name = 'good'", uuid="randomblob(16)", name="'mine'", spki="randomblob(32)", spent="0"), "was never made"),
+    "a key's certificate": (f"UPDATE prov_key SET fingerprint = randomblob(32) WHERE account = {ACCOUNT} AND name = 'good'", "is not as the log says"),
+    "nobody approves": (f"UPDATE account SET approval = 1 - approval WHERE id = {ACCOUNT}", "settings of the account"),
+    "the account's ceiling": (f"UPDATE account SET issue_ceiling = 10000000 WHERE id = {ACCOUNT}", "settings of the account"),
+    "an announced device more": (f"INSERT INTO expected (account, device_id, spki, created) VALUES ({ACCOUNT}, 'more', NULL, 1)", "announced devices"),
+    "an announced device less": (f"DELETE FROM expected WHERE account = {ACCOUNT} AND device_id = 'two'", "announced devices"),
+    "an announced device with another key": (f"UPDATE expected SET spki = randomblob(32) WHERE account = {ACCOUNT} AND device_id = 'one'", "announced devices"),
+    "a key is accepted": (f"INSERT INTO offer (device, spki, root, accepted, first_seen, last_seen, address) SELECT id, randomblob(32), root, 1, 1, 1, '' FROM device WHERE id = {device('own')}", "no operator accepted it"),
+}
+
+
+def appended(db, account, *entries, rows="", seal=None):
+    """SQL that continues the account's log as Muster does, hash by hash: (actor, action, object, detail), …"""
+    chain, seq, before = db.execute("SELECT chain, audit_head.seq, audit_head.hash FROM audit_head JOIN account ON account.id = chain WHERE name = ?", (account,)).fetchone()
+    out = []
+    for actor, action, of, detail in entries:
+        seq, at, text = seq + 1, int(time.time()), json.dumps(detail, sort_keys=True, separators=(",", ":"))
+        fields = [x.encode() for x in (actor, action, of, text)]
+        before = hashlib.sha256(before + struct.pack(">QQ", seq, at) + b"".join(struct.pack(">I", len(f)) + f for f in fields)).digest()
+        out.append(f"INSERT INTO audit (chain, seq, at, actor, action, object, detail, hash, seal) VALUES ({chain}, {seq}, {at}, '{actor}', '{action}', '{of}', '{text}', {blob(before)}, {seal or 'NULL'})")
+    out.append(f"UPDATE audit_head SET seq = {seq}, hash = {blob(before)} WHERE chain = {chain}")
+    return "; ".join([*filter(None, [rows]), *out])
+
+
+def uuid_of(db, table, where):
+    raw = db.execute(f"SELECT uuid FROM {table} WHERE {where}").fetchone()[0].hex()
+    return "-".join((raw[:8], raw[8:12], raw[12:16], raw[16:20], raw[20:]))
+
+
+def fingerprint(n):
+    return f"{n:064x}"
+
+
+# Entries: with or without the rows that they would go with.
+def operator_s_entry(db, a):
+    return appended(db, a, ("token:admin", "device.release", "held", {"id": "x"}), rows=f"UPDATE device SET state = 1 WHERE id = {device('held')}".replace("{a}", a))
+
+
+def stolen_seal(db, a):
+    sealed = db.execute("SELECT seal FROM audit JOIN account ON account.id = chain WHERE name = ? AND seal IS NOT NULL", (a,)).fetchone()[0]
+    return appended(db, a, ("token:admin", "device.release", "held", {"id": "x"}), seal=blob(sealed))
+
+
+def root_with_entries(db, a):
+    new = "12345678-1234-7234-8234-123456789abc"
+    row = insert_like("root", f"account = {ACCOUNT} AND origin = 1 AND state = 2", **ROOT | {"uuid": blob(bytes.fromhex(new.replace("-", "")))}).replace("{a}", a)
+    said = {"subject": "x", "fingerprint": STRANGER.cert.fingerprint(hashes.SHA256()).hex()}
+    return appended(db, a, ("token:admin", "root.upload", new, said), ("token:admin", "root.prove", new, said), rows=row)
+
+
+def enrolment(key, how, of, **more):
+    return lambda db, a: appended(db, a, (f"key:{key}", "device.enrol", of, {"id": "x", "how": how, "key": key, "fingerprint": fingerprint(7), **more}))
+
+
+def taken_back(db, a):
+    """The last entry and what it did."""
+    chain, seq = db.execute("SELECT chain, seq FROM audit_head JOIN account ON account.id = chain WHERE name = ?", (a,)).fetchone()
+    before = db.execute("SELECT hash FROM audit WHERE chain = ? AND seq = ?", (chain, seq - 1)).fetchone()[0]
+    return (f"DELETE FROM audit WHERE chain = {chain} AND seq = {seq}; UPDATE audit_head SET seq = {seq - 1}, hash = {blob(before)} WHERE chain = {chain}; "
+            f"UPDATE device SET state = 1 WHERE id = {device('last')}; UPDATE cert SET state = 2 WHERE device = {device('last')}").replace("{a}", a)
+
+
+ENTRIES = {
+    "an operator's entry": (operator_s_entry, "control did not write it"),
+    "an operator's entry under a seal from elsewhere": (stolen_seal, "control did not write it"),
+    "a root of a stranger with its entries": (root_with_entries, "control did not write it"),
+    "an action that there is not": (lambda db, a: appended(db, a, ("muster", "whatever", "x", {})), "control did not write it"),
+    "an enrolment without its rows": (enrolment("good", "new", "thin-air", state="pending"), None),
+    "an enrolment with a blacklisted key": (enrolment("black", "new", "late", state="pending"), "had been blacklisted"),
+    "an enrolment with a key that there is not": (enrolment("ghost", "new", "late", state="pending"), "No provisioning key of that name"),
+    "an enrolment of a device that was cut off": (enrolment("good", "re-provisioned", "out"), "was cut off"),
+    "an enrolment of a device that is there": (enrolment("good", "new", "made", state="pending"), "was there already"),
+    "an enrolment past the operators": (enrolment("good", "new", "late", state="active"), "could not be in that state"),
+    "a first contact past the operators": (lambda db, a: appended(db, a, ("device:late", "device.first_contact", "late", {"state": "active", "spki": fingerprint(1), "fingerprint": fingerprint(2)})),
+                                           "could not be in that state"),
+    "a first use of a device that was cut off": (lambda db, a: appended(db, a, ("device:out", "device.first_use", "out", {"fingerprint": fingerprint(2)})), "was cut off"),
+    "a key that nobody accepted": (lambda db, a: appended(db, a, ("device:own", "device.key_changed", "own",
+                                                                   {"root": uuid_of(db, "root", f"account = (SELECT id FROM account WHERE name = '{a}') AND origin = 1 AND state = 2"), "spki": fingerprint(1), "fingerprint": fingerprint(2)})),
+                                   "Nobody had accepted"),
+    "an announcement that was not waited for": (lambda db, a: appended(db, a, ("device:waits", "device.announced", "waits", {})), "did not wait for being announced"),
+    "the last entry is taken back": (taken_back, "missing at the end"),
+    "the head alone goes on": (lambda db, a: f"UPDATE audit_head SET seq = seq + 1 WHERE chain = (SELECT id FROM account WHERE name = '{a}')", "entries are missing"),
+}
+
+
+def furnish(s, a):
+    def api(method, path, body=None):
+        answer = s.api(method, f"/api/v1/accounts/{a}{path}", body)
+        assert answer.status in (200, 201), answer
+        return answer
+
+    s.account(a, "test", "both")
+    good = s.key(a, "--name", "good", "--max-devices", "9", "--id-pattern", "[a-z]*")
+    s.key(a, "--name", "black")
+    api("POST", "/keys/black/blacklist")
+    fleet = s.root(a, Fleet(f"Root of {a}"))
+    s.root(a, Fleet(f"Other root of {a}"), prove=False)
+    assert s.gateway(fleet.device("own")).ecus().status == 201
+    first = Device(s.gateway(good).enrol("made").body)
+    for name in ("out", "held", "last"):
+        assert s.gateway(Device(s.gateway(good).enrol(name).body)).ecus().status == 201
+    api("POST", "/devices/out/revoke", {})
+    api("POST", "/devices/held/quarantine", {})
+    api("POST", "/expected", {"items": [{"device_id": "one", "fingerprint": "ab" * 32}, {"device_id": "two"}]})
+    time.sleep(0.5)
+    assert s.gateway(good).enrol("made").status == 200  # its answer was lost: a second certificate
+    assert s.gateway(first).ecus().status == 201
+    api("PATCH", "", {"approval": True})
+    assert s.gateway(good).enrol("waits").status == 200
+    api("POST", "/devices/last/revoke", {})
+    assert said_of(s, a)["ok"] is True, said_of(s, a)
+
+
+def said_of(s, account):
+    return s.api("POST", f"/api/v1/accounts/{account}/audit/verify", {}).json
+
+
+@pytest.fixture(scope="module")
+def forged(tmp_path_factory):
+    s = Server(tmp_path_factory.mktemp("forged") / "data").start()
+    s.names = {what: f"forged-{i}" for i, what in enumerate((*ROWS, *ENTRIES))}
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda a: furnish(s, a), (*s.names.values(), "untouched")))
+    time.sleep(2.5)  # control has had signed what it did
+    assert s.stop() == 0
+    db = s.database()
+    statements = [ROWS[what][0].replace("{a}", a) if what in ROWS else ENTRIES[what][0](db, a) for what, a in s.names.items()]
+    db.close()
+    patch = pytest.MonkeyPatch()
+    patch.setattr(conftest, "MUSTERD", COMPROMISED)
+    s.start(env={"MUSTER_ATTACK": "rows", "MUSTER_ATTACK_SQL": "BEGIN; PRAGMA defer_foreign_keys = ON; " + "; ".join(statements) + "; COMMIT"})
+    patch.undo()
+    soon(True, lambda: "attack: over\n" in s.log_text(), 30)
+    assert "attack: rows: written\n" in s.log_text(), [line for line in s.log_text().splitlines() if "rows:" in line]
+    yield s
+    s.stop()
+
+
+@pytest.mark.parametrize("what", [*ROWS, *ENTRIES])
+def test_what_was_forged_is_found(forged, what):
+    said = said_of(forged, forged.names[what])
+    reason = (ROWS | ENTRIES)[what][1]
+    assert said["ok"] is False and (reason is None or reason in said["reason"]), said
+    assert said["reason"] in refused("storage_corrupt", forged.muster, "audit", "verify", "--account", forged.names[what]).text
+
+
+def test_what_was_let_be_is_whole(forged):
+    said = said_of(forged, "untouched")
+    assert said["ok"] is True and (said["devices"], said["certificates"]) == (6, 6), said
+
+
+def test_the_server_goes_on(forged):
+    key = forged.key("untouched")
+    assert forged.gateway(key).enrol("still").status == 200
+    assert said_of(forged, "untouched")["ok"] is True
+
+
+# --- what control makes of it ---------------------------------------------------------------------------------------------------------------
+
+
+WIDER = ("UPDATE account SET issue_ceiling = 10000000, device_life = device_life * 4, device_key = 2, approval = 0 WHERE name = 'narrow'; UPDATE account SET method = 3 WHERE name = 'own'; "
+         "INSERT INTO account (name, kind, method, state, created, reprovision, approval, expected_only, device_key, device_life, lost_answer_window, issue_ceiling) SELECT 'mallory', kind, method, state, "
+         "created, reprovision, approval, expected_only, device_key, device_life, lost_answer_window, issue_ceiling FROM account WHERE name = 'wide'; UPDATE account SET state = 3 WHERE name = 'doomed'")
+
+
+def test_control_tells_the_vault_nothing_that_no_operator_said(fresh, monkeypatch):
+    """Ceilings, lives, keys and methods of an account, new accounts and the end of one: the registry's rows alone do not count.  The vault is
+    ended in between, so that control greets it and looks at every account anew."""
+    a = Attack(fresh(), monkeypatch)
+    s = a.s
+    s.account("doomed", "test", "shared")
+    token = s.token("of-doomed", "operator", "doomed")["token"]
+    hour = time.time() // 3600
+    a.run("rows", "ceiling", "vault", MUSTER_ATTACK_SQL=WIDER, MUSTER_ATTACK_ACCOUNTS="narrow own mallory doomed")
+    hours = 1 + int(time.time() // 3600 - hour)
+    assert "rows: written" in a.said
+    said = dict(line.rsplit(": ", 1) for line in a.lines("vault"))
+    assert said["as_ever own"] == "method_not_enabled" and said["as_ever mallory"] == "not_found" and said["as_ever doomed"] == "issued"
+    issued = [c for account, c in a.certificates() if account == "narrow"]
+    before, after = map(int, re.search(r"narrow: (\d+) before, ended, and back, (\d+) after", "\n".join(a.lines("ceiling"))).groups())
+    assert len(issued) + before + after <= CEILING * hours
+    for account, cert in a.certificates():
+        within_the_profile(s, account, cert, YEAR if account == "narrow" else 20 * YEAR + 5 * 86400)
+    assert list((s.dir / "vault").glob("account-doomed.*")) and not list((s.dir / "vault").glob("account-mallory.*"))
+    assert not (s.dir / "tls" / "mallory.account.pem").exists()
+    assert s.api("GET", "/api/v1/whoami", token=token).status == 200
+    for account in ("narrow", "own", "mallory", "doomed"):
+        assert f"account_not_control_s account={account} " in s.log_text()
+    # An operator's change does not carry the rest of it along.
+    assert "are not those that an operator gave it" in refused("storage_corrupt", s.muster, "account", "set", "narrow", "--approval", "yes").text
+    assert said_of(s, "mallory")["reason"] == "The vault does not know the account." and said_of(s, "narrow")["ok"] is False
+    stays(True, lambda: bool(list((s.dir / "vault").glob("account-doomed.*"))))
+    s.muster("account", "set", "wide", "--approval", "yes")
+    assert said_of(s, "wide")["ok"] is True
+
+
+def test_what_an_operator_did_a_moment_ago_is_not_taken_back(fresh, monkeypatch):
+    """The log is cut right behind a revocation, well before the minute in which heads are signed by themselves."""
+    s = fresh()
+    furnish(s, "a")
+    assert s.stop() == 0
+    s.start()
+    s.muster("device", "revoke", "held", "--account", "a")
+    time.sleep(3)
+    assert s.stop() == 0
+    db = s.database()
+    chain, seq = db.execute("SELECT chain, seq FROM audit_head JOIN account ON account.id = chain WHERE name = 'a'").fetchone()
+    hash_before = db.execute("SELECT hash FROM audit WHERE chain = ? AND seq = ?", (chain, seq - 1)).fetchone()[0]
+    db.execute("DELETE FROM audit WHERE chain = ? AND seq = ?", (chain, seq))
+    db.execute("UPDATE audit_head SET seq = ?, hash = ? WHERE chain = ?", (seq - 1, hash_before, chain))
+    db.execute("UPDATE device SET state = 3 WHERE device_id = 'held'")
+    db.execute("UPDATE cert SET state = 2 WHERE device = (SELECT id FROM device WHERE device_id = 'held')")
+    db.close()
+    s.start()
+    assert "missing at the end" in said_of(s, "a")["reason"]
+
+
+def test_a_log_that_was_made_anew_is_found_however_many_heads_were_signed_since(fresh):
+    """Every signed head counts, not the newest thousand."""
+    s = fresh()
+    furnish(s, "a")
+    time.sleep(2.5)
+    assert s.stop() == 0
+    control = s.database("control.db")
+    first = control.execute("SELECT min(seq) FROM audit_signed WHERE chain = 'a'").fetchone()[0]
+    control.execute("UPDATE audit_signed SET hash = zeroblob(32) WHERE chain = 'a' AND seq = ?", (first,))
+    control.executemany("INSERT INTO audit_signed (chain, seq, hash, at, signature) VALUES ('a', ?, zeroblob(32), 1, zeroblob(64))", [(100000 + i,) for i in range(1500)])
+    control.close()
+    s.start()
+    said = said_of(s, "a")
+    assert said["ok"] is False and said["first_bad"] == first
