@@ -41,7 +41,7 @@ void admin_EXPECTED_LIST(struct http_exchange *x, void *arg) {
     http_query_param(x, "cursor", &l.cursor);
     http_query_param(x, "prefix", &l.prefix);
     if (http_query_param(x, "missing", &missing)) {
-        l.missing = span_eq_str(missing, "yes") || !missing.n;
+        l.missing = span_eq_str(missing, "yes");
         if (!l.missing && !span_eq_str(missing, "no")) {
             reply_code(x, MUSTER_EINVALID, "missing is yes or no.");
             return;
@@ -63,8 +63,8 @@ void admin_DEVICE_SHOW(struct http_exchange *x, void *arg) {
     struct device_show s = {.account = grant_account(x), .device = param_of(x, "device")};
     struct span full;
     if (http_query_param(x, "full", &full)) {
-        s.reports = !span_eq_str(full, "no");
-        if (s.reports && full.n && !span_eq_str(full, "yes")) {
+        s.reports = span_eq_str(full, "yes");
+        if (!s.reports && !span_eq_str(full, "no")) {
             reply_code(x, MUSTER_EINVALID, "full is yes or no.");
             return;
         }

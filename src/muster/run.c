@@ -146,7 +146,7 @@ int command_path(const struct invocation *in, const char *path, struct buf *out,
         char field[64];
         field_name(o, field);
         buf_addf(out, "%c%s=", first ? '?' : '&', field);
-        api_encode(out, in->option[i][in->option_n[i] - 1]);
+        api_encode(out, o->value ? in->option[i][in->option_n[i] - 1] : "yes");
         first = false;
     }
     return buf_check(out, err);

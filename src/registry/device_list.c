@@ -2,6 +2,7 @@
 #include "registry/device.h"
 
 #define LOOKED_AT_MAX 2500 /* devices that one page looks at: 10 to 25 ms */
+#define PASSED_MAX 20000   /* that it passes over by their certificates' dates alone: as much */
 
 /* The way through the devices: along an index, from where the cursor stands.  A cursor says which order it is of: "123" by row, "d:…" by
  * device ID, "s:HOUR:ROW" by the hour of the last request. */
@@ -10,6 +11,7 @@ struct walk {
     enum way way;
     int64_t row, hour;      /* after these */
     struct span id;         /* after this; with BY_ID */
+    bool later;             /* with BY_SEEN: what was seen in that hour itself is through */
     struct prov_key key;
     struct root root;
 };
@@ -96,16 +98,16 @@ static void choose(const struct device_list *l, const struct counts *n, struct w
 }
 
 static int start_walk(struct store_tx *tx, const struct device_list *l, const struct account *a, struct walk *w, struct store_row **row, struct err *err) {
-    const int64_t limit = LOOKED_AT_MAX + 2; /* the one that the cursor names, which a walk by device ID meets again, and one to see that there are more */
+    const int64_t limit = (w->way == BY_KEY ? PASSED_MAX : 0) + LOOKED_AT_MAX + 2; /* the one that the cursor names, which a walk by device ID meets again, and one to see that there are more */
     switch (w->way) {
     case BY_ROW:
         return store_query(tx, row, err, SQL_DEVICE_PAGE, "iii", a->row, w->row, limit);
     case BY_STATE:
         return store_query(tx, row, err, SQL_DEVICE_PAGE_STATE, "iiii", a->row, w->row, limit, I(l->state));
     case BY_KEY:
-        return store_query(tx, row, err, SQL_DEVICE_PAGE_KEY, "iiii", w->key.row, w->row, limit, l->since);
+        return store_query(tx, row, err, SQL_DEVICE_PAGE_KEY, "iii", w->key.row, w->row, limit);
     case BY_ROOT:
-        return store_query(tx, row, err, SQL_DEVICE_PAGE_ROOT, "iiii", a->row, w->row, limit, w->root.row);
+        return store_query(tx, row, err, SQL_DEVICE_PAGE_ROOT, "iii", w->root.row, w->row, limit);
     case BY_ID: {
         char end[DEVICE_ID_MAX + 1];
         const char *upper = after_prefix(l->prefix, end);
@@ -116,15 +118,28 @@ static int start_walk(struct store_tx *tx, const struct device_list *l, const st
             w->hour = l->seen_since / CLOCK_HOUR - 1;
             w->row = INT64_MAX;
         }
-        return store_query(tx, row, err, SQL_DEVICE_PAGE_SEEN, "iiiii", a->row, w->hour, w->row, limit,
-                           l->not_seen_since ? (l->not_seen_since - 1) / CLOCK_HOUR : INT64_MAX);
+        if (!w->later)
+            return store_query(tx, row, err, SQL_DEVICE_PAGE_SEEN, "iiii", a->row, w->hour, w->row, limit);
+        return store_query(tx, row, err, SQL_DEVICE_PAGE_SEEN_LATER, "iiii", a->row, w->hour, l->not_seen_since ? (l->not_seen_since - 1) / CLOCK_HOUR : INT64_MAX, limit);
     }
     return MUSTER_EINTERNAL;
 }
 
+/* 1, 0 or an error, as store_next(). */
+static int next_row(struct store_tx *tx, const struct device_list *l, const struct account *a, struct walk *w, struct store_row **row, struct err *err) {
+    int rc = store_next(*row, err);
+    if (rc || w->way != BY_SEEN || w->later)
+        return rc;
+    store_row_end(*row);
+    *row = NULL;
+    w->later = true;
+    rc = start_walk(tx, l, a, w, row, err);
+    return rc ? rc : store_next(*row, err);
+}
+
 /* --- the page ---------------------------------------------------------------------------------------------------------------------- */
 
-/* The device of a row of the walk: by key, rows only name it. */
+/* The device of a row of the walk: by key, rows only name it, with the newest certificate that the key gave it. */
 static int read_device(struct store_tx *tx, const struct walk *w, struct store_row *row, struct device *out, struct err *err) {
     if (w->way != BY_KEY)
         return row_device(row, out, err);
@@ -175,12 +190,17 @@ int device_list_run(struct store_tx *tx, void *arg, struct err *err) {
     struct walk w = {0};
     struct account a;
     struct device d = {0};
-    int64_t looked_at = 0;
+    int64_t looked_at = 0, passed = 0;
     int rc = account_need(tx, l->account, &a, err);
     if (rc || (rc = prepare(tx, l, &a, &w, err)) || (rc = start_walk(tx, l, &a, &w, &row, err)))
         return rc;
-    while ((rc = store_next(row, err)) > 0 && (int64_t)json_array_size(items) < l->page.limit && looked_at < LOOKED_AT_MAX) {
+    while ((rc = next_row(tx, l, &a, &w, &row, err)) > 0 && (int64_t)json_array_size(items) < l->page.limit && looked_at < LOOKED_AT_MAX && passed < PASSED_MAX) {
         json_t *one = NULL;
+        if (w.way == BY_KEY && store_int(row, 1) < l->since) {
+            d.row = store_int(row, 0); /* where the cursor stands */
+            passed++;
+            continue;
+        }
         if ((rc = read_device(tx, &w, row, &d, err)))
             return rc;
         if (w.id.n && span_eq_str(w.id, d.device_id))

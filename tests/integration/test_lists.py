@@ -308,6 +308,7 @@ def test_announced_devices_are_reconciled(server, tmp_path):
     assert server.muster("expected", "remove", "built-1", "--account", "line") == {"id": "built-1", "device_id": "built-1"}
     refused("not_found", server.muster, "expected", "remove", "built-1", "--account", "line")
     assert list(expected(server, "line")) == ["built-2", "built-3"]
+    assert server.api("GET", "/api/v1/accounts/line/expected?missing=").code == "invalid_request"
     page = server.api("GET", "/api/v1/accounts/line/expected?limit=1").json
     assert page["next"] == "built-2" and server.api("GET", "/api/v1/accounts/line/expected?limit=1&cursor=built-2").json == {
         "items": [{"id": "built-3", "device_id": "built-3", "fingerprint": None, "announced": page["items"][0]["announced"], "state": None}], "next": None}

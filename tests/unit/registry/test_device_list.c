@@ -1,0 +1,115 @@
+/* Pages of devices in an account where what is asked for is rare: a page is short then, has a cursor, and nothing is left out. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+#include <sqlite3.h>
+
+#include "registry/device.h"
+
+#define DEVICES 43000
+
+static char dir[] = "/tmp/muster-devices-XXXXXX";
+static char path[64];
+static struct store *registry;
+
+static void open_registry(void) {
+    struct err err = ERR_INIT;
+    if (registry_open(&(struct registry_open){.path = path, .queue_max = 10, .readers = 1, .migrate = true, .unsafe_no_sync = true}, &registry, &err))
+        fail_msg("%s", err_text(&err));
+}
+
+/* Roots 1 and 2, the second of the last device alone; one key, whose certificate of every 10,000th device is newer. */
+static int make(void **state) {
+    static const char rows[] =
+        "INSERT INTO account (id, name, kind, method, state, created, reprovision, approval, expected_only, device_key, device_life, lost_answer_window, issue_ceiling) "
+        "VALUES (1, 'a', 1, 3, 2, 0, 1, 0, 0, 1, 1, 1, 1);"
+        "INSERT INTO root (id, uuid, account, origin, state, state_before, fingerprint, spki, subject, der, not_after, id_rule, key_rule, challenge_expires, created) VALUES "
+        "(1, x'00000000000070008000000000000001', 1, 2, 2, 0, randomblob(32), randomblob(32), 'CN=x', x'00', 9, 1, 1, 0, 0), "
+        "(2, x'00000000000070008000000000000002', 1, 2, 2, 0, randomblob(32), randomblob(32), 'CN=x', x'00', 9, 1, 1, 0, 0);"
+        "INSERT INTO prov_key (id, uuid, account, name, state, created, expires, certificate_not_after, max_devices, spent, per_hour, id_pattern, sources, build, spki, fingerprint, last_used) "
+        "VALUES (1, randomblob(16), 1, 'k', 1, 0, 9, 9, 0, 0, 0, '', '', '', randomblob(32), randomblob(32), 0);"
+        "WITH RECURSIVE c (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < %d) "
+        "INSERT INTO device (id, uuid, account, device_id, state, state_before, method, root, created, last_seen, last_address, again, refused, expected, reason, certificate_not_after, "
+        "issue_first, issue_last_ms, issue_count) SELECT i, randomblob(16), 1, 'd' || i, 1, 0, 1, 1 + (i = %d), 50, 0, '', 0, 0, 0, '', 0, 0, 0, 0 FROM c;"
+        "INSERT INTO cert (serial, fingerprint, account, device, prov_key, spki, state, der, not_before, not_after, created, used) "
+        "SELECT randomblob(16), randomblob(32), 1, id, 1, randomblob(32), 2, x'00', 0, 9, 100 + 100 * (id %% 10000 = 0), 0 FROM device;"
+        "INSERT INTO cert (serial, fingerprint, account, device, prov_key, spki, state, der, not_before, not_after, created, used) "
+        "SELECT randomblob(16), randomblob(32), 1, id, 1, randomblob(32), CASE id WHEN 10 THEN 4 ELSE 1 END, x'00', 0, 9, 210, 0 FROM device WHERE id IN (10, 10000);";
+    sqlite3 *db;
+    char *why = NULL, *text = sqlite3_mprintf(rows, DEVICES, DEVICES);
+    if (!mkdtemp(dir))
+        return -1;
+    snprintf(path, sizeof path, "%s/registry.db", dir);
+    open_registry();
+    store_close(registry);
+    if (sqlite3_open(path, &db) || sqlite3_exec(db, "PRAGMA synchronous = OFF", NULL, NULL, NULL) || sqlite3_exec(db, text, NULL, NULL, &why)) {
+        fprintf(stderr, "%s\n", why ? why : "?");
+        return -1;
+    }
+    sqlite3_free(text);
+    sqlite3_close(db);
+    open_registry();
+    return 0;
+}
+
+static int drop(void **state) {
+    char command[100];
+    store_close(registry);
+    snprintf(command, sizeof command, "rm -r %s", dir);
+    return system(command);
+}
+
+/* The devices' IDs, blank behind each, over all pages; *pages: how many. */
+static const char *list(struct device_list l, int *pages) {
+    static struct buf all;
+    CLEANUP(buf_fini) struct buf cursor = BUF_INIT(256);
+    struct err err = ERR_INIT;
+    buf_fini(&all);
+    all = BUF_INIT(1 << 20);
+    l.account = SPAN_LIT("a");
+    l.page.limit = 1000;
+    *pages = 0;
+    for (bool more = true; more; ++*pages) {
+        l.cursor = buf_span(&cursor);
+        l.page.out = NULL;
+        if (store_read_now(registry, device_list_run, &l, &err))
+            fail_msg("%s", err_text(&err));
+        size_t i;
+        json_t *one;
+        json_array_foreach(json_object_get(l.page.out, "items"), i, one)
+            buf_addf(&all, "%s ", json_string_value(json_object_get(one, "device_id")));
+        const char *next = json_string_value(json_object_get(l.page.out, "next"));
+        more = next != NULL;
+        buf_clear(&cursor);
+        buf_adds(&cursor, next ? next : "");
+        json_decref(l.page.out);
+    }
+    return buf_str(&all);
+}
+
+static void what_a_key_gave_since(void **state) {
+    int pages;
+    assert_string_equal(list((struct device_list){.key = SPAN_LIT("k"), .since = 200}, &pages), "d10000 d20000 d30000 d40000 ");
+    assert_int_equal(pages, 3); /* 20,000 passed over by each */
+    assert_string_equal(list((struct device_list){.key = SPAN_LIT("k"), .since = 201}, &pages), "d10000 ");
+    assert_string_equal(list((struct device_list){.key = SPAN_LIT("k"), .since = 211}, &pages), "");
+    assert_string_equal(list((struct device_list){.key = SPAN_LIT("k"), .since = 200, .root = SPAN_LIT("00000000-0000-7000-8000-000000000001")}, &pages), "d10000 d20000 d30000 d40000 ");
+    const char *all = list((struct device_list){.key = SPAN_LIT("k"), .since = 100}, &pages);
+    size_t n = 0;
+    for (const char *p = all; (p = strchr(p, ' ')); p++)
+        n++;
+    assert_int_equal(n, DEVICES);
+}
+
+static void a_root_of_few(void **state) {
+    char last[32];
+    int pages;
+    snprintf(last, sizeof last, "d%d ", DEVICES);
+    assert_string_equal(list((struct device_list){.root = SPAN_LIT("00000000-0000-7000-8000-000000000002")}, &pages), last);
+    assert_int_equal(pages, 1);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(what_a_key_gave_since), cmocka_unit_test(a_root_of_few)};
+    return cmocka_run_group_tests(tests, make, drop);
+}
