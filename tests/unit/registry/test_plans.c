@@ -172,14 +172,14 @@ static int filters_of(const char *statement, const char *where, const char *step
     static const char *const ends[] = {" ORDER BY ", " GROUP BY ", " LIMIT ", " ON CONFLICT ", " RETURNING ", " UNION "};
     char conditions[2048], column[64];
     int faults = 0;
-    snprintf(conditions, sizeof conditions, "%s", where);
+    snprintf(conditions, sizeof conditions, " %s", where); /* what stands before a column is looked at */
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
         char *end = strstr(conditions, ends[i]);
         if (end)
             *end = '\0';
     }
     size_t n;
-    for (const char *at = conditions; (n = next_condition(&at, column));) {
+    for (const char *at = conditions + 1; (n = next_condition(&at, column));) {
         bool fine = is_led_by(steps, column, n);
         for (size_t i = 0; !fine && i < sizeof may_filter / sizeof *may_filter; i++)
             fine = !strcmp(may_filter[i].statement, statement) && has_word(may_filter[i].columns, column, n);
