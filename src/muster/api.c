@@ -4,18 +4,23 @@
 #include <curl/curl.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <unistd.h>
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/secret.h"
 #include "json/json.h"
 
 #define API_BODY_MAX (64u << 20)
 #define API_TOKEN_MAX 512
+#define LONG_SECONDS (4 * 3600L)
 
 struct api {
     CURL *curl;
     struct buf url;
     struct buf ca;
+    const char *waits_for; /* api_wait_long() */
+    int64_t began, shown;  /* monotonic, ms; seconds that were shown */
     struct secret authorization; /* "Authorization: Bearer …", NUL-terminated */
 };
 
@@ -167,6 +172,19 @@ static int refusal(const struct api_answer *r, json_t **problem, struct err *err
     return err_set(err, known ? known : MUSTER_ENETWORK, "The server answered with status %d and nothing that explains it.", r->status);
 }
 
+void api_wait_long(struct api *a, const char *what) { a->waits_for = what; }
+
+/* Called by curl about once a second. */
+static int show_waiting(void *arg, curl_off_t down_all, curl_off_t down, curl_off_t up_all, curl_off_t up) {
+    struct api *a = arg;
+    int64_t seconds = (clock_mono_ms() - a->began) / 1000;
+    if (seconds > a->shown) {
+        a->shown = seconds;
+        fprintf(stderr, "\r%s, %lld s so far", a->waits_for, (long long)seconds);
+    }
+    return 0;
+}
+
 int api_call(struct api *a, const char *method, const char *path, const json_t *body, struct api_answer *answer, json_t **problem, struct err *err) {
     CLEANUP(buf_fini) struct buf url = BUF_INIT(16384);
     CLEANUP(buf_wipe) struct buf sent = BUF_INIT(API_BODY_MAX);
@@ -192,7 +210,13 @@ int api_call(struct api *a, const char *method, const char *path, const json_t *
     curl_easy_setopt(a->curl, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(a->curl, CURLOPT_NOPROXY, "*"); /* the token goes to the server that was named, and nowhere else */
     curl_easy_setopt(a->curl, CURLOPT_CONNECTTIMEOUT, 20L);
-    curl_easy_setopt(a->curl, CURLOPT_TIMEOUT, 300L);
+    curl_easy_setopt(a->curl, CURLOPT_TIMEOUT, a->waits_for ? LONG_SECONDS : 300L);
+    if (a->waits_for && isatty(STDERR_FILENO)) {
+        a->began = clock_mono_ms();
+        curl_easy_setopt(a->curl, CURLOPT_NOPROGRESS, 0L);
+        curl_easy_setopt(a->curl, CURLOPT_XFERINFOFUNCTION, show_waiting);
+        curl_easy_setopt(a->curl, CURLOPT_XFERINFODATA, a);
+    }
     curl_easy_setopt(a->curl, CURLOPT_WRITEFUNCTION, take_body);
     curl_easy_setopt(a->curl, CURLOPT_WRITEDATA, answer);
     curl_easy_setopt(a->curl, CURLOPT_HEADERFUNCTION, take_field);
@@ -207,6 +231,9 @@ int api_call(struct api *a, const char *method, const char *path, const json_t *
         curl_easy_setopt(a->curl, CURLOPT_POSTFIELDS, buf_str(&sent));
     }
     CURLcode done = curl_easy_perform(a->curl);
+    if (a->shown)
+        fputs("\r\033[K", stderr);
+    a->shown = 0;
     if (done != CURLE_OK)
         return err_set(err, MUSTER_ENETWORK, "%s could not be reached: %s.", buf_str(&a->url), why[0] ? why : curl_easy_strerror(done));
     long status = 0;

@@ -143,6 +143,7 @@ int command_audit_verify(struct invocation *in, struct err *err) {
             return err_prefix(err, "%s", head);
         json_set(body, "head", doc);
     }
+    api_wait_long(in->api, "Verifying");
     if ((rc = api_json(in->api, "POST", buf_str(&path), body, &answer, NULL, err)) || (rc = show(in, answer, err)))
         return rc;
     if (json_is_true(json_object_get(answer, "ok")))

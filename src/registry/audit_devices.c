@@ -10,13 +10,15 @@ struct audit_devices {
     uint8_t key[crypto_shorthash_KEYBYTES];
     uint64_t part, parts;
     struct audit_device *at;
-    uint32_t places, used;
+    uint32_t places, used, places_max;
 };
 
-struct audit_devices *audit_devices_new(void) {
+struct audit_devices *audit_devices_new(uint32_t places_max) {
     struct audit_devices *t = calloc(1, sizeof *t);
-    if (t)
+    if (t) {
+        t->places_max = places_max;
         crypto_shorthash_keygen(t->key);
+    }
     return t;
 }
 
@@ -61,7 +63,7 @@ struct audit_device *audit_devices_find(struct audit_devices *t, struct span id)
 static bool grow(struct audit_devices *t) {
     struct audit_devices larger = *t;
     larger.places = t->places ? 2 * t->places : FIRST;
-    if (larger.places > AUDIT_DEVICES_MAX || !(larger.at = calloc(larger.places, sizeof *larger.at)))
+    if (larger.places > t->places_max || !(larger.at = calloc(larger.places, sizeof *larger.at)))
         return false;
     for (uint32_t i = 0; i < t->places; i++)
         if (t->at[i].id)

@@ -26,7 +26,7 @@ struct audit_device {
 };
 
 struct audit_devices;
-struct audit_devices *audit_devices_new(void); /* NULL: out of memory */
+struct audit_devices *audit_devices_new(uint32_t places_max); /* a power of two; NULL: out of memory */
 void audit_devices_free(struct audit_devices *t);
 /* Empties it, for part `part` of `parts` (a power of two). */
 void audit_devices_begin(struct audit_devices *t, uint64_t part, uint64_t parts);

@@ -240,7 +240,7 @@ static int take_ca(struct span der, struct cert **out, struct err *err) { return
 
 int audit_state_init(struct audit_state *s, int64_t chain, const char *name, const struct audit_state_cas *cas, struct err *err) {
     struct audit_state_work *w = s->work = calloc(1, sizeof *w);
-    if (!w || !(w->replay.devices = audit_devices_new()))
+    if (!w || !(w->replay.devices = audit_devices_new(AUDIT_DEVICES_MAX)))
         return err_set(err, MUSTER_ENOMEM, NULL);
     snprintf(w->name, sizeof w->name, "%s", name);
     w->replay.name = w->name;
