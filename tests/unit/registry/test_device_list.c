@@ -30,7 +30,8 @@ static int make(void **state) {
         "VALUES (1, randomblob(16), 1, 'k', 1, 0, 9, 9, 0, 0, 0, '', '', '', randomblob(32), randomblob(32), 0);"
         "WITH RECURSIVE c (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < %d) "
         "INSERT INTO device (id, uuid, account, device_id, state, state_before, method, root, created, last_seen, last_address, again, refused, expected, reason, certificate_not_after, "
-        "issue_first, issue_last_ms, issue_count) SELECT i, randomblob(16), 1, 'd' || i, 1, 0, 1, 1 + (i = %d), 50, 0, '', 0, 0, 0, '', 0, 0, 0, 0 FROM c;"
+        "issue_first, issue_last_ms, issue_count, seen_hour) SELECT i, randomblob(16), 1, 'd' || i, 1, 0, 1, 1 + (i = %d), 50, 3600 * (10 + i %% 4), '', 0, 0, 0, '', 0, 0, 0, 0, 10 + i %% 4 "
+        "FROM c;"
         "INSERT INTO cert (serial, fingerprint, account, device, prov_key, spki, state, der, not_before, not_after, created, used) "
         "SELECT randomblob(16), randomblob(32), 1, id, 1, randomblob(32), 2, x'00', 0, 9, 100 + 100 * (id %% 10000 = 0), 0 FROM device;"
         "INSERT INTO cert (serial, fingerprint, account, device, prov_key, spki, state, der, not_before, not_after, created, used) "
@@ -83,6 +84,7 @@ static const char *list(struct device_list l, int *pages) {
         buf_clear(&cursor);
         buf_adds(&cursor, next ? next : "");
         json_decref(l.page.out);
+        assert_true(*pages < 1000); /* it goes in a circle */
     }
     return buf_str(&all);
 }
@@ -101,6 +103,23 @@ static void what_a_key_gave_since(void **state) {
     assert_int_equal(n, DEVICES);
 }
 
+/* Hours of many thousands, over which a page ends in the middle. */
+static void each_that_was_seen_comes_once(void **state) {
+    static bool came[DEVICES + 1];
+    int pages;
+    size_t n = 0;
+    memset(came, 0, sizeof came);
+    for (const char *p = list((struct device_list){.seen_since = 11 * CLOCK_HOUR, .not_seen_since = 13 * CLOCK_HOUR}, &pages); *p; p = strchr(p, ' ') + 1, n++) {
+        long id = strtol(p + 1, NULL, 10);
+        assert_in_range(id, 1, DEVICES);
+        assert_false(came[id]);
+        assert_true(id % 4 == 1 || id % 4 == 2);
+        came[id] = true;
+    }
+    assert_int_equal(n, DEVICES / 2);
+    assert_in_range(pages, DEVICES / 2000, DEVICES / 2000 + 2);
+}
+
 static void a_root_of_few(void **state) {
     char last[32];
     int pages;
@@ -110,6 +129,6 @@ static void a_root_of_few(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(what_a_key_gave_since), cmocka_unit_test(a_root_of_few)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(what_a_key_gave_since), cmocka_unit_test(each_that_was_seen_comes_once), cmocka_unit_test(a_root_of_few)};
     return cmocka_run_group_tests(tests, make, drop);
 }
