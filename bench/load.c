@@ -9,6 +9,7 @@
 #include <netinet/tcp.h>
 #include <openssl/pkcs12.h>
 #include <openssl/x509v3.h>
+#include <signal.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
@@ -422,6 +423,7 @@ static void read_options(int argc, char **argv) {
 
 int main(int argc, char **argv) {
     read_options(argc, argv);
+    signal(SIGPIPE, SIG_IGN);
     prepare();
     wait_for_line("ready");
     int64_t began = bench_now();

@@ -73,7 +73,7 @@ static const struct config_key ROUTE_TABLE[] = {
     {"connect_timeout", CONFIG_SPAN, AT(connect_timeout), "5s", 1, 600, NULL, "For the connection and its TLS handshake."},
     {"response_timeout", CONFIG_SPAN, AT(response_timeout), "60s", 1, 86400, NULL, "From the end of the request to the beginning of the answer."},
     {"idle_timeout", CONFIG_SPAN, AT(idle_timeout), "60s", 1, 86400, NULL, "Without a byte of the answer, or with no room for the request's next one."},
-    {"connections", CONFIG_INT, AT(connections), "256", 1, 100000, NULL, "Connections to the upstream that one event loop has at a time; beyond, devices get 503 with Retry-After."},
+    {"connections", CONFIG_INT, AT(connections), "256", 1, 100000, NULL, "Connections to the upstream that one event loop has at a time; beyond, devices get 503 with Retry-After. One device has at most a fourth of them, or four."},
     {"tls_ca", CONFIG_TEXT, AT(tls_ca), "", 0, 0, NULL, "PEM file with the CAs that an https upstream is verified with. Empty: the system's."},
     {"tls_certificate", CONFIG_TEXT, AT(tls_certificate), "", 0, 0, NULL, "PEM file with the certificate that the gateway shows to the upstream, leaf first. Empty: none."},
     {"tls_key", CONFIG_TEXT, AT(tls_key), "", 0, 0, NULL, "PEM file with its private key."},

@@ -3,6 +3,7 @@
 #define MUSTER_GATEWAY_INTERNAL_H
 
 #include <pthread.h>
+#include <sys/queue.h>
 
 #include "base/log.h"
 #include "gateway/gateway.h"
@@ -53,6 +54,7 @@ struct worker {
     int n_serving;                    /* of these two servers, those that have not drained; while draining */
     struct vault_client *vault;
     struct http_client *client; /* to what stands behind */
+    LIST_HEAD(, proxied) proxied; /* what is asked there now; proxy.c */
     struct issuer issuer;
     struct log_budget strangers; /* access.c */
     struct refusals *refusals;   /* refusal_record.c */

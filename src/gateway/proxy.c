@@ -8,8 +8,12 @@
 #include "http/stream.h"
 
 #define HEAD_MAX (48 * 1024)
+#define SHARE 4       /* a device has at most a fourth of a route's connections */
+#define SHARE_LEAST 4 /* or so many */
 
 struct proxied {
+    LIST_ENTRY(proxied) under_way;
+    int64_t device_row;
     struct http_exchange *x;
     struct worker *worker;
     const struct route *route;
@@ -144,9 +148,14 @@ static int put_head(struct proxied *p, bool chunked, uint64_t length, bool body,
 
 /* --- the device's side ------------------------------------------------------------------------------------------------------------------------ */
 
+static void proxied_end(struct proxied *p) {
+    LIST_REMOVE(p, under_way);
+    free(p);
+}
+
 static void proxied_free(struct proxied *p) {
     http_call_cancel(p->call);
-    free(p);
+    proxied_end(p);
 }
 
 static void on_device_body(struct http_exchange *x, struct span part, bool last, const struct err *err, void *arg) {
@@ -221,7 +230,7 @@ static void on_end(void *arg) {
     struct proxied *p = arg;
     p->call = NULL;
     http_stream_end(p->x);
-    free(p);
+    proxied_end(p);
 }
 
 static void on_failed(const struct err *err, void *arg) {
@@ -233,7 +242,7 @@ static void on_failed(const struct err *err, void *arg) {
         http_exchange_drop(p->x);
     else
         http_reply_err(p->x, err);
-    free(p);
+    proxied_end(p);
 }
 
 static const struct http_call_ops UPSTREAM = {on_head, on_body, on_turn, on_room, on_end, on_failed};
@@ -248,6 +257,14 @@ static bool is_for_servers_alone(struct span method) { return span_eq_nocase(met
 static const struct route *route_of(struct http_exchange *x, struct worker *w) {
     const struct identity *id = http_exchange_peer(x);
     return upstreams_find(w->gateway->behind, http_path(x), span_str(id->admit.account_name));
+}
+
+/* One that asks and does not read, again and again, leaves connections for the others. */
+static int check_share(const struct worker *w, const struct route *route, int64_t device_row, struct err *err) {
+    size_t most = route->origin.connections / SHARE > SHARE_LEAST ? route->origin.connections / SHARE : SHARE_LEAST, n = 0;
+    const struct proxied *p;
+    LIST_FOREACH(p, &w->proxied, under_way) n += p->route == route && p->device_row == device_row;
+    return n < most ? 0 : err_retry(err, MUSTER_EBUSY, 2, "The device has %zu requests to the server behind under way, as many as it may.", n);
 }
 
 /* whole: the body is in http_body() already. */
@@ -266,14 +283,16 @@ static void forward(struct http_exchange *x, struct worker *w, const struct rout
         http_reply_err(x, &err);
         return;
     }
-    *p = (struct proxied){.x = x, .worker = w, .route = route};
+    *p = (struct proxied){.x = x, .worker = w, .route = route, .device_row = ((const struct identity *)http_exchange_peer(x))->admit.device_row};
     body = http_body_announced(x, &chunked, &length);
     if (whole) {
         chunked = false;
         length = http_body(x).n;
     }
     /* A method that usually has a body and has none says so (RFC 9110, 8.6). */
-    int rc = put_head(p, chunked, length, body || (!is_safe(http_method(x)) && !span_eq_str(http_method(x), "DELETE")), &head, &err);
+    int rc = check_share(w, route, p->device_row, &err);
+    if (!rc)
+        rc = put_head(p, chunked, length, body || (!is_safe(http_method(x)) && !span_eq_str(http_method(x), "DELETE")), &head, &err);
     const struct http_request rq = {.head = buf_span(&head), .repeatable = is_safe(http_method(x)) && !body, .to_head = span_eq_str(http_method(x), "HEAD"),
                                     .body = body, .chunked = chunked};
     if (!rc)
@@ -283,6 +302,7 @@ static void forward(struct http_exchange *x, struct worker *w, const struct rout
         http_reply_err(x, &err);
         return;
     }
+    LIST_INSERT_HEAD(&w->proxied, p, under_way);
     http_stream_ops_set(x, &DEVICE, p);
     if (body && whole) {
         http_call_body(p->call, http_body(x));

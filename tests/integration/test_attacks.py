@@ -154,7 +154,7 @@ def back():
 @pytest.fixture(scope="module")
 def world(tmp_path_factory, back):
     """A server with routes to another one, which records what arrives."""
-    s = Server(tmp_path_factory.mktemp("attacks") / "data", config=["loops = 1", "[route /director]", f"upstream = {back.url}"]).start()
+    s = Server(tmp_path_factory.mktemp("attacks") / "data", config=["loops = 1", "[route /director]", f"upstream = {back.url}", "connections = 8", "[route /repo]", f"upstream = {back.url}"]).start()
     s.account_of_both = account = Account(s)
     s.device, s.other = used(s, account.key(), "good"), used(s, account.key(), "other")
     yield s
@@ -400,7 +400,7 @@ def test_an_answer_that_is_not_read_is_not_held(world, back):
     try:
         for _ in range(20):
             c = world.gateway(world.device).connect()
-            c.sendall(b"GET /director/big HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            c.sendall(b"GET /repo/big HTTP/1.1\r\nHost: localhost\r\n\r\n")
             deaf.append(c)
         time.sleep(2)
         assert ask(world, world.other) is None and ask_behind(world, back) == "/director/after"
@@ -411,3 +411,24 @@ def test_an_answer_that_is_not_read_is_not_held(world, back):
         for c in deaf:
             c.close()
     soon(True, lambda: pss(world.child("gateway")) - before < 2 * 2**20, 10)
+
+
+def test_a_device_cannot_have_all_connections_of_a_route(world, back):
+    """Eight there are; one that holds what it may is told to come again, and the others go on."""
+    behave, done, answers = back.behave, threading.Event(), []
+    back.behave = lambda got, c: (got.target.endswith("held") and done.wait(20), answer())[1]
+    threads = [threading.Thread(target=lambda: answers.append(world.gateway(world.device).get("/director/held"))) for _ in range(12)]
+    try:
+        for t in threads:
+            t.start()
+        soon(8, lambda: len(answers), 10)
+        assert all((a.status, a.code) == (503, "busy") and a.headers["Retry-After"] for a in answers)
+        for _ in range(5):
+            assert world.gateway(world.other).get("/director/after").status == 200
+    finally:
+        done.set()
+        for t in threads:
+            t.join()
+        back.behave = behave
+    assert sorted(a.status for a in answers) == [200] * 4 + [503] * 8
+    assert world.gateway(world.device).get("/director/after").status == 200
