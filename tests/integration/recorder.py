@@ -63,6 +63,8 @@ def exchanges(sent, got):
             answer.begin()
             said = answer.read()
         except (http.client.HTTPException, ValueError):
+            if plain.file.read(1):
+                raise  # not the end, but no HTTP
             return
         yield Exchange(method, target, host, body or None, answer.status, answer.headers, said)
 

@@ -16,7 +16,7 @@ import pytest
 from client import Fleet
 from conftest import BUILD, Server, refused, soon
 from enrolment import PATH, Account, ask, used
-from upstream import Upstream, answer
+from upstream import answer
 
 
 def pss(pid):
@@ -142,13 +142,6 @@ def test_who_pipelines_without_end_does_not_have_the_loop_to_himself(one):
 
 
 # --- what a request is ---------------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def back():
-    u = Upstream()
-    yield u
-    u.close()
 
 
 @pytest.fixture(scope="module")

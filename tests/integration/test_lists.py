@@ -118,6 +118,16 @@ def test_what_is_no_query_is_refused(many, query):
     assert (answer.status, answer.code) == (400, "invalid_request")
 
 
+def test_key_and_root_of_another_account_are_none(many):
+    """The list of a root's devices goes by the root alone: that it is the account's own is asked before."""
+    many.account("neighbour")
+    many.key("neighbour", "--name", "theirs")
+    for query in (f"root={many.root_id}", f"root={many.root_id}&state=active", "key=key-0"):
+        assert many.api("GET", f"/api/v1/accounts/many/devices?{query}&limit=1").json["items"], query
+        answer = many.api("GET", f"/api/v1/accounts/neighbour/devices?{query}")
+        assert (answer.status, answer.code) == (404, "not_found"), query
+
+
 def test_the_cursor_of_another_list_finds_nothing_else(many):
     """It is a position, not a permission: whatever it says, the filters hold."""
     for cursor in ("d:", "d:zzz", "d:car-00000005"):

@@ -26,13 +26,6 @@ def routes(*sections):
 
 
 @pytest.fixture(scope="module")
-def back():
-    u = Upstream()
-    yield u
-    u.close()
-
-
-@pytest.fixture(scope="module")
 def other():
     u = Upstream(lambda got, c: answer(body=b"the other one"))
     yield u

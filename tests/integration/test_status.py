@@ -103,10 +103,10 @@ def test_certificates_that_have_ended(fresh):
     s = fresh()
     s.account("ended", "test", "device")
     fleet = s.root("ended")
-    device = fleet.device("short-lived", days=(-1, 4 / 86400))
+    device = fleet.device("short-lived", days=(-1, 8 / 86400))
     assert s.gateway(device).get("/x").status == 404, "it is let in until then"
     s.gateway(fleet.device("long-lived")).get("/x")
-    soon("certificate_expired", lambda: s.gateway(device).get("/x").code, 15)
+    soon("certificate_expired", lambda: s.gateway(device).get("/x").code, 20)
     (ended,) = needs(s, "devices_ended")
     assert (ended["level"], ended["account"]) == ("warning", "ended") and "certificates of 1 device have ended" in ended["text"]
     assert not needs(s, "devices_end"), "what has ended does not end within a month"
@@ -119,7 +119,7 @@ def test_a_signed_head_that_is_old_while_the_vault_is_silent(fresh):
     vault = s.child("vault")
     os.kill(vault, signal.SIGSTOP)
     try:
-        soon("silent", lambda: status(s)["vault"]["state"], 4)
+        soon("silent", lambda: status(s)["vault"]["state"], 15)
         assert not needs(s, "audit_head_old"), "it was signed a moment ago"
         db = sqlite3.connect(s.dir / "control.db", timeout=30, isolation_level=None)
         db.execute("UPDATE audit_signed SET at = at - 7200")
@@ -128,7 +128,7 @@ def test_a_signed_head_that_is_old_while_the_vault_is_silent(fresh):
         assert (old["level"], old["command"]) == ("notice", "muster audit verify") and "120 minutes old" in old["text"]
     finally:
         os.kill(vault, signal.SIGCONT)
-    soon("ok", lambda: status(s)["vault"]["state"], 5)
+    soon("ok", lambda: status(s)["vault"]["state"], 15)
     assert not needs(s, "audit_head_old"), "a log that has not grown is not signed again"
 
 
@@ -138,7 +138,7 @@ def test_who_is_refused_and_why(fresh):
     for _ in range(5):
         assert s.gateway(Fleet("Nobody").device("x")).get("/").code == "certificate_untrusted"
     assert s.gateway().get("/").code == "certificate_required"
-    soon([("certificate_untrusted", 5), ("certificate_required", 1)], lambda: refused_for(s), 4)
+    soon([("certificate_untrusted", 5), ("certificate_required", 1)], lambda: refused_for(s), 15)
     said = status(s)
     assert all(r["reason"] and r["fix"] for r in said["refused"]["items"])
     assert [r["records"] for r in said["refused"]["items"]] == [5, 1], "five certificates, each a record"
@@ -167,20 +167,20 @@ def test_what_an_admitted_device_does_not_find_is_no_refusal(fresh):
     assert g.request("GET", "/devices").code == "method_not_allowed"
     for _ in range(110):
         socket.create_connection(("127.0.0.1", s.port), timeout=30).close()
-    soon(113, lambda: status(s)["gateway"]["requests_hour"] - before["requests_hour"] + 1, 4)
+    soon(113, lambda: status(s)["gateway"]["requests_hour"] - before["requests_hour"] + 1, 15)
     said = status(s)
     assert said["gateway"]["refused_hour"] == 0 and said["refused"]["count"] == 0 and not [a for a in said["attention"] if a["what"] == "refused_often"]
     text = s.api("GET", "/metrics").body.decode()
     assert 'muster_errors_total{code="not_found"} 110\n' in text and 'muster_errors_total{code="upstream_failed"} 1\n' in text and 'muster_errors_total{code="method_not_allowed"} 1\n' in text
-    assert 'muster_refusals_total{process="gateway"' not in text
+    assert not re.search(r'^muster_refusals_total\{[^}]*process="gateway"', text, re.M)
     s.muster("device", "quarantine", "dev-1", "--account", "finds")
     soon("device_quarantined", lambda: g.get("/no/such/thing").code)
-    soon(True, lambda: status(s)["refused"]["count"] == status(s)["gateway"]["refused_hour"] > 0, 4)
+    soon(True, lambda: status(s)["refused"]["count"] == status(s)["gateway"]["refused_hour"] > 0, 15)
     for _ in range(100):
         with socket.create_connection(("127.0.0.1", s.port), timeout=30) as c:
             c.sendall(b"no TLS at all, but said\r\n")
             c.recv(100)
-    soon(True, lambda: bool(needs(s, "refused_often", object="tls_not_tls")), 4)
+    soon(True, lambda: bool(needs(s, "refused_often", object="tls_not_tls")), 15)
 
 
 def test_an_account_sees_what_its_own_devices_were_refused_for(fresh):
@@ -193,7 +193,7 @@ def test_an_account_sees_what_its_own_devices_were_refused_for(fresh):
         s.muster("device", "quarantine", device, "--account", name)
         for _ in range(2 if name == "quokka-one" else 3):
             assert s.gateway(cert).get("/").code == "device_quarantined"
-    soon([("device_quarantined", 5)], lambda: refused_for(s), 4)
+    soon([("device_quarantined", 5)], lambda: refused_for(s), 15)
     for token, device, count in ((tokens["quokka-one"], "dev-q", 2), (tokens["wombat-two"], "dev-w", 3)):
         said = status(s, token)["refused"]
         assert [(r["code"], r["count"], r["records"], r["device_id"]) for r in said["items"]] == [("device_quarantined", count, 1, device)] and said["count"] == count

@@ -204,7 +204,7 @@ def test_a_receiver_that_says_when_is_obeyed(fresh, receiver):
     state = eventually(lambda: (lambda h: h if h["failures"] else None)(shown(s, made["id"])))
     assert "429" in state["last_error"] and state["next_attempt"] and state["oldest_waiting"]
     r.wait(2)
-    assert 2.9 <= r.got[1].at - r.got[0].at <= 8
+    assert 2.9 <= r.got[1].at - r.got[0].at <= 20
 
 
 def test_when_to_come_again_is_said_by_429_and_503_alone(fresh, receiver):

@@ -1,22 +1,10 @@
 /* Pages of devices in an account where what is asked for is rare: a page is short then, has a cursor, and nothing is left out. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <cmocka.h>
-#include <sqlite3.h>
-
+#include "on_disk.h"
 #include "registry/device.h"
 
 #define DEVICES 43000
 
-static char dir[] = "/tmp/muster-devices-XXXXXX";
-static char path[64];
 static struct store *registry;
-
-static void open_registry(void) {
-    struct err err = ERR_INIT;
-    if (registry_open(&(struct registry_open){.path = path, .queue_max = 10, .readers = 1, .migrate = true, .unsafe_no_sync = true}, &registry, &err))
-        fail_msg("%s", err_text(&err));
-}
 
 /* Roots 1 and 2, the second of the last device alone; one key, whose certificate of every 10,000th device is newer. */
 static int make(void **state) {
@@ -38,26 +26,22 @@ static int make(void **state) {
         "SELECT randomblob(16), randomblob(32), 1, id, 1, randomblob(32), CASE id WHEN 10 THEN 4 ELSE 1 END, x'00', 0, 9, 210, 0 FROM device WHERE id IN (10, 10000);";
     sqlite3 *db;
     char *why = NULL, *text = sqlite3_mprintf(rows, DEVICES, DEVICES);
-    if (!mkdtemp(dir))
+    if (on_disk_make(state))
         return -1;
-    snprintf(path, sizeof path, "%s/registry.db", dir);
-    open_registry();
-    store_close(registry);
-    if (sqlite3_open(path, &db) || sqlite3_exec(db, "PRAGMA synchronous = OFF", NULL, NULL, NULL) || sqlite3_exec(db, text, NULL, NULL, &why)) {
+    on_disk_anew();
+    if (sqlite3_open(on_disk_path, &db) || sqlite3_exec(db, "PRAGMA synchronous = OFF", NULL, NULL, NULL) || sqlite3_exec(db, text, NULL, NULL, &why)) {
         fprintf(stderr, "%s\n", why ? why : "?");
         return -1;
     }
     sqlite3_free(text);
     sqlite3_close(db);
-    open_registry();
+    registry = on_disk_open();
     return 0;
 }
 
 static int drop(void **state) {
-    char command[100];
     store_close(registry);
-    snprintf(command, sizeof command, "rm -r %s", dir);
-    return system(command);
+    return on_disk_drop(state);
 }
 
 /* The devices' IDs, blank behind each, over all pages; *pages: how many. */

@@ -1,9 +1,5 @@
 /* What ends is announced once for each number of days: beyond one transaction's worth, for whoever comes later, and for nobody who is gone. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <cmocka.h>
-#include <sqlite3.h>
-
+#include "on_disk.h"
 #include "registry/event_sweep.h"
 
 #define NOW 2000000000LL
@@ -11,19 +7,11 @@
 #define CERTIFICATES (INT64_C(1) << EVENT_CERTIFICATE_EXPIRING)
 #define KEYS (INT64_C(1) << EVENT_KEY_EXPIRING)
 
-static char dir[] = "/tmp/muster-sweep-XXXXXX";
-static char path[64];
 static struct store *registry;
 
 static void run(store_run_fn fn, void *arg) {
     struct err err = ERR_INIT;
     if (store_write_now(registry, fn, arg, &err))
-        fail_msg("%s", err_text(&err));
-}
-
-static void open_registry(void) {
-    struct err err = ERR_INIT;
-    if (registry_open(&(struct registry_open){.path = path, .queue_max = 10, .readers = 1, .migrate = true, .unsafe_no_sync = true}, &registry, &err))
         fail_msg("%s", err_text(&err));
 }
 
@@ -35,12 +23,12 @@ __attribute__((format(printf, 1, 2))) static void sql(const char *fmt, ...) {
     char *text = sqlite3_vmprintf(fmt, ap);
     va_end(ap);
     store_close(registry);
-    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_open(on_disk_path, &db), SQLITE_OK);
     if (sqlite3_exec(db, text, NULL, NULL, &why) != SQLITE_OK)
         fail_msg("%s: %s", text, why);
     sqlite3_free(text);
     sqlite3_close(db);
-    open_registry();
+    registry = on_disk_open();
 }
 
 static void wanted(const char *account, int64_t events) {
@@ -75,8 +63,8 @@ static int64_t swept(int64_t now, int64_t server_end, const char *type, int days
 }
 
 static void begin(void) {
-    unlink(path);
-    open_registry();
+    on_disk_anew();
+    registry = on_disk_open();
     for (int i = 1; i <= 2; i++)
         sql("INSERT INTO account (id, name, kind, method, state, created, reprovision, approval, expected_only, device_key, device_life, lost_answer_window, issue_ceiling) "
             "VALUES (%d, 'a%d', 1, 3, 2, 0, 1, 0, 0, 1, 1, 1, 1)", i, i);
@@ -140,11 +128,5 @@ static void the_server_s_own_once_it_is_known(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(a_whole_fleet_that_ends_at_once), cmocka_unit_test(who_asks_later_hears_what_was_not_said),
                                        cmocka_unit_test(an_account_that_is_gone_says_nothing), cmocka_unit_test(the_server_s_own_once_it_is_known)};
-    if (!mkdtemp(dir))
-        return 1;
-    snprintf(path, sizeof path, "%s/registry.db", dir);
-    int rc = cmocka_run_group_tests(tests, NULL, NULL);
-    char command[100];
-    snprintf(command, sizeof command, "rm -r %s", dir);
-    return system(command) || rc;
+    return cmocka_run_group_tests(tests, on_disk_make, on_disk_drop);
 }

@@ -1,19 +1,12 @@
 /* The enrolments of a key within an hour, as the statements count them, against all of them in a list; and what the migration makes of rows
  * that an earlier version left. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <cmocka.h>
-#include <sqlite3.h>
-
+#include "on_disk.h"
 #include "base/clock.h"
 #include "registry/registry.h"
 #include "registry/row.h"
 
 #define KEYS 2
 #define SPENT_MAX 5000
-
-static char dir[] = "/tmp/muster-key-hour-XXXXXX";
-static char path[64];
 
 struct step {
     int64_t key, now;
@@ -37,18 +30,10 @@ static int spend(struct store_tx *tx, void *arg, struct err *err) {
 static void sql(const char *text) {
     sqlite3 *db;
     char *why = NULL;
-    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_open(on_disk_path, &db), SQLITE_OK);
     if (sqlite3_exec(db, text, NULL, NULL, &why) != SQLITE_OK)
         fail_msg("%s", why);
     sqlite3_close(db);
-}
-
-static struct store *open_registry_at(void) {
-    struct store *s = NULL;
-    struct err err = ERR_INIT;
-    if (registry_open(&(struct registry_open){.path = path, .queue_max = 10, .readers = 1, .migrate = true, .unsafe_no_sync = true}, &s, &err))
-        fail_msg("%s", err_text(&err));
-    return s;
 }
 
 #define ACCOUNT "INSERT INTO account (id, name, kind, method, state, created, reprovision, approval, expected_only, device_key, device_life, lost_answer_window, issue_ceiling) " \
@@ -61,10 +46,9 @@ static void counts_as_a_list_does(void **state) {
     size_t n[KEYS + 1] = {0};
     uint64_t random = 1;
     int64_t now = 1000000;
-    unlink(path);
-    store_close(open_registry_at());
+    on_disk_anew();
     sql(ACCOUNT KEY(1) KEY(2));
-    struct store *s = open_registry_at();
+    struct store *s = on_disk_open();
     for (int i = 0; i < SPENT_MAX; i++) {
         struct step step = {.key = 1 + (int64_t)(random >> 40) % KEYS};
         struct err err = ERR_INIT;
@@ -103,15 +87,14 @@ static int read_hour(struct store_tx *tx, void *arg, struct err *err) {
 
 /* The table as migration 001 made it, and its rows, behind the back of a registry that is new. */
 static void rows_of_an_earlier_version_count(void **state) {
-    unlink(path);
-    store_close(open_registry_at());
+    on_disk_anew();
     sql(ACCOUNT KEY(1) KEY(2) "DROP TABLE key_hour; ALTER TABLE prov_key DROP COLUMN in_hour;"
         "CREATE TABLE key_hour (id INTEGER PRIMARY KEY, prov_key INTEGER NOT NULL REFERENCES prov_key (id), at INTEGER NOT NULL);"
         "CREATE INDEX key_hour_key ON key_hour (prov_key, at);"
         "INSERT INTO key_hour (prov_key, at) VALUES (1, 5000), (1, 5000), (1, 5007), (1, 100), (2, 5001);"
         "ALTER TABLE audit DROP COLUMN seal;"
         "DELETE FROM schema_version WHERE number >= 7;");
-    struct store *s = open_registry_at();
+    struct store *s = on_disk_open();
     struct step one = {.key = 1, .now = 5000 + CLOCK_HOUR - 1}, two = {.key = 2, .now = 5000};
     assert_int_equal(store_read_now(s, read_hour, &one, NULL) || store_read_now(s, read_hour, &two, NULL), 0);
     assert_int_equal(one.count, 3);
@@ -125,11 +108,5 @@ static void rows_of_an_earlier_version_count(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(counts_as_a_list_does), cmocka_unit_test(rows_of_an_earlier_version_count)};
-    if (!mkdtemp(dir))
-        return 1;
-    snprintf(path, sizeof path, "%s/registry.db", dir);
-    int rc = cmocka_run_group_tests(tests, NULL, NULL);
-    char command[100];
-    snprintf(command, sizeof command, "rm -r %s", dir);
-    return system(command) || rc;
+    return cmocka_run_group_tests(tests, on_disk_make, on_disk_drop);
 }

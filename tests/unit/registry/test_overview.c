@@ -1,25 +1,11 @@
 /* The numbers of `muster status` and /metrics, each against rows that are told apart by it alone. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <cmocka.h>
-#include <sqlite3.h>
-
+#include "on_disk.h"
 #include "registry/overview.h"
 
 #define NOW 2000000000LL
 #define DAY CLOCK_DAY
 
-static char dir[] = "/tmp/muster-overview-XXXXXX";
-static char path[64];
 static sqlite3 *db;
-
-static struct store *open_registry_at(void) {
-    struct store *s = NULL;
-    struct err err = ERR_INIT;
-    if (registry_open(&(struct registry_open){.path = path, .queue_max = 10, .readers = 1, .migrate = true, .unsafe_no_sync = true}, &s, &err))
-        fail_msg("%s", err_text(&err));
-    return s;
-}
 
 __attribute__((format(printf, 1, 2))) static void sql(const char *fmt, ...) {
     va_list ap;
@@ -65,9 +51,8 @@ static void unhex_of(sqlite3_context *c, int n, sqlite3_value **v) {
 }
 
 static void begin(void) {
-    unlink(path);
-    store_close(open_registry_at());
-    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    on_disk_anew();
+    assert_int_equal(sqlite3_open(on_disk_path, &db), SQLITE_OK);
     assert_int_equal(sqlite3_create_function(db, "unhex_of", 1, SQLITE_UTF8, NULL, unhex_of, NULL, NULL), SQLITE_OK);
     sql("PRAGMA synchronous = OFF; BEGIN");
 }
@@ -78,7 +63,7 @@ static struct overview seen;
 static const struct overview_account *look(const char *only) {
     struct err err = ERR_INIT;
     sql("COMMIT; BEGIN");
-    struct store *s = open_registry_at();
+    struct store *s = on_disk_open();
     free(seen.at);
     seen = (struct overview){.only = only, .now = NOW, .with_refused = true};
     if (store_read_now(s, overview_run, &seen, &err))
@@ -235,11 +220,5 @@ static void more_accounts_than_are_shown(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(devices_by_state_age_and_end), cmocka_unit_test(keys_by_what_they_may_still_do), cmocka_unit_test(roots_and_cas),
                                        cmocka_unit_test(whose_they_are), cmocka_unit_test(a_clock_that_is_behind), cmocka_unit_test(more_accounts_than_are_shown)};
-    if (!mkdtemp(dir))
-        return 1;
-    snprintf(path, sizeof path, "%s/registry.db", dir);
-    int rc = cmocka_run_group_tests(tests, NULL, NULL);
-    char command[100];
-    snprintf(command, sizeof command, "rm -r %s", dir);
-    return system(command) || rc;
+    return cmocka_run_group_tests(tests, on_disk_make, on_disk_drop);
 }

@@ -1,23 +1,8 @@
 /* What is said of the last day's refusals: which records count, in what order, and what is said where there are too many. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <cmocka.h>
-#include <sqlite3.h>
-
+#include "on_disk.h"
 #include "registry/refusal_tally.h"
 
 #define SINCE 1000000
-
-static char dir[] = "/tmp/muster-tally-XXXXXX";
-static char path[64];
-
-static struct store *open_registry_at(void) {
-    struct store *s = NULL;
-    struct err err = ERR_INIT;
-    if (registry_open(&(struct registry_open){.path = path, .queue_max = 10, .readers = 1, .migrate = true, .unsafe_no_sync = true}, &s, &err))
-        fail_msg("%s", err_text(&err));
-    return s;
-}
 
 /* A record behind all others. */
 static void add(sqlite3 *db, int64_t account, int64_t last, const char *code, const char *device_id) {
@@ -32,9 +17,8 @@ static void add(sqlite3 *db, int64_t account, int64_t last, const char *code, co
 
 static sqlite3 *emptied(void) {
     sqlite3 *db;
-    unlink(path);
-    store_close(open_registry_at());
-    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    on_disk_anew();
+    assert_int_equal(sqlite3_open(on_disk_path, &db), SQLITE_OK);
     assert_int_equal(sqlite3_exec(db, "PRAGMA foreign_keys = OFF; PRAGMA synchronous = OFF; BEGIN", NULL, NULL, NULL), SQLITE_OK);
     return db;
 }
@@ -50,7 +34,7 @@ static int read_run(struct store_tx *tx, void *arg, struct err *err) { return re
 static const struct refusal_tally *tally(sqlite3 *db, int64_t account) {
     struct err err = ERR_INIT;
     assert_int_equal(sqlite3_exec(db, "COMMIT; BEGIN", NULL, NULL, NULL), SQLITE_OK);
-    struct store *s = open_registry_at();
+    struct store *s = on_disk_open();
     memset(&asked, 0, sizeof asked);
     asked.account = account;
     asked.tally.since = SINCE;
@@ -140,19 +124,6 @@ static void so_many_are_looked_at_and_it_is_said_when_there_are_more(void **stat
     close_db(db);
 }
 
-static int make(void **state) {
-    if (!mkdtemp(dir))
-        return 1;
-    snprintf(path, sizeof path, "%s/registry.db", dir);
-    return 0;
-}
-
-static int drop(void **state) {
-    char cmd[128];
-    snprintf(cmd, sizeof cmd, "rm -rf %s", dir);
-    return system(cmd);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_older_does_not_count_and_hides_nothing_behind_it),
@@ -161,5 +132,5 @@ int main(void) {
         cmocka_unit_test(rare_codes_beyond_the_table_are_in_the_sum),
         cmocka_unit_test(so_many_are_looked_at_and_it_is_said_when_there_are_more),
     };
-    return cmocka_run_group_tests(tests, make, drop);
+    return cmocka_run_group_tests(tests, on_disk_make, on_disk_drop);
 }
