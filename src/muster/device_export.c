@@ -1,4 +1,5 @@
 /* device_export: `device export`: all pages of the list into a file, one of them in memory.  The file has its name only when it is whole. */
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -46,9 +47,10 @@ static int open_output(struct export *ex, const char *name, struct err *err) {
     ex->file = fd >= 0 ? fdopen(fd, "w") : NULL;
     if (ex->file)
         return 0;
+    int why = errno;
     if (fd >= 0)
         close(fd);
-    int rc = err_set(err, MUSTER_EINVALID, "%s cannot be written.", buf_str(&ex->part));
+    int rc = err_set(err, MUSTER_EINVALID, "%s cannot be written: %s.", buf_str(&ex->part), strerror(why));
     buf_fini(&ex->part);
     return rc;
 }
@@ -61,7 +63,7 @@ static int close_output(struct export *ex, const char *name, struct err *err) {
     good = fclose(ex->file) == 0 && good;
     ex->file = NULL;
     if (!good || rename(buf_str(&ex->part), name))
-        return err_set(err, MUSTER_EIO, "%s cannot be written.", name);
+        return err_set(err, MUSTER_EIO, "%s cannot be written: %s.", name, strerror(errno));
     buf_fini(&ex->part);
     return 0;
 }
@@ -89,7 +91,7 @@ static int write_page(struct export *ex, const json_t *items, struct err *err) {
         else if (json_write(&line, device) == 0)
             buf_addc(&line, '\n');
         if (!buf_ok(&line) || !line.n || fwrite(line.p, 1, line.n, ex->file) != line.n)
-            return err_set(err, MUSTER_EIO, "The file cannot be written.");
+            return err_set(err, MUSTER_EIO, "The file cannot be written: %s.", strerror(errno));
         ex->done++;
     }
     return 0;
@@ -124,8 +126,6 @@ int command_device_export(struct invocation *in, struct err *err) {
     CLEANUP(export_fini) struct export ex = {.in = in, .path = BUF_INIT(16384), .part = BUF_INIT(4096), .csv = !format || !strcmp(format, "csv"),
                                              .progress = !in->json && isatty(STDERR_FILENO)};
     CLEANUP_JSON json_t *answer = json_object();
-    if (!ex.csv && strcmp(format, "jsonl"))
-        return err_set(err, MUSTER_EUSAGE, "--format is csv or jsonl, not \"%s\".", format);
     int rc = command_path(in, in->command->path, &ex.path, err);
     if (rc || (rc = open_output(&ex, name, err)))
         return rc;

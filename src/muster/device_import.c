@@ -1,5 +1,6 @@
 /* device_import: `device import`: a file of any length in batches, so that no more than one of them is in memory.  A batch is taken whole or
  * not at all; what is announced already is passed over by the server, so that a run that was cut off is simply repeated. */
+#include <errno.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -119,7 +120,7 @@ static int next_line(struct import *im, char text[LINE_MAX_BYTES], struct span *
         text[n++] = (char)c;
     }
     if (ferror(im->file))
-        return err_set(err, MUSTER_EIO, "The file cannot be read.");
+        return err_set(err, MUSTER_EIO, "The file cannot be read: %s.", strerror(errno));
     if (c == EOF && n == 0)
         return 0;
     im->line++;
@@ -162,7 +163,7 @@ int command_device_import(struct invocation *in, struct err *err) {
         return rc;
     im.file = !strcmp(in->args[0], "-") ? stdin : fopen(in->args[0], "re");
     if (!im.file)
-        return err_set(err, MUSTER_EINVALID, "%s cannot be opened.", in->args[0]);
+        return err_set(err, MUSTER_EINVALID, "%s cannot be opened: %s.", in->args[0], strerror(errno));
     rc = import_lines(&im, err);
     if (im.progress && im.done)
         fputc('\n', stderr);

@@ -8,6 +8,7 @@
 #include "muster/command.h"
 #include "muster/complete.h"
 #include "muster/help.h"
+#include "muster/print.h"
 
 struct globals {
     const char *data;
@@ -15,7 +16,7 @@ struct globals {
 };
 
 static int fail(const struct err *err) {
-    fprintf(stderr, "muster: %s\n", err_text(err));
+    print_message("muster: ", err_text(err));
     const char *fix = err_fix(err->code);
     if (err->code != MUSTER_EUSAGE && fix[0])
         fprintf(stderr, "%s (%s)\n", fix, err_code(err->code));
@@ -56,14 +57,31 @@ static int take_global(struct globals *g, int argc, char **argv, int *i, bool *t
     return 0;
 }
 
+/* What help names "a|b|c" is one of these words. */
+static int check_choice(const struct option_row *o, const char *value, struct err *err) {
+    if (o->to != TO_LOCAL || !o->value || !strchr(o->value, '|'))
+        return 0;
+    for (const char *word = o->value, *end; *word; word = end + strspn(end, "|")) {
+        end = word + strcspn(word, "|");
+        if (strlen(value) == (size_t)(end - word) && !strncmp(value, word, (size_t)(end - word)))
+            return 0;
+    }
+    return err_set(err, MUSTER_EUSAGE, "--%s takes %s, not \"%s\".", o->name, o->value, value);
+}
+
 static int take_option(struct invocation *in, int argc, char **argv, int *i, struct err *err) {
     for (size_t k = 0; k < COMMAND_OPTIONS && in->command->options[k].name; k++) {
         const struct option_row *o = &in->command->options[k];
         if (!named(argv[*i], o->name))
             continue;
+        if (!o->value && strchr(argv[*i], '=')) /* "--again=no" is not meant as --again */
+            return err_set(err, MUSTER_EUSAGE, "--%s takes no value.", o->name);
         const char *value = o->value ? value_of(argc, argv, i) : "";
         if (!value)
             return err_set(err, MUSTER_EUSAGE, "--%s needs a value: %s.", o->name, o->value);
+        int rc = check_choice(o, value, err);
+        if (rc)
+            return rc;
         size_t max = o->to == TO_BODY_LIST || o->to == TO_LOCAL_LIST ? 64 : 1;
         if (in->option_n[k] == max)
             return err_set(err, MUSTER_EUSAGE, max == 1 ? "--%s is given twice." : "--%s is given too often.", o->name);
@@ -141,8 +159,10 @@ static int parse(struct globals *g, struct invocation *in, int argc, char **argv
                 in->rest[in->n_rest++] = argv[i];
         }
     }
-    if (noun && !in->command && (!g->help || !known_noun(noun)))
+    if (noun && !in->command && !known_noun(noun))
         return err_set(err, MUSTER_EUSAGE, "`muster %s` is not a command; see `muster --help`.", noun);
+    if (noun && !in->command && !g->help)
+        return err_set(err, MUSTER_EUSAGE, "`muster %s` needs a word more; see `muster %s --help`.", noun, noun);
     *said = noun;
     return 0;
 }

@@ -5,7 +5,7 @@
 #include "base/cleanup.h"
 #include "json/json.h"
 
-#define COLUMNS_MAX 12
+#define ITEM_MAX (4u << 20) /* bytes of one item of a list */
 
 int print_json(const json_t *doc, struct err *err) {
     CLEANUP(buf_wipe) struct buf out = BUF_INIT(256u << 20);
@@ -102,37 +102,82 @@ static void print_cell(const char *text, int width, bool last) {
         printf("%*s", width - width_of(text) + 2, "");
 }
 
-static size_t split_columns(const char *columns, char names[COLUMNS_MAX][40]) {
-    size_t n = 0;
-    while (*columns && n < COLUMNS_MAX) {
+static void table_rows(struct print_list *l, const json_t *items, bool print) {
+    size_t i;
+    json_t *item;
+    json_array_foreach(items, i, item) {
+        for (size_t c = 0; c < l->columns; c++) {
+            CLEANUP(buf_wipe) struct buf cell = BUF_INIT(65536);
+            add_value(&cell, json_object_get(item, l->names[c]));
+            if (print)
+                print_cell(buf_str(&cell), l->widths[c], c + 1 == l->columns);
+            else if (width_of(buf_str(&cell)) > l->widths[c])
+                l->widths[c] = width_of(buf_str(&cell));
+        }
+    }
+}
+
+static void table_header(const struct print_list *l) {
+    for (size_t c = 0; c < l->columns; c++)
+        print_cell(l->names[c], l->widths[c], c + 1 == l->columns);
+}
+
+/* As an element of an array that is indented. */
+static int print_item(const json_t *item, bool first, struct err *err) {
+    CLEANUP(buf_wipe) struct buf text = BUF_INIT(ITEM_MAX);
+    int rc = json_write_pretty(&text, item);
+    if (rc)
+        return err_set(err, rc, "The answer cannot be written as JSON.");
+    fputs(first ? "[\n" : ",\n", stdout);
+    for (const char *line = buf_str(&text), *end; *line; line = end + strspn(end, "\n")) {
+        end = line + strcspn(line, "\n");
+        printf("%s  %.*s", line == buf_str(&text) ? "" : "\n", (int)(end - line), line);
+    }
+    return 0;
+}
+
+void print_list_begin(struct print_list *l, const char *columns) {
+    *l = (struct print_list){0};
+    while (columns && *columns && l->columns < PRINT_COLUMNS) {
         size_t len = strcspn(columns, " ");
-        snprintf(names[n++], 40, "%.*s", (int)len, columns);
+        snprintf(l->names[l->columns], sizeof l->names[0], "%.*s", (int)len, columns);
+        l->widths[l->columns] = width_of(l->names[l->columns]);
+        l->columns++;
         columns += len + strspn(columns + len, " ");
     }
-    return n;
+}
+
+int print_list_items(struct print_list *l, const json_t *items, struct err *err) {
+    size_t i;
+    json_t *item;
+    int rc;
+    if (l->columns) {
+        table_rows(l, items, false);
+        if (!l->done && json_array_size(items))
+            table_header(l);
+        table_rows(l, items, true);
+    } else {
+        json_array_foreach(items, i, item)
+            if ((rc = print_item(item, l->done + i == 0, err)))
+                return rc;
+    }
+    l->done += json_array_size(items);
+    return 0;
+}
+
+void print_list_end(struct print_list *l) {
+    if (l->columns && !l->done)
+        table_header(l);
+    else if (!l->columns)
+        puts(l->done ? "\n]" : "[]");
 }
 
 void print_table(const json_t *items, const char *columns) {
-    char names[COLUMNS_MAX][40];
-    int widths[COLUMNS_MAX];
-    size_t n = split_columns(columns, names), i;
-    json_t *item;
-    for (size_t c = 0; c < n; c++)
-        widths[c] = width_of(names[c]);
-    for (int pass = 0; pass < 2; pass++) {
-        for (size_t c = 0; pass && c < n; c++)
-            print_cell(names[c], widths[c], c + 1 == n);
-        json_array_foreach(items, i, item) {
-            for (size_t c = 0; c < n; c++) {
-                CLEANUP(buf_wipe) struct buf cell = BUF_INIT(65536);
-                add_value(&cell, json_object_get(item, names[c]));
-                if (pass)
-                    print_cell(buf_str(&cell), widths[c], c + 1 == n);
-                else if (width_of(buf_str(&cell)) > widths[c])
-                    widths[c] = width_of(buf_str(&cell));
-            }
-        }
-    }
+    struct print_list l;
+    print_list_begin(&l, columns);
+    table_rows(&l, items, false);
+    table_header(&l);
+    table_rows(&l, items, true);
 }
 
 void print_line(struct span text, int width) {
@@ -152,5 +197,11 @@ void print_warnings(const json_t *object) {
     size_t i;
     json_t *item;
     json_array_foreach(json_object_get(object, "warnings"), i, item)
-        fprintf(stderr, "warning: %s\n", json_string_value(item) ? json_string_value(item) : "");
+        print_message("warning: ", json_string_value(item) ? json_string_value(item) : "");
+}
+
+void print_message(const char *before, const char *text) {
+    CLEANUP(buf_wipe) struct buf safe = BUF_INIT(65536);
+    add_safe(&safe, span_str(text));
+    fprintf(stderr, "%s%s\n", before, buf_str(&safe));
 }

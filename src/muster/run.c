@@ -155,7 +155,7 @@ int command_path(const struct invocation *in, const char *path, struct buf *out,
 /* Shows the reach and asks on a terminal; elsewhere only --yes goes on. */
 static bool agreed(const struct invocation *in, const char *reach) {
     char line[16];
-    fprintf(stderr, "%s\n", reach);
+    print_message("", reach);
     if (in->yes)
         return true;
     if (!isatty(STDIN_FILENO) || !isatty(STDERR_FILENO)) {
@@ -185,10 +185,12 @@ int command_confirmed(struct invocation *in, const char *method, const char *pat
     return api_json(in->api, method, buf_str(&again), body, answer, NULL, err);
 }
 
+/* Page by page: a list may have a million items.  Where a later page fails, what was printed before is no whole JSON document. */
 static int run_list(struct invocation *in, const char *path, struct err *err) {
-    CLEANUP_JSON json_t *all = json_array();
     CLEANUP(buf_fini) struct buf at = BUF_INIT(16384);
+    struct print_list list;
     char cursor[1024] = "";
+    print_list_begin(&list, in->json ? NULL : in->command->columns);
     for (;;) {
         CLEANUP_JSON json_t *page = NULL;
         buf_clear(&at);
@@ -200,20 +202,19 @@ static int run_list(struct invocation *in, const char *path, struct err *err) {
         int rc = api_json(in->api, "GET", buf_str(&at), NULL, &page, NULL, err);
         if (rc)
             return rc;
-        if (json_array_extend(all, json_object_get(page, "items")))
+        const json_t *items = json_object_get(page, "items");
+        if (!json_is_array(items))
             return err_set(err, MUSTER_ENETWORK, "The server's answer is not a page of a list.");
+        if ((rc = print_list_items(&list, items, err)))
+            return rc;
         const char *next = json_string_value(json_object_get(page, "next"));
         if (!next)
             break;
         if (!strcmp(next, cursor) || strlen(next) >= sizeof cursor)
             return err_set(err, MUSTER_ENETWORK, "The server's pages do not come to an end.");
         snprintf(cursor, sizeof cursor, "%s", next);
-        if (!in->json && isatty(STDERR_FILENO))
-            fprintf(stderr, "\r%zu…", json_array_size(all));
     }
-    if (in->json)
-        return print_json(all, err);
-    print_table(all, in->command->columns);
+    print_list_end(&list);
     return 0;
 }
 
