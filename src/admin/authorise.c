@@ -22,8 +22,11 @@ static const struct admin_route *route_of(const struct http_exchange *x) { retur
 
 static void finish(struct authorisation *a, int code, const struct err *err) {
     struct http_exchange *x = a->x;
-    const struct err why = err && err->code ? *err : (struct err){.code = code};
+    const struct admin_route *r = route_of(x);
+    struct err why = err && err->code ? *err : (struct err){.code = code};
     free(a);
+    if (!code && r && strncmp(r->path, "/api/", 5) == 0)
+        code = query_check(x, r, &why);
     if (code)
         http_reply_err(x, &why);
     else

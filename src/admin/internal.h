@@ -57,6 +57,8 @@ extern const struct admin_route ADMIN_ROUTES[];
 extern const size_t ADMIN_ROUTES_COUNT;
 int routes_new(struct control *c, struct err *err) MUSTER_MUST_CHECK; /* c->routes, c->router */
 extern const struct peer_ops AUTHORISE_OPS;
+/* query.c: 0, or MUSTER_EINVALID where a parameter has no Q row, no value, or stands there twice. */
+int query_check(struct http_exchange *x, const struct admin_route *r, struct err *err) MUSTER_MUST_CHECK;
 
 /* What the authorisation of a request found.  Handlers take their account from here and from nowhere else. */
 struct grant {

@@ -17,6 +17,44 @@ static bool take_since(struct span text, int64_t *out) {
     return true;
 }
 
+static bool is_code(struct span code) {
+    char text[64];
+    snprintf(text, sizeof text, "%.*s", (int)(code.n < sizeof text ? code.n : 0), (const char *)code.p);
+    return err_from_code(text) != 0;
+}
+
+/* As it is kept: small letters, whole bytes without zeros before them, and no colons, with which others print it. */
+static bool take_serial(struct http_exchange *x, struct span *serial) {
+    const bool negative = span_starts(*serial, SPAN_LIT("-"));
+    uint8_t *out = arena_alloc(http_exchange_arena(x), serial->n + 2), *digits = out + 2;
+    size_t n = 0, zeros = 0;
+    for (size_t i = negative; out && i < serial->n; i++) {
+        uint8_t c = serial->p[i];
+        c = c >= 'A' && c <= 'F' ? (uint8_t)(c - 'A' + 'a') : c;
+        if (c == ':')
+            continue;
+        if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f')))
+            return false;
+        digits[n++] = c;
+        zeros += zeros + 1 == n && c == '0';
+    }
+    if (!n)
+        return false;
+    zeros = zeros == n ? n - 1 : zeros; /* of zero itself one stays */
+    digits += zeros;
+    n -= zeros;
+    if (n % 2) {
+        *--digits = '0';
+        n++;
+    }
+    if (negative) {
+        *--digits = '-';
+        n++;
+    }
+    *serial = span_of(digits, n);
+    return true;
+}
+
 static void list(struct http_exchange *x, struct span account) {
     struct refusal_list l = {.account = account};
     struct span print = SPAN_NONE, since = SPAN_NONE;
@@ -29,6 +67,14 @@ static void list(struct http_exchange *x, struct span account) {
         return;
     }
     l.has_fingerprint = print.n > 0;
+    if (l.code.n && !is_code(l.code)) {
+        reply_code(x, MUSTER_EINVALID, "There is no code of that name; `muster refusal list` shows those of refusals, as the answers to devices do.");
+        return;
+    }
+    if (l.serial.n && !take_serial(x, &l.serial)) {
+        reply_code(x, MUSTER_EINVALID, "serial is the certificate's serial number in hex digits.");
+        return;
+    }
     if (print.n && hex_decode(print, l.fingerprint.b, sizeof l.fingerprint.b)) {
         reply_code(x, MUSTER_EINVALID, "fingerprint is the SHA-256 of the certificate in 64 hex digits.");
         return;

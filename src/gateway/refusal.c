@@ -1,9 +1,26 @@
 /* refusal: see internal.h. */
 #include "gateway/internal.h"
 
+/* Also where the path is refused for being spelled so: a client whose URL ends in '/' asks for "//repo/targets/…", and writes as well. */
+static bool is_under_targets(struct span path) {
+    static const char *const wanted[] = {"repo", "targets"};
+    size_t found = 0;
+    while (found < 2 && path.n && path.p[0] == '/') {
+        path = span_sub(path, 1, path.n);
+        long slash = span_index(path, '/');
+        struct span segment = slash < 0 ? path : span_sub(path, 0, (size_t)slash);
+        path = span_sub(path, segment.n, path.n);
+        if (!segment.n || span_eq_str(segment, "."))
+            continue;
+        if (!span_eq_str(segment, wanted[found++]))
+            return false;
+    }
+    return found == 2;
+}
+
 bool refusal_is_empty(const struct http_exchange *x) {
     struct span path = auth_is_asked(x) ? auth_asked_path(x) : http_claimed_path(x);
-    return span_starts(path, SPAN_LIT("/repo/targets/")) || span_eq_str(path, "/repo/targets");
+    return is_under_targets(path);
 }
 
 void refusal_body(struct http_exchange *x, const struct err *err, struct buf *body, const char **content_type) {

@@ -112,7 +112,8 @@ def test_a_long_walk_by_device_id_ends_at_the_end(many):
 
 
 @pytest.mark.parametrize("query", ["cursor=x", "cursor=d:car-1", "cursor=s:1", "cursor=s::", "cursor=-1", "cursor=99999999999999999999", "state=odd", "order=name",
-                                   "seen_since=soon", "not_seen_since=", "since=x", "limit=0", "limit=1001"])
+                                   "seen_since=soon", "not_seen_since=", "since=x", "limit=0", "limit=1001",
+                                   "stat=active", "state", "key=", "root=", "state=", "%6bey=", "state=active&state=pending", "state=active&%73tate=active", "limit=1&missing=yes"])
 def test_what_is_no_query_is_refused(many, query):
     answer = many.api("GET", f"/api/v1/accounts/many/devices?{query}")
     assert (answer.status, answer.code) == (400, "invalid_request")

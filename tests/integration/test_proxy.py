@@ -351,7 +351,8 @@ TARGET = "/repo/targets/a"
 
 
 @pytest.mark.parametrize("status, request_head", [
-    (400, "GET /repo/targets//x HTTP/1.1|Host: localhost"), (400, "GET /repo/targets/../x HTTP/1.1|Host: localhost"), (400, "GET /repo/%74argets/a%2fb?x HTTP/1.1|Host: localhost"),
+    (400, "GET /repo/targets//x HTTP/1.1|Host: localhost"), (400, "GET //repo/targets/x HTTP/1.1|Host: localhost"), (400, "GET /repo/.//targets/x HTTP/1.1|Host: localhost"),
+    (400, "GET /repo/targets/../x HTTP/1.1|Host: localhost"), (400, "GET /repo/%74argets/a%2fb?x HTTP/1.1|Host: localhost"),
     (400, "GET /repo/targets/a%zz HTTP/1.1|Host: localhost"), (400, "GET /repo/targets/a b HTTP/1.1|Host: localhost"), (400, f"GET {TARGET} HTTP/1.1"),
     (400, f"GET {TARGET} HTTP/1.1|Host: localhost|Range: bytes=1-|Range: bytes=2-"), (400, f"GET {TARGET} HTTP/1.1|Host: localhost| folded"),
     (400, f"GET {TARGET} HTTP/1.1|Host: localhost|X: \x01"), (400, f"PUT {TARGET} HTTP/1.1|Host: localhost|Content-Length: 1|Transfer-Encoding: chunked"),
@@ -359,7 +360,7 @@ TARGET = "/repo/targets/a"
     (421, f"GET {TARGET} HTTP/1.1|Host: others.localhost"), (431, f"GET {TARGET} HTTP/1.1|Host: localhost|X: {'a' * 20000}"),
     (431, f"GET {TARGET} HTTP/1.1|Host: localhost|" + "|".join(f"X-{i}: 1" for i in range(80))), (501, f"PUT {TARGET} HTTP/1.1|Host: localhost|Transfer-Encoding: gzip"),
     (501, f"TRACE {TARGET} HTTP/1.1|Host: localhost"), (505, f"GET {TARGET} HTTP/1.0|Host: localhost"), (400, f"GET {TARGET} HTTP/1.1|Host: localhost|X-A: " + "\x7f"),
-], ids=range(20))
+], ids=range(22))
 def test_errors_where_a_file_is_expected_are_empty_even_where_no_request_is_understood(world, back, status, request_head):
     back.got.clear()
     for target in (request_head, request_head.replace("/repo/targets/", "/repo/target/").replace("/repo/%74argets/", "/repo/%74arget/")):

@@ -109,10 +109,16 @@ def test_filters(server, fleet):
     r = one(server, "acme", device="filtered")
     for found in (kept(server, "acme", serial=r["certificate"]["serial"]), kept(server, "acme", fingerprint=r["certificate"]["fingerprint"])):
         assert [x["id"] for x in found] == [r["id"]]
+    serial = r["certificate"]["serial"].upper()  # as openssl prints it, and as others do
+    for spelled in (serial, "00" + serial, serial.lstrip("0"), ":".join(serial[i:i + 2] for i in range(0, len(serial), 2))):
+        assert [x["id"] for x in kept(server, "acme", serial=spelled)] == [r["id"]], spelled
+    assert kept(server, "acme", serial="00") == [] and kept(server, "acme", serial="-" + serial) == []
     assert r["id"] in [x["id"] for x in kept(server, "acme", code="certificate_expired", since="1h")]
     assert r["id"] in [x["id"] for x in kept(server, "acme", address="127.0.0.1")]
     assert kept(server, "acme", since="2999-01-01T00:00:00Z") == [] and kept(server, "acme", address="192.0.2.1") == []
-    for wrong in ({"code": "x", "device": "y"}, {"since": "soon"}, {"fingerprint": "abc"}):
+    # What finds nothing because it was misspelt, or because a script's variable was empty, is no empty list and no list of all.
+    for wrong in ({"code": "x", "device": "y"}, {"since": "soon"}, {"fingerprint": "abc"}, {"code": "certificate_expried"}, {"code": "c" * 100}, {"serial": "12xy"}, {"serial": ":"},
+                  {"serial": "-"}, {"device": ""}, {"code": ""}, {"address": ""}, {"serial": ""}, {"fingerprint": ""}):
         refused("invalid_request", lambda: kept(server, "acme", **wrong))
     refused("not_found", show, server, "00000000-0000-8000-8000-000000000000")
     refused("not_found", show, server, "nonsense")
