@@ -32,6 +32,7 @@ static void set_up(char **argv) {
     BENCH_NEED(SSL_CTX_use_PrivateKey_file(context, argv[2], SSL_FILETYPE_PEM) == 1 && SSL_CTX_load_verify_file(context, argv[3]) == 1);
     BENCH_NEED(SSL_CTX_set1_groups_list(context, "X25519:P-256") == 1 && SSL_CTX_set_session_id_context(context, (const unsigned char *)"floor", 5) == 1);
     SSL_CTX_set_verify(context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
+    BENCH_NEED(SSL_CTX_set_ciphersuites(context, "TLS_AES_128_GCM_SHA256") == 1); /* what musterd chooses, and a client would not */
     SSL_CTX_set_options(context, SSL_OP_NO_TICKET | SSL_OP_IGNORE_UNEXPECTED_EOF);
     SSL_CTX_set_mode(context, SSL_MODE_NO_AUTO_CHAIN | SSL_MODE_RELEASE_BUFFERS);
     SSL_CTX_set_read_ahead(context, 1);

@@ -130,7 +130,7 @@ static int open_stores(struct control *c, struct err *err) {
 
 static int open_all(struct control *c, struct err *err) {
     const struct control_options *o = c->o;
-    const struct tls_options tls = {.sessions = 64, .session_seconds = 3600};
+    const struct tls_options tls = {.sessions = 64, .session_seconds = 3600, .cleanse = true};
     c->loop = loop_new(err);
     if (!c->loop)
         return err->code;

@@ -55,9 +55,21 @@ static size_t utf8_next(const uint8_t *p, size_t n, uint32_t *code) {
     return len;
 }
 
+/* How many bytes in front are ASCII, as nearly all are: in steps of eight, the rest is left to utf8_next(). */
+static size_t ascii_run(struct span s) {
+    uint64_t eight;
+    size_t n = 0;
+    for (; s.n - n >= sizeof eight; n += sizeof eight) {
+        memcpy(&eight, s.p + n, sizeof eight);
+        if (eight & UINT64_C(0x8080808080808080))
+            break;
+    }
+    return n;
+}
+
 bool span_is_utf8(struct span s) {
     uint32_t c;
-    for (size_t i = 0, len; i < s.n; i += len)
+    for (size_t i = ascii_run(s), len; i < s.n; i += len)
         if (!(len = utf8_next(s.p + i, s.n - i, &c)))
             return false;
     return true;

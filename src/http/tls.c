@@ -279,7 +279,7 @@ static bool configure(SSL_CTX *ctx, const struct tls_options *o) {
     /* NO_TICKET leaves TLS 1.3 with tickets that are keys into the cache.  A client that closes without close_notify is no
      * error: requests say themselves how long they are, and libssl would drop the session for it. */
     SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE |
-                                 SSL_OP_PRIORITIZE_CHACHA | SSL_OP_IGNORE_UNEXPECTED_EOF | SSL_OP_CLEANSE_PLAINTEXT);
+                                 SSL_OP_PRIORITIZE_CHACHA | SSL_OP_IGNORE_UNEXPECTED_EOF | (o->cleanse ? SSL_OP_CLEANSE_PLAINTEXT : 0));
     SSL_CTX_set_mode(ctx, SSL_MODE_NO_AUTO_CHAIN | SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
                               SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     SSL_CTX_set_read_ahead(ctx, 1); /* one read() for header and body of a record */

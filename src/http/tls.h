@@ -28,6 +28,7 @@ struct tls_options {
     bool client_certificates; /* ask for one (optional at this layer: any is accepted, the layer above judges it) */
     size_t sessions;          /* stateful cache, entries; 0: no resumption.  No stateless tickets, ever: they cost as much as a full handshake and cannot be forgotten */
     int session_seconds;      /* at least 1 where sessions is not 0 */
+    bool cleanse;             /* what was read is wiped behind it, each time in a whole buffer: for those who hear tokens */
 };
 
 struct tls_server;

@@ -24,8 +24,16 @@ static void utf8_is_strict(void **state) {
         {"\x80", 1, false},                 /* continuation alone */
         {"\xff", 1, false},
     };
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         assert_int_equal(span_is_utf8(span_of(rows[i].text, rows[i].n)), rows[i].ok);
+        for (size_t before = 0; before <= 17; before++) /* whatever stands around it */
+            for (size_t behind = 0; behind <= 9; behind++) {
+                char text[32];
+                memset(text, 'x', sizeof text);
+                memcpy(text + before, rows[i].text, rows[i].n);
+                assert_int_equal(span_is_utf8(span_of(text, before + rows[i].n + behind)), rows[i].ok);
+            }
+    }
 }
 
 static void control_characters_are_found(void **state) {
