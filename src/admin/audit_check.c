@@ -8,6 +8,7 @@ struct checking {
     struct control *c;
     bool server;
     struct audit_chain chain;
+    bool has_cas, again;     /* what the vault said of the account; it is asked for the second time */
     bool outside;            /* a head was given that was kept elsewhere */
     struct audit_signed head;
     EVP_PKEY *key;
@@ -163,6 +164,19 @@ static void server_walked(void *arg, int rc, const struct err *err) {
         check_anchors(k);
 }
 
+static void vault_said(void *arg, int rc, const struct err *err, const struct vault_account_view *view);
+
+/* The account may have got its first CAs, or have been deleted, after the vault was asked. */
+static void begin_again(struct checking *k) {
+    struct err err = ERR_INIT;
+    audit_state_fini(&k->state);
+    k->state = (struct audit_state){.more = false};
+    k->points.after = 0;
+    k->again = true;
+    if (vault_account_show(k->c->vault, span_str(k->chain.name), vault_said, k, &err))
+        check_fail(k, &err);
+}
+
 static void account_walked(void *arg, int rc, const struct err *err) {
     struct checking *k = (struct checking *)((char *)arg - offsetof(struct checking, state));
     if (rc)
@@ -171,6 +185,8 @@ static void account_walked(void *arg, int rc, const struct err *err) {
         next_points(k);
     else if (k->state.more)
         walk(k);
+    else if (k->state.verify.bad && !k->has_cas && !k->again)
+        begin_again(k);
     else
         report(k);
 }
@@ -182,6 +198,7 @@ static void points_read(void *arg, int rc, const struct err *err) {
         return;
     }
     if (!k->points.after) {
+        k->n_points = 0;
         verdict(k)->fixed = k->fixed;
         verdict(k)->n_fixed = fix_points(k);
         audit_state_sealed_from(&k->state, k->points.unsealed.seq);
@@ -197,13 +214,10 @@ static void points_read(void *arg, int rc, const struct err *err) {
 static void vault_said(void *arg, int rc, const struct err *err, const struct vault_account_view *view) {
     struct checking *k = arg;
     struct err why = ERR_INIT;
-    if (rc == MUSTER_ENOTFOUND) {
-        audit_verify_bad(&k->state.verify, 0, "The vault does not know the account.");
-        report(k);
-        return;
-    }
-    if (!rc) {
-        const struct audit_state_cas cas = {view->fleet_root, view->issuing_ca, view->provisioning_ca};
+    if (!rc || rc == MUSTER_ENOTFOUND) {
+        const struct audit_state_cas cas = {.fleet_root = view ? view->fleet_root : SPAN_NONE, .issuing_ca = view ? view->issuing_ca : SPAN_NONE,
+                                            .provisioning_ca = view ? view->provisioning_ca : SPAN_NONE, .unknown = !view};
+        k->has_cas = cas.fleet_root.n > 0;
         rc = audit_state_init(&k->state, k->chain.number, k->chain.name, &cas, &why);
         err = &why;
     }

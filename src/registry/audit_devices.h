@@ -19,7 +19,7 @@ struct audit_device {
     uint64_t certs, certs_held;     /* that were issued, by the log; that the registry has */
     uint64_t waiting, waiting_held; /* of them, those that wait for their first use */
     uint64_t identity, spki;        /* keyed hashes of certificate and public key; 0: none, or not known */
-    uint64_t accepted;              /* a public key that an operator accepted */
+    uint32_t accepted;              /* public keys that an operator accepted: where their list begins (audit_replay.h) */
     uint32_t entry;                 /* the last one about it */
     uint8_t states, states_before;  /* sets of bits 1 << enum device_state: what it may be */
     bool seen, granted, unsure;     /* its row was; it may come again; what waits is not known */

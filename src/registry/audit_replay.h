@@ -3,8 +3,9 @@
  * Replaying is a pure function of the log and of the key of the seals; nothing here reads a row.  An entry ends the walk (audit_verify_bad) where
  *
  *   - it says what only an operator does and does not have control's seal (but for those that are older than seals), or
- *   - the rules could not have written it: an enrolment with a key that the log blacklisted, ended or spent, of a device that is cut off or
- *     there already; one that is active at once where operators approve; a key that was changed without leave.
+ *   - the rules could not have written it: an enrolment with a key that the log blacklisted, ended or spent, of an ID outside its pattern, of
+ *     a device that is cut off or there already; a first contact under a root that takes nobody; a device that is active at once where operators
+ *     approve; a method that the account does not have; a key that was changed without leave.
  *
  * What a gateway itself writes (device.enrol, first_use, first_contact, certificate, key_offered, key_changed, announced, asks_again) a captured one
  * can write too: within those rules it cannot be told from the truth here.  That an enrolment's certificate was issued is seen by its signature
@@ -31,7 +32,14 @@ struct audit_prov_key {
     bool blacklisted, printed; /* printed: the fingerprint is known */
     struct hash fingerprint;
     int64_t expires, max_devices, per_hour, spent;
+    char id_pattern[DEVICE_ID_MAX + 1];
     uint64_t rest; /* keyed hash of id_pattern, sources and build */
+};
+
+/* A public key that an operator accepted for a device and that has not come yet: one of the device's list. */
+struct audit_accepted {
+    uint64_t key;
+    uint32_t next; /* 1 + its place; 0: the last one */
 };
 
 struct audit_replay {
@@ -53,7 +61,8 @@ struct audit_replay {
     struct audit_sum expected;
     struct audit_root *roots;
     struct audit_prov_key *keys;
-    size_t n_roots, n_keys, last_key;
+    struct audit_accepted *accepted;
+    size_t n_roots, n_keys, last_key, n_accepted;
 };
 
 void audit_replay_begin(struct audit_replay *r); /* keeps what the caller set, and the table */
@@ -61,6 +70,8 @@ void audit_replay_fini(struct audit_replay *r);
 void audit_replay_entry(void *arg /* struct audit_replay */, const struct audit_entry *e);
 struct audit_root *audit_replay_root(struct audit_replay *r, const struct uuid *uuid);
 struct audit_prov_key *audit_replay_key(struct audit_replay *r, const struct uuid *uuid);
+/* Whether the key, by its mark, is one of the device's accepted ones: what points to it. */
+uint32_t *audit_replay_accepted(struct audit_replay *r, struct audit_device *d, uint64_t key);
 uint64_t audit_replay_rest(const struct audit_replay *r, const char *id_pattern, const char *sources, const char *build);
 
 #endif

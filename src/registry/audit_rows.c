@@ -9,15 +9,15 @@ static uint64_t mark(const struct audit_state *s, struct span bytes) { return by
 
 enum device_col { D_ID, D_DEVICE_ID, D_STATE, D_BEFORE, D_AGAIN, D_CERTIFICATE, D_SPKI };
 
-static int accepted_fits(struct store_tx *tx, struct audit_state *s, int64_t row, const struct audit_device *d, bool *fits, struct err *err) {
-    struct store_row *offer;
-    *fits = true;
-    int found = first_row(tx, &offer, err, SQL_STATE_ACCEPTED, "i", row);
-    if (found <= 0)
-        return found;
-    *fits = mark(s, store_blob(offer, 0)) == d->accepted;
-    store_row_end(offer);
-    return 0;
+static int accepted_fit(struct store_tx *tx, struct audit_state *s, int64_t row, struct audit_device *d, bool *fit, struct err *err) {
+    CLEANUP(store_row_end) struct store_row *offer = NULL;
+    *fit = true;
+    int rc = store_query(tx, &offer, err, SQL_STATE_ACCEPTED, "i", row);
+    while (!rc && (rc = store_next(offer, err)) > 0) {
+        *fit = *fit && audit_replay_accepted(&s->work->replay, d, mark(s, store_blob(offer, 0)));
+        rc = 0;
+    }
+    return rc;
 }
 
 static int check_device(struct store_tx *tx, struct audit_state *s, struct store_row *row, struct err *err) {
@@ -25,7 +25,7 @@ static int check_device(struct store_tx *tx, struct audit_state *s, struct store
     struct audit_device *d = audit_devices_find(s->work->replay.devices, id);
     unsigned state = (unsigned)store_int(row, D_STATE), before = (unsigned)store_int(row, D_BEFORE);
     const char *is = word_of(&WORDS_DEVICE_STATE, state);
-    bool fits;
+    bool fit;
     if (!d) {
         audit_state_bad(s, "The device %.*s is %s, and no entry of the log brought it in.", SPAN_FMT(id), is);
         return 0;
@@ -39,8 +39,8 @@ static int check_device(struct store_tx *tx, struct audit_state *s, struct store
         audit_verify_bad(&s->verify, d->entry, "The device %.*s may come again, and no operator said so.", SPAN_FMT(id));
     if (s->verify.bad)
         return 0;
-    int rc = accepted_fits(tx, s, store_int(row, D_ID), d, &fits, err);
-    if (!rc && !fits)
+    int rc = accepted_fit(tx, s, store_int(row, D_ID), d, &fit, err);
+    if (!rc && !fit)
         audit_verify_bad(&s->verify, d->entry, "A key of the device %.*s is accepted, and no operator accepted it.", SPAN_FMT(id));
     return rc;
 }
@@ -153,16 +153,33 @@ int audit_rows_certs(struct store_tx *tx, struct audit_state *s, int64_t until, 
 
 /* --- the end ----------------------------------------------------------------------------------------------------------------------------- */
 
-void audit_rows_complete(struct audit_state *s) {
+/* A row that came in behind the others under the number of one that went: SQLite gives the highest number again. */
+static int look_again(struct store_tx *tx, struct audit_state *s, struct audit_device *d, struct err *err) {
+    CLEANUP(store_row_end) struct store_row *entry = NULL;
+    CLEANUP(store_row_end) struct store_row *row = NULL;
+    int found = first_row(tx, &entry, err, SQL_AUDIT_OBJECT, "ii", s->verify.chain, (int64_t)d->entry);
+    if (found > 0)
+        found = first_row(tx, &row, err, SQL_STATE_DEVICE, "it", s->verify.chain, store_text(entry, 0));
+    if (found < 0)
+        return found;
+    if (found)
+        return check_device(tx, s, row, err);
+    audit_verify_bad(&s->verify, d->entry, "The device of the entry is not there.");
+    return 0;
+}
+
+int audit_rows_complete(struct store_tx *tx, struct audit_state *s, struct err *err) {
     struct audit_replay *r = &s->work->replay;
     for (struct audit_device *d = NULL; !s->verify.bad && (d = audit_devices_next(r->devices, d));) {
-        if (!d->seen)
-            audit_verify_bad(&s->verify, d->entry, "The device of the entry is not there.");
-        else if (d->certs != d->certs_held)
+        int rc = d->seen ? 0 : look_again(tx, s, d, err);
+        if (rc)
+            return rc;
+        if (d->certs != d->certs_held)
             audit_verify_bad(&s->verify, d->entry, "The device of the entry has other certificates than the log has issued.");
         else if (!d->unsure && d->waiting != d->waiting_held)
             audit_verify_bad(&s->verify, d->entry, "The device of the entry has other certificates that wait for their first use than the log says.");
     }
     if (!s->verify.bad && r->orphans != r->orphans_held)
         audit_state_bad(s, "The certificates of devices that were released are not those that the log has issued.");
+    return 0;
 }

@@ -20,9 +20,11 @@ void audit_state_bad(struct audit_state *s, const char *fmt, ...) {
 
 static int check_settings(struct audit_state *s, const struct account *a) {
     const struct audit_replay *r = &s->work->replay;
-    if (!r->created || a->kind != r->kind || a->method != r->method || a->reprovision != r->reprovision || a->approval != r->approval || a->expected_only != r->expected_only ||
+    if (s->work->unknown && a->state != ACCOUNT_DELETED)
+        audit_state_bad(s, "The vault does not know the account.");
+    else if (!r->created || a->kind != r->kind || a->method != r->method || a->reprovision != r->reprovision || a->approval != r->approval || a->expected_only != r->expected_only ||
         a->device_key != r->device_key || a->device_life != r->device_life || a->lost_answer_window != r->lost_answer_window || a->issue_ceiling != r->issue_ceiling ||
-        (a->state == ACCOUNT_DELETED) != r->deleted)
+        a->state != (r->deleted ? ACCOUNT_DELETED : ACCOUNT_ACTIVE))
         audit_state_bad(s, "The settings of the account are not those that the log says.");
     return 0;
 }
@@ -115,6 +117,8 @@ static int check_cas(struct store_tx *tx, struct audit_state *s, struct err *err
     int rc = store_query(tx, &row, err, SQL_STATE_CAS, "i", s->verify.chain);
     if (rc)
         return rc;
+    while (w->n_issuing > 1)
+        cert_free(TAKE(w->issuing[--w->n_issuing]));
     while ((rc = store_next(row, err)) > 0) {
         CLEANUP(cert_free) struct cert *c = NULL;
         bool issuing = store_int(row, 0) == CA_ISSUING;
@@ -151,7 +155,8 @@ static int check_account(struct store_tx *tx, struct audit_state *s, struct err 
     if (found <= 0)
         return found < 0 ? found : err_set(err, MUSTER_ENOTFOUND, NULL);
     int rc = check_settings(s, &a);
-    if (rc || (rc = check_cas(tx, s, err)) || (rc = check_roots(tx, s, err)) || (rc = check_keys(tx, s, err)))
+    s->work->deleted = a.state == ACCOUNT_DELETED; /* the vault has forgotten its CAs, and nobody gets in */
+    if (rc || s->verify.bad || s->work->deleted || (rc = check_cas(tx, s, err)) || (rc = check_roots(tx, s, err)) || (rc = check_keys(tx, s, err)))
         return rc;
     return check_expected(tx, s, err);
 }
@@ -187,9 +192,11 @@ static int follow(struct store_tx *tx, struct audit_state *s, bool *at_end, stru
 static int check_rows(struct store_tx *tx, struct audit_state *s, struct err *err) {
     struct audit_state_work *w = s->work;
     int64_t end;
-    int rc = w->account_checked ? 0 : check_account(tx, s, err);
+    int rc = w->account_checked ? w->deleted ? 0 : check_cas(tx, s, err) : check_account(tx, s, err); /* an issuing CA may be new since the last step */
     w->account_checked = true;
-    if (rc || s->verify.bad || (rc = audit_rows_devices(tx, s, DEVICES_A_STEP, err)) || w->devices_left || s->verify.bad)
+    if (w->deleted)
+        s->more = false;
+    if (rc || s->verify.bad || w->deleted || (rc = audit_rows_devices(tx, s, DEVICES_A_STEP, err)) || w->devices_left || s->verify.bad)
         return rc;
     if ((rc = one_int(tx, &end, 0, err, SQL_STATE_CERTS_END, "")))
         return rc;
@@ -198,9 +205,8 @@ static int check_rows(struct store_tx *tx, struct audit_state *s, struct err *er
         return rc;
     if (until < end || s->verify.bad)
         return 0;
-    audit_rows_complete(s);
     s->more = false;
-    return 0;
+    return audit_rows_complete(tx, s, err);
 }
 
 int audit_state_run(struct store_tx *tx, void *arg, struct err *err) {
@@ -216,8 +222,9 @@ int audit_state_run(struct store_tx *tx, void *arg, struct err *err) {
             return err_set(err, MUSTER_ENOMEM, NULL);
         s->devices = s->certificates = 0;
         begin_part(s, 0, 2 * w->parts);
-        s->verify.met = s->verify.met_fixed = s->verify.n_points = s->verify.n_fixed = 0; /* those that were met are met again: the walk is the same */
+        s->verify.met = s->verify.met_fixed = s->verify.n_points = s->verify.n_fixed = 0;
         s->verify.until = 0;
+        s->wants_points = true; /* all of them once more: those behind this place were not met yet */
         return 0;
     }
     if (s->verify.bad || !at_end) {
@@ -240,7 +247,7 @@ static int take_ca(struct span der, struct cert **out, struct err *err) { return
 
 int audit_state_init(struct audit_state *s, int64_t chain, const char *name, const struct audit_state_cas *cas, struct err *err) {
     struct audit_state_work *w = s->work = calloc(1, sizeof *w);
-    if (!w || !(w->replay.devices = audit_devices_new(AUDIT_DEVICES_MAX)))
+    if (!w || !(w->replay.devices = audit_devices_new(s->places ? s->places : AUDIT_DEVICES_MAX)))
         return err_set(err, MUSTER_ENOMEM, NULL);
     snprintf(w->name, sizeof w->name, "%s", name);
     w->replay.name = w->name;
@@ -254,6 +261,7 @@ int audit_state_init(struct audit_state *s, int64_t chain, const char *name, con
     if (rc || (rc = take_ca(cas->provisioning_ca, &w->provisioning_ca, err)) || (rc = take_ca(cas->issuing_ca, &w->issuing[0], err)))
         return rc;
     w->n_issuing = w->issuing[0] != NULL;
+    w->unknown = cas->unknown;
     return 0;
 }
 

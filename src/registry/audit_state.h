@@ -12,7 +12,7 @@
  *
  * What this cannot tell: a captured gateway that enrols and admits devices by the rules, with certificates that it had the vault issue (bounded by
  * the ceiling), looks like one that did so because devices came.  What devices say of themselves, when they were seen, refusals and events are
- * nobody's to check.
+ * nobody's to check.  Of an account that was deleted only the log is, and that it was: nobody gets in there.
  *
  * Runs in steps, each in a read transaction of its own: first the log is followed to its end as the transaction sees it, so that rows and log
  * are of one moment, then some rows are held against it.  Time is linear in the log and the rows (a signature check for each certificate);
@@ -25,6 +25,7 @@
 /* What the vault says of the account: DER; empty where it has no CAs. */
 struct audit_state_cas {
     struct span fleet_root, issuing_ca, provisioning_ca;
+    bool unknown; /* it knows no such account: so it must be a deleted one */
 };
 
 struct audit_state {
@@ -32,7 +33,8 @@ struct audit_state {
     int64_t devices, certificates;  /* rows that were checked */
     int64_t rows;                   /* that there are of both, about; for progress */
     bool more;                      /* start with true; call again */
-    bool wants_points;              /* the walk has come to verify.until */
+    bool wants_points;              /* the heads behind verify.until are wanted; until 0: all of them, the fixed ones too */
+    uint32_t places;                /* of the table of devices: a power of two; 0: AUDIT_DEVICES_MAX */
     struct audit_state_work *work;
 };
 /* name: of the account.  The certificates are copied. */

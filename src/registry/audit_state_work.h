@@ -15,7 +15,7 @@ struct audit_state_work {
     size_t n_issuing;
     uint64_t part, parts;
     int64_t last_device, last_cert;
-    bool account_checked, devices_left;
+    bool account_checked, devices_left, unknown, deleted; /* unknown: to the vault */
 };
 
 void audit_state_bad(struct audit_state *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -24,6 +24,6 @@ int audit_rows_devices(struct store_tx *tx, struct audit_state *s, int64_t limit
 /* Certificates up to that row. */
 int audit_rows_certs(struct store_tx *tx, struct audit_state *s, int64_t until, struct err *err) MUSTER_MUST_CHECK;
 /* Every row was seen: what the log has and the rows do not. */
-void audit_rows_complete(struct audit_state *s);
+int audit_rows_complete(struct store_tx *tx, struct audit_state *s, struct err *err) MUSTER_MUST_CHECK;
 
 #endif

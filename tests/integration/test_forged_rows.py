@@ -146,6 +146,11 @@ def enrolment(key, how, of, **more):
     return lambda db, a: appended(db, a, (f"key:{key}", "device.enrol", of, {"id": "x", "how": how, "key": key, "fingerprint": fingerprint(7), **more}))
 
 
+def first_contact(where, state):
+    return lambda db, a: appended(db, a, ("device:late", "device.first_contact", "late", {"root": uuid_of(db, "root", f"account = (SELECT id FROM account WHERE name = '{a}') AND origin = 1 AND {where}"), "state": state,
+                                                                                       "spki": fingerprint(1), "fingerprint": fingerprint(2)}))
+
+
 def taken_back(db, a):
     """The last entry and what it did."""
     chain, seq = db.execute("SELECT chain, seq FROM audit_head JOIN account ON account.id = chain WHERE name = ?", (a,)).fetchone()
@@ -165,8 +170,12 @@ ENTRIES = {
     "an enrolment of a device that was cut off": (enrolment("good", "re-provisioned", "out"), "was cut off"),
     "an enrolment of a device that is there": (enrolment("good", "new", "made", state="pending"), "was there already"),
     "an enrolment past the operators": (enrolment("good", "new", "late", state="active"), "could not be in that state"),
-    "a first contact past the operators": (lambda db, a: appended(db, a, ("device:late", "device.first_contact", "late", {"state": "active", "spki": fingerprint(1), "fingerprint": fingerprint(2)})),
-                                           "could not be in that state"),
+    "a first contact past the operators": (first_contact("state = 2", "active"), "could not be in that state"),
+    "a first contact under a root that was not proved": (first_contact("state = 1", "pending"), "was not in use"),
+    "a first contact under no root": (lambda db, a: appended(db, a, ("device:late", "device.first_contact", "late", {"state": "pending", "spki": fingerprint(1), "fingerprint": fingerprint(2)})),
+                                      "does not have the fleet root"),
+    "a key changed under no root": (lambda db, a: appended(db, a, ("device:own", "device.key_changed", "own", {"spki": fingerprint(1), "fingerprint": fingerprint(2)})), "does not have the fleet root"),
+    "an enrolment outside the key's pattern": (enrolment("good", "new", "LATE", state="pending"), "does not match the pattern"),
     "a first use of a device that was cut off": (lambda db, a: appended(db, a, ("device:out", "device.first_use", "out", {"fingerprint": fingerprint(2)})), "was cut off"),
     "a key that nobody accepted": (lambda db, a: appended(db, a, ("device:own", "device.key_changed", "own",
                                                                    {"root": uuid_of(db, "root", f"account = (SELECT id FROM account WHERE name = '{a}') AND origin = 1 AND state = 2"), "spki": fingerprint(1), "fingerprint": fingerprint(2)})),

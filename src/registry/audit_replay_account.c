@@ -1,0 +1,196 @@
+/* audit_replay_account: the account's own things, entry by entry: settings, announced devices, fleet roots, provisioning keys. */
+#include "registry/audit_replay_part.h"
+
+#define TOLERANCE 300 /* seconds between a rule's look at the clock and the entry's */
+
+/* --- the account ----------------------------------------------------------------------------------------------------------------- */
+
+void replay_account_settings(struct audit_replay *r, const struct audit_entry *e, const json_t *d) {
+    if (!span_eq_str(e->object, r->name))
+        replay_bad(r, e, "The entry is of another account");
+    r->created = true;
+    r->kind = word_parse(&WORDS_ACCOUNT_KIND, replay_text(d, "kind"));
+    r->method = word_parse(&WORDS_METHOD, replay_text(d, "method"));
+    r->reprovision = word_parse(&WORDS_REPROVISION, replay_text(d, "reprovision"));
+    r->approval = json_is_true(json_object_get(d, "approval"));
+    r->expected_only = json_is_true(json_object_get(d, "expected_only"));
+    r->device_key = word_parse(&WORDS_DEVICE_KEY, replay_text(d, "device_key"));
+    r->device_life = replay_int(d, "device_life");
+    r->lost_answer_window = replay_int(d, "lost_answer_window");
+    r->issue_ceiling = replay_int(d, "issue_ceiling");
+}
+
+void replay_account_delete(struct audit_replay *r, const struct audit_entry *e, const json_t *d) { r->deleted = true; }
+
+void replay_expected_changed(struct audit_replay *r, const struct audit_entry *e, const json_t *d) {
+    struct audit_sum sum;
+    if (audit_sum_read(d, &sum))
+        audit_sum_join(&r->expected, &sum);
+    else
+        r->summed = false;
+}
+
+/* --- roots ------------------------------------------------------------------------------------------------------------------------ */
+
+struct audit_root *audit_replay_root(struct audit_replay *r, const struct uuid *uuid) {
+    for (size_t i = 0; i < r->n_roots; i++)
+        if (uuid_eq(&r->roots[i].uuid, uuid))
+            return &r->roots[i];
+    return NULL;
+}
+
+/* One that was not uploaded is Muster's, and active from the start. */
+static struct audit_root *root_at(struct audit_replay *r, const struct audit_entry *e) {
+    struct uuid uuid;
+    if (uuid_parse(e->object, &uuid))
+        return NULL;
+    struct audit_root *have = audit_replay_root(r, &uuid), *more;
+    if (have)
+        return have;
+    if (!(more = replay_grown(r->roots, r->n_roots, sizeof *more))) {
+        r->full = true;
+        return NULL;
+    }
+    r->roots = more;
+    r->roots[r->n_roots] = (struct audit_root){.uuid = uuid, .state = ROOT_ACTIVE, .before = ROOT_ACTIVE};
+    return &r->roots[r->n_roots++];
+}
+
+static void root_rules(struct audit_root *root, const json_t *d) {
+    enum id_rule id_rule;
+    int key_rule = word_parse(&WORDS_KEY_RULE, replay_text(d, "key_rule"));
+    if (!key_rule || id_rule_parse(span_str(replay_text(d, "id_rule")), &id_rule))
+        return;
+    root->rules = true;
+    root->id_rule = id_rule;
+    root->key_rule = key_rule;
+}
+
+void replay_root_upload(struct audit_replay *r, const struct audit_entry *e, const json_t *d) {
+    struct audit_root *root = root_at(r, e);
+    if (!root)
+        return;
+    root->uploaded = true;
+    root->state = root->before = ROOT_UNPROVED;
+    (void)!replay_hash(d, "fingerprint", &root->fingerprint);
+    root_rules(root, d);
+}
+
+void replay_root_prove(struct audit_replay *r, const struct audit_entry *e, const json_t *d) {
+    struct audit_root *root = root_at(r, e);
+    if (!root)
+        return;
+    root->state = ROOT_ACTIVE;
+    (void)!replay_hash(d, "fingerprint", &root->fingerprint);
+}
+
+void replay_root_set(struct audit_replay *r, const struct audit_entry *e, const json_t *d) {
+    struct audit_root *root = root_at(r, e);
+    int state = word_parse(&WORDS_ROOT_STATE, replay_text(d, "state"));
+    if (!root)
+        return;
+    root_rules(root, d);
+    if (state)
+        root->state = state;
+}
+
+void replay_root_disable(struct audit_replay *r, const struct audit_entry *e, const json_t *d) {
+    struct audit_root *root = root_at(r, e);
+    if (root) {
+        root->before = root->state;
+        root->state = ROOT_DISABLED;
+    }
+}
+
+void replay_root_enable(struct audit_replay *r, const struct audit_entry *e, const json_t *d) {
+    struct audit_root *root = root_at(r, e);
+    if (root)
+        root->state = root->before == ROOT_KNOWN_ONLY ? ROOT_KNOWN_ONLY : ROOT_ACTIVE;
+}
+
+void replay_root_revoke(struct audit_replay *r, const struct audit_entry *e, const json_t *d) {
+    struct audit_root *root = root_at(r, e);
+    if (root)
+        root->state = ROOT_REVOKED;
+}
+
+/* --- provisioning keys ------------------------------------------------------------------------------------------------------------- */
+
+uint64_t audit_replay_rest(const struct audit_replay *r, const char *id_pattern, const char *sources, const char *build) {
+    CLEANUP(buf_fini) struct buf b = BUF_INIT(4096);
+    buf_addf(&b, "%s\n%s\n%s", id_pattern, sources, build);
+    return audit_devices_hash(r->devices, buf_span(&b));
+}
+
+struct audit_prov_key *audit_replay_key(struct audit_replay *r, const struct uuid *uuid) {
+    for (size_t i = 0; i < r->n_keys; i++)
+        if (uuid_eq(&r->keys[i].uuid, uuid))
+            return &r->keys[i];
+    return NULL;
+}
+
+static struct audit_prov_key *key_named(struct audit_replay *r, const char *name) {
+    if (r->last_key < r->n_keys && strcmp(r->keys[r->last_key].name, name) == 0)
+        return &r->keys[r->last_key];
+    for (size_t i = 0; i < r->n_keys; i++)
+        if (strcmp(r->keys[i].name, name) == 0)
+            return &r->keys[r->last_key = i];
+    return NULL;
+}
+
+static struct audit_prov_key *key_at(struct audit_replay *r, const json_t *d) {
+    struct uuid uuid;
+    return uuid_parse(span_str(replay_text(d, "id")), &uuid) ? NULL : audit_replay_key(r, &uuid);
+}
+
+static void key_bounds(struct audit_replay *r, struct audit_prov_key *k, const struct audit_entry *e, const json_t *d) {
+    snprintf(k->name, sizeof k->name, "%.*s", SPAN_FMT(e->object));
+    k->expires = replay_time(d, "expires");
+    k->max_devices = replay_int(d, "max_devices");
+    k->per_hour = replay_int(d, "per_hour");
+    snprintf(k->id_pattern, sizeof k->id_pattern, "%s", replay_text(d, "id_pattern"));
+    k->rest = audit_replay_rest(r, replay_text(d, "id_pattern"), replay_text(d, "sources"), replay_text(d, "build"));
+}
+
+void replay_key_create(struct audit_replay *r, const struct audit_entry *e, const json_t *d) {
+    struct audit_prov_key *more = replay_grown(r->keys, r->n_keys, sizeof *more), k = {.name = ""};
+    if (!more) {
+        r->full = true;
+        return;
+    }
+    r->keys = more;
+    if (uuid_parse(span_str(replay_text(d, "id")), &k.uuid))
+        return;
+    k.printed = replay_hash(d, "fingerprint", &k.fingerprint);
+    key_bounds(r, &k, e, d);
+    r->keys[r->n_keys++] = k;
+}
+
+void replay_key_set(struct audit_replay *r, const struct audit_entry *e, const json_t *d) {
+    struct audit_prov_key *k = key_at(r, d);
+    if (k)
+        key_bounds(r, k, e, d);
+}
+
+void replay_key_blacklist(struct audit_replay *r, const struct audit_entry *e, const json_t *d) {
+    struct audit_prov_key *k = key_at(r, d);
+    if (k)
+        k->blacklisted = true;
+}
+
+/* An enrolment with it. */
+void replay_key_spend(struct audit_replay *r, const struct audit_entry *e, const json_t *d, bool again) {
+    struct audit_prov_key *k = key_named(r, replay_text(d, "key"));
+    if (!k)
+        replay_bad(r, e, "No provisioning key of that name was made");
+    else if (k->blacklisted)
+        replay_bad(r, e, "The provisioning key had been blacklisted");
+    else if (e->at > k->expires + TOLERANCE)
+        replay_bad(r, e, "The provisioning key had expired");
+    else if (e->seq > r->unsealed && !(r->method & METHOD_SHARED))
+        replay_bad(r, e, "The account did not take shared credentials");
+    else if (e->seq > r->unsealed && !id_pattern_match(k->id_pattern, e->object))
+        replay_bad(r, e, "The device ID does not match the pattern of the provisioning key");
+    else if (!again && ++k->spent > k->max_devices && k->max_devices)
+        replay_bad(r, e, "The provisioning key had been spent");
+}

@@ -1,0 +1,214 @@
+/* audit_replay_device: devices, entry by entry. */
+#include "registry/audit_replay_part.h"
+
+#define BIT(state) ((uint8_t)(1U << (state)))
+#define LIVE (BIT(DEVICE_ACTIVE) | BIT(DEVICE_PENDING))
+#define GONE (BIT(DEVICE_REVOKED) | BIT(DEVICE_DELETED))
+
+/* --- devices ------------------------------------------------------------------------------------------------------------------------- */
+
+static struct audit_device *device_at(struct audit_replay *r, const struct audit_entry *e) {
+    struct audit_device *d = audit_devices_find(r->devices, e->object);
+    if (d)
+        d->entry = (uint32_t)e->seq;
+    else
+        replay_bad(r, e, "There was no such device");
+    return d;
+}
+
+static struct audit_device *device_new(struct audit_replay *r, const struct audit_entry *e, const json_t *detail) {
+    if (audit_devices_find(r->devices, e->object)) {
+        replay_bad(r, e, "The device was there already");
+        return NULL;
+    }
+    struct audit_device *d = audit_devices_add(r->devices, e->object);
+    int state = word_parse(&WORDS_DEVICE_STATE, replay_text(detail, "state"));
+    if (!d) {
+        r->full = true;
+        return NULL;
+    }
+    d->entry = (uint32_t)e->seq;
+    /* Entries from before the state was written down leave it open, where it is not the account's to say. */
+    d->states = state ? BIT(state) : r->approval ? BIT(DEVICE_PENDING) : r->expected_only ? LIVE : BIT(DEVICE_ACTIVE);
+    if (state && ((state != DEVICE_ACTIVE && state != DEVICE_PENDING) || (state == DEVICE_ACTIVE && r->approval)))
+        replay_bad(r, e, "The device could not be in that state");
+    return d;
+}
+
+/* An entry that is no older than seals says under which fleet root; rules that are not kept end the walk. */
+static const struct audit_root *root_of(struct audit_replay *r, const struct audit_entry *e, const json_t *detail) {
+    struct uuid uuid;
+    const struct audit_root *root = uuid_parse(span_str(replay_text(detail, "root")), &uuid) ? NULL : audit_replay_root(r, &uuid);
+    if (e->seq <= r->unsealed)
+        return root;
+    if (!root || !root->uploaded)
+        replay_bad(r, e, "The account does not have the fleet root");
+    else if (root->state != ROOT_ACTIVE && root->state != ROOT_KNOWN_ONLY)
+        replay_bad(r, e, "The fleet root was not in use");
+    else if (!(r->method & METHOD_DEVICE))
+        replay_bad(r, e, "The account did not take device credentials");
+    return root;
+}
+
+/* Whatever becomes the identity ends all that waited. */
+static void identity(struct audit_replay *r, struct audit_device *d, const json_t *detail) {
+    d->identity = replay_mark(r, detail, "fingerprint");
+    d->spki = replay_mark(r, detail, "spki");
+    d->waiting = d->waiting_held = 0;
+    d->unsure = false;
+}
+
+void replay_device_enrol(struct audit_replay *r, const struct audit_entry *e, const json_t *detail) {
+    const char *how = replay_text(detail, "how");
+    const bool is_new = strcmp(how, "new") == 0;
+    struct audit_device *d = is_new ? device_new(r, e, detail) : device_at(r, e);
+    if (!d)
+        return;
+    if (!(d->states & LIVE))
+        replay_bad(r, e, "The device was cut off");
+    d->states &= LIVE;
+    uint64_t cert = replay_mark(r, detail, "fingerprint");
+    d->certs += cert;
+    d->waiting += cert;
+    if (strcmp(how, "re-provisioned") == 0)
+        d->granted = false;
+}
+
+void replay_device_first_contact(struct audit_replay *r, const struct audit_entry *e, const json_t *detail) {
+    const struct audit_root *root = root_of(r, e, detail);
+    struct audit_device *d = device_new(r, e, detail);
+    if (root && root->state == ROOT_KNOWN_ONLY)
+        replay_bad(r, e, "The fleet root brought no new devices in");
+    if (d)
+        identity(r, d, detail);
+}
+
+void replay_device_first_use(struct audit_replay *r, const struct audit_entry *e, const json_t *detail) {
+    struct audit_device *d = device_at(r, e);
+    if (!d)
+        return;
+    if (!(d->states & ~GONE))
+        replay_bad(r, e, "The device was cut off");
+    else if (e->seq > r->unsealed && !(r->method & METHOD_SHARED))
+        replay_bad(r, e, "The account did not take shared credentials");
+    identity(r, d, detail);
+}
+
+void replay_device_certificate(struct audit_replay *r, const struct audit_entry *e, const json_t *detail) {
+    struct audit_device *d = device_at(r, e);
+    if (!d)
+        return;
+    (void)root_of(r, e, detail);
+    if (!(d->states & BIT(DEVICE_ACTIVE)) || (d->spki && d->spki != replay_mark(r, detail, "spki")))
+        replay_bad(r, e, "The device could not bring that certificate");
+    d->identity = replay_mark(r, detail, "fingerprint");
+}
+
+void replay_device_key_changed(struct audit_replay *r, const struct audit_entry *e, const json_t *detail) {
+    struct audit_device *d = device_at(r, e);
+    const struct audit_root *root = root_of(r, e, detail);
+    uint32_t *accepted = d ? audit_replay_accepted(r, d, replay_mark(r, detail, "spki")) : NULL;
+    if (!d)
+        return;
+    if (!(d->states & LIVE))
+        replay_bad(r, e, "The device was cut off");
+    else if (root && root->rules && (root->key_rule == KEY_RULE_REFUSE || (root->key_rule == KEY_RULE_ASK && !accepted)))
+        replay_bad(r, e, "Nobody had accepted the device's other key");
+    identity(r, d, detail);
+    if (accepted) /* it waits no longer */
+        *accepted = r->accepted[*accepted - 1].next;
+}
+
+void replay_device_accept_key(struct audit_replay *r, const struct audit_entry *e, const json_t *detail) {
+    struct audit_device *d = device_at(r, e);
+    uint64_t key = replay_mark(r, detail, "fingerprint");
+    if (!d || audit_replay_accepted(r, d, key))
+        return;
+    struct audit_accepted *more = replay_grown(r->accepted, r->n_accepted, sizeof *more);
+    if (!more) {
+        r->full = true;
+        return;
+    }
+    r->accepted = more;
+    r->accepted[r->n_accepted++] = (struct audit_accepted){key, d->accepted};
+    d->accepted = (uint32_t)r->n_accepted;
+}
+
+uint32_t *audit_replay_accepted(struct audit_replay *r, struct audit_device *d, uint64_t key) {
+    uint32_t *at = &d->accepted;
+    while (*at && r->accepted[*at - 1].key != key)
+        at = &r->accepted[*at - 1].next;
+    return *at ? at : NULL;
+}
+
+void replay_device_approve(struct audit_replay *r, const struct audit_entry *e, const json_t *detail) {
+    struct audit_device *d = device_at(r, e);
+    if (!d)
+        return;
+    d->granted = d->granted || (d->states & BIT(DEVICE_ACTIVE));
+    d->states = BIT(DEVICE_ACTIVE);
+}
+
+void replay_device_announced(struct audit_replay *r, const struct audit_entry *e, const json_t *detail) {
+    struct audit_device *d = device_at(r, e);
+    if (!d)
+        return;
+    if (!(d->states & BIT(DEVICE_PENDING)) || r->approval || !r->expected_only)
+        replay_bad(r, e, "The device did not wait for being announced");
+    d->states = BIT(DEVICE_ACTIVE);
+}
+
+static void cut_off(struct audit_device *d, enum device_state to) {
+    d->states = BIT(to);
+    d->waiting = d->waiting_held = 0;
+    d->unsure = false;
+}
+
+void replay_device_refuse(struct audit_replay *r, const struct audit_entry *e, const json_t *detail) {
+    struct audit_device *d = device_at(r, e);
+    if (!d)
+        return;
+    if (d->states == BIT(DEVICE_PENDING)) { /* a leave to come again stays with the tombstone */
+        cut_off(d, DEVICE_REVOKED);
+    } else if (d->states & BIT(DEVICE_PENDING)) { /* whichever it was */
+        d->states = BIT(DEVICE_REVOKED) | BIT(DEVICE_ACTIVE);
+        d->unsure = true;
+    } else {
+        d->granted = false;
+    }
+}
+
+void replay_device_revoke(struct audit_replay *r, const struct audit_entry *e, const json_t *detail) {
+    struct audit_device *d = device_at(r, e);
+    if (d)
+        cut_off(d, DEVICE_REVOKED);
+}
+
+void replay_device_delete(struct audit_replay *r, const struct audit_entry *e, const json_t *detail) {
+    struct audit_device *d = device_at(r, e);
+    if (d)
+        cut_off(d, DEVICE_DELETED);
+}
+
+void replay_device_quarantine(struct audit_replay *r, const struct audit_entry *e, const json_t *detail) {
+    struct audit_device *d = device_at(r, e);
+    if (!d)
+        return;
+    d->states_before = d->states & LIVE;
+    d->states = BIT(DEVICE_QUARANTINED);
+}
+
+void replay_device_release(struct audit_replay *r, const struct audit_entry *e, const json_t *detail) {
+    struct audit_device *d = device_at(r, e);
+    if (!d)
+        return;
+    if (json_is_true(json_object_get(detail, "for_reprovision"))) {
+        d->granted = true;
+    } else if (json_object_get(detail, "state")) { /* its tombstone: nobody has its certificates any more */
+        r->orphans += d->certs;
+        r->orphans_held += d->certs_held;
+        audit_devices_remove(r->devices, d);
+    } else {
+        d->states = d->states_before;
+    }
+}

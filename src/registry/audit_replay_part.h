@@ -1,0 +1,27 @@
+/* audit_replay_part: what audit_replay.c (the entries), audit_replay_account.c (settings, roots, keys) and audit_replay_device.c (devices) share. */
+#ifndef MUSTER_REGISTRY_AUDIT_REPLAY_PART_H
+#define MUSTER_REGISTRY_AUDIT_REPLAY_PART_H
+
+#include "registry/audit_replay.h"
+
+/* An entry's detail; what is not there is "", 0, false. */
+const char *replay_text(const json_t *detail, const char *name);
+int64_t replay_int(const json_t *detail, const char *name);
+bool replay_hash(const json_t *detail, const char *name, struct hash *out);
+int64_t replay_time(const json_t *detail, const char *name);
+uint64_t replay_mark(const struct audit_replay *r, const json_t *detail, const char *name); /* of a digest */
+/* The rules could not have written the entry. */
+void replay_bad(struct audit_replay *r, const struct audit_entry *e, const char *why);
+
+/* Room for one more, where n are in use and it doubles at each power of two; NULL: out of memory. */
+void *replay_grown(void *at, size_t n, size_t size);
+
+/* What an action comes to; one each. */
+typedef void follow_fn(struct audit_replay *r, const struct audit_entry *e, const json_t *detail);
+follow_fn replay_account_settings, replay_account_delete, replay_expected_changed;
+follow_fn replay_root_upload, replay_root_prove, replay_root_set, replay_root_disable, replay_root_enable, replay_root_revoke, replay_key_create, replay_key_set, replay_key_blacklist;
+follow_fn replay_device_enrol, replay_device_first_contact, replay_device_first_use, replay_device_certificate, replay_device_key_changed, replay_device_accept_key, replay_device_approve, replay_device_announced, replay_device_refuse, replay_device_revoke, replay_device_delete, replay_device_quarantine, replay_device_release;
+/* An enrolment with a provisioning key; again: the answer to it was lost. */
+void replay_key_spend(struct audit_replay *r, const struct audit_entry *e, const json_t *detail, bool again);
+
+#endif
