@@ -13,12 +13,12 @@
 
 #define AUDIT_DEVICES_MAX (1U << 20) /* places: 80 MiB; three quarters of them are used at most */
 
-/* Sets of certificates are sums of keyed hashes of their fingerprints. */
+/* Sets of certificates are sums of keyed hashes of their fingerprints, each with the provisioning key that it came by. */
 struct audit_device {
     uint64_t id; /* 0: the place is free */
     uint64_t certs, certs_held;     /* that were issued, by the log; that the registry has */
     uint64_t waiting, waiting_held; /* of them, those that wait for their first use */
-    uint64_t identity, spki;        /* keyed hashes of certificate and public key; 0: none, or not known */
+    uint64_t identity, spki;        /* keyed hashes of certificate (with its fleet root) and public key; 0: none, or not known */
     uint32_t accepted;              /* public keys that an operator accepted: where their list begins (audit_replay.h) */
     uint32_t entry;                 /* the last one about it */
     uint8_t states, states_before;  /* sets of bits 1 << enum device_state: what it may be */

@@ -22,6 +22,21 @@ uint64_t replay_mark(const struct audit_replay *r, const json_t *detail, const c
     return replay_hash(detail, name, &h) ? audit_devices_hash(r->devices, hash_span(&h)) : 0;
 }
 
+uint64_t audit_replay_mark(const struct audit_replay *r, struct span fingerprint, const struct uuid *by) {
+    CLEANUP(buf_fini) struct buf b = BUF_INIT(128);
+    if (!fingerprint.n)
+        return 0;
+    buf_add(&b, fingerprint);
+    if (by)
+        buf_add(&b, span_of(by->b, sizeof by->b));
+    return audit_devices_hash(r->devices, buf_span(&b));
+}
+
+uint64_t replay_mark_by(const struct audit_replay *r, const json_t *detail, const struct uuid *by) {
+    struct hash h;
+    return replay_hash(detail, "fingerprint", &h) ? audit_replay_mark(r, hash_span(&h), by) : 0;
+}
+
 void replay_bad(struct audit_replay *r, const struct audit_entry *e, const char *why) {
     audit_verify_bad(r->verify, e->seq, "%s (%.*s, %.64s).", why, SPAN_FMT(e->action), e->object.n ? (const char *)e->object.p : "no object");
 }

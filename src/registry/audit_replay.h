@@ -29,8 +29,9 @@ struct audit_root {
 struct audit_prov_key {
     struct uuid uuid;
     char name[NAME_MAX_BYTES + 1];
-    bool blacklisted, printed; /* printed: the fingerprint is known */
-    struct hash fingerprint;
+    bool blacklisted, printed, spki_known; /* printed: the fingerprint is known */
+    struct hash fingerprint, spki;
+    int64_t certificate_not_after; /* known with spki */
     int64_t expires, max_devices, per_hour, spent;
     char id_pattern[DEVICE_ID_MAX + 1];
     uint64_t rest; /* keyed hash of id_pattern, sources and build */
@@ -51,7 +52,7 @@ struct audit_replay {
     bool first_part;         /* roots, keys and settings are followed in the first part alone */
     uint64_t orphans, orphans_held; /* certificates of devices that were released */
     /* the account */
-    bool created, deleted, summed; /* summed: every import said its sum */
+    bool created, deleted, summed, had_cas; /* summed: every import said its sum; had_cas: shared credentials were on once */
     enum account_kind kind;
     enum account_method method;
     enum reprovision reprovision;
@@ -65,6 +66,8 @@ struct audit_replay {
     size_t n_roots, n_keys, last_key, n_accepted;
 };
 
+/* The mark of a certificate together with what it came by: the provisioning key, or the fleet root; by NULL: neither. */
+uint64_t audit_replay_mark(const struct audit_replay *r, struct span fingerprint, const struct uuid *by);
 void audit_replay_begin(struct audit_replay *r); /* keeps what the caller set, and the table */
 void audit_replay_fini(struct audit_replay *r);
 void audit_replay_entry(void *arg /* struct audit_replay */, const struct audit_entry *e);

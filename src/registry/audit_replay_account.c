@@ -11,6 +11,7 @@ void replay_account_settings(struct audit_replay *r, const struct audit_entry *e
     r->created = true;
     r->kind = word_parse(&WORDS_ACCOUNT_KIND, replay_text(d, "kind"));
     r->method = word_parse(&WORDS_METHOD, replay_text(d, "method"));
+    r->had_cas = r->had_cas || (r->method & METHOD_SHARED);
     r->reprovision = word_parse(&WORDS_REPROVISION, replay_text(d, "reprovision"));
     r->approval = json_is_true(json_object_get(d, "approval"));
     r->expected_only = json_is_true(json_object_get(d, "expected_only"));
@@ -129,7 +130,7 @@ struct audit_prov_key *audit_replay_key(struct audit_replay *r, const struct uui
     return NULL;
 }
 
-static struct audit_prov_key *key_named(struct audit_replay *r, const char *name) {
+struct audit_prov_key *replay_key_named(struct audit_replay *r, const char *name) {
     if (r->last_key < r->n_keys && strcmp(r->keys[r->last_key].name, name) == 0)
         return &r->keys[r->last_key];
     for (size_t i = 0; i < r->n_keys; i++)
@@ -162,6 +163,8 @@ void replay_key_create(struct audit_replay *r, const struct audit_entry *e, cons
     if (uuid_parse(span_str(replay_text(d, "id")), &k.uuid))
         return;
     k.printed = replay_hash(d, "fingerprint", &k.fingerprint);
+    k.spki_known = replay_hash(d, "spki", &k.spki);
+    k.certificate_not_after = replay_time(d, "certificate_not_after");
     key_bounds(r, &k, e, d);
     r->keys[r->n_keys++] = k;
 }
@@ -180,7 +183,7 @@ void replay_key_blacklist(struct audit_replay *r, const struct audit_entry *e, c
 
 /* An enrolment with it. */
 void replay_key_spend(struct audit_replay *r, const struct audit_entry *e, const json_t *d, bool again) {
-    struct audit_prov_key *k = key_named(r, replay_text(d, "key"));
+    struct audit_prov_key *k = replay_key_named(r, replay_text(d, "key"));
     if (!k)
         replay_bad(r, e, "No provisioning key of that name was made");
     else if (k->blacklisted)

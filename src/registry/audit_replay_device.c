@@ -51,8 +51,8 @@ static const struct audit_root *root_of(struct audit_replay *r, const struct aud
 }
 
 /* Whatever becomes the identity ends all that waited. */
-static void identity(struct audit_replay *r, struct audit_device *d, const json_t *detail) {
-    d->identity = replay_mark(r, detail, "fingerprint");
+static void identity(struct audit_replay *r, struct audit_device *d, const json_t *detail, const struct audit_root *root) {
+    d->identity = replay_mark_by(r, detail, root ? &root->uuid : NULL);
     d->spki = replay_mark(r, detail, "spki");
     d->waiting = d->waiting_held = 0;
     d->unsure = false;
@@ -67,7 +67,8 @@ void replay_device_enrol(struct audit_replay *r, const struct audit_entry *e, co
     if (!(d->states & LIVE))
         replay_bad(r, e, "The device was cut off");
     d->states &= LIVE;
-    uint64_t cert = replay_mark(r, detail, "fingerprint");
+    const struct audit_prov_key *key = replay_key_named(r, replay_text(detail, "key"));
+    uint64_t cert = replay_mark_by(r, detail, key ? &key->uuid : NULL);
     d->certs += cert;
     d->waiting += cert;
     if (strcmp(how, "re-provisioned") == 0)
@@ -80,7 +81,7 @@ void replay_device_first_contact(struct audit_replay *r, const struct audit_entr
     if (root && root->state == ROOT_KNOWN_ONLY)
         replay_bad(r, e, "The fleet root brought no new devices in");
     if (d)
-        identity(r, d, detail);
+        identity(r, d, detail, root);
 }
 
 void replay_device_first_use(struct audit_replay *r, const struct audit_entry *e, const json_t *detail) {
@@ -91,17 +92,17 @@ void replay_device_first_use(struct audit_replay *r, const struct audit_entry *e
         replay_bad(r, e, "The device was cut off");
     else if (e->seq > r->unsealed && !(r->method & METHOD_SHARED))
         replay_bad(r, e, "The account did not take shared credentials");
-    identity(r, d, detail);
+    identity(r, d, detail, NULL);
 }
 
 void replay_device_certificate(struct audit_replay *r, const struct audit_entry *e, const json_t *detail) {
     struct audit_device *d = device_at(r, e);
     if (!d)
         return;
-    (void)root_of(r, e, detail);
+    const struct audit_root *root = root_of(r, e, detail);
     if (!(d->states & BIT(DEVICE_ACTIVE)) || (d->spki && d->spki != replay_mark(r, detail, "spki")))
         replay_bad(r, e, "The device could not bring that certificate");
-    d->identity = replay_mark(r, detail, "fingerprint");
+    d->identity = replay_mark_by(r, detail, root ? &root->uuid : NULL);
 }
 
 void replay_device_key_changed(struct audit_replay *r, const struct audit_entry *e, const json_t *detail) {
@@ -114,7 +115,7 @@ void replay_device_key_changed(struct audit_replay *r, const struct audit_entry 
         replay_bad(r, e, "The device was cut off");
     else if (root && root->rules && (root->key_rule == KEY_RULE_REFUSE || (root->key_rule == KEY_RULE_ASK && !accepted)))
         replay_bad(r, e, "Nobody had accepted the device's other key");
-    identity(r, d, detail);
+    identity(r, d, detail, root);
     if (accepted) /* it waits no longer */
         *accepted = r->accepted[*accepted - 1].next;
 }

@@ -7,7 +7,7 @@ static uint64_t mark(const struct audit_state *s, struct span bytes) { return by
 
 /* --- devices ------------------------------------------------------------------------------------------------------------------------- */
 
-enum device_col { D_ID, D_DEVICE_ID, D_STATE, D_BEFORE, D_AGAIN, D_CERTIFICATE, D_SPKI };
+enum device_col { D_ID, D_DEVICE_ID, D_STATE, D_BEFORE, D_AGAIN, D_CERTIFICATE, D_SPKI, D_METHOD, D_ROOT };
 
 static int accepted_fit(struct store_tx *tx, struct audit_state *s, int64_t row, struct audit_device *d, bool *fit, struct err *err) {
     CLEANUP(store_row_end) struct store_row *offer = NULL;
@@ -19,6 +19,15 @@ static int accepted_fit(struct store_tx *tx, struct audit_state *s, int64_t row,
     }
     return rc;
 }
+
+static uint64_t mark_by(const struct audit_state *s, struct span fingerprint, struct span uuid) {
+    struct uuid by;
+    if (uuid.n == sizeof by.b)
+        memcpy(by.b, uuid.p, sizeof by.b);
+    return audit_replay_mark(&s->work->replay, fingerprint, uuid.n == sizeof by.b ? &by : NULL);
+}
+
+static uint64_t identity_of(const struct audit_state *s, struct store_row *row) { return mark_by(s, store_blob(row, D_CERTIFICATE), store_blob(row, D_ROOT)); }
 
 static int check_device(struct store_tx *tx, struct audit_state *s, struct store_row *row, struct err *err) {
     struct span id = store_text(row, D_DEVICE_ID);
@@ -33,8 +42,10 @@ static int check_device(struct store_tx *tx, struct audit_state *s, struct store
     d->seen = true;
     if (!(d->states >> state & 1) || (state == DEVICE_QUARANTINED && !(d->states_before >> before & 1)))
         audit_verify_bad(&s->verify, d->entry, "The device %.*s is %s, and the log says otherwise.", SPAN_FMT(id), is);
-    else if (mark(s, store_blob(row, D_CERTIFICATE)) != d->identity || (d->spki && mark(s, store_blob(row, D_SPKI)) != d->spki))
+    else if (identity_of(s, row) != d->identity || (d->spki && mark(s, store_blob(row, D_SPKI)) != d->spki))
         audit_verify_bad(&s->verify, d->entry, "The device %.*s has another certificate or key than the log says.", SPAN_FMT(id));
+    else if (store_int(row, D_METHOD) != (store_is_null(row, D_ROOT) ? METHOD_SHARED : METHOD_DEVICE))
+        audit_verify_bad(&s->verify, d->entry, "The device %.*s came by another method than its row says.", SPAN_FMT(id));
     else if (store_int(row, D_AGAIN) == AGAIN_GRANTED && !d->granted)
         audit_verify_bad(&s->verify, d->entry, "The device %.*s may come again, and no operator said so.", SPAN_FMT(id));
     if (s->verify.bad)
@@ -66,7 +77,10 @@ int audit_rows_devices(struct store_tx *tx, struct audit_state *s, int64_t limit
 
 /* --- certificates ---------------------------------------------------------------------------------------------------------------------- */
 
-enum cert_col { C_ID, C_ACCOUNT, C_FINGERPRINT, C_SERIAL, C_SPKI, C_STATE, C_NOT_BEFORE, C_NOT_AFTER, C_DEVICE, C_DEVICE_ACCOUNT, C_DEVICE_ID, C_DEVICE_CERTIFICATE, C_DEVICE_SPKI, C_DER };
+enum cert_col { C_ID, C_ACCOUNT, C_FINGERPRINT, C_SERIAL, C_SPKI, C_STATE, C_NOT_BEFORE, C_NOT_AFTER, C_DEVICE, C_DEVICE_ACCOUNT, C_DEVICE_ID, C_DEVICE_SPKI, C_DEVICE_PROV_KEY,
+                C_DEVICE_END, C_DER, C_CREATED, C_PROV_KEY, C_KEY, C_KEY_ACCOUNT };
+
+#define CREATED_WITHIN CLOCK_HOUR /* of the moment from which the vault has dated it back by a day (vault/issue.c) */
 
 /* Whose it is, by its own word. */
 static bool named(const struct cert *c, struct buf *id) {
@@ -87,7 +101,7 @@ static bool is_issued(const struct audit_state *s, const struct cert *c) {
 
 static bool is_what_it_says(struct store_row *row, const struct cert *c) {
     const ASN1_INTEGER *serial = X509_get0_serialNumber(c->x);
-    return span_eq(store_blob(row, C_FINGERPRINT), hash_span(&c->fingerprint)) && span_eq(store_blob(row, C_SPKI), hash_span(&c->key.spki)) && c->not_before == store_int(row, C_NOT_BEFORE) &&
+    return llabs(c->not_before + CLOCK_DAY - store_int(row, C_CREATED)) <= CREATED_WITHIN && span_eq(store_blob(row, C_FINGERPRINT), hash_span(&c->fingerprint)) && span_eq(store_blob(row, C_SPKI), hash_span(&c->key.spki)) && c->not_before == store_int(row, C_NOT_BEFORE) &&
            c->not_after == store_int(row, C_NOT_AFTER) && span_eq(store_blob(row, C_SERIAL), span_of(ASN1_STRING_get0_data(serial), (size_t)ASN1_STRING_length(serial)));
 }
 
@@ -98,15 +112,20 @@ static bool state_fits(const struct audit_device *d, struct store_row *row, uint
     if ((d->states & gone) && (d->states & ~gone)) /* it may be either */
         return true;
     if (d->identity == own && !(d->states & gone))
-        return state == CERT_CURRENT && span_eq(store_blob(row, C_DEVICE_SPKI), store_blob(row, C_SPKI));
+        return state == CERT_CURRENT && span_eq(store_blob(row, C_DEVICE_SPKI), store_blob(row, C_SPKI)) && store_int(row, C_DEVICE_PROV_KEY) == store_int(row, C_PROV_KEY) &&
+               store_int(row, C_DEVICE_END) == store_int(row, C_NOT_AFTER);
     return state != CERT_CURRENT;
 }
 
 static void check_cert(struct audit_state *s, struct store_row *row, const struct cert *c, struct span id) {
     struct audit_replay *r = &s->work->replay;
-    const uint64_t own = mark(s, hash_span(&c->fingerprint));
+    const uint64_t own = mark(s, hash_span(&c->fingerprint)), with_key = mark_by(s, hash_span(&c->fingerprint), store_blob(row, C_KEY));
+    if (store_int(row, C_KEY_ACCOUNT) != s->verify.chain) {
+        audit_state_bad(s, "A certificate of the device %.*s was issued with no provisioning key of the account.", SPAN_FMT(id));
+        return;
+    }
     if (store_is_null(row, C_DEVICE)) {
-        r->orphans_held += own;
+        r->orphans_held += with_key;
         if (store_int(row, C_STATE) != CERT_REVOKED)
             audit_state_bad(s, "A certificate of the device %.*s, which was released, is not revoked.", SPAN_FMT(id));
         return;
@@ -116,9 +135,9 @@ static void check_cert(struct audit_state *s, struct store_row *row, const struc
         audit_state_bad(s, "A certificate of the device %.*s belongs to another one.", SPAN_FMT(id));
         return;
     }
-    d->certs_held += own;
+    d->certs_held += with_key;
     if (store_int(row, C_STATE) == CERT_ISSUED)
-        d->waiting_held += own;
+        d->waiting_held += with_key;
     if (!state_fits(d, row, own))
         audit_verify_bad(&s->verify, d->entry, "A certificate of the device %.*s is %s, and the log says otherwise.", SPAN_FMT(id), word_of(&WORDS_CERT_STATE, store_int(row, C_STATE)));
 }

@@ -46,13 +46,17 @@ static void check_root(struct audit_state *s, const struct root *row, const stru
         audit_state_bad(s, "The fleet root %s is another certificate than the log says.", id);
     else if (row->origin != ROOT_MUSTER && row->state != r->state)
         audit_state_bad(s, "The fleet root %s is %s, and the log says otherwise.", id, word_of(&WORDS_ROOT_STATE, row->state));
+    else if (row->state == ROOT_DISABLED && r && row->state_before != r->before)
+        audit_state_bad(s, "The fleet root %s was %s before, and the log says otherwise.", id, word_of(&WORDS_ROOT_STATE, row->state_before));
+    else if (row->origin == ROOT_MUSTER && (row->id_rule != ID_RULE_CN || row->key_rule != KEY_RULE_REFUSE))
+        audit_state_bad(s, "The rules of the fleet root %s are not those of Muster's own.", id);
     else if (row->origin != ROOT_MUSTER && r->rules && (row->id_rule != r->id_rule || row->key_rule != r->key_rule))
         audit_state_bad(s, "The rules of the fleet root %s are not those that the log says.", id);
 }
 
 static int check_roots(struct store_tx *tx, struct audit_state *s, struct err *err) {
     CLEANUP(store_row_end) struct store_row *row = NULL;
-    size_t uploaded = 0, there = 0;
+    size_t uploaded = 0, there = 0, own = 0;
     for (size_t i = 0; i < s->work->replay.n_roots; i++)
         uploaded += s->work->replay.roots[i].uploaded && s->work->replay.roots[i].state != ROOT_UNPROVED; /* one that was not proved may have been uploaded again */
     int rc = store_query(tx, &row, err, SQL_ROOT_PAGE, "iii", s->verify.chain, I(0), I(ROOTS_MAX * 2));
@@ -65,26 +69,38 @@ static int check_roots(struct store_tx *tx, struct audit_state *s, struct err *e
             audit_state_bad(s, "A fleet root is no certificate.");
         else
             check_root(s, &r, c);
+        own += r.origin == ROOT_MUSTER;
         there += r.origin == ROOT_UPLOADED && r.state != ROOT_UNPROVED;
         rc = 0;
     }
     if (rc >= 0 && there != uploaded)
         audit_state_bad(s, "The log says of %zu fleet roots that were proved, and the account has %zu.", uploaded, there);
+    if (rc >= 0 && s->work->replay.had_cas && own != 1)
+        audit_state_bad(s, "The account does not have the fleet root that Muster made for it.");
     return rc < 0 ? rc : 0;
 }
 
-static void check_key(struct audit_state *s, const struct prov_key *row) {
+static void check_key(struct audit_state *s, const struct prov_key *row, struct span spki) {
     struct audit_replay *r = &s->work->replay;
     const struct audit_prov_key *k = audit_replay_key(r, &row->uuid);
     if (!k)
         audit_state_bad(s, "The provisioning key \"%s\" was never made.", row->name);
     else if (strcmp(k->name, row->name) != 0 || k->expires != row->expires || k->max_devices != row->max_devices || k->per_hour != row->per_hour ||
-             k->rest != audit_replay_rest(r, row->id_pattern, row->sources, row->build) || (k->printed && !hash_eq(&k->fingerprint, &row->fingerprint)))
+             k->rest != audit_replay_rest(r, row->id_pattern, row->sources, row->build) || (k->printed && !hash_eq(&k->fingerprint, &row->fingerprint)) ||
+             (k->spki_known && (!span_eq(hash_span(&k->spki), spki) || k->certificate_not_after != row->certificate_not_after)))
         audit_state_bad(s, "The provisioning key \"%s\" is not as the log says.", row->name);
     else if (k->blacklisted != (row->state == KEY_BLACKLISTED))
         audit_state_bad(s, "The provisioning key \"%s\" is %s, and the log says otherwise.", row->name, word_of(&WORDS_KEY_STATE, row->state));
     else if (k->spent != row->spent)
         audit_state_bad(s, "The provisioning key \"%s\" has spent %lld enrolments, and the log has %lld.", row->name, (long long)row->spent, (long long)k->spent);
+}
+
+static int check_key_with_spki(struct store_tx *tx, struct audit_state *s, const struct prov_key *k, struct err *err) {
+    CLEANUP(store_row_end) struct store_row *row = NULL;
+    int found = first_row(tx, &row, err, SQL_STATE_KEY_SPKI, "i", k->row);
+    if (found > 0)
+        check_key(s, k, store_blob(row, 0));
+    return found < 0 ? found : 0;
 }
 
 static int check_keys(struct store_tx *tx, struct audit_state *s, struct err *err) {
@@ -100,7 +116,8 @@ static int check_keys(struct store_tx *tx, struct audit_state *s, struct err *er
             if ((rc = row_key(row, &k, err)))
                 return rc;
             last = k.row;
-            check_key(s, &k);
+            if ((rc = check_key_with_spki(tx, s, &k, err)))
+                return rc;
         }
         if (rc < 0)
             return rc;
@@ -123,7 +140,7 @@ static int check_cas(struct store_tx *tx, struct audit_state *s, struct err *err
         CLEANUP(cert_free) struct cert *c = NULL;
         bool issuing = store_int(row, 0) == CA_ISSUING;
         const struct cert *own = issuing ? w->issuing[0] : w->provisioning_ca;
-        if (cert_from_der(store_blob(row, 2), &c, NULL) || !own || !span_eq(store_blob(row, 1), hash_span(&c->key.spki)) ||
+        if (cert_from_der(store_blob(row, 2), &c, NULL) || !own || !span_eq(store_blob(row, 1), hash_span(&c->key.spki)) || store_int(row, 3) != c->not_after ||
             (!hash_eq(&own->fingerprint, &c->fingerprint) && !(issuing && c->ca && w->fleet_root && cert_signed_by(c, w->fleet_root)))) {
             audit_state_bad(s, "One of the account's CAs is not the vault's.");
             return 0;

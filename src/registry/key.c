@@ -174,6 +174,8 @@ int key_create_run(struct store_tx *tx, void *arg, struct err *err) {
         return rc;
     json_t *detail = key_detail(&k);
     json_set_hex(detail, "fingerprint", hash_span(&k.fingerprint));
+    json_set_hex(detail, "spki", hash_span(&c->cert->key.spki));
+    json_set_time(detail, "certificate_not_after", k.certificate_not_after);
     return audit_add(tx, a.row, &c->actor, "key.create", span_str(k.name), detail, err);
 }
 

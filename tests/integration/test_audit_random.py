@@ -288,7 +288,7 @@ class Play:
             shutil.rmtree(kept, ignore_errors=True)
             shutil.copytree(self.s.dir, kept)
         self.s.start()
-        self.accounts = {a["id"]: True for a in self.api("GET", "/accounts").json["items"]}
+        self.accounts, self.gone = {a["id"]: True for a in self.api("GET", "/accounts").json["items"]}, []
 
     def clock_accepted(self):
         assert self.s.musterd("clock", "accept").returncode == 0
@@ -296,7 +296,7 @@ class Play:
     # --- the record ----------------------------------------------------------------------------------------------------------------------
 
     def is_whole(self):
-        for path in ["/audit/verify", *[f"/accounts/{a}/audit/verify" for a in list(self.accounts)]]:
+        for path in ["/audit/verify", *[f"/accounts/{a}/audit/verify" for a in [*self.accounts, *self.gone]]]:
             answer = self.api("POST", path, {})
             if answer.code in OUTAGES:
                 self.come_back()

@@ -94,6 +94,22 @@ ROWS = {
     "a key's pattern": (f"UPDATE prov_key SET id_pattern = '*' WHERE account = {ACCOUNT} AND name = 'good'", "is not as the log says"),
     "a key that nobody made": (insert_like("prov_key", f"account = {ACCOUNT} AND name = 'good'", uuid="randomblob(16)", name="'mine'", spki="randomblob(32)", spent="0"), "was never made"),
     "a key's certificate": (f"UPDATE prov_key SET fingerprint = randomblob(32) WHERE account = {ACCOUNT} AND name = 'good'", "is not as the log says"),
+    "a key answers to another's public key": (f"UPDATE prov_key SET spki = randomblob(32) WHERE account = {ACCOUNT} AND name = 'black'", "is not as the log says"),
+    "a key's certificate ends later": (f"UPDATE prov_key SET certificate_not_after = certificate_not_after + 1 WHERE account = {ACCOUNT} AND name = 'good'", "is not as the log says"),
+    "a certificate is not the leaked key's": (f"UPDATE cert SET prov_key = (SELECT id FROM prov_key WHERE account = {ACCOUNT} AND name = 'black') WHERE device = {device('waits')}", "other certificates than the log has issued"),
+    "a certificate is no key's": (f"UPDATE cert SET prov_key = NULL WHERE device = {device('waits')}", "no provisioning key of the account"),
+    "a certificate is older than the leak": (f"UPDATE cert SET created = created - 7200 WHERE device = {device('waits')}", "is not the certificate that it says"),
+    "a device under another root": (f"UPDATE device SET root = (SELECT id FROM root WHERE account = {ACCOUNT} AND origin = 2) WHERE id = {device('own')}", "has another certificate or key"),
+    "a device by another method": (f"UPDATE device SET method = 1 WHERE id = {device('own')}", "came by another method"),
+    "a device by another key": (f"UPDATE device SET prov_key = (SELECT id FROM prov_key WHERE account = {ACCOUNT} AND name = 'black') WHERE id = {device('made')}", "is current, and the log says otherwise"),
+    "a device's certificate ends later": (f"UPDATE device SET certificate_not_after = certificate_not_after + 1 WHERE id = {device('made')}", "is current, and the log says otherwise"),
+    "a CA ends later": (f"UPDATE ca SET not_after = not_after + 1 WHERE account = {ACCOUNT} AND kind = 1", "is not the vault's"),
+    "Muster's root is gone": (f"UPDATE device SET root = NULL WHERE account = {ACCOUNT} AND root = (SELECT id FROM root WHERE account = {ACCOUNT} AND origin = 2); DELETE FROM root WHERE account = {ACCOUNT} AND origin = 2",
+                              "does not have the fleet root that Muster made"),
+    "the rules of Muster's root": (f"UPDATE root SET key_rule = 2 WHERE account = {ACCOUNT} AND origin = 2", "are not those of Muster's own"),
+    "what a disabled root was": (f"UPDATE root SET state_before = 3 WHERE account = {ACCOUNT} AND state = 4", "was known-only before"),
+    "the account waits": (f"UPDATE account SET state = 1 WHERE id = {ACCOUNT}", "settings of the account"),
+    "the account is deleted": (f"UPDATE account SET state = 3 WHERE id = {ACCOUNT}", None),
     "nobody approves": (f"UPDATE account SET approval = 1 - approval WHERE id = {ACCOUNT}", "settings of the account"),
     "the account's ceiling": (f"UPDATE account SET issue_ceiling = 10000000 WHERE id = {ACCOUNT}", "settings of the account"),
     "an announced device more": (f"INSERT INTO expected (account, device_id, spki, created) VALUES ({ACCOUNT}, 'more', NULL, 1)", "announced devices"),
@@ -198,6 +214,7 @@ def furnish(s, a):
     api("POST", "/keys/black/blacklist")
     fleet = s.root(a, Fleet(f"Root of {a}"))
     s.root(a, Fleet(f"Other root of {a}"), prove=False)
+    api("POST", f"/roots/{s.root(a, Fleet(f'Disabled root of {a}')).root['id']}/disable", {})
     assert s.gateway(fleet.device("own")).ecus().status == 201
     first = Device(s.gateway(good).enrol("made").body)
     for name in ("out", "held", "last"):

@@ -101,7 +101,7 @@ static void the_number_of_a_device_that_went_may_be_another_s(void **state) {
         "VALUES (2, 'b', 1, 3, 2, 0, 1, 0, 0, 1, 1, 1, 1);"
         "WITH RECURSIVE c (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 2100) "
         "INSERT INTO device (id, uuid, account, device_id, state, state_before, method, created, last_seen, last_address, again, refused, expected, reason, certificate_not_after, "
-        "issue_first, issue_last_ms, issue_count, seen_hour) SELECT i, randomblob(16), 1, 'd' || i, 1, 1, 2, 50, 0, '', 0, 0, 0, '', 0, 0, 0, 0, 0 FROM c;"
+        "issue_first, issue_last_ms, issue_count, seen_hour) SELECT i, randomblob(16), 1, 'd' || i, 1, 1, 1, 50, 0, '', 0, 0, 0, '', 0, 0, 0, 0, 0 FROM c;"
         "WITH RECURSIVE c (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 1200) "
         "INSERT INTO cert (serial, fingerprint, account, spki, state, der, not_before, not_after, created, used) "
         "SELECT randomblob(16), randomblob(32), 2, randomblob(32), 5, x'00', 0, 9, 100, 0 FROM c;";
