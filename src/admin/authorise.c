@@ -106,8 +106,11 @@ static void checked(void *arg, int rc, const struct err *err) {
     note_use(http_exchange_arg(a->x), t);
     if (!r) { /* 404 or 405, for those who have a token at all */
         finish(a, 0, NULL);
-    } else if (!(t->role & r->roles) || (r->scope == SCOPE_SERVER && t->account[0])) {
+    } else if (!(t->role & r->roles)) {
         finish(a, MUSTER_EROLE, NULL);
+    } else if (r->scope == SCOPE_SERVER && t->account[0]) {
+        struct err why = ERR_INIT;
+        finish(a, err_set(&why, MUSTER_EROLE, "This is of the whole server, and the token of one account alone."), &why);
     } else if (r->scope != SCOPE_ACCOUNT) {
         finish(a, 0, NULL);
     } else if (span_eq_str(http_param(a->x, "account"), "-")) {

@@ -1,5 +1,6 @@
 /* status: `muster status`: GET /api/v1/status on one screen of 80 by 24 for a server with a few accounts.  What needs an operator comes first;
  * what does not fit is counted. */
+#include <limits.h>
 #include <time.h>
 
 #include "base/clock.h"
@@ -138,18 +139,26 @@ static void show_refused(const json_t *doc) {
 
 /* --- the server's parts -------------------------------------------------------------------------------------------------------------------- */
 
+/* Who is not confined comes first: the line is cut at its end. */
 static void show_sandbox(const json_t *doc) {
     const json_t *sandbox = at(doc, "sandbox"), *all = at(sandbox, "processes");
-    CLEANUP(buf_fini) struct buf text = BUF_INIT(1024);
+    CLEANUP(buf_fini) struct buf loose = BUF_INIT(1024);
+    CLEANUP(buf_fini) struct buf confined = BUF_INIT(1024);
+    long long least = LLONG_MAX;
     size_t i;
     json_t *p;
     json_array_foreach(all, i, p) {
-        bool confined = json_is_true(at(p, "confined"));
-        buf_addf(&text, "%s%s%s", i ? ", " : "", word(p, "process"), confined ? "" : " NOT CONFINED");
-        if (confined)
-            buf_addf(&text, " (Landlock %lld)", number(p, "landlock"));
+        bool good = json_is_true(at(p, "confined"));
+        struct buf *of = good ? &confined : &loose;
+        buf_addf(of, "%s%s", of->n ? ", " : "", word(p, "process"));
+        if (good && number(p, "landlock") < least)
+            least = number(p, "landlock");
     }
-    line("%-10s %s: %s", "sandbox", json_is_true(at(sandbox, "on")) ? "on" : "OFF", buf_str(&text));
+    if (loose.n)
+        buf_adds(&loose, confined.n ? " NOT CONFINED; " : " NOT CONFINED");
+    if (confined.n)
+        buf_addf(&confined, " (Landlock %lld)", least);
+    line("%-10s %s: %s%s", "sandbox", json_is_true(at(sandbox, "on")) ? "on" : "OFF", buf_str(&loose), buf_str(&confined));
 }
 
 static void show_server(const json_t *doc) {

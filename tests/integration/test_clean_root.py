@@ -199,6 +199,23 @@ def test_devices_and_operators_are_served_under_the_unit_s_restrictions(installe
         installed.serves()
 
 
+def test_a_proxy_s_group_gets_the_auth_socket(installed):
+    """The recipe of doc/behind-your-proxy.md under the unit, which lets the server write nowhere else and change no owner by itself."""
+    config = installed.path / DIR[1:] / "musterd.conf"
+    before = config.read_text(encoding="utf-8")
+    drop_in = installed.path / "etc/systemd/system/musterd.service.d/auth-socket.conf"
+    config.write_text("auth_socket = /run/muster/auth.sock\nauth_socket_group = www-data\nauth_users = www-data\n" + before, encoding="utf-8")
+    drop_in.parent.mkdir()
+    shutil.copy(SOURCE / "packaging" / "musterd-auth-socket.conf", drop_in)
+    installed.do("sh", "-c", "systemctl daemon-reload && systemctl restart musterd")
+    installed.serves()
+    assert installed.do("stat", "-c", "%a %U:%G", "/run/muster/auth.sock", "/run/muster").stdout.split("\n")[:2] == ["660 muster:www-data", "755 muster:muster"]
+    config.write_text(before, encoding="utf-8")
+    shutil.rmtree(drop_in.parent)
+    installed.do("sh", "-c", "systemctl daemon-reload && systemctl restart musterd")
+    installed.serves()
+
+
 def test_an_upgrade_brings_an_older_schema_up_to_date_and_loses_nothing(installed):
     before = {"devices": installed.muster("device", "list", "--account", "fleet"), "keys": installed.muster("key", "list", "--account", "fleet")}
     installed.do("systemctl", "stop", "musterd")

@@ -1,5 +1,6 @@
 """The Debian packages: built, linted, and looked into; and the unit's hardening."""
 import functools
+import gzip
 import io
 import os
 import pathlib
@@ -70,6 +71,22 @@ def test_the_package_holds_these_files(built, name):
     for path, (mode, owner, kind) in found.items():
         assert owner == "root:root" and kind != "l", path
         assert mode == (0o755 if kind == "d" or path.startswith(("/usr/bin/", "/usr/sbin/")) else 0o644), (path, oct(mode))
+
+
+def test_the_documentation_that_is_installed_leads_to_what_is_there(built):
+    """Each page that a page links, and each file of packaging/ that one names, compressed or not."""
+    data = subprocess.run(["dpkg-deb", "--fsys-tarfile", package(built, "musterd")], capture_output=True, check=True).stdout
+    base = "./usr/share/doc/musterd/"
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        texts = {name.removeprefix(base): tar.extractfile(name).read() for name in tar.getnames() if name.startswith(base) and tar.getmember(name).isfile()}
+    texts = {name.removesuffix(".gz"): gzip.decompress(text) if name.endswith(".gz") else text for name, text in texts.items()}
+    pages = {name: text.decode() for name, text in texts.items() if name.endswith(".md")}
+    assert {"operations.md", "routes.md", "metrics.md", "webhooks.md"} <= set(pages)
+    for name, text in pages.items():
+        for target in re.findall(r"\]\(((?!https?:|\.\./)[^)#]+)", text):
+            assert target in texts, f"{name} links {target}"
+        for target in re.findall(r"packaging/([a-z0-9-]+\.(?:conf|json|yml))", text):
+            assert f"examples/{target}" in texts, f"{name} names packaging/{target}"
 
 
 def test_what_the_programs_link_is_what_the_packages_depend_on(built):

@@ -54,7 +54,8 @@ def follows(server, expected, name, /, **labels):
 def test_who_may_read_it(server):
     server.account("readers")
     assert server.api("GET", "/metrics", token=False).code == "token_required"
-    assert server.api("GET", "/metrics", token=server.token("of an account", "owner", "readers")["token"]).code == "role_insufficient"
+    refused = server.api("GET", "/metrics", token=server.token("of an account", "owner", "readers")["token"])  # whose role would do
+    assert refused.code == "role_insufficient" and "the whole server" in refused.json["detail"]
     assert server.api("GET", "/metrics", token=server.token("a factory's", "factory")["token"]).code == "role_insufficient"
     page(server, token=server.token("an auditor's", "auditor")["token"])
 

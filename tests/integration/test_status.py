@@ -311,7 +311,7 @@ def test_a_sandbox_that_is_off_is_said(fresh):
     said = status(s)
     assert said["sandbox"] == {"on": False, "processes": [{"process": p, "confined": False, "landlock": 0} for p in ("vault", "control", "gateway", "courier")]}
     assert [a["object"] for a in said["attention"] if a["what"] == "sandbox_off"] == ["vault", "control", "gateway", "courier"]
-    assert "OFF" in screen(s)[1] and said["ok"]
+    assert "\nsandbox    OFF: vault, control, gateway, courier NOT CONFINED\n" in screen(s)[1] and said["ok"]
 
 
 def test_a_clock_that_is_behind(fresh):
@@ -365,6 +365,7 @@ def test_the_screen_is_a_screen(fresh):
     more = 10 if UNCONFINED else 7  # of nine keys two are shown; of nine and four processes, three
     assert f"and {more} more that need you" in out and "and 5 more accounts" in out and "account-7" in out.split("ends next")[0]
     assert "certificate_untrusted" in out and re.search(r"^vault +ok", out, re.M) and re.search(r"^enrolment +1 devices", out, re.M)
+    assert UNCONFINED or re.search(r"^sandbox +on: vault, control, gateway, courier \(Landlock \d\)$", out, re.M)  # the whole of it
 
 
 @pytest.mark.parametrize("options", [["--watch", "0"], ["--watch", "x"], ["--watch", "2", "--json"], ["--watch", "2", "--check"], ["extra"]])
