@@ -1,12 +1,27 @@
-/* audit_check: `audit verify`: an account's log and rows (registry/audit_state.h), or the server's log and what it anchors. */
+/* audit_check: `audit verify`: an account's log and rows (registry/audit_state.h), or the server's log, what it anchors and, one after the other,
+ * every account. */
 #include "admin/audit_chain.h"
 #include "base/hex.h"
 #include "registry/account.h"
 #include "registry/audit_state.h"
 
+#define CHECKS_MAX 8 /* at once: each may need a table of AUDIT_DEVICES_MAX places */
+
+struct progress {
+    int64_t entries, entries_all, devices, devices_all, certificates, certificates_all;
+};
+
 struct checking {
-    struct http_exchange *x; /* held */
+    struct http_exchange *x; /* held; NULL: of a part */
     struct control *c;
+    struct checking *next;   /* of c->checks */
+    struct checking *whole;  /* the check of everything that it is a part of; NULL: it was asked for by itself */
+    bool all;                /* of the server's: the accounts too */
+    json_t *own, *reports;
+    struct audit_accounts accounts;
+    size_t account_at;       /* of them */
+    int64_t accounts_done;
+    struct progress progress; /* as of the last step: what an operation under way writes is not looked at */
     bool server;
     struct audit_chain chain;
     bool has_cas, again;     /* what the vault said of the account; it is asked for the second time */
@@ -24,17 +39,32 @@ struct checking {
 static struct audit_verify *verdict(struct checking *k) { return k->server ? &k->op : &k->state.verify; }
 
 static void checking_free(struct checking *k) {
+    for (struct checking **at = &k->c->checks; *at; at = &(*at)->next)
+        if (*at == k) {
+            *at = k->next;
+            break;
+        }
+    json_decref(k->own);
+    json_decref(k->reports);
     audit_state_fini(&k->state);
     free(k->anchored.at);
     EVP_PKEY_free(k->key);
-    http_exchange_unref(k->x);
+    if (k->x)
+        http_exchange_unref(k->x);
     free(k);
 }
 
+/* A part that fails ends the whole. */
 static void check_fail(struct checking *k, const struct err *err) {
-    http_reply_err(k->x, err);
-    checking_free(k);
+    struct checking *whole = k->whole ? k->whole : k;
+    http_reply_err(whole->x, err);
+    if (k != whole)
+        checking_free(k);
+    checking_free(whole);
 }
+
+static void account_verified(struct checking *whole, json_t *said);
+static void all_begin(struct checking *k, json_t *own);
 
 static void report(struct checking *k) {
     const struct audit_verify *v = verdict(k);
@@ -50,6 +80,18 @@ static void report(struct checking *k) {
     json_set_int(head, "seq", v->seq);
     json_set_hex(head, "hash", hash_span(&v->hash));
     json_set(o, "head", head);
+    if (k->whole) {
+        struct checking *whole = k->whole;
+        checking_free(k);
+        account_verified(whole, o);
+        return;
+    }
+    if (k->all) {
+        all_begin(k, o);
+        return;
+    }
+    if (k->server)
+        json_set(o, "accounts", json_null());
     reply_json(k->x, 200, o);
     checking_free(k);
 }
@@ -127,7 +169,7 @@ static void anchors_checked(void *arg, int rc, const struct err *err) {
         check_fail(k, err);
         return;
     }
-    if (k->anchored.first_bad)
+    if (k->anchored.first_bad || k->anchored.bad)
         audit_verify_bad(&k->op, k->anchored.first_bad, "%s", k->anchored.reason);
     report(k);
 }
@@ -153,6 +195,7 @@ static void next_points(struct checking *k) {
 
 static void server_walked(void *arg, int rc, const struct err *err) {
     struct checking *k = (struct checking *)((char *)arg - offsetof(struct checking, op));
+    k->progress.entries = k->op.seq;
     if (rc)
         check_fail(k, err);
     else if (k->op.bad)
@@ -180,6 +223,8 @@ static void begin_again(struct checking *k) {
 
 static void account_walked(void *arg, int rc, const struct err *err) {
     struct checking *k = (struct checking *)((char *)arg - offsetof(struct checking, state));
+    const struct audit_state *s = &k->state;
+    k->progress = (struct progress){s->verify.seq, s->entries_all, s->devices, s->devices_all, s->certs_seen, s->certs_all};
     if (rc)
         check_fail(k, err);
     else if (!k->state.verify.bad && k->state.wants_points)
@@ -246,13 +291,16 @@ static void key_known(void *arg, int rc, const struct err *err, struct span der)
         read_points(k);
 }
 
-static int take_head(struct checking *k, json_t *body, struct err *err) {
-    json_t *head = json_object_get(body, "head");
+static int take_body(struct checking *k, json_t *body, struct err *err) {
+    json_t *head = json_object_get(body, "head"), *accounts = k->server ? json_object_get(body, "accounts") : NULL;
     const char *chain = json_string_value(json_object_get(head, "chain")), *hash = json_string_value(json_object_get(head, "hash")),
                *signature = json_string_value(json_object_get(head, "signature"));
     CLEANUP(buf_fini) struct buf bytes = BUF_INIT(256);
+    k->all = json_is_true(accounts);
+    if (json_object_size(body) > (size_t)(head != NULL) + (accounts != NULL) || (accounts && !json_is_boolean(accounts)))
+        return err_set(err, MUSTER_EJSON, k->server ? "The body is {\"head\": …, \"accounts\": true}, both of which may be left out." : "The body is {\"head\": …} or empty.");
     if (!head)
-        return json_object_size(body) ? err_set(err, MUSTER_EJSON, "The body is {\"head\": …} or empty.") : 0;
+        return 0;
     k->head.head.seq = json_integer_value(json_object_get(head, "seq"));
     k->head.at = json_integer_value(json_object_get(head, "signed_at"));
     if (!chain || !hash || !signature || k->head.head.seq < 1 || hex_decode(span_str(hash), k->head.head.hash.b, PKI_HASH_LEN) || base64_decode(span_str(signature), &bytes) ||
@@ -277,7 +325,13 @@ static void check(struct http_exchange *x, const struct audit_chain *chain, bool
     }
     *k = (struct checking){.x = x, .c = http_exchange_arg(x), .server = server, .chain = *chain, .op = {.chain = AUDIT_SERVER, .more = true}};
     http_exchange_ref(x);
-    int rc = take_head(k, body, &err);
+    int rc = take_body(k, body, &err), running = 0;
+    for (const struct checking *other = k->c->checks; other; other = other->next)
+        running++;
+    if (!rc && running >= CHECKS_MAX)
+        rc = err_retry(&err, MUSTER_EBUSY, 10, "%d logs are being verified already.", running);
+    k->next = k->c->checks;
+    k->c->checks = k;
     if (rc || (rc = vault_audit_key(k->c->vault, key_known, k, &err)))
         check_fail(k, &err);
 }
@@ -309,3 +363,101 @@ void admin_AUDIT_SERVER_VERIFY(struct http_exchange *x, void *arg) {
     const struct audit_chain c = audit_chain_of(x, true);
     check(x, &c, true);
 }
+
+/* --- everything --------------------------------------------------------------------------------------------------------------------------- */
+
+static void accounts_read(void *arg, int rc, const struct err *err);
+
+static void read_accounts(struct checking *whole) {
+    struct err err = ERR_INIT;
+    whole->account_at = 0;
+    if (store_read(whole->c->registry, whole->c->loop, audit_accounts_run, accounts_read, &whole->accounts, &err))
+        check_fail(whole, &err);
+}
+
+static void all_begin(struct checking *k, json_t *own) {
+    k->own = own;
+    k->reports = json_array();
+    read_accounts(k);
+}
+
+static void all_done(struct checking *k) {
+    reply_json(k->x, 200, TAKE(k->own));
+    checking_free(k);
+}
+
+static void next_account(struct checking *whole) {
+    struct err err = ERR_INIT;
+    if (whole->account_at == whole->accounts.n) {
+        if (whole->accounts.n == AUDIT_HEADS_PAGE) {
+            read_accounts(whole);
+        } else {
+            json_set(whole->own, "accounts", TAKE(whole->reports));
+            all_done(whole);
+        }
+        return;
+    }
+    struct checking *k = calloc(1, sizeof *k);
+    if (!k) {
+        err_set(&err, MUSTER_ENOMEM, NULL);
+        check_fail(whole, &err);
+        return;
+    }
+    *k = (struct checking){.c = whole->c, .whole = whole, .chain.number = whole->accounts.at[whole->account_at].chain};
+    memcpy(k->chain.name, whole->accounts.at[whole->account_at++].name, sizeof k->chain.name);
+    k->next = k->c->checks;
+    k->c->checks = k;
+    if (vault_audit_key(k->c->vault, key_known, k, &err))
+        check_fail(k, &err);
+}
+
+static void accounts_read(void *arg, int rc, const struct err *err) {
+    struct checking *whole = (struct checking *)((char *)arg - offsetof(struct checking, accounts));
+    if (rc)
+        check_fail(whole, err);
+    else
+        next_account(whole);
+}
+
+static void account_verified(struct checking *whole, json_t *said) {
+    const char *id = json_string_value(json_object_get(said, "id")), *reason = json_string_value(json_object_get(said, "reason"));
+    char why[400];
+    if (!json_is_true(json_object_get(said, "ok")) && json_is_true(json_object_get(whole->own, "ok"))) {
+        snprintf(why, sizeof why, "The account %s: %s", id, reason ? reason : "");
+        json_set_bool(whole->own, "ok", false);
+        json_set_str(whole->own, "reason", why);
+    }
+    json_array_append_new(whole->reports, said);
+    whole->accounts_done++;
+    next_account(whole);
+}
+
+/* --- progress ----------------------------------------------------------------------------------------------------------------------------- */
+
+static void set_of(json_t *o, const char *name, int64_t of) { json_set(o, name, of > 0 ? json_integer(of) : json_null()); }
+
+static void progress(struct http_exchange *x, const char *name, bool server) {
+    static const struct progress none;
+    struct control *c = http_exchange_arg(x);
+    struct checking *k = c->checks, *part = NULL;
+    for (; k && (k->server != server || strcmp(k->chain.name, name) != 0); k = k->next)
+        if (k->whole && !part)
+            part = k;
+    const struct checking *at = k && part && part->whole == k ? part : k;
+    const struct progress *p = at ? &at->progress : &none;
+    json_t *o = json_object();
+    json_set_str(o, "id", server ? "server" : name);
+    json_set_bool(o, "running", k != NULL);
+    json_set_str(o, "account", at && at->chain.name[0] ? at->chain.name : NULL);
+    json_set_int(o, "accounts", k ? k->accounts_done : 0);
+    json_set_int(o, "entries", p->entries);
+    set_of(o, "entries_all", p->entries_all);
+    json_set_int(o, "devices", p->devices);
+    set_of(o, "devices_all", p->devices_all);
+    json_set_int(o, "certificates", p->certificates);
+    set_of(o, "certificates_all", p->certificates_all);
+    reply_json(x, 200, o);
+}
+
+void admin_AUDIT_PROGRESS(struct http_exchange *x, void *arg) { progress(x, grant_of(x)->account, false); }
+void admin_AUDIT_SERVER_PROGRESS(struct http_exchange *x, void *arg) { progress(x, "", true); }

@@ -40,6 +40,7 @@ struct control {
     struct buf server_ca;           /* PEM */
     struct buf openapi;             /* openapi.c: "" until somebody asks */
     struct change *change; /* accounts.c: the one under way, and those that wait */
+    struct checking *checks; /* audit_check.c: verifications under way */
     struct log_budget strangers; /* access.c */
     bool ready, draining;
 };

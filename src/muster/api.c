@@ -14,12 +14,16 @@
 #define API_BODY_MAX (64u << 20)
 #define API_TOKEN_MAX 512
 #define LONG_SECONDS (4 * 3600L)
+#define PROGRESS_SECONDS 5L
 
 struct api {
     CURL *curl;
     struct buf url;
     struct buf ca;
     const char *waits_for; /* api_wait_long() */
+    struct buf progress;   /* path of what says how far it is */
+    long seconds_max;      /* that an answer may take; 0: 300 */
+    api_say_fn say;
     int64_t began, shown;  /* monotonic, ms; seconds that were shown */
     struct secret authorization; /* "Authorization: Bearer …", NUL-terminated */
 };
@@ -114,6 +118,7 @@ void api_free(struct api *a) {
         curl_easy_cleanup(a->curl);
     buf_fini(&a->url);
     buf_fini(&a->ca);
+    buf_fini(&a->progress);
     secret_fini(&a->authorization);
     free(a);
 }
@@ -172,15 +177,34 @@ static int refusal(const struct api_answer *r, json_t **problem, struct err *err
     return err_set(err, known ? known : MUSTER_ENETWORK, "The server answered with status %d and nothing that explains it.", r->status);
 }
 
-void api_wait_long(struct api *a, const char *what) { a->waits_for = what; }
+void api_wait_long(struct api *a, const char *what, const char *path, api_say_fn say) {
+    a->waits_for = what;
+    a->seconds_max = LONG_SECONDS;
+    a->say = say;
+    a->progress.max = 4096;
+    buf_clear(&a->progress);
+    buf_adds(&a->progress, path);
+}
+
+/* Where that cannot be learned, the seconds alone are shown. */
+static void add_progress(const struct api *a, struct buf *line) {
+    CLEANUP_JSON json_t *said = NULL;
+    struct api other = {.url = a->url, .ca = a->ca, .authorization = a->authorization, .seconds_max = PROGRESS_SECONDS, .curl = curl_easy_init()};
+    struct err err = ERR_INIT;
+    if (other.curl && api_json(&other, "GET", buf_str(&a->progress), NULL, &said, NULL, &err) == 0)
+        a->say(line, said);
+    curl_easy_cleanup(other.curl);
+}
 
 /* Called by curl about once a second. */
 static int show_waiting(void *arg, curl_off_t down_all, curl_off_t down, curl_off_t up_all, curl_off_t up) {
     struct api *a = arg;
     int64_t seconds = (clock_mono_ms() - a->began) / 1000;
     if (seconds > a->shown) {
+        CLEANUP(buf_fini) struct buf line = BUF_INIT(1024);
         a->shown = seconds;
-        fprintf(stderr, "\r%s, %lld s so far", a->waits_for, (long long)seconds);
+        add_progress(a, &line);
+        fprintf(stderr, "\r\033[K%s%s, %lld s so far", a->waits_for, buf_str(&line), (long long)seconds);
     }
     return 0;
 }
@@ -210,7 +234,7 @@ int api_call(struct api *a, const char *method, const char *path, const json_t *
     curl_easy_setopt(a->curl, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(a->curl, CURLOPT_NOPROXY, "*"); /* the token goes to the server that was named, and nowhere else */
     curl_easy_setopt(a->curl, CURLOPT_CONNECTTIMEOUT, 20L);
-    curl_easy_setopt(a->curl, CURLOPT_TIMEOUT, a->waits_for ? LONG_SECONDS : 300L);
+    curl_easy_setopt(a->curl, CURLOPT_TIMEOUT, a->seconds_max ? a->seconds_max : 300L);
     if (a->waits_for && isatty(STDERR_FILENO)) {
         a->began = clock_mono_ms();
         curl_easy_setopt(a->curl, CURLOPT_NOPROGRESS, 0L);

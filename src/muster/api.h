@@ -29,8 +29,10 @@ int api_call(struct api *a, const char *method, const char *path, const json_t *
              struct err *err) MUSTER_MUST_CHECK;
 /* The same, with a JSON answer. */
 int api_json(struct api *a, const char *method, const char *path, const json_t *body, json_t **answer, json_t **problem, struct err *err) MUSTER_MUST_CHECK;
-/* From now on an answer may take hours, and on a terminal it is shown that it is waited for: what, a literal. */
-void api_wait_long(struct api *a, const char *what);
+/* From now on an answer may take hours, and on a terminal it is shown that it is waited for: what, a literal.  path: what says how far it is, asked
+ * once a second by a connection of its own; say: its answer as text. */
+typedef void (*api_say_fn)(struct buf *line, const json_t *said);
+void api_wait_long(struct api *a, const char *what, const char *path, api_say_fn say);
 /* Appends text percent-encoded for one path segment or query value (RFC 3986, unreserved kept). */
 void api_encode(struct buf *out, const char *text);
 

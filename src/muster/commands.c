@@ -283,7 +283,9 @@ const struct command COMMANDS[] = {
     {.noun = "audit", .verb = "head", .account = true, .account_free = true, .method = "GET", .path = ACCOUNT "/audit/head", .run = command_audit_list,
      .help = "Print the newest signed head of a log, to keep elsewhere for `audit verify --head`."},
     {.noun = "audit", .verb = "verify", .account = true, .account_free = true, .method = "POST", .path = ACCOUNT "/audit/verify", .run = command_audit_verify,
-     .options = {{"head", "FILE", TO_LOCAL, NULL, "A head kept elsewhere, that the log has to contain", false}},
-     .help = "Walk an audit log's hash chain, check it against the vault's signed heads, and hold an account's rows against it: settings, roots, keys, devices, certificates."},
+     .options = {{"head", "FILE", TO_LOCAL, NULL, "A head kept elsewhere, that the log has to contain", false},
+                 {"server-only", NULL, TO_LOCAL, NULL, "Without --account: the server's own log and what it anchors, and no account", false}},
+     .help = "Walk an audit log's hash chain, check it against the vault's signed heads, and hold an account's rows against it: settings, roots, keys, devices, certificates. "
+             "Without --account everything: the server's log, and every account one after the other."},
 };
 const size_t COMMANDS_N = sizeof COMMANDS / sizeof *COMMANDS;

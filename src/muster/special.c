@@ -127,13 +127,36 @@ int command_refusal(struct invocation *in, struct err *err) {
     return command_run(&other, err);
 }
 
+static void add_count(struct buf *line, const json_t *said, const char *what, const char *of) {
+    const json_t *all = json_object_get(said, of);
+    json_int_t n = json_integer_value(json_object_get(said, what));
+    if (n && json_is_integer(all))
+        buf_addf(line, ", %s %lld of %lld", what, (long long)n, (long long)json_integer_value(all));
+    else if (n)
+        buf_addf(line, ", %s %lld", what, (long long)n);
+}
+
+static void say_verifying(struct buf *line, const json_t *said) {
+    const char *account = json_string_value(json_object_get(said, "account"));
+    if (account)
+        buf_addf(line, " %s", account);
+    add_count(line, said, "entries", "entries_all");
+    add_count(line, said, "devices", "devices_all");
+    add_count(line, said, "certificates", "certificates_all");
+    add_count(line, said, "accounts", "");
+}
+
 int command_audit_verify(struct invocation *in, struct err *err) {
     CLEANUP(buf_fini) struct buf path = BUF_INIT(4096);
     CLEANUP_JSON json_t *body = json_object(), *answer = NULL;
-    const char *head = invocation_option(in, "head");
+    const char *head = invocation_option(in, "head"), *server_only = invocation_option(in, "server-only");
     int rc = command_path(in, in->account ? in->command->path : "/api/v1/audit/verify", &path, err);
     if (rc)
         return rc;
+    if (server_only && in->account)
+        return err_set(err, MUSTER_EUSAGE, "--server-only goes without --account.");
+    if (!in->account)
+        json_set_bool(body, "accounts", !server_only);
     if (head) {
         CLEANUP(buf_fini) struct buf file = BUF_INIT(65536);
         json_t *doc;
@@ -143,7 +166,7 @@ int command_audit_verify(struct invocation *in, struct err *err) {
             return err_prefix(err, "%s", head);
         json_set(body, "head", doc);
     }
-    api_wait_long(in->api, "Verifying");
+    api_wait_long(in->api, "Verifying", buf_str(&path), say_verifying);
     if ((rc = api_json(in->api, "POST", buf_str(&path), body, &answer, NULL, err)) || (rc = show(in, answer, err)))
         return rc;
     if (json_is_true(json_object_get(answer, "ok")))

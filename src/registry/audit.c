@@ -112,6 +112,23 @@ int audit_heads_run(struct store_tx *tx, void *arg, struct err *err) {
     return rc < 0 ? rc : 0;
 }
 
+int audit_accounts_run(struct store_tx *tx, void *arg, struct err *err) {
+    struct audit_accounts *l = arg;
+    CLEANUP(store_row_end) struct store_row *row = NULL;
+    l->n = 0;
+    int rc = store_query(tx, &row, err, SQL_ACCOUNT_ALL, "ii", l->after, I(AUDIT_HEADS_PAGE));
+    if (rc)
+        return rc;
+    for (; l->n < AUDIT_HEADS_PAGE && (rc = store_next(row, err)) > 0; l->n++) {
+        struct account a;
+        if ((rc = row_account(row, &a, err)))
+            return rc;
+        l->after = l->at[l->n].chain = a.row;
+        memcpy(l->at[l->n].name, a.name, sizeof l->at[l->n].name);
+    }
+    return rc < 0 ? rc : 0;
+}
+
 int audit_anchor_run(struct store_tx *control, void *arg, struct err *err) {
     const struct audit_anchor *a = arg;
     json_t *heads = json_object();

@@ -98,6 +98,17 @@ struct audit_points {
 };
 int audit_points_run(struct store_tx *control, void *arg /* struct audit_points */, struct err *err);
 
+/* Every account that there is or was, in pages: again with `after` as it is while n is AUDIT_HEADS_PAGE. */
+struct audit_accounts {
+    int64_t after; /* start with 0 */
+    struct {
+        int64_t chain;
+        char name[ACCOUNT_NAME_MAX + 1];
+    } at[AUDIT_HEADS_PAGE];
+    size_t n;
+};
+int audit_accounts_run(struct store_tx *tx, void *arg /* struct audit_accounts */, struct err *err);
+
 /* The newest anchor of each account in the server's chain, and whether the accounts' logs still have those entries. */
 struct audit_anchored {
     struct audit_anchor_entry {
@@ -107,6 +118,7 @@ struct audit_anchored {
     } *at;             /* the caller frees it */
     size_t n;
     int64_t first_bad; /* entry whose anchor does not hold; 0: all do */
+    bool bad;          /* or the registry's schema is not ours */
     char reason[200];
 };
 int audit_anchors_run(struct store_tx *control, void *arg /* struct audit_anchored */, struct err *err);

@@ -166,7 +166,7 @@ int audit_rows_certs(struct store_tx *tx, struct audit_state *s, int64_t until, 
             check_cert(s, row, c, buf_span(&id));
         s->certificates++;
     }
-    w->last_cert = until;
+    s->certs_seen = w->last_cert = until;
     return rc < 0 ? rc : 0;
 }
 

@@ -173,6 +173,11 @@ static int check_account(struct store_tx *tx, struct audit_state *s, struct err 
         return found < 0 ? found : err_set(err, MUSTER_ENOTFOUND, NULL);
     int rc = check_settings(s, &a);
     s->work->deleted = a.state == ACCOUNT_DELETED; /* the vault has forgotten its CAs, and nobody gets in */
+    char odd[100];
+    if (!rc && (rc = registry_schema_odd(tx, odd, sizeof odd, err)) > 0) {
+        audit_state_bad(s, "The registry has a %s that is none of Muster's.", odd);
+        rc = 0;
+    }
     if (rc || s->verify.bad || s->work->deleted || (rc = check_cas(tx, s, err)) || (rc = check_roots(tx, s, err)) || (rc = check_keys(tx, s, err)))
         return rc;
     return check_expected(tx, s, err);
@@ -217,6 +222,7 @@ static int check_rows(struct store_tx *tx, struct audit_state *s, struct err *er
         return rc;
     if ((rc = one_int(tx, &end, 0, err, SQL_STATE_CERTS_END, "")))
         return rc;
+    s->certs_all = end;
     int64_t until = w->last_cert + CERTS_A_STEP < end ? w->last_cert + CERTS_A_STEP : end;
     if (until > w->last_cert && (rc = audit_rows_certs(tx, s, until, err)))
         return rc;
@@ -226,13 +232,20 @@ static int check_rows(struct store_tx *tx, struct audit_state *s, struct err *er
     return audit_rows_complete(tx, s, err);
 }
 
+static int measure(struct store_tx *tx, struct audit_state *s, struct err *err) {
+    struct audit_head head;
+    int rc = audit_head_get(tx, s->verify.chain, &head, NULL);
+    s->entries_all = rc ? 0 : head.seq; /* a damaged one is found at the end */
+    return one_int(tx, &s->devices_all, 0, err, SQL_STATE_DEVICES_N, "i", s->verify.chain);
+}
+
 int audit_state_run(struct store_tx *tx, void *arg, struct err *err) {
     struct audit_state *s = arg;
     struct audit_state_work *w = s->work;
     bool at_end;
     s->wants_points = false;
-    int rc = follow(tx, s, &at_end, err);
-    if (rc)
+    int rc = measure(tx, s, err);
+    if (rc || (rc = follow(tx, s, &at_end, err)))
         return rc;
     if (w->replay.full) { /* more devices than the table takes */
         if (w->parts >= AUDIT_PARTS_MAX)

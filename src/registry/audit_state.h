@@ -31,7 +31,7 @@ struct audit_state_cas {
 struct audit_state {
     struct audit_verify verify;     /* chain and points are the caller's to set; the verdict is in it: first_bad 0 where a row is at fault */
     int64_t devices, certificates;  /* rows that were checked */
-    int64_t rows;                   /* that there are of both, about; for progress */
+    int64_t entries_all, devices_all, certs_seen, certs_all; /* how much there is, for progress; certificates: rows of all accounts */
     bool more;                      /* start with true; call again */
     bool wants_points;              /* the heads behind verify.until are wanted; until 0: all of them, the fixed ones too */
     uint32_t places;                /* of the table of devices: a power of two; 0: AUDIT_DEVICES_MAX */

@@ -39,6 +39,27 @@ int control_open(const struct registry_open *o, struct store **out, struct err *
     return open_store(o, control_migrations, sizeof control_migrations / sizeof *control_migrations, NULL, out, err);
 }
 
+/* The engine keeps the text of what was made as it was written. */
+static bool is_made(struct span sql) {
+    for (size_t i = 0; i < sizeof registry_migrations / sizeof *registry_migrations; i++)
+        if (sql.n && memmem(registry_migrations[i].sql, strlen(registry_migrations[i].sql), sql.p, sql.n))
+            return true;
+    return false;
+}
+
+int registry_schema_odd(struct store_tx *tx, char *out, size_t size, struct err *err) {
+    CLEANUP(store_row_end) struct store_row *row = NULL;
+    int rc = store_query(tx, &row, err, SQL_SCHEMA, "");
+    if (rc)
+        return rc;
+    while ((rc = store_next(row, err)) > 0)
+        if (!is_made(store_text(row, 2))) {
+            snprintf(out, size, "%.20s %.64s", (const char *)store_text(row, 0).p, (const char *)store_text(row, 1).p);
+            return 1;
+        }
+    return rc;
+}
+
 int first_row(struct store_tx *tx, struct store_row **row, struct err *err, int number, const char *fmt, ...) {
     va_list ap;
     va_start(ap, fmt);

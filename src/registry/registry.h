@@ -29,6 +29,10 @@ struct registry_open {
 int registry_open(const struct registry_open *o, struct store **out, struct err *err) MUSTER_MUST_CHECK;
 int control_open(const struct registry_open *o, struct store **out, struct err *err) MUSTER_MUST_CHECK;
 
+/* 1: there is a trigger, a view or an index that no migration made, and which is in out; 0: there is none.  Triggers run in whichever process
+ * writes: who can write the file could have control do something besides what an operator wants. */
+int registry_schema_odd(struct store_tx *tx, char *out, size_t size, struct err *err) MUSTER_MUST_CHECK;
+
 /* One number of the table meta: "epoch", "newest", "vault". */
 int meta_get(struct store_tx *tx, const char *name, int64_t *value, struct err *err) MUSTER_MUST_CHECK;
 int meta_set(struct store_tx *tx, const char *name, int64_t value, struct err *err) MUSTER_MUST_CHECK;

@@ -127,7 +127,7 @@ PRINTS = {
     ("status", ""): lambda options: ("GET", "/api/v1/status"),
     ("audit", "list"): lambda options: ("GET", f"{ACCOUNT}/audit"),
     ("audit", "head"): lambda options: ("GET", f"{ACCOUNT}/audit/head"),
-    ("audit", "verify"): lambda options: ("POST", f"{ACCOUNT}/audit/verify"),
+    ("audit", "verify"): lambda options: ("POST", f"{ACCOUNT}/audit/verify" if "--account" in options else "/api/v1/audit/verify"),
 }
 
 

@@ -271,9 +271,11 @@ ROWS = {
 
     "AUDIT_LIST": Row(),
     "AUDIT_VERIFY": Row(body=lambda w, p: {}),
+    "AUDIT_PROGRESS": Row(),
     "AUDIT_HEAD": Row(),
     "AUDIT_SERVER_LIST": Row(),
     "AUDIT_SERVER_VERIFY": Row(body=lambda w, p: {}),
+    "AUDIT_SERVER_PROGRESS": Row(),
     "AUDIT_SERVER_HEAD": Row(),
 }
 

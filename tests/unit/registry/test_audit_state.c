@@ -122,6 +122,11 @@ static void the_number_of_a_device_that_went_may_be_another_s(void **state) {
         assert_int_equal(store_read_now(registry, audit_state_run, &s, &err), 0);
     if (s.verify.bad)
         fail_msg("%s", s.verify.reason);
+    assert_int_equal(s.verify.seq, s.entries_all); /* the progress comes to its end */
+    assert_int_equal(s.entries_all, 1 + DEVICES + 3);
+    assert_int_equal(s.devices_all, DEVICES);
+    assert_int_equal(s.certs_seen, s.certs_all);
+    assert_int_equal(s.certs_all, 1200);
     audit_state_fini(&s);
 }
 

@@ -41,6 +41,7 @@ static const struct {
     {"DEAD_PAGE", "dead letters of one webhook, which are bounded"},
     {"WEBHOOK_COUNT", "webhooks are made by hand, and bounded"},
     {"WEBHOOK_LOAD", "webhooks are made by hand, and bounded; at the start"},
+    {"SCHEMA", "the schema, once a verification"},
     {"WEBHOOK_ACTIVE", "webhooks are made by hand, and bounded"},
 };
 
@@ -60,6 +61,7 @@ static const struct {
     {"KEY_TALLY", "an index of active keys alone, with a limit"},
     {"CA_ENDS", "a few CAs"},
     {"STATE_CAS", "a few CAs"},
+    {"STATE_DEVICES_N", "counts that triggers keep: a row for a state, method and root"},
     {"UNSEALED_GET", "one row of an account"},
     {"STATE_EXPECTED", "all of an account's, once a verification, in their order"},
     {"EVENT_SWEPT_DROP", "a row for each number of days"},
