@@ -1,8 +1,9 @@
 """play: the servers and the load of the measurements in this folder: real servers, bench_floor and nginx, certificates of openssl's making, and what
 all processes of a server have used.  begin() comes first; what it starts ends with the program."""
-import atexit, json, os, pathlib, shutil, socket, subprocess, tempfile, time, zipfile
+import atexit, json, os, pathlib, resource, shutil, socket, subprocess, sys, tempfile, time, zipfile
 
 CONCURRENCY = 16
+FILES = 65536  # what each program may have open
 
 
 def run(*command): return subprocess.run([str(c) for c in command], check=True, text=True, capture_output=True).stdout
@@ -14,6 +15,11 @@ def begin(build_directory, where=None):
     musterd, muster = build / "src/musterd/musterd", build / "src/muster/muster"
     load, floor, fill = build / "bench/bench_load", build / "bench/bench_floor", build / "bench/bench_fill"
     attacker = build / "bench/bench_attack"
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < FILES:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, max(FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1])))
+        except (ValueError, PermissionError):
+            pass  # bench/run says how many connections that leaves
     top = pathlib.Path(tempfile.mkdtemp(prefix="muster-bench-", dir=where))
     atexit.register(shutil.rmtree, top)
     ca = ["keyUsage=critical,keyCertSign,cRLSign"]
