@@ -277,9 +277,15 @@ static void step(struct certificates *k) {
             return;
         }
         if (!k->accounts.at[k->at].control_s) {
-            if (!k->accounts.at[k->at].let_be)
+            if (!k->accounts.at[k->at].let_be && k->phase == AT_SERVER)
                 log_event(LOG_ERROR, "account_not_control_s", "account", account_at(k), "meaning", "its row in the registry is not one that an operator made; the vault is told nothing", NULL);
+            /* Its devices find the gateway nevertheless: the name is an operator's, whatever became of the settings. */
+            bool renewing = k->accounts.at[k->at].known && k->phase == AT_SERVER;
+            k->phase = AT_VAULT;
+            if (renewing && renew_server(k, account_at(k)))
+                return;
             k->at++;
+            k->phase = AT_SERVER;
             continue;
         }
         if (k->accounts.at[k->at].state == ACCOUNT_DELETED) {

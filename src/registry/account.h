@@ -88,7 +88,7 @@ struct account_issuing {
         struct account_settings settings;
         int64_t not_after; /* of the newest issuing CA; 0: none */
         bool deletion_sealed; /* of a deleted one: control wrote that it was */
-        bool control_s, let_be; /* account_told_check_run(): the row is one that control wrote; it is from before control could know */
+        bool control_s, known, let_be; /* account_told_check_run(): the row is one that control wrote; an operator made the account; it is from before control could know */
     } at[256];
     size_t n;
     int64_t after; /* row of the last one; start with 0, again while n is full */

@@ -59,6 +59,7 @@ int account_told_check_run(struct store_tx *control, void *arg, struct err *err)
             all->at[i].let_be = !found;
             continue;
         }
+        all->at[i].known = found;
         all->at[i].control_s = now || before;
         if (before || (now && have.before[0])) /* the change is over, either way */
             rc = put(control, all->at[i].name, row, "", err);

@@ -55,7 +55,7 @@ COLUMNS = {
     "cert": ["serial", "fingerprint", "account", "device", "prov_key", "spki", "state", "der", "not_before", "not_after", "created", "used"],
     "ca": ["account", "kind", "spki", "der", "not_after", "created"],
 }
-SERIAL = FORGED.serial_number.to_bytes((FORGED.serial_number.bit_length() + 8) // 8, "big")
+SERIAL = FORGED.serial_number.to_bytes((FORGED.serial_number.bit_length() + 7) // 8, "big")
 ROOT = {"uuid": "randomblob(16)", "origin": "1", "state": "2", "fingerprint": blob(STRANGER.cert.fingerprint(hashes.SHA256())), "spki": blob(spki(STRANGER.cert)), "der": blob(der(STRANGER.cert)),
         "not_after": str(int(STRANGER.cert.not_valid_after.replace(tzinfo=datetime.timezone.utc).timestamp()))}
 
@@ -312,6 +312,26 @@ def test_control_tells_the_vault_nothing_that_no_operator_said(fresh, monkeypatc
     stays(True, lambda: bool(list((s.dir / "vault").glob("account-doomed.*"))))
     s.muster("account", "set", "wide", "--approval", "yes")
     assert said_of(s, "wide")["ok"] is True
+
+
+def test_an_account_whose_row_is_not_control_s_keeps_its_host_name(fresh):
+    """Its devices are not stranded by what became of its settings."""
+    s = fresh()
+    s.account("a")
+    s.host("a")
+    assert s.stop() == 0
+    db = s.database()
+    db.execute("UPDATE account SET issue_ceiling = issue_ceiling + 1")
+    db.execute("INSERT INTO account (name, kind, method, state, created, reprovision, approval, expected_only, device_key, device_life, lost_answer_window, issue_ceiling) SELECT 'mallory', kind, method, state, "
+               "created, reprovision, approval, expected_only, device_key, device_life, lost_answer_window, issue_ceiling FROM account")
+    db.close()
+    (s.dir / "tls" / "a.account.pem").unlink()
+    s.start()
+    assert "account_not_control_s account=a " in s.log_text()
+    soon(True, lambda: (s.dir / "tls" / "a.account.pem").exists(), 5)
+    s.hosts.clear()
+    s.host("a")
+    assert not (s.dir / "tls" / "mallory.account.pem").exists()
 
 
 def test_what_an_operator_did_a_moment_ago_is_not_taken_back(fresh, monkeypatch):
