@@ -58,7 +58,7 @@ static void readable(void *arg) {
         if (rc == RECORD_LATER)
             return;
         if (rc == RECORD_ENDED)
-            give_up(c, "it has ended");
+            give_up(c, c->n ? "it has ended" : NULL); /* with nothing under way it was replaced, or the supervisor says why */
         else if (rc < 0 || courier_report_read(message, &report) || !settle(c, &report))
             give_up(c, "it sent what is no report");
     }

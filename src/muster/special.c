@@ -23,9 +23,7 @@ int command_key_create(struct invocation *in, struct err *err) {
     int rc = command_path(in, in->command->path, &path, err);
     if (rc || (rc = command_body(in, &body, err)))
         return rc;
-    if (strcmp(out, "-") && access(out, F_OK) == 0)
-        return err_set(err, MUSTER_EEXISTS, "%s exists already; a credential is not overwritten.", out);
-    if ((rc = api_call(in->api, "POST", buf_str(&path), body, &zip, NULL, err)))
+    if ((rc = file_arg_may_write(out, err)) || (rc = api_call(in->api, "POST", buf_str(&path), body, &zip, NULL, err)))
         return rc;
     if ((rc = file_arg_write(out, buf_span(&zip.body), true, err)))
         return err_prefix(err, "The key %s was made but its file was not written; blacklist it and make another", zip.key_id);

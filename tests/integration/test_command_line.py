@@ -92,5 +92,15 @@ def test_a_file_that_cannot_be_used_is_named_with_the_reason(server, tmp_path):
     server.account("files", "test", "shared")
     done = run("--data", server.dir, "device", "import", tmp_path / "none", "--account", "files")
     assert done.returncode == 1 and b"none cannot be opened: No such file or directory" in done.stderr
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o555)
+    made = ["--data", server.dir, "key", "create", "--account", "files", "-o"]
+    done = run(*made, tmp_path / "none" / "x.zip")
+    assert done.returncode == 1 and b"x.zip cannot be written: No such file or directory. Nothing was made." in done.stderr
+    if os.geteuid():
+        done = run(*made, closed / "x.zip")
+        assert done.returncode == 1 and b"cannot be written: Permission denied" in done.stderr
+    assert b"not written to a terminal" in on_a_terminal([MUSTER, *made, "-"], fails=True).encode()
+    assert server.muster("key", "list", "--account", "files") == [], "a key that nobody has was not made"
     done = run("--data", server.dir, "device", "export", "--account", "files", "-o", tmp_path / "none" / "x")
     assert done.returncode == 1 and b"cannot be written: No such file or directory" in done.stderr

@@ -281,8 +281,9 @@ def test_an_error_says_what_was_taken_before_it(server, account, tmp_path, last)
     assert len(expected(server, account)) == 4000
 
 
-def on_a_terminal(arguments):
-    done = subprocess.run(["script", "-qec", shlex.join(map(str, arguments)), "/dev/null"], capture_output=True, check=True, timeout=60, stdin=subprocess.DEVNULL)
+def on_a_terminal(arguments, fails=False):
+    done = subprocess.run(["script", "-qec", shlex.join(map(str, arguments)), "/dev/null"], capture_output=True, check=False, timeout=60, stdin=subprocess.DEVNULL)
+    assert bool(done.returncode) == fails, done
     return done.stdout.decode()  # with its carriage returns
 
 
