@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/secret.h"
 #include "courier/sign.h"
+#include "metrics/metrics.h"
 
 #define AGAIN_S 5 /* after a storage error */
 
@@ -57,6 +58,9 @@ static void settled(void *arg, int rc, const struct err *err) {
     } else {
         l->hold_until = l->settle.next_at;
         l->failed += l->settle.failed;
+        for (size_t i = 0; i < l->settle.n; i++)
+            metrics_count(METRIC_DELIVERIES, l->settle.at[i].result == DELIVERY_DONE ? RESULT_OK : RESULT_FAILED, 0);
+        metrics_add(METRIC_GIVEN_UP, 0, 0, l->settle.given_up);
         if (l->settle.next_at)
             log_event(LOG_WARN, "webhook_failing", "webhook", id, "error", l->settle.at[0].error, NULL);
         if (l->settle.given_up)

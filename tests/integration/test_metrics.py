@@ -93,6 +93,7 @@ def test_prometheus_reads_it(server):
 
 def test_numbers_follow_what_happens(fresh):
     s = fresh()
+    assert not Numbers(s).has("muster_audit_head_age_seconds"), "none has been signed yet"
     s.account("numbers")
     key = s.key("numbers", "--max-devices", "2")
     device = enrolled(s, key, "dev-1")
@@ -121,7 +122,6 @@ def test_numbers_follow_what_happens(fresh):
     assert n("muster_accounts", kind="test") == 1 and n("muster_accounts_left_out") == 0
     assert n("muster_vault_up") == n("muster_store_up", database="registry") == n("muster_store_up", database="control") == 1
     assert n("muster_store_bytes", database="registry", file="database") > 0 and n("muster_disk_free_bytes") > 0
-    assert not n.has("muster_audit_head_age_seconds"), "none has been signed yet"
     s.account("no-keys", "test", "device")
     n = Numbers(s)
     for kind in ("fleet_root", "provisioning_key"):

@@ -250,6 +250,9 @@ def test_what_is_given_up_is_kept_and_tried_again_when_asked(fresh, receiver):
     state = eventually(lambda: (lambda h: h if h["dead"] == 3 else None)(shown(s, made["id"])), seconds=25)
     assert state["waiting"] == 0 and state["delivered"] == 0 and "503" in state["last_error"] and state["failing_since"]
     dead = s.muster("webhook", "dead", made["id"])
+    numbers = s.api("GET", "/metrics").body.decode()
+    assert "muster_webhook_given_up_total 3\n" in numbers and 'muster_webhook_deliveries_total{result="ok"} 0\n' in numbers
+    assert int(re.search(r'muster_webhook_deliveries_total\{result="failed"\} (\d+)', numbers).group(1)) >= 3
     assert {d["type"] for d in dead} == {"key.created"} and all("503" in d["last_error"] or d["attempts"] for d in dead)
     letter = s.muster("webhook", "letter", made["id"], dead[0]["id"])
     assert letter["payload"]["id"] == dead[0]["id"] and letter["payload"]["key"]["name"]
