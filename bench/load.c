@@ -32,13 +32,14 @@ static struct options {
     enum mode mode;
     int port, status;
     size_t ops, concurrency, clients, n_pairs;
+    size_t every;  /* of the PKCS#12s of so many answers one is opened and looked through */
     double rate; /* operations a second, open loop; 0: closed */
     const char *ca, *issuer, *issuer_key, *prefix, *method, *path, *devices, *save, *host;
     bool intermediate, no_certificate, any_end, warm; /* warm: each client has been there once before the clock starts */
     bool tolerant; /* an operation that fails is counted, and the others go on */
     bool patient;  /* all are due at once; who is told 429 comes again when it is told to, as often as that takes */
     char *pairs[16];
-} o = {.status = 200, .ops = 1000, .concurrency = 1, .prefix = "device", .method = "GET", .path = "/", .host = "localhost"};
+} o = {.status = 200, .ops = 1000, .concurrency = 1, .every = 1, .prefix = "device", .method = "GET", .path = "/", .host = "localhost"};
 
 enum state { CLOSED, CONNECTING, SHAKING, WRITING, READING, HELD };
 
@@ -330,7 +331,7 @@ static void check_p12(size_t i) {
 }
 
 static void report(int64_t took) {
-    for (size_t i = 0; kept && i < o.ops; i++)
+    for (size_t i = o.every - 1; kept && i < o.ops; i += o.every)
         check_p12(i);
     BENCH_NEED(o.mode != MODE_RESUME || resumed == o.ops);
     BENCH_NEED(o.mode != MODE_NEW || resumed == 0);
@@ -370,7 +371,7 @@ static const struct option LONG[] = {
     {"clients", 1, NULL, 'k'},    {"rate", 1, NULL, 'r'},        {"ca", 1, NULL, 'a'},             {"issuer", 1, NULL, 'i'},   {"issuer-key", 1, NULL, 'I'},
     {"prefix", 1, NULL, 'x'},     {"path", 1, NULL, 'u'},        {"devices", 1, NULL, 'd'},        {"save", 1, NULL, 'S'},     {"intermediate", 0, NULL, 't'},
     {"identity", 1, NULL, 'y'},   {"no-certificate", 0, NULL, 'N'}, {"any-end", 0, NULL, 'e'},     {"host", 1, NULL, 'h'},     {"warm", 0, NULL, 'w'},
-    {"tolerant", 0, NULL, 'T'},   {"patient", 0, NULL, 'P'},
+    {"tolerant", 0, NULL, 'T'},   {"patient", 0, NULL, 'P'},       {"every", 1, NULL, 'E'},
     {NULL, 0, NULL, 0},
 };
 
@@ -407,6 +408,7 @@ static void read_options(int argc, char **argv) {
         case 'w': o.warm = true; break;
         case 'T': o.tolerant = true; break;
         case 'P': o.patient = true; break;
+        case 'E': o.every = strtoul(optarg, NULL, 10); break;
         case 'y':
             BENCH_NEED(o.n_pairs < sizeof o.pairs / sizeof *o.pairs);
             o.pairs[o.n_pairs++] = optarg;
@@ -415,7 +417,7 @@ static void read_options(int argc, char **argv) {
         }
     if (!o.clients)
         o.clients = o.ops;
-    if (!o.port || !o.ca || !o.ops || !o.concurrency || (!o.n_pairs && !o.no_certificate && (!o.issuer || !o.issuer_key))) {
+    if (!o.port || !o.ca || !o.ops || !o.concurrency || !o.every || (!o.n_pairs && !o.no_certificate && (!o.issuer || !o.issuer_key))) {
         fprintf(stderr, "usage: bench_load --port P --ca SERVER-CA.pem (--issuer CA.pem --issuer-key CA.key | --identity CERT,KEY … | --no-certificate) ...\n");
         exit(2);
     }

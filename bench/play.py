@@ -225,10 +225,10 @@ def fresh(letter):
 def fleet_device(): return ["--issuer", fleet, "--issuer-key", fleet.with_suffix(".key"), "--prefix", fresh("d"), "--status", 404]
 
 
-def enrol(server, ops, concurrency=CONCURRENCY):
-    """Enrolments, each of which has to be in the registry."""
+def enrol(server, ops, concurrency=CONCURRENCY, every=1):
+    """Enrolments, each of which has to be in the registry; of so many answers one is opened."""
     before = server.enrolled() if isinstance(server, Muster) else None
-    got = measure(server, "--identity", server.key, "--devices", fresh("e"), "--concurrency", concurrency, ops=ops)
+    got = measure(server, "--identity", server.key, "--devices", fresh("e"), "--concurrency", concurrency, "--every", every, ops=ops)
     if before is not None:
         assert server.enrolled() - before == ops, "not every enrolment that was answered is in the registry"
     return got
