@@ -1,44 +1,14 @@
-/* audit_check: `audit verify`: an account's log and rows (registry/audit_state.h), or the server's log, what it anchors and, one after the other,
- * every account. */
-#include "admin/audit_chain.h"
+/* audit_check: `audit verify` of one log: an account's with its rows (registry/audit_state.h), or the server's with what it anchors.  See
+ * audit_check.h. */
+#include "admin/audit_check.h"
 #include "base/hex.h"
 #include "registry/account.h"
-#include "registry/audit_state.h"
 
 #define CHECKS_MAX 8 /* at once: each may need a table of AUDIT_DEVICES_MAX places */
 
-struct progress {
-    int64_t entries, entries_all, devices, devices_all, certificates, certificates_all;
-};
-
-struct checking {
-    struct http_exchange *x; /* held; NULL: of a part */
-    struct control *c;
-    struct checking *next;   /* of c->checks */
-    struct checking *whole;  /* the check of everything that it is a part of; NULL: it was asked for by itself */
-    bool all;                /* of the server's: the accounts too */
-    json_t *own, *reports;
-    struct audit_accounts accounts;
-    size_t account_at;       /* of them */
-    int64_t accounts_done;
-    struct progress progress; /* as of the last step: what an operation under way writes is not looked at */
-    bool server;
-    struct audit_chain chain;
-    bool has_cas, again;     /* what the vault said of the account; it is asked for the second time */
-    bool outside;            /* a head was given that was kept elsewhere */
-    struct audit_signed head;
-    EVP_PKEY *key;
-    struct audit_points points;
-    struct audit_head at[AUDIT_POINTS_MAX], fixed[AUDIT_POINTS_MAX + 2];
-    int64_t n_points;               /* that it was held against */
-    struct audit_anchored anchored; /* of the server's chain */
-    struct audit_verify op;         /* of the server's */
-    struct audit_state state;       /* of an account's */
-};
-
 static struct audit_verify *verdict(struct checking *k) { return k->server ? &k->op : &k->state.verify; }
 
-static void checking_free(struct checking *k) {
+void audit_check_free(struct checking *k) {
     for (struct checking **at = &k->c->checks; *at; at = &(*at)->next)
         if (*at == k) {
             *at = k->next;
@@ -54,17 +24,13 @@ static void checking_free(struct checking *k) {
     free(k);
 }
 
-/* A part that fails ends the whole. */
-static void check_fail(struct checking *k, const struct err *err) {
+void audit_check_fail(struct checking *k, const struct err *err) {
     struct checking *whole = k->whole ? k->whole : k;
     http_reply_err(whole->x, err);
     if (k != whole)
-        checking_free(k);
-    checking_free(whole);
+        audit_check_free(k);
+    audit_check_free(whole);
 }
-
-static void account_verified(struct checking *whole, json_t *said);
-static void all_begin(struct checking *k, json_t *own);
 
 static void report(struct checking *k) {
     const struct audit_verify *v = verdict(k);
@@ -82,18 +48,18 @@ static void report(struct checking *k) {
     json_set(o, "head", head);
     if (k->whole) {
         struct checking *whole = k->whole;
-        checking_free(k);
-        account_verified(whole, o);
+        audit_check_free(k);
+        audit_all_verified(whole, o);
         return;
     }
     if (k->all) {
-        all_begin(k, o);
+        audit_all_begin(k, o);
         return;
     }
     if (k->server)
         json_set(o, "accounts", json_null());
     reply_json(k->x, 200, o);
-    checking_free(k);
+    audit_check_free(k);
 }
 
 /* --- signed heads ---------------------------------------------------------------------------------------------------------------------- */
@@ -147,7 +113,7 @@ static void points_read(void *arg, int rc, const struct err *err);
 static void read_points(struct checking *k) {
     struct err err = ERR_INIT;
     if (store_read(k->c->store, k->c->loop, audit_points_run, points_read, &k->points, &err))
-        check_fail(k, &err);
+        audit_check_fail(k, &err);
 }
 
 /* --- the walk --------------------------------------------------------------------------------------------------------------------------- */
@@ -159,14 +125,14 @@ static void walk(struct checking *k) {
     struct err err = ERR_INIT;
     if (k->server ? store_read(k->c->store, k->c->loop, audit_verify_run, server_walked, &k->op, &err)
                   : store_read(k->c->registry, k->c->loop, audit_state_run, account_walked, &k->state, &err))
-        check_fail(k, &err);
+        audit_check_fail(k, &err);
 }
 
 /* The server's log is whole: does it still say the same of the accounts' logs as they do themselves? */
 static void anchors_checked(void *arg, int rc, const struct err *err) {
     struct checking *k = (struct checking *)((char *)arg - offsetof(struct checking, anchored));
     if (rc) {
-        check_fail(k, err);
+        audit_check_fail(k, err);
         return;
     }
     if (k->anchored.first_bad || k->anchored.bad)
@@ -179,13 +145,13 @@ static void anchors_read(void *arg, int rc, const struct err *err) {
     struct err why = ERR_INIT;
     if (!rc && !(rc = store_read(k->c->registry, k->c->loop, audit_anchors_check_run, anchors_checked, &k->anchored, &why)))
         return;
-    check_fail(k, why.code ? &why : err);
+    audit_check_fail(k, why.code ? &why : err);
 }
 
 static void check_anchors(struct checking *k) {
     struct err err = ERR_INIT;
     if (store_read(k->c->store, k->c->loop, audit_anchors_run, anchors_read, &k->anchored, &err))
-        check_fail(k, &err);
+        audit_check_fail(k, &err);
 }
 
 static void next_points(struct checking *k) {
@@ -197,7 +163,7 @@ static void server_walked(void *arg, int rc, const struct err *err) {
     struct checking *k = (struct checking *)((char *)arg - offsetof(struct checking, op));
     k->progress.entries = k->op.seq;
     if (rc)
-        check_fail(k, err);
+        audit_check_fail(k, err);
     else if (k->op.bad)
         report(k);
     else if (k->op.more && k->op.until && k->op.seq == k->op.until)
@@ -218,7 +184,7 @@ static void begin_again(struct checking *k) {
     k->points.after = 0;
     k->again = true;
     if (vault_account_show(k->c->vault, span_str(k->chain.name), vault_said, k, &err))
-        check_fail(k, &err);
+        audit_check_fail(k, &err);
 }
 
 static void account_walked(void *arg, int rc, const struct err *err) {
@@ -226,7 +192,7 @@ static void account_walked(void *arg, int rc, const struct err *err) {
     const struct audit_state *s = &k->state;
     k->progress = (struct progress){s->verify.seq, s->entries_all, s->devices, s->devices_all, s->certs_seen, s->certs_all};
     if (rc)
-        check_fail(k, err);
+        audit_check_fail(k, err);
     else if (!k->state.verify.bad && k->state.wants_points)
         next_points(k);
     else if (k->state.more)
@@ -240,7 +206,7 @@ static void account_walked(void *arg, int rc, const struct err *err) {
 static void points_read(void *arg, int rc, const struct err *err) {
     struct checking *k = (struct checking *)((char *)arg - offsetof(struct checking, points));
     if (rc) {
-        check_fail(k, err);
+        audit_check_fail(k, err);
         return;
     }
     if (!k->points.after) {
@@ -268,7 +234,7 @@ static void vault_said(void *arg, int rc, const struct err *err, const struct va
         err = &why;
     }
     if (rc)
-        check_fail(k, err);
+        audit_check_fail(k, err);
     else
         read_points(k);
 }
@@ -286,9 +252,17 @@ static void key_known(void *arg, int rc, const struct err *err, struct span der)
     if (!rc && !k->server && (rc = vault_account_show(k->c->vault, span_str(k->chain.name), vault_said, k, &why)))
         err = &why;
     if (rc)
-        check_fail(k, err);
+        audit_check_fail(k, err);
     else if (k->server)
         read_points(k);
+}
+
+void audit_check_begin(struct checking *k) {
+    struct err err = ERR_INIT;
+    k->next = k->c->checks;
+    k->c->checks = k;
+    if (vault_audit_key(k->c->vault, key_known, k, &err))
+        audit_check_fail(k, &err);
 }
 
 static int take_body(struct checking *k, json_t *body, struct err *err) {
@@ -330,10 +304,10 @@ static void check(struct http_exchange *x, const struct audit_chain *chain, bool
         running++;
     if (!rc && running >= CHECKS_MAX)
         rc = err_retry(&err, MUSTER_EBUSY, 10, "%d logs are being verified already.", running);
-    k->next = k->c->checks;
-    k->c->checks = k;
-    if (rc || (rc = vault_audit_key(k->c->vault, key_known, k, &err)))
-        check_fail(k, &err);
+    if (rc)
+        audit_check_fail(k, &err);
+    else
+        audit_check_begin(k);
 }
 
 /* Of an account that was deleted too: whether an operator did that is a part of the question. */
@@ -363,101 +337,3 @@ void admin_AUDIT_SERVER_VERIFY(struct http_exchange *x, void *arg) {
     const struct audit_chain c = audit_chain_of(x, true);
     check(x, &c, true);
 }
-
-/* --- everything --------------------------------------------------------------------------------------------------------------------------- */
-
-static void accounts_read(void *arg, int rc, const struct err *err);
-
-static void read_accounts(struct checking *whole) {
-    struct err err = ERR_INIT;
-    whole->account_at = 0;
-    if (store_read(whole->c->registry, whole->c->loop, audit_accounts_run, accounts_read, &whole->accounts, &err))
-        check_fail(whole, &err);
-}
-
-static void all_begin(struct checking *k, json_t *own) {
-    k->own = own;
-    k->reports = json_array();
-    read_accounts(k);
-}
-
-static void all_done(struct checking *k) {
-    reply_json(k->x, 200, TAKE(k->own));
-    checking_free(k);
-}
-
-static void next_account(struct checking *whole) {
-    struct err err = ERR_INIT;
-    if (whole->account_at == whole->accounts.n) {
-        if (whole->accounts.n == AUDIT_HEADS_PAGE) {
-            read_accounts(whole);
-        } else {
-            json_set(whole->own, "accounts", TAKE(whole->reports));
-            all_done(whole);
-        }
-        return;
-    }
-    struct checking *k = calloc(1, sizeof *k);
-    if (!k) {
-        err_set(&err, MUSTER_ENOMEM, NULL);
-        check_fail(whole, &err);
-        return;
-    }
-    *k = (struct checking){.c = whole->c, .whole = whole, .chain.number = whole->accounts.at[whole->account_at].chain};
-    memcpy(k->chain.name, whole->accounts.at[whole->account_at++].name, sizeof k->chain.name);
-    k->next = k->c->checks;
-    k->c->checks = k;
-    if (vault_audit_key(k->c->vault, key_known, k, &err))
-        check_fail(k, &err);
-}
-
-static void accounts_read(void *arg, int rc, const struct err *err) {
-    struct checking *whole = (struct checking *)((char *)arg - offsetof(struct checking, accounts));
-    if (rc)
-        check_fail(whole, err);
-    else
-        next_account(whole);
-}
-
-static void account_verified(struct checking *whole, json_t *said) {
-    const char *id = json_string_value(json_object_get(said, "id")), *reason = json_string_value(json_object_get(said, "reason"));
-    char why[400];
-    if (!json_is_true(json_object_get(said, "ok")) && json_is_true(json_object_get(whole->own, "ok"))) {
-        snprintf(why, sizeof why, "The account %s: %s", id, reason ? reason : "");
-        json_set_bool(whole->own, "ok", false);
-        json_set_str(whole->own, "reason", why);
-    }
-    json_array_append_new(whole->reports, said);
-    whole->accounts_done++;
-    next_account(whole);
-}
-
-/* --- progress ----------------------------------------------------------------------------------------------------------------------------- */
-
-static void set_of(json_t *o, const char *name, int64_t of) { json_set(o, name, of > 0 ? json_integer(of) : json_null()); }
-
-static void progress(struct http_exchange *x, const char *name, bool server) {
-    static const struct progress none;
-    struct control *c = http_exchange_arg(x);
-    struct checking *k = c->checks, *part = NULL;
-    for (; k && (k->server != server || strcmp(k->chain.name, name) != 0); k = k->next)
-        if (k->whole && !part)
-            part = k;
-    const struct checking *at = k && part && part->whole == k ? part : k;
-    const struct progress *p = at ? &at->progress : &none;
-    json_t *o = json_object();
-    json_set_str(o, "id", server ? "server" : name);
-    json_set_bool(o, "running", k != NULL);
-    json_set_str(o, "account", at && at->chain.name[0] ? at->chain.name : NULL);
-    json_set_int(o, "accounts", k ? k->accounts_done : 0);
-    json_set_int(o, "entries", p->entries);
-    set_of(o, "entries_all", p->entries_all);
-    json_set_int(o, "devices", p->devices);
-    set_of(o, "devices_all", p->devices_all);
-    json_set_int(o, "certificates", p->certificates);
-    set_of(o, "certificates_all", p->certificates_all);
-    reply_json(x, 200, o);
-}
-
-void admin_AUDIT_PROGRESS(struct http_exchange *x, void *arg) { progress(x, grant_of(x)->account, false); }
-void admin_AUDIT_SERVER_PROGRESS(struct http_exchange *x, void *arg) { progress(x, "", true); }
