@@ -3,6 +3,8 @@
 
 #include <sodium.h>
 
+#include "base/cleanup.h"
+
 static void write_digits(struct span s, char *out) {
     static const char digits[] = "0123456789abcdef";
     for (size_t i = 0; i < s.n; i++) {
@@ -44,6 +46,27 @@ static void add_variant(struct buf *b, struct span s, int variant) {
 
 void base64_add(struct buf *b, struct span s) { add_variant(b, s, sodium_base64_VARIANT_ORIGINAL); }
 void base64url_add(struct buf *b, struct span s) { add_variant(b, s, sodium_base64_VARIANT_URLSAFE_NO_PADDING); }
+
+#define LINE_BYTES 48 /* of which a line of 64 characters is made */
+
+void base64_add_lines(struct buf *b, struct span s) {
+    for (size_t at = 0; at < s.n; at += LINE_BYTES) {
+        base64_add(b, span_sub(s, at, LINE_BYTES));
+        buf_addc(b, '\n');
+    }
+}
+
+int base64_decode_lines(struct span text, struct buf *out) {
+    CLEANUP(buf_fini) struct buf dense = BUF_INIT(text.n ? text.n : 1);
+    for (size_t at = 0; at < text.n;) {
+        size_t n = 0;
+        while (at + n < text.n && !memchr(" \t\r\n", text.p[at + n], 4))
+            n++;
+        buf_add(&dense, span_sub(text, at, n));
+        at += n + 1;
+    }
+    return buf_ok(&dense) ? base64_decode(buf_span(&dense), out) : MUSTER_ENOMEM;
+}
 
 int base64_decode(struct span text, struct buf *out) {
     size_t room = text.n / 4 * 3, n = 0, before = out->n;

@@ -18,7 +18,7 @@ static enum metrics_class class_of(struct span path) {
         const char *prefix;
         enum metrics_class class;
     } CLASSES[] = {
-        {"/devices", CLASS_ENROL},        {"/director/ecus", CLASS_REGISTER},   {"/repo/targets/", CLASS_TARGETS}, {"/director/", CLASS_METADATA},
+        {"/devices", CLASS_ENROL}, {"/.well-known/est/", CLASS_ENROL}, {"/director/ecus", CLASS_REGISTER},   {"/repo/targets/", CLASS_TARGETS}, {"/director/", CLASS_METADATA},
         {"/repo/", CLASS_METADATA},       {"/system_info", CLASS_TELEMETRY},    {"/core/", CLASS_TELEMETRY},       {"/events", CLASS_TELEMETRY},
     };
     for (size_t i = 0; i < sizeof CLASSES / sizeof *CLASSES; i++)

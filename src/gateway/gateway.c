@@ -5,6 +5,7 @@
 #include <signal.h>
 
 #include "base/log.h"
+#include "gateway/est.h"
 #include "gateway/internal.h"
 #include "gateway/keep.h"
 #include "metrics/metrics.h"
@@ -83,17 +84,20 @@ static int open_registry(struct gateway *g, struct err *err) {
 
 int gateway_upstreams_new(const struct settings *s, struct upstreams **out, struct err *err) { return upstreams_new(s, out, err); }
 
-/* Enrolment, and the rows of KEEPS.  What no row takes may be somebody's behind the gateway. */
+/* Enrolment, EST, and the rows of KEEPS.  What no row takes may be somebody's behind the gateway. */
 static struct http_router *open_routes(struct gateway *g, struct err *err) {
-    g->routes = calloc(KEEPS_N + 1, sizeof *g->routes);
+    static const enum request_kind devices = REQUEST_DEVICES;
+    const size_t n = 1 + EST_ROUTES_N + KEEPS_N;
+    g->routes = calloc(n, sizeof *g->routes);
     if (!g->routes) {
         err_set(err, MUSTER_ENOMEM, NULL);
         return NULL;
     }
-    g->routes[0] = (struct http_route){.method = "POST", .path = "/devices", .body_max = DEVICES_BODY_MAX, .handler = devices_post, .sole = true};
+    g->routes[0] = (struct http_route){.method = "POST", .path = "/devices", .body_max = DEVICES_BODY_MAX, .handler = devices_post, .sole = true, .data = &devices};
+    memcpy(g->routes + 1, EST_ROUTES, EST_ROUTES_N * sizeof *EST_ROUTES);
     for (size_t i = 0; i < KEEPS_N; i++)
-        g->routes[i + 1] = (struct http_route){.method = KEEPS[i].method, .path = KEEPS[i].path, .body_max = KEEPS[i].body_max, .handler = keep_handle};
-    return http_router_new(g->routes, KEEPS_N + 1, err);
+        g->routes[1 + EST_ROUTES_N + i] = (struct http_route){.method = KEEPS[i].method, .path = KEEPS[i].path, .body_max = KEEPS[i].body_max, .handler = keep_handle};
+    return http_router_new(g->routes, n, err);
 }
 
 static int open_tls(struct gateway *g, struct err *err) {
@@ -164,9 +168,8 @@ static void close_all(struct gateway *g) {
     free(g->routes);
     http_router_free(g->auth_router);
     tls_server_free(g->tls);
-    for (size_t i = 0; i < g->n_anchors; i++)
-        cert_free(g->anchors[i]);
-    free(g->anchors);
+    anchors_unref(g->anchors);
+    pthread_mutex_destroy(&g->anchors_lock);
     buf_wipe(&g->own_chain);
     buf_wipe(&g->own_key);
     settings_hosts_free(g->hosts);
@@ -177,6 +180,7 @@ static void close_all(struct gateway *g) {
 int gateway_process_run(const struct gateway_options *o, struct err *err) {
     struct gateway g = {.o = o, .behind = o->behind};
     trust_share(o->trust);
+    pthread_mutex_init(&g.anchors_lock, NULL);
     secret_random_bytes(g.refusal_salt, sizeof g.refusal_salt);
     signal(SIGINT, SIG_IGN);
     signal(SIGHUP, SIG_IGN);

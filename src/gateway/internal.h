@@ -6,6 +6,7 @@
 #include <sys/queue.h>
 
 #include "base/log.h"
+#include "gateway/anchors.h"
 #include "gateway/gateway.h"
 #include "gateway/identity_headers.h"
 #include "gateway/limits.h"
@@ -29,8 +30,8 @@ struct gateway {
     struct rsa_pool *pool;
     char **hosts; /* NULL-terminated; hosts[0] is the one in URLs */
     size_t n_hosts;
-    struct cert **anchors; /* of the gateway's server certificate: what devices are given as CA certificates */
-    size_t n_anchors;
+    pthread_mutex_t anchors_lock;
+    struct anchors *anchors; /* under anchors_lock */
     struct buf own_chain, own_key; /* the operator's own certificate that is in use; empty: none yet */
     struct identity_headers headers; /* immutable once the workers run */
     const struct upstreams *behind;     /* likewise: what stands behind the gateway */
@@ -78,6 +79,11 @@ void judge_request(struct http_exchange *x, struct worker *w, struct identity *i
 /* Judges every connection with a request under way again, and ends those that are refused now. */
 void judge_again(struct worker *w);
 
+/* By the route's `data`; REQUEST_DEVICE where there is none. */
+enum request_kind judge_kind(const struct http_exchange *x);
+/* est.c: the account that the path names; SPAN_NONE: none. */
+struct span est_label(const struct http_exchange *x);
+
 /* auth.c: the listener for other proxies, which ask at /auth. */
 int auth_open(struct worker *w, int listen_fd, struct err *err) MUSTER_MUST_CHECK; /* takes the socket over */
 bool auth_is_asked(const struct http_exchange *x); /* whether the request came there */
@@ -109,5 +115,6 @@ void devices_post(struct http_exchange *x, void *arg);
 
 /* server_identity.c: the certificates of DIR/tls (or the operator's own) into the TLS server, and the anchors. */
 int server_identity_load(struct gateway *g, struct err *err) MUSTER_MUST_CHECK;
+struct anchors *server_identity_anchors(struct gateway *g); /* a reference; from any thread */
 
 #endif

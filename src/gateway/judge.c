@@ -33,7 +33,10 @@ static void gone(void *peer, void *arg) { identity_unref(peer); }
 
 static void refuse(struct http_exchange *x, const struct err *err) { http_reply_err(x, err); }
 
-static bool is_enrolment(const struct http_exchange *x) { return http_exchange_route(x) && http_exchange_route(x)->handler == devices_post; }
+enum request_kind judge_kind(const struct http_exchange *x) {
+    const struct http_route *route = http_exchange_route(x);
+    return route && route->data ? *(const enum request_kind *)route->data : REQUEST_DEVICE;
+}
 
 /* --- last seen -------------------------------------------------------------------------------------------------------------------- */
 
@@ -56,10 +59,18 @@ static void note_seen(struct worker *w, struct identity *id) {
 
 /* --- admission ------------------------------------------------------------------------------------------------------------------------ */
 
+/* "-" for what can be no account's name: it differs from all of them. */
+static void label_of(const struct http_exchange *x, char out[ACCOUNT_NAME_MAX + 1]) {
+    struct span label = est_label(x);
+    bool name = label.n <= ACCOUNT_NAME_MAX && !(label.n && memchr(label.p, 0, label.n));
+    snprintf(out, ACCOUNT_NAME_MAX + 1, "%.*s", name ? (int)label.n : 1, name ? (const char *)label.p : "-");
+}
+
 static enum verdict look(const struct http_exchange *x, struct worker *w, const struct identity *id, bool asked, struct err *why) {
-    char named[ACCOUNT_NAME_MAX + 1];
+    char named[ACCOUNT_NAME_MAX + 1], label[ACCOUNT_NAME_MAX + 1] = "";
     verifier_account_of(w->gateway->verifier, http_host(x), named);
-    const struct verdict_request rq = {.enrolment = is_enrolment(x), .host_account = named};
+    label_of(x, label);
+    const struct verdict_request rq = {.kind = judge_kind(x), .host_account = named, .path_account = label};
     return verdict_of(id, asked, &rq, why);
 }
 
@@ -102,8 +113,11 @@ static void admit(struct http_exchange *x, void *peer, void *arg) { judge_reques
 void judge_request(struct http_exchange *x, struct worker *w, struct identity *id) {
     identity_judge(id);
     http_exchange_ref(x);
-    /* A root that was made a moment ago is no stranger's. */
-    if (id->chain.code == MUSTER_ECERTUNTRUSTED && !verifier_is_fresh(w->gateway->verifier) && verifier_refresh(w->gateway->verifier, w->loop, refreshed, x, NULL) == 0)
+    /* A root or an account that was made a moment ago is no stranger's. */
+    char label[ACCOUNT_NAME_MAX + 1];
+    label_of(x, label);
+    bool unknown = id->chain.code == MUSTER_ECERTUNTRUSTED || (label[0] && !verifier_has_account(w->gateway->verifier, label));
+    if (unknown && !verifier_is_fresh(w->gateway->verifier) && verifier_refresh(w->gateway->verifier, w->loop, refreshed, x, NULL) == 0)
         return;
     judge(x, w, id);
     http_exchange_unref(x);

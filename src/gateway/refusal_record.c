@@ -167,8 +167,8 @@ static bool is_known(const struct occasion *o) { return o->peer && o->peer->admi
 void refusal_claims(struct http_exchange *x, const char *device_id) { http_exchange_set_data(x, arena_strdup(http_exchange_arena(x), span_str(device_id))); }
 
 static const char *claim_of(const struct occasion *o) {
-    const struct http_route *route = o->x ? http_exchange_route(o->x) : NULL;
-    if (route && route->handler == devices_post)
+    const enum request_kind kind = o->x ? judge_kind(o->x) : REQUEST_DEVICE;
+    if (kind == REQUEST_DEVICES || kind == REQUEST_ENROL)
         return http_exchange_data(o->x) ? http_exchange_data(o->x) : "";
     return !o->peer ? "" : is_known(o) ? o->peer->admit.device_id : o->peer->admit.claimed;
 }

@@ -11,7 +11,6 @@
 #include "metrics/metrics.h"
 
 #define PEM_MAX (256 * 1024)
-#define ANCHORS_MAX 4 /* the PKCS#12 has to stay under 64 KiB */
 
 /* One PEM file, and the name that it is good for. */
 struct loaded {
@@ -107,30 +106,26 @@ static int read_own(struct gateway *g, struct buf *chain, struct buf *key, struc
     return rc ? rc : file_read(AT_FDCWD, s->server_key, key, err);
 }
 
-static void drop_anchors(struct cert **anchors, size_t n) {
-    for (size_t i = 0; i < n; i++)
-        cert_free(anchors[i]);
-    free(anchors);
+struct anchors *server_identity_anchors(struct gateway *g) {
+    pthread_mutex_lock(&g->anchors_lock);
+    struct anchors *a = anchors_ref(g->anchors);
+    pthread_mutex_unlock(&g->anchors_lock);
+    return a;
 }
 
 static int read_anchors(struct gateway *g, struct err *err) {
     CLEANUP(buf_fini) struct buf path = BUF_INIT(4096);
     CLEANUP(buf_fini) struct buf file = BUF_INIT(PEM_MAX);
-    struct cert **anchors = calloc(ANCHORS_MAX, sizeof *anchors);
-    size_t n = 0;
-    if (!anchors)
-        return err_set(err, MUSTER_ENOMEM, NULL);
+    CLEANUP(anchors_unref) struct anchors *read = NULL;
     buf_addf(&path, "%s/server-ca.pem", g->o->dir);
     int rc = file_read(AT_FDCWD, buf_str(&path), &file, err);
-    if (!rc)
-        rc = cert_chain_from_file(buf_span(&file), anchors, ANCHORS_MAX, &n, err);
-    if (rc) {
-        drop_anchors(anchors, n);
+    if (rc || (rc = anchors_read(buf_span(&file), &read, err)))
         return rc;
-    }
-    drop_anchors(g->anchors, g->n_anchors);
-    g->anchors = anchors;
-    g->n_anchors = n;
+    pthread_mutex_lock(&g->anchors_lock);
+    struct anchors *before = g->anchors;
+    g->anchors = TAKE(read);
+    pthread_mutex_unlock(&g->anchors_lock);
+    anchors_unref(before); /* a worker may have it still */
     return 0;
 }
 
@@ -144,7 +139,7 @@ static int check_own(struct gateway *g, struct span own, struct err *err) {
     int rc = cert_chain_from_file(own, chain, CHAIN_MAX_CERTS, &n, err);
     if (rc)
         return rc;
-    rc = chain_judge_server(g->anchors, g->n_anchors, chain[0], chain + 1, n - 1, clock_now(), err);
+    rc = chain_judge_server(g->anchors->at, g->anchors->n, chain[0], chain + 1, n - 1, clock_now(), err);
     for (size_t i = 0; i < n; i++)
         cert_free(chain[i]);
     if (!rc)

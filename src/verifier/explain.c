@@ -157,7 +157,7 @@ static int finish(struct store_tx *tx, struct explain *e, const char *account, s
 
 static struct verdict_request request_of(const struct explain *e) {
     bool key = !e->id->chain.code && e->id->class == ADMIT_KEY;
-    return (struct verdict_request){.enrolment = e->any_request ? key : e->enrolment, .host_account = e->id->sni_account};
+    return (struct verdict_request){.kind = (e->any_request ? key : e->enrolment) ? REQUEST_DEVICES : REQUEST_DEVICE, .path_account = "", .host_account = e->id->sni_account};
 }
 
 static int ask_enrol(struct store_tx *tx, struct explain *e, struct err *err) {

@@ -10,32 +10,64 @@ static enum verdict refuse(struct err *why, int code) {
     return VERDICT_REFUSED;
 }
 
+/* Names of the request that contradict each other. */
+static bool misdirected(const struct identity *id, const struct verdict_request *rq, struct err *why) {
+    bool path = differ(rq->path_account, id->sni_account) || differ(rq->path_account, rq->host_account);
+    if (differ(rq->host_account, id->sni_account))
+        err_set(why, MUSTER_EMISDIRECTED, NULL);
+    else if (path)
+        err_set(why, MUSTER_EMISDIRECTED, "The host name and the path name different accounts.");
+    return why->code != 0;
+}
+
+/* What anybody may read needs no good certificate; one of another account than the request names is refused all the same. */
+static enum verdict of_public(const struct identity *id, const struct verdict_request *rq, struct err *why) {
+    const struct admit *a = &id->admit;
+    if (misdirected(id, rq, why))
+        return VERDICT_REFUSED;
+    if (!id->chain.code && (a->verdict.code == MUSTER_EOTHERACCOUNT || differ(rq->path_account, a->account_name) || differ(rq->host_account, a->account_name)))
+        return refuse(why, MUSTER_EOTHERACCOUNT);
+    return VERDICT_ADMITTED;
+}
+
 static enum verdict of_device(const struct identity *id, const struct verdict_request *rq, struct err *why) {
     const struct admit *a = &id->admit;
-    if (differ(rq->host_account, id->sni_account))
-        return refuse(why, MUSTER_EMISDIRECTED);
+    if (misdirected(id, rq, why))
+        return VERDICT_REFUSED;
     if (a->verdict.code) {
         *why = a->verdict;
         return VERDICT_REFUSED;
     }
     if (differ(rq->host_account, a->account_name))
         return refuse(why, MUSTER_EMISDIRECTED);
-    return rq->enrolment ? refuse(why, MUSTER_ENODEVICECERT) : VERDICT_ADMITTED;
+    if (differ(rq->path_account, a->account_name))
+        return refuse(why, MUSTER_EOTHERACCOUNT);
+    if (rq->kind == REQUEST_ENROL)
+        err_set(why, MUSTER_ENODEVICECERT, "A device certificate cannot be used for enrolling; simplereenroll renews it.");
+    else if (rq->kind == REQUEST_DEVICES)
+        err_set(why, MUSTER_ENODEVICECERT, NULL);
+    return why->code ? VERDICT_REFUSED : VERDICT_ADMITTED;
 }
+
+static bool enrols(enum request_kind kind) { return kind == REQUEST_DEVICES || kind == REQUEST_ENROL; }
 
 enum verdict verdict_of(const struct identity *id, bool asked, const struct verdict_request *rq, struct err *why) {
     *why = ERR_INIT;
     /* A device's request is judged to its end all the same: it is a use of its certificate, whatever the answer. */
+    if (!id->chain.code && (id->class != ADMIT_KEY || rq->kind == REQUEST_PUBLIC) && !asked)
+        return VERDICT_ASK;
+    if (rq->kind == REQUEST_PUBLIC)
+        return of_public(id, rq, why);
     if (!id->chain.code && id->class != ADMIT_KEY)
-        return asked ? of_device(id, rq, why) : VERDICT_ASK;
-    if (differ(rq->host_account, id->sni_account))
-        return refuse(why, MUSTER_EMISDIRECTED);
-    if (id->chain.code == MUSTER_ECERTREQUIRED && rq->enrolment)
+        return of_device(id, rq, why);
+    if (misdirected(id, rq, why))
+        return VERDICT_REFUSED;
+    if (id->chain.code == MUSTER_ECERTREQUIRED && enrols(rq->kind))
         return refuse(why, MUSTER_EKEYREQUIRED);
     if (id->chain.code) {
         *why = id->chain;
         return VERDICT_REFUSED;
     }
     /* The enrolment itself asks all the rest. */
-    return rq->enrolment ? VERDICT_ADMITTED : refuse(why, MUSTER_EKEYONLYENROLS);
+    return enrols(rq->kind) ? VERDICT_ADMITTED : refuse(why, MUSTER_EKEYONLYENROLS);
 }

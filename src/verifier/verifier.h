@@ -80,9 +80,16 @@ void account_of_host(const char *gateway_host, struct span host, char out[ACCOUN
 
 /* Whether a request may go on: pure.  asked: id->admit holds the registry's word.  VERDICT_ASK: it has to be asked first.  REFUSED: *why. */
 enum verdict { VERDICT_ADMITTED, VERDICT_REFUSED, VERDICT_ASK };
+enum request_kind {
+    REQUEST_DEVICE,    /* of a device that is in */
+    REQUEST_DEVICES,   /* POST /devices: of a provisioning key */
+    REQUEST_ENROL,     /* EST's simpleenroll: likewise */
+    REQUEST_PUBLIC,    /* what anybody may read (EST's cacerts and csrattrs), whatever is wrong with its certificate */
+};
 struct verdict_request {
-    bool enrolment;           /* POST /devices */
+    enum request_kind kind;
     const char *host_account; /* that Host names; "" none */
+    const char *path_account; /* that the path names (EST's label); "" none */
 };
 enum verdict verdict_of(const struct identity *id, bool asked, const struct verdict_request *rq, struct err *why) MUSTER_MUST_CHECK;
 

@@ -141,11 +141,39 @@ static void hex_and_base64_are_strict(void **state) {
     }
 }
 
+static void base64_in_lines(void **state) {
+    CLEANUP(buf_fini) struct buf lines = BUF_INIT(1000);
+    CLEANUP(buf_fini) struct buf back = BUF_INIT(1000);
+    uint8_t raw[100];
+    for (size_t i = 0; i < sizeof raw; i++)
+        raw[i] = (uint8_t)(7 * i);
+    for (size_t n = 0; n <= sizeof raw; n++) {
+        buf_clear(&lines);
+        buf_clear(&back);
+        base64_add_lines(&lines, span_of(raw, n));
+        for (size_t at = 0; at < lines.n; at += 65)
+            assert_int_equal(lines.p[at + 65 < lines.n ? at + 64 : lines.n - 1], '\n');
+        assert_int_equal(lines.n, (n + 2) / 3 * 4 + (n + 47) / 48);
+        assert_int_equal(base64_decode_lines(buf_span(&lines), &back), 0);
+        assert_true(span_eq(buf_span(&back), span_of(raw, n)));
+    }
+    static const char *const good[] = {"YWL/", "YWL/\n", "\r\nYWL/\r\n", " Y\tW L / ", "YW\nL/"};
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        buf_clear(&back);
+        assert_int_equal(base64_decode_lines(span_str(good[i]), &back), 0);
+        assert_true(span_eq(buf_span(&back), SPAN_LIT("ab\xff")));
+    }
+    static const char *const bad[] = {"YWL", "YW=L", "YWL=\nYWL=", "YWL_", "Y===", "YWL/\v", "YWL/.", "-YWL/"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        assert_int_equal(base64_decode_lines(span_str(bad[i]), &back), MUSTER_EINVALID);
+    assert_int_equal(base64_decode_lines(SPAN_LIT("YWL/\0"), &back), MUSTER_EINVALID);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(utf8_is_strict),         cmocka_unit_test(control_characters_are_found), cmocka_unit_test(numbers_are_digits_only),
         cmocka_unit_test(spans_are_clipped),      cmocka_unit_test(a_buffer_keeps_its_maximum),   cmocka_unit_test(a_cursor_fails_for_good),
-        cmocka_unit_test(an_arena_has_a_maximum), cmocka_unit_test(hex_and_base64_are_strict),
+        cmocka_unit_test(an_arena_has_a_maximum), cmocka_unit_test(hex_and_base64_are_strict), cmocka_unit_test(base64_in_lines),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

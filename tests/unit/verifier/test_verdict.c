@@ -9,8 +9,9 @@ struct row {
     const char *what;
     int chain;               /* the chain's verdict */
     enum admit_class class;
-    const char *sni, *host, *account; /* accounts that SNI and Host name, and that the registry found */
-    bool enrolment, asked;
+    const char *sni, *host, *path, *account; /* accounts that SNI, Host and path name, and that the registry found */
+    enum request_kind kind;
+    bool asked;
     int registry;            /* the registry's verdict */
     enum verdict verdict;
     int code;
@@ -19,29 +20,46 @@ struct row {
 static const struct row rows[] = {
     {.what = "a device that has not been asked about", .verdict = VERDICT_ASK},
     {.what = "is asked about whatever its host names say", .sni = "a", .host = "b", .verdict = VERDICT_ASK},
-    {.what = "is asked about even where it enrols", .enrolment = true, .verdict = VERDICT_ASK},
+    {.what = "is asked about even where it enrols", .kind = REQUEST_DEVICES, .verdict = VERDICT_ASK},
     {.what = "a device", .asked = true, .account = "a", .verdict = VERDICT_ADMITTED},
     {.what = "under its account's name", .asked = true, .account = "a", .sni = "a", .host = "a", .verdict = VERDICT_ADMITTED},
     {.what = "two names come before the registry's word", .asked = true, .sni = "a", .host = "b", .registry = MUSTER_EREVOKED, .verdict = VERDICT_REFUSED, .code = MUSTER_EMISDIRECTED},
-    {.what = "the registry's word", .asked = true, .registry = MUSTER_EREVOKED, .enrolment = true, .verdict = VERDICT_REFUSED, .code = MUSTER_EREVOKED},
+    {.what = "the registry's word", .asked = true, .registry = MUSTER_EREVOKED, .kind = REQUEST_DEVICES, .verdict = VERDICT_REFUSED, .code = MUSTER_EREVOKED},
     {.what = "Host names another account than the device's", .asked = true, .account = "a", .host = "b", .verdict = VERDICT_REFUSED, .code = MUSTER_EMISDIRECTED},
-    {.what = "a device enrols", .asked = true, .account = "a", .enrolment = true, .verdict = VERDICT_REFUSED, .code = MUSTER_ENODEVICECERT},
+    {.what = "a device enrols", .asked = true, .account = "a", .kind = REQUEST_DEVICES, .verdict = VERDICT_REFUSED, .code = MUSTER_ENODEVICECERT},
     {.what = "no certificate", .chain = MUSTER_ECERTREQUIRED, .verdict = VERDICT_REFUSED, .code = MUSTER_ECERTREQUIRED},
-    {.what = "no certificate enrols", .chain = MUSTER_ECERTREQUIRED, .enrolment = true, .verdict = VERDICT_REFUSED, .code = MUSTER_EKEYREQUIRED},
+    {.what = "no certificate enrols", .chain = MUSTER_ECERTREQUIRED, .kind = REQUEST_DEVICES, .verdict = VERDICT_REFUSED, .code = MUSTER_EKEYREQUIRED},
     {.what = "two names without a certificate", .chain = MUSTER_ECERTREQUIRED, .sni = "a", .host = "b", .verdict = VERDICT_REFUSED, .code = MUSTER_EMISDIRECTED},
     {.what = "a bad chain", .chain = MUSTER_ECERTEXPIRED, .asked = true, .verdict = VERDICT_REFUSED, .code = MUSTER_ECERTEXPIRED},
-    {.what = "a bad chain enrols", .chain = MUSTER_ECERTUNTRUSTED, .enrolment = true, .verdict = VERDICT_REFUSED, .code = MUSTER_ECERTUNTRUSTED},
-    {.what = "a key enrols", .class = ADMIT_KEY, .enrolment = true, .verdict = VERDICT_ADMITTED},
+    {.what = "a bad chain enrols", .chain = MUSTER_ECERTUNTRUSTED, .kind = REQUEST_DEVICES, .verdict = VERDICT_REFUSED, .code = MUSTER_ECERTUNTRUSTED},
+    {.what = "a key enrols", .class = ADMIT_KEY, .kind = REQUEST_DEVICES, .verdict = VERDICT_ADMITTED},
     {.what = "a key does anything else", .class = ADMIT_KEY, .verdict = VERDICT_REFUSED, .code = MUSTER_EKEYONLYENROLS},
-    {.what = "a key under two names", .class = ADMIT_KEY, .enrolment = true, .sni = "a", .host = "b", .verdict = VERDICT_REFUSED, .code = MUSTER_EMISDIRECTED},
-    {.what = "an expired key", .class = ADMIT_KEY, .chain = MUSTER_EKEYEXPIRED, .enrolment = true, .verdict = VERDICT_REFUSED, .code = MUSTER_EKEYEXPIRED},
+    {.what = "a key under two names", .class = ADMIT_KEY, .kind = REQUEST_DEVICES, .sni = "a", .host = "b", .verdict = VERDICT_REFUSED, .code = MUSTER_EMISDIRECTED},
+    {.what = "an expired key", .class = ADMIT_KEY, .chain = MUSTER_EKEYEXPIRED, .kind = REQUEST_DEVICES, .verdict = VERDICT_REFUSED, .code = MUSTER_EKEYEXPIRED},
+    {.what = "the path names another account than SNI", .asked = true, .account = "a", .sni = "a", .path = "b", .verdict = VERDICT_REFUSED, .code = MUSTER_EMISDIRECTED},
+    {.what = "the path names another account than Host", .asked = true, .account = "a", .host = "a", .path = "b", .verdict = VERDICT_REFUSED, .code = MUSTER_EMISDIRECTED},
+    {.what = "the path names another account than the device's", .asked = true, .account = "a", .path = "b", .verdict = VERDICT_REFUSED, .code = MUSTER_EOTHERACCOUNT},
+    {.what = "a device enrols by EST", .asked = true, .account = "a", .kind = REQUEST_ENROL, .verdict = VERDICT_REFUSED, .code = MUSTER_ENODEVICECERT},
+    {.what = "a key enrols by EST", .class = ADMIT_KEY, .kind = REQUEST_ENROL, .verdict = VERDICT_ADMITTED},
+    {.what = "a key under a host name and another path", .class = ADMIT_KEY, .kind = REQUEST_ENROL, .sni = "a", .path = "b", .verdict = VERDICT_REFUSED, .code = MUSTER_EMISDIRECTED},
+    {.what = "no certificate enrols by EST", .chain = MUSTER_ECERTREQUIRED, .kind = REQUEST_ENROL, .verdict = VERDICT_REFUSED, .code = MUSTER_EKEYREQUIRED},
+    {.what = "anybody reads what is public", .chain = MUSTER_ECERTREQUIRED, .kind = REQUEST_PUBLIC, .verdict = VERDICT_ADMITTED},
+    {.what = "whatever is wrong with the certificate", .chain = MUSTER_ECERTEXPIRED, .kind = REQUEST_PUBLIC, .path = "a", .verdict = VERDICT_ADMITTED},
+    {.what = "whose account is asked about first", .kind = REQUEST_PUBLIC, .verdict = VERDICT_ASK},
+    {.what = "a key's too", .class = ADMIT_KEY, .kind = REQUEST_PUBLIC, .verdict = VERDICT_ASK},
+    {.what = "a revoked device reads what is public", .asked = true, .account = "a", .path = "a", .registry = MUSTER_EREVOKED, .kind = REQUEST_PUBLIC, .verdict = VERDICT_ADMITTED},
+    {.what = "not under two names", .chain = MUSTER_ECERTREQUIRED, .sni = "a", .host = "b", .kind = REQUEST_PUBLIC, .verdict = VERDICT_REFUSED, .code = MUSTER_EMISDIRECTED},
+    {.what = "nor under a host name and another path", .chain = MUSTER_ECERTREQUIRED, .sni = "a", .path = "b", .kind = REQUEST_PUBLIC, .verdict = VERDICT_REFUSED, .code = MUSTER_EMISDIRECTED},
+    {.what = "nor with another account's key", .class = ADMIT_KEY, .asked = true, .account = "a", .path = "b", .kind = REQUEST_PUBLIC, .verdict = VERDICT_REFUSED, .code = MUSTER_EOTHERACCOUNT},
+    {.what = "nor with another account's certificate", .asked = true, .account = "a", .path = "b", .kind = REQUEST_PUBLIC, .verdict = VERDICT_REFUSED, .code = MUSTER_EOTHERACCOUNT},
+    {.what = "as the registry says", .asked = true, .registry = MUSTER_EOTHERACCOUNT, .kind = REQUEST_PUBLIC, .verdict = VERDICT_REFUSED, .code = MUSTER_EOTHERACCOUNT},
 };
 
 static void the_order(void **state) {
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         const struct row *r = &rows[i];
         struct identity id = {.class = r->class, .chain = {.code = r->chain}, .admit = {.verdict = {.code = r->registry}}};
-        const struct verdict_request rq = {.enrolment = r->enrolment, .host_account = r->host ? r->host : ""};
+        const struct verdict_request rq = {.kind = r->kind, .host_account = r->host ? r->host : "", .path_account = r->path ? r->path : ""};
         struct err why;
         snprintf(id.sni_account, sizeof id.sni_account, "%s", r->sni ? r->sni : "");
         snprintf(id.admit.account_name, sizeof id.admit.account_name, "%s", r->account ? r->account : "");

@@ -1,0 +1,86 @@
+/* est: see est.h. */
+#include "gateway/est.h"
+
+#include "base/hex.h"
+#include "gateway/internal.h"
+#include "pki/der.h"
+
+#define CERTS_ONLY "application/pkcs7-mime; smime-type=certs-only"
+#define ATTRS_MAX 256 /* bytes */
+
+/* What a good request has (RFC 8951, 4): a P-256 key, and a signature of ECDSA with SHA-256. */
+#define ATTRS                                                                                                                  \
+    DER_BYTES(0x30, 0x21, 0x30, 0x15, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x31, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, \
+              0x03, 0x01, 0x07, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02)
+
+struct span est_label(const struct http_exchange *x) { return http_param(x, "account"); }
+
+/* The account that is meant.  What the certificate says, admission has found out. */
+static int find_account(const struct http_exchange *x, struct worker *w, char out[ACCOUNT_NAME_MAX + 1], struct err *err) {
+    const struct identity *id = http_exchange_peer(x);
+    struct span label = est_label(x);
+    verifier_account_of(w->gateway->verifier, http_host(x), out);
+    if (label.n > ACCOUNT_NAME_MAX || memchr(label.n ? label.p : (const uint8_t *)"-", 0, label.n))
+        return err_set(err, MUSTER_EACCOUNTUNKNOWN, NULL);
+    if (label.n)
+        snprintf(out, ACCOUNT_NAME_MAX + 1, "%.*s", SPAN_FMT(label));
+    else if (id->sni_account[0])
+        snprintf(out, ACCOUNT_NAME_MAX + 1, "%s", id->sni_account);
+    else if (!out[0] && !id->chain.code && id->admitted_epoch)
+        snprintf(out, ACCOUNT_NAME_MAX + 1, "%s", id->admit.account_name);
+    return verifier_has_account(w->gateway->verifier, out) ? 0 : err_set(err, MUSTER_EACCOUNTUNKNOWN, NULL);
+}
+
+/* --- what anybody may read ------------------------------------------------------------------------------------------------------ */
+
+/* Clients of before RFC 8951 look for the field; later ones pass it over. */
+static void reply_base64(struct http_exchange *x, const char *type, struct span text) {
+    http_reply_field(x, "Content-Transfer-Encoding", "base64");
+    http_reply(x, 200, type, text);
+}
+
+static void cacerts(struct http_exchange *x, void *arg) {
+    struct worker *w = arg;
+    struct err err = ERR_INIT;
+    char account[ACCOUNT_NAME_MAX + 1];
+    if (find_account(x, w, account, &err)) {
+        http_reply_err(x, &err);
+        return;
+    }
+    CLEANUP(anchors_unref) struct anchors *anchors = server_identity_anchors(w->gateway);
+    reply_base64(x, CERTS_ONLY, buf_span(&anchors->cacerts));
+}
+
+static void csrattrs(struct http_exchange *x, void *arg) {
+    CLEANUP(buf_fini) struct buf text = BUF_INIT(ATTRS_MAX);
+    struct err err = ERR_INIT;
+    char account[ACCOUNT_NAME_MAX + 1];
+    base64_add_lines(&text, ATTRS);
+    int rc = find_account(x, arg, account, &err);
+    if (rc || (rc = buf_check(&text, &err)))
+        http_reply_err(x, &err);
+    else
+        reply_base64(x, "application/csrattrs", buf_span(&text));
+}
+
+static void fullcmc(struct http_exchange *x, void *arg) {
+    struct err err = ERR_INIT;
+    err_set(&err, MUSTER_EHTTPNOTIMPL, "Full CMC is not offered; simpleenroll and simplereenroll are.");
+    http_reply_err(x, &err);
+}
+
+/* --- the table -------------------------------------------------------------------------------------------------------------------- */
+
+static const enum request_kind public = REQUEST_PUBLIC;
+
+/* Each path with and without a label. */
+#define ROUTES(verb, name, ...)                                                                                                \
+    {.method = verb, .path = "/.well-known/est/" name, .sole = true, __VA_ARGS__},                                              \
+        {.method = verb, .path = "/.well-known/est/{account}/" name, .sole = true, __VA_ARGS__}
+
+const struct http_route EST_ROUTES[] = {
+    ROUTES("GET", "cacerts", .handler = cacerts, .data = &public),
+    ROUTES("GET", "csrattrs", .handler = csrattrs, .data = &public),
+    ROUTES("POST", "fullcmc", .handler = fullcmc, .data = &public, .stream = true), /* whatever its body is */
+};
+const size_t EST_ROUTES_N = sizeof EST_ROUTES / sizeof *EST_ROUTES;

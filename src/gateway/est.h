@@ -1,0 +1,20 @@
+/* est: Enrollment over Secure Transport (RFC 7030, RFC 8951) at /.well-known/est/[ACCOUNT/]….
+ *
+ * The account is the one that the path names (EST's label), else the one of the host name, else that of the certificate; where several
+ * are named they are the same.  None, or one that there is not: MUSTER_EACCOUNTUNKNOWN.
+ *
+ *   GET cacerts, csrattrs   anybody: a client that knows no anchor yet reads them before it has a certificate
+ *   POST fullcmc            501
+ *
+ * What goes either way is base64 of DER (RFC 8951, 3); answers come in lines, and Content-Transfer-Encoding is not looked at.  /cacerts has
+ * the anchors of the gateway's own certificate and nothing else: EST's clients trust all of it as servers, and a fleet root or issuing CA
+ * among them could then pass for the gateway. */
+#ifndef MUSTER_GATEWAY_EST_H
+#define MUSTER_GATEWAY_EST_H
+
+#include "http/router.h"
+
+extern const struct http_route EST_ROUTES[]; /* data: the enum request_kind of each */
+extern const size_t EST_ROUTES_N;
+
+#endif
