@@ -2,10 +2,10 @@
 #include "gateway/est.h"
 
 #include "base/hex.h"
-#include "gateway/internal.h"
+#include "gateway/est_part.h"
+#include "gateway/est_request.h"
 #include "pki/der.h"
 
-#define CERTS_ONLY "application/pkcs7-mime; smime-type=certs-only"
 #define ATTRS_MAX 256 /* bytes */
 
 /* What a good request has (RFC 8951, 4): a P-256 key, and a signature of ECDSA with SHA-256. */
@@ -15,8 +15,8 @@
 
 struct span est_label(const struct http_exchange *x) { return http_param(x, "account"); }
 
-/* The account that is meant.  What the certificate says, admission has found out. */
-static int find_account(const struct http_exchange *x, struct worker *w, char out[ACCOUNT_NAME_MAX + 1], struct err *err) {
+/* What the certificate says, admission has found out. */
+int est_account(const struct http_exchange *x, struct worker *w, char out[ACCOUNT_NAME_MAX + 1], struct err *err) {
     const struct identity *id = http_exchange_peer(x);
     struct span label = est_label(x);
     verifier_account_of(w->gateway->verifier, http_host(x), out);
@@ -34,7 +34,7 @@ static int find_account(const struct http_exchange *x, struct worker *w, char ou
 /* --- what anybody may read ------------------------------------------------------------------------------------------------------ */
 
 /* Clients of before RFC 8951 look for the field; later ones pass it over. */
-static void reply_base64(struct http_exchange *x, const char *type, struct span text) {
+void est_reply_base64(struct http_exchange *x, const char *type, struct span text) {
     http_reply_field(x, "Content-Transfer-Encoding", "base64");
     http_reply(x, 200, type, text);
 }
@@ -43,12 +43,12 @@ static void cacerts(struct http_exchange *x, void *arg) {
     struct worker *w = arg;
     struct err err = ERR_INIT;
     char account[ACCOUNT_NAME_MAX + 1];
-    if (find_account(x, w, account, &err)) {
+    if (est_account(x, w, account, &err)) {
         http_reply_err(x, &err);
         return;
     }
     CLEANUP(anchors_unref) struct anchors *anchors = server_identity_anchors(w->gateway);
-    reply_base64(x, CERTS_ONLY, buf_span(&anchors->cacerts));
+    est_reply_base64(x, EST_CERTS_ONLY, buf_span(&anchors->cacerts));
 }
 
 static void csrattrs(struct http_exchange *x, void *arg) {
@@ -56,11 +56,11 @@ static void csrattrs(struct http_exchange *x, void *arg) {
     struct err err = ERR_INIT;
     char account[ACCOUNT_NAME_MAX + 1];
     base64_add_lines(&text, ATTRS);
-    int rc = find_account(x, arg, account, &err);
+    int rc = est_account(x, arg, account, &err);
     if (rc || (rc = buf_check(&text, &err)))
         http_reply_err(x, &err);
     else
-        reply_base64(x, "application/csrattrs", buf_span(&text));
+        est_reply_base64(x, "application/csrattrs", buf_span(&text));
 }
 
 static void fullcmc(struct http_exchange *x, void *arg) {
@@ -71,7 +71,7 @@ static void fullcmc(struct http_exchange *x, void *arg) {
 
 /* --- the table -------------------------------------------------------------------------------------------------------------------- */
 
-static const enum request_kind public = REQUEST_PUBLIC;
+static const enum request_kind public = REQUEST_PUBLIC, enrols = REQUEST_ENROL;
 
 /* Each path with and without a label. */
 #define ROUTES(verb, name, ...)                                                                                                \
@@ -81,6 +81,7 @@ static const enum request_kind public = REQUEST_PUBLIC;
 const struct http_route EST_ROUTES[] = {
     ROUTES("GET", "cacerts", .handler = cacerts, .data = &public),
     ROUTES("GET", "csrattrs", .handler = csrattrs, .data = &public),
+    ROUTES("POST", "simpleenroll", .handler = est_enrol, .data = &enrols, .body_max = EST_BODY_MAX, .media = EST_PKCS10),
     ROUTES("POST", "fullcmc", .handler = fullcmc, .data = &public, .stream = true), /* whatever its body is */
 };
 const size_t EST_ROUTES_N = sizeof EST_ROUTES / sizeof *EST_ROUTES;

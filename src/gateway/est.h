@@ -4,7 +4,13 @@
  * are named they are the same.  None, or one that there is not: MUSTER_EACCOUNTUNKNOWN.
  *
  *   GET cacerts, csrattrs   anybody: a client that knows no anchor yet reads them before it has a certificate
+ *   POST simpleenroll       with a provisioning key: a certificate for the device and key that the request has (pki/csr_claim.h), in
+ *                           est_enrol.c; everything else as POST /devices has it
  *   POST fullcmc            501
+ *
+ * simpleenroll answers with the certificate that was issued and no other (RFC 7030, 4.2.3): whoever trusts what EST gives him must not come
+ * to trust an issuing CA as a server; the gateway knows its issuing CAs.  202 with Retry-After: the device waits for an operator, and the
+ * same request gets the certificate once it is approved.  The same credential, ID and key asking again gets the same certificate.
  *
  * What goes either way is base64 of DER (RFC 8951, 3); answers come in lines, and Content-Transfer-Encoding is not looked at.  /cacerts has
  * the anchors of the gateway's own certificate and nothing else: EST's clients trust all of it as servers, and a fleet root or issuing CA
@@ -13,6 +19,9 @@
 #define MUSTER_GATEWAY_EST_H
 
 #include "http/router.h"
+
+#define EST_PKCS10 "application/pkcs10"
+#define EST_CERTS_ONLY "application/pkcs7-mime; smime-type=certs-only"
 
 extern const struct http_route EST_ROUTES[]; /* data: the enum request_kind of each */
 extern const size_t EST_ROUTES_N;

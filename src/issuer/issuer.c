@@ -6,12 +6,15 @@
 #include "base/secret.h"
 #include "metrics/metrics.h"
 
+#define DER_MAX 16384 /* bytes of a certificate */
+
 struct job {
     struct enrol enrol; /* first: what the operation is given */
     struct issuer *issuer;
     char device_id[DEVICE_ID_MAX + 1], address[64], account[ACCOUNT_NAME_MAX + 1];
     int64_t life, began; /* began: monotonic, microseconds */
-    EVP_PKEY *key;
+    EVP_PKEY *key;         /* NULL: the device has its own */
+    struct key_facts own;
     struct buf spki, der; /* of the key; of the certificate */
     uint8_t serial[VAULT_SERIAL_LEN];
     struct made_cert cert;
@@ -22,13 +25,14 @@ struct job {
 static void job_free(struct job *j) {
     EVP_PKEY_free(j->key);
     buf_fini(&j->spki);
+    buf_fini(&j->enrol.same);
     buf_wipe(&j->der); /* a certificate that nobody has is nobody's business */
     free(j);
 }
 
 static void count(const struct job *j, int rc) {
     static const enum metrics_enrolment results[] = {[ENROL_REFUSED] = ENROLMENT_REFUSED, [ENROL_NEW] = ENROLMENT_NEW, [ENROL_AGAIN] = ENROLMENT_AGAIN,
-                                                     [ENROL_REPLACE] = ENROLMENT_REPLACED, [ENROL_ASK] = ENROLMENT_REFUSED};
+                                                     [ENROL_REPLACE] = ENROLMENT_REPLACED, [ENROL_ASK] = ENROLMENT_REFUSED, [ENROL_SAME] = ENROLMENT_AGAIN};
     bool failed = rc && j->enrol.verdict.how != ENROL_REFUSED && j->enrol.verdict.how != ENROL_ASK;
     metrics_count(METRIC_ENROLMENTS, failed || (rc && err_http(rc) >= 500) ? ENROLMENT_FAILED : results[j->enrol.verdict.how], 0);
     if (!rc)
@@ -37,8 +41,9 @@ static void count(const struct job *j, int rc) {
 
 static void finish(struct job *j, int rc, const struct err *err) {
     count(j, rc);
-    const struct issued issued = {.key = j->key, .cert = buf_span(&j->der), .account = j->enrol.account_name, .device_id = j->device_id, .device = j->enrol.device,
-                                  .again = j->enrol.verdict.how == ENROL_AGAIN};
+    const struct enrol_verdict *v = &j->enrol.verdict;
+    const struct issued issued = {.key = j->key, .cert = buf_span(v->how == ENROL_SAME ? &j->enrol.same : &j->der), .account = j->enrol.account_name, .device_id = j->device_id,
+                                  .device = j->enrol.device, .again = v->how == ENROL_AGAIN || v->how == ENROL_SAME, .withheld = v->withheld};
     j->done(j->arg, rc, err, rc ? NULL : &issued);
     job_free(j);
 }
@@ -95,12 +100,14 @@ static void signed_by_vault(void *arg, int rc, const struct err *err, const stru
 }
 
 static int make_key(struct job *j, struct err *err) {
+    if (j->enrol.own)
+        return 0; /* j->spki has it */
     return j->enrol.device_key == DEVICE_KEY_RSA ? rsa_pool_take(j->issuer->pool, &j->key, err) : key_maker_make(j->issuer->keys, &j->key, err);
 }
 
 static int ask_vault(struct job *j, struct err *err) {
     int rc = make_key(j, err);
-    if (rc || (rc = key_public_der(j->key, &j->spki, err)))
+    if (rc || (j->key && (rc = key_public_der(j->key, &j->spki, err))))
         return rc;
     int64_t most = j->enrol.device_life;
     const struct vault_issue rq = {.account = span_str(j->enrol.account_name), .device_id = span_str(j->device_id), .uuid = j->enrol.device, .public_key = buf_span(&j->spki),
@@ -117,6 +124,8 @@ static void checked(void *arg, int rc, const struct err *err) {
         store(j); /* writes the wish down */
     } else if (refused(j)) {
         finish(j, j->enrol.verdict.err.code, &j->enrol.verdict.err);
+    } else if (j->enrol.verdict.how == ENROL_SAME) {
+        finish(j, 0, NULL);
     } else if ((rc = ask_vault(j, &why))) {
         finish(j, rc, &why);
     }
@@ -134,11 +143,17 @@ int issuer_enrol(struct issuer *is, const struct issuer_enrol *rq, issuer_fn don
     j->life = rq->life;
     j->began = clock_mono_us();
     j->spki = BUF_INIT(4096);
-    j->der = BUF_INIT(16384);
+    j->der = BUF_INIT(DER_MAX);
     memcpy(j->device_id, rq->device_id.p, rq->device_id.n);
     snprintf(j->address, sizeof j->address, "%s", rq->address);
     snprintf(j->account, sizeof j->account, "%s", rq->account);
-    j->enrol = (struct enrol){.key_spki = rq->key_spki, .device_id = span_str(j->device_id), .address = j->address, .account = j->account, .reserved = is->reserved, .uuid = uuid_new()};
+    j->enrol = (struct enrol){.key_spki = rq->key_spki, .device_id = span_str(j->device_id), .address = j->address, .account = j->account, .reserved = is->reserved, .uuid = uuid_new(),
+                              .same = BUF_INIT(DER_MAX)};
+    if (rq->own) {
+        j->own = *rq->own;
+        j->enrol.own = &j->own;
+        buf_add(&j->spki, rq->own_der);
+    }
     int rc = store_read(is->store, is->loop, enrol_run, checked, j, err);
     if (rc)
         job_free(j);

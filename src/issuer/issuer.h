@@ -1,4 +1,5 @@
-/* issuer: from "this provisioning key asks for this device ID" to a key pair and certificate that are in the registry.
+/* issuer: from "this provisioning key asks for this device ID" to a certificate that is in the registry, for a key pair that is made here or
+ * for the device's own.
  *
  * In this order: a read-only check (a refusal never reaches the vault); the vault signs; one transaction checks everything again and
  * stores the certificate; then, durable, the answer.  A certificate whose transaction refuses is dropped.  One issuer a loop. */
@@ -23,15 +24,18 @@ struct issuer_enrol {
     struct hash key_spki;   /* the provisioning key's, as the connection proved it */
     struct span device_id;  /* copied */
     const char *address;    /* copied */
-    const char *account;    /* that the host name names; "" none; copied */
+    const char *account;    /* that the host name or the path names; "" none; copied */
     int64_t life;           /* seconds that the device asks for; 0: the account's */
+    const struct key_facts *own; /* the device's own key, whose possession it proved; NULL: one is made; copied */
+    struct span own_der;    /* its SubjectPublicKeyInfo; copied */
 };
 struct issued {
-    EVP_PKEY *key;          /* the callback's to use, the issuer's to free */
+    EVP_PKEY *key;          /* the callback's to use, the issuer's to free; NULL: it is the device's own */
     struct span cert;       /* DER */
     const char *account, *device_id;
     struct uuid device;
     bool again;             /* an answer that was lost before */
+    int withheld;           /* the certificate is stored, and not to be given out yet: why (registry/enrol.h); only where the key is the device's own */
 };
 /* err: the refusal where rc is not 0. */
 typedef void (*issuer_fn)(void *arg, int rc, const struct err *err, const struct issued *issued);

@@ -54,6 +54,8 @@ int id_rule_parse(struct span text, enum id_rule *out) MUSTER_MUST_CHECK;
  * as they are: no folding, no trimming.  MUSTER_EIDNONE, MUSTER_EIDSEVERAL, MUSTER_EIDUNDECODABLE (also control characters, an
  * embedded NUL, over 128 bytes). key-fingerprint: lower-case hex of SHA-256 of the SubjectPublicKeyInfo. */
 int cert_device_id(const struct cert *c, enum id_rule rule, struct buf *out, struct err *err) MUSTER_MUST_CHECK;
+/* Of a certificate that Muster issued: the ID in its URI (device_uri.h), else the subject's CN. */
+int cert_own_device_id(const struct cert *c, struct buf *out, struct err *err) MUSTER_MUST_CHECK;
 /* Subject CN by the same decoding, for challenges. */
 int cert_common_name(const struct cert *c, struct buf *out, struct err *err) MUSTER_MUST_CHECK;
 

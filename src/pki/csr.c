@@ -32,7 +32,7 @@ static int check_signature(X509_REQ *r, EVP_PKEY *key, struct err *err) {
     return wrong(err, "its signature is not its own key's, or it was changed");
 }
 
-static int from_der(struct span der, struct csr **out, struct err *err) {
+int csr_from_der(struct span der, struct csr **out, struct err *err) {
     if (der.n == 0 || der.n > DER_MAX)
         return err_set(err, MUSTER_ECSR, "The request has %zu bytes; at most %d are accepted.", der.n, DER_MAX);
     const unsigned char *p = der.p;
@@ -76,7 +76,7 @@ static int from_pem(struct span file, struct csr **out, struct err *err) {
     else if (strcmp(name, PEM_STRING_X509_REQ) && strcmp(name, PEM_STRING_X509_REQ_OLD))
         rc = wrong(err, "the file holds something else than a certificate request");
     else
-        rc = from_der(span_of(data, (size_t)n), out, err);
+        rc = csr_from_der(span_of(data, (size_t)n), out, err);
     OPENSSL_clear_free(data, (size_t)n);
     OPENSSL_free(name);
     OPENSSL_free(header);
@@ -88,7 +88,7 @@ int csr_from_file(struct span file, struct csr **out, struct err *err) {
         return err_set(err, MUSTER_ECSR, "The file cannot be a request: it has %zu bytes.", file.n);
     const uint8_t *first = memmem(file.p, file.n, "-----BEGIN ", 11);
     if (!first)
-        return from_der(file, out, err);
+        return csr_from_der(file, out, err);
     struct span behind = span_sub(file, (size_t)(first - file.p) + 11, file.n);
     if (memmem(behind.p, behind.n, "-----BEGIN ", 11))
         return wrong(err, "the file holds more than one block");

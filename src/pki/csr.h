@@ -16,6 +16,7 @@ struct csr {
 /* The one request of a PEM or DER file, at most 16 KiB of DER: its signature is its own key's, by a hash that is strong enough, and the key is
  * acceptable; else MUSTER_ECSR with what is wrong.  A private key in the file is refused with a text that says so. */
 int csr_from_file(struct span file, struct csr **out, struct err *err) MUSTER_MUST_CHECK;
+int csr_from_der(struct span der, struct csr **out, struct err *err) MUSTER_MUST_CHECK; /* the same of DER alone */
 void csr_free(struct csr *c);
 /* Exactly one subject CN, by the rules of cert_device_id (MUSTER_EIDNONE, _EIDSEVERAL, _EIDUNDECODABLE). */
 int csr_device_id(const struct csr *c, struct buf *out, struct err *err) MUSTER_MUST_CHECK;

@@ -2,6 +2,7 @@
  * folds, trims or repairs, because two spellings of one ID must never become one device. */
 #include "base/hex.h"
 #include "pki/cert.h"
+#include "pki/device_uri.h"
 #include "pki/pki.h"
 
 #define ID_MAX 128
@@ -132,6 +133,18 @@ static int from_san(const struct cert *c, int type, const char *where, struct bu
 }
 
 int cert_common_name(const struct cert *c, struct buf *out, struct err *err) { return from_subject(c, NID_commonName, "subject CN", out, err); }
+
+int cert_own_device_id(const struct cert *c, struct buf *out, struct err *err) {
+    CLEANUP(GENERAL_NAMES_free) GENERAL_NAMES *names = X509_get_ext_d2i(c->x, NID_subject_alt_name, NULL, NULL);
+    for (int i = 0; names && i < sk_GENERAL_NAME_num(names); i++) {
+        int kind;
+        const ASN1_STRING *value = GENERAL_NAME_get0_value(sk_GENERAL_NAME_value(names, i), &kind);
+        struct span uri = kind == GEN_URI ? span_of(ASN1_STRING_get0_data(value), (size_t)ASN1_STRING_length(value)) : SPAN_NONE;
+        if (device_uri_is(uri))
+            return device_uri_read(uri, out) ? err_set(err, MUSTER_EIDUNDECODABLE, NULL) : 0;
+    }
+    return cert_common_name(c, out, err);
+}
 
 int cert_device_id(const struct cert *c, enum id_rule rule, struct buf *out, struct err *err) {
     switch (rule) {

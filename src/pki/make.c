@@ -6,10 +6,10 @@
 #include <arpa/inet.h>
 
 #include "base/clock.h"
+#include "pki/device_uri.h"
 #include "pki/pki.h"
 
 #define CN_MAX 64 /* characters: RFC 5280, ub-common-name */
-#define DEVICE_URI "urn:muster:device:"
 
 DEFINE_CLEANUP(BASIC_CONSTRAINTS_free, BASIC_CONSTRAINTS *)
 DEFINE_CLEANUP(ASN1_BIT_STRING_free, ASN1_BIT_STRING *)
@@ -158,15 +158,7 @@ static int push_host(GENERAL_NAMES *names, const char *host) {
 
 static int push_device(GENERAL_NAMES *names, struct span id) {
     CLEANUP(buf_fini) struct buf uri = BUF_INIT(1024);
-    buf_adds(&uri, DEVICE_URI);
-    for (size_t i = 0; i < id.n; i++) {
-        uint8_t c = id.p[i];
-        bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || strchr("-._~", c);
-        if (plain && c)
-            buf_addc(&uri, c);
-        else
-            buf_addf(&uri, "%%%02X", c);
-    }
+    device_uri_add(&uri, id);
     return buf_ok(&uri) ? push_name(names, GEN_URI, buf_span(&uri)) : MUSTER_ENOMEM;
 }
 

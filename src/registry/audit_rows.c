@@ -1,8 +1,6 @@
 /* audit_rows: rows of devices and certificates against what the log says of them; see audit_state.h. */
 #include "registry/audit_state_work.h"
 
-#define URN "urn:muster:device:"
-
 static uint64_t mark(const struct audit_state *s, struct span bytes) { return bytes.n ? audit_devices_hash(s->work->replay.devices, bytes) : 0; }
 
 /* --- devices ------------------------------------------------------------------------------------------------------------------------- */
@@ -82,16 +80,6 @@ enum cert_col { C_ID, C_ACCOUNT, C_FINGERPRINT, C_SERIAL, C_SPKI, C_STATE, C_NOT
 
 #define CREATED_WITHIN CLOCK_HOUR /* of the moment from which the vault has dated it back by a day (vault/issue.c) */
 
-/* Whose it is, by its own word. */
-static bool named(const struct cert *c, struct buf *id) {
-    if (cert_device_id(c, ID_RULE_SAN_URI, id, NULL) == 0 && span_starts(buf_span(id), SPAN_LIT(URN))) {
-        buf_consume(id, sizeof URN - 1);
-        return true;
-    }
-    buf_clear(id);
-    return cert_device_id(c, ID_RULE_CN, id, NULL) == 0;
-}
-
 static bool is_issued(const struct audit_state *s, const struct cert *c) {
     for (size_t i = 0; i < s->work->n_issuing; i++)
         if (cert_signed_by(c, s->work->issuing[i]))
@@ -154,7 +142,7 @@ int audit_rows_certs(struct store_tx *tx, struct audit_state *s, int64_t until, 
         if (store_int(row, C_ACCOUNT) != s->verify.chain || (!store_is_null(row, C_DEVICE) && !audit_devices_has_part(w->replay.devices, store_text(row, C_DEVICE_ID))))
             continue;
         buf_clear(&id);
-        if (cert_from_der(store_blob(row, C_DER), &c, NULL) || !named(c, &id) || !is_what_it_says(row, c)) {
+        if (cert_from_der(store_blob(row, C_DER), &c, NULL) || cert_own_device_id(c, &id, NULL) || !is_what_it_says(row, c)) {
             audit_state_bad(s, "Row %lld of the certificates is not the certificate that it says.", (long long)store_int(row, C_ID));
             break;
         }

@@ -18,15 +18,15 @@ static int add_key(struct store_tx *tx, int64_t account, int64_t device, const s
     return rc == MUSTER_EEXISTS ? busy(err) : rc;
 }
 
-/* The key is the device's already where Muster made it. */
-static int hold_key(struct store_tx *tx, const struct device *d, const struct hash *spki, int64_t now, struct err *err) {
+/* The key is the device's already where Muster made it, or certified it before. */
+static int hold_key(struct store_tx *tx, int64_t account, int64_t device, const struct hash *spki, int64_t now, struct err *err) {
     struct store_row *row;
-    int found = first_row(tx, &row, err, SQL_DKEY_GET, "ib", d->account, hash_span(spki));
+    int found = first_row(tx, &row, err, SQL_DKEY_GET, "ib", account, hash_span(spki));
     if (found < 0)
         return found;
     if (!found)
-        return add_key(tx, d->account, d->row, spki, now, err);
-    bool own = store_int(row, 0) == d->row && store_int(row, 1) && !store_int(row, 2);
+        return add_key(tx, account, device, spki, now, err);
+    bool own = store_int(row, 0) == device && store_int(row, 1) && !store_int(row, 2);
     store_row_end(row);
     return own ? 0 : busy(err);
 }
@@ -34,7 +34,7 @@ static int hold_key(struct store_tx *tx, const struct device *d, const struct ha
 int device_identity_take(struct store_tx *tx, const struct device *d, const struct device_identity *to, struct err *err) {
     const struct cert *c = to->leaf;
     const int64_t now = clock_now();
-    int rc = hold_key(tx, d, &c->key.spki, now, err);
+    int rc = hold_key(tx, d->account, d->row, &c->key.spki, now, err);
     if (!rc)
         rc = store_exec(tx, NULL, err, SQL_DKEY_BAR_OTHERS, "ib", d->row, hash_span(&c->key.spki));
     if (!rc && to->cert)
@@ -55,7 +55,7 @@ int device_identity_renew(struct store_tx *tx, const struct device *d, const str
 
 int device_identity_issued(struct store_tx *tx, const struct device_issued *i, int64_t now, struct err *err) {
     const struct made_cert *c = i->cert;
-    int rc = add_key(tx, i->account, i->device, &c->spki, now, err);
+    int rc = (i->own_key ? hold_key : add_key)(tx, i->account, i->device, &c->spki, now, err);
     return rc ? rc : store_exec(tx, NULL, err, SQL_CERT_ADD, "bbiiibbiii", c->serial, hash_span(&c->fingerprint), i->account, i->device, i->prov_key, hash_span(&c->spki), c->der,
                                 c->not_before, c->not_after, now);
 }

@@ -62,6 +62,62 @@ static int load_certificates(struct store_tx *tx, int64_t device, int64_t *since
     return 0;
 }
 
+/* Whether the ID was announced, and with which key. */
+static int load_expected(struct store_tx *tx, const struct enrol *e, struct loaded *l, struct err *err) {
+    struct enrol_facts *f = &l->facts;
+    struct store_row *row;
+    int found = first_row(tx, &row, err, SQL_EXPECTED_GET, "it", l->account.row, e->device_id);
+    if (found <= 0)
+        return found;
+    f->pinned = !store_is_null(row, 0) && !(e->own && span_eq(store_blob(row, 0), hash_span(&e->own->spki)));
+    f->expected = !f->pinned || !f->device;
+    store_row_end(row);
+    return 0;
+}
+
+/* Whose the key of the request is. */
+static int load_own_key(struct store_tx *tx, const struct enrol *e, struct loaded *l, struct err *err) {
+    struct enrol_facts *f = &l->facts;
+    struct store_row *row;
+    f->own = e->own;
+    int found = first_row(tx, &row, err, SQL_KEY_BY_SPKI, "b", hash_span(&e->own->spki));
+    if (found > 0) {
+        store_row_end(row);
+        f->own_is = ENROL_KEY_PROVISIONING;
+        return 0;
+    }
+    if (found < 0 || (found = first_row(tx, &row, err, SQL_DKEY_HELD, "b", hash_span(&e->own->spki))) < 0)
+        return found;
+    if (found) {
+        bool own = f->device && store_int(row, 1) == f->device->row, barred = store_int(row, 2) != 0;
+        store_row_end(row);
+        f->own_is = !own ? ENROL_KEY_ELSEWHERE : barred ? ENROL_KEY_BARRED : ENROL_KEY_OWN;
+        return 0;
+    }
+    found = first_row(tx, &row, err, SQL_DKEY_GET, "ib", l->account.row, hash_span(&e->own->spki));
+    if (found <= 0)
+        return found;
+    store_row_end(row); /* not held: barred when its device's tombstone was lifted */
+    f->own_is = ENROL_KEY_BARRED;
+    return 0;
+}
+
+/* The certificate that the device got for this very key. */
+static int load_same(struct store_tx *tx, struct enrol *e, struct loaded *l, struct err *err) {
+    struct enrol_facts *f = &l->facts;
+    struct store_row *row;
+    if (f->own_is != ENROL_KEY_OWN)
+        return 0;
+    int found = first_row(tx, &row, err, SQL_CERT_SAME, "ibi", f->device->row, hash_span(&e->own->spki), l->key.row);
+    if (found <= 0)
+        return found;
+    f->same = store_int(row, 1) > f->now;
+    buf_clear(&e->same);
+    buf_add(&e->same, store_blob(row, 0));
+    store_row_end(row);
+    return buf_check(&e->same, err);
+}
+
 static int load(struct store_tx *tx, struct enrol *e, struct loaded *l, struct err *err) {
     struct store_row *row;
     struct enrol_facts *f = &l->facts;
@@ -86,16 +142,16 @@ static int load(struct store_tx *tx, struct enrol *e, struct loaded *l, struct e
         rc = row_device(row, &l->device, err);
         store_row_end(row);
         f->device = &l->device;
-        if (rc || (rc = device_identity_waiting(tx, l->device.row, &f->waiting_key, err)))
+        if (rc || (rc = device_identity_waiting(tx, l->device.row, &f->waiting_key, err)) || (rc = load_certificates(tx, l->device.row, &f->certificates_since, err)))
             return rc;
-        return load_certificates(tx, l->device.row, &f->certificates_since, err);
     }
-    if ((found = first_row(tx, &row, err, SQL_EXPECTED_GET, "it", l->account.row, e->device_id)) <= 0)
-        return found;
-    f->expected = true;
-    f->pinned = !store_is_null(row, 0);
-    store_row_end(row);
-    return 0;
+    if (!found || (e->own && l->device.state == DEVICE_PENDING)) {
+        if ((rc = load_expected(tx, e, l, err)))
+            return rc;
+    }
+    if (!e->own)
+        return 0;
+    return (rc = load_own_key(tx, e, l, err)) ? rc : load_same(tx, e, l, err);
 }
 
 /* --- apply -------------------------------------------------------------------------------------------------------------------- */
@@ -140,7 +196,7 @@ static int find_new(struct store_tx *tx, struct enrol *e, struct loaded *l, stru
 }
 
 static int store_certificate(struct store_tx *tx, const struct enrol *e, const struct loaded *l, struct err *err) {
-    const struct device_issued issued = {.cert = e->cert, .device = l->device.row, .account = l->account.row, .prov_key = l->key.row};
+    const struct device_issued issued = {.cert = e->cert, .device = l->device.row, .account = l->account.row, .prov_key = l->key.row, .own_key = e->own != NULL};
     return device_identity_issued(tx, &issued, l->facts.now, err);
 }
 
@@ -178,6 +234,7 @@ static int apply(struct store_tx *tx, struct enrol *e, struct loaded *l, struct 
         break;
     case ENROL_REFUSED:
     case ENROL_ASK:
+    case ENROL_SAME:
         return MUSTER_EINTERNAL;
     }
     if (rc)
@@ -230,7 +287,7 @@ int enrol_run(struct store_tx *tx, void *arg, struct err *err) {
     e->device = l.facts.device ? l.device.uuid : e->uuid;
     if (e->verdict.how == ENROL_ASK && store_writable(tx))
         return write_wish(tx, e, &l, err);
-    if (e->verdict.how == ENROL_REFUSED || e->verdict.how == ENROL_ASK || !e->cert || !store_writable(tx))
+    if (e->verdict.how == ENROL_REFUSED || e->verdict.how == ENROL_ASK || e->verdict.how == ENROL_SAME || !e->cert || !store_writable(tx))
         return 0;
     return apply(tx, e, &l, err);
 }

@@ -1,4 +1,5 @@
-/* enrol: a device gets its certificate with a provisioning key (POST /devices).
+/* enrol: a device gets its certificate with a provisioning key: POST /devices, for a key pair that Muster makes, and EST's simpleenroll, for
+ * the device's own.
  *
  * The same operation runs twice: as a check before the vault is asked, without a certificate, and in the transaction that takes the device
  * ID, spends the budget and stores the certificate.  enrol_decide() is the whole rule, a pure function over facts. */
@@ -15,7 +16,11 @@ enum enrol_how {
     ENROL_AGAIN,   /* the answer was lost: a further certificate, no budget */
     ENROL_REPLACE, /* a known device, wiped, comes again; spends the key's budget */
     ENROL_ASK,     /* refused, but the wish is written down */
+    ENROL_SAME,    /* the certificate that it got for this very key: nothing is issued, and nothing changes */
 };
+
+/* Whose the public key of a request is. */
+enum enrol_key { ENROL_KEY_FREE, ENROL_KEY_OWN, ENROL_KEY_BARRED, ENROL_KEY_ELSEWHERE, ENROL_KEY_PROVISIONING };
 
 struct enrol_facts {
     int64_t now, now_ms, newest; /* newest: time of the newest audit entry */
@@ -28,13 +33,17 @@ struct enrol_facts {
     int64_t waiting_key;         /* the key whose certificates for the device wait for their first use; 0: none waits */
     int64_t certificates_since;  /* when the first of the device's last REPLACE_MAX certificates was made; 0: it has had fewer */
     bool expected;               /* the ID was announced */
-    bool pinned;                 /* together with a public key: no key that Muster makes is that one */
+    bool pinned;                 /* together with a public key that is not the one of the request; no key that Muster makes is */
+    const struct key_facts *own; /* the device's own key, of its request; NULL: Muster makes one */
+    enum enrol_key own_is;
+    bool same;                   /* the provisioning key gave the device a certificate for that key, which is live or waits for its first use */
     int64_t last_hour, oldest;   /* enrolments that the key paid for within an hour, and when the first of them was */
 };
 struct enrol_verdict {
     enum enrol_how how;
     struct err err;           /* why not, for REFUSED and ASK */
     enum device_state state;  /* of a new device */
+    int withheld;             /* where the device has a key of its own: why it waits for its certificate; MUSTER_EPENDING, MUSTER_EUNEXPECTED, 0: it does not */
 };
 void enrol_decide(const struct enrol_facts *f, struct enrol_verdict *out);
 
@@ -53,8 +62,9 @@ struct enrol {
     struct hash key_spki;     /* the provisioning key that the connection proved */
     struct span device_id;
     const char *address;
-    const char *account;      /* that the connection's host name names; "" none */
+    const char *account;      /* that the connection's host name, or the path, names; "" none */
     const struct enrol_reserved *reserved;
+    const struct key_facts *own; /* the device's own key, whose possession it proved; NULL: Muster makes one */
     /* The certificate, once it was signed; NULL: check alone. */
     const struct made_cert *cert;
     struct uuid uuid;         /* of a new device; made by the caller */
@@ -67,6 +77,7 @@ struct enrol {
     struct uuid device;       /* the device's id: `uuid`, or that of the known one */
     enum device_key_kind device_key;
     int64_t device_life;
+    struct buf same;          /* DER of ENROL_SAME; the caller frees it */
 };
 /* 0 with a verdict; only failures of the storage are errors.  Without a certificate and in a reading transaction an ASK is not written. */
 int enrol_run(struct store_tx *tx, void *arg, struct err *err);

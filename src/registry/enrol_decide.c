@@ -1,6 +1,8 @@
 /* enrol_decide: who may enrol, in the order in which it is asked.  Pure; see enrol.h. */
 #include "registry/enrol.h"
 
+#define RSA_BITS_MAX 4096 /* what the vault certifies */
+
 static void refuse(struct enrol_verdict *v, int code, int retry_after) {
     v->how = ENROL_REFUSED;
     v->err = (struct err){.code = code, .retry_after = retry_after};
@@ -19,6 +21,29 @@ static bool key_good(const struct enrol_facts *f, struct enrol_verdict *v) {
     if (code)
         refuse(v, code, 0);
     return code == 0;
+}
+
+/* Is the device's own key one that it may have?  RSA costs every handshake dear, and is an account's choice. */
+static bool own_key_good(const struct enrol_facts *f, struct enrol_verdict *v) {
+    if (!f->own)
+        return true;
+    if (f->own->kind == KEY_RSA && f->account->device_key != DEVICE_KEY_RSA) {
+        refuse(v, MUSTER_ECSR, 0);
+        err_set(&v->err, MUSTER_ECSR, "The request cannot be signed: the account takes no RSA keys, but P-256 (or P-384, P-521, Ed25519).");
+    } else if (f->own->kind == KEY_RSA && f->own->bits > RSA_BITS_MAX) {
+        refuse(v, MUSTER_ECSR, 0);
+        err_set(&v->err, MUSTER_ECSR, "The request cannot be signed: its key is RSA of %d bits, and at most %d are certified.", f->own->bits, RSA_BITS_MAX);
+    } else if (f->own_is == ENROL_KEY_PROVISIONING) {
+        refuse(v, MUSTER_EKEYELSEWHERE, 0);
+        err_set(&v->err, MUSTER_EKEYELSEWHERE, "The key of the request is a provisioning key's, which every image has; the device needs one of its own.");
+    } else if (f->own_is == ENROL_KEY_ELSEWHERE) {
+        refuse(v, MUSTER_EKEYELSEWHERE, 0);
+    } else if (f->own_is == ENROL_KEY_BARRED) {
+        refuse(v, MUSTER_EKEYBARRED, 0);
+    } else {
+        return true;
+    }
+    return false;
 }
 
 static bool budget_left(const struct enrol_facts *f, struct enrol_verdict *v) {
@@ -88,18 +113,25 @@ static void replace(const struct enrol_facts *f, struct enrol_verdict *v) {
     }
 }
 
-void enrol_decide(const struct enrol_facts *f, struct enrol_verdict *v) {
-    *v = (struct enrol_verdict){.how = ENROL_REFUSED};
+/* A device that waits for an operator is given nothing that it could not use yet. */
+static int withheld(const struct enrol_facts *f, const struct enrol_verdict *v) {
+    enum device_state state = v->how == ENROL_NEW ? v->state : f->device->state;
+    if (!f->own || state != DEVICE_PENDING || (f->expected && !f->account->approval && f->account->expected_only))
+        return 0;
+    return f->account->expected_only && !f->account->approval ? MUSTER_EUNEXPECTED : MUSTER_EPENDING;
+}
+
+static void decide(const struct enrol_facts *f, struct enrol_verdict *v) {
     if (f->now < f->newest - CLOCK_TOLERANCE) {
         refuse(v, MUSTER_ECLOCK, 60);
         return;
     }
-    if (!key_good(f, v))
+    if (!key_good(f, v) || !own_key_good(f, v))
         return;
     if (!f->device) {
         if (f->pinned) {
             refuse(v, MUSTER_EKEYMISMATCH, 0);
-            err_set(&v->err, MUSTER_EKEYMISMATCH, "The device was announced with a key of its own.");
+            err_set(&v->err, MUSTER_EKEYMISMATCH, f->own ? "The device was announced with another key." : "The device was announced with a key of its own.");
         } else if (budget_left(f, v)) {
             v->how = ENROL_NEW;
             v->state = f->account->approval || (f->account->expected_only && !f->expected) ? DEVICE_PENDING : DEVICE_ACTIVE;
@@ -108,8 +140,17 @@ void enrol_decide(const struct enrol_facts *f, struct enrol_verdict *v) {
     }
     if (!device_may(f, v))
         return;
-    if (answer_lost(f) && f->device->again != AGAIN_GRANTED)
+    if (f->same)
+        v->how = ENROL_SAME;
+    else if (answer_lost(f) && f->device->again != AGAIN_GRANTED)
         again(f, v);
     else
         replace(f, v);
+}
+
+void enrol_decide(const struct enrol_facts *f, struct enrol_verdict *v) {
+    *v = (struct enrol_verdict){.how = ENROL_REFUSED};
+    decide(f, v);
+    if (v->how != ENROL_REFUSED && v->how != ENROL_ASK)
+        v->withheld = withheld(f, v);
 }

@@ -62,7 +62,7 @@ int serve_key_issue(struct vault *v, const struct wire_request *request, int64_t
     struct key_facts facts;
     int64_t longest = v->core->lives.provisioning_key;
     int rc = serve_shared_account(v, given->account, &a, err);
-    if (rc || (rc = public_key_facts(given->public_key, &facts, err)) || (rc = policy_device_key(&facts, a->policy.rsa_allowed, err)))
+    if (rc || (rc = public_key_facts(given->public_key, &facts, err)) || (rc = policy_provisioning_key(&facts, a->policy.rsa_allowed, err)))
         return rc;
     if (given->life < 0)
         return err_set(err, MUSTER_EINVALID, "The life of a certificate cannot be negative.");

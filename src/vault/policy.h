@@ -22,8 +22,10 @@ void policy_default(struct vault_policy *out);
 int policy_apply(struct vault_policy *p, const struct vault_policy *given, struct err *err) MUSTER_MUST_CHECK;
 bool policy_eq(const struct vault_policy *a, const struct vault_policy *b);
 
-/* Keys of devices and provisioning keys; MUSTER_ECERTWEAKKEY. */
+/* Keys of devices, which may have made them: P-256, P-384, P-521, Ed25519, and where the account allows it RSA of 2048 to 4096 bits; MUSTER_ECERTWEAKKEY. */
 int policy_device_key(const struct key_facts *k, bool rsa_allowed, struct err *err) MUSTER_MUST_CHECK;
+/* Provisioning keys, which Muster makes; MUSTER_ECERTWEAKKEY. */
+int policy_provisioning_key(const struct key_facts *k, bool rsa_allowed, struct err *err) MUSTER_MUST_CHECK;
 /* Keys of the gateway's own certificates. */
 int policy_server_key(const struct key_facts *k, struct err *err) MUSTER_MUST_CHECK;
 

@@ -80,7 +80,7 @@ struct vault_issued {
 };
 typedef void (*vault_issue_fn)(void *arg, int rc, const struct err *err, const struct vault_issued *issued);
 /* A device certificate under the account's issuing CA.  MUSTER_ENOTFOUND (account), _EMETHODOFF (not a shared account), _EDEVICEID,
- * _EIDTAKEN (reserved prefix), _ECERTWEAKKEY (neither P-256 nor RSA-2048 where the account allows that), _EINVALID (public key
+ * _EIDTAKEN (reserved prefix), _ECERTWEAKKEY (neither P-256, P-384, P-521 nor Ed25519, nor RSA of 2048 to 4096 bits where the account allows that), _EINVALID (public key
  * unreadable), _ECEILING with Retry-After (as many in this hour as the account may). */
 int vault_issue(struct vault_client *c, const struct vault_issue *rq, vault_issue_fn done, void *arg, struct err *err) MUSTER_MUST_CHECK;
 
@@ -105,7 +105,7 @@ struct vault_policy {
     uint32_t set;            /* of VAULT_SET_…: in requests, which fields count (others keep their value or default); in answers all */
     int64_t device_life;     /* seconds for a device that asks for none; default 20 years; at most device_life_max */
     int64_t device_life_max; /* seconds, longest life of a device certificate; default 20 years; may be VAULT_LIFE_NONE */
-    bool rsa_allowed;        /* RSA-2048 device keys; default false */
+    bool rsa_allowed;        /* RSA device keys; default false */
     uint32_t ceiling;        /* device certificates per clock hour; default 20000; 1..10000000 */
 };
 struct vault_account {

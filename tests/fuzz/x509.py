@@ -74,8 +74,21 @@ class Rsa:
         return seq(oid(numbers[self.hash.name]), tlv(5)), self.key.sign(tbs, padding.PKCS1v15(), self.hash)
 
 class Ec:
-    """Only its public half is used: its signatures would differ at each run."""
-    def __init__(self, curve, number): self.key = ec.derive_private_key(number, curve)
+    """Signs as P-256 alone, and each time with the same nonce, so that the bytes are the same at each run: what is secret about it anybody can find out."""
+    order, nonce = 0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551, 0x6d7573746572
+    def __init__(self, curve, number): self.key, self.number, self.hash = ec.derive_private_key(number, curve), number, hashes.SHA256()
+    def with_hash(self, hash):
+        other = Ec(self.key.curve, self.number)
+        other.hash = hash
+        return other
+    def sign(self, tbs):
+        algorithm = seq(oid({"sha256": "1.2.840.10045.4.3.2", "sha384": "1.2.840.10045.4.3.3"}[self.hash.name]))
+        digest = hashes.Hash(self.hash)
+        digest.update(tbs)
+        z = int.from_bytes(digest.finalize()[:32], "big")
+        r = ec.derive_private_key(self.nonce, ec.SECP256R1()).public_key().public_numbers().x % self.order
+        s = pow(self.nonce, -1, self.order) * (z + r * self.number) % self.order
+        return algorithm, seq(integer(r), integer(s))
 
 def spki(key):
     public = key if isinstance(key, bytes) else None

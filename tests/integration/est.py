@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import pkcs7
 
-from client import Identity, name, new_key
+from client import Identity, name, spki_hash
 
 BASE = "/.well-known/est"
 PKCS10 = "application/pkcs10"
@@ -46,7 +46,7 @@ def path(what, account=None):
 
 def post(gateway, what, body, account=None, **headers):
     """POST of base64; a DER is encoded on one line."""
-    body = base64.b64encode(body) if body[:1] == b"\x30" else body
+    body = base64.b64encode(body) if body[:2] in (b"\x30\x81", b"\x30\x82") else body
     return gateway.request("POST", path(what, account), body, {"Content-Type": PKCS10, **headers})
 
 
@@ -55,6 +55,14 @@ class Device(Identity):
 
     def __init__(self, key, cert):
         super().__init__(cert, key)
+        self.cert_spki = spki_hash(Holder(cert))
+
+
+class Holder:
+    """What spki_hash takes for the key of a certificate."""
+
+    def __init__(self, cert):
+        self.public_key = cert.public_key
 
 
 def run(*command, stdin=None):

@@ -1,15 +1,23 @@
 """EST (RFC 7030, RFC 8951): who may, and what independent clients make of the answers."""
 import base64
+import datetime
+import http.client
+import ipaddress
+import signal
 import ssl
 import subprocess
+import time
+import urllib.parse
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from client import Fleet
+from client import Fleet, key_pem, name, new_key, spki_hash
 from conftest import soon
-from enrolment import PATH, Account, enrolled
-from est import CERTS_ONLY, certificates, path, run
+from enrolment import GAP, PATH, YEAR, Account, ask, enrolled, spent
+from est import CERTS_ONLY, PKCS10, Device, certificates, csr, in_lines, path, post, run
 
 
 @pytest.fixture(scope="module")
@@ -150,3 +158,409 @@ def test_without_anchors_a_client_bootstraps(world):
     trusted = world.gateway()
     trusted.context = ssl.create_default_context(cadata=pem)
     assert told(trusted.get(path("csrattrs", world.one.name))) is None
+
+
+# --- simpleenroll: the certificate of a device's own key ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def account(server):
+    return lambda *options, **more: Account(server, *options, **more)
+
+
+def enrol(server, key, device_id, own=None, account=None, **options):
+    """What simpleenroll says: a Device, or (status, code)."""
+    own = own or new_key()
+    answer = post(server.gateway(key, **options), "simpleenroll", csr(own, device_id), account)
+    return took(answer, own)
+
+
+def took(answer, own):
+    if answer.status != 200:
+        return answer.status, answer.code
+    (cert,) = certificates(answer)
+    return Device(own, cert)
+
+
+@pytest.mark.parametrize("tls", ["1.2", "1.3"])
+@pytest.mark.parametrize("encode", [base64.b64encode, in_lines, lambda der: b"\r\n \t".join(in_lines(der).split(b"\n"))])
+def test_a_device_gets_a_certificate_for_its_own_key(account, server, tls, encode):
+    a, own = account(), new_key()
+    key = a.key("--max-devices", "1")
+    answer = post(server.gateway(key, tls=tls), "simpleenroll", encode(csr(own, "own-key")), a.name)
+    device = took(answer, own)
+    cert = device.cert
+    assert spki_hash(own) == took(answer, own).cert_spki and answer.headers["Content-Transfer-Encoding"] == "base64"
+    assert cert.subject.rfc4514_string() == f"CN=own-key,OU=Devices,O={a.name}"
+    assert list(cert.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value) == [x509.ExtendedKeyUsageOID.CLIENT_AUTH]
+    assert cert.extensions.get_extension_for_class(x509.BasicConstraints).value.ca is False
+    assert abs((cert.not_valid_after - datetime.datetime.utcnow()).total_seconds() - YEAR) < 120
+    assert ask(server, device) is None  # the gateway knows its issuing CA
+    shown = a.device("show", "own-key")
+    assert (shown["spki"], shown["state"], shown["method"]) == (device.spki, "active", "shared")
+    assert spent(server, key) == 1
+    entry = [e for e in server.muster("audit", "list", "--account", a.name) if e["action"] == "device.enrol"][0]
+    assert (entry["object"], entry["detail"]["how"]) == ("own-key", "new")
+    assert server.muster("audit", "verify", "--account", a.name)["ok"] is True
+
+
+def test_an_account_s_shorter_life_counts(account, server):
+    a = account("--device-life", "3600")
+    device = enrol(server, a.key(), "short")
+    assert abs((device.cert.not_valid_after - datetime.datetime.utcnow()).total_seconds() - 3600) < 120
+
+
+@pytest.mark.parametrize("kind", ["ec", "p384", "p521", "ed25519"])
+def test_kinds_of_keys(world, kind):
+    device = enrol(world, world.one_key, f"kind-{kind}", new_key(kind))
+    assert ask(world, device) is None
+    usage = device.cert.extensions.get_extension_for_class(x509.KeyUsage).value
+    assert usage.digital_signature and not usage.key_cert_sign
+
+
+def test_rsa_keys_are_an_account_s_choice(account, server):
+    a = account()
+    key = a.key()
+    assert enrol(server, key, "rsa", new_key("rsa2048")) == (400, "csr_invalid")
+    a.set("--device-key", "rsa2048")
+    for size in (2048, 3072):
+        assert ask(server, enrol(server, key, f"rsa-{size}", new_key(f"rsa{size}"))) is None
+    assert enrol(server, key, "rsa-weak", new_key("rsa1024")) == (400, "csr_invalid")
+    assert ask(server, enrol(server, key, "ec-too")) is None
+    assert spent(server, key) == 3
+
+
+def refuses(server, key, body, *words, status=400, code="csr_invalid", **headers):
+    answer = post(server.gateway(key), "simpleenroll", body, **headers)
+    assert (answer.status, answer.code) == (status, code), answer
+    for word in words:
+        assert word in answer.json["description"], answer.json["description"]
+
+
+def test_bodies_that_are_no_request(world):
+    own = new_key()
+    der = csr(own, "never")
+    pem = b"-----BEGIN CERTIFICATE REQUEST-----\n" + in_lines(der) + b"-----END CERTIFICATE REQUEST-----\n"
+    key = world.unspent = world.one.key()
+    refuses(world, key, pem, "PEM", "first and last line")
+    refuses(world, key, base64.b64encode(pem))
+    refuses(world, key, key_pem(own), "private key")
+    refuses(world, key, key_pem(own) + pem, "private key")
+    refuses(world, key, b"", "empty")
+    refuses(world, key, b" \t \r\n")
+    for garbage in (b"!", b"=", b"AAAA", b"x" * 1000, b"\xff" * 100, base64.b64encode(der)[:-3], base64.b64encode(der)[:-4], base64.urlsafe_b64encode(b"\xff" * 99) + b"-_",
+                    base64.b64encode(der[:-1]), base64.b64encode(der + b"\0"), base64.b64encode(b"\x30\x80" + der), base64.b64encode(der) + b"\0"):
+        refuses(world, key, garbage)
+    answer = world.gateway(key).request("POST", path("simpleenroll"), der, {"Content-Type": PKCS10})
+    assert (answer.status, answer.code) == (400, "csr_invalid") and "is DER as it is" in answer.json["description"]
+    for kind in ("application/json", "text/plain", "application/pkcs7-mime", "application/pkcs10x", None):
+        refuses(world, key, base64.b64encode(der), status=415, code="unsupported_media_type", **{"Content-Type": kind})
+    refuses(world, key, b"A" * 32769, status=413, code="body_too_large")
+    refuses(world, key, base64.b64encode(csr(own, "never", attributes=[(x509.oid.AttributeOID.CHALLENGE_PASSWORD, b"x" * 16500)])))
+    assert spent(world, key) == 0
+    for kind in ("application/pkcs10; charset=utf-8", "APPLICATION/PKCS10"):
+        assert post(world.gateway(key), "simpleenroll", csr(new_key(), f"media-{len(kind)}"), **{"Content-Type": kind}).status == 200
+
+
+def test_requests_that_prove_nothing(world):
+    """Signed by another key, by a weak hash, changed, or of a weak key."""
+    own, key = new_key(), world.one.key()
+    der = csr(own, "never")
+    at = der.rindex(b"never")
+    refuses(world, key, der[:at] + b"nevex" + der[at + 5:], "signature")
+    refuses(world, key, der[:-1] + bytes([der[-1] ^ 1]), "signature")
+    refuses(world, key, csr(new_key("rsa1024"), "never"), "1024")
+    refuses(world, key, sha1_csr("never"), "SHA-256")
+    stolen = csr(new_key(), "never").replace(raw_point(own), raw_point(own))
+    assert post(world.gateway(key), "simpleenroll", stolen).status == 200  # unchanged
+    other = new_key()
+    refuses(world, key, csr(other, "never-2").replace(raw_point(other), raw_point(own)), "signature")
+    assert spent(world, key) == 1
+
+
+def raw_point(key):
+    return key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+
+
+def sha1_csr(cn):
+    done = subprocess.run(["openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "/dev/null", "-sha1", "-subj", f"/CN={cn}", "-outform", "DER"],
+                          capture_output=True, check=True)
+    return done.stdout
+
+
+def san(*names):
+    return {"sans": names}
+
+
+@pytest.mark.parametrize("cn, options, word", [
+    (None, {}, "names no device"), (["a", "b"], {}, "more than one"), ("a\nb", {}, "control character"), ("x", san(x509.DNSName("gw.example.com")), "DNS name gw.example.com"),
+    ("x", san(x509.DNSName("x"), x509.DNSName("y")), "DNS name y"), ("x", san(x509.IPAddress(ipaddress.ip_address("127.0.0.1"))), "IP address"),
+    ("x", san(x509.RFC822Name("a@example.com")), "e-mail"), ("x", san(x509.UniformResourceIdentifier("urn:other:x")), "URI urn:other:x"),
+    ("x", san(x509.DirectoryName(name("x"))), "directory name"), ("x", san(x509.RegisteredID(x509.ObjectIdentifier("1.2.3"))), "registered ID"),
+    ("x", san(x509.UniformResourceIdentifier("urn:muster:device:y")), "different devices"), (None, san(x509.DNSName("x")), "names no device"),
+    (None, san(x509.UniformResourceIdentifier("urn:muster:device:")), "URI"), (None, san(x509.UniformResourceIdentifier("urn:muster:device:a%0")), "URI"),
+    (None, san(x509.UniformResourceIdentifier("urn:muster:device:a%00b")), "URI"), (None, san(x509.UniformResourceIdentifier("urn:muster:device:" + "x" * 129)), "URI"),
+    (None, san(x509.UniformResourceIdentifier("urn:muster:device:a"), x509.UniformResourceIdentifier("urn:muster:device:b")), "several"),
+    ("x", san(*[x509.DNSName("x")] * 17), "too many")])
+def test_names_that_are_refused(world, cn, options, word):
+    key = world.one.key()
+    refuses(world, key, csr(new_key(), cn, **options), word)
+    assert spent(world, key) == 0
+
+
+@pytest.mark.parametrize("device_id, code", [("localhost", 409), ("127.0.0.1", 409), ("muster-challenge-1", 409)])
+def test_reserved_names(world, device_id, code):
+    assert enrol(world, world.one_key, device_id) == (code, "device_id_reserved")
+
+
+@pytest.mark.parametrize("device_id", ["Gerät 1", "x" * 65, "y" * 128, "ü b%c/" * 16, "a,b=c+d"])
+def test_names_of_any_kind(account, server, device_id):
+    """Up to 64 characters in the CN, longer ones in the URI, as Muster's own certificates have them."""
+    a, own = account(), new_key()
+    uri = x509.UniformResourceIdentifier("urn:muster:device:" + urllib.parse.quote(device_id, safe=""))
+    requests = [csr(own, None, sans=[uri])]
+    if len(device_id) <= 64:
+        requests += [csr(own, device_id), csr(own, device_id, sans=[uri])]
+    found = {took(post(server.gateway(key), "simpleenroll", one), own).cert.serial_number for key in [a.key()] for one in requests}
+    assert len(found) == 1
+    assert [d["device_id"] for d in a.devices()] == [device_id]
+    assert server.muster("audit", "verify", "--account", a.name)["ok"] is True
+
+
+def test_what_else_is_asked_for_is_passed_over(world):
+    """The profile decides: no CA, no server, no other subject."""
+    own = new_key()
+    wants = csr(own, sans=[x509.DNSName("wants-much")], subject=name("wants-much", C="DE", O="Somebody Else", serial="7"), extensions=[
+        (x509.BasicConstraints(True, 3), True), (x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.SERVER_AUTH]), False),
+        (x509.KeyUsage(False, False, False, False, False, True, True, False, False), True)], attributes=[(x509.oid.AttributeOID.CHALLENGE_PASSWORD, b"secret")])
+    cert = took(post(world.gateway(world.one_key), "simpleenroll", wants), own).cert
+    assert cert.subject.rfc4514_string() == f"CN=wants-much,OU=Devices,O={world.one.name}"
+    assert cert.extensions.get_extension_for_class(x509.BasicConstraints).value.ca is False
+    assert list(cert.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value) == [x509.ExtendedKeyUsageOID.CLIENT_AUTH]
+    assert not any(isinstance(e.value, x509.SubjectAlternativeName) for e in cert.extensions)
+
+
+def test_a_key_that_is_somebody_else_s(account, server):
+    a, b, own = account(), account(), new_key()
+    key = a.key()
+    first = enrol(server, key, "first", own)
+    assert enrol(server, key, "second", own) == (403, "device_key_elsewhere")
+    assert enrol(server, b.key(), "first", own) == (403, "device_key_elsewhere")  # of another account
+    assert ask(server, first) is None
+    # A provisioning key's: every image has it.
+    for stolen in (key, a.key(), b.key()):
+        assert enrol(server, key, "third", stolen.key) == (403, "device_key_elsewhere")
+    # One under a fleet root.
+    both = account(method="both")
+    made = server.root(both.name).device("of-fleet-ca")
+    assert ask(server, made) is None
+    assert enrol(server, both.key(), "fourth", made.key) == (403, "device_key_elsewhere")
+    assert spent(server, key) == 1
+
+
+def test_a_key_that_was_barred(account, server):
+    a, own = account(), new_key()
+    key = a.key()
+    assert ask(server, enrol(server, key, "gone", own)) is None
+    a.device("revoke", "gone", "--yes")
+    assert enrol(server, key, "gone", own) == (403, "device_revoked")
+    a.device("release", "gone")
+    assert enrol(server, key, "gone", own) == (403, "device_key_barred")
+    assert enrol(server, key, "elsewhere", own) == (403, "device_key_barred")
+    assert isinstance(enrol(server, key, "gone"), Device)
+
+
+# --- the same request again -----------------------------------------------------------------------------------------------------------------
+
+
+def test_the_same_request_gets_the_same_certificate(account, server):
+    """Unused, used, and with a key that is exhausted; never one more."""
+    a, own = account(), new_key()
+    key = a.key("--max-devices", "1")
+    device = enrol(server, key, "same", own)
+    for _ in range(12):  # at once, and more often than certificates are made again
+        assert enrol(server, key, "same", own).cert == device.cert
+    assert ask(server, device) is None
+    assert enrol(server, key, "same", own).cert == device.cert
+    shown = a.device("show", "same")
+    assert (len(shown["certificates"]), spent(server, key), a.audit("same")) == (1, 1, ["device.enrol", "device.first_use"])
+    assert enrol(server, key, "same") == (409, "device_already_registered")  # another key is another request
+    assert enrol(server, a.key(), "same", own) == (409, "device_already_registered")  # and another credential too
+
+
+def test_another_key_is_an_answer_that_was_lost(account, server):
+    a = account()
+    key = a.key("--max-devices", "1")
+    first = enrol(server, key, "lost")
+    second = enrol(server, key, "lost")
+    if second == (429, "reissue_limited"):
+        time.sleep(GAP)
+        second = enrol(server, key, "lost")
+    assert second.spki != first.spki and spent(server, key) == 1
+    assert enrol(server, key, "lost", first.key).cert == first.cert  # both still wait
+    assert ask(server, second) is None
+    assert ask(server, first) == "certificate_void"
+    assert enrol(server, key, "lost", first.key) == (403, "device_key_barred")
+    assert enrol(server, key, "lost", second.key).cert == second.cert
+
+
+def test_many_at_once_get_one_certificate(account, server):
+    a, own = account(), new_key()
+    key = a.key("--max-devices", "1")
+    body = csr(own, "at-once")
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(lambda _: post(server.gateway(key), "simpleenroll", body), range(24)))
+    found = {took(x, own).cert.serial_number if x.status == 200 else (x.status, x.code) for x in answers}
+    assert len([f for f in found if isinstance(f, int)]) == 1 and found - {(503, "busy")} == {f for f in found if isinstance(f, int)}
+    assert (spent(server, key), len(a.device("show", "at-once")["certificates"])) == (1, 1)
+
+
+def test_after_kill_9_nothing_is_lost_or_doubled(fresh):
+    """Whatever was under way: each device asks again and has one certificate, and the budget is exact."""
+    s = fresh()
+    a = Account(s)
+    key, n = a.key("--max-devices", "60"), 0
+    owns = {f"dev-{i}": new_key() for i in range(60)}
+    certs = {}
+
+    def one(device_id):
+        try:
+            got = enrol(s, key, device_id, owns[device_id])
+        except (OSError, http.client.HTTPException):
+            return
+        if isinstance(got, Device):
+            certs.setdefault(device_id, set()).add(got.cert.serial_number)
+
+    for part in range(3):
+        with ThreadPoolExecutor(8) as pool:
+            work = [pool.submit(one, d) for d in list(owns)[part * 20:part * 20 + 20]]
+            while not any(w.done() for w in work):
+                time.sleep(0.001)
+            s.stop(signal.SIGKILL)
+        s.start()
+        n = len(certs)
+    for device_id in owns:
+        one(device_id)
+    assert n < 60 and set(certs) == set(owns) and all(len(c) == 1 for c in certs.values())
+    assert spent(s, key) == 60 and all(len(a.device("show", d)["certificates"]) == 1 for d in list(owns)[::7])
+    assert s.muster("audit", "verify", "--account", a.name)["ok"] is True
+
+
+# --- bounds, states and policies: those of POST /devices --------------------------------------------------------------------------------------
+
+
+def test_the_bounds_of_a_key(account, server):
+    a, b = account(), account()
+    assert enrol(server, a.key("--id-pattern", "car-*"), "truck-1") == (403, "device_id_not_allowed")
+    assert enrol(server, a.key("--source", "192.0.2.0/24"), "car-1") == (403, "provisioning_key_source")
+    ends = a.key("--expires", "1s")
+    time.sleep(1.1)
+    assert enrol(server, ends, "car-1") == (403, "provisioning_key_expired")
+    one = a.key("--max-devices", "1")
+    assert isinstance(enrol(server, one, "car-1"), Device)
+    assert enrol(server, one, "car-2") == (403, "provisioning_key_exhausted")
+    hourly = a.key("--per-hour", "1")
+    assert isinstance(enrol(server, hourly, "car-3"), Device)
+    assert enrol(server, hourly, "car-4") == (429, "provisioning_key_rate")
+    own = new_key()
+    assert isinstance(enrol(server, a.key("--name", "leaks"), "car-5", own), Device)
+    leaked = server.key(a.name)
+    assert isinstance(enrol(server, leaked, "car-6", own_6 := new_key()), Device)
+    server.muster("key", "blacklist", leaked.shown["id"], "--yes")
+    assert enrol(server, leaked, "car-6", own_6) == (403, "provisioning_key_blacklisted")  # not even the same again
+    assert enrol(server, b.key(), "car-7", account=a.name) == (403, "certificate_of_other_account")
+    assert enrol(server, b.key(), "car-7", account="nobody") == (404, "account_unknown")
+    assert enrol(server, b.key(), "car-7", sni=server.host(a.name)) == (403, "certificate_of_other_account")
+    assert isinstance(enrol(server, b.key(), "car-7", sni=server.host(b.name), account=b.name), Device)
+    a.set("--method", "device", "--yes")
+    assert enrol(server, one, "car-8") == (403, "method_not_enabled")
+
+
+def test_the_state_of_a_device_wins(account, server):
+    a = account()
+    key, own = a.key(), new_key()
+    assert isinstance(enrol(server, key, "state", own), Device)
+    for verb, code in (("quarantine", "device_quarantined"), ("release", None), ("revoke", "device_revoked")):
+        a.device(verb, "state", *(["--yes"] if verb != "release" else []))
+        got = enrol(server, key, "state", own)
+        assert got == (403, code) if code else isinstance(got, Device)
+
+
+def refusals(server, account):
+    return {r["code"] for r in server.muster("refusal", "list", "--account", account.name)}
+
+
+def waiting(answer):
+    assert (answer.status, int(answer.headers["Retry-After"])) == (202, 300), answer
+    return answer.code
+
+
+def test_202_until_an_operator_has_approved(account, server):
+    a, own = account("--approval", "yes"), new_key()
+    key = a.key("--max-devices", "2")
+    body = csr(own, "waits")
+    for _ in range(3):
+        assert waiting(post(server.gateway(key), "simpleenroll", body)) == "device_pending"
+    assert [(d["device_id"], d["state"]) for d in a.devices()] == [("waits", "pending")]
+    a.device("approve", "waits")
+    device = took(post(server.gateway(key), "simpleenroll", body), own)
+    assert ask(server, device) is None and spent(server, key) == 1 and len(a.device("show", "waits")["certificates"]) == 1
+    assert waiting(post(server.gateway(key), "simpleenroll", refused_body := csr(other := new_key(), "unwanted"))) == "device_pending"
+    a.device("refuse", "unwanted", "--yes")
+    assert took(post(server.gateway(key), "simpleenroll", refused_body), other) == (403, "device_refused")
+    # Whoever waits was not refused.
+    soon({"device_refused"}, lambda: refusals(server, a), seconds=5)
+
+
+def test_202_until_it_is_announced(account, server, tmp_path):
+    a, own = account("--expected-only", "yes"), new_key()
+    key, listed = a.key(), tmp_path / "expected.csv"
+
+    def announce(device_id, public):
+        listed.write_text(f"device_id,fingerprint\n{device_id},{public}\n")
+        server.muster("device", "import", listed, "--account", a.name)
+
+    assert waiting(post(server.gateway(key), "simpleenroll", csr(own, "unknown"))) == "device_unexpected"
+    announce("unknown", "")
+    assert ask(server, enrol(server, key, "unknown", own)) is None
+    # Announced with its public key: that one and no other.
+    announce("known-key", spki_hash(own_2 := new_key()))
+    assert enrol(server, key, "known-key") == (403, "device_key_mismatch")
+    assert server.gateway(key).enrol("known-key").code == "device_key_mismatch"
+    assert ask(server, enrol(server, key, "known-key", own_2)) is None
+
+
+def test_202_while_an_operator_decides_about_a_wiped_device(account, server):
+    a, own = account("--reprovision", "ask"), new_key()
+    key = a.key()
+    device = enrol(server, key, "wiped")
+    assert ask(server, device) is None
+    assert waiting(post(server.gateway(key), "simpleenroll", csr(own, "wiped"))) == "approval_pending"
+    assert a.device("show", "wiped")["reprovision"] == "asked" and ask(server, device) is None
+    a.device("approve", "wiped")
+    again = enrol(server, key, "wiped", own)
+    assert ask(server, device) is None  # until the new one is used
+    assert ask(server, again) is None
+    assert ask(server, device) == "certificate_superseded"
+
+
+def test_who_may_not_enrol(account, server):
+    a = account(method="both")
+    key, fleet = a.key(), server.root(a.name)
+    device, factory = enrol(server, key, "has-one"), fleet.device("of-fleet-ca")
+    assert enrol(server, None, "x") == (403, "provisioning_key_required")
+    for who in (device, factory, enrolled(server, key, "by-devices")):
+        answer = post(server.gateway(who), "simpleenroll", csr(new_key(), "x"))
+        assert (answer.status, answer.code) == (403, "enrol_with_device_certificate") and "simplereenroll" in answer.json["description"]
+    assert enrol(server, Fleet().device("stranger"), "x") == (403, "certificate_untrusted")
+    assert {d["device_id"] for d in a.devices()} == {"has-one", "of-fleet-ca", "by-devices"}
+    soon(True, lambda: "enrol_with_device_certificate" in refusals(server, a), seconds=5)
+    for verb, what in (("GET", "simpleenroll"), ("PUT", "simpleenroll")):
+        assert server.gateway(key).request(verb, path(what), None).status in (403, 405)
+
+
+def test_a_refused_request_is_found_by_its_device(account, server):
+    a = account()
+    key = a.key("--id-pattern", "car-*")
+    assert enrol(server, key, "truck-9") == (403, "device_id_not_allowed")
+    soon(["truck-9"], lambda: [r["device_id"] for r in server.muster("refusal", "list", "--account", a.name, "--code", "device_id_not_allowed")], seconds=5)

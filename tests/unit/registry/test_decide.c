@@ -98,6 +98,62 @@ static void answers_lost(void **state) {
         check(&rows[i]);
 }
 
+/* --- the device's own key (EST) ----------------------------------------------------------------------------------------------------- */
+
+struct own_row {
+    struct row row;
+    struct key_facts own;
+    enum enrol_key is;
+    bool same;
+    int withheld;
+};
+
+static void check_own(const struct own_row *o) {
+    const struct row *r = &o->row;
+    struct enrol_verdict v;
+    const struct enrol_facts f = {.now = NOW, .now_ms = NOW * 1000, .newest = NOW, .address = "192.0.2.7", .device_id = SPAN_LIT("unit-1"), .account = &r->a, .key = &r->k, .own = &o->own, .own_is = o->is,
+                                  .same = o->same, .device = r->d.row ? &r->d : NULL, .expected = r->expected, .pinned = r->pinned, .waiting_key = r->d.row && !r->used ? 7 : 0};
+    enrol_decide(&f, &v);
+    if (v.how != r->how || v.err.code != r->code || v.withheld != o->withheld)
+        fail_msg("%s: how %d, %s, withheld %d", r->what, v.how, err_code(v.err.code), v.withheld);
+}
+
+#define P256 {.kind = KEY_P256, .bits = 256}
+#define RSA(n) {.kind = KEY_RSA, .bits = (n)}
+#define OWN(...) ROW(__VA_ARGS__)
+
+static void own_keys(void **state) {
+    const struct own_row rows[] = {
+        {OWN("a free ID", .how = ENROL_NEW), P256},
+        {OWN("RSA, which the account does not take", .code = MUSTER_ECSR), RSA(2048)},
+        {OWN("RSA", .a.device_key = DEVICE_KEY_RSA, .how = ENROL_NEW), RSA(4096)},
+        {OWN("RSA that is too long", .a.device_key = DEVICE_KEY_RSA, .code = MUSTER_ECSR), RSA(8192)},
+        {OWN("a provisioning key's", .code = MUSTER_EKEYELSEWHERE), P256, .is = ENROL_KEY_PROVISIONING},
+        {OWN("another device's", .code = MUSTER_EKEYELSEWHERE), P256, .is = ENROL_KEY_ELSEWHERE},
+        {OWN("another device's, though this one's answer was lost", .d = DEVICE, .code = MUSTER_EKEYELSEWHERE), P256, .is = ENROL_KEY_ELSEWHERE},
+        {OWN("barred", .code = MUSTER_EKEYBARRED), P256, .is = ENROL_KEY_BARRED},
+        {OWN("the same again", .d = DEVICE, .how = ENROL_SAME), P256, .is = ENROL_KEY_OWN, .same = true},
+        {OWN("the same again at once", .d = DEVICE, .d.issue_last_ms = NOW * 1000, .how = ENROL_SAME), P256, .is = ENROL_KEY_OWN, .same = true},
+        {OWN("the same again, used", .d = DEVICE, .used = true, .how = ENROL_SAME), P256, .is = ENROL_KEY_OWN, .same = true},
+        {OWN("the same again of a spent key", .d = DEVICE, .k.max_devices = 1, .k.spent = 1, .how = ENROL_SAME), P256, .is = ENROL_KEY_OWN, .same = true},
+        {OWN("the same again of a blacklisted key", .d = DEVICE, .k.state = KEY_BLACKLISTED, .code = MUSTER_EKEYBLACKLISTED), P256, .is = ENROL_KEY_OWN, .same = true},
+        {OWN("the same again of one that is quarantined", .d = DEVICE, .d.state = DEVICE_QUARANTINED, .code = MUSTER_EQUARANTINED), P256, .is = ENROL_KEY_OWN, .same = true},
+        {OWN("the same again of one that is revoked", .d = DEVICE, .d.state = DEVICE_REVOKED, .code = MUSTER_EREVOKED), P256, .is = ENROL_KEY_OWN, .same = true},
+        {OWN("its own key, but the certificate is over", .d = DEVICE, .used = true, .code = MUSTER_EREGISTERED), P256, .is = ENROL_KEY_OWN},
+        {OWN("approval", .a.approval = true, .how = ENROL_NEW), P256, .withheld = MUSTER_EPENDING},
+        {OWN("approval, again", .a.approval = true, .d = DEVICE, .d.state = DEVICE_PENDING, .how = ENROL_SAME), P256, .is = ENROL_KEY_OWN, .same = true, .withheld = MUSTER_EPENDING},
+        {OWN("approval, with another key", .a.approval = true, .d = DEVICE, .d.state = DEVICE_PENDING, .how = ENROL_AGAIN), P256, .withheld = MUSTER_EPENDING},
+        {OWN("approved", .a.approval = true, .d = DEVICE, .how = ENROL_SAME), P256, .is = ENROL_KEY_OWN, .same = true},
+        {OWN("not announced", .a.expected_only = true, .how = ENROL_NEW), P256, .withheld = MUSTER_EUNEXPECTED},
+        {OWN("announced meanwhile", .a.expected_only = true, .d = DEVICE, .d.state = DEVICE_PENDING, .expected = true, .how = ENROL_SAME), P256, .is = ENROL_KEY_OWN, .same = true},
+        {OWN("announced, and to be approved", .a.expected_only = true, .a.approval = true, .expected = true, .how = ENROL_NEW), P256, .withheld = MUSTER_EPENDING},
+        {OWN("announced with another key", .expected = true, .pinned = true, .code = MUSTER_EKEYMISMATCH), P256},
+        {OWN("announced with this key", .a.expected_only = true, .expected = true, .how = ENROL_NEW), P256},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        check_own(&rows[i]);
+}
+
 static void coming_again(void **state) {
     struct row rows[] = {
         ROW("never", .d = DEVICE, .used = true, .code = MUSTER_EREGISTERED),
@@ -123,6 +179,6 @@ static void coming_again(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(keys), cmocka_unit_test(answers_lost), cmocka_unit_test(coming_again)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(keys), cmocka_unit_test(answers_lost), cmocka_unit_test(own_keys), cmocka_unit_test(coming_again)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -119,6 +119,7 @@ static const struct {
     {"DEVICE_PAGE_KEY", "state", "is what the index is of"},
     {"DEVICE_ENDS", "state", "is in the index, and counted no further than its limit"},
     {"DEVICE_ENDING", "state id", "state is what the index is of; devices of one end, in the background"},
+    {"CERT_SAME", "spki prov_key state", "the certificates of one device"},
     {"CERT_WAITING", "state", "the certificates of one device"},
     {"CERT_END_OTHERS", "id state", "the certificates of one device"},
     {"CERT_REVOKE", "state", "the certificates of one device"},

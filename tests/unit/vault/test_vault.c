@@ -1,6 +1,7 @@
 /* What a vault's process makes: accounts and certificates, each request over a real channel. */
 #include "rig.h"
 
+#include <openssl/rsa.h>
 #include <openssl/x509v3.h>
 
 #include "pki/chain.h"
@@ -191,14 +192,21 @@ static void device_certificates_keep_to_the_policy(void **state) {
     rq.device_id = SPAN_LIT("VIN-1");
     rq.public_key = SPAN_LIT("no key");
     assert_int_equal(issue(&rq), MUSTER_EINVALID);
-    rq.public_key = a_key(&other, KEY_P384, 0);
-    assert_int_equal(issue(&rq), MUSTER_ECERTWEAKKEY);
     rq.public_key = a_key(&other, KEY_RSA, 2048);
     assert_int_equal(issue(&rq), MUSTER_ECERTWEAKKEY);
-    a.policy = (struct vault_policy){.set = VAULT_SET_RSA, .rsa_allowed = true};
+    a.policy = (struct vault_policy){.set = VAULT_SET_RSA | VAULT_SET_CEILING, .rsa_allowed = true, .ceiling = 100};
     assert_int_equal(change(&a), 0);
     assert_int_equal(issue(&rq), 0);
     rq.public_key = a_key(&other, KEY_RSA, 3072);
+    assert_int_equal(issue(&rq), 0);
+    rq.public_key = a_key(&other, KEY_P384, 0);
+    assert_int_equal(issue(&rq), 0);
+    rq.public_key = a_key(&other, KEY_ED25519, 0);
+    assert_int_equal(issue(&rq), 0);
+    CLEANUP(EVP_PKEY_free) EVP_PKEY *short_key = EVP_RSA_gen(1024);
+    buf_clear(&other);
+    assert_int_equal(key_public_der(short_key, &other, NULL), 0);
+    rq.public_key = buf_span(&other);
     assert_int_equal(issue(&rq), MUSTER_ECERTWEAKKEY);
     rq.public_key = a_key(&other, KEY_P256, 0);
     rq.account = SPAN_LIT("absent");

@@ -1,0 +1,100 @@
+/* est_enrol: EST's simpleenroll; see est.h. */
+#include "base/hex.h"
+#include "base/log.h"
+#include "gateway/est_part.h"
+#include "gateway/est_request.h"
+#include "pki/pkcs7.h"
+
+#define LIFE CLOCK_YEAR       /* of a certificate from EST, whose clients renew; an account's shorter one counts */
+#define ANSWER_MAX 65536      /* bytes */
+#define WAIT 300              /* seconds until one that waits for an operator asks again */
+
+static void reply_certificate(struct http_exchange *x, struct span cert) {
+    CLEANUP(buf_fini) struct buf der = BUF_INIT(ANSWER_MAX);
+    CLEANUP(buf_fini) struct buf text = BUF_INIT(ANSWER_MAX);
+    struct err err = ERR_INIT;
+    int rc = pkcs7_certs(&cert, 1, &der, &err);
+    base64_add_lines(&text, buf_span(&der));
+    if (rc || (rc = buf_check(&text, &err)))
+        http_reply_err(x, &err);
+    else
+        est_reply_base64(x, EST_CERTS_ONLY, buf_span(&text));
+}
+
+/* RFC 7030, 4.2.3.  No refusal: nothing of it is kept as one, and it counts against nobody. */
+static void reply_waits(struct http_exchange *x, const struct err *why) {
+    CLEANUP(buf_fini) struct buf body = BUF_INIT(4096);
+    char seconds[16];
+    snprintf(seconds, sizeof seconds, "%d", why->retry_after > 0 ? why->retry_after : WAIT);
+    CLEANUP_JSON json_t *o = json_object();
+    json_set_str(o, "code", err_code(why->code));
+    json_set_str(o, "description", err_text(why));
+    http_reply_field(x, "Retry-After", seconds);
+    if (json_write(&body, o))
+        http_reply_empty(x, 202);
+    else
+        http_reply(x, 202, "application/json", buf_span(&body));
+}
+
+static bool waits(int code) { return code == MUSTER_EAPPROVAL || code == MUSTER_EPENDING || code == MUSTER_EUNEXPECTED; }
+
+static void enrolled(void *arg, int rc, const struct err *err, const struct issued *issued) {
+    struct http_exchange *x = arg;
+    struct worker *w = http_exchange_arg(x);
+    const struct err withheld = {.code = rc ? 0 : issued->withheld};
+    limits_enrolment_end(w->gateway->limits);
+    if (rc && waits(rc)) {
+        reply_waits(x, err);
+    } else if (rc) {
+        http_reply_err(x, err);
+    } else {
+        log_event(LOG_INFO, withheld.code ? "device_waits" : issued->again ? "device_enrolled_again" : "device_enrolled", "request", http_exchange_id(x), "account", issued->account, "device",
+                  issued->device_id, NULL);
+        if (withheld.code)
+            reply_waits(x, &withheld);
+        else
+            reply_certificate(x, issued->cert);
+    }
+    http_exchange_unref(x);
+}
+
+static int start(struct http_exchange *x, struct worker *w, const struct csr_claim *claim, const char *account, struct err *err) {
+    const struct identity *id = http_exchange_peer(x);
+    const struct issuer_enrol rq = {.key_spki = id->leaf->key.spki, .device_id = buf_span(&claim->device_id), .address = id->address, .account = account, .life = LIFE, .own = &claim->key,
+                                    .own_der = buf_span(&claim->public_der)};
+    const struct limits_enrolment limited = {.key = hash_span(&rq.key_spki), .account = hash_span(&id->provisioning_ca), .device_id = rq.device_id};
+    int rc = limits_enrolment_begin(w->gateway->limits, &limited, err);
+    if (rc)
+        return rc;
+    http_exchange_ref(x);
+    if ((rc = issuer_enrol(&w->issuer, &rq, enrolled, x, err))) {
+        limits_enrolment_end(w->gateway->limits);
+        http_exchange_unref(x);
+    }
+    return rc;
+}
+
+/* A provisioning key's certificate says its account, which the registry holds against the one that is named here. */
+static int named_account(const struct http_exchange *x, struct worker *w, char out[ACCOUNT_NAME_MAX + 1], struct err *err) {
+    const struct identity *id = http_exchange_peer(x);
+    verifier_account_of(w->gateway->verifier, http_host(x), out);
+    bool named = est_label(x).n || id->sni_account[0] || out[0];
+    return named ? est_account(x, w, out, err) : 0;
+}
+
+void est_enrol(struct http_exchange *x, void *arg) {
+    struct worker *w = arg;
+    struct err err = ERR_INIT;
+    char account[ACCOUNT_NAME_MAX + 1];
+    CLEANUP(csr_claim_fini) struct csr_claim claim = CSR_CLAIM_INIT;
+    int rc = named_account(x, w, account, &err);
+    if (!rc && !(rc = est_request_read(http_body(x), &claim, &err))) {
+        refusal_claims(x, buf_str(&claim.device_id));
+        if (claim.other_cn.n)
+            rc = err_set(&err, MUSTER_ECSR, "The request cannot be signed: its subject CN and the URI in its subjectAltName name different devices.");
+        else
+            rc = start(x, w, &claim, account, &err);
+    }
+    if (rc)
+        http_reply_err(x, &err);
+}

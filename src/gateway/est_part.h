@@ -1,0 +1,15 @@
+/* est_part: what est.c (the table, and what anybody may read) and est_enrol.c (certificates) share. */
+#ifndef MUSTER_GATEWAY_EST_PART_H
+#define MUSTER_GATEWAY_EST_PART_H
+
+#include "gateway/est.h"
+#include "gateway/internal.h"
+
+/* The account that the request means.  MUSTER_EACCOUNTUNKNOWN. */
+int est_account(const struct http_exchange *x, struct worker *w, char out[ACCOUNT_NAME_MAX + 1], struct err *err) MUSTER_MUST_CHECK;
+/* 200, as what EST has of that type. */
+void est_reply_base64(struct http_exchange *x, const char *type, struct span text);
+
+void est_enrol(struct http_exchange *x, void *worker);
+
+#endif

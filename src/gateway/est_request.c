@@ -1,0 +1,27 @@
+/* est_request: see est_request.h. */
+#include "gateway/est_request.h"
+
+#include "base/hex.h"
+#include "pki/der.h"
+
+static int not_base64(struct span body, struct err *err) {
+    static const char armour[] = "-----BEGIN ";
+    const char *what = "is not base64 of a certificate request (PKCS#10) in DER";
+    if (memmem(body.p, body.n, "PRIVATE KEY-----", 16))
+        what = "holds a private key, which stays on the device; it takes the request alone";
+    else if (memmem(body.p, body.n, armour, sizeof armour - 1))
+        what = "is PEM: leave out its first and last line (-----BEGIN …, -----END …) and send the base64 between them";
+    else if (body.p[0] == DER_SEQUENCE && (body.n < 2 || body.p[1] & 0x80))
+        what = "is DER as it is, and has to be base64 of it";
+    return err_set(err, MUSTER_ECSR, "The body %s.", what);
+}
+
+int est_request_read(struct span body, struct csr_claim *out, struct err *err) {
+    CLEANUP(buf_fini) struct buf der = BUF_INIT(EST_BODY_MAX);
+    if (span_trim(body).n == 0)
+        return err_set(err, MUSTER_ECSR, "The body is empty; it takes base64 of a certificate request (PKCS#10) in DER.");
+    int rc = base64_decode_lines(body, &der);
+    if (rc)
+        return rc == MUSTER_ENOMEM ? err_set(err, rc, NULL) : not_base64(body, err);
+    return csr_claim_read(buf_span(&der), out, err);
+}
