@@ -96,6 +96,11 @@ static int kept_run(struct store_tx *tx, void *arg, struct err *err) {
     return refusal_show_run(tx, &k->show, err);
 }
 
+/* POST /devices, or EST's simpleenroll with or without its label. */
+static bool is_enrolment(struct span path) {
+    return span_eq_str(path, "/devices") || (span_starts(path, SPAN_LIT("/.well-known/est/")) && span_ends(path, SPAN_LIT("/simpleenroll")));
+}
+
 /* As it was asked then: host, address, and whether it was an enrolment; at the registry as it is now. */
 static void kept_found(struct http_exchange *x, int rc, const struct err *err, void *op) {
     struct kept *k = op;
@@ -105,7 +110,7 @@ static void kept_found(struct http_exchange *x, int rc, const struct err *err, v
         http_reply_err(x, err);
     } else {
         e.any_request = false;
-        e.enrolment = !strcmp(k->show.method, "POST") && !strcmp(k->show.path, "/devices");
+        e.enrolment = !strcmp(k->show.method, "POST") && is_enrolment(span_str(k->show.path));
         if (!k->host_given)
             e.host = keep_text(x, k->show.host);
         if (!*e.address)

@@ -11,6 +11,8 @@
 #define RATE_LEAST 10.0
 #define NEWEST 0.2 /* the weight of the last period */
 
+#define RESERVE(most) (((most) + 3) / 4) /* for renewals */
+
 struct enrol_line {
     pthread_mutex_t lock;
     size_t most, under_way;
@@ -76,10 +78,10 @@ static int wait_of(const struct enrol_line *l, struct span device_id) {
     return (int)(wait < most ? wait : enrol_line_place(device_id, most / 2, most / 2));
 }
 
-bool enrol_line_enter(struct enrol_line *l, struct span device_id, int64_t now, int *wait) {
+bool enrol_line_enter(struct enrol_line *l, enum enrol_line_who who, struct span device_id, int64_t now, int *wait) {
     pthread_mutex_lock(&l->lock);
     measure(l, now);
-    bool in = l->under_way < l->most;
+    bool in = l->under_way < l->most + (who == ENROL_LINE_RENEWAL ? RESERVE(l->most) : 0);
     if (in) {
         l->under_way++;
     } else {

@@ -15,9 +15,12 @@
 struct enrol_line;
 struct enrol_line *enrol_line_new(size_t most); /* at a time, at least 1; NULL: out of memory */
 void enrol_line_free(struct enrol_line *l);     /* NULL accepted */
+/* Who comes: a renewal has room that no new enrolment takes, a quarter as much again, so that a device whose certificate ends does not wait
+ * behind a fleet that is new. */
+enum enrol_line_who { ENROL_LINE_NEW, ENROL_LINE_RENEWAL };
 /* True: one more is under way, until enrol_line_leave().  False: not now; *wait: seconds until `device_id` should come again.  now:
  * microseconds, monotonic. */
-bool enrol_line_enter(struct enrol_line *l, struct span device_id, int64_t now, int *wait);
+bool enrol_line_enter(struct enrol_line *l, enum enrol_line_who who, struct span device_id, int64_t now, int *wait);
 void enrol_line_leave(struct enrol_line *l, int64_t now);
 /* A place of `device_id` in [from, from + width), always the same one. */
 int64_t enrol_line_place(struct span device_id, int64_t from, int64_t width);

@@ -71,7 +71,7 @@ static void fullcmc(struct http_exchange *x, void *arg) {
 
 /* --- the table -------------------------------------------------------------------------------------------------------------------- */
 
-static const enum request_kind public = REQUEST_PUBLIC, enrols = REQUEST_ENROL;
+static const enum request_kind public = REQUEST_PUBLIC, enrols = REQUEST_ENROL, renews = REQUEST_RENEW;
 
 /* Each path with and without a label. */
 #define ROUTES(verb, name, ...)                                                                                                \
@@ -82,6 +82,7 @@ const struct http_route EST_ROUTES[] = {
     ROUTES("GET", "cacerts", .handler = cacerts, .data = &public),
     ROUTES("GET", "csrattrs", .handler = csrattrs, .data = &public),
     ROUTES("POST", "simpleenroll", .handler = est_enrol, .data = &enrols, .body_max = EST_BODY_MAX, .media = EST_PKCS10),
+    ROUTES("POST", "simplereenroll", .handler = est_renew, .data = &renews, .body_max = EST_BODY_MAX, .media = EST_PKCS10),
     ROUTES("POST", "fullcmc", .handler = fullcmc, .data = &public, .stream = true), /* whatever its body is */
 };
 const size_t EST_ROUTES_N = sizeof EST_ROUTES / sizeof *EST_ROUTES;

@@ -6,9 +6,10 @@
  *   GET cacerts, csrattrs   anybody: a client that knows no anchor yet reads them before it has a certificate
  *   POST simpleenroll       with a provisioning key: a certificate for the device and key that the request has (pki/csr_claim.h), in
  *                           est_enrol.c; everything else as POST /devices has it
+ *   POST simplereenroll     with the certificate that Muster issued to a device: the one that follows it, for the same key or a new one
  *   POST fullcmc            501
  *
- * simpleenroll answers with the certificate that was issued and no other (RFC 7030, 4.2.3): whoever trusts what EST gives him must not come
+ * Both answer with the certificate that was issued and no other (RFC 7030, 4.2.3): whoever trusts what EST gives him must not come
  * to trust an issuing CA as a server; the gateway knows its issuing CAs.  202 with Retry-After: the device waits for an operator, and the
  * same request gets the certificate once it is approved.  The same credential, ID and key asking again gets the same certificate.
  *

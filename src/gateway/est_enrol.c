@@ -1,4 +1,4 @@
-/* est_enrol: EST's simpleenroll; see est.h. */
+/* est_enrol: EST's simpleenroll and simplereenroll; see est.h. */
 #include "base/hex.h"
 #include "base/log.h"
 #include "gateway/est_part.h"
@@ -38,18 +38,19 @@ static void reply_waits(struct http_exchange *x, const struct err *why) {
 
 static bool waits(int code) { return code == MUSTER_EAPPROVAL || code == MUSTER_EPENDING || code == MUSTER_EUNEXPECTED; }
 
-static void enrolled(void *arg, int rc, const struct err *err, const struct issued *issued) {
+static void issued(void *arg, int rc, const struct err *err, const struct issued *issued) {
     struct http_exchange *x = arg;
     struct worker *w = http_exchange_arg(x);
     const struct err withheld = {.code = rc ? 0 : issued->withheld};
+    const bool renews = judge_kind(x) == REQUEST_RENEW;
     limits_enrolment_end(w->gateway->limits);
-    if (rc && waits(rc)) {
+    if (rc && !renews && waits(rc)) {
         reply_waits(x, err);
     } else if (rc) {
         http_reply_err(x, err);
     } else {
-        log_event(LOG_INFO, withheld.code ? "device_waits" : issued->again ? "device_enrolled_again" : "device_enrolled", "request", http_exchange_id(x), "account", issued->account, "device",
-                  issued->device_id, NULL);
+        log_event(LOG_INFO, withheld.code ? "device_waits" : renews ? "device_renewed" : issued->again ? "device_enrolled_again" : "device_enrolled", "request", http_exchange_id(x), "account",
+                  issued->account, "device", issued->device_id, NULL);
         if (withheld.code)
             reply_waits(x, &withheld);
         else
@@ -58,20 +59,27 @@ static void enrolled(void *arg, int rc, const struct err *err, const struct issu
     http_exchange_unref(x);
 }
 
-static int start(struct http_exchange *x, struct worker *w, const struct csr_claim *claim, const char *account, struct err *err) {
+/* rc: of what limits said, which is undone where the issuer does not begin. */
+static int begun(struct http_exchange *x, struct worker *w, int rc) {
+    if (rc) {
+        limits_enrolment_end(w->gateway->limits);
+        http_exchange_unref(x);
+    }
+    return rc;
+}
+
+/* --- simpleenroll ----------------------------------------------------------------------------------------------------------------- */
+
+static int start_enrolment(struct http_exchange *x, struct worker *w, const struct csr_claim *claim, const char *account, struct err *err) {
     const struct identity *id = http_exchange_peer(x);
-    const struct issuer_enrol rq = {.key_spki = id->leaf->key.spki, .device_id = buf_span(&claim->device_id), .address = id->address, .account = account, .life = LIFE, .own = &claim->key,
-                                    .own_der = buf_span(&claim->public_der)};
+    const struct issuer_enrol rq = {.key_spki = id->leaf->key.spki, .device_id = buf_span(&claim->device_id), .address = id->address, .account = account, .life = LIFE,
+                                    .own = {&claim->key, buf_span(&claim->public_der)}};
     const struct limits_enrolment limited = {.key = hash_span(&rq.key_spki), .account = hash_span(&id->provisioning_ca), .device_id = rq.device_id};
     int rc = limits_enrolment_begin(w->gateway->limits, &limited, err);
     if (rc)
         return rc;
     http_exchange_ref(x);
-    if ((rc = issuer_enrol(&w->issuer, &rq, enrolled, x, err))) {
-        limits_enrolment_end(w->gateway->limits);
-        http_exchange_unref(x);
-    }
-    return rc;
+    return begun(x, w, issuer_enrol(&w->issuer, &rq, issued, x, err));
 }
 
 /* A provisioning key's certificate says its account, which the registry holds against the one that is named here. */
@@ -93,7 +101,37 @@ void est_enrol(struct http_exchange *x, void *arg) {
         if (claim.other_cn.n)
             rc = err_set(&err, MUSTER_ECSR, "The request cannot be signed: its subject CN and the URI in its subjectAltName name different devices.");
         else
-            rc = start(x, w, &claim, account, &err);
+            rc = start_enrolment(x, w, &claim, account, &err);
+    }
+    if (rc)
+        http_reply_err(x, &err);
+}
+
+/* --- simplereenroll --------------------------------------------------------------------------------------------------------------- */
+
+/* The registered identity is what counts, not the subject of the certificate that was shown: an account's template may have changed since.
+ * A certificate of Muster's own whose device ID is too long for a CN has the device's UUID there. */
+static bool names_its_sender(const struct csr_claim *claim, const struct admit *a) {
+    char uuid[UUID_TEXT_LEN + 1];
+    uuid_text(&a->device, uuid);
+    if (claim->other_cn.n && !span_eq_str(buf_span(&claim->other_cn), uuid))
+        return false;
+    return span_eq_str(buf_span(&claim->device_id), a->device_id) || span_eq_str(buf_span(&claim->device_id), uuid);
+}
+
+void est_renew(struct http_exchange *x, void *arg) {
+    struct worker *w = arg;
+    struct err err = ERR_INIT;
+    const struct identity *id = http_exchange_peer(x);
+    CLEANUP(csr_claim_fini) struct csr_claim claim = CSR_CLAIM_INIT;
+    int rc = est_request_read(http_body(x), &claim, &err);
+    if (!rc && !names_its_sender(&claim, &id->admit))
+        rc = err_set(&err, MUSTER_ECSR, "The request cannot be signed: it names another device than the one that sends it.");
+    if (!rc && !(rc = limits_renewal_begin(w->gateway->limits, id->admit.device_row, span_str(id->admit.device_id), &err))) {
+        const struct issuer_renew rq = {.device = id->admit.device_row, .certificate = id->leaf->fingerprint, .address = id->address, .life = LIFE,
+                                        .own = {&claim.key, buf_span(&claim.public_der)}};
+        http_exchange_ref(x);
+        rc = begun(x, w, issuer_renew(&w->issuer, &rq, issued, x, &err));
     }
     if (rc)
         http_reply_err(x, &err);

@@ -11,5 +11,6 @@ int est_account(const struct http_exchange *x, struct worker *w, char out[ACCOUN
 void est_reply_base64(struct http_exchange *x, const char *type, struct span text);
 
 void est_enrol(struct http_exchange *x, void *worker);
+void est_renew(struct http_exchange *x, void *worker);
 
 #endif

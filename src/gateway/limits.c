@@ -86,21 +86,31 @@ static int take_device(struct limits *l, struct span who, int64_t now, struct er
     return wait ? too_many(LIMITED_DEVICE, wait, "The device", err) : 0;
 }
 
+static int enter_line(struct limits *l, enum enrol_line_who who, struct span device_id, int64_t now, struct err *err) {
+    int wait;
+    if (enrol_line_enter(l->line, who, device_id, now, &wait))
+        return 0;
+    metrics_count(METRIC_LIMITED, LIMITED_LINE, 0);
+    return err_retry(err, MUSTER_ELINE, wait, NULL);
+}
+
 /* The device first: one that asks in a loop does not use up what its key and its account have. */
 int limits_enrolment_begin(struct limits *l, const struct limits_enrolment *e, struct err *err) {
     CLEANUP(buf_fini) struct buf who = BUF_INIT(4096);
     int64_t now = clock_mono_us();
-    int wait;
     buf_add(&who, e->key);
     buf_add(&who, e->device_id);
     int rc = buf_check(&who, err);
     if (rc || (rc = take_device(l, buf_span(&who), now, err)) || (rc = take_shared(l, LIMITED_KEY, e->key, e->device_id, "The provisioning key", now, err)) ||
         (rc = take_shared(l, LIMITED_ACCOUNT, e->account, e->device_id, "The account", now, err)))
         return rc;
-    if (enrol_line_enter(l->line, e->device_id, now, &wait))
-        return 0;
-    metrics_count(METRIC_LIMITED, LIMITED_LINE, 0);
-    return err_retry(err, MUSTER_ELINE, wait, NULL);
+    return enter_line(l, ENROL_LINE_NEW, e->device_id, now, err);
+}
+
+int limits_renewal_begin(struct limits *l, int64_t device_row, struct span device_id, struct err *err) {
+    int64_t now = clock_mono_us();
+    int rc = take_device(l, span_of(&device_row, sizeof device_row), now, err);
+    return rc ? rc : enter_line(l, ENROL_LINE_RENEWAL, device_id, now, err);
 }
 
 void limits_enrolment_end(struct limits *l) { enrol_line_leave(l->line, clock_mono_us()); }

@@ -29,6 +29,9 @@ struct limits_enrolment {
 /* One more enrolment: MUSTER_ETOOMANY, or MUSTER_ELINE where too many are under way; each with the time to come again.  0: it is under way
  * until limits_enrolment_end(). */
 int limits_enrolment_begin(struct limits *l, const struct limits_enrolment *e, struct err *err) MUSTER_MUST_CHECK;
+/* One more renewal of a device that is in, likewise: its own rate, and its place in front of the line.  What a provisioning key's or an
+ * account's new devices use up is not its fault. */
+int limits_renewal_begin(struct limits *l, int64_t device_row, struct span device_id, struct err *err) MUSTER_MUST_CHECK;
 void limits_enrolment_end(struct limits *l);
 /* One more report of a device that is known (keep.h): MUSTER_ETOOMANY. */
 int limits_report(struct limits *l, int64_t device_row, struct err *err) MUSTER_MUST_CHECK;

@@ -8,29 +8,55 @@
 
 #define DER_MAX 16384 /* bytes of a certificate */
 
+/* What the registry has said, whichever of the two operations it was. */
+struct told {
+    const struct err *refused; /* NULL: not */
+    bool ask;                  /* refused, but the wish is to be written down */
+    struct span same;          /* the certificate that the device got before: there is nothing to issue; .n 0: there is */
+    const char *account, *device_id;
+    struct uuid device;
+    int64_t life;
+    bool again;
+    int withheld;
+};
+
 struct job {
-    struct enrol enrol; /* first: what the operation is given */
+    union {
+        struct enrol enrol;
+        struct renew renew;
+    }; /* first: what the operation is given */
+    const struct kind *kind;
     struct issuer *issuer;
     char device_id[DEVICE_ID_MAX + 1], address[64], account[ACCOUNT_NAME_MAX + 1];
-    int64_t life, began; /* began: monotonic, microseconds */
+    int64_t life, began;   /* began: monotonic, microseconds */
     EVP_PKEY *key;         /* NULL: the device has its own */
     struct key_facts own;
-    struct buf spki, der; /* of the key; of the certificate */
+    struct buf spki, der;  /* of the key; of the certificate */
     uint8_t serial[VAULT_SERIAL_LEN];
     struct made_cert cert;
     issuer_fn done;
     void *arg;
 };
 
-static void job_free(struct job *j) {
-    EVP_PKEY_free(j->key);
-    buf_fini(&j->spki);
-    buf_fini(&j->enrol.same);
-    buf_wipe(&j->der); /* a certificate that nobody has is nobody's business */
-    free(j);
+/* --- the two operations ---------------------------------------------------------------------------------------------------------- */
+
+struct kind {
+    store_run_fn run;
+    struct told (*told)(const struct job *j);
+    void (*count)(const struct job *j, int rc);
+    void (*take)(struct job *j, const struct made_cert *cert); /* for the transaction that stores it */
+    void (*fini)(struct job *j);
+};
+
+static struct told enrol_told(const struct job *j) {
+    const struct enrol *e = &j->enrol;
+    const struct enrol_verdict *v = &e->verdict;
+    bool refused = v->how == ENROL_REFUSED || v->how == ENROL_ASK;
+    return (struct told){.refused = refused ? &v->err : NULL, .ask = v->how == ENROL_ASK, .same = v->how == ENROL_SAME ? buf_span(&e->same) : SPAN_NONE, .account = e->account_name,
+                         .device_id = j->device_id, .device = e->device, .life = e->device_life, .again = v->how == ENROL_AGAIN || v->how == ENROL_SAME, .withheld = v->withheld};
 }
 
-static void count(const struct job *j, int rc) {
+static void enrol_count(const struct job *j, int rc) {
     static const enum metrics_enrolment results[] = {[ENROL_REFUSED] = ENROLMENT_REFUSED, [ENROL_NEW] = ENROLMENT_NEW, [ENROL_AGAIN] = ENROLMENT_AGAIN,
                                                      [ENROL_REPLACE] = ENROLMENT_REPLACED, [ENROL_ASK] = ENROLMENT_REFUSED, [ENROL_SAME] = ENROLMENT_AGAIN};
     bool failed = rc && j->enrol.verdict.how != ENROL_REFUSED && j->enrol.verdict.how != ENROL_ASK;
@@ -39,31 +65,61 @@ static void count(const struct job *j, int rc) {
         metrics_observe(METRIC_ENROLMENT_TIME, clock_mono_us() - j->began);
 }
 
+static void enrol_take(struct job *j, const struct made_cert *cert) { j->enrol.cert = cert; }
+static void enrol_fini(struct job *j) { buf_fini(&j->enrol.same); }
+
+static struct told renew_told(const struct job *j) {
+    const struct renew *r = &j->renew;
+    enum renew_how how = r->verdict.how;
+    return (struct told){.refused = how == RENEW_REFUSED ? &r->verdict.err : NULL, .same = how == RENEW_SAME ? buf_span(&r->same) : SPAN_NONE, .account = r->account_name,
+                         .device_id = r->device_id, .device = r->uuid, .life = r->device_life, .again = how == RENEW_SAME};
+}
+
+static void renew_count(const struct job *j, int rc) {
+    static const enum metrics_renewal results[] = {[RENEW_REFUSED] = RENEWAL_REFUSED, [RENEW_NEW] = RENEWAL_NEW, [RENEW_SAME] = RENEWAL_AGAIN};
+    bool failed = rc && (j->renew.verdict.how != RENEW_REFUSED || err_http(rc) >= 500);
+    metrics_count(METRIC_RENEWALS, failed ? RENEWAL_FAILED : results[j->renew.verdict.how], 0);
+}
+
+static void renew_take(struct job *j, const struct made_cert *cert) { j->renew.cert = cert; }
+static void renew_fini(struct job *j) { buf_fini(&j->renew.same); }
+
+static const struct kind ENROL = {enrol_run, enrol_told, enrol_count, enrol_take, enrol_fini}, RENEW = {renew_run, renew_told, renew_count, renew_take, renew_fini};
+
+/* --- the steps, last to first ------------------------------------------------------------------------------------------------------- */
+
+static void job_free(struct job *j) {
+    EVP_PKEY_free(j->key);
+    buf_fini(&j->spki);
+    j->kind->fini(j);
+    buf_wipe(&j->der); /* a certificate that nobody has is nobody's business */
+    free(j);
+}
+
 static void finish(struct job *j, int rc, const struct err *err) {
-    count(j, rc);
-    const struct enrol_verdict *v = &j->enrol.verdict;
-    const struct issued issued = {.key = j->key, .cert = buf_span(v->how == ENROL_SAME ? &j->enrol.same : &j->der), .account = j->enrol.account_name, .device_id = j->device_id,
-                                  .device = j->enrol.device, .again = v->how == ENROL_AGAIN || v->how == ENROL_SAME, .withheld = v->withheld};
+    const struct told t = j->kind->told(j);
+    j->kind->count(j, rc);
+    const struct issued issued = {.key = j->key, .cert = t.same.n ? t.same : buf_span(&j->der), .account = t.account, .device_id = t.device_id, .device = t.device, .again = t.again,
+                                  .withheld = t.withheld};
     j->done(j->arg, rc, err, rc ? NULL : &issued);
     job_free(j);
 }
 
-static bool refused(const struct job *j) { return j->enrol.verdict.how == ENROL_REFUSED || j->enrol.verdict.how == ENROL_ASK; }
-
 /* The transaction has run: what it says counts. */
 static void stored(void *arg, int rc, const struct err *err) {
     struct job *j = arg;
+    const struct err *refused = j->kind->told(j).refused;
     if (rc)
         finish(j, rc, err);
-    else if (refused(j))
-        finish(j, j->enrol.verdict.err.code, &j->enrol.verdict.err);
+    else if (refused)
+        finish(j, refused->code, refused);
     else
         finish(j, 0, NULL);
 }
 
 static void store(struct job *j) {
     struct err err = ERR_INIT;
-    int rc = store_write(j->issuer->store, j->issuer->loop, enrol_run, stored, j, &err);
+    int rc = store_write(j->issuer->store, j->issuer->loop, j->kind->run, stored, j, &err);
     if (rc)
         finish(j, rc, &err);
 }
@@ -95,22 +151,24 @@ static void signed_by_vault(void *arg, int rc, const struct err *err, const stru
         finish(j, rc, &why);
         return;
     }
-    j->enrol.cert = &j->cert;
+    j->kind->take(j, &j->cert);
     store(j);
 }
 
+/* j->spki has the device's own where it brought one. */
 static int make_key(struct job *j, struct err *err) {
-    if (j->enrol.own)
-        return 0; /* j->spki has it */
-    return j->enrol.device_key == DEVICE_KEY_RSA ? rsa_pool_take(j->issuer->pool, &j->key, err) : key_maker_make(j->issuer->keys, &j->key, err);
+    if (j->spki.n)
+        return 0;
+    int rc = j->enrol.device_key == DEVICE_KEY_RSA ? rsa_pool_take(j->issuer->pool, &j->key, err) : key_maker_make(j->issuer->keys, &j->key, err);
+    return rc ? rc : key_public_der(j->key, &j->spki, err);
 }
 
-static int ask_vault(struct job *j, struct err *err) {
+static int ask_vault(struct job *j, const struct told *t, struct err *err) {
     int rc = make_key(j, err);
-    if (rc || (j->key && (rc = key_public_der(j->key, &j->spki, err))))
+    if (rc)
         return rc;
-    int64_t most = j->enrol.device_life;
-    const struct vault_issue rq = {.account = span_str(j->enrol.account_name), .device_id = span_str(j->device_id), .uuid = j->enrol.device, .public_key = buf_span(&j->spki),
+    int64_t most = t->life;
+    const struct vault_issue rq = {.account = span_str(t->account), .device_id = span_str(t->device_id), .uuid = t->device, .public_key = buf_span(&j->spki),
                                    .life = j->life > 0 && j->life < most ? j->life : most};
     return vault_issue(j->issuer->vault, &rq, signed_by_vault, j, err);
 }
@@ -118,44 +176,68 @@ static int ask_vault(struct job *j, struct err *err) {
 static void checked(void *arg, int rc, const struct err *err) {
     struct job *j = arg;
     struct err why = ERR_INIT;
+    const struct told t = j->kind->told(j);
     if (rc) {
         finish(j, rc, err);
-    } else if (j->enrol.verdict.how == ENROL_ASK) {
+    } else if (t.ask) {
         store(j); /* writes the wish down */
-    } else if (refused(j)) {
-        finish(j, j->enrol.verdict.err.code, &j->enrol.verdict.err);
-    } else if (j->enrol.verdict.how == ENROL_SAME) {
+    } else if (t.refused) {
+        finish(j, t.refused->code, t.refused);
+    } else if (t.same.n) {
         finish(j, 0, NULL);
-    } else if ((rc = ask_vault(j, &why))) {
+    } else if ((rc = ask_vault(j, &t, &why))) {
         finish(j, rc, &why);
     }
+}
+
+/* --- the beginning ------------------------------------------------------------------------------------------------------------------- */
+
+static struct job *job_new(struct issuer *is, const struct kind *kind, const char *address, int64_t life, const struct issuer_key *own, issuer_fn done, void *arg) {
+    struct job *j = calloc(1, sizeof *j);
+    if (!j)
+        return NULL;
+    j->kind = kind;
+    j->issuer = is;
+    j->done = done;
+    j->arg = arg;
+    j->life = life;
+    j->began = clock_mono_us();
+    j->spki = BUF_INIT(4096);
+    j->der = BUF_INIT(DER_MAX);
+    snprintf(j->address, sizeof j->address, "%s", address);
+    if (own->facts) {
+        j->own = *own->facts;
+        buf_add(&j->spki, own->der);
+    }
+    return j;
+}
+
+static int begin(struct job *j, struct err *err) {
+    int rc = buf_check(&j->spki, err);
+    if (!rc)
+        rc = store_read(j->issuer->store, j->issuer->loop, j->kind->run, checked, j, err);
+    if (rc)
+        job_free(j);
+    return rc;
 }
 
 int issuer_enrol(struct issuer *is, const struct issuer_enrol *rq, issuer_fn done, void *arg, struct err *err) {
     if (rq->device_id.n > DEVICE_ID_MAX || memchr(rq->device_id.p, 0, rq->device_id.n))
         return err_set(err, MUSTER_EDEVICEID, NULL);
-    struct job *j = calloc(1, sizeof *j);
+    struct job *j = job_new(is, &ENROL, rq->address, rq->life, &rq->own, done, arg);
     if (!j)
         return err_set(err, MUSTER_ENOMEM, NULL);
-    j->issuer = is;
-    j->done = done;
-    j->arg = arg;
-    j->life = rq->life;
-    j->began = clock_mono_us();
-    j->spki = BUF_INIT(4096);
-    j->der = BUF_INIT(DER_MAX);
     memcpy(j->device_id, rq->device_id.p, rq->device_id.n);
-    snprintf(j->address, sizeof j->address, "%s", rq->address);
     snprintf(j->account, sizeof j->account, "%s", rq->account);
     j->enrol = (struct enrol){.key_spki = rq->key_spki, .device_id = span_str(j->device_id), .address = j->address, .account = j->account, .reserved = is->reserved, .uuid = uuid_new(),
-                              .same = BUF_INIT(DER_MAX)};
-    if (rq->own) {
-        j->own = *rq->own;
-        j->enrol.own = &j->own;
-        buf_add(&j->spki, rq->own_der);
-    }
-    int rc = store_read(is->store, is->loop, enrol_run, checked, j, err);
-    if (rc)
-        job_free(j);
-    return rc;
+                              .own = rq->own.facts ? &j->own : NULL, .same = BUF_INIT(DER_MAX)};
+    return begin(j, err);
+}
+
+int issuer_renew(struct issuer *is, const struct issuer_renew *rq, issuer_fn done, void *arg, struct err *err) {
+    struct job *j = job_new(is, &RENEW, rq->address, rq->life, &rq->own, done, arg);
+    if (!j)
+        return err_set(err, MUSTER_ENOMEM, NULL);
+    j->renew = (struct renew){.device = rq->device, .certificate = rq->certificate, .own = &j->own, .address = j->address, .same = BUF_INIT(DER_MAX)};
+    return begin(j, err);
 }

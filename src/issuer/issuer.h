@@ -1,5 +1,5 @@
-/* issuer: from "this provisioning key asks for this device ID" to a certificate that is in the registry, for a key pair that is made here or
- * for the device's own.
+/* issuer: from "this provisioning key asks for this device ID", or "this device asks for the certificate that follows its own", to a
+ * certificate that is in the registry; for a key pair that is made here, or for the device's own.
  *
  * In this order: a read-only check (a refusal never reaches the vault); the vault signs; one transaction checks everything again and
  * stores the certificate; then, durable, the answer.  A certificate whose transaction refuses is dropped.  One issuer a loop. */
@@ -9,6 +9,7 @@
 #include "issuer/rsa_pool.h"
 #include "loop/loop.h"
 #include "registry/enrol.h"
+#include "registry/renew.h"
 #include "vault/vault.h"
 
 struct issuer {
@@ -20,14 +21,26 @@ struct issuer {
     const struct enrol_reserved *reserved; /* shared */
 };
 
+/* A key that the device has made, and whose possession it proved. */
+struct issuer_key {
+    const struct key_facts *facts; /* copied; NULL: none, Muster makes one */
+    struct span der;               /* SubjectPublicKeyInfo; copied */
+};
+
 struct issuer_enrol {
     struct hash key_spki;   /* the provisioning key's, as the connection proved it */
     struct span device_id;  /* copied */
     const char *address;    /* copied */
     const char *account;    /* that the host name or the path names; "" none; copied */
     int64_t life;           /* seconds that the device asks for; 0: the account's */
-    const struct key_facts *own; /* the device's own key, whose possession it proved; NULL: one is made; copied */
-    struct span own_der;    /* its SubjectPublicKeyInfo; copied */
+    struct issuer_key own;
+};
+struct issuer_renew {
+    int64_t device;          /* row, as it was admitted */
+    struct hash certificate; /* fingerprint of the one that the connection showed */
+    const char *address;     /* copied */
+    int64_t life;            /* as above */
+    struct issuer_key own;   /* with facts */
 };
 struct issued {
     EVP_PKEY *key;          /* the callback's to use, the issuer's to free; NULL: it is the device's own */
@@ -41,5 +54,6 @@ struct issued {
 typedef void (*issuer_fn)(void *arg, int rc, const struct err *err, const struct issued *issued);
 /* done is called later, exactly once; or never where a negative code is returned. */
 int issuer_enrol(struct issuer *is, const struct issuer_enrol *rq, issuer_fn done, void *arg, struct err *err) MUSTER_MUST_CHECK;
+int issuer_renew(struct issuer *is, const struct issuer_renew *rq, issuer_fn done, void *arg, struct err *err) MUSTER_MUST_CHECK;
 
 #endif

@@ -22,19 +22,21 @@ uint64_t replay_mark(const struct audit_replay *r, const json_t *detail, const c
     return replay_hash(detail, name, &h) ? audit_devices_hash(r->devices, hash_span(&h)) : 0;
 }
 
-uint64_t audit_replay_mark(const struct audit_replay *r, struct span fingerprint, const struct uuid *by) {
+uint64_t audit_replay_mark(const struct audit_replay *r, struct span fingerprint, const struct uuid *by, int64_t enrolled) {
     CLEANUP(buf_fini) struct buf b = BUF_INIT(128);
     if (!fingerprint.n)
         return 0;
     buf_add(&b, fingerprint);
     if (by)
         buf_add(&b, span_of(by->b, sizeof by->b));
+    if (enrolled)
+        buf_add_u64(&b, (uint64_t)enrolled);
     return audit_devices_hash(r->devices, buf_span(&b));
 }
 
-uint64_t replay_mark_by(const struct audit_replay *r, const json_t *detail, const struct uuid *by) {
+uint64_t replay_mark_by(const struct audit_replay *r, const json_t *detail, const struct uuid *by, int64_t enrolled) {
     struct hash h;
-    return replay_hash(detail, "fingerprint", &h) ? audit_replay_mark(r, hash_span(&h), by) : 0;
+    return replay_hash(detail, "fingerprint", &h) ? audit_replay_mark(r, hash_span(&h), by, enrolled) : 0;
 }
 
 void replay_bad(struct audit_replay *r, const struct audit_entry *e, const char *why) {
@@ -57,6 +59,7 @@ static const struct action {
     {"device.enrol", GATEWAY, DEVICE, replay_device_enrol},
     {"device.first_use", GATEWAY, DEVICE, replay_device_first_use},
     {"device.first_contact", GATEWAY, DEVICE, replay_device_first_contact},
+    {"device.renew", GATEWAY, DEVICE, replay_device_renew},
     {"device.certificate", GATEWAY, DEVICE, replay_device_certificate},
     {"device.key_changed", GATEWAY, DEVICE, replay_device_key_changed},
     {"device.announced", GATEWAY, DEVICE, replay_device_announced},

@@ -52,7 +52,7 @@ static const struct audit_root *root_of(struct audit_replay *r, const struct aud
 
 /* Whatever becomes the identity ends all that waited. */
 static void identity(struct audit_replay *r, struct audit_device *d, const json_t *detail, const struct audit_root *root) {
-    d->identity = replay_mark_by(r, detail, root ? &root->uuid : NULL);
+    d->identity = replay_mark_by(r, detail, root ? &root->uuid : NULL, 0);
     d->spki = replay_mark(r, detail, "spki");
     d->waiting = d->waiting_held = 0;
     d->unsure = false;
@@ -68,11 +68,29 @@ void replay_device_enrol(struct audit_replay *r, const struct audit_entry *e, co
         replay_bad(r, e, "The device was cut off");
     d->states &= LIVE;
     const struct audit_prov_key *key = replay_key_named(r, replay_text(detail, "key"));
-    uint64_t cert = replay_mark_by(r, detail, key ? &key->uuid : NULL);
+    uint64_t cert = replay_mark_by(r, detail, key ? &key->uuid : NULL, 0);
     d->certs += cert;
     d->waiting += cert;
     if (strcmp(how, "re-provisioned") == 0)
         d->granted = false;
+}
+
+void replay_device_renew(struct audit_replay *r, const struct audit_entry *e, const json_t *detail) {
+    struct audit_device *d = device_at(r, e);
+    const struct audit_prov_key *key = replay_key_named(r, replay_text(detail, "key"));
+    struct hash before;
+    if (!d)
+        return;
+    if (!(d->states & BIT(DEVICE_ACTIVE)))
+        replay_bad(r, e, "The device could not renew");
+    else if (!(r->method & METHOD_SHARED))
+        replay_bad(r, e, "The account did not take shared credentials");
+    else if (!replay_hash(detail, "replaces", &before) || !d->identity || audit_replay_mark(r, hash_span(&before), NULL, 0) != d->identity)
+        replay_bad(r, e, "The device renewed another certificate than its own");
+    d->states &= LIVE;
+    const uint64_t cert = replay_mark_by(r, detail, key ? &key->uuid : NULL, replay_time(detail, "enrolled"));
+    d->certs += cert;
+    d->waiting += cert;
 }
 
 void replay_device_first_contact(struct audit_replay *r, const struct audit_entry *e, const json_t *detail) {
@@ -102,7 +120,7 @@ void replay_device_certificate(struct audit_replay *r, const struct audit_entry 
     const struct audit_root *root = root_of(r, e, detail);
     if (!(d->states & BIT(DEVICE_ACTIVE)) || (d->spki && d->spki != replay_mark(r, detail, "spki")))
         replay_bad(r, e, "The device could not bring that certificate");
-    d->identity = replay_mark_by(r, detail, root ? &root->uuid : NULL);
+    d->identity = replay_mark_by(r, detail, root ? &root->uuid : NULL, 0);
 }
 
 void replay_device_key_changed(struct audit_replay *r, const struct audit_entry *e, const json_t *detail) {

@@ -18,14 +18,14 @@ static int accepted_fit(struct store_tx *tx, struct audit_state *s, int64_t row,
     return rc;
 }
 
-static uint64_t mark_by(const struct audit_state *s, struct span fingerprint, struct span uuid) {
+static uint64_t mark_by(const struct audit_state *s, struct span fingerprint, struct span uuid, int64_t enrolled) {
     struct uuid by;
     if (uuid.n == sizeof by.b)
         memcpy(by.b, uuid.p, sizeof by.b);
-    return audit_replay_mark(&s->work->replay, fingerprint, uuid.n == sizeof by.b ? &by : NULL);
+    return audit_replay_mark(&s->work->replay, fingerprint, uuid.n == sizeof by.b ? &by : NULL, enrolled);
 }
 
-static uint64_t identity_of(const struct audit_state *s, struct store_row *row) { return mark_by(s, store_blob(row, D_CERTIFICATE), store_blob(row, D_ROOT)); }
+static uint64_t identity_of(const struct audit_state *s, struct store_row *row) { return mark_by(s, store_blob(row, D_CERTIFICATE), store_blob(row, D_ROOT), 0); }
 
 static int check_device(struct store_tx *tx, struct audit_state *s, struct store_row *row, struct err *err) {
     struct span id = store_text(row, D_DEVICE_ID);
@@ -76,7 +76,7 @@ int audit_rows_devices(struct store_tx *tx, struct audit_state *s, int64_t limit
 /* --- certificates ---------------------------------------------------------------------------------------------------------------------- */
 
 enum cert_col { C_ID, C_ACCOUNT, C_FINGERPRINT, C_SERIAL, C_SPKI, C_STATE, C_NOT_BEFORE, C_NOT_AFTER, C_DEVICE, C_DEVICE_ACCOUNT, C_DEVICE_ID, C_DEVICE_SPKI, C_DEVICE_PROV_KEY,
-                C_DEVICE_END, C_DER, C_CREATED, C_PROV_KEY, C_KEY, C_KEY_ACCOUNT };
+                C_DEVICE_END, C_DER, C_CREATED, C_PROV_KEY, C_KEY, C_KEY_ACCOUNT, C_ENROLLED };
 
 #define CREATED_WITHIN CLOCK_HOUR /* of the moment from which the vault has dated it back by a day (vault/issue.c) */
 
@@ -107,7 +107,8 @@ static bool state_fits(const struct audit_device *d, struct store_row *row, uint
 
 static void check_cert(struct audit_state *s, struct store_row *row, const struct cert *c, struct span id) {
     struct audit_replay *r = &s->work->replay;
-    const uint64_t own = mark(s, hash_span(&c->fingerprint)), with_key = mark_by(s, hash_span(&c->fingerprint), store_blob(row, C_KEY));
+    const int64_t enrolled = store_int(row, C_ENROLLED) == store_int(row, C_CREATED) ? 0 : store_int(row, C_ENROLLED); /* of a renewed one alone */
+    const uint64_t own = mark(s, hash_span(&c->fingerprint)), with_key = mark_by(s, hash_span(&c->fingerprint), store_blob(row, C_KEY), enrolled);
     if (store_int(row, C_KEY_ACCOUNT) != s->verify.chain) {
         audit_state_bad(s, "A certificate of the device %.*s was issued with no provisioning key of the account.", SPAN_FMT(id));
         return;

@@ -56,8 +56,8 @@ int device_identity_renew(struct store_tx *tx, const struct device *d, const str
 int device_identity_issued(struct store_tx *tx, const struct device_issued *i, int64_t now, struct err *err) {
     const struct made_cert *c = i->cert;
     int rc = (i->own_key ? hold_key : add_key)(tx, i->account, i->device, &c->spki, now, err);
-    return rc ? rc : store_exec(tx, NULL, err, SQL_CERT_ADD, "bbiiibbiii", c->serial, hash_span(&c->fingerprint), i->account, i->device, i->prov_key, hash_span(&c->spki), c->der,
-                                c->not_before, c->not_after, now);
+    return rc ? rc : store_exec(tx, NULL, err, SQL_CERT_ADD, "bbiiibbiiii", c->serial, hash_span(&c->fingerprint), i->account, i->device, i->prov_key, hash_span(&c->spki), c->der,
+                                c->not_before, c->not_after, now, i->enrolled ? i->enrolled : now);
 }
 
 int device_identity_waiting(struct store_tx *tx, int64_t device, int64_t *prov_key, struct err *err) {

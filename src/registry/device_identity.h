@@ -34,6 +34,7 @@ int device_identity_renew(struct store_tx *tx, const struct device *d, const str
 struct device_issued {
     const struct made_cert *cert;
     int64_t device, account, prov_key;
+    int64_t enrolled; /* when that key brought the device in; 0: now */
     bool own_key; /* the device's, which may have it already; otherwise one that nobody had before */
 };
 int device_identity_issued(struct store_tx *tx, const struct device_issued *i, int64_t now, struct err *err) MUSTER_MUST_CHECK;

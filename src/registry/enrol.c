@@ -75,38 +75,11 @@ static int load_expected(struct store_tx *tx, const struct enrol *e, struct load
     return 0;
 }
 
-/* Whose the key of the request is. */
-static int load_own_key(struct store_tx *tx, const struct enrol *e, struct loaded *l, struct err *err) {
-    struct enrol_facts *f = &l->facts;
-    struct store_row *row;
-    f->own = e->own;
-    int found = first_row(tx, &row, err, SQL_KEY_BY_SPKI, "b", hash_span(&e->own->spki));
-    if (found > 0) {
-        store_row_end(row);
-        f->own_is = ENROL_KEY_PROVISIONING;
-        return 0;
-    }
-    if (found < 0 || (found = first_row(tx, &row, err, SQL_DKEY_HELD, "b", hash_span(&e->own->spki))) < 0)
-        return found;
-    if (found) {
-        bool own = f->device && store_int(row, 1) == f->device->row, barred = store_int(row, 2) != 0;
-        store_row_end(row);
-        f->own_is = !own ? ENROL_KEY_ELSEWHERE : barred ? ENROL_KEY_BARRED : ENROL_KEY_OWN;
-        return 0;
-    }
-    found = first_row(tx, &row, err, SQL_DKEY_GET, "ib", l->account.row, hash_span(&e->own->spki));
-    if (found <= 0)
-        return found;
-    store_row_end(row); /* not held: barred when its device's tombstone was lifted */
-    f->own_is = ENROL_KEY_BARRED;
-    return 0;
-}
-
 /* The certificate that the device got for this very key. */
 static int load_same(struct store_tx *tx, struct enrol *e, struct loaded *l, struct err *err) {
     struct enrol_facts *f = &l->facts;
     struct store_row *row;
-    if (f->own_is != ENROL_KEY_OWN)
+    if (f->own_is != OWN_KEY_OWN)
         return 0;
     int found = first_row(tx, &row, err, SQL_CERT_SAME, "ibi", f->device->row, hash_span(&e->own->spki), l->key.row);
     if (found <= 0)
@@ -151,7 +124,8 @@ static int load(struct store_tx *tx, struct enrol *e, struct loaded *l, struct e
     }
     if (!e->own)
         return 0;
-    return (rc = load_own_key(tx, e, l, err)) ? rc : load_same(tx, e, l, err);
+    f->own = e->own;
+    return (rc = own_key_load(tx, l->account.row, f->device, &e->own->spki, &f->own_is, err)) ? rc : load_same(tx, e, l, err);
 }
 
 /* --- apply -------------------------------------------------------------------------------------------------------------------- */

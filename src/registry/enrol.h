@@ -7,8 +7,7 @@
 #define MUSTER_REGISTRY_ENROL_H
 
 #include "pki/make.h"
-#include "registry/registry.h"
-#include "registry/row.h"
+#include "registry/own_key.h"
 
 enum enrol_how {
     ENROL_REFUSED,
@@ -18,9 +17,6 @@ enum enrol_how {
     ENROL_ASK,     /* refused, but the wish is written down */
     ENROL_SAME,    /* the certificate that it got for this very key: nothing is issued, and nothing changes */
 };
-
-/* Whose the public key of a request is. */
-enum enrol_key { ENROL_KEY_FREE, ENROL_KEY_OWN, ENROL_KEY_BARRED, ENROL_KEY_ELSEWHERE, ENROL_KEY_PROVISIONING };
 
 struct enrol_facts {
     int64_t now, now_ms, newest; /* newest: time of the newest audit entry */
@@ -35,7 +31,7 @@ struct enrol_facts {
     bool expected;               /* the ID was announced */
     bool pinned;                 /* together with a public key that is not the one of the request; no key that Muster makes is */
     const struct key_facts *own; /* the device's own key, of its request; NULL: Muster makes one */
-    enum enrol_key own_is;
+    enum own_key own_is;
     bool same;                   /* the provisioning key gave the device a certificate for that key, which is live or waits for its first use */
     int64_t last_hour, oldest;   /* enrolments that the key paid for within an hour, and when the first of them was */
 };

@@ -1,8 +1,6 @@
 /* enrol_decide: who may enrol, in the order in which it is asked.  Pure; see enrol.h. */
 #include "registry/enrol.h"
 
-#define RSA_BITS_MAX 4096 /* what the vault certifies */
-
 static void refuse(struct enrol_verdict *v, int code, int retry_after) {
     v->how = ENROL_REFUSED;
     v->err = (struct err){.code = code, .retry_after = retry_after};
@@ -21,29 +19,6 @@ static bool key_good(const struct enrol_facts *f, struct enrol_verdict *v) {
     if (code)
         refuse(v, code, 0);
     return code == 0;
-}
-
-/* Is the device's own key one that it may have?  RSA costs every handshake dear, and is an account's choice. */
-static bool own_key_good(const struct enrol_facts *f, struct enrol_verdict *v) {
-    if (!f->own)
-        return true;
-    if (f->own->kind == KEY_RSA && f->account->device_key != DEVICE_KEY_RSA) {
-        refuse(v, MUSTER_ECSR, 0);
-        err_set(&v->err, MUSTER_ECSR, "The request cannot be signed: the account takes no RSA keys, but P-256 (or P-384, P-521, Ed25519).");
-    } else if (f->own->kind == KEY_RSA && f->own->bits > RSA_BITS_MAX) {
-        refuse(v, MUSTER_ECSR, 0);
-        err_set(&v->err, MUSTER_ECSR, "The request cannot be signed: its key is RSA of %d bits, and at most %d are certified.", f->own->bits, RSA_BITS_MAX);
-    } else if (f->own_is == ENROL_KEY_PROVISIONING) {
-        refuse(v, MUSTER_EKEYELSEWHERE, 0);
-        err_set(&v->err, MUSTER_EKEYELSEWHERE, "The key of the request is a provisioning key's, which every image has; the device needs one of its own.");
-    } else if (f->own_is == ENROL_KEY_ELSEWHERE) {
-        refuse(v, MUSTER_EKEYELSEWHERE, 0);
-    } else if (f->own_is == ENROL_KEY_BARRED) {
-        refuse(v, MUSTER_EKEYBARRED, 0);
-    } else {
-        return true;
-    }
-    return false;
 }
 
 static bool budget_left(const struct enrol_facts *f, struct enrol_verdict *v) {
@@ -126,7 +101,7 @@ static void decide(const struct enrol_facts *f, struct enrol_verdict *v) {
         refuse(v, MUSTER_ECLOCK, 60);
         return;
     }
-    if (!key_good(f, v) || !own_key_good(f, v))
+    if (!key_good(f, v) || (f->own && own_key_judge(f->account, f->own, f->own_is, &v->err)))
         return;
     if (!f->device) {
         if (f->pinned) {

@@ -46,6 +46,8 @@ static enum verdict of_device(const struct identity *id, const struct verdict_re
         err_set(why, MUSTER_ENODEVICECERT, "A device certificate cannot be used for enrolling; simplereenroll renews it.");
     else if (rq->kind == REQUEST_DEVICES)
         err_set(why, MUSTER_ENODEVICECERT, NULL);
+    else if (rq->kind == REQUEST_RENEW && id->class != ADMIT_DEVICE_OWN)
+        err_set(why, MUSTER_EFLEETCA, NULL);
     return why->code ? VERDICT_REFUSED : VERDICT_ADMITTED;
 }
 
@@ -69,5 +71,8 @@ enum verdict verdict_of(const struct identity *id, bool asked, const struct verd
         return VERDICT_REFUSED;
     }
     /* The enrolment itself asks all the rest. */
-    return enrols(rq->kind) ? VERDICT_ADMITTED : refuse(why, MUSTER_EKEYONLYENROLS);
+    if (enrols(rq->kind))
+        return VERDICT_ADMITTED;
+    err_set(why, MUSTER_EKEYONLYENROLS, rq->kind == REQUEST_RENEW ? "A provisioning key is good for enrolling and for nothing else; simpleenroll takes it." : NULL);
+    return VERDICT_REFUSED;
 }

@@ -84,6 +84,7 @@ enum request_kind {
     REQUEST_DEVICE,    /* of a device that is in */
     REQUEST_DEVICES,   /* POST /devices: of a provisioning key */
     REQUEST_ENROL,     /* EST's simpleenroll: likewise */
+    REQUEST_RENEW,     /* EST's simplereenroll: of a device that is in with a certificate of Muster's own */
     REQUEST_PUBLIC,    /* what anybody may read (EST's cacerts and csrattrs), whatever is wrong with its certificate */
 };
 struct verdict_request {

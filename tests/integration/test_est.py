@@ -3,6 +3,7 @@ import base64
 import datetime
 import http.client
 import ipaddress
+import os
 import signal
 import ssl
 import subprocess
@@ -559,8 +560,269 @@ def test_who_may_not_enrol(account, server):
         assert server.gateway(key).request(verb, path(what), None).status in (403, 405)
 
 
+def explained(server, account, error_id):
+    answer = server.api("POST", f"/api/v1/accounts/{account.name}/explain", {"refusal": error_id})
+    return answer.json.get("code") or answer.json.get("verdict")
+
+
 def test_a_refused_request_is_found_by_its_device(account, server):
     a = account()
     key = a.key("--id-pattern", "car-*")
     assert enrol(server, key, "truck-9") == (403, "device_id_not_allowed")
-    soon(["truck-9"], lambda: [r["device_id"] for r in server.muster("refusal", "list", "--account", a.name, "--code", "device_id_not_allowed")], seconds=5)
+    answer = post(server.gateway(key), "simpleenroll", csr(new_key(), "truck-10"), a.name)
+    soon("device_id_not_allowed", lambda: explained(server, a, answer.json["errorId"]), seconds=5)  # as an enrolment, with the ID that it asked for
+    server.muster("key", "set", key.shown["id"], "--id-pattern", "*")
+    assert explained(server, a, answer.json["errorId"]) == "admitted"
+    soon(["truck-10", "truck-9"], lambda: sorted(r["device_id"] for r in server.muster("refusal", "list", "--account", a.name, "--code", "device_id_not_allowed")), seconds=5)
+
+
+# --- simplereenroll: the certificate that follows ---------------------------------------------------------------------------------------------
+
+
+def renew(server, device, own=None, device_id=None, account=None, **options):
+    """What simplereenroll says: a Device, or (status, code)."""
+    own = own or new_key()
+    answer = post(server.gateway(device, **options), "simplereenroll", csr(own, device_id or device.common_name), account)
+    return took(answer, own)
+
+
+@pytest.mark.parametrize("tls", ["1.2", "1.3"])
+@pytest.mark.parametrize("rekey", [True, False])
+def test_make_before_break(account, server, tls, rekey):
+    """The old certificate works until the new one is first used, and never again after."""
+    a = account()
+    key = a.key("--max-devices", "1")
+    old = enrol(server, key, "renews")
+    assert ask(server, old) is None
+    new = renew(server, old, new_key() if rekey else old.key, account=a.name if rekey else None, tls=tls)
+    assert new.cert_spki == spki_hash(new.key) and (new.spki != old.spki) == rekey and new.cert.serial_number != old.cert.serial_number
+    assert new.cert.subject == old.cert.subject and abs((new.cert.not_valid_after - datetime.datetime.utcnow()).total_seconds() - YEAR) < 120
+    for _ in range(3):
+        assert ask(server, old) is None
+    assert [c["state"] for c in a.device("show", "renews")["certificates"]] == ["issued", "current"]
+    assert ask(server, new) is None
+    assert ask(server, old) == "certificate_superseded"
+    assert ask(server, new) is None
+    shown = a.device("show", "renews")
+    assert (shown["spki"], shown["state"], [c["state"] for c in shown["certificates"]]) == (new.spki, "active", ["current", "superseded"])
+    assert a.audit("renews") == ["device.enrol", "device.first_use", "device.renew", "device.first_use"]
+    assert spent(server, key) == 1 and server.muster("audit", "verify", "--account", a.name)["ok"] is True
+    assert renew(server, old) == (403, "certificate_superseded")
+
+
+def test_the_first_request_of_a_new_certificate_may_be_a_renewal(account, server):
+    a = account()
+    device = enrol(server, a.key(), "at-once")
+    for _ in range(3):
+        device = renew(server, device)
+    assert ask(server, device) is None
+    assert [c["state"] for c in a.device("show", "at-once")["certificates"]] == ["current"] + ["superseded"] * 3
+    assert server.muster("audit", "verify", "--account", a.name)["ok"] is True
+
+
+def test_a_device_of_post_devices_renews_too(account, server):
+    a = account()
+    device = enrolled(server, a.key(), "stock")
+    own = new_key()
+    new = took(post(server.gateway(device), "simplereenroll", csr(own, "stock")), own)
+    assert ask(server, new) is None and ask(server, device) == "certificate_superseded"
+
+
+def test_the_same_renewal_gets_the_same_certificate(account, server):
+    a, own = account(), new_key()
+    old = enrol(server, a.key(), "again")
+    assert ask(server, old) is None
+    first = renew(server, old, own)
+    for _ in range(5):
+        assert renew(server, old, own).cert == first.cert
+    with ThreadPoolExecutor(8) as pool:
+        assert {took(x, own).cert.serial_number for x in pool.map(lambda _: post(server.gateway(old), "simplereenroll", csr(own, "again")), range(16))} == {first.cert.serial_number}
+    second = renew(server, old)  # another key is another request; whichever is used first
+    assert len(a.device("show", "again")["certificates"]) == 3
+    assert ask(server, second) is None
+    assert ask(server, first) == "certificate_void"
+    assert renew(server, second, own) == (403, "device_key_barred")
+    assert renew(server, second, second.key).cert.serial_number != second.cert.serial_number
+
+
+def test_the_name_is_the_registered_one(account, server):
+    a = account()
+    key = a.key()
+    device, other = enrol(server, key, "mine"), enrol(server, key, "theirs")
+    for cn in ("theirs", "Mine", "mine ", "nobody"):
+        answer = post(server.gateway(device), "simplereenroll", csr(new_key(), cn))
+        assert (answer.status, answer.code) == (400, "csr_invalid") and "another device" in answer.json["description"]
+    for options in ({"sans": [x509.DNSName("theirs")]}, {"sans": [x509.UniformResourceIdentifier("urn:muster:device:theirs")]}, {"sans": [x509.IPAddress(ipaddress.ip_address("10.0.0.1"))]}):
+        answer = post(server.gateway(device), "simplereenroll", csr(new_key(), "mine", **options))
+        assert (answer.status, answer.code) == (400, "csr_invalid")
+    own = new_key()
+    whole = csr(own, subject=device.cert.subject)  # as RFC 7030 wants it
+    assert ask(server, took(post(server.gateway(device), "simplereenroll", whole), own)) is None
+    own = new_key()
+    bare = csr(own, subject=name(None, O="Acme"), sans=[x509.UniformResourceIdentifier("urn:muster:device:theirs")])
+    assert ask(server, took(post(server.gateway(other), "simplereenroll", bare), own)) is None
+    assert len(a.devices()) == 2
+
+
+def test_a_long_name_renews_as_its_certificate_has_it(account, server):
+    a, own, device_id = account(), new_key(), "ü" * 60 + "/x" * 4
+    uri = x509.UniformResourceIdentifier("urn:muster:device:" + urllib.parse.quote(device_id, safe=""))
+    device = took(post(server.gateway(a.key()), "simpleenroll", csr(own, None, sans=[uri])), own)
+    uuid = device.cert.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value
+    assert uuid == a.devices()[0]["id"]
+    for options in ({"subject": device.cert.subject, "sans": [uri]}, {"cn": None, "sans": [uri]}, {"cn": uuid}):
+        own = new_key()
+        device = took(post(server.gateway(device), "simplereenroll", csr(own, **options)), own)
+        assert ask(server, device) is None
+    answer = post(server.gateway(device), "simplereenroll", csr(new_key(), "11111111-2222-7333-8444-555555555555", sans=[uri]))
+    assert (answer.status, answer.code) == (400, "csr_invalid")
+    assert server.muster("audit", "verify", "--account", a.name)["ok"] is True
+
+
+def test_keys_that_may_not_be_renewed_to(account, server):
+    a = account(method="both")
+    key = a.key()
+    device, other = enrol(server, key, "mine"), enrol(server, key, "theirs")
+    first = device.key
+    assert renew(server, device, other.key) == (403, "device_key_elsewhere")
+    assert renew(server, device, key.key) == (403, "device_key_elsewhere")
+    fleet = server.root(a.name).device("of-fleet-ca")
+    assert ask(server, fleet) is None
+    assert renew(server, device, fleet.key) == (403, "device_key_elsewhere")
+    assert renew(server, device, new_key("rsa2048")) == (400, "csr_invalid")
+    assert renew(server, device, new_key("rsa1024")) == (400, "csr_invalid")
+    answer = post(server.gateway(device), "simplereenroll", csr(new_key(), "mine").replace(b"mine", b"nime"))
+    assert (answer.status, answer.code) == (400, "csr_invalid")
+    device = renew(server, device)
+    assert ask(server, device) is None
+    assert renew(server, device, first) == (403, "device_key_barred")
+    assert renew(server, other, first) == (403, "device_key_elsewhere")
+
+
+def test_who_may_not_renew(account, server):
+    a, b = account(method="both"), account()
+    key, fleet = a.key(), server.root(a.name)
+    device = enrol(server, key, "renews")
+    assert ask(server, device) is None
+    factory = fleet.device("of-fleet-ca")
+    assert renew(server, factory) == (403, "certificate_of_fleet_ca")
+    answer = post(server.gateway(key), "simplereenroll", csr(new_key(), "renews"))
+    assert (answer.status, answer.code) == (403, "provisioning_key_only_enrols") and "simpleenroll" in answer.json["description"]
+    answer = post(server.gateway(), "simplereenroll", csr(new_key(), "renews"))
+    assert (answer.status, answer.code) == (403, "certificate_required")
+    assert renew(server, Fleet().device("renews")) == (403, "certificate_untrusted")
+    assert renew(server, device, account=b.name) == (403, "certificate_of_other_account")
+    assert renew(server, device, account="nobody") == (403, "certificate_of_other_account")
+    assert renew(server, device, sni=server.host(b.name)) == (403, "certificate_of_other_account")
+    assert renew(server, device, sni=server.host(a.name), account=b.name) == (421, "misdirected_request")
+    for verb, code in (("quarantine", "device_quarantined"), ("revoke", "device_revoked"), ("delete", "device_deleted")):
+        a.device(verb, "renews", "--yes")
+        assert renew(server, device) == (403, code)
+    assert len(a.device("show", "renews")["certificates"]) == 1
+
+
+def test_an_account_without_the_method_renews_nobody(account, server):
+    a = account(method="both")
+    device = enrol(server, a.key(), "method")
+    assert ask(server, device) is None
+    a.set("--method", "device", "--yes")
+    soon((403, "method_not_enabled"), lambda: renew(server, device))
+
+
+def test_a_blacklisted_key_s_devices_renew_and_stay_its_own(account, server):
+    """What a leaked key has brought in is found by it, however often its devices renew; and by when it did."""
+    a = account()
+    key = a.key()
+    old, late = enrol(server, key, "old"), None
+    assert ask(server, old) is None
+    time.sleep(1.1)
+    since = datetime.datetime.utcnow().strftime("%Y-%m-%dT%H:%M:%SZ")
+    late = enrol(server, key, "late")
+    assert ask(server, late) is None
+    server.muster("key", "blacklist", key.shown["id"], "--yes")
+    old = renew(server, old)
+    assert ask(server, old) is None
+    late = renew(server, late)
+    assert ask(server, late) is None
+    assert sorted(d["device_id"] for d in server.muster("key", "devices", key.shown["id"])) == ["late", "old"]
+    done = server.muster("device", "quarantine", "--key", key.shown["id"], "--since", since, "--yes")
+    assert done
+    soon("device_quarantined", lambda: ask(server, late))
+    assert ask(server, old) is None
+    assert server.muster("audit", "verify", "--account", a.name)["ok"] is True
+
+
+def test_a_device_that_keeps_nothing_is_stopped(fresh):
+    """A disk that is full, and a loop: a bounded number of certificates in a day, and the device goes on with the one that it has."""
+    s = fresh(config=["limit_device = 100000"])
+    a = Account(s)
+    device = enrol(s, a.key(), "full-disk")
+    assert ask(s, device) is None
+    got = [renew(s, device) for _ in range(30)]
+    assert all(isinstance(g, Device) for g in got[:23]) and set(got[23:]) == {(429, "reissue_limited")}
+    answer = post(s.gateway(device), "simplereenroll", csr(new_key(), "full-disk"))
+    assert 86000 < int(answer.headers["Retry-After"]) <= 86400
+    assert ask(s, device) is None
+    assert renew(s, device, got[5].key).cert == got[5].cert  # what it has got already it gets again
+
+
+def test_renewals_go_before_new_enrolments(fresh):
+    """While the line is full of enrolments, a renewal still gets in."""
+    s = fresh(config=["enrolments = 4"])
+    a = Account(s)
+    key = a.key()
+    device = enrol(s, key, "known")
+    assert ask(s, device) is None
+    vault = s.child("vault")
+    os.kill(vault, signal.SIGSTOP)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            new = [pool.submit(enrol, s, key, f"new-{i}") for i in range(4)]
+            time.sleep(0.5)
+            assert enrol(s, key, "one-too-many") == (429, "enrolment_line_full")
+            known = pool.submit(renew, s, device)
+            time.sleep(0.3)
+            assert not known.done()  # it waits for the vault, not for a place
+            assert renew(s, device) == (429, "enrolment_line_full")  # its room has a bound as well
+            os.kill(vault, signal.SIGCONT)
+            assert isinstance(known.result(), Device) and all(isinstance(n.result(), Device) for n in new)
+    finally:
+        os.kill(vault, signal.SIGCONT)
+
+
+def test_renewals_survive_kill_9(fresh):
+    """The device has one certificate that works at every moment, whichever answer was lost."""
+    s = fresh()
+    a = Account(s)
+    key = a.key()
+    devices = {}
+    for i in range(12):
+        devices[f"d{i}"] = enrol(s, key, f"d{i}")
+        assert ask(s, devices[f"d{i}"]) is None
+    owns = {d: new_key() for d in devices}
+    certs = {}
+
+    def one(d):
+        try:
+            got = renew(s, devices[d], owns[d])
+        except (OSError, http.client.HTTPException):
+            return
+        if isinstance(got, Device):
+            certs.setdefault(d, []).append(got)
+
+    with ThreadPoolExecutor(6) as pool:
+        work = [pool.submit(one, d) for d in devices]
+        while not any(w.done() for w in work):
+            time.sleep(0.001)
+        s.stop(signal.SIGKILL)
+    s.start()
+    for d in devices:
+        assert ask(s, devices[d]) is None
+        one(d)
+        assert len({c.cert.serial_number for c in certs[d]}) == 1
+        assert ask(s, certs[d][0]) is None and ask(s, devices[d]) == "certificate_superseded"
+    s.stop(signal.SIGKILL)
+    s.start()
+    for d in devices:
+        assert ask(s, certs[d][0]) is None and ask(s, devices[d]) == "certificate_superseded"
+    assert s.muster("audit", "verify", "--account", a.name)["ok"] is True

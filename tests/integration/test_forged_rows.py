@@ -52,7 +52,7 @@ COLUMNS = {
     "root": ["uuid", "account", "origin", "state", "state_before", "fingerprint", "spki", "subject", "der", "not_after", "id_rule", "key_rule", "challenge", "challenge_expires", "created"],
     "prov_key": ["uuid", "account", "name", "state", "created", "expires", "certificate_not_after", "max_devices", "spent", "per_hour", "id_pattern", "sources", "build", "spki", "fingerprint",
                  "last_used"],
-    "cert": ["serial", "fingerprint", "account", "device", "prov_key", "spki", "state", "der", "not_before", "not_after", "created", "used"],
+    "cert": ["serial", "fingerprint", "account", "device", "prov_key", "spki", "state", "der", "not_before", "not_after", "created", "used", "enrolled"],
     "ca": ["account", "kind", "spki", "der", "not_after", "created"],
 }
 SERIAL = FORGED.serial_number.to_bytes((FORGED.serial_number.bit_length() + 7) // 8, "big")
@@ -99,6 +99,7 @@ ROWS = {
     "a certificate is not the leaked key's": (f"UPDATE cert SET prov_key = (SELECT id FROM prov_key WHERE account = {ACCOUNT} AND name = 'black') WHERE device = {device('waits')}", "other certificates than the log has issued"),
     "a certificate is no key's": (f"UPDATE cert SET prov_key = NULL WHERE device = {device('waits')}", "no provisioning key of the account"),
     "a certificate is older than the leak": (f"UPDATE cert SET created = created - 7200 WHERE device = {device('waits')}", "is not the certificate that it says"),
+    "a certificate's device came in before the leak": (f"UPDATE cert SET enrolled = enrolled - 7200 WHERE device = {device('waits')}", "other certificates than the log has issued"),
     "a device under another root": (f"UPDATE device SET root = (SELECT id FROM root WHERE account = {ACCOUNT} AND origin = 2) WHERE id = {device('own')}", "has another certificate or key"),
     "a device by another method": (f"UPDATE device SET method = 1 WHERE id = {device('own')}", "came by another method"),
     "a device by another key": (f"UPDATE device SET prov_key = (SELECT id FROM prov_key WHERE account = {ACCOUNT} AND name = 'black') WHERE id = {device('made')}", "is current, and the log says otherwise"),
@@ -162,6 +163,10 @@ def enrolment(key, how, of, **more):
     return lambda db, a: appended(db, a, (f"key:{key}", "device.enrol", of, {"id": "x", "how": how, "key": key, "fingerprint": fingerprint(7), **more}))
 
 
+def renewal(of):
+    return lambda db, a: appended(db, a, (f"device:{of}", "device.renew", of, {"id": "x", "key": "good", "fingerprint": fingerprint(7), "replaces": fingerprint(8)}))
+
+
 def first_contact(where, state):
     return lambda db, a: appended(db, a, ("device:late", "device.first_contact", "late", {"root": uuid_of(db, "root", f"account = (SELECT id FROM account WHERE name = '{a}') AND origin = 1 AND {where}"), "state": state,
                                                                                        "spki": fingerprint(1), "fingerprint": fingerprint(2)}))
@@ -192,6 +197,8 @@ ENTRIES = {
                                       "does not have the fleet root"),
     "a key changed under no root": (lambda db, a: appended(db, a, ("device:own", "device.key_changed", "own", {"spki": fingerprint(1), "fingerprint": fingerprint(2)})), "does not have the fleet root"),
     "an enrolment outside the key's pattern": (enrolment("good", "new", "LATE", state="pending"), "does not match the pattern"),
+    "a renewal of a device that was cut off": (renewal("out"), "could not renew"),
+    "a renewal of another certificate": (renewal("made"), "renewed another certificate than its own"),
     "a first use of a device that was cut off": (lambda db, a: appended(db, a, ("device:out", "device.first_use", "out", {"fingerprint": fingerprint(2)})), "was cut off"),
     "a key that nobody accepted": (lambda db, a: appended(db, a, ("device:own", "device.key_changed", "own",
                                                                    {"root": uuid_of(db, "root", f"account = (SELECT id FROM account WHERE name = '{a}') AND origin = 1 AND state = 2"), "spki": fingerprint(1), "fingerprint": fingerprint(2)})),

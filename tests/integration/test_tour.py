@@ -1,4 +1,4 @@
-"""doc/tour.md as it is printed: every command, in order, in one shell, and what the page says that it prints."""
+"""doc/tour.md and doc/est.md as they are printed: every command, in order, in one shell, and what the page says that it prints."""
 import contextlib
 import os
 import pathlib
@@ -77,15 +77,16 @@ def test_what_counts_as_printed():
     assert [(c, len(lines)) for c, lines in blocks("```sh\na\n```\n```text\nx\ny\n```\n\n```sh\nb\n```\n")] == [("a\n", 2), ("b\n", 0)]
 
 
-def test_the_tour_as_it_is_printed(tmp_path):
-    text = PAGE.read_text(encoding="utf-8")
-    for port, free in zip(PORTS, free_ports(len(PORTS))):
+def printed_on(page, ports):
+    """The blocks of a page, with free ports."""
+    text = page.read_text(encoding="utf-8")
+    for port, free in zip(ports, free_ports(len(ports))):
         assert re.search(rf"\b{port}\b", text)
         text = re.sub(rf"\b{port}\b", free, text)
-    printed = blocks(text)
-    assert BUILD_BLOCK in printed[0][0]
-    printed = printed[1:]
-    assert len(printed) >= 18 and sum(len(lines) for _, lines in printed) >= 35
+    return blocks(text)
+
+
+def run_as_printed(printed, tmp_path):
     # One bash for the whole page; a command that fails is told by the trap, for the page says `||` where one has to.
     script = "exec 2>&1\nshopt -s inherit_errexit\ntrap 'echo \"@@failed: $BASH_COMMAND\"' ERR\n" + "".join(
         f"echo; echo @@{i}\n{commands}" for i, (commands, _) in enumerate(printed)) + "echo; echo @@end\n"
@@ -107,6 +108,20 @@ def test_the_tour_as_it_is_printed(tmp_path):
     for (commands, lines), part in zip(printed, parts[1:]):
         gone = missing(lines, part)
         assert gone is None, f"not printed: {gone}\nby: {commands}\nbut: {part[-4000:]}"
+
+
+def test_the_tour_as_it_is_printed(tmp_path):
+    printed = printed_on(PAGE, PORTS)
+    assert BUILD_BLOCK in printed[0][0]
+    printed = printed[1:]
+    assert len(printed) >= 18 and sum(len(lines) for _, lines in printed) >= 35
+    run_as_printed(printed, tmp_path)
+
+
+def test_est_as_it_is_printed(tmp_path):
+    printed = printed_on(SOURCE / "doc" / "est.md", PORTS[:2])
+    assert len(printed) >= 8 and sum(len(lines) for _, lines in printed) >= 10
+    run_as_printed(printed, tmp_path)
 
 
 # --- the simulator itself -------------------------------------------------------------------------------------------------------------------

@@ -24,12 +24,35 @@ static void no_more_at_a_time_than_the_line_takes(void **state) {
     struct enrol_line *l = enrol_line_new(3);
     int wait = 0;
     for (int i = 0; i < 3; i++)
-        assert_true(enrol_line_enter(l, span_str("a"), 0, &wait));
-    assert_false(enrol_line_enter(l, span_str("a"), 0, &wait));
+        assert_true(enrol_line_enter(l, ENROL_LINE_NEW, span_str("a"), 0, &wait));
+    assert_false(enrol_line_enter(l, ENROL_LINE_NEW, span_str("a"), 0, &wait));
     assert_in_range(wait, 1, 2);
     enrol_line_leave(l, 0);
-    assert_true(enrol_line_enter(l, span_str("a"), 0, &wait));
-    assert_false(enrol_line_enter(l, span_str("a"), 0, &wait));
+    assert_true(enrol_line_enter(l, ENROL_LINE_NEW, span_str("a"), 0, &wait));
+    assert_false(enrol_line_enter(l, ENROL_LINE_NEW, span_str("a"), 0, &wait));
+    enrol_line_free(l);
+}
+
+static void a_renewal_has_room_that_no_enrolment_takes(void **state) {
+    struct enrol_line *l = enrol_line_new(8);
+    int wait = 0;
+    for (int i = 0; i < 8; i++)
+        assert_true(enrol_line_enter(l, ENROL_LINE_NEW, span_str("new"), 0, &wait));
+    assert_false(enrol_line_enter(l, ENROL_LINE_NEW, span_str("new"), 0, &wait));
+    for (int i = 0; i < 2; i++) /* a quarter of eight */
+        assert_true(enrol_line_enter(l, ENROL_LINE_RENEWAL, span_str("old"), 0, &wait));
+    assert_false(enrol_line_enter(l, ENROL_LINE_RENEWAL, span_str("old"), 0, &wait));
+    assert_true(wait >= 1);
+    for (int i = 0; i < 2; i++) { /* what the renewals have, enrolments do not get */
+        enrol_line_leave(l, 0);
+        assert_false(enrol_line_enter(l, ENROL_LINE_NEW, span_str("new"), 0, &wait));
+    }
+    assert_true(enrol_line_enter(l, ENROL_LINE_RENEWAL, span_str("old"), 0, &wait));
+    enrol_line_free(l);
+    l = enrol_line_new(1);
+    assert_true(enrol_line_enter(l, ENROL_LINE_NEW, span_str("new"), 0, &wait));
+    assert_true(enrol_line_enter(l, ENROL_LINE_RENEWAL, span_str("old"), 0, &wait));
+    assert_false(enrol_line_enter(l, ENROL_LINE_RENEWAL, span_str("old"), 0, &wait));
     enrol_line_free(l);
 }
 
@@ -50,9 +73,9 @@ static void nobody_waits_longer_than_the_longest(void **state) {
     struct enrol_line *l = enrol_line_new(1);
     char text[32];
     int wait, longest = 0;
-    assert_true(enrol_line_enter(l, span_str("a"), 0, &wait));
+    assert_true(enrol_line_enter(l, ENROL_LINE_NEW, span_str("a"), 0, &wait));
     for (int i = 0; i < 2000000; i++) {
-        assert_false(enrol_line_enter(l, id_of(i % 1000, text), 0, &wait));
+        assert_false(enrol_line_enter(l, ENROL_LINE_NEW, id_of(i % 1000, text), 0, &wait));
         longest = wait > longest ? wait : longest;
     }
     assert_in_range(longest, ENROL_LINE_WAIT_MAX / 2, ENROL_LINE_WAIT_MAX);
@@ -94,7 +117,7 @@ static int run_fleet(struct enrol_line *l) {
             char text[32];
             int wait;
             next = play.next[i];
-            if (enrol_line_enter(l, id_of(i, text), ms * MS, &wait))
+            if (enrol_line_enter(l, ENROL_LINE_NEW, id_of(i, text), ms * MS, &wait))
                 inside++;
             else
                 ask_at(i, ms + wait * 1000);
@@ -124,7 +147,7 @@ static void a_fleet_that_wakes_at_once_comes_spread_out(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(no_more_at_a_time_than_the_line_takes),
-        cmocka_unit_test(a_place_follows_from_the_id),
+        cmocka_unit_test(a_renewal_has_room_that_no_enrolment_takes), cmocka_unit_test(a_place_follows_from_the_id),
         cmocka_unit_test(nobody_waits_longer_than_the_longest),
         cmocka_unit_test(a_fleet_that_wakes_at_once_comes_spread_out),
     };

@@ -103,7 +103,7 @@ static void answers_lost(void **state) {
 struct own_row {
     struct row row;
     struct key_facts own;
-    enum enrol_key is;
+    enum own_key is;
     bool same;
     int withheld;
 };
@@ -128,24 +128,24 @@ static void own_keys(void **state) {
         {OWN("RSA, which the account does not take", .code = MUSTER_ECSR), RSA(2048)},
         {OWN("RSA", .a.device_key = DEVICE_KEY_RSA, .how = ENROL_NEW), RSA(4096)},
         {OWN("RSA that is too long", .a.device_key = DEVICE_KEY_RSA, .code = MUSTER_ECSR), RSA(8192)},
-        {OWN("a provisioning key's", .code = MUSTER_EKEYELSEWHERE), P256, .is = ENROL_KEY_PROVISIONING},
-        {OWN("another device's", .code = MUSTER_EKEYELSEWHERE), P256, .is = ENROL_KEY_ELSEWHERE},
-        {OWN("another device's, though this one's answer was lost", .d = DEVICE, .code = MUSTER_EKEYELSEWHERE), P256, .is = ENROL_KEY_ELSEWHERE},
-        {OWN("barred", .code = MUSTER_EKEYBARRED), P256, .is = ENROL_KEY_BARRED},
-        {OWN("the same again", .d = DEVICE, .how = ENROL_SAME), P256, .is = ENROL_KEY_OWN, .same = true},
-        {OWN("the same again at once", .d = DEVICE, .d.issue_last_ms = NOW * 1000, .how = ENROL_SAME), P256, .is = ENROL_KEY_OWN, .same = true},
-        {OWN("the same again, used", .d = DEVICE, .used = true, .how = ENROL_SAME), P256, .is = ENROL_KEY_OWN, .same = true},
-        {OWN("the same again of a spent key", .d = DEVICE, .k.max_devices = 1, .k.spent = 1, .how = ENROL_SAME), P256, .is = ENROL_KEY_OWN, .same = true},
-        {OWN("the same again of a blacklisted key", .d = DEVICE, .k.state = KEY_BLACKLISTED, .code = MUSTER_EKEYBLACKLISTED), P256, .is = ENROL_KEY_OWN, .same = true},
-        {OWN("the same again of one that is quarantined", .d = DEVICE, .d.state = DEVICE_QUARANTINED, .code = MUSTER_EQUARANTINED), P256, .is = ENROL_KEY_OWN, .same = true},
-        {OWN("the same again of one that is revoked", .d = DEVICE, .d.state = DEVICE_REVOKED, .code = MUSTER_EREVOKED), P256, .is = ENROL_KEY_OWN, .same = true},
-        {OWN("its own key, but the certificate is over", .d = DEVICE, .used = true, .code = MUSTER_EREGISTERED), P256, .is = ENROL_KEY_OWN},
+        {OWN("a provisioning key's", .code = MUSTER_EKEYELSEWHERE), P256, .is = OWN_KEY_PROVISIONING},
+        {OWN("another device's", .code = MUSTER_EKEYELSEWHERE), P256, .is = OWN_KEY_ELSEWHERE},
+        {OWN("another device's, though this one's answer was lost", .d = DEVICE, .code = MUSTER_EKEYELSEWHERE), P256, .is = OWN_KEY_ELSEWHERE},
+        {OWN("barred", .code = MUSTER_EKEYBARRED), P256, .is = OWN_KEY_BARRED},
+        {OWN("the same again", .d = DEVICE, .how = ENROL_SAME), P256, .is = OWN_KEY_OWN, .same = true},
+        {OWN("the same again at once", .d = DEVICE, .d.issue_last_ms = NOW * 1000, .how = ENROL_SAME), P256, .is = OWN_KEY_OWN, .same = true},
+        {OWN("the same again, used", .d = DEVICE, .used = true, .how = ENROL_SAME), P256, .is = OWN_KEY_OWN, .same = true},
+        {OWN("the same again of a spent key", .d = DEVICE, .k.max_devices = 1, .k.spent = 1, .how = ENROL_SAME), P256, .is = OWN_KEY_OWN, .same = true},
+        {OWN("the same again of a blacklisted key", .d = DEVICE, .k.state = KEY_BLACKLISTED, .code = MUSTER_EKEYBLACKLISTED), P256, .is = OWN_KEY_OWN, .same = true},
+        {OWN("the same again of one that is quarantined", .d = DEVICE, .d.state = DEVICE_QUARANTINED, .code = MUSTER_EQUARANTINED), P256, .is = OWN_KEY_OWN, .same = true},
+        {OWN("the same again of one that is revoked", .d = DEVICE, .d.state = DEVICE_REVOKED, .code = MUSTER_EREVOKED), P256, .is = OWN_KEY_OWN, .same = true},
+        {OWN("its own key, but the certificate is over", .d = DEVICE, .used = true, .code = MUSTER_EREGISTERED), P256, .is = OWN_KEY_OWN},
         {OWN("approval", .a.approval = true, .how = ENROL_NEW), P256, .withheld = MUSTER_EPENDING},
-        {OWN("approval, again", .a.approval = true, .d = DEVICE, .d.state = DEVICE_PENDING, .how = ENROL_SAME), P256, .is = ENROL_KEY_OWN, .same = true, .withheld = MUSTER_EPENDING},
+        {OWN("approval, again", .a.approval = true, .d = DEVICE, .d.state = DEVICE_PENDING, .how = ENROL_SAME), P256, .is = OWN_KEY_OWN, .same = true, .withheld = MUSTER_EPENDING},
         {OWN("approval, with another key", .a.approval = true, .d = DEVICE, .d.state = DEVICE_PENDING, .how = ENROL_AGAIN), P256, .withheld = MUSTER_EPENDING},
-        {OWN("approved", .a.approval = true, .d = DEVICE, .how = ENROL_SAME), P256, .is = ENROL_KEY_OWN, .same = true},
+        {OWN("approved", .a.approval = true, .d = DEVICE, .how = ENROL_SAME), P256, .is = OWN_KEY_OWN, .same = true},
         {OWN("not announced", .a.expected_only = true, .how = ENROL_NEW), P256, .withheld = MUSTER_EUNEXPECTED},
-        {OWN("announced meanwhile", .a.expected_only = true, .d = DEVICE, .d.state = DEVICE_PENDING, .expected = true, .how = ENROL_SAME), P256, .is = ENROL_KEY_OWN, .same = true},
+        {OWN("announced meanwhile", .a.expected_only = true, .d = DEVICE, .d.state = DEVICE_PENDING, .expected = true, .how = ENROL_SAME), P256, .is = OWN_KEY_OWN, .same = true},
         {OWN("announced, and to be approved", .a.expected_only = true, .a.approval = true, .expected = true, .how = ENROL_NEW), P256, .withheld = MUSTER_EPENDING},
         {OWN("announced with another key", .expected = true, .pinned = true, .code = MUSTER_EKEYMISMATCH), P256},
         {OWN("announced with this key", .a.expected_only = true, .expected = true, .how = ENROL_NEW), P256},

@@ -20,10 +20,10 @@ static int make(void **state) {
         "INSERT INTO device (id, uuid, account, device_id, state, state_before, method, root, created, last_seen, last_address, again, refused, expected, reason, certificate_not_after, "
         "issue_first, issue_last_ms, issue_count, seen_hour) SELECT i, randomblob(16), 1, 'd' || i, 1, 0, 1, 1 + (i = %d), 50, 3600 * (10 + i %% 4), '', 0, 0, 0, '', 0, 0, 0, 0, 10 + i %% 4 "
         "FROM c;"
-        "INSERT INTO cert (serial, fingerprint, account, device, prov_key, spki, state, der, not_before, not_after, created, used) "
-        "SELECT randomblob(16), randomblob(32), 1, id, 1, randomblob(32), 2, x'00', 0, 9, 100 + 100 * (id %% 10000 = 0), 0 FROM device;"
-        "INSERT INTO cert (serial, fingerprint, account, device, prov_key, spki, state, der, not_before, not_after, created, used) "
-        "SELECT randomblob(16), randomblob(32), 1, id, 1, randomblob(32), CASE id WHEN 10 THEN 4 ELSE 1 END, x'00', 0, 9, 210, 0 FROM device WHERE id IN (10, 10000);";
+        "INSERT INTO cert (serial, fingerprint, account, device, prov_key, spki, state, der, not_before, not_after, created, used, enrolled) "
+        "SELECT randomblob(16), randomblob(32), 1, id, 1, randomblob(32), 2, x'00', 0, 9, 100 + 100 * (id %% 10000 = 0), 0, 100 + 100 * (id %% 10000 = 0) FROM device;"
+        "INSERT INTO cert (serial, fingerprint, account, device, prov_key, spki, state, der, not_before, not_after, created, used, enrolled) "
+        "SELECT randomblob(16), randomblob(32), 1, id, 1, randomblob(32), CASE id WHEN 10 THEN 4 ELSE 1 END, x'00', 0, 9, 210, 0, 210 FROM device WHERE id IN (10, 10000);";
     sqlite3 *db;
     char *why = NULL, *text = sqlite3_mprintf(rows, DEVICES, DEVICES);
     if (on_disk_make(state))

@@ -93,6 +93,7 @@ static void rows_of_an_earlier_version_count(void **state) {
         "CREATE INDEX key_hour_key ON key_hour (prov_key, at);"
         "INSERT INTO key_hour (prov_key, at) VALUES (1, 5000), (1, 5000), (1, 5007), (1, 100), (2, 5001);"
         "ALTER TABLE audit DROP COLUMN seal;"
+        "DROP INDEX cert_key; ALTER TABLE cert DROP COLUMN enrolled; CREATE INDEX cert_key ON cert (prov_key, device, created) WHERE state IN (1, 2, 5);"
         "DELETE FROM schema_version WHERE number >= 7;");
     struct store *s = on_disk_open();
     struct step one = {.key = 1, .now = 5000 + CLOCK_HOUR - 1}, two = {.key = 2, .now = 5000};

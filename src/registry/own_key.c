@@ -1,0 +1,48 @@
+/* own_key: see own_key.h. */
+#include "registry/own_key.h"
+
+#define RSA_BITS_MAX 4096 /* what the vault certifies */
+
+int own_key_load(struct store_tx *tx, int64_t account, const struct device *d, const struct hash *spki, enum own_key *out, struct err *err) {
+    struct store_row *row;
+    *out = OWN_KEY_FREE;
+    int found = first_row(tx, &row, err, SQL_KEY_BY_SPKI, "b", hash_span(spki));
+    if (found > 0) {
+        store_row_end(row);
+        *out = OWN_KEY_PROVISIONING;
+        return 0;
+    }
+    if (found < 0 || (found = first_row(tx, &row, err, SQL_DKEY_HELD, "b", hash_span(spki))) < 0)
+        return found;
+    if (found) {
+        bool own = d && store_int(row, 1) == d->row, barred = store_int(row, 2) != 0;
+        store_row_end(row);
+        *out = !own ? OWN_KEY_ELSEWHERE : barred ? OWN_KEY_BARRED : OWN_KEY_OWN;
+        return 0;
+    }
+    found = first_row(tx, &row, err, SQL_DKEY_GET, "ib", account, hash_span(spki));
+    if (found <= 0)
+        return found;
+    store_row_end(row); /* not held: barred when its device's tombstone was lifted */
+    *out = OWN_KEY_BARRED;
+    return 0;
+}
+
+int own_key_judge(const struct account *a, const struct key_facts *k, enum own_key whose, struct err *why) {
+    if (k->kind == KEY_RSA && a->device_key != DEVICE_KEY_RSA) /* it costs every handshake dear, and is an account's choice */
+        return err_set(why, MUSTER_ECSR, "The request cannot be signed: the account takes no RSA keys, but P-256 (or P-384, P-521, Ed25519).");
+    if (k->kind == KEY_RSA && k->bits > RSA_BITS_MAX)
+        return err_set(why, MUSTER_ECSR, "The request cannot be signed: its key is RSA of %d bits, and at most %d are certified.", k->bits, RSA_BITS_MAX);
+    switch (whose) {
+    case OWN_KEY_FREE:
+    case OWN_KEY_OWN:
+        return 0;
+    case OWN_KEY_BARRED:
+        return err_set(why, MUSTER_EKEYBARRED, NULL);
+    case OWN_KEY_ELSEWHERE:
+        return err_set(why, MUSTER_EKEYELSEWHERE, NULL);
+    case OWN_KEY_PROVISIONING:
+        break;
+    }
+    return err_set(why, MUSTER_EKEYELSEWHERE, "The key of the request is a provisioning key's, which every image has; the device needs one of its own.");
+}

@@ -1,0 +1,143 @@
+/* renew: see renew.h. */
+#include "registry/renew.h"
+
+#include "registry/audit.h"
+#include "registry/device_identity.h"
+#include "registry/event.h"
+
+struct loaded {
+    struct account account;
+    struct device device;
+    struct prov_key key;     /* that brought the device in */
+    int64_t enrolled;        /* when */
+    struct renew_facts facts;
+};
+
+/* --- the rule ---------------------------------------------------------------------------------------------------------------------- */
+
+static void refuse(struct renew_verdict *v, int code, int retry_after) { v->err = (struct err){.code = code, .retry_after = retry_after}; }
+
+static int state_of(const struct device *d) {
+    switch (d->state) {
+    case DEVICE_ACTIVE:
+        return 0;
+    case DEVICE_PENDING:
+        return MUSTER_EPENDING;
+    case DEVICE_QUARANTINED:
+        return MUSTER_EQUARANTINED;
+    case DEVICE_REVOKED:
+        return d->refused ? MUSTER_EREFUSED : MUSTER_EREVOKED;
+    case DEVICE_DELETED:
+        return MUSTER_EDEVDELETED;
+    }
+    return MUSTER_ECORRUPT;
+}
+
+void renew_decide(const struct renew_facts *f, struct renew_verdict *v) {
+    *v = (struct renew_verdict){.how = RENEW_REFUSED};
+    int code = f->account->state != ACCOUNT_ACTIVE ? MUSTER_EDELETED : !(f->account->method & METHOD_SHARED) ? MUSTER_EMETHODOFF : state_of(f->device);
+    if (f->now < f->newest - CLOCK_TOLERANCE)
+        refuse(v, MUSTER_ECLOCK, 60);
+    else if (code)
+        refuse(v, code, code == MUSTER_EPENDING ? 300 : 0);
+    else if (!f->live) /* another one was used between admission and now */
+        refuse(v, MUSTER_ECERTSUPERSEDED, 0);
+    else if (own_key_judge(f->account, f->own, f->own_is, &v->err))
+        return;
+    else if (f->same)
+        v->how = RENEW_SAME;
+    else if (f->certificates_since && f->now - f->certificates_since < CLOCK_DAY) /* one that keeps nothing, and asks over and over */
+        refuse(v, MUSTER_EREISSUELIMIT, (int)(f->certificates_since + CLOCK_DAY - f->now));
+    else
+        v->how = RENEW_NEW;
+}
+
+/* --- load ---------------------------------------------------------------------------------------------------------------------------- */
+
+static int load_lineage(struct store_tx *tx, struct loaded *l, struct err *err) {
+    struct store_row *row;
+    int found = first_row(tx, &row, err, SQL_CERT_LINEAGE, "i", l->device.row);
+    if (found <= 0)
+        return found < 0 ? found : err_set(err, MUSTER_ECORRUPT, "A device's certificate is not there.");
+    int64_t key = store_int(row, 0);
+    l->enrolled = store_int(row, 1);
+    store_row_end(row);
+    found = key_find_row(tx, key, &l->key, err);
+    return found < 0 ? found : found ? 0 : err_set(err, MUSTER_ECORRUPT, "A certificate belongs to no provisioning key.");
+}
+
+static int load_same(struct store_tx *tx, struct renew *r, struct loaded *l, struct err *err) {
+    struct store_row *row;
+    int found = first_row(tx, &row, err, SQL_CERT_SAME_WAITING, "ib", l->device.row, hash_span(&r->own->spki));
+    if (found <= 0)
+        return found;
+    l->facts.same = store_int(row, 1) > l->facts.now;
+    buf_clear(&r->same);
+    buf_add(&r->same, store_blob(row, 0));
+    store_row_end(row);
+    return buf_check(&r->same, err);
+}
+
+static int load(struct store_tx *tx, struct renew *r, struct loaded *l, struct err *err) {
+    struct renew_facts *f = &l->facts;
+    *f = (struct renew_facts){.now = clock_now(), .account = &l->account, .device = &l->device, .own = r->own};
+    f->live = l->device.has_certificate && l->device.method == METHOD_SHARED && hash_eq(&l->device.certificate, &r->certificate);
+    int rc = meta_get(tx, "newest", &f->newest, err);
+    if (rc || (rc = own_key_load(tx, l->account.row, &l->device, &r->own->spki, &f->own_is, err)) ||
+        (rc = one_int(tx, &f->certificates_since, 0, err, SQL_CERT_NEWEST_BUT, "ii", l->device.row, I(REPLACE_MAX - 1))) || (rc = load_same(tx, r, l, err)))
+        return rc;
+    return f->live ? load_lineage(tx, l, err) : 0;
+}
+
+/* --- apply --------------------------------------------------------------------------------------------------------------------------- */
+
+static json_t *detail_of(const struct renew *r, const struct loaded *l) {
+    json_t *d = json_object();
+    json_set_uuid(d, "id", &l->device.uuid);
+    json_set_str(d, "key", l->key.name);
+    json_set_str(d, "address", r->address);
+    json_set_hex(d, "serial", r->cert->serial);
+    json_set_hex(d, "fingerprint", hash_span(&r->cert->fingerprint));
+    json_set_hex(d, "spki", hash_span(&r->cert->spki));
+    json_set_hex(d, "replaces", hash_span(&r->certificate));
+    json_set_time(d, "enrolled", l->enrolled == l->facts.now ? 0 : l->enrolled);
+    return d;
+}
+
+static int announce(struct store_tx *tx, const struct renew *r, const struct loaded *l, struct err *err) {
+    json_t *more = json_object();
+    json_set_hex(more, "fingerprint", hash_span(&r->cert->fingerprint));
+    json_set_hex(more, "spki", hash_span(&r->cert->spki));
+    json_set_time(more, "not_after", r->cert->not_after);
+    json_set_str(more, "address", r->address);
+    return event_device(tx, &l->account, &l->device, l->device.state, EVENT_DEVICE_RENEWED, more, err);
+}
+
+static int apply(struct store_tx *tx, const struct renew *r, const struct loaded *l, struct err *err) {
+    const struct device_issued issued = {.cert = r->cert, .device = l->device.row, .account = l->account.row, .prov_key = l->key.row, .enrolled = l->enrolled, .own_key = true};
+    int rc = device_identity_issued(tx, &issued, l->facts.now, err);
+    if (rc || (rc = announce(tx, r, l, err)))
+        return rc;
+    const struct actor actor = actor_of("device", span_str(l->device.device_id));
+    return audit_add(tx, l->account.row, &actor, "device.renew", span_str(l->device.device_id), detail_of(r, l), err);
+}
+
+int renew_run(struct store_tx *tx, void *arg, struct err *err) {
+    struct renew *r = arg;
+    struct loaded l = {0};
+    r->verdict = (struct renew_verdict){.how = RENEW_REFUSED, .err = {.code = MUSTER_ECERTREVOKED}};
+    int found = device_find_row(tx, r->device, &l.device, err);
+    if (found <= 0) /* its tombstone was lifted meanwhile */
+        return found;
+    if ((found = account_find_row(tx, l.device.account, &l.account, err)) <= 0)
+        return found < 0 ? found : err_set(err, MUSTER_ECORRUPT, "A device belongs to no account.");
+    snprintf(r->account_name, sizeof r->account_name, "%s", l.account.name);
+    snprintf(r->device_id, sizeof r->device_id, "%s", l.device.device_id);
+    r->uuid = l.device.uuid;
+    r->device_life = l.account.device_life;
+    int rc = load(tx, r, &l, err);
+    if (rc)
+        return rc;
+    renew_decide(&l.facts, &r->verdict);
+    return r->verdict.how == RENEW_NEW && r->cert && store_writable(tx) ? apply(tx, r, &l, err) : 0;
+}

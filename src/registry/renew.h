@@ -1,0 +1,51 @@
+/* renew: a device gets the certificate that follows its own (EST's simplereenroll), for the same key or a new one.
+ *
+ * Like enrol.h one operation that runs twice: as a check before the vault is asked, and in the transaction that stores the certificate.
+ * Make before break: the new certificate waits for its first use, and until then the one so far stays the device's (device_identity.h).  The
+ * provisioning key that brought the device in, and when, go on with its certificates: what a leaked key has done is found by them, however
+ * often its devices renew. */
+#ifndef MUSTER_REGISTRY_RENEW_H
+#define MUSTER_REGISTRY_RENEW_H
+
+#include "pki/make.h"
+#include "registry/own_key.h"
+
+enum renew_how {
+    RENEW_REFUSED,
+    RENEW_NEW,
+    RENEW_SAME, /* the certificate that it got for this very key, and has not used: nothing is issued, and nothing changes */
+};
+
+struct renew_facts {
+    int64_t now, newest;         /* newest: time of the newest audit entry */
+    const struct account *account;
+    const struct device *device;
+    bool live;                   /* the certificate that asks is the device's */
+    const struct key_facts *own; /* of the request */
+    enum own_key own_is;
+    bool same;                   /* a certificate for that key waits for its first use */
+    int64_t certificates_since;  /* when the first of the device's last REPLACE_MAX certificates was made; 0: it has had fewer */
+};
+struct renew_verdict {
+    enum renew_how how;
+    struct err err; /* why not */
+};
+void renew_decide(const struct renew_facts *f, struct renew_verdict *out);
+
+struct renew {
+    int64_t device;               /* that was admitted */
+    struct hash certificate;      /* fingerprint of the one that it showed */
+    const struct key_facts *own;  /* of the request, which proved possession */
+    const char *address;
+    const struct made_cert *cert; /* once it was signed; NULL: check alone */
+    /* out */
+    struct renew_verdict verdict;
+    char account_name[ACCOUNT_NAME_MAX + 1], device_id[DEVICE_ID_MAX + 1];
+    struct uuid uuid;             /* the device's */
+    int64_t device_life;          /* the account's */
+    struct buf same;              /* DER of RENEW_SAME; the caller frees it */
+};
+/* 0 with a verdict; only failures of the storage are errors. */
+int renew_run(struct store_tx *tx, void *arg, struct err *err);
+
+#endif
