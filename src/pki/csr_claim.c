@@ -4,6 +4,7 @@
 #include <openssl/err.h>
 
 #include "pki/csr.h"
+#include "pki/csr_fast.h"
 #include "pki/device_uri.h"
 #include "pki/pki.h"
 
@@ -114,4 +115,13 @@ static int read_library(struct span der, struct csr_claim *out, struct err *err)
     return (rc = check_names(names, buf_span(&out->device_id), err)) ? rc : buf_check(&out->device_id, err);
 }
 
-int csr_claim_read(struct span der, struct csr_claim *out, struct err *err) { return read_library(der, out, err); }
+int csr_claim_read(struct span der, struct csr_claim *out, struct err *err) {
+    struct csr_fast fast;
+    if (!csr_fast_read(der, &fast))
+        return read_library(der, out, err);
+    out->key = fast.key;
+    buf_add(&out->public_der, fast.public_der);
+    buf_add(&out->device_id, fast.common_name);
+    int rc = buf_check(&out->public_der, err);
+    return rc ? rc : buf_check(&out->device_id, err);
+}

@@ -19,7 +19,7 @@ struct csr_claim {
 #define CSR_CLAIM_INIT ((struct csr_claim){.public_der = BUF_INIT(16 * 1024), .device_id = BUF_INIT(1024), .other_cn = BUF_INIT(1024)})
 void csr_claim_fini(struct csr_claim *c);
 
-/* der: the whole request, at most 16 KiB.  MUSTER_ECSR with what is wrong. */
+/* der: the whole request, at most 16 KiB; read by csr_fast.h where it can.  MUSTER_ECSR with what is wrong. */
 int csr_claim_read(struct span der, struct csr_claim *out, struct err *err) MUSTER_MUST_CHECK;
 
 DEFINE_CLEANUP_FINI(csr_claim_fini, struct csr_claim)
