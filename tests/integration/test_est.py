@@ -4,6 +4,7 @@ import datetime
 import http.client
 import ipaddress
 import os
+import shutil
 import signal
 import ssl
 import subprocess
@@ -13,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, pkcs7
 
 from client import Fleet, key_pem, name, new_key, spki_hash
 from conftest import soon
@@ -826,3 +827,80 @@ def test_renewals_survive_kill_9(fresh):
     for d in devices:
         assert ask(s, certs[d][0]) is None and ask(s, devices[d]) == "certificate_superseded"
     assert s.muster("audit", "verify", "--account", a.name)["ok"] is True
+
+
+# --- clients of other makers ------------------------------------------------------------------------------------------------------------------
+
+
+CURL = """
+set -eu
+umask 077
+# request OUT PATH CERT [curl's options]
+request() {
+    out=$1 path=$2 name=$3; shift 3
+    curl -sS --noproxy '*' $TLS --cacert ca.pem ${name:+--cert $name.pem --key $name.key} -o "$out" -w '%{http_code} %{content_type}' "$@" "https://localhost:$PORT$path"
+}
+expect() { test "$1" = "$2" || { echo "expected $2, got $1" >&2; exit 1; }; }
+P7="200 application/pkcs7-mime; smime-type=certs-only"
+post() { expect "$(request "$1.p7" "/.well-known/est/$ACCOUNT/$2" "$3" -H 'Content-Type: application/pkcs10' --data-binary "@$1.b64")" "$P7"; }
+expect "$(request cacerts.p7 "/.well-known/est/$ACCOUNT/cacerts" "")" "$P7"
+openssl base64 -d -in cacerts.p7 | openssl pkcs7 -inform DER -print_certs | openssl x509 > anchors.pem
+cmp anchors.pem ca.pem
+make first own-1 "$ID"
+post first simpleenroll prov
+take first
+openssl x509 -in first.pem -noout -subject -nameopt RFC2253 | grep -q "^subject=CN=$ID,OU=Devices,O=$ACCOUNT$"
+expect "$(request out /director/1.root.json first)" "404 application/json"
+make second own-2 "$ID"
+post second simplereenroll first
+take second
+expect "$(request out /director/1.root.json first)" "404 application/json"
+expect "$(request out /director/1.root.json second)" "404 application/json"
+expect "$(request out /director/1.root.json first)" "403 application/json"
+grep -q certificate_superseded out
+"""
+
+OPENSSL = """
+make() { openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out $1.key && openssl req -new -key $1.key -subj "/C=DE/O=Somebody/CN=$3" -outform DER | openssl base64 > $1.b64; }
+take() { openssl base64 -d -in $1.p7 | openssl pkcs7 -inform DER -print_certs -out all.pem; expect "$(grep -c BEGIN all.pem)" 1; openssl x509 -in all.pem > $1.pem; }
+"""
+ED25519 = OPENSSL.replace("-algorithm EC -pkeyopt ec_paramgen_curve:P-256", "-algorithm ed25519").replace("openssl base64 > $1.b64", "openssl base64 -A > $1.b64")
+GNUTLS = """
+make() {
+    certtool --generate-privkey --key-type ecdsa --curve secp256r1 --outfile $1.key 2> /dev/null
+    printf 'cn = "%s"\\norganization = "Somebody"\\n' "$3" > template
+    certtool --generate-request --load-privkey $1.key --template template --outder --outfile $1.der 2> /dev/null
+    base64 $1.der > $1.b64
+}
+take() { base64 -d $1.p7 > $1.p7der; certtool --p7-info --inder --infile $1.p7der | sed -n '/BEGIN CERTIFICATE/,/END CERTIFICATE/p' > $1.pem; expect "$(grep -c BEGIN $1.pem)" 1
+         certtool --certificate-info --infile $1.pem | grep -q 'TLS WWW Client'; }
+"""
+
+
+@pytest.mark.parametrize("tls", ["1.2", "1.3"])
+@pytest.mark.parametrize("tools", ["openssl", "ed25519", "gnutls"])
+def test_clients_of_curl_with_openssl_and_gnutls(world, tmp_path, tools, tls):
+    shutil.copy(world.dir / "server-ca.pem", tmp_path / "ca.pem")
+    shutil.copy(world.one_key.cert_file, tmp_path / "prov.pem")
+    shutil.copy(world.one_key.key_file, tmp_path / "prov.key")
+    env = {**os.environ, "PORT": str(world.port), "ACCOUNT": world.one.name, "ID": f"{tools}-{tls}", "TLS": f"--tlsv{tls} --tls-max {tls}"}
+    script = {"openssl": OPENSSL, "ed25519": ED25519, "gnutls": GNUTLS}[tools] + CURL
+    done = subprocess.run(["sh", "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, (done.stderr, done.stdout)
+
+
+@pytest.mark.parametrize("tls", ["1.2", "1.3"])
+def test_a_client_of_gnutls_alone(world, tmp_path, tls):
+    """TLS, key and request by GnuTLS."""
+    key, template, der = tmp_path / "key.pem", tmp_path / "template", tmp_path / "csr.der"
+    template.write_text(f'cn = "gnutls-alone-{tls}"\n')
+    run("certtool", "--generate-privkey", "--key-type", "ecdsa", "--curve", "secp256r1", "--outfile", key)
+    run("certtool", "--generate-request", "--load-privkey", key, "--template", template, "--outder", "--outfile", der)
+    body = in_lines(der.read_bytes())
+    head = f"POST {path('simpleenroll', world.one.name)} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: {PKCS10}\r\nContent-Length: {len(body)}\r\n\r\n"
+    said = run("gnutls-cli", "--x509cafile", world.dir / "server-ca.pem", "--x509certfile", world.one_key.cert_file, "--x509keyfile", world.one_key.key_file, "--priority",
+               f"NORMAL:-VERS-ALL:+VERS-TLS{tls}", "--verify-hostname", "localhost", "--sni-hostname", "localhost", "-p", world.port, "127.0.0.1", stdin=head.encode() + body)
+    assert f"(TLS{tls}".encode() in said
+    answer = said[said.index(b"HTTP/1.1 200"):]
+    (cert,) = pkcs7.load_der_pkcs7_certificates(base64.b64decode(answer.partition(b"\r\n\r\n")[2].partition(b"- Peer")[0]))
+    assert cert.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value == f"gnutls-alone-{tls}"
