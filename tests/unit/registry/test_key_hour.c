@@ -107,7 +107,24 @@ static void rows_of_an_earlier_version_count(void **state) {
     store_close(s);
 }
 
+/* Certificates of before renewals: what a key has done since some time goes by when they were made. */
+static void certificates_of_an_earlier_version_keep_their_time(void **state) {
+    sqlite3 *db;
+    sqlite3_stmt *s;
+    on_disk_anew();
+    sql(ACCOUNT KEY(1) "INSERT INTO cert (serial, fingerprint, account, prov_key, spki, state, der, not_before, not_after, created, used) VALUES (x'01', x'02', 1, 1, x'03', 2, x'04', 0, 9, 4711, 0);"
+        "DROP INDEX cert_key; ALTER TABLE cert DROP COLUMN enrolled; CREATE INDEX cert_key ON cert (prov_key, device, created) WHERE state IN (1, 2, 5);"
+        "DELETE FROM schema_version WHERE number >= 9;");
+    store_close(on_disk_open());
+    assert_int_equal(sqlite3_open(on_disk_path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_prepare_v2(db, "SELECT enrolled FROM cert", -1, &s, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_step(s), SQLITE_ROW);
+    assert_int_equal(sqlite3_column_int64(s, 0), 4711);
+    sqlite3_finalize(s);
+    sqlite3_close(db);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(counts_as_a_list_does), cmocka_unit_test(rows_of_an_earlier_version_count)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(counts_as_a_list_does), cmocka_unit_test(rows_of_an_earlier_version_count), cmocka_unit_test(certificates_of_an_earlier_version_keep_their_time)};
     return cmocka_run_group_tests(tests, on_disk_make, on_disk_drop);
 }
