@@ -65,6 +65,12 @@ class Holder:
         self.public_key = cert.public_key
 
 
+def enrolled(gateway, device_id, own, what="simpleenroll"):
+    """The device that it gives a certificate to."""
+    (cert,) = certificates(post(gateway, what, csr(own, device_id)))
+    return Device(own, cert)
+
+
 def run(*command, stdin=None):
     done = subprocess.run([str(c) for c in command], input=stdin, capture_output=True, timeout=60)
     assert done.returncode == 0, (command, done.stderr)

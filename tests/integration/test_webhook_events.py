@@ -3,8 +3,10 @@ import threading
 import time
 
 import pytest
+from cryptography.hazmat.primitives import hashes
 
-from client import Device, Fleet
+import est
+from client import Device, Fleet, new_key
 from conftest import soon
 from test_webhooks import LOCAL, account, children_gone, eventually, faketime, hook, receiver, server, shown  # noqa: F401  fixtures
 
@@ -51,6 +53,22 @@ def test_a_key_runs_low_by_its_budget(server, account, receiver):
     assert settled(r)[2:] == ["key.nearly_exhausted"]
     server.muster("key", "set", key.shown["id"], "--max-devices", "20")
     assert settled(r)[3:] == ["key.exhausted"]
+
+
+def test_a_renewal_is_said_once_and_its_use_too(server, account, receiver):
+    """By EST: the certificate that was asked for, not each time that its answer was lost."""
+    r = receiver()
+    hook(server, r.url(), account, "device.registered", "device.renewed", "device.first_used")
+    own, key = new_key(), server.key(account)
+    old = est.enrolled(server.gateway(key), "renews", new_key())
+    assert server.gateway(old).get("/director/1.root.json").status == 404
+    for _ in range(3):
+        new = est.enrolled(server.gateway(old), "renews", own, "simplereenroll")
+    assert server.gateway(new).get("/director/1.root.json").status == 404
+    assert settled(r) == ["device.registered", "device.first_used", "device.renewed", "device.first_used"]
+    said = r.events("device.renewed")[0]
+    assert (said["device"]["device_id"], said["spki"], said["address"]) == ("renews", new.spki, "127.0.0.1")
+    assert said["fingerprint"] == new.cert.fingerprint(hashes.SHA256()).hex() == r.events("device.first_used")[1]["fingerprint"] and said["not_after"]
 
 
 def test_a_key_for_a_few_devices_says_its_end_alone(server, account, receiver):
