@@ -294,7 +294,7 @@ static int filters(sqlite3 *db, const char *statement, const char *sql, const ch
     struct columns known;
     bool one = true;
     int faults = 0;
-    for (const char *at = steps; *at; at = strchr(at, '\n') + 1) {
+    for (const char *at = steps; at && *at; at = strchr(at, '\n'), at = at ? at + 1 : NULL) {
         char step[512];
         snprintf(step, sizeof step, "%.*s", (int)strcspn(at, "\n"), at);
         one = one && (!strstr(step, " USING ") || finds_one(db, step));
