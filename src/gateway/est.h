@@ -9,9 +9,12 @@
  *   POST simplereenroll     with the certificate that Muster issued to a device: the one that follows it, for the same key or a new one
  *   POST fullcmc            501
  *
- * Both answer with the certificate that was issued and no other (RFC 7030, 4.2.3): whoever trusts what EST gives him must not come
+ * The two POSTs answer with the certificate that was issued and no other (RFC 7030, 4.2.3): whoever trusts what EST gives him must not come
  * to trust an issuing CA as a server; the gateway knows its issuing CAs.  202 with Retry-After: the device waits for an operator, and the
  * same request gets the certificate once it is approved.  The same credential, ID and key asking again gets the same certificate.
+ *
+ * A certificate of a customer's own fleet CA is not renewed here (MUSTER_EFLEETCA), and a challengePassword, which could bind a request to its
+ * TLS connection (RFC 7030, 3.5), is not looked at: TLS proves the credential, the request its key.
  *
  * What goes either way is base64 of DER (RFC 8951, 3); answers come in lines, and Content-Transfer-Encoding is not looked at.  /cacerts has
  * the anchors of the gateway's own certificate and nothing else: EST's clients trust all of it as servers, and a fleet root or issuing CA

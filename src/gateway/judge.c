@@ -1,8 +1,9 @@
 /* judge: between http and the verifier: who a connection is, and whether each of its requests may go on.
  *
- * Order: host names that contradict each other; no certificate, or a bad chain; a provisioning key, which is good for POST /devices
- * alone; then the registry's verdict.  Nothing of a body is read before.  The registry is asked about a device's certificate even where
- * its request is refused for another reason: the first request makes a certificate the device's. */
+ * Order: names of accounts that contradict each other; no certificate, or a bad chain, which is no matter for what anybody may read; a
+ * provisioning key, which is good for enrolling alone; then the registry's verdict.  Nothing of a body is read before.  The registry is
+ * asked about a device's certificate even where its request is refused for another reason: the first request makes a certificate the
+ * device's. */
 #include "base/log.h"
 #include "gateway/internal.h"
 #include "metrics/metrics.h"

@@ -278,6 +278,16 @@ static void put_account(struct occasion *o, struct span host) {
         o->account[0] = '\0';
 }
 
+/* The account that an EST request's path names, likewise. */
+static void put_label(struct occasion *o, struct span label) {
+    char name[ACCOUNT_NAME_MAX + 1];
+    if (o->account[0] || !label.n || label.n > ACCOUNT_NAME_MAX)
+        return;
+    snprintf(name, sizeof name, "%.*s", SPAN_FMT(label));
+    if (verifier_has_account(o->worker->gateway->verifier, name))
+        memcpy(o->account, name, sizeof name);
+}
+
 void refusal_keep_request(struct http_exchange *x, const struct err *err) {
     struct http_conn *c = http_exchange_conn(x);
     struct occasion o = {.worker = http_exchange_arg(x), .err = err, .peer = http_exchange_peer(x), .ssl = c ? http_conn_ssl(c) : NULL, .x = x};
@@ -286,6 +296,7 @@ void refusal_keep_request(struct http_exchange *x, const struct err *err) {
     if (o.peer)
         snprintf(o.address, sizeof o.address, "%s", o.peer->address);
     put_account(&o, o.ssl && *tls_sni(o.ssl) ? span_str(tls_sni(o.ssl)) : http_host(x));
+    put_label(&o, est_label(x));
     count(&o);
     const struct uuid id = keep(&o);
     http_exchange_set_id(x, &id);
