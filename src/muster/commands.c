@@ -10,7 +10,7 @@
     {"reprovision", "never|ask|replace", TO_BODY_TEXT, NULL, "What happens when an enrolled device comes again after being wiped", false}, \
     {"approval", "yes|no", TO_BODY_BOOL, NULL, "Whether a new device waits for an operator, by whichever method it comes", false}, \
     {"expected-only", "yes|no", TO_BODY_BOOL, NULL, "Whether only devices announced by `device import` may arrive", false},   \
-    {"device-key", "p256|rsa2048", TO_BODY_TEXT, NULL, "The kind of key that enrolled devices get", false},                   \
+    {"device-key", "p256|rsa2048", TO_BODY_TEXT, NULL, "The kind of key that is made for devices that enrol; with rsa2048 they may bring RSA keys of their own as well", false},                   \
     {"device-life", "SECONDS", TO_BODY_INT, NULL, "The longest life of a device certificate issued here", false},             \
     {"lost-answer-window", "SECONDS", TO_BODY_INT, NULL, "How long a device that never got its certificate may ask again", false}, \
     {"issue-ceiling", "N", TO_BODY_INT, NULL, "The most certificates that the vault issues for the account in an hour", false}
