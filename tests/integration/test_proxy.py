@@ -153,7 +153,8 @@ def test_what_is_muster_s_own_never_leaves(fresh, back):
     back.got.clear()
     assert reach(s, device, "/anything/at/all").status == 200
     assert back.last().target == "/anything/at/all"
-    for path in ("/devices/x", "/.well-known/est/cacerts", "/.well-known/est", "/time", "/time/x"):
+    assert reach(s, device, "/.well-known/est/cacerts").headers["Content-Type"].startswith("application/pkcs7-mime")
+    for path in ("/devices/x", "/.well-known/est/serverkeygen", "/.well-known/est", "/.well-known/est/all/cacerts/x", "/time", "/time/x"):
         assert reach(s, device, path).code == "not_found"
     assert reach(s, device, "/devices").code == "method_not_allowed"
     assert reach(s, device, "/devices", "POST", {"deviceId": "x"}).code == "enrol_with_device_certificate"
