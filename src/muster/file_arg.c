@@ -31,7 +31,7 @@ int file_arg_may_write(const char *path, struct err *err) {
     if (slash)
         snprintf(dir, sizeof dir, "%.*s", (int)(slash - path + 1), path);
     if (faccessat(AT_FDCWD, dir, W_OK | X_OK, AT_EACCESS))
-        return err_set(err, MUSTER_EIO, "%s cannot be written: %s. Nothing was made.", path, strerror(errno));
+        return err_set(err, MUSTER_EINVALID, "%s cannot be written: %s. Nothing was made.", path, strerror(errno));
     return 0;
 }
 

@@ -13,6 +13,7 @@
 #define PKI_HASH_LEN 32
 #define KEY_P256_POINT_LEN 65 /* uncompressed */
 #define KEY_P256_SCALAR_LEN 32
+#define KEY_RSA_OWN_MAX 4096  /* bits of an RSA key that a device makes and Muster certifies: larger ones cost every handshake more than they are worth */
 #define KEY_PRIVATE_MAX 4096 /* bytes of PKCS#8, of the largest key that is made: RSA of 4096 bits */
 
 enum key_kind { KEY_NONE, KEY_P256, KEY_P384, KEY_P521, KEY_RSA, KEY_ED25519, KEY_OTHER };

@@ -17,19 +17,10 @@ int admit_refuse(struct admit *a, int code, const char *fmt, ...) {
 }
 
 int admit_state(struct admit *a, const struct account *account, const struct device *d) {
-    switch (d->state) {
-    case DEVICE_ACTIVE:
-        return 0;
-    case DEVICE_PENDING:
-        return admit_refuse(a, account->expected_only && !d->expected && !account->approval ? MUSTER_EUNEXPECTED : MUSTER_EPENDING, NULL);
-    case DEVICE_QUARANTINED:
-        return admit_refuse(a, MUSTER_EQUARANTINED, NULL);
-    case DEVICE_REVOKED:
-        return admit_refuse(a, d->refused ? MUSTER_EREFUSED : MUSTER_EREVOKED, NULL);
-    case DEVICE_DELETED:
-        return admit_refuse(a, MUSTER_EDEVDELETED, NULL);
-    }
-    return admit_refuse(a, MUSTER_ECORRUPT, NULL);
+    int code = device_state_code(d);
+    if (!code && d->state == DEVICE_PENDING)
+        code = account->expected_only && !d->expected && !account->approval ? MUSTER_EUNEXPECTED : MUSTER_EPENDING;
+    return code ? admit_refuse(a, code, NULL) : 0;
 }
 
 void admit_found(struct admit *a, const struct device *d) {

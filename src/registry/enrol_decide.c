@@ -34,22 +34,10 @@ static bool budget_left(const struct enrol_facts *f, struct enrol_verdict *v) {
 
 /* The state of a device wins over every policy and window. */
 static bool device_may(const struct enrol_facts *f, struct enrol_verdict *v) {
-    switch (f->device->state) {
-    case DEVICE_ACTIVE:
-    case DEVICE_PENDING:
-        return true;
-    case DEVICE_QUARANTINED:
-        refuse(v, MUSTER_EQUARANTINED, 0);
-        return false;
-    case DEVICE_REVOKED:
-        refuse(v, f->device->refused ? MUSTER_EREFUSED : MUSTER_EREVOKED, 0);
-        return false;
-    case DEVICE_DELETED:
-        refuse(v, MUSTER_EDEVDELETED, 0);
-        return false;
-    }
-    refuse(v, MUSTER_ECORRUPT, 0);
-    return false;
+    int code = device_state_code(f->device);
+    if (code)
+        refuse(v, code, 0);
+    return code == 0;
 }
 
 /* The same key asks again for the same ID, and nothing that was issued for it has been used: its answer was lost. */

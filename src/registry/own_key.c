@@ -1,8 +1,6 @@
 /* own_key: see own_key.h. */
 #include "registry/own_key.h"
 
-#define RSA_BITS_MAX 4096 /* what the vault certifies */
-
 int own_key_load(struct store_tx *tx, int64_t account, const struct device *d, const struct hash *spki, enum own_key *out, struct err *err) {
     struct store_row *row;
     *out = OWN_KEY_FREE;
@@ -31,8 +29,8 @@ int own_key_load(struct store_tx *tx, int64_t account, const struct device *d, c
 int own_key_judge(const struct account *a, const struct key_facts *k, enum own_key whose, struct err *why) {
     if (k->kind == KEY_RSA && a->device_key != DEVICE_KEY_RSA) /* it costs every handshake dear, and is an account's choice */
         return err_set(why, MUSTER_ECSR, "The request cannot be signed: the account takes no RSA keys, but P-256 (or P-384, P-521, Ed25519).");
-    if (k->kind == KEY_RSA && k->bits > RSA_BITS_MAX)
-        return err_set(why, MUSTER_ECSR, "The request cannot be signed: its key is RSA of %d bits, and at most %d are certified.", k->bits, RSA_BITS_MAX);
+    if (k->kind == KEY_RSA && k->bits > KEY_RSA_OWN_MAX)
+        return err_set(why, MUSTER_ECSR, "The request cannot be signed: its key is RSA of %d bits, and at most %d are certified.", k->bits, KEY_RSA_OWN_MAX);
     switch (whose) {
     case OWN_KEY_FREE:
     case OWN_KEY_OWN:

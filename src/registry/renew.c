@@ -18,19 +18,8 @@ struct loaded {
 static void refuse(struct renew_verdict *v, int code, int retry_after) { v->err = (struct err){.code = code, .retry_after = retry_after}; }
 
 static int state_of(const struct device *d) {
-    switch (d->state) {
-    case DEVICE_ACTIVE:
-        return 0;
-    case DEVICE_PENDING:
-        return MUSTER_EPENDING;
-    case DEVICE_QUARANTINED:
-        return MUSTER_EQUARANTINED;
-    case DEVICE_REVOKED:
-        return d->refused ? MUSTER_EREFUSED : MUSTER_EREVOKED;
-    case DEVICE_DELETED:
-        return MUSTER_EDEVDELETED;
-    }
-    return MUSTER_ECORRUPT;
+    int code = device_state_code(d);
+    return !code && d->state == DEVICE_PENDING ? MUSTER_EPENDING : code;
 }
 
 void renew_decide(const struct renew_facts *f, struct renew_verdict *v) {

@@ -151,6 +151,21 @@ int account_need(struct store_tx *tx, struct span name, struct account *out, str
     return out->state == ACCOUNT_DELETED ? err_set(err, MUSTER_EDELETED, NULL) : 0;
 }
 
+int device_state_code(const struct device *d) {
+    switch (d->state) {
+    case DEVICE_ACTIVE:
+    case DEVICE_PENDING:
+        return 0;
+    case DEVICE_QUARANTINED:
+        return MUSTER_EQUARANTINED;
+    case DEVICE_REVOKED:
+        return d->refused ? MUSTER_EREFUSED : MUSTER_EREVOKED;
+    case DEVICE_DELETED:
+        return MUSTER_EDEVDELETED;
+    }
+    return MUSTER_ECORRUPT;
+}
+
 int device_find_row(struct store_tx *tx, int64_t at, struct device *out, struct err *err) {
     struct store_row *row;
     int found = first_row(tx, &row, err, SQL_DEVICE_BY_ROW, "i", at);

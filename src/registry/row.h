@@ -91,6 +91,9 @@ int account_need(struct store_tx *tx, struct span name, struct account *out, str
 int root_need(struct store_tx *tx, const struct account *a, struct span name, struct root *out, struct err *err) MUSTER_MUST_CHECK;
 int key_need(struct store_tx *tx, const struct account *a, struct span name, struct prov_key *out, struct err *err) MUSTER_MUST_CHECK;
 int device_need(struct store_tx *tx, const struct account *a, struct span name, struct device *out, struct err *err) MUSTER_MUST_CHECK;
+/* Why nothing that the device asks for is done, whatever any policy says: MUSTER_EQUARANTINED, _EREVOKED, _EREFUSED, _EDEVDELETED, _ECORRUPT (a state
+ * that is none); 0: it is active or pending. */
+int device_state_code(const struct device *d);
 int device_find_row(struct store_tx *tx, int64_t row, struct device *out, struct err *err) MUSTER_MUST_CHECK;
 int root_find_row(struct store_tx *tx, int64_t row, struct root *out, struct err *err) MUSTER_MUST_CHECK;
 int key_find_row(struct store_tx *tx, int64_t row, struct prov_key *out, struct err *err) MUSTER_MUST_CHECK;

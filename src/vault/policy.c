@@ -7,7 +7,6 @@
 #include "vault/authority.h"
 
 #define CN_CHARACTERS 64
-#define RSA_BITS_MAX 4096 /* of a device: larger ones cost every handshake more than they are worth */
 #define DNS_NAME_MAX 253
 #define DNS_LABEL_MAX 63
 #define DEFAULT_DEVICE_LIFE (20 * CLOCK_YEAR)
@@ -120,7 +119,7 @@ bool policy_eq(const struct vault_policy *a, const struct vault_policy *b) {
 }
 
 int policy_device_key(const struct key_facts *k, bool rsa_allowed, struct err *err) {
-    if (k->kind == KEY_RSA ? rsa_allowed && k->bits <= RSA_BITS_MAX && key_acceptable(k, NULL) == 0 : key_acceptable(k, NULL) == 0)
+    if (k->kind == KEY_RSA ? rsa_allowed && k->bits <= KEY_RSA_OWN_MAX && key_acceptable(k, NULL) == 0 : key_acceptable(k, NULL) == 0)
         return 0;
     return err_set(err, MUSTER_ECERTWEAKKEY, "The account takes keys of the kinds P-256, P-384, P-521 and Ed25519%s; this one is %s of %d bits.", rsa_allowed ? ", and RSA of 2048 to 4096 bits" : "",
                    key_kind_name(k->kind), k->bits);

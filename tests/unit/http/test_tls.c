@@ -36,6 +36,17 @@ static void both_versions(void **state) {
     client_close(&old);
 }
 
+static void what_was_read_is_wiped_for_whoever_hears_tokens(void **state) {
+    for (int cleanse = 0; cleanse <= 1; cleanse++) {
+        struct err err = ERR_INIT;
+        struct tls_server *t = tls_server_new(&(struct tls_options){.cleanse = cleanse}, &err);
+        SSL *ssl = tls_server_accept(t);
+        assert_int_equal((SSL_get_options(ssl) & SSL_OP_CLEANSE_PLAINTEXT) != 0, cleanse);
+        SSL_free(ssl);
+        tls_server_free(t);
+    }
+}
+
 static void served_by(const char *sni, const char *cn) {
     struct client c;
     char name[64];
@@ -166,7 +177,7 @@ static void mapped_addresses_are_ipv4(void **state) {
 #define T(f) cmocka_unit_test_setup_teardown(f, open_rig, close_rig)
 int main(void) {
     const struct CMUnitTest tests[] = {
-        T(both_versions), T(the_name_chooses_the_identity), T(a_resumed_connection_is_identified_again), T(a_session_survives_a_lost_connection),
+        T(both_versions), T(what_was_read_is_wiped_for_whoever_hears_tokens), T(the_name_chooses_the_identity), T(a_resumed_connection_is_identified_again), T(a_session_survives_a_lost_connection),
         T(an_aborted_connection_is_not_resumed), T(sessions_are_bounded), T(bad_names_end_the_handshake), T(mapped_addresses_are_ipv4),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
