@@ -74,7 +74,7 @@ static void told(void *arg, struct parent_message *m) {
 static int open_registry(struct gateway *g, struct err *err) {
     CLEANUP(buf_fini) struct buf path = BUF_INIT(4096);
     buf_addf(&path, "%s/registry.db", g->o->dir);
-    const struct registry_open o = {.path = buf_str(&path), .readers = READERS, .queue_max = QUEUE_MAX};
+    const struct registry_open o = {.path = buf_str(&path), .readers = READERS, .queue_max = QUEUE_MAX, .reruns = true};
     int rc = registry_open(&o, &g->store, err);
     if (rc)
         return rc;

@@ -6,7 +6,7 @@
 
 #include "metrics/metrics.h"
 
-#define STEPS_A_TURN 64 /* then the loop's other connections have their turn, however fast this client pipelines */
+#define STEPS_A_TURN 8 /* then the loop's other connections have their turn, however fast this client pipelines */
 
 /* --- life --------------------------------------------------------------------------------------------------------------------------- */
 

@@ -41,10 +41,12 @@ bool server_make_room(struct http_server *s) {
     struct http_conn *silent = TAILQ_FIRST(&s->silent), *idle = TAILQ_FIRST(&s->idle), *slow;
     if (silent && now - silent->since >= SILENT_MS)
         conn_close(silent);
-    else if (idle)
+    else if (idle && now - idle->began >= SILENT_MS)
         conn_end(idle);
     else if ((slow = slowest(s, now)))
         conn_close(slow);
+    else if (idle)
+        conn_end(idle);
     else if (silent) /* however young: who has something to say and is quick finds a place among those who have not */
         conn_close(silent);
     else

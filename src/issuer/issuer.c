@@ -215,7 +215,7 @@ static struct job *job_new(struct issuer *is, const struct kind *kind, const cha
 static int begin(struct job *j, struct err *err) {
     int rc = buf_check(&j->spki, err);
     if (!rc)
-        rc = store_read(j->issuer->store, j->issuer->loop, j->kind->run, checked, j, err);
+        rc = store_look(j->issuer->store, j->issuer->loop, j->kind->run, checked, j, err);
     if (rc)
         job_free(j);
     return rc;

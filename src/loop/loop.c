@@ -138,19 +138,39 @@ void loop_stop(struct loop *l) {
     wake(l);
 }
 
+static void append(struct loop *l, struct post *first, struct post *last) {
+    pthread_mutex_lock(&l->lock);
+    bool asleep = !l->first;
+    *l->last = first;
+    l->last = &last->next;
+    pthread_mutex_unlock(&l->lock);
+    if (asleep)
+        wake(l);
+}
+
 int loop_post(struct loop *l, loop_fn fn, void *arg) {
     struct post *p = malloc(sizeof *p);
     if (!p)
         return MUSTER_ENOMEM;
     *p = (struct post){NULL, fn, arg};
-    pthread_mutex_lock(&l->lock);
-    bool first = !l->first;
-    *l->last = p;
-    l->last = &p->next;
-    pthread_mutex_unlock(&l->lock);
-    if (first)
-        wake(l);
+    append(l, p, p);
     return 0;
+}
+
+size_t loop_post_all(struct loop *l, loop_fn fn, void *const *args, size_t n) {
+    struct post *first = NULL, *last = NULL;
+    size_t made = 0;
+    for (; made < n; made++) {
+        struct post *p = malloc(sizeof *p);
+        if (!p)
+            break;
+        *p = (struct post){NULL, fn, args[made]};
+        *(last ? &last->next : &first) = p;
+        last = p;
+    }
+    if (made)
+        append(l, first, last);
+    return made;
 }
 
 static void expired(evutil_socket_t fd, short what, void *arg) {

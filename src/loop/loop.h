@@ -26,6 +26,8 @@ void loop_stop(struct loop *l);
 /* Queues fn(arg) to run on the loop's thread, in order of posting.  From any thread.  Never blocks; MUSTER_ENOMEM is the only
  * failure.  Posts before loop_run are kept. */
 int loop_post(struct loop *l, loop_fn fn, void *arg) MUSTER_MUST_CHECK;
+/* Queues fn of each of n arguments, in their order, and wakes the loop once.  How many it queued, from the first on: fewer where memory is short. */
+size_t loop_post_all(struct loop *l, loop_fn fn, void *const *args, size_t n) MUSTER_MUST_CHECK;
 /* Runs what was posted, and what that posts, without waiting for anything else: once loop_run has returned, so that nobody's answer is lost
  * with its memory.  On any one thread. */
 void loop_flush(struct loop *l);

@@ -27,6 +27,7 @@ DEFINE_CLEANUP(X509_ALGOR_free, X509_ALGOR *)
 /* --- libcrypto -------------------------------------------------------------------------------------------------------------- */
 
 static EVP_MD *sha256_md;
+static EC_GROUP *p256_group;
 static EVP_PKEY *p256_parameters; /* a key without a point: what EVP_PKEY_set1_encoded_public_key needs to start from */
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
@@ -34,7 +35,8 @@ static void fetch(void) {
     sha256_md = EVP_MD_fetch(NULL, "SHA256", NULL);
     CLEANUP(EVP_PKEY_free) EVP_PKEY *any = EVP_EC_gen("P-256");
     EVP_PKEY *empty = EVP_PKEY_new();
-    if (!sha256_md || !any || !empty || EVP_PKEY_copy_parameters(empty, any) != 1)
+    p256_group = EC_GROUP_new_by_curve_name(NID_X9_62_prime256v1);
+    if (!sha256_md || !p256_group || !any || !empty || EVP_PKEY_copy_parameters(empty, any) != 1)
         abort(); /* a libcrypto without SHA-256 or P-256 */
     p256_parameters = empty;
 }
@@ -163,6 +165,15 @@ static int p256_from_point(struct span point, EVP_PKEY **out, struct err *err) {
     return 0;
 }
 
+/* Whether it is a point of the curve (SEC 1, 3.2.2.1): all that there is to a public key on P-256, whose points have one order. */
+static int p256_check(struct span point, struct err *err) {
+    pthread_once(&once, fetch);
+    EC_POINT *p = EC_POINT_new(p256_group);
+    bool ok = p && EC_POINT_oct2point(p256_group, p, point.p, point.n, NULL) == 1;
+    EC_POINT_free(p);
+    return ok ? 0 : pki_err(err, MUSTER_EINVALID, "Reading a P-256 public key");
+}
+
 bool key_is_p256_der(struct span der) {
     return der.n == sizeof p256_head + KEY_P256_POINT_LEN && memcmp(der.p, p256_head, sizeof p256_head) == 0 && der.p[sizeof p256_head] == 4;
 }
@@ -187,10 +198,14 @@ int key_from_public_der(struct span der, EVP_PKEY **out, struct err *err) {
 }
 
 int key_facts_from_public_der(struct span der, struct key_facts *out, struct err *err) {
-    CLEANUP(EVP_PKEY_free) EVP_PKEY *key = NULL;
-    int rc = key_from_public_der(der, &key, err);
-    if (rc || !key_is_p256_der(der))
+    if (!key_is_p256_der(der)) {
+        CLEANUP(EVP_PKEY_free) EVP_PKEY *key = NULL;
+        int rc = key_from_public_der(der, &key, err);
         return rc ? rc : key_facts(key, out, err);
+    }
+    int rc = p256_check(key_p256_point(der), err);
+    if (rc)
+        return rc;
     *out = (struct key_facts){.kind = KEY_P256, .bits = 256};
     hash_of(der, &out->spki);
     return 0;

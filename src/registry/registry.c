@@ -27,7 +27,7 @@ static const struct store_migration control_migrations[] = {
 
 static int open_store(const struct registry_open *o, const struct store_migration *migrations, size_t n, void (*committed)(void), struct store **out, struct err *err) {
     const struct store_options so = {.path = o->path, .vfs = o->vfs, .migrations = migrations, .n_migrations = n, .statements = statements, .n_statements = SQL_COUNT,
-                                     .readers = o->readers, .queue_max = o->queue_max, .migrate = o->migrate, .unsafe_no_sync = o->unsafe_no_sync, .committed = committed};
+                                     .reruns = o->reruns, .readers = o->readers, .queue_max = o->queue_max, .migrate = o->migrate, .unsafe_no_sync = o->unsafe_no_sync, .committed = committed};
     return store_open(&so, out, err);
 }
 

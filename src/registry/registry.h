@@ -24,6 +24,7 @@ struct registry_open {
     int readers;
     size_t queue_max;
     bool migrate;
+    bool reruns;         /* store.h */
     bool unsafe_no_sync; /* tests only */
 };
 int registry_open(const struct registry_open *o, struct store **out, struct err *err) MUSTER_MUST_CHECK;

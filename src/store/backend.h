@@ -35,6 +35,8 @@ struct store_backend {
     int64_t (*column_int)(struct backend_stmt *s, int col);
     struct span (*column_bytes)(struct backend_stmt *s, int col);
     int64_t (*changes)(struct backend_conn *c);
+    /* Rows that were written since the connection was opened: a number that grows with every change, also of what was rolled back. */
+    int64_t (*written)(struct backend_conn *c);
     /* A number that changes with every commit of another connection or process. */
     int (*version)(struct backend_conn *c, int64_t *out, struct err *err);
 };

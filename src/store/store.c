@@ -11,6 +11,7 @@
 
 #define BATCH_MAX 256
 #define READERS_MAX 16
+#define POSTED_MAX 64
 #define PROBE_MS 1000 /* between two tries of a disk that did not take a write */
 
 struct job {
@@ -19,9 +20,9 @@ struct job {
     store_done_fn done;
     void *arg;
     struct loop *reply;   /* NULL: somebody waits on `finished` */
-    struct store *store;
     int rc;
     struct err err;
+    bool looks;           /* in the writer's queue: it reads, and is run before the batch */
     bool finished;        /* under the queue's lock */
 };
 
@@ -37,9 +38,10 @@ struct queue {
 struct store {
     struct queue writes, reads;
     struct store_conn *writer, *readers[READERS_MAX], *watcher;
+    int64_t tried; /* by the writer's thread: when it last wrote, or tried whether it can; monotonic, ms */
     pthread_t write_thread, read_threads[READERS_MAX];
     int n_readers;
-    bool writing;
+    bool writing, reruns;
     void (*committed)(void); /* NULL: nobody asks */
     atomic_int health;
     pthread_mutex_t watch_lock;
@@ -125,37 +127,47 @@ static void deliver(void *arg) {
     free(j);
 }
 
-/* Hands a finished job back: to the loop that asked, to the thread that waits, or to nobody. */
-static void finish(struct queue *q, struct job *j) {
-    if (j->reply && j->done) {
-        if (loop_post(j->reply, deliver, j))
-            log_event(LOG_ERROR, "store_reply_lost", NULL);
-    } else if (!j->reply) {
-        pthread_mutex_lock(&q->lock);
-        j->finished = true;
-        pthread_cond_broadcast(&q->emptied);
-        pthread_mutex_unlock(&q->lock);
-    } else
+/* For whoever waits for it, or for nobody. */
+static void finish_here(struct queue *q, struct job *j) {
+    if (j->reply) {
         free(j);
+        return;
+    }
+    pthread_mutex_lock(&q->lock);
+    j->finished = true;
+    pthread_cond_broadcast(&q->emptied);
+    pthread_mutex_unlock(&q->lock);
 }
 
+/* Hands finished jobs back: to the loops that asked, each woken once for as many as come after one another, to threads that wait, or to nobody. */
 static void finish_all(struct queue *q, struct job *list) {
     while (list) {
-        struct job *j = list;
-        list = j->next;
-        finish(q, j);
+        void *answered[POSTED_MAX];
+        size_t n = 0;
+        struct loop *to = list->reply;
+        for (; list && list->reply == to && to && list->done && n < POSTED_MAX; list = list->next)
+            answered[n++] = list;
+        if (n && loop_post_all(to, deliver, answered, n) != n)
+            log_event(LOG_ERROR, "store_reply_lost", NULL);
+        if (!n) {
+            struct job *j = list;
+            list = j->next;
+            finish_here(q, j);
+        }
     }
 }
 
 static bool is_storage_error(int rc) { return rc == MUSTER_EIO || rc == MUSTER_ECORRUPT; }
 
-/* One request inside the batch.  Returns 0 also where the request was refused; an error is the batch's. */
-static int run_in_batch(struct store *s, struct job *j, struct err *err) {
+/* One request inside the batch, `apart` within a savepoint.  Returns 0 also where the request was refused; an error is the batch's.
+ * *undo: it was refused, and what it wrote is still there. */
+static int run_in_batch(struct store *s, struct job *j, bool apart, bool *undo, struct err *err) {
     const struct store_backend *b = s->writer->backend;
     struct store_tx tx = {s->writer, true};
-    int rc = b->savepoint(s->writer->conn, err);
+    int rc = apart ? b->savepoint(s->writer->conn, err) : 0;
     if (rc)
         return rc;
+    const int64_t before = b->written(s->writer->conn);
     j->err = ERR_INIT;
     j->rc = j->run(&tx, j->arg, &j->err);
     store_conn_reset(s->writer);
@@ -163,19 +175,32 @@ static int run_in_batch(struct store *s, struct job *j, struct err *err) {
         err_set(&j->err, j->rc, NULL);
     if (!b->in_transaction(s->writer->conn) || is_storage_error(j->rc))
         return err_set(err, is_storage_error(j->rc) ? j->rc : MUSTER_EIO, "%s", err_text(&j->err));
+    if (!apart) {
+        *undo = j->rc && b->written(s->writer->conn) != before;
+        return 0;
+    }
     return j->rc ? b->rollback_to(s->writer->conn, err) : b->release(s->writer->conn, err);
 }
 
-static int run_batch(struct store *s, struct job *list, struct err *err) {
+static int run_all(struct store *s, struct job *list, bool apart, bool *undo, struct err *err) {
     const struct store_backend *b = s->writer->backend;
     int rc = b->begin(s->writer->conn, true, err);
-    for (struct job *j = list; j && !rc; j = j->next)
-        rc = run_in_batch(s, j, err);
-    if (!rc)
+    *undo = false;
+    for (struct job *j = list; j && !rc && !*undo; j = j->next)
+        rc = run_in_batch(s, j, apart, undo, err);
+    if (!rc && !*undo)
         rc = b->commit(s->writer->conn, err);
-    if (rc)
+    if (rc || *undo)
         b->rollback(s->writer->conn);
     return rc;
+}
+
+/* A savepoint costs a copy of each page that its request changes, so there is none where a batch that has to be undone can be run again,
+ * or is one request. */
+static int run_batch(struct store *s, struct job *list, struct err *err) {
+    bool undo;
+    int rc = run_all(s, list, !s->reruns && list->next, &undo, err);
+    return undo && list->next ? run_all(s, list, true, &undo, err) : rc;
 }
 
 static void count_batch(int rc, int64_t took, int64_t n) {
@@ -208,6 +233,58 @@ static void probe(struct store *s) {
         set_health(s, 0);
 }
 
+/* All in one transaction of one connection, which reads. */
+static void run_reads(struct store_conn *c, struct queue *q, struct job *list) {
+    struct store_tx tx = {c, false};
+    struct err began = ERR_INIT;
+    int rc = c->backend->begin(c->conn, false, &began);
+    for (struct job *j = list; j; j = j->next) {
+        j->err = began;
+        j->rc = rc ? rc : j->run(&tx, j->arg, &j->err);
+        store_conn_reset(c);
+        if (j->rc && j->err.code != j->rc)
+            err_set(&j->err, j->rc, NULL);
+    }
+    c->backend->rollback(c->conn);
+    finish_all(q, list);
+}
+
+static void run_writes(struct store *s, struct job *list) {
+    struct err err = ERR_INIT;
+    int64_t began = clock_mono_us(), n = 0;
+    int rc = run_batch(s, list, &err);
+    set_health(s, rc);
+    for (const struct job *j = list; j; j = j->next)
+        n++;
+    count_batch(rc, clock_mono_us() - began, n);
+    if (!rc && s->committed)
+        s->committed();
+    for (struct job *j = list; rc && j; j = j->next) {
+        j->rc = rc; /* whatever its run said: nothing of the batch is there */
+        j->err = err;
+    }
+    if (rc)
+        log_err(LOG_ERROR, "store_batch_failed", &err, NULL);
+    finish_all(&s->writes, list);
+}
+
+/* Takes those that only look out of a list, both in their order. */
+static struct job *take_looks(struct job **list) {
+    struct job *looks = NULL, **last = &looks;
+    for (struct job **at = list; *at;) {
+        struct job *j = *at;
+        if (!j->looks) {
+            at = &j->next;
+            continue;
+        }
+        *at = j->next;
+        j->next = NULL;
+        *last = j;
+        last = &j->next;
+    }
+    return looks;
+}
+
 static void *write_main(void *arg) {
     struct store *s = arg;
     pthread_setname_np(pthread_self(), "store-writer");
@@ -215,39 +292,18 @@ static void *write_main(void *arg) {
         struct job *list = queue_take(&s->writes, BATCH_MAX, s->health ? PROBE_MS : 0, &ended);
         if (ended)
             return NULL;
-        if (!list) {
-            probe(s);
+        struct job *looks = take_looks(&list);
+        if (looks)
+            run_reads(s->writer, &s->writes, looks);
+        bool due = s->health && clock_mono_ms() - s->tried >= PROBE_MS;
+        if (!list && !due)
             continue;
-        }
-        struct err err = ERR_INIT;
-        int64_t began = clock_mono_us(), n = 0;
-        int rc = run_batch(s, list, &err);
-        set_health(s, rc);
-        for (const struct job *j = list; j; j = j->next)
-            n++;
-        count_batch(rc, clock_mono_us() - began, n);
-        if (!rc && s->committed)
-            s->committed();
-        for (struct job *j = list; rc && j; j = j->next) {
-            j->rc = rc; /* whatever its run said: nothing of the batch is there */
-            j->err = err;
-        }
-        if (rc)
-            log_err(LOG_ERROR, "store_batch_failed", &err, NULL);
-        finish_all(&s->writes, list);
+        s->tried = clock_mono_ms();
+        if (list)
+            run_writes(s, list);
+        else
+            probe(s);
     }
-}
-
-static void run_read(struct store_conn *c, struct job *j) {
-    struct store_tx tx = {c, false};
-    j->err = ERR_INIT;
-    j->rc = c->backend->begin(c->conn, false, &j->err);
-    if (!j->rc)
-        j->rc = j->run(&tx, j->arg, &j->err);
-    store_conn_reset(c);
-    c->backend->rollback(c->conn);
-    if (j->rc && j->err.code != j->rc)
-        err_set(&j->err, j->rc, NULL);
 }
 
 static void *read_main(void *arg) {
@@ -256,10 +312,8 @@ static void *read_main(void *arg) {
     bool ended;
     free(arg);
     pthread_setname_np(pthread_self(), "store-reader");
-    while ((list = queue_take(&start.store->reads, 1, 0, &ended))) {
-        run_read(start.conn, list);
-        finish(&start.store->reads, list);
-    }
+    while ((list = queue_take(&start.store->reads, 1, 0, &ended)))
+        run_reads(start.conn, &start.store->reads, list);
     return NULL;
 }
 
@@ -290,6 +344,7 @@ int store_open(const struct store_options *o, struct store **out, struct err *er
     queue_init(&s->reads, QUEUE_READ, o->queue_max);
     pthread_mutex_init(&s->watch_lock, NULL);
     s->committed = o->committed;
+    s->reruns = o->reruns;
     int rc = store_conn_open(o, o->migrate, false, &s->writer, err);
     if (rc || (rc = store_migrate(s->writer, o, err)) || (rc = store_conn_open(o, false, true, &s->watcher, err)))
         return rc;
@@ -326,11 +381,11 @@ void store_close(struct store *s) {
     free(s);
 }
 
-static int submit(struct queue *q, struct store *s, struct loop *reply, store_run_fn run, store_done_fn done, void *arg, struct err *err) {
-    struct job *j = calloc(1, sizeof *j);
+static int submit(struct queue *q, const struct job *job, struct err *err) {
+    struct job *j = malloc(sizeof *j);
     if (!j)
         return err_set(err, MUSTER_ENOMEM, NULL);
-    *j = (struct job){.run = run, .done = done, .arg = arg, .reply = reply, .store = s};
+    *j = *job;
     int rc = queue_put(q, j, err);
     if (rc)
         free(j);
@@ -338,15 +393,19 @@ static int submit(struct queue *q, struct store *s, struct loop *reply, store_ru
 }
 
 int store_write(struct store *s, struct loop *reply, store_run_fn run, store_done_fn done, void *arg, struct err *err) {
-    return submit(&s->writes, s, reply, run, done, arg, err);
+    return submit(&s->writes, &(struct job){.run = run, .done = done, .arg = arg, .reply = reply}, err);
+}
+
+int store_look(struct store *s, struct loop *reply, store_run_fn run, store_done_fn done, void *arg, struct err *err) {
+    return submit(&s->writes, &(struct job){.run = run, .done = done, .arg = arg, .reply = reply, .looks = true}, err);
 }
 
 int store_read(struct store *s, struct loop *reply, store_run_fn run, store_done_fn done, void *arg, struct err *err) {
-    return submit(&s->reads, s, reply, run, done, arg, err);
+    return submit(&s->reads, &(struct job){.run = run, .done = done, .arg = arg, .reply = reply}, err);
 }
 
-static int wait_for(struct queue *q, struct store *s, store_run_fn run, void *arg, struct err *err) {
-    struct job j = {.run = run, .arg = arg, .store = s};
+static int wait_for(struct queue *q, store_run_fn run, void *arg, struct err *err) {
+    struct job j = {.run = run, .arg = arg};
     int rc = queue_put(q, &j, err);
     if (rc)
         return rc;
@@ -359,8 +418,8 @@ static int wait_for(struct queue *q, struct store *s, store_run_fn run, void *ar
     return j.rc;
 }
 
-int store_write_now(struct store *s, store_run_fn run, void *arg, struct err *err) { return wait_for(&s->writes, s, run, arg, err); }
-int store_read_now(struct store *s, store_run_fn run, void *arg, struct err *err) { return wait_for(&s->reads, s, run, arg, err); }
+int store_write_now(struct store *s, store_run_fn run, void *arg, struct err *err) { return wait_for(&s->writes, run, arg, err); }
+int store_read_now(struct store *s, store_run_fn run, void *arg, struct err *err) { return wait_for(&s->reads, run, arg, err); }
 int store_health(struct store *s) { return s->health; }
 
 int store_version(struct store *s, int64_t *version, struct err *err) {

@@ -5,8 +5,8 @@
  * results to *arg afresh each time and touch nothing else.  Its `done` is posted back to the loop that asked, exactly once, and for
  * a write only after the commit is durable (WAL, synchronous=FULL).
  *
- * Group commit: whatever queued while the last sync ran is committed together, a savepoint a request.  A run that returns an error
- * is rolled back to its savepoint and the others go on.  On a storage error the whole batch failed and every request in it is
+ * Group commit: whatever queued while the last sync ran is committed together.  What a run wrote that returns an error is rolled back,
+ * and the others go on.  On a storage error the whole batch failed and every request in it is
  * answered MUSTER_EIO (or retried once, alone), none as done. */
 #ifndef MUSTER_STORE_STORE_H
 #define MUSTER_STORE_STORE_H
@@ -35,6 +35,7 @@ struct store_options {
     size_t n_statements;
     int readers;                         /* reader threads; 0: reads run on the writer's thread */
     size_t queue_max;                    /* jobs waiting; above: MUSTER_EBUSY */
+    bool reruns;                         /* every write may be run twice: batches do without savepoints, and are run again with them where one was refused */
     bool unsafe_no_sync;                 /* tests only: shows that the promises rest on the syncs */
     void (*committed)(void);             /* on the writer's thread behind each commit, before its answers; NULL: nothing */
     bool migrate;                        /* false: a schema older than the newest migration is MUSTER_EVERSION (children); a newer one always is */
@@ -50,7 +51,11 @@ void store_close(struct store *s);
  * From any thread. */
 int store_write(struct store *s, struct loop *reply, store_run_fn run, store_done_fn done, void *arg, struct err *err) MUSTER_MUST_CHECK;
 int store_read(struct store *s, struct loop *reply, store_run_fn run, store_done_fn done, void *arg, struct err *err) MUSTER_MUST_CHECK;
-/* The same, waiting for the result on the calling thread (start-up, command line, tests). */
+/* A read that a write of the same caller is to follow, as an enrolment's first look: on the writer's thread, before its next batch, in a
+ * transaction that cannot write.  It waits for a commit that is under way and costs less than store_read(): the writer has in memory the
+ * pages that these operations go to, and every commit makes all readers forget theirs. */
+int store_look(struct store *s, struct loop *reply, store_run_fn run, store_done_fn done, void *arg, struct err *err) MUSTER_MUST_CHECK;
+/* store_write and store_read, waiting for the result on the calling thread (start-up, command line, tests). */
 int store_write_now(struct store *s, store_run_fn run, void *arg, struct err *err) MUSTER_MUST_CHECK;
 int store_read_now(struct store *s, store_run_fn run, void *arg, struct err *err) MUSTER_MUST_CHECK;
 /* Whether the last write reached the disk, for health: 0 or the code of the last storage error since.  While it did not, one is tried each

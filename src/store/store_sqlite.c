@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #include "store/backend.h"
+#include "store/gather.h"
 
 #define BUSY_MS 10000
 /* Pages of the WAL before they are written into the database: the hot ones of each index are in it many times, and go once. */
@@ -103,7 +104,8 @@ static int open_conn(const struct store_options *o, bool create, bool readonly, 
     if (create && !o->vfs && (rc = make_file(o->path, err)))
         return rc;
     int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE | (create && o->vfs ? SQLITE_OPEN_CREATE : 0);
-    if (sqlite3_open_v2(o->path, &c->db, flags, o->vfs) != SQLITE_OK)
+    const char *vfs = readonly || o->unsafe_no_sync ? o->vfs : gather_over(o->vfs);
+    if (sqlite3_open_v2(o->path, &c->db, flags, vfs) != SQLITE_OK)
         return c->db ? fail(c->db, err, "open the database") : err_set(err, MUSTER_ENOMEM, NULL);
     sqlite3_busy_timeout(c->db, BUSY_MS);
     sqlite3_file_control(c->db, "main", SQLITE_FCNTL_PERSIST_WAL, &keep);
@@ -184,6 +186,7 @@ static struct span column_bytes(struct backend_stmt *s, int col) {
     return span_of(p, (size_t)sqlite3_column_bytes(raw(s), col));
 }
 static int64_t changes(struct backend_conn *c) { return sqlite3_changes64(c->db); }
+static int64_t written(struct backend_conn *c) { return sqlite3_total_changes64(c->db); }
 
 static int version(struct backend_conn *c, int64_t *out, struct err *err) {
     sqlite3_stmt *s = NULL;
@@ -198,5 +201,5 @@ static int version(struct backend_conn *c, int64_t *out, struct err *err) {
 
 const struct store_backend STORE_SQLITE = {
     "sqlite", open_conn, close_conn, script, begin, commit, rollback, savepoint, release, rollback_to, in_transaction,
-    prepare, finalize, bind, step, reset, column_type, column_int, column_bytes, changes, version,
+    prepare, finalize, bind, step, reset, column_type, column_int, column_bytes, changes, written, version,
 };

@@ -11,6 +11,8 @@
 
 #include "base/file.h"
 
+#define PAGE 4096 /* bytes */
+
 struct shim_file {
     sqlite3_file base;
     int inode; /* -1: not recorded (temporary files) */
@@ -45,11 +47,15 @@ static int shim_close(sqlite3_file *f) {
 }
 static int shim_read(sqlite3_file *f, void *p, int n, sqlite3_int64 at) { return real(f)->pMethods->xRead(real(f), p, n, at); }
 
+/* A long write is as many as it has pages: the kernel brings each to the disk when it likes. */
 static int shim_write(sqlite3_file *f, const void *p, int n, sqlite3_int64 at) {
     struct shim_file *s = (struct shim_file *)f;
     int rc = real(f)->pMethods->xWrite(real(f), p, n, at);
-    if (rc == SQLITE_OK && s->inode >= 0 && log_to)
-        disk_write(log_to, s->inode, at, span_of(p, (size_t)n));
+    for (int done = 0, part; rc == SQLITE_OK && s->inode >= 0 && log_to && done < n; done += part) {
+        part = (int)(PAGE - (at + done) % PAGE);
+        part = part < n - done ? part : n - done;
+        disk_write(log_to, s->inode, at + done, span_of((const char *)p + done, (size_t)part));
+    }
     return rc;
 }
 

@@ -91,7 +91,8 @@ static void open_stores(struct job *j, const struct work_options *o) {
     char path[2][128];
     snprintf(path[0], sizeof path[0], "%s/registry.db", j->w->root);
     snprintf(path[1], sizeof path[1], "%s/control.db", j->w->root);
-    const struct registry_open r = {path[0], RECORD_VFS, 1, 64, true, o->no_sync}, c = {path[1], RECORD_VFS, 1, 64, true, o->no_sync};
+    const struct registry_open r = {.path = path[0], .vfs = RECORD_VFS, .readers = 1, .queue_max = 64, .migrate = true, .reruns = true, .unsafe_no_sync = o->no_sync};
+    const struct registry_open c = {.path = path[1], .vfs = RECORD_VFS, .readers = 1, .queue_max = 64, .migrate = true, .unsafe_no_sync = o->no_sync};
     MUST(registry_open(&r, &j->registry, &e));
     work_note(j->w, work_note_of(NOTE_MADE, PLACE_REGISTRY, "", 0));
     MUST(control_open(&c, &j->control, &e));

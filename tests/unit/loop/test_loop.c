@@ -23,10 +23,17 @@ static void posted(void *arg) {
         loop_stop(l);
 }
 
+/* One by one, or several at a time. */
 static void *poster(void *arg) {
-    for (uintptr_t i = 0; i < POSTS; i++)
-        if (loop_post(l, posted, (void *)((uintptr_t)arg * POSTS + i)))
+    const uintptr_t who = (uintptr_t)arg, each = who % 2 ? 7 : 1;
+    for (uintptr_t i = 0; i < POSTS; i += each) {
+        void *args[7];
+        uintptr_t n = 0;
+        for (; n < each && i + n < POSTS; n++)
+            args[n] = (void *)(who * POSTS + i + n);
+        if (each == 1 ? loop_post(l, posted, args[0]) != 0 : loop_post_all(l, posted, args, n) != n)
             return arg;
+    }
     return NULL;
 }
 
