@@ -1,44 +1,21 @@
 /* store: the engine over a backend: writer thread with group commit, reader threads, completions; see store.h.  Statements and
  * rows are in statement.c, opening and migrations in migrate.c. */
-#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "metrics/metrics.h"
 #include "store/internal.h"
+#include "store/queue.h"
 
 #define BATCH_MAX 256
 #define READERS_MAX 16
-#define POSTED_MAX 64
-#define PROBE_MS 1000 /* between two tries of a disk that did not take a write */
-
-struct job {
-    struct job *next;
-    store_run_fn run;
-    store_done_fn done;
-    void *arg;
-    struct loop *reply;   /* NULL: somebody waits on `finished` */
-    int rc;
-    struct err err;
-    bool looks;           /* in the writer's queue: it reads, and is run before the batch */
-    bool finished;        /* under the queue's lock */
-};
-
-struct queue {
-    pthread_mutex_t lock;
-    pthread_cond_t filled, emptied;
-    struct job *first, **last;
-    size_t n, max;
-    enum metrics_queue kind;
-    bool ending;
-};
+#define APART_US 4000      /* between the beginnings of two batches: under load one commit serves several, and a request that comes alone waits for none */
+#define PROBE_US 1000000   /* between two tries of a disk that did not take a write */
 
 struct store {
     struct queue writes, reads;
     struct store_conn *writer, *readers[READERS_MAX], *watcher;
-    int64_t tried; /* by the writer's thread: when it last wrote, or tried whether it can; monotonic, ms */
     pthread_t write_thread, read_threads[READERS_MAX];
     int n_readers;
     bool writing, reruns;
@@ -51,111 +28,6 @@ struct reader_start {
     struct store *store;
     struct store_conn *conn;
 };
-
-static void queue_init(struct queue *q, enum metrics_queue kind, size_t max) {
-    pthread_mutex_init(&q->lock, NULL);
-    pthread_cond_init(&q->filled, NULL);
-    pthread_cond_init(&q->emptied, NULL);
-    q->last = &q->first;
-    q->max = max;
-    q->kind = kind;
-}
-
-static void queue_fini(struct queue *q) {
-    pthread_mutex_destroy(&q->lock);
-    pthread_cond_destroy(&q->filled);
-    pthread_cond_destroy(&q->emptied);
-}
-
-static int queue_put(struct queue *q, struct job *j, struct err *err) {
-    int rc = 0;
-    pthread_mutex_lock(&q->lock);
-    if (q->ending)
-        rc = err_retry(err, MUSTER_EUNAVAILABLE, 1, "The store is closing.");
-    else if (q->n >= q->max)
-        rc = err_retry(err, MUSTER_EBUSY, 1, NULL);
-    else {
-        j->next = NULL;
-        *q->last = j;
-        q->last = &j->next;
-        q->n++;
-        metrics_add(METRIC_QUEUE, q->kind, 0, 1);
-        pthread_cond_signal(&q->filled);
-    }
-    pthread_mutex_unlock(&q->lock);
-    if (rc == MUSTER_EBUSY)
-        metrics_count(METRIC_STORE_BUSY, 0, 0);
-    return rc;
-}
-
-/* Up to `most` jobs in order of arrival; NULL once the queue has ended and is empty, or after wait_ms (0: never) without one. */
-static struct job *queue_take(struct queue *q, size_t most, int wait_ms, bool *ended) {
-    int64_t until = clock_mono_ms() + wait_ms;
-    const struct timespec by = {.tv_sec = until / 1000, .tv_nsec = until % 1000 * 1000000};
-    pthread_mutex_lock(&q->lock);
-    while (!q->first && !q->ending)
-        if (!wait_ms)
-            pthread_cond_wait(&q->filled, &q->lock);
-        else if (pthread_cond_clockwait(&q->filled, &q->lock, CLOCK_MONOTONIC, &by) == ETIMEDOUT)
-            break;
-    struct job *list = q->first, **end = &q->first;
-    for (size_t i = 0; i < most && *end; i++) {
-        end = &(*end)->next;
-        q->n--;
-        metrics_add(METRIC_QUEUE, q->kind, 0, -1);
-    }
-    struct job *rest = *end;
-    *ended = q->ending && !list;
-    *end = NULL;
-    q->first = rest;
-    if (!rest)
-        q->last = &q->first;
-    pthread_mutex_unlock(&q->lock);
-    return list;
-}
-
-static void queue_end(struct queue *q) {
-    pthread_mutex_lock(&q->lock);
-    q->ending = true;
-    pthread_cond_broadcast(&q->filled);
-    pthread_mutex_unlock(&q->lock);
-}
-
-static void deliver(void *arg) {
-    struct job *j = arg;
-    j->done(j->arg, j->rc, &j->err);
-    free(j);
-}
-
-/* For whoever waits for it, or for nobody. */
-static void finish_here(struct queue *q, struct job *j) {
-    if (j->reply) {
-        free(j);
-        return;
-    }
-    pthread_mutex_lock(&q->lock);
-    j->finished = true;
-    pthread_cond_broadcast(&q->emptied);
-    pthread_mutex_unlock(&q->lock);
-}
-
-/* Hands finished jobs back: to the loops that asked, each woken once for as many as come after one another, to threads that wait, or to nobody. */
-static void finish_all(struct queue *q, struct job *list) {
-    while (list) {
-        void *answered[POSTED_MAX];
-        size_t n = 0;
-        struct loop *to = list->reply;
-        for (; list && list->reply == to && to && list->done && n < POSTED_MAX; list = list->next)
-            answered[n++] = list;
-        if (n && loop_post_all(to, deliver, answered, n) != n)
-            log_event(LOG_ERROR, "store_reply_lost", NULL);
-        if (!n) {
-            struct job *j = list;
-            list = j->next;
-            finish_here(q, j);
-        }
-    }
-}
 
 static bool is_storage_error(int rc) { return rc == MUSTER_EIO || rc == MUSTER_ECORRUPT; }
 
@@ -246,7 +118,7 @@ static void run_reads(struct store_conn *c, struct queue *q, struct job *list) {
             err_set(&j->err, j->rc, NULL);
     }
     c->backend->rollback(c->conn);
-    finish_all(q, list);
+    queue_return(q, list);
 }
 
 static void run_writes(struct store *s, struct job *list) {
@@ -265,54 +137,38 @@ static void run_writes(struct store *s, struct job *list) {
     }
     if (rc)
         log_err(LOG_ERROR, "store_batch_failed", &err, NULL);
-    finish_all(&s->writes, list);
-}
-
-/* Takes those that only look out of a list, both in their order. */
-static struct job *take_looks(struct job **list) {
-    struct job *looks = NULL, **last = &looks;
-    for (struct job **at = list; *at;) {
-        struct job *j = *at;
-        if (!j->looks) {
-            at = &j->next;
-            continue;
-        }
-        *at = j->next;
-        j->next = NULL;
-        *last = j;
-        last = &j->next;
-    }
-    return looks;
+    queue_return(&s->writes, list);
 }
 
 static void *write_main(void *arg) {
     struct store *s = arg;
     pthread_setname_np(pthread_self(), "store-writer");
-    for (bool ended = false;;) {
-        struct job *list = queue_take(&s->writes, BATCH_MAX, s->health ? PROBE_MS : 0, &ended);
-        if (ended)
-            return NULL;
-        struct job *looks = take_looks(&list);
-        if (looks)
-            run_reads(s->writer, &s->writes, looks);
-        bool due = s->health && clock_mono_ms() - s->tried >= PROBE_MS;
-        if (!list && !due)
+    for (int64_t began = 0;;) { /* began: the batch before */
+        struct job *list;
+        switch (queue_take(&s->writes, BATCH_MAX, began + APART_US, s->health ? began + PROBE_US : INT64_MAX, &list)) {
+        case QUEUE_LOOKS:
+            run_reads(s->writer, &s->writes, list);
             continue;
-        s->tried = clock_mono_ms();
-        if (list)
+        case QUEUE_JOBS:
+            began = clock_mono_us();
             run_writes(s, list);
-        else
+            continue;
+        case QUEUE_NOTHING:
+            began = clock_mono_us();
             probe(s);
+            continue;
+        case QUEUE_ENDED:
+            return NULL;
+        }
     }
 }
 
 static void *read_main(void *arg) {
     struct reader_start start = *(struct reader_start *)arg;
     struct job *list;
-    bool ended;
     free(arg);
     pthread_setname_np(pthread_self(), "store-reader");
-    while ((list = queue_take(&start.store->reads, 1, 0, &ended)))
+    while (queue_take(&start.store->reads, 1, 0, INT64_MAX, &list) != QUEUE_ENDED)
         run_reads(start.conn, &start.store->reads, list);
     return NULL;
 }
@@ -404,22 +260,8 @@ int store_read(struct store *s, struct loop *reply, store_run_fn run, store_done
     return submit(&s->reads, &(struct job){.run = run, .done = done, .arg = arg, .reply = reply}, err);
 }
 
-static int wait_for(struct queue *q, store_run_fn run, void *arg, struct err *err) {
-    struct job j = {.run = run, .arg = arg};
-    int rc = queue_put(q, &j, err);
-    if (rc)
-        return rc;
-    pthread_mutex_lock(&q->lock);
-    while (!j.finished)
-        pthread_cond_wait(&q->emptied, &q->lock);
-    pthread_mutex_unlock(&q->lock);
-    if (j.rc && err)
-        *err = j.err;
-    return j.rc;
-}
-
-int store_write_now(struct store *s, store_run_fn run, void *arg, struct err *err) { return wait_for(&s->writes, run, arg, err); }
-int store_read_now(struct store *s, store_run_fn run, void *arg, struct err *err) { return wait_for(&s->reads, run, arg, err); }
+int store_write_now(struct store *s, store_run_fn run, void *arg, struct err *err) { return queue_wait(&s->writes, &(struct job){.run = run, .arg = arg}, err); }
+int store_read_now(struct store *s, store_run_fn run, void *arg, struct err *err) { return queue_wait(&s->reads, &(struct job){.run = run, .arg = arg}, err); }
 int store_health(struct store *s) { return s->health; }
 
 int store_version(struct store *s, int64_t *version, struct err *err) {

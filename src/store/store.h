@@ -5,9 +5,9 @@
  * results to *arg afresh each time and touch nothing else.  Its `done` is posted back to the loop that asked, exactly once, and for
  * a write only after the commit is durable (WAL, synchronous=FULL).
  *
- * Group commit: whatever queued while the last sync ran is committed together.  What a run wrote that returns an error is rolled back,
- * and the others go on.  On a storage error the whole batch failed and every request in it is
- * answered MUSTER_EIO (or retried once, alone), none as done. */
+ * Group commit: whatever queued while the last sync ran, or within a few milliseconds of the batch before, is committed together.  What a run
+ * wrote that returns an error is rolled back, and the others go on.  On a storage error the whole batch failed, and every request in it is
+ * answered with it, none as done. */
 #ifndef MUSTER_STORE_STORE_H
 #define MUSTER_STORE_STORE_H
 

@@ -115,6 +115,28 @@ def test_clients_that_drip_make_room(fresh):
             c.close()
 
 
+def test_who_asks_now_and_then_keeps_his_connection_among_those_that_drip(fresh):
+    """One that was idle for less than a second is no better a place to be had than one that drips."""
+    s = fresh(config=["connections = 16", "loops = 1"])
+    key = Account(s).key()
+    device, bad = used(s, key, "good"), used(s, key, "bad")
+    dripping = []
+    try:
+        for _ in range(15):
+            dripping.append(s.gateway(bad).connect())
+            dripping[-1].sendall(BODY)
+        time.sleep(1.2)
+        with s.gateway(device).connect() as kept:
+            for _ in range(10):
+                assert s.gateway(device).on(kept, "GET", PATH).status == 404
+                dripping.append(s.gateway(bad).connect())
+                dripping[-1].sendall(BODY)
+            assert s.gateway(device).on(kept, "GET", PATH).status == 404
+    finally:
+        for c in dripping:
+            c.close()
+
+
 @contextlib.contextmanager
 def attacked(server, identity, kind, requests, *options):
     """While bench_attack does this with them; what became of it is in the list that it yields."""
