@@ -145,7 +145,8 @@ static void judged_again(void *arg, int rc, const struct err *err) {
     struct http_exchange *x = arg;
     struct identity *id = http_exchange_peer(x);
     struct http_conn *c = http_exchange_conn(x);
-    if (c && http_conn_exchange(c) == x && !rc && id->admit.verdict.code) {
+    bool renews = id->admit.may_renew && judge_kind(x) == REQUEST_RENEW;
+    if (c && http_conn_exchange(c) == x && !rc && id->admit.verdict.code && !renews) {
         refusal_keep_request(x, &id->admit.verdict);
         metrics_count(METRIC_CUT_OFF, 0, 0);
         log_event(LOG_INFO, "cut_off", "request", http_exchange_id(x), "account", id->admit.account_name, "device", id->admit.device_id, "code", err_code(id->admit.verdict.code), NULL);

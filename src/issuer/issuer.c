@@ -78,7 +78,8 @@ static struct told renew_told(const struct job *j) {
 static void renew_count(const struct job *j, int rc) {
     static const enum metrics_renewal results[] = {[RENEW_REFUSED] = RENEWAL_REFUSED, [RENEW_NEW] = RENEWAL_NEW, [RENEW_SAME] = RENEWAL_AGAIN};
     bool failed = rc && (j->renew.verdict.how != RENEW_REFUSED || err_http(rc) >= 500);
-    metrics_count(METRIC_RENEWALS, failed ? RENEWAL_FAILED : results[j->renew.verdict.how], 0);
+    const struct renew_verdict *v = &j->renew.verdict;
+    metrics_count(METRIC_RENEWALS, failed ? RENEWAL_FAILED : v->how == RENEW_NEW && v->superseded ? RENEWAL_SUPERSEDED : results[v->how], 0);
 }
 
 static void renew_take(struct job *j, const struct made_cert *cert) { j->renew.cert = cert; }

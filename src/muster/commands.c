@@ -13,7 +13,10 @@
     {"device-key", "p256|rsa2048", TO_BODY_TEXT, NULL, "The kind of key that is made for devices that enrol; with rsa2048 they may bring RSA keys of their own as well", false},                   \
     {"device-life", "SECONDS", TO_BODY_INT, NULL, "The longest life of a device certificate issued here", false},             \
     {"lost-answer-window", "SECONDS", TO_BODY_INT, NULL, "How long a device that never got its certificate may ask again", false}, \
-    {"issue-ceiling", "N", TO_BODY_INT, NULL, "The most certificates that the vault issues for the account in an hour", false}
+    {"issue-ceiling", "N", TO_BODY_INT, NULL, "The most certificates that the vault issues for the account in an hour", false}, \
+    {"renewal-window", "SECONDS", TO_BODY_INT, NULL, "How long before its end a certificate is renewed by EST; 0 (the default): at any time", false}, \
+    {"late-renewal", "SECONDS", TO_BODY_INT, NULL, "How long an expired certificate may still be renewed, and do nothing else (90 days); 0: not at all", false}, \
+    {"superseded-renewal", "SECONDS", TO_BODY_INT, NULL, "How long a certificate that the device has replaced may still be renewed, and do nothing else (30 days); 0: not at all", false}
 
 /* What the commands of the fleet CA on this machine share. */
 #define CA_DIR {"ca", "DIR", TO_LOCAL, NULL, "The fleet CA's directory (MUSTER_CA_DIR, or ./ca)", false}

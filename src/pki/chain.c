@@ -269,6 +269,7 @@ struct search {
     const struct anchor *refused_by;
     int rc;
     struct err err;
+    int64_t ended; /* of that path, where it was good before */
 };
 
 /* By name, and by key identifiers where both have them; whatever else is wrong is for the judgement to say. */
@@ -301,6 +302,16 @@ static void keep(struct search *s, const struct anchor *a, size_t depth) {
             s->good.until = s->path[i]->not_after;
 }
 
+/* Whether the path was good at its very end; when that was, or 0. */
+static int64_t was_good_until(struct search *s, size_t depth) {
+    int64_t end = INT64_MAX;
+    for (size_t i = 0; i < depth; i++)
+        if (s->path[i]->not_after < end)
+            end = s->path[i]->not_after;
+    s->budget -= (int)depth - 1;
+    return end < s->now && s->budget >= 0 && judge_path(s->path, depth, end - 1, NULL) == 0 ? end : 0; /* the end itself is too late for the library */
+}
+
 /* Judges path + anchor; true: the search is over, its budget is spent. */
 static bool try_path(struct search *s, const struct anchor *a, const struct cert *under) {
     size_t depth = s->depth;
@@ -320,6 +331,7 @@ static bool try_path(struct search *s, const struct anchor *a, const struct cert
         s->refused_by = a;
         s->rc = rc;
         s->err = err;
+        s->ended = rc == MUSTER_ECERTEXPIRED ? was_good_until(s, depth) : 0;
     }
     return s->good.n == CHAIN_FOUND_MAX;
 }
@@ -394,6 +406,7 @@ int chain_judge(const struct anchor_set *anchors, const struct cert *leaf, struc
     }
     if (s.refused_by) {
         found->at[found->n++] = s.refused_by;
+        found->ended = s.ended;
         if (err)
             *err = s.err;
         return s.rc;

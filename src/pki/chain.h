@@ -35,6 +35,7 @@ struct chain_found {
     const struct anchor *at[CHAIN_FOUND_MAX];
     size_t n;
     int64_t until; /* earliest end of their paths, the anchors included */
+    int64_t ended; /* of MUSTER_ECERTEXPIRED, where nothing but time is wrong with a path under at[0]: when it ended; 0 otherwise */
 };
 
 /* Judges leaf + presented (0..7 further certificates, in any order, unrelated ones ignored) at time `now`.

@@ -6,7 +6,7 @@
 
 void account_settings_default(struct account_settings *s) {
     *s = (struct account_settings){.reprovision = REPROVISION_NEVER, .device_key = DEVICE_KEY_P256, .device_life = 20 * CLOCK_YEAR,
-                                   .lost_answer_window = CLOCK_DAY, .issue_ceiling = 20000};
+                                   .lost_answer_window = CLOCK_DAY, .issue_ceiling = 20000, .late_renewal = LATE_RENEWAL, .superseded_renewal = SUPERSEDED_RENEWAL};
 }
 
 int account_settings_check(const struct account_settings *s, struct err *err) {
@@ -16,6 +16,12 @@ int account_settings_check(const struct account_settings *s, struct err *err) {
         return err_set(err, MUSTER_EINVALID, "lost_answer_window is between 0 and 30d.");
     if (s->issue_ceiling < 1 || s->issue_ceiling > 10000000)
         return err_set(err, MUSTER_EINVALID, "issue_ceiling is between 1 and 10000000 certificates an hour.");
+    if (s->renewal_window < 0 || s->renewal_window > 100 * CLOCK_YEAR)
+        return err_set(err, MUSTER_EINVALID, "renewal_window is between 0 (a device may renew at any time) and 100y.");
+    if (s->late_renewal < 0 || s->late_renewal > 100 * CLOCK_YEAR)
+        return err_set(err, MUSTER_EINVALID, "late_renewal is between 0 (an expired certificate is not renewed) and 100y.");
+    if (s->superseded_renewal < 0 || s->superseded_renewal > CLOCK_YEAR)
+        return err_set(err, MUSTER_EINVALID, "superseded_renewal is between 0 (a certificate that was replaced is good for nothing) and 1y.");
     return 0;
 }
 
@@ -59,6 +65,12 @@ static int take_setting(struct account_settings *s, const char *key, json_t *v, 
         rc = take_span(v, key, &s->device_life, err);
     } else if (strcmp(key, "lost_answer_window") == 0) {
         rc = take_span(v, key, &s->lost_answer_window, err);
+    } else if (strcmp(key, "renewal_window") == 0) {
+        rc = take_span(v, key, &s->renewal_window, err);
+    } else if (strcmp(key, "late_renewal") == 0) {
+        rc = take_span(v, key, &s->late_renewal, err);
+    } else if (strcmp(key, "superseded_renewal") == 0) {
+        rc = take_span(v, key, &s->superseded_renewal, err);
     } else if (strcmp(key, "issue_ceiling") == 0) {
         s->issue_ceiling = json_integer_value(v);
         rc = json_is_integer(v) ? 0 : err_set(err, MUSTER_EINVALID, "issue_ceiling is a number.");
@@ -131,6 +143,9 @@ static int account_json(struct store_tx *tx, const struct account *a, json_t **o
     json_set_int(settings, "device_life", a->device_life);
     json_set_int(settings, "lost_answer_window", a->lost_answer_window);
     json_set_int(settings, "issue_ceiling", a->issue_ceiling);
+    json_set_int(settings, "renewal_window", a->renewal_window);
+    json_set_int(settings, "late_renewal", a->late_renewal);
+    json_set_int(settings, "superseded_renewal", a->superseded_renewal);
     json_set(o, "settings", settings);
     for (int s = 1; s <= DEVICE_DELETED; s++)
         json_set_int(devices, word_of(&WORDS_DEVICE_STATE, s), count[s]);
@@ -141,7 +156,8 @@ static int account_json(struct store_tx *tx, const struct account *a, json_t **o
 }
 
 static struct account_settings settings_of(const struct account *a) {
-    return (struct account_settings){a->reprovision, a->approval, a->expected_only, a->device_key, a->device_life, a->lost_answer_window, a->issue_ceiling};
+    return (struct account_settings){a->reprovision, a->approval, a->expected_only, a->device_key, a->device_life, a->lost_answer_window, a->issue_ceiling,
+                                     a->renewal_window, a->late_renewal, a->superseded_renewal};
 }
 
 int account_show_run(struct store_tx *tx, void *arg, struct err *err) {
@@ -239,6 +255,9 @@ static json_t *settings_detail(enum account_kind kind, enum account_method metho
     json_set_int(d, "device_life", s->device_life);
     json_set_int(d, "lost_answer_window", s->lost_answer_window);
     json_set_int(d, "issue_ceiling", s->issue_ceiling);
+    json_set_int(d, "renewal_window", s->renewal_window);
+    json_set_int(d, "late_renewal", s->late_renewal);
+    json_set_int(d, "superseded_renewal", s->superseded_renewal);
     return d;
 }
 
@@ -252,8 +271,8 @@ int account_create_run(struct store_tx *tx, void *arg, struct err *err) {
     if (found)
         return a.state == ACCOUNT_DELETED ? err_set(err, MUSTER_EEXISTS, "There was an account \"%s\" before, and names of accounts are not used again.", a.name)
                                           : err_set(err, MUSTER_EEXISTS, "There is an account \"%s\" already.", a.name);
-    int rc = store_exec(tx, NULL, err, SQL_ACCOUNT_ADD, "tiiiiiiiiiii", c->name, I(c->kind), I(c->method), I(ACCOUNT_ACTIVE), clock_now(), I(s->reprovision), I(s->approval),
-                        I(s->expected_only), I(s->device_key), s->device_life, s->lost_answer_window, s->issue_ceiling);
+    int rc = store_exec(tx, NULL, err, SQL_ACCOUNT_ADD, "tiiiiiiiiiiiiii", c->name, I(c->kind), I(c->method), I(ACCOUNT_ACTIVE), clock_now(), I(s->reprovision), I(s->approval),
+                        I(s->expected_only), I(s->device_key), s->device_life, s->lost_answer_window, s->issue_ceiling, s->renewal_window, s->late_renewal, s->superseded_renewal);
     if (rc || (rc = account_need(tx, c->name, &a, err)) || (rc = add_cas(tx, &a, &c->cas, err)))
         return rc;
     rc = audit_add(tx, a.row, &c->actor, "account.create", c->name, settings_detail(c->kind, c->method, s), err);
@@ -265,8 +284,8 @@ int account_set_run(struct store_tx *tx, void *arg, struct err *err) {
     const struct account_settings *s = &c->settings;
     struct account a;
     int rc = account_need(tx, c->name, &a, err);
-    if (rc || (rc = store_exec(tx, NULL, err, SQL_ACCOUNT_SET, "iiiiiiiii", a.row, I(c->method), I(s->reprovision), I(s->approval), I(s->expected_only), I(s->device_key),
-                               s->device_life, s->lost_answer_window, s->issue_ceiling)))
+    if (rc || (rc = store_exec(tx, NULL, err, SQL_ACCOUNT_SET, "iiiiiiiiiiii", a.row, I(c->method), I(s->reprovision), I(s->approval), I(s->expected_only), I(s->device_key),
+                               s->device_life, s->lost_answer_window, s->issue_ceiling, s->renewal_window, s->late_renewal, s->superseded_renewal)))
         return rc;
     if ((rc = add_cas(tx, &a, &c->cas, err)) || (rc = audit_add(tx, a.row, &c->actor, "account.set", c->name, settings_detail(a.kind, c->method, s), err)) ||
         (rc = account_need(tx, c->name, &a, err)))

@@ -12,6 +12,9 @@ struct account_settings {
     int64_t device_life;            /* seconds, of a device certificate; 20 years */
     int64_t lost_answer_window;     /* seconds; 24 h */
     int64_t issue_ceiling;          /* certificates an hour; 20000 */
+    int64_t renewal_window;         /* seconds before its end in which a certificate is renewed; 0: at any time */
+    int64_t late_renewal;           /* seconds behind its end in which it may do that and nothing else; 90 days; 0: never */
+    int64_t superseded_renewal;     /* likewise, of one that the device has replaced, from then on; 30 days; 0: never */
 };
 void account_settings_default(struct account_settings *s);
 int account_settings_check(const struct account_settings *s, struct err *err) MUSTER_MUST_CHECK;

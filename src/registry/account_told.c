@@ -3,11 +3,16 @@
 
 #include "registry/row.h"
 
-#define TEXT_MAX 400
+#define TEXT_MAX 600
 
+/* Settings that came later are in it where they are not the default, so that a text from before there were any stays the same. */
 static void text_of(enum account_kind kind, enum account_method method, const struct account_settings *s, char out[TEXT_MAX]) {
     snprintf(out, TEXT_MAX, "kind=%d method=%d reprovision=%d approval=%d expected_only=%d device_key=%d device_life=%lld lost_answer_window=%lld issue_ceiling=%lld", (int)kind, (int)method,
              (int)s->reprovision, s->approval, s->expected_only, (int)s->device_key, (long long)s->device_life, (long long)s->lost_answer_window, (long long)s->issue_ceiling);
+    size_t n = strlen(out);
+    if (s->renewal_window || s->late_renewal != LATE_RENEWAL || s->superseded_renewal != SUPERSEDED_RENEWAL)
+        snprintf(out + n, TEXT_MAX - n, " renewal_window=%lld late_renewal=%lld superseded_renewal=%lld", (long long)s->renewal_window, (long long)s->late_renewal,
+                 (long long)s->superseded_renewal);
 }
 
 struct told {

@@ -93,6 +93,24 @@ static int find_cert(struct store_tx *tx, const struct admit *a, struct held *ou
     return rc ? err_set(err, rc, "A row of the table cert is damaged.") : hash_eq(&fingerprint, &a->leaf->fingerprint);
 }
 
+/* A chain that has ended is good for a renewal, for as long as the account says. */
+static bool too_late(const struct admit *a, const struct account *account) { return a->ended && clock_now() - a->ended > account->late_renewal; }
+
+static int refuse_late(struct admit *a, const struct account *account) {
+    if (!account->late_renewal)
+        return admit_refuse(a, MUSTER_ECERTEXPIRED, "The certificate, or one of its chain, has expired, and the account renews none that has.");
+    return admit_refuse(a, MUSTER_ECERTEXPIRED, "The certificate, or one of its chain, expired %lld days ago, and the account renews until %lld days behind the end.",
+                        (long long)((clock_now() - a->ended) / CLOCK_DAY), (long long)(account->late_renewal / CLOCK_DAY));
+}
+
+/* One that the device has replaced: it may be the device, which has lost its newest one, or whoever has a copy. */
+static int superseded(struct store_tx *tx, struct admit *a, const struct account *account, const struct device *d, const struct held *h, struct err *err) {
+    int64_t since;
+    int rc = device_identity_superseded(tx, d, h->row, &since, err);
+    a->may_renew = !rc && since && (d->again == AGAIN_GRANTED || clock_now() - since < account->superseded_renewal);
+    return rc ? rc : admit_refuse(a, MUSTER_ECERTSUPERSEDED, NULL);
+}
+
 /* The first certificate of an enrolment with which a request arrives becomes the device's; the others are void from here on. */
 static int first_use(struct store_tx *tx, struct admit *a, const struct account *account, const struct held *h, const struct device *d, struct err *err) {
     if (!store_writable(tx)) {
@@ -114,6 +132,11 @@ static int first_use(struct store_tx *tx, struct admit *a, const struct account 
     return audit_add(tx, account->row, &actor, "device.first_use", span_str(d->device_id), detail, err);
 }
 
+/* A use is a use, whatever the answer will be; but not by a method that the account does not have, nor one that comes too late. */
+static bool is_first_use(const struct admit *a, const struct account *account, const struct held *h, const struct device *d) {
+    return h->state == CERT_ISSUED && account->state == ACCOUNT_ACTIVE && account->method & METHOD_SHARED && d->state != DEVICE_REVOKED && d->state != DEVICE_DELETED && !too_late(a, account);
+}
+
 static int admit_own(struct store_tx *tx, struct admit *a, struct err *err) {
     struct held h;
     struct account account;
@@ -129,9 +152,7 @@ static int admit_own(struct store_tx *tx, struct admit *a, struct err *err) {
     if (found < 0 || known < 0)
         return found < 0 ? found : known;
     int rc = 0;
-    /* A use is a use, whatever the answer will be; but not by a method that the account does not have. */
-    if (known && h.state == CERT_ISSUED && account.state == ACCOUNT_ACTIVE && account.method & METHOD_SHARED && d.state != DEVICE_REVOKED && d.state != DEVICE_DELETED &&
-        ((rc = first_use(tx, a, &account, &h, &d, err)) || a->must_write))
+    if (known && is_first_use(a, &account, &h, &d) && ((rc = first_use(tx, a, &account, &h, &d, err)) || a->must_write))
         return rc;
     if ((rc = admit_account(tx, a, h.account, &account, &ok, err)) || !ok)
         return rc;
@@ -140,6 +161,8 @@ static int admit_own(struct store_tx *tx, struct admit *a, struct err *err) {
     if (!known) /* its tombstone was lifted, and the certificate stays revoked */
         return admit_refuse(a, MUSTER_ECERTREVOKED, NULL);
     admit_found(a, &d);
+    if (too_late(a, &account))
+        return refuse_late(a, &account);
     if ((rc = admit_promote(tx, a, &account, &d, err)) || a->must_write || (admit_state(a, &account, &d), a->verdict.code))
         return rc;
     switch (h.state) {
@@ -150,7 +173,7 @@ static int admit_own(struct store_tx *tx, struct admit *a, struct err *err) {
     case CERT_VOID:
         return admit_refuse(a, MUSTER_ECERTVOID, NULL);
     case CERT_SUPERSEDED:
-        return admit_refuse(a, MUSTER_ECERTSUPERSEDED, NULL);
+        return superseded(tx, a, &account, &d, &h, err);
     case CERT_REVOKED:
         break;
     }
@@ -172,7 +195,7 @@ static int admit_key(struct store_tx *tx, struct admit *a, struct err *err) {
 
 int admit_run(struct store_tx *tx, void *arg, struct err *err) {
     struct admit *a = arg;
-    a->must_write = a->registered = false;
+    a->must_write = a->registered = a->may_renew = false;
     a->verdict = ERR_INIT;
     a->account_name[0] = a->device_id[0] = a->claimed[0] = '\0';
     a->account_row = a->device_row = 0;

@@ -58,7 +58,7 @@ struct audit_replay {
     enum reprovision reprovision;
     bool approval, expected_only;
     enum device_key_kind device_key;
-    int64_t device_life, lost_answer_window, issue_ceiling;
+    int64_t device_life, lost_answer_window, issue_ceiling, renewal_window, late_renewal, superseded_renewal;
     struct audit_sum expected;
     struct audit_root *roots;
     struct audit_prov_key *keys;

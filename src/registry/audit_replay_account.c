@@ -19,6 +19,10 @@ void replay_account_settings(struct audit_replay *r, const struct audit_entry *e
     r->device_life = replay_int(d, "device_life");
     r->lost_answer_window = replay_int(d, "lost_answer_window");
     r->issue_ceiling = replay_int(d, "issue_ceiling");
+    r->renewal_window = replay_int(d, "renewal_window");
+    /* Entries from before there was such a setting do not say it. */
+    r->late_renewal = json_object_get(d, "late_renewal") ? replay_int(d, "late_renewal") : LATE_RENEWAL;
+    r->superseded_renewal = json_object_get(d, "superseded_renewal") ? replay_int(d, "superseded_renewal") : SUPERSEDED_RENEWAL;
 }
 
 void replay_account_delete(struct audit_replay *r, const struct audit_entry *e, const json_t *d) { r->deleted = true; }

@@ -78,6 +78,7 @@ void replay_device_enrol(struct audit_replay *r, const struct audit_entry *e, co
 void replay_device_renew(struct audit_replay *r, const struct audit_entry *e, const json_t *detail) {
     struct audit_device *d = device_at(r, e);
     const struct audit_prov_key *key = replay_key_named(r, replay_text(detail, "key"));
+    const bool superseded = json_is_true(json_object_get(detail, "superseded")), released = json_is_true(json_object_get(detail, "released"));
     struct hash before;
     if (!d)
         return;
@@ -85,8 +86,14 @@ void replay_device_renew(struct audit_replay *r, const struct audit_entry *e, co
         replay_bad(r, e, "The device could not renew");
     else if (!(r->method & METHOD_SHARED))
         replay_bad(r, e, "The account did not take shared credentials");
-    else if (!replay_hash(detail, "replaces", &before) || !d->identity || audit_replay_mark(r, hash_span(&before), NULL, 0) != d->identity)
+    else if (!replay_hash(detail, "replaces", &before) || !d->identity || (audit_replay_mark(r, hash_span(&before), NULL, 0) != d->identity) != superseded)
         replay_bad(r, e, "The device renewed another certificate than its own");
+    else if (released && !d->granted)
+        replay_bad(r, e, "No operator let the device renew a certificate that it had replaced");
+    else if (superseded && !released && !r->superseded_renewal)
+        replay_bad(r, e, "The account renewed no certificates that were replaced");
+    if (released)
+        d->granted = false;
     d->states &= LIVE;
     const uint64_t cert = replay_mark_by(r, detail, key ? &key->uuid : NULL, replay_time(detail, "enrolled"));
     d->certs += cert;

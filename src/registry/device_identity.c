@@ -49,13 +49,21 @@ int device_identity_take(struct store_tx *tx, const struct device *d, const stru
     return rc || !d->has_certificate ? rc : epoch_raise(tx, err);
 }
 
+int device_identity_superseded(struct store_tx *tx, const struct device *d, int64_t cert, int64_t *since, struct err *err) {
+    *since = 0;
+    return d->has_certificate && d->method == METHOD_SHARED ? one_int(tx, since, 0, err, SQL_CERT_REPLACED_AT, "ii", d->row, cert) : 0;
+}
+
 int device_identity_renew(struct store_tx *tx, const struct device *d, const struct cert *leaf, int64_t root, struct err *err) {
     return store_exec(tx, NULL, err, SQL_DEVICE_CERT, "ibii", d->row, hash_span(&leaf->fingerprint), leaf->not_after, root);
 }
 
 int device_identity_issued(struct store_tx *tx, const struct device_issued *i, int64_t now, struct err *err) {
     const struct made_cert *c = i->cert;
-    int rc = (i->own_key ? hold_key : add_key)(tx, i->account, i->device, &c->spki, now, err);
+    int rc = i->comes_back ? store_exec(tx, NULL, err, SQL_DKEY_COME_BACK, "ibi", i->account, hash_span(&c->spki), i->device) : 0;
+    if (rc)
+        return rc;
+    rc = (i->own_key ? hold_key : add_key)(tx, i->account, i->device, &c->spki, now, err);
     return rc ? rc : store_exec(tx, NULL, err, SQL_CERT_ADD, "bbiiibbiiii", c->serial, hash_span(&c->fingerprint), i->account, i->device, i->prov_key, hash_span(&c->spki), c->der,
                                 c->not_before, c->not_after, now, i->enrolled ? i->enrolled : now);
 }

@@ -27,6 +27,10 @@ int device_identity_take(struct store_tx *tx, const struct device *d, const stru
 bool device_identity_is_certificate(const struct device *d, const struct cert *leaf); /* of one that Muster issued */
 bool device_identity_is_key(const struct device *d, const struct cert *leaf);         /* of one under an uploaded root */
 
+/* Since when another certificate of Muster's has stood in the place of that one, which was the device's before; 0: none does, or the device
+ * proves itself by the other method now. */
+int device_identity_superseded(struct store_tx *tx, const struct device *d, int64_t cert, int64_t *since, struct err *err) MUSTER_MUST_CHECK;
+
 /* A newer certificate of the live key, under an uploaded root. */
 int device_identity_renew(struct store_tx *tx, const struct device *d, const struct cert *leaf, int64_t root, struct err *err) MUSTER_MUST_CHECK;
 
@@ -36,6 +40,7 @@ struct device_issued {
     int64_t device, account, prov_key;
     int64_t enrolled; /* when that key brought the device in; 0: now */
     bool own_key; /* the device's, which may have it already; otherwise one that nobody had before */
+    bool comes_back; /* own_key, of a certificate that the device has replaced: barred then, and the device's again */
 };
 int device_identity_issued(struct store_tx *tx, const struct device_issued *i, int64_t now, struct err *err) MUSTER_MUST_CHECK;
 /* The provisioning key of the newest certificate that waits for its first use; 0: none waits. */

@@ -17,6 +17,8 @@
 #define OFFERS_MAX 16          /* foreign keys remembered for one device */
 #define ROOTS_MAX 64           /* of an account */
 #define ROOT_NAMESAKES_MAX 4   /* of them, with one subject */
+#define LATE_RENEWAL (90 * CLOCK_DAY)        /* seconds; of an account, where nobody says another (and in migration 10) */
+#define SUPERSEDED_RENEWAL (30 * CLOCK_DAY)
 #define CLOCK_TOLERANCE 300    /* seconds that the clock may be behind the log */
 
 enum account_kind { ACCOUNT_TEST = 1, ACCOUNT_PRODUCTION = 2 };

@@ -22,6 +22,25 @@ static int state_of(const struct device *d) {
     return !code && d->state == DEVICE_PENDING ? MUSTER_EPENDING : code;
 }
 
+/* The one that asks is the device's, or was until a short time ago, or an operator lets it come once more. */
+static bool may_ask(const struct renew_facts *f, struct renew_verdict *v) {
+    const bool lately = f->superseded && f->now - f->superseded < f->account->superseded_renewal, granted = f->superseded && f->device->again == AGAIN_GRANTED;
+    v->superseded = !f->live;
+    v->by_grant = !f->live && !lately && granted;
+    return f->live || lately || granted;
+}
+
+static int64_t early(const struct renew_facts *f) {
+    const int64_t due = f->device->certificate_not_after - f->account->renewal_window;
+    return f->live && f->account->renewal_window && f->now < due ? due - f->now : 0;
+}
+
+/* A key that was barred when its certificate was replaced comes back with it. */
+static bool key_good(const struct renew_facts *f, struct renew_verdict *v) {
+    const bool back = v->superseded && f->former_key && f->own_is == OWN_KEY_BARRED;
+    return own_key_judge(f->account, f->own, back ? OWN_KEY_OWN : f->own_is, &v->err) == 0;
+}
+
 void renew_decide(const struct renew_facts *f, struct renew_verdict *v) {
     *v = (struct renew_verdict){.how = RENEW_REFUSED};
     int code = f->account->state != ACCOUNT_ACTIVE ? MUSTER_EDELETED : !(f->account->method & METHOD_SHARED) ? MUSTER_EMETHODOFF : state_of(f->device);
@@ -29,12 +48,14 @@ void renew_decide(const struct renew_facts *f, struct renew_verdict *v) {
         refuse(v, MUSTER_ECLOCK, 60);
     else if (code)
         refuse(v, code, code == MUSTER_EPENDING ? 300 : 0);
-    else if (!f->live) /* another one was used between admission and now */
+    else if (!may_ask(f, v)) /* or another one was used between admission and now */
         refuse(v, MUSTER_ECERTSUPERSEDED, 0);
-    else if (own_key_judge(f->account, f->own, f->own_is, &v->err))
+    else if (!key_good(f, v))
         return;
     else if (f->same)
         v->how = RENEW_SAME;
+    else if (early(f))
+        refuse(v, MUSTER_ERENEWALEARLY, (int)early(f));
     else if (f->certificates_since && f->now - f->certificates_since < CLOCK_DAY) /* one that keeps nothing, and asks over and over */
         refuse(v, MUSTER_EREISSUELIMIT, (int)(f->certificates_since + CLOCK_DAY - f->now));
     else
@@ -67,15 +88,28 @@ static int load_same(struct store_tx *tx, struct renew *r, struct loaded *l, str
     return buf_check(&r->same, err);
 }
 
+/* What is not the device's own may have been. */
+static int load_shown(struct store_tx *tx, const struct renew *r, struct loaded *l, struct err *err) {
+    struct store_row *row;
+    struct renew_facts *f = &l->facts;
+    f->live = l->device.has_certificate && l->device.method == METHOD_SHARED && hash_eq(&l->device.certificate, &r->certificate);
+    int found = first_row(tx, &row, err, SQL_CERT_OF_PRINT, "ib", l->device.row, hash_span(&r->certificate));
+    if (found <= 0)
+        return found;
+    const int64_t cert = store_int(row, 0);
+    f->former_key = span_eq(store_blob(row, 1), hash_span(&r->own->spki));
+    store_row_end(row);
+    return f->live ? 0 : device_identity_superseded(tx, &l->device, cert, &f->superseded, err);
+}
+
 static int load(struct store_tx *tx, struct renew *r, struct loaded *l, struct err *err) {
     struct renew_facts *f = &l->facts;
     *f = (struct renew_facts){.now = clock_now(), .account = &l->account, .device = &l->device, .own = r->own};
-    f->live = l->device.has_certificate && l->device.method == METHOD_SHARED && hash_eq(&l->device.certificate, &r->certificate);
-    int rc = meta_get(tx, "newest", &f->newest, err);
-    if (rc || (rc = own_key_load(tx, l->account.row, &l->device, &r->own->spki, &f->own_is, err)) ||
+    int rc = load_shown(tx, r, l, err);
+    if (rc || (rc = meta_get(tx, "newest", &f->newest, err)) || (rc = own_key_load(tx, l->account.row, &l->device, &r->own->spki, &f->own_is, err)) ||
         (rc = one_int(tx, &f->certificates_since, 0, err, SQL_CERT_NEWEST_BUT, "ii", l->device.row, I(REPLACE_MAX - 1))) || (rc = load_same(tx, r, l, err)))
         return rc;
-    return f->live ? load_lineage(tx, l, err) : 0;
+    return f->live || f->superseded ? load_lineage(tx, l, err) : 0;
 }
 
 /* --- apply --------------------------------------------------------------------------------------------------------------------------- */
@@ -90,6 +124,10 @@ static json_t *detail_of(const struct renew *r, const struct loaded *l) {
     json_set_hex(d, "spki", hash_span(&r->cert->spki));
     json_set_hex(d, "replaces", hash_span(&r->certificate));
     json_set_time(d, "enrolled", l->enrolled == l->facts.now ? 0 : l->enrolled);
+    if (r->verdict.superseded)
+        json_set_bool(d, "superseded", true);
+    if (r->verdict.by_grant)
+        json_set_bool(d, "released", true);
     return d;
 }
 
@@ -99,13 +137,16 @@ static int announce(struct store_tx *tx, const struct renew *r, const struct loa
     json_set_hex(more, "spki", hash_span(&r->cert->spki));
     json_set_time(more, "not_after", r->cert->not_after);
     json_set_str(more, "address", r->address);
-    return event_device(tx, &l->account, &l->device, l->device.state, EVENT_DEVICE_RENEWED, more, err);
+    if (r->verdict.superseded)
+        json_set_hex(more, "replaces", hash_span(&r->certificate));
+    return event_device(tx, &l->account, &l->device, l->device.state, r->verdict.superseded ? EVENT_DEVICE_POSSIBLE_CLONE : EVENT_DEVICE_RENEWED, more, err);
 }
 
 static int apply(struct store_tx *tx, const struct renew *r, const struct loaded *l, struct err *err) {
-    const struct device_issued issued = {.cert = r->cert, .device = l->device.row, .account = l->account.row, .prov_key = l->key.row, .enrolled = l->enrolled, .own_key = true};
-    int rc = device_identity_issued(tx, &issued, l->facts.now, err);
-    if (rc || (rc = announce(tx, r, l, err)))
+    const struct device_issued issued = {.cert = r->cert, .device = l->device.row, .account = l->account.row, .prov_key = l->key.row, .enrolled = l->enrolled, .own_key = true,
+                                         .comes_back = r->verdict.superseded && l->facts.former_key};
+    int rc = r->verdict.by_grant ? store_exec(tx, NULL, err, SQL_DEVICE_AGAIN, "ii", l->device.row, I(AGAIN_NO)) : 0;
+    if (rc || (rc = device_identity_issued(tx, &issued, l->facts.now, err)) || (rc = announce(tx, r, l, err)))
         return rc;
     const struct actor actor = actor_of("device", span_str(l->device.device_id));
     return audit_add(tx, l->account.row, &actor, "device.renew", span_str(l->device.device_id), detail_of(r, l), err);

@@ -1,5 +1,9 @@
 /* renew: a device gets the certificate that follows its own (EST's simplereenroll), for the same key or a new one.
  *
+ * Nothing strands a device: one that has not renewed in time may do it late, and one that has lost its newest certificate may for some time
+ * renew the one before, which is reported: a copy of the device would do the same.  How long is the account's to say; a certificate that was
+ * voided or revoked is never renewed.
+ *
  * Like enrol.h one operation that runs twice: as a check before the vault is asked, and in the transaction that stores the certificate.
  * Make before break: the new certificate waits for its first use, and until then the one so far stays the device's (device_identity.h).  The
  * provisioning key that brought the device in, and when, go on with its certificates: what a leaked key has done is found by them, however
@@ -21,6 +25,8 @@ struct renew_facts {
     const struct account *account;
     const struct device *device;
     bool live;                   /* the certificate that asks is the device's */
+    int64_t superseded;          /* since when another has stood in its place; 0: it was never the device's, or is over */
+    bool former_key;             /* the request is for the key of the certificate that asks */
     const struct key_facts *own; /* of the request */
     enum own_key own_is;
     bool same;                   /* a certificate for that key waits for its first use */
@@ -29,6 +35,7 @@ struct renew_facts {
 struct renew_verdict {
     enum renew_how how;
     struct err err; /* why not */
+    bool superseded, by_grant; /* of RENEW_NEW: the certificate that asked was replaced; so long ago that an operator's word was needed, which is spent */
 };
 void renew_decide(const struct renew_facts *f, struct renew_verdict *out);
 

@@ -33,6 +33,9 @@ int row_account(struct store_row *row, struct account *out, struct err *err) {
         .device_life = store_int(row, 10),
         .lost_answer_window = store_int(row, 11),
         .issue_ceiling = store_int(row, 12),
+        .renewal_window = store_int(row, 13),
+        .late_renewal = store_int(row, 14),
+        .superseded_renewal = store_int(row, 15),
     };
     row_text(row, 1, out->name, sizeof out->name);
     return account_name_check(span_str(out->name), NULL) ? corrupt(err, "account") : 0;

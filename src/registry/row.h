@@ -23,7 +23,7 @@ struct account {
     enum reprovision reprovision;
     bool approval, expected_only;
     enum device_key_kind device_key;
-    int64_t device_life, lost_answer_window, issue_ceiling;
+    int64_t device_life, lost_answer_window, issue_ceiling, renewal_window, late_renewal, superseded_renewal;
 };
 
 struct root {

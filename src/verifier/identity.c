@@ -195,9 +195,12 @@ void identity_judge_at(struct identity *id, const struct snapshot *s, int64_t no
         return;
     read_presented(id);
     id->chain = ERR_INIT;
+    id->ended = 0;
     int rc = chain_judge(snapshot_fleet(s), id->leaf, id->presented, id->n_presented, now, &found, &id->chain);
     if (rc == 0 || found.n)
         take_anchors(id, &found); /* where a rule fails: for the record of the refusal */
+    if (rc == MUSTER_ECERTEXPIRED && id->class == ADMIT_DEVICE_OWN)
+        id->ended = found.ended;
     if (rc != MUSTER_ECERTUNTRUSTED || judge_as_key(id, s, now))
         return;
     /* Not known so far; the operator who uploaded the root may want to hear that its proof is missing. */
@@ -224,6 +227,6 @@ const struct admit *identity_admitted(const struct identity *id) {
 }
 
 void identity_admission(const struct identity *id, const struct enrol_reserved *reserved, struct admit *out) {
-    *out = (struct admit){.class = id->class, .leaf = id->leaf, .n_anchors = id->n_anchors, .account = id->sni_account, .address = id->address, .reserved = reserved};
+    *out = (struct admit){.class = id->class, .leaf = id->leaf, .n_anchors = id->n_anchors, .account = id->sni_account, .address = id->address, .reserved = reserved, .ended = id->ended};
     memcpy(out->anchors, id->anchors, sizeof id->anchors);
 }

@@ -34,7 +34,7 @@ static enum verdict of_device(const struct identity *id, const struct verdict_re
     const struct admit *a = &id->admit;
     if (misdirected(id, rq, why))
         return VERDICT_REFUSED;
-    if (a->verdict.code) {
+    if (a->verdict.code && !(a->may_renew && rq->kind == REQUEST_RENEW)) {
         *why = a->verdict;
         return VERDICT_REFUSED;
     }
@@ -56,11 +56,12 @@ static bool enrols(enum request_kind kind) { return kind == REQUEST_DEVICES || k
 enum verdict verdict_of(const struct identity *id, bool asked, const struct verdict_request *rq, struct err *why) {
     *why = ERR_INIT;
     /* A device's request is judged to its end all the same: it is a use of its certificate, whatever the answer. */
-    if (!id->chain.code && (id->class != ADMIT_KEY || rq->kind == REQUEST_PUBLIC) && !asked)
+    const bool late = id->ended && rq->kind == REQUEST_RENEW;
+    if (((!id->chain.code && (id->class != ADMIT_KEY || rq->kind == REQUEST_PUBLIC)) || late) && !asked)
         return VERDICT_ASK;
     if (rq->kind == REQUEST_PUBLIC)
         return of_public(id, rq, why);
-    if (!id->chain.code && id->class != ADMIT_KEY)
+    if ((!id->chain.code && id->class != ADMIT_KEY) || late)
         return of_device(id, rq, why);
     if (misdirected(id, rq, why))
         return VERDICT_REFUSED;

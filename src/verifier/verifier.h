@@ -52,6 +52,7 @@ struct identity {
     int64_t judged_epoch;           /* of the chain */
     int64_t chain_until;            /* the chain is good until then */
     struct err chain;               /* code 0: it is */
+    int64_t ended;                  /* it was, until then: of MUSTER_ECERTEXPIRED under a fleet root that Muster made, whose devices may renew late; 0: no such */
     enum admit_class class;         /* where chain.code is 0 */
     struct hash anchors[CHAIN_FOUND_MAX]; /* fingerprints */
     size_t n_anchors;
@@ -84,7 +85,7 @@ enum request_kind {
     REQUEST_DEVICE,    /* of a device that is in */
     REQUEST_DEVICES,   /* POST /devices: of a provisioning key */
     REQUEST_ENROL,     /* EST's simpleenroll: likewise */
-    REQUEST_RENEW,     /* EST's simplereenroll: of a device that is in with a certificate of Muster's own */
+    REQUEST_RENEW,     /* EST's simplereenroll: of a device with a certificate of Muster's own, even where it is good for nothing else any more */
     REQUEST_PUBLIC,    /* what anybody may read (EST's cacerts and csrattrs), whatever is wrong with its certificate */
 };
 struct verdict_request {
@@ -95,7 +96,7 @@ struct verdict_request {
 enum verdict verdict_of(const struct identity *id, bool asked, const struct verdict_request *rq, struct err *why) MUSTER_MUST_CHECK;
 
 typedef void (*verifier_fn)(void *arg, int rc, const struct err *err); /* rc: of the storage; the verdict is in id->admit */
-/* id->chain.code is 0.  done is called later, on `loop`, exactly once; or never where a negative code is returned. */
+/* id->chain.code is 0, or id->ended is not.  done is called later, on `loop`, exactly once; or never where a negative code is returned. */
 int verifier_admit(struct verifier *v, struct loop *loop, struct identity *id, verifier_fn done, void *arg, struct err *err) MUSTER_MUST_CHECK;
 
 DEFINE_CLEANUP(identity_unref, struct identity *)

@@ -137,8 +137,49 @@ static void our_issuing_ca(void **state) {
     assert_int_equal(found.until, issuing.cert->not_after);
     assert_int_equal(chain_judge(s, leaf.cert, NULL, 0, clock_now() + 3 * CLOCK_HOUR, &found, NULL), MUSTER_ECERTEXPIRED);
     assert_int_equal(found.n, 1);
+    assert_int_equal(found.ended, issuing.cert->not_after);
     anchor_set_unref(s);
     made_free(&root), made_free(&issuing), made_free(&leaf);
+}
+
+/* When a chain ended is said where nothing but time is wrong with it. */
+static void when_it_ended(void **state) {
+    struct made root = make_it((struct recipe){.cn = "Fleet Root", .ext = CA_EXT, .from = -20 * CLOCK_DAY});
+    struct made foreign = make_it((struct recipe){.cn = "Fleet Root", .ext = CA_EXT, .from = -20 * CLOCK_DAY}); /* the same name, another key */
+    struct made young = make_it((struct recipe){.cn = "young", .ext = CA_EXT, .from = -CLOCK_DAY / 2});
+    struct made old = make_it((struct recipe){.cn = "old", .issuer = &root, .ext = CA_EXT, .from = -20 * CLOCK_DAY, .to = -2 * CLOCK_DAY});
+    const int64_t from = -10 * CLOCK_DAY, to = -CLOCK_DAY;
+    const struct {
+        const char *what;
+        struct recipe recipe;
+        const struct made *root, *between;
+        int64_t ended; /* seconds from now; 0: not said */
+    } rows[] = {
+        {"its own end", {.cn = "x", .issuer = &root, .from = from, .to = to}, &root, NULL, to},
+        {"the end of the CA between", {.cn = "x", .issuer = &old, .from = from, .to = CLOCK_DAY}, &root, &old, -2 * CLOCK_DAY},
+        {"both, the earlier one", {.cn = "x", .issuer = &old, .from = from, .to = to}, &root, &old, -2 * CLOCK_DAY},
+        {"another one's signature", {.cn = "x", .issuer = &foreign, .from = from, .to = to}, &root, NULL, 0},
+        {"a weak hash", {.cn = "x", .issuer = &root, .from = from, .to = to, .digest = "SHA1"}, &root, NULL, 0},
+        {"a weak key", {.cn = "x", .issuer = &root, .from = from, .to = to, .key = EVP_RSA_gen(1024)}, &root, NULL, 0},
+        {"no certificate of a client", {.cn = "x", .issuer = &root, .from = from, .to = to, .ext = EXT("extendedKeyUsage", "serverAuth")}, &root, NULL, 0},
+        {"a CA", {.cn = "x", .issuer = &root, .from = from, .to = to, .ext = CA_EXT}, &root, NULL, 0},
+        {"over before its CA began", {.cn = "x", .issuer = &young, .from = from, .to = to}, &young, NULL, 0},
+        {"not yet valid", {.cn = "x", .issuer = &root, .from = CLOCK_DAY, .to = 2 * CLOCK_DAY}, &root, NULL, 0},
+        {"good", {.cn = "x", .issuer = &root}, &root, NULL, 0},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct made leaf = make_it(rows[i].recipe);
+        struct anchor_set *s = anchors_of(rows[i].root);
+        struct cert *presented[1] = {rows[i].between ? rows[i].between->cert : NULL};
+        struct chain_found found;
+        const int64_t now = clock_now();
+        (void)!chain_judge(s, leaf.cert, presented, rows[i].between ? 1 : 0, now, &found, NULL);
+        if (rows[i].ended ? llabs(found.ended - now - rows[i].ended) > 60 : found.ended != 0)
+            fail_msg("%s: %lld", rows[i].what, (long long)(found.ended ? found.ended - now : 0));
+        anchor_set_unref(s);
+        made_free(&leaf);
+    }
+    made_free(&root), made_free(&foreign), made_free(&young), made_free(&old);
 }
 
 /* An anchor that somebody else put there hides nobody's own. */
@@ -236,7 +277,8 @@ static void roots(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(accepted), cmocka_unit_test(kinds_of_keys), cmocka_unit_test(refused),         cmocka_unit_test(roots_of_one_name),
-        cmocka_unit_test(our_issuing_ca), cmocka_unit_test(every_anchor_is_found), cmocka_unit_test(namesakes_hide_nobody), cmocka_unit_test(too_many), cmocka_unit_test(work_is_bounded), cmocka_unit_test(roots),
+        cmocka_unit_test(our_issuing_ca), cmocka_unit_test(when_it_ended), cmocka_unit_test(every_anchor_is_found),      cmocka_unit_test(namesakes_hide_nobody),
+        cmocka_unit_test(too_many), cmocka_unit_test(work_is_bounded), cmocka_unit_test(roots),
     };
     return secret_init() || cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -121,6 +121,8 @@ static const struct {
     {"DEVICE_ENDING", "state id", "state is what the index is of; devices of one end, in the background"},
     {"CERT_SAME", "spki prov_key state", "the certificates of one device"},
     {"CERT_SAME_WAITING", "spki state", "the certificates of one device"},
+    {"CERT_OF_PRINT", "fingerprint", "the certificates of one device"},
+    {"CERT_REPLACED_AT", "state used", "one certificate, and the certificates of one device"},
     {"CERT_LINEAGE", "state", "the certificates of one device"},
     {"CERT_WAITING", "state", "the certificates of one device"},
     {"CERT_END_OTHERS", "id state", "the certificates of one device"},

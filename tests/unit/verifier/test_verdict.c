@@ -13,6 +13,7 @@ struct row {
     enum request_kind kind;
     bool asked;
     int registry;            /* the registry's verdict */
+    bool late, may_renew;    /* the chain was good before; the registry says so */
     enum verdict verdict;
     int code;
 };
@@ -47,6 +48,18 @@ static const struct row rows[] = {
     {.what = "a device of a fleet CA renews", .class = ADMIT_DEVICE_UPLOADED, .asked = true, .account = "a", .kind = REQUEST_RENEW, .verdict = VERDICT_REFUSED, .code = MUSTER_EFLEETCA},
     {.what = "a revoked device renews", .class = ADMIT_DEVICE_OWN, .asked = true, .account = "a", .registry = MUSTER_EREVOKED, .kind = REQUEST_RENEW, .verdict = VERDICT_REFUSED, .code = MUSTER_EREVOKED},
     {.what = "an expired device renews", .class = ADMIT_DEVICE_OWN, .chain = MUSTER_ECERTEXPIRED, .kind = REQUEST_RENEW, .verdict = VERDICT_REFUSED, .code = MUSTER_ECERTEXPIRED},
+    {.what = "one whose chain was good before is asked about", .class = ADMIT_DEVICE_OWN, .chain = MUSTER_ECERTEXPIRED, .late = true, .kind = REQUEST_RENEW, .verdict = VERDICT_ASK},
+    {.what = "and renews", .class = ADMIT_DEVICE_OWN, .chain = MUSTER_ECERTEXPIRED, .late = true, .asked = true, .account = "a", .kind = REQUEST_RENEW, .verdict = VERDICT_ADMITTED},
+    {.what = "unless it is too late", .class = ADMIT_DEVICE_OWN, .chain = MUSTER_ECERTEXPIRED, .late = true, .asked = true, .account = "a", .registry = MUSTER_ECERTEXPIRED, .kind = REQUEST_RENEW, .verdict = VERDICT_REFUSED, .code = MUSTER_ECERTEXPIRED},
+    {.what = "or the path names another account", .class = ADMIT_DEVICE_OWN, .chain = MUSTER_ECERTEXPIRED, .late = true, .asked = true, .account = "a", .path = "b", .kind = REQUEST_RENEW, .verdict = VERDICT_REFUSED, .code = MUSTER_EOTHERACCOUNT},
+    {.what = "and does nothing else", .class = ADMIT_DEVICE_OWN, .chain = MUSTER_ECERTEXPIRED, .late = true, .asked = true, .account = "a", .verdict = VERDICT_REFUSED, .code = MUSTER_ECERTEXPIRED},
+    {.what = "not even asked about", .class = ADMIT_DEVICE_OWN, .chain = MUSTER_ECERTEXPIRED, .late = true, .verdict = VERDICT_REFUSED, .code = MUSTER_ECERTEXPIRED},
+    {.what = "nor enrol", .class = ADMIT_DEVICE_OWN, .chain = MUSTER_ECERTEXPIRED, .late = true, .asked = true, .account = "a", .kind = REQUEST_ENROL, .verdict = VERDICT_REFUSED, .code = MUSTER_ECERTEXPIRED},
+    {.what = "nor by POST /devices", .class = ADMIT_DEVICE_OWN, .chain = MUSTER_ECERTEXPIRED, .late = true, .asked = true, .account = "a", .kind = REQUEST_DEVICES, .verdict = VERDICT_REFUSED, .code = MUSTER_ECERTEXPIRED},
+    {.what = "one that was replaced renews", .class = ADMIT_DEVICE_OWN, .asked = true, .account = "a", .registry = MUSTER_ECERTSUPERSEDED, .may_renew = true, .kind = REQUEST_RENEW, .verdict = VERDICT_ADMITTED},
+    {.what = "and does nothing else", .class = ADMIT_DEVICE_OWN, .asked = true, .account = "a", .registry = MUSTER_ECERTSUPERSEDED, .may_renew = true, .verdict = VERDICT_REFUSED, .code = MUSTER_ECERTSUPERSEDED},
+    {.what = "nor enrol", .class = ADMIT_DEVICE_OWN, .asked = true, .account = "a", .registry = MUSTER_ECERTSUPERSEDED, .may_renew = true, .kind = REQUEST_ENROL, .verdict = VERDICT_REFUSED, .code = MUSTER_ECERTSUPERSEDED},
+    {.what = "nor under another account's name", .class = ADMIT_DEVICE_OWN, .asked = true, .account = "a", .host = "b", .registry = MUSTER_ECERTSUPERSEDED, .may_renew = true, .kind = REQUEST_RENEW, .verdict = VERDICT_REFUSED, .code = MUSTER_EMISDIRECTED},
     {.what = "a key renews", .class = ADMIT_KEY, .kind = REQUEST_RENEW, .verdict = VERDICT_REFUSED, .code = MUSTER_EKEYONLYENROLS},
     {.what = "nobody renews", .chain = MUSTER_ECERTREQUIRED, .kind = REQUEST_RENEW, .verdict = VERDICT_REFUSED, .code = MUSTER_ECERTREQUIRED},
     {.what = "a device renews under another account's path", .class = ADMIT_DEVICE_OWN, .asked = true, .account = "a", .path = "b", .kind = REQUEST_RENEW, .verdict = VERDICT_REFUSED, .code = MUSTER_EOTHERACCOUNT},
@@ -65,7 +78,7 @@ static const struct row rows[] = {
 static void the_order(void **state) {
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         const struct row *r = &rows[i];
-        struct identity id = {.class = r->class, .chain = {.code = r->chain}, .admit = {.verdict = {.code = r->registry}}};
+        struct identity id = {.class = r->class, .chain = {.code = r->chain}, .ended = r->late, .admit = {.verdict = {.code = r->registry}, .may_renew = r->may_renew}};
         const struct verdict_request rq = {.kind = r->kind, .host_account = r->host ? r->host : "", .path_account = r->path ? r->path : ""};
         struct err why;
         snprintf(id.sni_account, sizeof id.sni_account, "%s", r->sni ? r->sni : "");
