@@ -37,7 +37,7 @@ static struct options {
     const char *ca, *issuer, *issuer_key, *prefix, *method, *path, *devices, *save, *host;
     bool intermediate, no_certificate, any_end, warm; /* warm: each client has been there once before the clock starts */
     bool tolerant; /* an operation that fails is counted, and the others go on */
-    bool patient;  /* all are due at once; who is told 429 comes again when it is told to, as often as that takes */
+    bool patient;  /* all are due at once; who is told 429 or 503 comes again when it is told to, as often as that takes */
     char *pairs[16];
 } o = {.status = 200, .ops = 1000, .concurrency = 1, .every = 1, .prefix = "device", .method = "GET", .path = "/", .host = "localhost"};
 
@@ -160,7 +160,7 @@ static void finish(struct slot *s, int64_t now) {
     int status = 0;
     if (s->n) {
         BENCH_NEED(sscanf((char *)s->answer, "HTTP/1.1 %d", &status) == 1);
-        if (o.patient && status == 429) {
+        if (o.patient && (status == 429 || status == 503)) {
             postpone(s, now);
             return;
         }
