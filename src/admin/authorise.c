@@ -4,6 +4,7 @@
  * An account that a token may not see answers as one that does not exist. */
 #include "admin/internal.h"
 #include "registry/account.h"
+#include "registry/certificate.h"
 
 struct authorisation {
     struct http_exchange *x; /* held */
@@ -46,25 +47,41 @@ static void found_account(void *arg, int rc, const struct err *err) {
     finish(a, rc, rc == MUSTER_ENOTFOUND ? NULL : err);
 }
 
+static int read_id(struct span text, struct account_of *out, struct err *err) {
+    struct certificate_name name;
+    struct uuid uuid;
+    if (out->kind == 'c') {
+        int rc = certificate_name_parse(text, &name, err);
+        memcpy(out->id, name.b, sizeof name.b);
+        out->id_n = name.n;
+        return rc;
+    }
+    if (uuid_parse(text, &uuid))
+        return err_set(err, MUSTER_EINVALID, "Without an account an object is named by its id.");
+    memcpy(out->id, uuid.b, sizeof uuid.b);
+    out->id_n = sizeof uuid.b;
+    return 0;
+}
+
 /* "-" in the place of the account: the one to which the object with this id belongs. */
 static void find_account(struct authorisation *a) {
     static const struct {
         const char *param;
         char kind;
-    } objects[] = {{"key", 'k'}, {"root", 'r'}, {"device", 'd'}};
+    } objects[] = {{"key", 'k'}, {"root", 'r'}, {"device", 'd'}, {"certificate", 'c'}};
     struct control *c = http_exchange_arg(a->x);
     struct err err = ERR_INIT;
     for (size_t i = 0; i < sizeof objects / sizeof *objects; i++) {
         struct span id = http_param(a->x, objects[i].param);
         if (!id.n)
             continue;
-        if (uuid_parse(id, &a->of.id)) {
-            err_set(&err, MUSTER_EINVALID, "Without an account an object is named by its id.");
-            finish(a, err.code, &err);
+        a->of.kind = objects[i].kind;
+        int rc = read_id(id, &a->of, &err);
+        if (rc) {
+            finish(a, rc, &err);
             return;
         }
-        a->of.kind = objects[i].kind;
-        int rc = store_read(c->registry, c->loop, look_account_up, found_account, a, &err);
+        rc = store_read(c->registry, c->loop, look_account_up, found_account, a, &err);
         if (rc)
             finish(a, rc, &err);
         return;

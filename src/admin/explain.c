@@ -24,16 +24,6 @@ static void explained(struct http_exchange *x, int rc, const struct err *err, vo
         answer(x, rc, err, e);
 }
 
-static int read_time(const char *text, int64_t *out, struct err *err) {
-    int64_t later;
-    if (!text || clock_parse_rfc3339(span_str(text), out) == 0)
-        return 0;
-    if (clock_parse_span(span_str(text), &later))
-        return err_set(err, MUSTER_EINVALID, "at is a time of RFC 3339, or a length of time from now such as 30d.");
-    *out = clock_now() + later;
-    return 0;
-}
-
 static char *keep_text(struct http_exchange *x, const char *text) { return arena_strdup(http_exchange_arena(x), span_str(text ? text : "")); }
 
 static bool is_host(const char *text) {
@@ -50,7 +40,7 @@ static int take(struct http_exchange *x, json_t *body, struct explain *e, const 
     char own[600];
     *chain = *refusal = NULL;
     int rc = json_take(body, err, "{s?s, s?s, s?s, s?s, s?s, s?s}", "chain", chain, "refusal", refusal, "host", &host, "at", &at, "address", &address, "device_id", &device_id);
-    if (rc || (rc = read_time(at, &e->at, err)))
+    if (rc || (at && (rc = read_ahead(span_str(at), "at", &e->at, err))))
         return rc;
     if (!*chain == !*refusal)
         return err_set(err, MUSTER_EINVALID, "Either chain or refusal is given.");

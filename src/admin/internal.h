@@ -91,6 +91,9 @@ bool page_limit(struct http_exchange *x, struct page *page); /* ?limit= alone: f
 /* A time, or a length of time that counts back from now. */
 int read_when(struct span text, const char *name, int64_t *out, struct err *err) MUSTER_MUST_CHECK;
 bool when_of(struct http_exchange *x, const char *name, int64_t *out); /* a query parameter that is one, where it is there; false: answered already */
+/* The same of what lies ahead: a length of time counts on from now. */
+int read_ahead(struct span text, const char *name, int64_t *out, struct err *err) MUSTER_MUST_CHECK;
+bool ahead_of(struct http_exchange *x, const char *name, int64_t *out);
 struct span param_of(struct http_exchange *x, const char *name);
 
 /* control.c: the certificates were renewed: the listener's own is one of them, and the gateway has to look. */

@@ -133,13 +133,26 @@ int read_when(struct span text, const char *name, int64_t *out, struct err *err)
     return err_set(err, MUSTER_EINVALID, "%s is a time like \"2026-01-31T00:00:00Z\", or a length of time up to now like \"2h\".", name);
 }
 
-bool when_of(struct http_exchange *x, const char *name, int64_t *out) {
+int read_ahead(struct span text, const char *name, int64_t *out, struct err *err) {
+    int64_t length;
+    if (clock_parse_rfc3339(text, out) == 0)
+        return 0;
+    if (clock_parse_span(text, &length))
+        return err_set(err, MUSTER_EINVALID, "%s is a time of RFC 3339, or a length of time from now such as 30d.", name);
+    *out = clock_now() + length;
+    return 0;
+}
+
+static bool time_of(struct http_exchange *x, const char *name, int (*read)(struct span, const char *, int64_t *, struct err *), int64_t *out) {
     struct span value;
     struct err err = ERR_INIT;
-    if (!http_query_param(x, name, &value) || read_when(value, name, out, &err) == 0)
+    if (!http_query_param(x, name, &value) || read(value, name, out, &err) == 0)
         return true;
     http_reply_err(x, &err);
     return false;
 }
+
+bool when_of(struct http_exchange *x, const char *name, int64_t *out) { return time_of(x, name, read_when, out); }
+bool ahead_of(struct http_exchange *x, const char *name, int64_t *out) { return time_of(x, name, read_ahead, out); }
 
 struct span param_of(struct http_exchange *x, const char *name) { return http_param(x, name); }

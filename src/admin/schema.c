@@ -1,6 +1,8 @@
 /* schema: see schema.h. */
 #include "admin/schema.h"
 
+#include "registry/certificate.h"
+
 #define TEXT .type = VALUE_TEXT
 #define INT .type = VALUE_INT
 #define BOOL .type = VALUE_BOOL

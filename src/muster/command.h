@@ -79,7 +79,7 @@ int command_confirmed(struct invocation *in, const char *method, const char *pat
 int command_status(struct invocation *in, struct err *err);
 int command_key_create(struct invocation *in, struct err *err);
 int command_device_import(struct invocation *in, struct err *err);
-int command_device_export(struct invocation *in, struct err *err);
+int command_export(struct invocation *in, struct err *err);
 int command_device_act(struct invocation *in, struct err *err);
 int command_root_export(struct invocation *in, struct err *err);
 int command_audit_list(struct invocation *in, struct err *err);

@@ -50,6 +50,16 @@
     {"seen-since", "TIME", TO_QUERY, NULL, "Those that were seen since then", false},                                         \
     {"not-seen-since", "TIME", TO_QUERY, NULL, "Those that were not", false}
 
+/* Which certificates, likewise. */
+#define CERT_FILTERS                                                                                                           \
+    {"state", "active|expired|issued|current|void|superseded|revoked", TO_QUERY, NULL, "Those in this state; active: issued or current, and not ended; expired: the same, and ended", false}, \
+    {"device", "DEVICE", TO_QUERY, NULL, "Those of a device; by its device ID also what one had that was released", false},   \
+    {"key", "KEY", TO_QUERY, NULL, "Those that a provisioning key brought, renewed ones too", false},                         \
+    {"serial", "HEX", TO_QUERY, NULL, "The one with this serial number", false},                                              \
+    {"fingerprint", "SHA256", TO_QUERY, NULL, "The one with this fingerprint", false},                                        \
+    {"expires-after", "TIME", TO_QUERY, NULL, "Those that end then or later: RFC 3339, or a length from now such as 30d", false}, \
+    {"expires-before", "TIME", TO_QUERY, NULL, "Those that end before", false}
+
 const struct command COMMANDS[] = {
     {.noun = "status", .verb = "", .method = "GET", .path = "/api/v1/status", .run = command_status,
      .options = {{"watch", "SECONDS", TO_LOCAL, NULL, "Show it again and again, so often", false},
@@ -129,7 +139,7 @@ const struct command COMMANDS[] = {
 
     {.noun = "device", .verb = "list", .account = true, .method = "GET", .path = ACCOUNT "/devices", .columns = "id device_id state method created last_seen",
      .options = {DEVICE_FILTERS}, .help = "List devices: those that fit everything that is asked for."},
-    {.noun = "device", .verb = "export", .account = true, .method = "GET", .path = ACCOUNT "/devices", .run = command_device_export,
+    {.noun = "device", .verb = "export", .account = true, .method = "GET", .path = ACCOUNT "/devices", .run = command_export,
      .options = {{"output", "FILE", TO_LOCAL, NULL, "Where the devices go (also -o); - for standard output", true},
                  {"format", "csv|jsonl", TO_LOCAL, NULL, "CSV (the default), or JSON lines", false}, DEVICE_FILTERS},
      .help = "Write devices to a file, oldest first: those that fit everything that is asked for."},
@@ -170,6 +180,19 @@ const struct command COMMANDS[] = {
      .run = command_device_import,
      .help = "Announce devices: CSV of device_id and fingerprint, or JSON lines of {\"device_id\", \"fingerprint\"?}. It is taken 2,000 lines at a time, each time all of them or none; an error says how many "
              "were, and repeating the whole file is harmless."},
+    {.noun = "cert", .verb = "list", .account = true, .method = "GET", .path = ACCOUNT "/certificates", .columns = "id device_id state expired key_name created not_after revoked reason",
+     .options = {CERT_FILTERS}, .help = "List the certificates that were issued to devices, by their ends: those that fit everything that is asked for."},
+    {.noun = "cert", .verb = "export", .account = true, .method = "GET", .path = ACCOUNT "/certificates", .run = command_export,
+     .options = {{"output", "FILE", TO_LOCAL, NULL, "Where the certificates' particulars go (also -o); - for standard output", true},
+                 {"format", "csv|jsonl", TO_LOCAL, NULL, "CSV (the default), or JSON lines", false}, CERT_FILTERS},
+     .help = "Write what is known of certificates to a file: of those that fit everything that is asked for."},
+    {.noun = "cert", .verb = "show", .args = {{"CERTIFICATE", NULL, false, false}}, .account = true, .account_free = true, .method = "GET", .path = ACCOUNT "/certificates/{certificate}",
+     .help = "Show a certificate, named by its serial number or its SHA-256 fingerprint: whose it is, with which key, by which CA, its state, and itself in PEM."},
+    {.noun = "cert", .verb = "revoke", .args = {{"CERTIFICATE", NULL, false, false}}, .account = true, .account_free = true, .method = "POST",
+     .path = ACCOUNT "/certificates/{certificate}/revoke",
+     .options = {{"reason", "unspecified|key-compromise|affiliation-changed|superseded|cessation-of-operation|privilege-withdrawn", TO_BODY_TEXT, NULL,
+                  "Why, as a CRL says it; with key-compromise all certificates of the key are revoked, and it gets none any more", false}},
+     .help = "Revoke one certificate, after showing what follows; its device goes on with whatever else it has (`device revoke` shuts it out)."},
     {.noun = "expected", .verb = "list", .account = true, .method = "GET", .path = ACCOUNT "/expected", .columns = "device_id announced state fingerprint",
      .options = {{"prefix", "TEXT", TO_QUERY, NULL, "Those whose device ID begins so", false},
                  {"missing", NULL, TO_QUERY, NULL, "Those that have not arrived", false}},

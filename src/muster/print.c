@@ -58,6 +58,23 @@ static void add_value(struct buf *out, const json_t *v) {
 
 static bool is_lines(const json_t *v) { return json_is_array(v) && json_is_object(json_array_get(v, 0)); }
 
+/* Certificates in PEM: line by line from the left, as whoever reads them from this output wants them. */
+static bool print_pem(const char *name, const json_t *v, int indent) {
+    struct span rest = json_is_string(v) ? span_of(json_string_value(v), json_string_length(v)) : SPAN_NONE;
+    if (!span_starts(rest, SPAN_LIT("-----BEGIN ")))
+        return false;
+    printf("%*s%s:\n", indent, "", name);
+    while (rest.n) {
+        CLEANUP(buf_fini) struct buf line = BUF_INIT(65536);
+        long end = span_index(rest, '\n');
+        size_t n = end < 0 ? rest.n : (size_t)end;
+        add_safe(&line, span_sub(rest, 0, n));
+        puts(buf_str(&line));
+        rest = span_sub(rest, n + 1, rest.n);
+    }
+    return true;
+}
+
 static void print_members(const json_t *object, int indent) {
     const char *name;
     json_t *value;
@@ -67,6 +84,8 @@ static void print_members(const json_t *object, int indent) {
             print_members(value, indent + 2);
             continue;
         }
+        if (print_pem(name, value, indent))
+            continue;
         if (is_lines(value)) {
             size_t i;
             json_t *item;

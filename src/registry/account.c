@@ -364,7 +364,8 @@ int account_of_run(struct store_tx *tx, void *arg, struct err *err) {
     struct account_of *o = arg;
     struct account a;
     int64_t row;
-    int rc = one_int(tx, &row, 0, err, o->kind == 'k' ? SQL_KEY_ACCOUNT : o->kind == 'r' ? SQL_ROOT_ACCOUNT : SQL_DEVICE_ACCOUNT, "u", &o->id);
+    const int of = o->kind == 'k' ? SQL_KEY_ACCOUNT : o->kind == 'r' ? SQL_ROOT_ACCOUNT : o->kind == 'd' ? SQL_DEVICE_ACCOUNT : o->id_n == PKI_HASH_LEN ? SQL_CERT_ACCOUNT_PRINT : SQL_CERT_ACCOUNT;
+    int rc = one_int(tx, &row, 0, err, of, "b", span_of(o->id, o->id_n));
     if (rc)
         return rc;
     int found = row ? account_find_row(tx, row, &a, err) : 0;

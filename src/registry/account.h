@@ -98,10 +98,11 @@ struct account_issuing {
 };
 int account_issuing_run(struct store_tx *tx, void *arg, struct err *err);
 
-/* The account of the object with this UUID, for paths that leave the account out: kind 'k' key, 'r' root, 'd' device. */
+/* The account of the object with this id, for paths that leave the account out: kind 'k' key, 'r' root, 'd' device, 'c' certificate. */
 struct account_of {
     char kind;
-    struct uuid id;
+    uint8_t id[PKI_HASH_LEN]; /* a UUID, or what names a certificate (certificate.h) */
+    size_t id_n;
     char name[ACCOUNT_NAME_MAX + 1]; /* out */
 };
 int account_of_run(struct store_tx *tx, void *arg, struct err *err); /* MUSTER_ENOTFOUND */

@@ -87,7 +87,8 @@ static int find_cert(struct store_tx *tx, const struct admit *a, struct held *ou
     int found = first_row(tx, &row, err, SQL_CERT_BY_SERIAL, "b", span_of(ASN1_STRING_get0_data(serial), (size_t)ASN1_STRING_length(serial)));
     if (found <= 0)
         return found;
-    *out = (struct held){.row = store_int(row, 0), .account = store_int(row, 2), .device = store_int(row, 3), .state = (enum cert_state)store_int(row, 4), .prov_key = store_int(row, 5)};
+    *out = (struct held){.row = store_int(row, 0), .account = store_int(row, 2), .device = store_int(row, 3), .prov_key = store_int(row, 5)};
+    out->state = store_int(row, 6) ? CERT_REVOKED : (enum cert_state)store_int(row, 4); /* whatever it was to its device */
     int rc = row_hash(row, 1, &fingerprint);
     store_row_end(row);
     return rc ? err_set(err, rc, "A row of the table cert is damaged.") : hash_eq(&fingerprint, &a->leaf->fingerprint);
@@ -161,6 +162,8 @@ static int admit_own(struct store_tx *tx, struct admit *a, struct err *err) {
     if (!known) /* its tombstone was lifted, and the certificate stays revoked */
         return admit_refuse(a, MUSTER_ECERTREVOKED, NULL);
     admit_found(a, &d);
+    if (h.state == CERT_REVOKED) /* nothing that its device waits for comes of it; where an operator cut the device off, that is why */
+        return device_state_code(&d) ? admit_state(a, &account, &d) : admit_refuse(a, MUSTER_ECERTREVOKED, NULL);
     if (too_late(a, &account))
         return refuse_late(a, &account);
     if ((rc = admit_promote(tx, a, &account, &d, err)) || a->must_write || (admit_state(a, &account, &d), a->verdict.code))

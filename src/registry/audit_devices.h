@@ -11,19 +11,25 @@
 #include "base/cleanup.h"
 #include "base/span.h"
 
-#define AUDIT_DEVICES_MAX (1U << 20) /* places: 80 MiB; three quarters of them are used at most */
+#define AUDIT_DEVICES_MAX (1U << 20) /* places: 96 MiB; three quarters of them are used at most */
 
-/* Sets of certificates are sums of keyed hashes of their fingerprints, each with the provisioning key that it came by. */
+/* Sets of certificates are sums of keyed hashes of their fingerprints: `certs` each with the provisioning key that it came by, those that were
+ * revoked each with the reason. */
 struct audit_device {
     uint64_t id; /* 0: the place is free */
     uint64_t certs, certs_held;     /* that were issued, by the log; that the registry has */
     uint64_t waiting, waiting_held; /* of them, those that wait for their first use */
+    uint64_t revoked, last;         /* of all, those that were revoked; of these, those that were the device's last, which are in state revoked */
+    uint64_t revoked_held;          /* revoked + AUDIT_LAST times last, by the registry */
     uint64_t identity, spki;        /* keyed hashes of certificate (with its fleet root) and public key; 0: none, or not known */
     uint32_t accepted;              /* public keys that an operator accepted: where their list begins (audit_replay.h) */
     uint32_t entry;                 /* the last one about it */
     uint8_t states, states_before;  /* sets of bits 1 << enum device_state: what it may be */
     bool seen, granted, unsure;     /* its row was; it may come again; what waits is not known */
+    bool own, loose;                /* the identity is a certificate of Muster's own; what was revoked is not known */
 };
+
+#define AUDIT_LAST 2
 
 struct audit_devices;
 struct audit_devices *audit_devices_new(uint32_t places_max); /* a power of two; NULL: out of memory */

@@ -71,6 +71,7 @@ static const struct action {
     {"device.quarantine", CONTROL, DEVICE, replay_device_quarantine},
     {"device.release", CONTROL, DEVICE, replay_device_release},
     {"device.delete", CONTROL, DEVICE, replay_device_delete},
+    {"device.certificate_revoke", CONTROL, DEVICE, replay_device_certificate_revoke},
     {"device.accept_key", CONTROL, DEVICE, replay_device_accept_key},
     {"device.import", CONTROL, ACCOUNT, replay_expected_changed},
     {"device.unannounce", CONTROL, ACCOUNT, replay_expected_changed},

@@ -7,7 +7,7 @@
  *     a device that is cut off or there already; a first contact under a root that takes nobody; a device that is active at once where operators
  *     approve; a method that the account does not have; a key that was changed without leave.
  *
- * What a gateway itself writes (device.enrol, first_use, first_contact, certificate, key_offered, key_changed, announced, asks_again) a captured one
+ * What a gateway itself writes (device.enrol, renew, first_use, first_contact, certificate, key_offered, key_changed, announced, asks_again) a captured one
  * can write too: within those rules it cannot be told from the truth here.  That an enrolment's certificate was issued is seen by its signature
  * (audit_state.c). */
 #ifndef MUSTER_REGISTRY_AUDIT_REPLAY_H
@@ -49,6 +49,7 @@ struct audit_replay {
     struct audit_verify *verify;
     struct audit_devices *devices;
     bool full;               /* out: the table is; begin anew with more parts */
+    bool rows_seen;          /* rows of certificates were held against the log already: what is revoked from here on some of them did not say */
     bool first_part;         /* roots, keys and settings are followed in the first part alone */
     uint64_t orphans, orphans_held; /* certificates of devices that were released */
     /* the account */

@@ -32,6 +32,7 @@ static struct audit_device *device_new(struct audit_replay *r, const struct audi
     d->states = state ? BIT(state) : r->approval ? BIT(DEVICE_PENDING) : r->expected_only ? LIVE : BIT(DEVICE_ACTIVE);
     if (state && ((state != DEVICE_ACTIVE && state != DEVICE_PENDING) || (state == DEVICE_ACTIVE && r->approval)))
         replay_bad(r, e, "The device could not be in that state");
+    d->loose = e->seq <= r->unsealed; /* what became of its certificates was another version's to say */
     return d;
 }
 
@@ -54,8 +55,11 @@ static const struct audit_root *root_of(struct audit_replay *r, const struct aud
 static void identity(struct audit_replay *r, struct audit_device *d, const json_t *detail, const struct audit_root *root) {
     d->identity = replay_mark_by(r, detail, root ? &root->uuid : NULL, 0);
     d->spki = replay_mark(r, detail, "spki");
+    d->own = !root && d->identity;
     d->waiting = d->waiting_held = 0;
     d->unsure = false;
+    d->loose = d->loose || (d->last && r->rows_seen);
+    d->last = 0; /* another one came behind it */
 }
 
 void replay_device_enrol(struct audit_replay *r, const struct audit_entry *e, const json_t *detail) {
@@ -68,9 +72,8 @@ void replay_device_enrol(struct audit_replay *r, const struct audit_entry *e, co
         replay_bad(r, e, "The device was cut off");
     d->states &= LIVE;
     const struct audit_prov_key *key = replay_key_named(r, replay_text(detail, "key"));
-    uint64_t cert = replay_mark_by(r, detail, key ? &key->uuid : NULL, 0);
-    d->certs += cert;
-    d->waiting += cert;
+    d->certs += replay_mark_by(r, detail, key ? &key->uuid : NULL, 0);
+    d->waiting += replay_mark(r, detail, "fingerprint");
     if (strcmp(how, "re-provisioned") == 0)
         d->granted = false;
 }
@@ -95,9 +98,8 @@ void replay_device_renew(struct audit_replay *r, const struct audit_entry *e, co
     if (released)
         d->granted = false;
     d->states &= LIVE;
-    const uint64_t cert = replay_mark_by(r, detail, key ? &key->uuid : NULL, replay_time(detail, "enrolled"));
-    d->certs += cert;
-    d->waiting += cert;
+    d->certs += replay_mark_by(r, detail, key ? &key->uuid : NULL, replay_time(detail, "enrolled"));
+    d->waiting += replay_mark(r, detail, "fingerprint");
 }
 
 void replay_device_first_contact(struct audit_replay *r, const struct audit_entry *e, const json_t *detail) {
@@ -184,7 +186,13 @@ void replay_device_announced(struct audit_replay *r, const struct audit_entry *e
     d->states = BIT(DEVICE_ACTIVE);
 }
 
-static void cut_off(struct audit_device *d, enum device_state to) {
+/* Whatever it has, or could use, is revoked with it. */
+static void cut_off(const struct audit_replay *r, struct audit_device *d, enum device_state to) {
+    d->loose = d->loose || d->unsure || r->rows_seen;
+    if (!(d->states & GONE)) {
+        d->revoked += d->waiting + (d->own ? d->identity : 0);
+        d->last += d->waiting + (d->own ? d->identity : 0);
+    }
     d->states = BIT(to);
     d->waiting = d->waiting_held = 0;
     d->unsure = false;
@@ -195,10 +203,10 @@ void replay_device_refuse(struct audit_replay *r, const struct audit_entry *e, c
     if (!d)
         return;
     if (d->states == BIT(DEVICE_PENDING)) { /* a leave to come again stays with the tombstone */
-        cut_off(d, DEVICE_REVOKED);
+        cut_off(r, d, DEVICE_REVOKED);
     } else if (d->states & BIT(DEVICE_PENDING)) { /* whichever it was */
         d->states = BIT(DEVICE_REVOKED) | BIT(DEVICE_ACTIVE);
-        d->unsure = true;
+        d->unsure = d->loose = true;
     } else {
         d->granted = false;
     }
@@ -207,13 +215,35 @@ void replay_device_refuse(struct audit_replay *r, const struct audit_entry *e, c
 void replay_device_revoke(struct audit_replay *r, const struct audit_entry *e, const json_t *detail) {
     struct audit_device *d = device_at(r, e);
     if (d)
-        cut_off(d, DEVICE_REVOKED);
+        cut_off(r, d, DEVICE_REVOKED);
 }
 
 void replay_device_delete(struct audit_replay *r, const struct audit_entry *e, const json_t *detail) {
     struct audit_device *d = device_at(r, e);
     if (d)
-        cut_off(d, DEVICE_DELETED);
+        cut_off(r, d, DEVICE_DELETED);
+}
+
+/* One that waited beside an identity is void, one that was the last is revoked; what was neither stays what it was. */
+void replay_device_certificate_revoke(struct audit_replay *r, const struct audit_entry *e, const json_t *detail) {
+    struct audit_device *d = device_at(r, e);
+    if (!d)
+        return;
+    const int state = word_parse(&WORDS_CERT_STATE, replay_text(detail, "state"));
+    const uint64_t plain = replay_mark(r, detail, "fingerprint"), with_reason = replay_mark_by(r, detail, NULL, word_parse(&WORDS_REVOKE_REASON, replay_text(detail, "reason")));
+    if (state == CERT_CURRENT && (!d->own || d->identity != plain))
+        replay_bad(r, e, "The certificate was not the device's");
+    d->loose = d->loose || r->rows_seen;
+    d->unsure = d->unsure || (state == CERT_ISSUED && r->rows_seen);
+    d->revoked += with_reason;
+    if (state == CERT_CURRENT || (state == CERT_ISSUED && !d->identity))
+        d->last += with_reason;
+    if (state == CERT_ISSUED)
+        d->waiting -= plain;
+    if (state == CERT_CURRENT) {
+        d->identity = d->spki = 0;
+        d->own = false;
+    }
 }
 
 void replay_device_quarantine(struct audit_replay *r, const struct audit_entry *e, const json_t *detail) {

@@ -76,7 +76,7 @@ int audit_rows_devices(struct store_tx *tx, struct audit_state *s, int64_t limit
 /* --- certificates ---------------------------------------------------------------------------------------------------------------------- */
 
 enum cert_col { C_ID, C_ACCOUNT, C_FINGERPRINT, C_SERIAL, C_SPKI, C_STATE, C_NOT_BEFORE, C_NOT_AFTER, C_DEVICE, C_DEVICE_ACCOUNT, C_DEVICE_ID, C_DEVICE_SPKI, C_DEVICE_PROV_KEY,
-                C_DEVICE_END, C_DER, C_CREATED, C_PROV_KEY, C_KEY, C_KEY_ACCOUNT, C_ENROLLED };
+                C_DEVICE_END, C_DER, C_CREATED, C_PROV_KEY, C_KEY, C_KEY_ACCOUNT, C_ENROLLED, C_REVOKED, C_REASON, C_WAS };
 
 #define CREATED_WITHIN CLOCK_HOUR /* of the moment from which the vault has dated it back by a day (vault/issue.c) */
 
@@ -115,8 +115,10 @@ static void check_cert(struct audit_state *s, struct store_row *row, const struc
     }
     if (store_is_null(row, C_DEVICE)) {
         r->orphans_held += with_key;
-        if (store_int(row, C_STATE) != CERT_REVOKED)
+        if (store_int(row, C_STATE) != CERT_REVOKED || !store_int(row, C_REVOKED))
             audit_state_bad(s, "A certificate of the device %.*s, which was released, is not revoked.", SPAN_FMT(id));
+        else if (!store_is_null(row, C_WAS) && !span_eq(store_text(row, C_WAS), id))
+            audit_state_bad(s, "A certificate of the device %.*s, which was released, is said to be another one's.", SPAN_FMT(id));
         return;
     }
     struct audit_device *d = audit_devices_find(r->devices, id);
@@ -126,8 +128,10 @@ static void check_cert(struct audit_state *s, struct store_row *row, const struc
     }
     d->certs_held += with_key;
     if (store_int(row, C_STATE) == CERT_ISSUED)
-        d->waiting_held += with_key;
-    if (!state_fits(d, row, own))
+        d->waiting_held += own;
+    if (store_int(row, C_REVOKED))
+        d->revoked_held += audit_replay_mark(r, hash_span(&c->fingerprint), NULL, store_int(row, C_REASON)) * (store_int(row, C_STATE) == CERT_REVOKED ? 1 + AUDIT_LAST : 1);
+    if (!state_fits(d, row, own) || (store_int(row, C_STATE) == CERT_REVOKED && !store_int(row, C_REVOKED)))
         audit_verify_bad(&s->verify, d->entry, "A certificate of the device %.*s is %s, and the log says otherwise.", SPAN_FMT(id), word_of(&WORDS_CERT_STATE, store_int(row, C_STATE)));
 }
 
@@ -138,6 +142,7 @@ int audit_rows_certs(struct store_tx *tx, struct audit_state *s, int64_t until, 
     int rc = store_query(tx, &row, err, SQL_STATE_CERTS, "ii", w->last_cert, until);
     if (rc)
         return rc;
+    w->replay.rows_seen = true;
     while (!s->verify.bad && (rc = store_next(row, err)) > 0) {
         CLEANUP(cert_free) struct cert *c = NULL;
         if (store_int(row, C_ACCOUNT) != s->verify.chain || (!store_is_null(row, C_DEVICE) && !audit_devices_has_part(w->replay.devices, store_text(row, C_DEVICE_ID))))
@@ -186,6 +191,8 @@ int audit_rows_complete(struct store_tx *tx, struct audit_state *s, struct err *
             audit_verify_bad(&s->verify, d->entry, "The device of the entry has other certificates than the log has issued.");
         else if (!d->unsure && d->waiting != d->waiting_held)
             audit_verify_bad(&s->verify, d->entry, "The device of the entry has other certificates that wait for their first use than the log says.");
+        else if (!d->loose && d->revoked + AUDIT_LAST * d->last != d->revoked_held)
+            audit_verify_bad(&s->verify, d->entry, "The device of the entry has other certificates that were revoked than the log says, or for other reasons.");
     }
     if (!s->verify.bad && r->orphans != r->orphans_held)
         audit_state_bad(s, "The certificates of devices that were released are not those that the log has issued.");

@@ -1,5 +1,7 @@
 /* device: what is shown of one device, and small facts that the gateway keeps; see device.h. */
 #include "registry/device.h"
+
+#include "registry/certificate.h"
 #include "registry/report.h"
 
 static int set_ref(struct store_tx *tx, json_t *o, const char *key, const char *name_key, int64_t row, bool is_key, struct err *err) {
@@ -28,11 +30,12 @@ static int add_certificates(struct store_tx *tx, const struct device *d, json_t 
         json_t *c = json_object();
         json_set_hex(c, "serial", store_blob(row, 0));
         json_set_hex(c, "fingerprint", store_blob(row, 1));
-        json_set_str(c, "state", word_of(&WORDS_CERT_STATE, store_int(row, 2)));
+        json_set_str(c, "state", word_of(&WORDS_CERT_STATE, store_int(row, 8) ? CERT_REVOKED : store_int(row, 2)));
         json_set_time(c, "not_before", store_int(row, 3));
         json_set_time(c, "not_after", store_int(row, 4));
         json_set_time(c, "created", store_int(row, 5));
         json_set_time(c, "first_used", store_int(row, 6));
+        certificate_set_revoked(c, store_int(row, 8), store_int(row, 9));
         json_set_hex(c, "spki", store_blob(row, 7));
         json_array_append_new(list, c);
     }

@@ -72,10 +72,27 @@ int device_identity_waiting(struct store_tx *tx, int64_t device, int64_t *prov_k
     return one_int(tx, prov_key, 0, err, SQL_CERT_WAITING, "i", device);
 }
 
-int device_identity_revoke(struct store_tx *tx, const struct device *d, struct err *err) { return store_exec(tx, NULL, err, SQL_CERT_REVOKE, "i", d->row); }
+int device_identity_revoke(struct store_tx *tx, const struct device *d, struct err *err) { return store_exec(tx, NULL, err, SQL_CERT_REVOKE, "ii", d->row, clock_now()); }
+
+/* What is revoked beside an identity that goes on is void or superseded, as if that one had ended it: a provisioning key's devices are
+ * counted by the others. */
+static enum cert_state state_revoked(const struct device *d, enum cert_state before) {
+    if (before == CERT_CURRENT || (before == CERT_ISSUED && !d->has_certificate))
+        return CERT_REVOKED;
+    return before == CERT_ISSUED ? CERT_VOID : before;
+}
+
+int device_identity_revoke_one(struct store_tx *tx, struct device *d, const struct device_revoked *r, struct err *err) {
+    int rc = store_exec(tx, NULL, err, SQL_CERT_REVOKE_ONE, "iiii", r->cert, I(state_revoked(d, r->state)), clock_now(), I(r->reason));
+    if (!rc && r->state == CERT_CURRENT) {
+        rc = store_exec(tx, NULL, err, SQL_DEVICE_IDENTITY_NONE, "i", d->row);
+        d->has_certificate = false;
+    }
+    return rc || !r->bar ? rc : store_exec(tx, NULL, err, SQL_DKEY_BAR, "ib", d->row, hash_span(&r->spki));
+}
 
 int device_identity_release(struct store_tx *tx, const struct device *d, bool same_key, struct err *err) {
-    int rc = store_exec(tx, NULL, err, SQL_CERT_ORPHAN, "i", d->row);
+    int rc = store_exec(tx, NULL, err, SQL_CERT_ORPHAN, "iis", d->row, clock_now(), d->device_id);
     if (!rc && same_key && d->has_certificate)
         rc = store_exec(tx, NULL, err, SQL_DKEY_FREE, "ib", d->row, hash_span(&d->spki));
     return rc ? rc : store_exec(tx, NULL, err, SQL_DKEY_RELEASE_BAR, "i", d->row);

@@ -27,8 +27,8 @@ int device_identity_take(struct store_tx *tx, const struct device *d, const stru
 bool device_identity_is_certificate(const struct device *d, const struct cert *leaf); /* of one that Muster issued */
 bool device_identity_is_key(const struct device *d, const struct cert *leaf);         /* of one under an uploaded root */
 
-/* Since when another certificate of Muster's has stood in the place of that one, which was the device's before; 0: none does, or the device
- * proves itself by the other method now. */
+/* Since when another certificate of Muster's has stood in the place of that one, which was the device's before; 0: none does, the device
+ * proves itself by the other method now, or the key of that one is compromised.  Whether that one was revoked is not asked here. */
 int device_identity_superseded(struct store_tx *tx, const struct device *d, int64_t cert, int64_t *since, struct err *err) MUSTER_MUST_CHECK;
 
 /* A newer certificate of the live key, under an uploaded root. */
@@ -48,6 +48,17 @@ int device_identity_waiting(struct store_tx *tx, int64_t device, int64_t *prov_k
 
 /* The device is revoked or deleted: what Muster issued to it never comes back. */
 int device_identity_revoke(struct store_tx *tx, const struct device *d, struct err *err) MUSTER_MUST_CHECK;
+/* One certificate of the device is revoked, which was not before; the device itself goes on with what it has besides.  The live one: the
+ * device has no identity from here on, on open connections too (the caller raises the epoch).  bar: its key gets no certificate any more.
+ * Sets what of *d it changes. */
+struct device_revoked {
+    int64_t cert;
+    enum cert_state state; /* that it has */
+    struct hash spki;
+    enum revoke_reason reason;
+    bool bar;
+};
+int device_identity_revoke_one(struct store_tx *tx, struct device *d, const struct device_revoked *r, struct err *err) MUSTER_MUST_CHECK;
 /* Its tombstone is lifted.  Every key that it ever had stays barred in the account; with same_key the one that it had last may come again. */
 int device_identity_release(struct store_tx *tx, const struct device *d, bool same_key, struct err *err) MUSTER_MUST_CHECK;
 

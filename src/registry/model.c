@@ -23,6 +23,8 @@ WORDS(WORDS_DEVICE_STATE, [DEVICE_ACTIVE] = "active", [DEVICE_PENDING] = "pendin
       [DEVICE_DELETED] = "deleted");
 WORDS(WORDS_AGAIN, [AGAIN_NO] = "no", [AGAIN_ASKED] = "asked", [AGAIN_GRANTED] = "granted", [AGAIN_REFUSED] = "refused");
 WORDS(WORDS_CERT_STATE, [CERT_ISSUED] = "issued", [CERT_CURRENT] = "current", [CERT_VOID] = "void", [CERT_SUPERSEDED] = "superseded", [CERT_REVOKED] = "revoked");
+WORDS(WORDS_REVOKE_REASON, [REASON_UNSPECIFIED] = "unspecified", [REASON_KEY_COMPROMISE] = "key-compromise", [REASON_AFFILIATION] = "affiliation-changed",
+      [REASON_SUPERSEDED] = "superseded", [REASON_CESSATION] = "cessation-of-operation", [REASON_PRIVILEGE] = "privilege-withdrawn");
 WORDS(WORDS_ROLE, [ROLE_OWNER] = "owner", [ROLE_OPERATOR] = "operator", [ROLE_AUDITOR] = "auditor", [ROLE_FACTORY] = "factory");
 
 const char *word_of(const struct words *w, int64_t number) { return number >= 0 && number < w->n && w->word[number] ? w->word[number] : "?"; }

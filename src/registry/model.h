@@ -36,7 +36,11 @@ enum key_state { KEY_ACTIVE = 1, KEY_BLACKLISTED = 2, KEY_EXPIRED = 3, KEY_EXHAU
 
 enum device_state { DEVICE_ACTIVE = 1, DEVICE_PENDING = 2, DEVICE_QUARANTINED = 3, DEVICE_REVOKED = 4, DEVICE_DELETED = 5 };
 enum again { AGAIN_NO = 0, AGAIN_ASKED = 1, AGAIN_GRANTED = 2, AGAIN_REFUSED = 3 }; /* a device that wants to come again */
+/* What a certificate is to its device.  Whether it was revoked stands beside it (cert.revoked); REVOKED: it was the device's last one. */
 enum cert_state { CERT_ISSUED = 1, CERT_CURRENT = 2, CERT_VOID = 3, CERT_SUPERSEDED = 4, CERT_REVOKED = 5 };
+
+/* CRLReason of RFC 5280 5.3.1, as far as it fits a device's certificate and is for good. */
+enum revoke_reason { REASON_UNSPECIFIED = 0, REASON_KEY_COMPROMISE = 1, REASON_AFFILIATION = 3, REASON_SUPERSEDED = 4, REASON_CESSATION = 5, REASON_PRIVILEGE = 9 };
 
 enum role { ROLE_OWNER = 1, ROLE_OPERATOR = 2, ROLE_AUDITOR = 4, ROLE_FACTORY = 8 }; /* bits, for tables of who may */
 
@@ -46,7 +50,7 @@ struct words {
     int n;
 };
 extern const struct words WORDS_ACCOUNT_KIND, WORDS_METHOD, WORDS_ACCOUNT_STATE, WORDS_REPROVISION, WORDS_DEVICE_KEY, WORDS_ROOT_ORIGIN,
-    WORDS_ROOT_STATE, WORDS_KEY_RULE, WORDS_KEY_STATE, WORDS_DEVICE_STATE, WORDS_AGAIN, WORDS_CERT_STATE, WORDS_ROLE;
+    WORDS_ROOT_STATE, WORDS_KEY_RULE, WORDS_KEY_STATE, WORDS_DEVICE_STATE, WORDS_AGAIN, WORDS_CERT_STATE, WORDS_REVOKE_REASON, WORDS_ROLE;
 const char *word_of(const struct words *w, int64_t number);  /* "?" where there is none */
 int word_parse(const struct words *w, const char *text);      /* 0: none */
 /* "a, b or c", for errors. */

@@ -48,6 +48,8 @@ void renew_decide(const struct renew_facts *f, struct renew_verdict *v) {
         refuse(v, MUSTER_ECLOCK, 60);
     else if (code)
         refuse(v, code, code == MUSTER_EPENDING ? 300 : 0);
+    else if (f->revoked) /* between admission and now */
+        refuse(v, MUSTER_ECERTREVOKED, 0);
     else if (!may_ask(f, v)) /* or another one was used between admission and now */
         refuse(v, MUSTER_ECERTSUPERSEDED, 0);
     else if (!key_good(f, v))
@@ -98,6 +100,7 @@ static int load_shown(struct store_tx *tx, const struct renew *r, struct loaded 
         return found;
     const int64_t cert = store_int(row, 0);
     f->former_key = span_eq(store_blob(row, 1), hash_span(&r->own->spki));
+    f->revoked = store_int(row, 2) != 0;
     store_row_end(row);
     return f->live ? 0 : device_identity_superseded(tx, &l->device, cert, &f->superseded, err);
 }

@@ -26,6 +26,7 @@ struct renew_facts {
     const struct device *device;
     bool live;                   /* the certificate that asks is the device's */
     int64_t superseded;          /* since when another has stood in its place; 0: it was never the device's, or is over */
+    bool revoked;                /* it was, by itself, whatever else holds of it */
     bool former_key;             /* the request is for the key of the certificate that asks */
     const struct key_facts *own; /* of the request */
     enum own_key own_is;

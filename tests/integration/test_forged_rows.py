@@ -79,6 +79,19 @@ ROWS = {
     "a revoked certificate is current": (f"UPDATE cert SET state = 2 WHERE device = {device('out')}", "is current, and the log says otherwise"),
     "a void certificate waits again": (f"UPDATE cert SET state = 1 WHERE device = {device('made')} AND state = 3", "other certificates that wait"),
     "a certificate is gone": (f"DELETE FROM cert WHERE device = {device('made')} AND state = 3", "other certificates than the log has issued"),
+    "a revoked certificate alone is current": (f"UPDATE cert SET state = 2, revoked = 0, reason = 0 WHERE device = {device('cut')}", "is current, and the log says otherwise"),
+    "a revoked certificate is the device's again": (f"UPDATE cert SET state = 2, revoked = 0, reason = 0 WHERE device = {device('cut')}; UPDATE device SET certificate = (SELECT fingerprint FROM cert WHERE device = device.id), "
+                                                    f"spki = (SELECT spki FROM cert WHERE device = device.id), certificate_not_after = (SELECT not_after FROM cert WHERE device = device.id) WHERE id = {device('cut')}",
+                                                    "has another certificate or key"),
+    "a revoked certificate is superseded": (f"UPDATE cert SET state = 4, revoked = 0, reason = 0 WHERE device = {device('cut')}", "other certificates that were revoked"),
+    "a revoked certificate was not revoked": (f"UPDATE cert SET revoked = 0 WHERE device = {device('cut')}", "is revoked, and the log says otherwise"),
+    "a revoked certificate was not the last": (f"UPDATE cert SET state = 4 WHERE device = {device('cut')}", "other certificates that were revoked"),
+    "a certificate was revoked for another reason": (f"UPDATE cert SET reason = 1 WHERE device = {device('cut')}", "for other reasons"),
+    "a certificate of a revoked device is superseded": (f"UPDATE cert SET state = 4, revoked = 0 WHERE device = {device('out')}", "other certificates that were revoked"),
+    "a certificate that nobody revoked": (f"UPDATE cert SET revoked = 1700000000 WHERE device = {device('made')} AND state = 3", "other certificates that were revoked"),
+    "the live certificate was revoked": (f"UPDATE cert SET revoked = 1700000000 WHERE device = {device('made')} AND state = 2", "other certificates that were revoked"),
+    "a certificate of a released device was not revoked": (f"UPDATE cert SET revoked = 0 WHERE account = {ACCOUNT} AND device IS NULL", "is not revoked"),
+    "a certificate of a released device is another's": (f"UPDATE cert SET was = 'made' WHERE account = {ACCOUNT} AND device IS NULL", "is said to be another one's"),
     "a root of a stranger is proved": (insert_like("root", f"account = {ACCOUNT} AND origin = 1 AND state = 2", **ROOT), "was never uploaded"),
     "a root that was not proved is active": (f"UPDATE root SET state = 2 WHERE account = {ACCOUNT} AND state = 1", "is active, and the log says otherwise"),
     "a root is another certificate": (f"UPDATE root SET fingerprint = {ROOT['fingerprint']}, spki = {ROOT['spki']}, der = {ROOT['der']}, not_after = {ROOT['not_after']} WHERE account = {ACCOUNT} AND origin = 1 AND state = 2",
@@ -184,6 +197,8 @@ ENTRIES = {
     "an operator's entry": (operator_s_entry, "control did not write it"),
     "an operator's entry under a seal from elsewhere": (stolen_seal, "control did not write it"),
     "a root of a stranger with its entries": (root_with_entries, "control did not write it"),
+    "a revocation that no operator wanted": (lambda db, a: appended(db, a, ("token:admin", "device.certificate_revoke", "made", {"id": "x", "fingerprint": fingerprint(2), "state": "void", "reason": "unspecified"})),
+                                             "control did not write it"),
     "an action that there is not": (lambda db, a: appended(db, a, ("muster", "whatever", "x", {})), "control did not write it"),
     "an enrolment without its rows": (enrolment("good", "new", "thin-air", state="pending"), None),
     "an enrolment with a blacklisted key": (enrolment("black", "new", "late", state="pending"), "had been blacklisted"),
@@ -224,10 +239,13 @@ def furnish(s, a):
     api("POST", f"/roots/{s.root(a, Fleet(f'Disabled root of {a}')).root['id']}/disable", {})
     assert s.gateway(fleet.device("own")).ecus().status == 201
     first = Device(s.gateway(good).enrol("made").body)
-    for name in ("out", "held", "last"):
+    for name in ("out", "held", "last", "cut", "gone"):
         assert s.gateway(Device(s.gateway(good).enrol(name).body)).ecus().status == 201
     api("POST", "/devices/out/revoke", {})
     api("POST", "/devices/held/quarantine", {})
+    api("POST", f"/certificates/{api('GET', '/devices/cut').json['certificates'][0]['serial']}/revoke", {"reason": "superseded", "confirm": 1})
+    api("POST", "/devices/gone/revoke", {})
+    api("POST", "/devices/gone/release", {})
     api("POST", "/expected", {"items": [{"device_id": "one", "fingerprint": "ab" * 32}, {"device_id": "two"}]})
     time.sleep(0.5)
     assert s.gateway(good).enrol("made").status == 200  # its answer was lost: a second certificate
@@ -273,7 +291,7 @@ def test_what_was_forged_is_found(forged, what):
 
 def test_what_was_let_be_is_whole(forged):
     said = said_of(forged, "untouched")
-    assert said["ok"] is True and (said["devices"], said["certificates"]) == (6, 6), said
+    assert said["ok"] is True and (said["devices"], said["certificates"]) == (7, 8), said
 
 
 def test_the_server_goes_on(forged):

@@ -129,6 +129,19 @@ def refusal_of(w):
     return {"refusal": answer.json["errorId"]}
 
 
+def certificate_of(w, device_id=None):
+    """The certificate of a device of the account's own, by its id."""
+    (newest, *_) = w.server.muster("device", "show", device_id or f"{MARK}-enrolled", "--account", OWN)["certificates"]
+    w.secrets.add(newest["serial"])
+    return {"certificate": newest["serial"]}
+
+
+def doomed_certificate(w):
+    d = w.fresh("certified")
+    assert w.server.gateway(w.objects[OWN]["registration"]).enrol(d).status == 200
+    return certificate_of(w, d)
+
+
 def offer(w):
     """A device for which another key was offered."""
     d = w.known()
@@ -238,6 +251,9 @@ ROWS = {
     "EXPECTED_LIST": Row(),
     "EXPECTED_REMOVE": Row(params=announced, again=("not_found",)),
     "DEVICE_IMPORT": Row(body=lambda w, p: {"items": [{"device_id": w.fresh("expected")}]}),
+    "CERT_LIST": Row(),
+    "CERT_SHOW": Row(params=certificate_of),
+    "CERT_REVOKE": Row(params=doomed_certificate, body=lambda w, p: {"confirm": 1}, again=("wrong_state",)),
     "DEVICE_APPROVE": Row(params=lambda w: {"device": w.pending()}, body=lambda w, p: {}, again=("wrong_state",)),
     "DEVICE_REFUSE": Row(params=lambda w: {"device": w.pending()}, body=lambda w, p: {}, again=("wrong_state",)),
     "DEVICE_ACCEPTKEY": Row(params=offer, body=lambda w, p: {"fingerprint": w.offered}),
@@ -432,7 +448,7 @@ def test_bodies_have_a_limit_of_their_own(world):
     for route in routes():
         if not route.body_max or route.name in ("DEVICE_IMPORT",):
             continue
-        params = {"key": "k", "root": "r", "device": "d", "token": "t", "webhook": "w", "event": "e"}
+        params = {"key": "k", "root": "r", "device": "d", "token": "t", "webhook": "w", "event": "e", "certificate": "01"}
         body = b'{"x":"' + b"y" * route.body_max + b'"}'
         answer = world.server.api(route.method, fill(route, params), body)
         assert answer.status == 413, (route.name, answer)

@@ -21,16 +21,22 @@ STATES = [None, "active", "pending", "quarantined", "revoked", "deleted"]
 SEEN, UNSEEN = "2026-09-01T00:30:00Z", "2026-08-25T12:00:00Z"
 
 
-@pytest.fixture(scope="module")
-def many(tmp_path_factory):
-    """A server whose registry bench_fill wrote, and the rows as Python sees them."""
-    s = Server(tmp_path_factory.mktemp("lists") / "data").start()
+def filled(directory, devices):
+    """A server, stopped, whose registry bench_fill wrote."""
+    s = Server(directory / "data").start()
     s.account("many")
     for name in ("key-0", "key-1", "key-2"):
         s.key("many", "--name", name)
     s.root("many", Fleet(), prove=False)
     s.stop()
-    subprocess.run([BUILD / "bench" / "bench_fill", s.dir / "registry.db", "many", str(DEVICES)], check=True, timeout=300)
+    subprocess.run([BUILD / "bench" / "bench_fill", s.dir / "registry.db", "many", str(devices)], check=True, timeout=300)
+    return s
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """It runs, and has the rows as Python sees them."""
+    s = filled(tmp_path_factory.mktemp("lists"), DEVICES)
     with s.database() as db:
         db.row_factory = sqlite3.Row
         s.rows = [dict(r) for r in db.execute("SELECT d.id, d.device_id, d.state, d.created, d.last_seen, k.name AS key, COALESCE(d.root = (SELECT MAX(id) FROM root), 0) AS rooted FROM device d "

@@ -1,5 +1,9 @@
 """Renewal that strands nobody: early, late, and with a certificate that was replaced; and what none of that opens."""
 import base64
+import os
+import signal
+import threading
+import time
 
 import pytest
 from cryptography.hazmat.primitives import hashes
@@ -8,10 +12,12 @@ from client import Fleet, new_key, spki_hash
 from conftest import Refused
 from enrolment import DAY, PATH, Account, ask, retry_after
 from est import PKCS10, csr, enrolled, post
+from test_certificates import revoke, serial
 from test_clock import HOUR, Clock
 from test_est import account, renew  # noqa: F401  a fixture
 from test_webhooks import LOCAL, hook, receiver  # noqa: F401  a fixture
 
+REVOKED = (403, "certificate_revoked")
 LIFE = 3600  # of the certificates here: what an account may set least
 
 
@@ -223,6 +229,104 @@ def test_keys_that_a_replaced_certificate_does_not_bring_back(world):
     assert renew(world, third, first.key) == (403, "device_key_barred")
     fourth = renew(world, first, third.key)
     assert ask(world, fourth) is None and verifies(world, a)
+
+
+# --- revoked by itself: none of these ways leads back ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("when", ["before its end", "behind its end"])
+def test_a_revoked_certificate_does_not_renew_late(world, when):
+    a = fleet(world)
+    live, unused, beside, good = used(world, a, "live"), enrolled(world.gateway(a.prov), "unused", new_key()), used(world, a, "beside"), used(world, a, "good")
+    waits = renew(world, beside)
+    world.clock.set(0 if when == "before its end" else 2 * HOUR)
+    for identity in (live, unused, waits):
+        revoke(world, identity)
+    world.clock.set(30 * DAY)
+    for identity in (live, unused, waits):
+        assert renew(world, identity) == renew(world, identity, identity.key) == REVOKED
+        a.device("release", identity.common_name, "--for-reprovision", "--yes")
+        assert renew(world, identity) == REVOKED
+    assert (states(a, "live"), states(a, "unused"), states(a, "beside")) == (["revoked"], ["revoked"], ["revoked", "current"])
+    assert not isinstance(renew(world, beside), tuple) and not isinstance(renew(world, good), tuple)
+    world.clock.set(365 * DAY)
+    assert renew(world, live) == REVOKED, "and not that it is too late"
+    assert verifies(world, a)
+
+
+def test_a_revoked_certificate_that_was_replaced_does_not_renew(world):
+    a = fleet(world, life=365 * DAY)
+    first = used(world, a, "copied")
+    second = renew(world, first)
+    assert ask(world, second) is None
+    gateway = world.gateway(first)
+    with gateway.connect() as c:  # an open connection, on which it did
+        body = base64.b64encode(csr(new_key(), "copied"))
+        assert gateway.on(c, "POST", "/.well-known/est/simplereenroll", body, {"Content-Type": PKCS10}).status == 200
+        revoke(world, first)
+        assert gateway.on(c, "POST", "/.well-known/est/simplereenroll", body, {"Content-Type": PKCS10}).code == REVOKED[1]
+    assert renew(world, first) == renew(world, first, first.key) == REVOKED
+    a.device("release", "copied", "--for-reprovision", "--yes")
+    assert renew(world, first) == renew(world, first, first.key) == REVOKED
+    assert a.device("show", "copied")["reprovision"] == "granted", "whose word it does not spend"
+    world.clock.set(400 * DAY)
+    assert renew(world, first) == REVOKED
+    assert not isinstance(renew(world, second), tuple) and verifies(world, a)
+
+
+def test_the_revoked_one_stays_out_when_the_device_has_another(world):
+    """Which makes it one that was replaced, as far as the device goes."""
+    a = fleet(world, life=365 * DAY)
+    first = used(world, a, "again")
+    second = renew(world, first)
+    assert ask(world, second) is None
+    revoke(world, second)
+    for _ in range(2):  # nothing stands in the first one's place now, and an operator's word is for the provisioning key
+        assert (renew(world, first), renew(world, second)) == ((403, "certificate_superseded"), REVOKED)
+        a.device("release", "again", "--for-reprovision", "--yes")
+    third = used(world, a, "again")
+    assert renew(world, second) == REVOKED and ask(world, third) is None
+    a.device("release", "again", "--for-reprovision", "--yes")
+    assert renew(world, second) == renew(world, second, second.key) == REVOKED
+    assert [states(a, "again")[i] for i in (0, 1)] == ["current", "revoked"] and verifies(world, a)
+
+
+def test_a_renewal_under_way_of_one_that_was_replaced_does_not_get_through(world):
+    """It was admitted before it was revoked, and is judged again where its certificate is stored: with the vault stopped in between."""
+    a = fleet(world, life=365 * DAY)
+    first = used(world, a, "in-between")
+    assert ask(world, renew(world, first)) is None
+    vault, said = world.child("vault"), []
+    os.kill(vault, signal.SIGSTOP)
+    try:
+        t = threading.Thread(target=lambda: said.append(renew(world, first)))
+        t.start()
+        time.sleep(1)
+        revoke(world, first)
+    finally:
+        os.kill(vault, signal.SIGCONT)
+    t.join(30)
+    assert said == [REVOKED] and states(a, "in-between") == ["current", "revoked"]
+
+
+def test_a_compromised_key_does_not_come_back(world):
+    """Not even by a certificate of it that was not revoked, because there were more than are revoked at once."""
+    a, own = fleet(world, life=365 * DAY), new_key()
+    first = enrolled(world.gateway(a.prov), "leaked", own)
+    assert ask(world, first) is None
+    second = renew(world, first, own)
+    assert ask(world, second) is None
+    third = renew(world, second)
+    assert ask(world, third) is None and revoke(world, second, "--reason", "key-compromise")["also"] == [serial(first)]
+    assert renew(world, first) == renew(world, first, own) == renew(world, second, own) == REVOKED
+    assert renew(world, third, own) == (403, "device_key_barred")
+    assert world.stop() == 0
+    with world.database() as db:
+        db.execute("UPDATE cert SET revoked = 0, reason = 0 WHERE serial = ?", (bytes.fromhex(serial(first)),))
+    world.start(env=world.clock.env)
+    a.device("release", "leaked", "--for-reprovision", "--yes")
+    assert renew(world, first) == renew(world, first, own) == (403, "certificate_superseded")
+    assert ask(world, third) is None
 
 
 # --- early --------------------------------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ struct row {
     bool other, same; /* other: the certificate that asks is not the device's any more */
     int64_t superseded; /* since when; 0: it never was, or is over */
     bool former;        /* the request is for its key */
+    bool revoked;
     int64_t newest, certificates_since;
     enum renew_how how;
     int code;
@@ -39,6 +40,11 @@ static void row_by_row(void **state) {
         ROW("too many within a day", .certificates_since = NOW - CLOCK_DAY + 1, .code = MUSTER_EREISSUELIMIT),
         ROW("a day later", .certificates_since = NOW - CLOCK_DAY, .how = RENEW_NEW),
         ROW("another certificate was used meanwhile", .other = true, .code = MUSTER_ECERTSUPERSEDED),
+        ROW("it was revoked meanwhile", .other = true, .revoked = true, .code = MUSTER_ECERTREVOKED),
+        ROW("revoked, and yet the device's", .revoked = true, .code = MUSTER_ECERTREVOKED),
+        ROW("revoked, and the same again", .revoked = true, .same = true, .code = MUSTER_ECERTREVOKED),
+        ROW("revoked after it was replaced", LATELY, .revoked = true, .code = MUSTER_ECERTREVOKED),
+        ROW("revoked, whatever an operator lets come again", LATELY, .revoked = true, .d.again = AGAIN_GRANTED, .code = MUSTER_ECERTREVOKED),
         ROW("and the same again", .other = true, .same = true, .code = MUSTER_ECERTSUPERSEDED),
         ROW("one that was replaced ten days ago", LATELY, .how = RENEW_NEW),
         ROW("for its own key, which was barred", LATELY, .former = true, .is = OWN_KEY_BARRED, .how = RENEW_NEW),
@@ -81,7 +87,7 @@ static void row_by_row(void **state) {
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         const struct row *r = &rows[i];
-        const struct renew_facts f = {.now = NOW, .newest = r->newest, .account = &r->a, .device = &r->d, .live = !r->other, .superseded = r->superseded, .former_key = r->former, .own = &r->own, .own_is = r->is, .same = r->same, .certificates_since = r->certificates_since};
+        const struct renew_facts f = {.now = NOW, .newest = r->newest, .account = &r->a, .device = &r->d, .live = !r->other, .superseded = r->superseded, .former_key = r->former, .revoked = r->revoked, .own = &r->own, .own_is = r->is, .same = r->same, .certificates_since = r->certificates_since};
         struct renew_verdict v;
         renew_decide(&f, &v);
         if (v.how != r->how || v.err.code != r->code)

@@ -1,4 +1,4 @@
-/* device_export: `device export`: all pages of the list into a file, one of them in memory.  The file has its name only when it is whole. */
+/* export: `device export` and `cert export`: all pages of a list into a file, one of them in memory.  The file has its name only when it is whole. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -13,12 +13,21 @@
 
 #define PAGE 1000
 
-static const char *const columns[] = {"id", "device_id", "state", "method", "key", "key_name", "root", "created", "last_seen", "last_address",
-                                      "certificate", "spki", "certificate_not_after", "reprovision", "reason", "expected"};
-#define COLUMNS_N (sizeof columns / sizeof *columns)
+#define COLUMNS_MAX 20
+
+/* What a noun's list has; columns of a CSV, ended by NULL. */
+static const struct kind {
+    const char *noun, *order; /* a query parameter with which nothing comes twice while the list changes; NULL: it is so by itself */
+    const char *columns[COLUMNS_MAX + 1];
+} kinds[] = {
+    {"device", "order=created", {"id", "device_id", "state", "method", "key", "key_name", "root", "created", "last_seen", "last_address", "certificate", "spki", "certificate_not_after",
+                                 "reprovision", "reason", "expected"}},
+    {"cert", NULL, {"id", "fingerprint", "device", "device_id", "key", "key_name", "state", "expired", "not_before", "not_after", "created", "first_used", "revoked", "reason", "spki"}},
+};
 
 struct export {
     struct invocation *in;
+    const struct kind *kind;
     FILE *file;
     struct buf path, part; /* of the request; of the file under way, empty with standard output */
     size_t done;
@@ -68,9 +77,9 @@ static int close_output(struct export *ex, const char *name, struct err *err) {
     return 0;
 }
 
-static void csv_line(struct buf *out, const json_t *device) {
-    for (size_t i = 0; i < COLUMNS_N; i++) {
-        json_t *v = json_object_get(device, columns[i]);
+static void csv_line(struct buf *out, const char *const *columns, const json_t *item) {
+    for (size_t i = 0; columns[i]; i++) {
+        json_t *v = json_object_get(item, columns[i]);
         if (i)
             buf_addc(out, ',');
         if (json_is_string(v))
@@ -83,12 +92,12 @@ static void csv_line(struct buf *out, const json_t *device) {
 
 static int write_page(struct export *ex, const json_t *items, struct err *err) {
     size_t i;
-    json_t *device;
-    json_array_foreach(items, i, device) {
+    json_t *item;
+    json_array_foreach(items, i, item) {
         CLEANUP(buf_fini) struct buf line = BUF_INIT(65536);
         if (ex->csv)
-            csv_line(&line, device);
-        else if (json_write(&line, device) == 0)
+            csv_line(&line, ex->kind->columns, item);
+        else if (json_write(&line, item) == 0)
             buf_addc(&line, '\n');
         if (!buf_ok(&line) || !line.n || fwrite(line.p, 1, line.n, ex->file) != line.n)
             return err_set(err, MUSTER_EIO, "The file cannot be written: %s.", strerror(errno));
@@ -102,7 +111,9 @@ static int pages(struct export *ex, struct err *err) {
     for (;;) {
         CLEANUP_JSON json_t *page = NULL;
         CLEANUP(buf_fini) struct buf at = BUF_INIT(16384);
-        buf_addf(&at, "%s%corder=created&limit=%d", buf_str(&ex->path), strchr(buf_str(&ex->path), '?') ? '&' : '?', PAGE);
+        buf_addf(&at, "%s%climit=%d", buf_str(&ex->path), strchr(buf_str(&ex->path), '?') ? '&' : '?', PAGE);
+        if (ex->kind->order)
+            buf_addf(&at, "&%s", ex->kind->order);
         if (cursor[0]) {
             buf_adds(&at, "&cursor=");
             api_encode(&at, cursor);
@@ -121,16 +132,18 @@ static int pages(struct export *ex, struct err *err) {
     }
 }
 
-int command_device_export(struct invocation *in, struct err *err) {
+int command_export(struct invocation *in, struct err *err) {
     const char *name = invocation_option(in, "output"), *format = invocation_option(in, "format");
-    CLEANUP(export_fini) struct export ex = {.in = in, .path = BUF_INIT(16384), .part = BUF_INIT(4096), .csv = !format || !strcmp(format, "csv"),
+    CLEANUP(export_fini) struct export ex = {.in = in, .path = BUF_INIT(16384), .part = BUF_INIT(4096), .kind = kinds, .csv = !format || !strcmp(format, "csv"),
                                              .progress = !in->json && isatty(STDERR_FILENO)};
     CLEANUP_JSON json_t *answer = json_object();
+    while (strcmp(ex.kind->noun, in->command->noun) != 0)
+        ex.kind++;
     int rc = command_path(in, in->command->path, &ex.path, err);
     if (rc || (rc = open_output(&ex, name, err)))
         return rc;
-    for (size_t i = 0; ex.csv && i < COLUMNS_N; i++)
-        fprintf(ex.file, "%s%s", columns[i], i + 1 < COLUMNS_N ? "," : "\r\n");
+    for (size_t i = 0; ex.csv && ex.kind->columns[i]; i++)
+        fprintf(ex.file, "%s%s", ex.kind->columns[i], ex.kind->columns[i + 1] ? "," : "\r\n");
     rc = pages(&ex, err);
     if (ex.progress && ex.done)
         fputc('\n', stderr);
