@@ -5,15 +5,16 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <cmocka.h>
 
 #include "gateway/enrol_line.h"
 
 #define SECOND 1000000LL
-#define FLEET 20000
+#define FLEET 100000
 #define SERVED 500 /* a second */
 #define LINE 64
-#define LONGEST 600 /* seconds that the play may take */
+#define LONGEST 1500 /* seconds that the play may take */
 
 static struct span id_of(int device, char text[32]) {
     snprintf(text, 32, "device-%d", device);
@@ -91,6 +92,7 @@ static struct play {
     int in_second[LONGEST];
 } play;
 
+
 static void ask_at(int device, int ms) {
     assert_in_range(ms, 0, LONGEST * 1000 - 1);
     play.next[device] = play.first[ms];
@@ -105,9 +107,11 @@ static int serve(struct enrol_line *l, int inside, int ms) {
     return 1;
 }
 
-/* All ask within the first second; who is sent away comes again when he was told.  Returns the milliseconds until the last was served. */
-static int run_fleet(struct enrol_line *l) {
+/* All ask within the first second; who is sent away comes again when he was told, or, where fixed is not 0, after so many seconds, as everybody
+ * else.  Returns the milliseconds until the last was served. */
+static int run_fleet(struct enrol_line *l, int fixed) {
     int served = 0, inside = 0, ms = 0;
+    memset(&play, 0, sizeof play);
     for (int i = 0; i < LONGEST * 1000; i++)
         play.first[i] = NOBODY;
     for (int i = 0; i < FLEET; i++)
@@ -120,7 +124,7 @@ static int run_fleet(struct enrol_line *l) {
             if (enrol_line_enter(l, ENROL_LINE_NEW, id_of(i, text), ms * MS, &wait))
                 inside++;
             else
-                ask_at(i, ms + wait * 1000);
+                ask_at(i, ms + (fixed ? fixed : wait) * 1000);
         }
         int done = serve(l, inside, ms);
         inside -= done;
@@ -129,19 +133,30 @@ static int run_fleet(struct enrol_line *l) {
     return ms;
 }
 
-static void a_fleet_that_wakes_at_once_comes_spread_out(void **state) {
+struct outcome {
+    int seconds, peak, asked; /* peak: the most that asked in one second behind the first */
+};
+
+static struct outcome wake(int fixed) {
     struct enrol_line *l = enrol_line_new(LINE);
-    int seconds = run_fleet(l) / 1000, peak = 0, asked = 0;
-    for (int i = 0; i <= seconds; i++) {
-        asked += play.in_second[i];
-        if (i > 1 && play.in_second[i] > peak)
-            peak = play.in_second[i];
+    struct outcome o = {.seconds = run_fleet(l, fixed) / 1000};
+    for (int i = 0; i <= o.seconds; i++) {
+        o.asked += play.in_second[i];
+        if (i > 1 && play.in_second[i] > o.peak)
+            o.peak = play.in_second[i];
     }
-    print_message("%d devices, %d a second: done in %d s; after the first, at most %d asked in a second; %d requests in all\n", FLEET, SERVED, seconds, peak, asked);
-    assert_true(seconds < 3 * FLEET / SERVED); /* a line without a gap would take FLEET / SERVED */
-    assert_true(peak < 3 * SERVED);
-    assert_true(asked < 3 * FLEET);
+    print_message("%d devices, %d served a second, %s: done in %d s; after the first, at most %d asked in a second; %d requests in all\n", FLEET, SERVED,
+                  fixed ? "all come again after 5 s" : "each when it is told", o.seconds, o.peak, o.asked);
     enrol_line_free(l);
+    return o;
+}
+
+static void a_fleet_that_wakes_at_once_comes_spread_out(void **state) {
+    const struct outcome told = wake(0), all = wake(5);
+    assert_true(told.seconds < 2 * FLEET / SERVED); /* a line without a gap would take FLEET / SERVED */
+    assert_true(told.peak < 3 * SERVED);
+    assert_true(told.asked < 3 * FLEET);
+    assert_true(all.peak > 10 * told.peak && all.seconds > 2 * told.seconds && all.asked > 10 * told.asked);
 }
 
 int main(void) {
