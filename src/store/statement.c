@@ -44,6 +44,10 @@ static int bind_uuid(const struct store_backend *b, struct backend_stmt *s, int 
     return u ? b->bind(s, index, BACKEND_BLOB, 0, uuid_span(u)) : b->bind(s, index, BACKEND_NULL, 0, SPAN_NONE);
 }
 
+static int bind_reference(const struct store_backend *b, struct backend_stmt *s, int index, int64_t row) {
+    return b->bind(s, index, row ? BACKEND_INT : BACKEND_NULL, row, SPAN_NONE);
+}
+
 static int bind_all(const struct store_backend *b, struct backend_stmt *s, const char *fmt, va_list ap) {
     int rc = 0;
     for (int i = 1; *fmt && !rc; fmt++, i++) {
@@ -64,6 +68,9 @@ static int bind_all(const struct store_backend *b, struct backend_stmt *s, const
             break;
         case 'u':
             rc = bind_uuid(b, s, i, va_arg(ap, const struct uuid *));
+            break;
+        case 'r':
+            rc = bind_reference(b, s, i, va_arg(ap, int64_t));
             break;
         case 'n':
             rc = b->bind(s, i, BACKEND_NULL, 0, SPAN_NONE);

@@ -67,7 +67,8 @@ int store_version(struct store *s, int64_t *version, struct err *err) MUSTER_MUS
 /* Inside run(): one statement at a time per row cursor; nested cursors of different statements are fine. */
 struct store_row;
 /* Starts statement `number` and binds by fmt: i int64_t, s const char * (NULL: SQL NULL), b struct span (blob; .p NULL: SQL NULL),
- * t struct span (text), u const struct uuid * (blob; NULL: SQL NULL), n (nothing: SQL NULL). */
+ * t struct span (text), u const struct uuid * (blob; NULL: SQL NULL), r int64_t (the number of a row that is referred to; 0: SQL NULL),
+ * n (nothing: SQL NULL). */
 int store_query(struct store_tx *tx, struct store_row **row, struct err *err, int number, const char *fmt, ...) MUSTER_MUST_CHECK;
 int store_vquery(struct store_tx *tx, struct store_row **row, struct err *err, int number, const char *fmt, va_list ap) MUSTER_MUST_CHECK;
 /* 1: a row is there, 0: no more, <0: error. */
