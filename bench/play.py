@@ -81,7 +81,7 @@ def certificate(name, subject, issuer=None, extensions=(), key=None):
     return cert
 
 
-NO_LIMITS = "connections = 60000\nenrolments = 10000\nlimit_source = 0\nlimit_device = 0\nlimit_key = 0\nlimit_account = 0\n"
+NO_LIMITS = "connections = 60000\nenrolments = 10000\nlimit_source = 0\nlimit_device = 0\nlimit_key = 0\nlimit_account = 0\nlimit_guesses = 0\n"
 
 
 class Muster(Server):

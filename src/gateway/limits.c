@@ -21,7 +21,8 @@ struct limits {
 
 int limits_new(const struct settings *s, struct limits **out, struct err *err) {
     const int64_t per_minute[LIMITED_N] = {
-        [LIMITED_SOURCE] = s->limit_source, [LIMITED_DEVICE] = s->limit_device, [LIMITED_KEY] = s->limit_key, [LIMITED_ACCOUNT] = s->limit_account};
+        [LIMITED_SOURCE] = s->limit_source, [LIMITED_DEVICE] = s->limit_device, [LIMITED_KEY] = s->limit_key, [LIMITED_ACCOUNT] = s->limit_account,
+        [LIMITED_GUESS] = s->limit_guesses};
     struct limits *l = calloc(1, sizeof *l);
     bool good = l && (l->line = enrol_line_new((size_t)s->enrolments));
     for (size_t i = 0; good && i < LIMITED_N; i++)
@@ -101,7 +102,7 @@ int limits_enrolment_begin(struct limits *l, const struct limits_enrolment *e, s
     buf_add(&who, e->key);
     buf_add(&who, e->device_id);
     int rc = buf_check(&who, err);
-    if (rc || (rc = take_device(l, buf_span(&who), now, err)) || (rc = take_shared(l, LIMITED_KEY, e->key, e->device_id, "The provisioning key", now, err)) ||
+    if (rc || (rc = take_device(l, buf_span(&who), now, err)) || (e->key.n && (rc = take_shared(l, LIMITED_KEY, e->key, e->device_id, "The provisioning key", now, err))) ||
         (rc = take_shared(l, LIMITED_ACCOUNT, e->account, e->device_id, "The account", now, err)))
         return rc;
     return enter_line(l, ENROL_LINE_NEW, e->device_id, now, err);
@@ -111,6 +112,40 @@ int limits_renewal_begin(struct limits *l, int64_t device_row, struct span devic
     int64_t now = clock_mono_us();
     int rc = take_device(l, span_of(&device_row, sizeof device_row), now, err);
     return rc ? rc : enter_line(l, ENROL_LINE_RENEWAL, device_id, now, err);
+}
+
+/* --- guesses ----------------------------------------------------------------------------------------------------------------------------- */
+
+/* Sources and devices lie in one table, each under a letter of its own. */
+static struct span guesser(const struct limits_guess *g, bool device, struct buf *out) {
+    char source[LIMITS_SOURCE_MAX];
+    buf_clear(out);
+    if (device) {
+        buf_addf(out, "d%s/%s", g->account, g->device_id);
+    } else {
+        limits_source(g->address, source);
+        buf_addf(out, "s%s", source);
+    }
+    return buf_span(out);
+}
+
+int limits_guess_begin(struct limits *l, const struct limits_guess *g, struct err *err) {
+    CLEANUP(buf_fini) struct buf who = BUF_INIT(512);
+    int64_t now = clock_mono_us(), wait = rate_take(l->rates[LIMITED_GUESS], guesser(g, false, &who), now);
+    if (wait)
+        return too_many(LIMITED_GUESS, wait, "The source", err);
+    if ((wait = rate_take(l->rates[LIMITED_GUESS], guesser(g, true, &who), now))) {
+        rate_give_back(l->rates[LIMITED_GUESS], guesser(g, false, &who), now);
+        return too_many(LIMITED_GUESS, wait, "The device", err);
+    }
+    return 0;
+}
+
+void limits_guess_was_right(struct limits *l, const struct limits_guess *g) {
+    CLEANUP(buf_fini) struct buf who = BUF_INIT(512);
+    int64_t now = clock_mono_us();
+    rate_give_back(l->rates[LIMITED_GUESS], guesser(g, false, &who), now);
+    rate_give_back(l->rates[LIMITED_GUESS], guesser(g, true, &who), now);
 }
 
 void limits_enrolment_end(struct limits *l) { enrol_line_leave(l->line, clock_mono_us()); }

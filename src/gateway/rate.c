@@ -66,7 +66,7 @@ static struct entry *find(struct rate *r, size_t set, uint64_t who, bool make) {
     return least;
 }
 
-enum how { ASK, TAKE_ONE, ADD };
+enum how { ASK, TAKE_ONE, ADD, GIVE_BACK };
 
 static int64_t visit(struct rate *r, struct span who, int64_t now, enum how how) {
     uint64_t hash;
@@ -77,9 +77,11 @@ static int64_t visit(struct rate *r, struct span who, int64_t now, enum how how)
     size_t set = hash % r->sets;
     pthread_mutex_t *lock = &r->locks[set % LOCKS];
     pthread_mutex_lock(lock);
-    struct entry *e = find(r, set, hash, how != ASK);
+    struct entry *e = find(r, set, hash, how == TAKE_ONE || how == ADD);
     int64_t due = (e && e->due > now ? e->due : now) + r->interval, wait = due - now - MINUTE;
-    if (how == ADD ? due < now + 2 * MINUTE : how == TAKE_ONE && wait <= 0) /* nobody pays for more than a minute */
+    if (how == GIVE_BACK && e)
+        e->due -= r->interval;
+    else if (how == ADD ? due < now + 2 * MINUTE : how == TAKE_ONE && wait <= 0) /* nobody pays for more than a minute */
         e->due = due;
     pthread_mutex_unlock(lock);
     return wait > 0 ? wait : 0;
@@ -87,4 +89,5 @@ static int64_t visit(struct rate *r, struct span who, int64_t now, enum how how)
 
 int64_t rate_take(struct rate *r, struct span who, int64_t now) { return visit(r, who, now, TAKE_ONE); }
 void rate_add(struct rate *r, struct span who, int64_t now) { visit(r, who, now, ADD); }
+void rate_give_back(struct rate *r, struct span who, int64_t now) { visit(r, who, now, GIVE_BACK); }
 int64_t rate_wait(struct rate *r, struct span who, int64_t now) { return visit(r, who, now, ASK); }

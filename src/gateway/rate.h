@@ -16,6 +16,8 @@ void rate_free(struct rate *r); /* NULL accepted */
 int64_t rate_take(struct rate *r, struct span who, int64_t now);
 /* Counts whatever the limit says: for what has happened already. */
 void rate_add(struct rate *r, struct span who, int64_t now);
+/* What rate_take() counted does not count after all. */
+void rate_give_back(struct rate *r, struct span who, int64_t now);
 /* The same answer as rate_take(), nothing counted. */
 int64_t rate_wait(struct rate *r, struct span who, int64_t now);
 

@@ -46,6 +46,22 @@ static void what_happened_counts_but_is_paid_within_a_minute(void **state) {
     rate_free(r);
 }
 
+static void what_is_given_back_was_never_taken(void **state) {
+    struct rate *r = rate_new(64, 60);
+    for (int i = 0; i < 1000; i++) {
+        assert_int_equal(rate_take(r, WHO("a"), MINUTE), 0);
+        rate_give_back(r, WHO("a"), MINUTE);
+    }
+    rate_give_back(r, WHO("b"), MINUTE); /* who took nothing has no more for it */
+    for (int i = 0; i < 60; i++) {
+        assert_int_equal(rate_take(r, WHO("a"), MINUTE), 0);
+        assert_int_equal(rate_take(r, WHO("b"), MINUTE), 0);
+    }
+    assert_int_equal(rate_take(r, WHO("a"), MINUTE), SECOND);
+    assert_int_equal(rate_take(r, WHO("b"), MINUTE), SECOND);
+    rate_free(r);
+}
+
 static void nothing_is_limited_by_zero(void **state) {
     struct rate *r = rate_new(64, 0);
     for (int i = 0; i < 1000; i++)
@@ -91,7 +107,7 @@ int main(void) {
         cmocka_unit_test(a_minutes_worth_at_once_then_evenly),
         cmocka_unit_test(in_ten_minutes_no_more_than_eleven_minutes_worth),
         cmocka_unit_test(what_happened_counts_but_is_paid_within_a_minute),
-        cmocka_unit_test(nothing_is_limited_by_zero),
+        cmocka_unit_test(what_is_given_back_was_never_taken), cmocka_unit_test(nothing_is_limited_by_zero),
         cmocka_unit_test(who_floods_is_remembered),
         cmocka_unit_test(asking_takes_no_place),
     };
