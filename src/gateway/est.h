@@ -5,7 +5,8 @@
  *
  *   GET cacerts, csrattrs   anybody: a client that knows no anchor yet reads them before it has a certificate
  *   POST simpleenroll       with a provisioning key: a certificate for the device and key that the request has (pki/csr_claim.h), in
- *                           est_enrol.c; everything else as POST /devices has it
+ *                           est_enrol.c; everything else as POST /devices has it.  Or, without a certificate, with the code of an
+ *                           invitation (invited.h), for the device that it names
  *   POST simplereenroll     with the certificate that Muster issued to a device: the one that follows it, for the same key or a new one
  *   POST fullcmc            501
  *

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "gateway/est_part.h"
 #include "gateway/est_request.h"
+#include "gateway/invited.h"
 #include "pki/pkcs7.h"
 
 #define LIFE CLOCK_YEAR       /* of a certificate from EST, whose clients renew; an account's shorter one counts */
@@ -47,7 +48,7 @@ static void issued(void *arg, int rc, const struct err *err, const struct issued
     if (rc && !renews && waits(rc)) {
         reply_waits(x, err);
     } else if (rc) {
-        http_reply_err(x, err);
+        invited_refuse(x, w, err);
     } else {
         log_event(LOG_INFO, withheld.code ? "device_waits" : renews ? "device_renewed" : issued->again ? "device_enrolled_again" : "device_enrolled", "request", http_exchange_id(x), "account",
                   issued->account, "device", issued->device_id, NULL);
@@ -70,11 +71,19 @@ static int begun(struct http_exchange *x, struct worker *w, int rc) {
 
 /* --- simpleenroll ----------------------------------------------------------------------------------------------------------------- */
 
-static int start_enrolment(struct http_exchange *x, struct worker *w, const struct csr_claim *claim, const char *account, struct err *err) {
+/* by NULL: a provisioning key. */
+static int start_enrolment(struct http_exchange *x, struct worker *w, const struct csr_claim *claim, const struct invited *by, const char *account, struct err *err) {
     const struct identity *id = http_exchange_peer(x);
-    const struct issuer_enrol rq = {.key_spki = id->leaf->key.spki, .device_id = buf_span(&claim->device_id), .address = id->address, .account = account, .life = LIFE,
-                                    .own = {&claim->key, buf_span(&claim->public_der)}};
-    const struct limits_enrolment limited = {.key = hash_span(&rq.key_spki), .account = hash_span(&id->provisioning_ca), .device_id = rq.device_id};
+    struct issuer_enrol rq = {.device_id = buf_span(&claim->device_id), .address = id->address, .account = account, .life = LIFE, .own = {&claim->key, buf_span(&claim->public_der)}};
+    struct limits_enrolment limited = {.device_id = rq.device_id};
+    if (by) {
+        rq.code = &by->code;
+        limited.account = span_str(account);
+    } else {
+        rq.key_spki = id->leaf->key.spki;
+        limited.key = hash_span(&rq.key_spki);
+        limited.account = hash_span(&id->provisioning_ca);
+    }
     int rc = limits_enrolment_begin(w->gateway->limits, &limited, err);
     if (rc)
         return rc;
@@ -90,21 +99,29 @@ static int named_account(const struct http_exchange *x, struct worker *w, char o
     return named ? est_account(x, w, out, err) : 0;
 }
 
+static int claims_one_device(const struct csr_claim *claim, const struct invited *by, struct err *err) {
+    if (claim->other_cn.n)
+        return err_set(err, MUSTER_ECSR, "The request cannot be signed: its subject CN and the URI in its subjectAltName name different devices.");
+    if (by && !span_eq_str(buf_span(&claim->device_id), by->device_id))
+        return err_set(err, MUSTER_ECSR, "The request cannot be signed: it names another device than the one that was invited.");
+    return 0;
+}
+
 void est_enrol(struct http_exchange *x, void *arg) {
     struct worker *w = arg;
+    const struct invited *by = invited_of(x);
     struct err err = ERR_INIT;
     char account[ACCOUNT_NAME_MAX + 1];
     CLEANUP(csr_claim_fini) struct csr_claim claim = CSR_CLAIM_INIT;
     int rc = named_account(x, w, account, &err);
     if (!rc && !(rc = est_request_read(http_body(x), &claim, &err))) {
         refusal_claims(x, buf_str(&claim.device_id));
-        if (claim.other_cn.n)
-            rc = err_set(&err, MUSTER_ECSR, "The request cannot be signed: its subject CN and the URI in its subjectAltName name different devices.");
-        else
-            rc = start_enrolment(x, w, &claim, account, &err);
+        rc = claims_one_device(&claim, by, &err);
+        if (!rc)
+            rc = start_enrolment(x, w, &claim, by, account, &err);
     }
     if (rc)
-        http_reply_err(x, &err);
+        invited_refuse(x, w, &err);
 }
 
 /* --- simplereenroll --------------------------------------------------------------------------------------------------------------- */

@@ -104,6 +104,12 @@ bool refusal_is_one(const struct err *err, const struct identity *peer);
 void refusal_keep_request(struct http_exchange *x, const struct err *err);
 /* The device ID that an enrolment asks for, for the record of its refusal. */
 void refusal_claims(struct http_exchange *x, const char *device_id);
+/* What is kept with an enrolment (http_exchange_data()); NULL: out of memory. */
+struct enrolling {
+    const char *claims;            /* that device ID; NULL: not known yet */
+    const struct invited *invited; /* invited.h */
+};
+struct enrolling *refusal_enrolling(struct http_exchange *x);
 /* No request and no answer: TLS failed.  peer: NULL where the handshake did not come to its end. */
 void refusal_keep_connection(struct http_conn *c, SSL *ssl, const struct err *err, const struct identity *peer, struct worker *w);
 

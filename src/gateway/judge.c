@@ -1,11 +1,12 @@
 /* judge: between http and the verifier: who a connection is, and whether each of its requests may go on.
  *
- * Order: names of accounts that contradict each other; no certificate, or a bad chain, which is no matter for what anybody may read; a
- * provisioning key, which is good for enrolling alone; then the registry's verdict.  Nothing of a body is read before.  The registry is
- * asked about a device's certificate even where its request is refused for another reason: the first request makes a certificate the
- * device's. */
+ * Order: names of accounts that contradict each other; no certificate, which is no matter where the code of an invitation comes in its place
+ * (invited.h), or a bad chain; neither matters for what anybody may read; a provisioning key, which is good for enrolling alone; then the
+ * registry's verdict.  Nothing of a body is read before.  The registry is asked about a device's certificate even where its request is refused
+ * for another reason: the first request makes a certificate the device's. */
 #include "base/log.h"
 #include "gateway/internal.h"
+#include "gateway/invited.h"
 #include "metrics/metrics.h"
 #include "registry/device.h"
 
@@ -32,7 +33,7 @@ static void tls_failed(struct http_conn *c, SSL *ssl, const struct err *why, voi
 
 static void gone(void *peer, void *arg) { identity_unref(peer); }
 
-static void refuse(struct http_exchange *x, const struct err *err) { http_reply_err(x, err); }
+static void refuse(struct http_exchange *x, const struct err *err) { invited_refuse(x, http_exchange_arg(x), err); }
 
 enum request_kind judge_kind(const struct http_exchange *x) {
     const struct http_route *route = http_exchange_route(x);
@@ -71,7 +72,7 @@ static enum verdict look(const struct http_exchange *x, struct worker *w, const 
     char named[ACCOUNT_NAME_MAX + 1], label[ACCOUNT_NAME_MAX + 1] = "";
     verifier_account_of(w->gateway->verifier, http_host(x), named);
     label_of(x, label);
-    const struct verdict_request rq = {.kind = judge_kind(x), .host_account = named, .path_account = label};
+    const struct verdict_request rq = {.kind = judge_kind(x), .host_account = named, .path_account = label, .code = invited_brings_code(x)};
     return verdict_of(id, asked, &rq, why);
 }
 
@@ -85,6 +86,8 @@ static void conclude(struct http_exchange *x, struct worker *w, struct identity 
         auth_pass(x, w, &id->admit);
     else if (v == VERDICT_ADMITTED)
         http_exchange_admit(x);
+    else if (v == VERDICT_INVITED)
+        invited_judge(x, w);
     else
         refuse(x, &why);
 }
@@ -111,13 +114,19 @@ static void refreshed(void *arg) {
 
 static void admit(struct http_exchange *x, void *peer, void *arg) { judge_request(x, arg, peer); }
 
+/* An account that is named, and that nobody has heard of: by the path, or, where no certificate says one, by the host name. */
+static bool names_nobody(const struct http_exchange *x, struct worker *w, const struct identity *id) {
+    char label[ACCOUNT_NAME_MAX + 1];
+    label_of(x, label);
+    const char *host = id->chain.code == MUSTER_ECERTREQUIRED ? id->sni_account : "";
+    return (label[0] && !verifier_has_account(w->gateway->verifier, label)) || (host[0] && !verifier_has_account(w->gateway->verifier, host));
+}
+
 void judge_request(struct http_exchange *x, struct worker *w, struct identity *id) {
     identity_judge(id);
     http_exchange_ref(x);
     /* A root or an account that was made a moment ago is no stranger's. */
-    char label[ACCOUNT_NAME_MAX + 1];
-    label_of(x, label);
-    bool unknown = id->chain.code == MUSTER_ECERTUNTRUSTED || (label[0] && !verifier_has_account(w->gateway->verifier, label));
+    bool unknown = id->chain.code == MUSTER_ECERTUNTRUSTED || names_nobody(x, w, id);
     if (unknown && !verifier_is_fresh(w->gateway->verifier) && verifier_refresh(w->gateway->verifier, w->loop, refreshed, x, NULL) == 0)
         return;
     judge(x, w, id);

@@ -164,12 +164,27 @@ struct occasion {
 
 static bool is_known(const struct occasion *o) { return o->peer && o->peer->admitted_epoch && o->peer->admit.device_row; }
 
-void refusal_claims(struct http_exchange *x, const char *device_id) { http_exchange_set_data(x, arena_strdup(http_exchange_arena(x), span_str(device_id))); }
+struct enrolling *refusal_enrolling(struct http_exchange *x) {
+    struct enrolling *e = http_exchange_data(x);
+    if (!e && (e = arena_alloc(http_exchange_arena(x), sizeof *e))) {
+        *e = (struct enrolling){0};
+        http_exchange_set_data(x, e);
+    }
+    return e;
+}
+
+void refusal_claims(struct http_exchange *x, const char *device_id) {
+    struct enrolling *e = refusal_enrolling(x);
+    if (e)
+        e->claims = arena_strdup(http_exchange_arena(x), span_str(device_id));
+}
 
 static const char *claim_of(const struct occasion *o) {
     const enum request_kind kind = o->x ? judge_kind(o->x) : REQUEST_DEVICE;
-    if (kind == REQUEST_DEVICES || kind == REQUEST_ENROL)
-        return http_exchange_data(o->x) ? http_exchange_data(o->x) : "";
+    if (kind == REQUEST_DEVICES || kind == REQUEST_ENROL) {
+        const struct enrolling *e = http_exchange_data(o->x);
+        return e && e->claims ? e->claims : "";
+    }
     return !o->peer ? "" : is_known(o) ? o->peer->admit.device_id : o->peer->admit.claimed;
 }
 

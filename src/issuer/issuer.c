@@ -31,6 +31,7 @@ struct job {
     int64_t life, began;   /* began: monotonic, microseconds */
     EVP_PKEY *key;         /* NULL: the device has its own */
     struct key_facts own;
+    struct hash code;      /* of an invitation */
     struct buf spki, der;  /* of the key; of the certificate */
     uint8_t serial[VAULT_SERIAL_LEN];
     struct made_cert cert;
@@ -230,7 +231,9 @@ int issuer_enrol(struct issuer *is, const struct issuer_enrol *rq, issuer_fn don
         return err_set(err, MUSTER_ENOMEM, NULL);
     memcpy(j->device_id, rq->device_id.p, rq->device_id.n);
     snprintf(j->account, sizeof j->account, "%s", rq->account);
-    j->enrol = (struct enrol){.key_spki = rq->key_spki, .device_id = span_str(j->device_id), .address = j->address, .account = j->account, .reserved = is->reserved, .uuid = uuid_new(),
+    if (rq->code)
+        j->code = *rq->code;
+    j->enrol = (struct enrol){.key_spki = rq->key_spki, .code = rq->code ? &j->code : NULL, .device_id = span_str(j->device_id), .address = j->address, .account = j->account, .reserved = is->reserved, .uuid = uuid_new(),
                               .own = rq->own.facts ? &j->own : NULL, .same = BUF_INIT(DER_MAX)};
     return begin(j, err);
 }

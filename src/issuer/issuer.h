@@ -1,4 +1,4 @@
-/* issuer: from "this provisioning key asks for this device ID", or "this device asks for the certificate that follows its own", to a
+/* issuer: from "this provisioning key, or this invitation's code, asks for this device ID", or "this device asks for the certificate that follows its own", to a
  * certificate that is in the registry; for a key pair that is made here, or for the device's own.
  *
  * In this order: a read-only check (a refusal never reaches the vault); the vault signs; one transaction checks everything again and
@@ -29,6 +29,7 @@ struct issuer_key {
 
 struct issuer_enrol {
     struct hash key_spki;   /* the provisioning key's, as the connection proved it */
+    const struct hash *code; /* or of an invitation's code, with `account` and `own`; copied; NULL: none */
     struct span device_id;  /* copied */
     const char *address;    /* copied */
     const char *account;    /* that the host name or the path names; "" none; copied */

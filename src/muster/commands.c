@@ -180,6 +180,9 @@ const struct command COMMANDS[] = {
      .run = command_device_import,
      .help = "Announce devices: CSV of device_id and fingerprint, or JSON lines of {\"device_id\", \"fingerprint\"?}. It is taken 2,000 lines at a time, each time all of them or none; an error says how many "
              "were, and repeating the whole file is harmless."},
+    {.noun = "device", .verb = "invite", .args = {{"ID", "device_id", false, false}}, .account = true, .method = "POST", .path = ACCOUNT "/invitations",
+     .options = {{"expires", "TIME", TO_BODY_TEXT, NULL, "Its end, at most a year ahead: RFC 3339, or a length such as 7d (the default)", false}},
+     .help = "Let the device of one ID enrol by EST, once, with the device ID as user and a code as password of HTTP Basic; the code is shown once. One that the ID has is over."},
     {.noun = "cert", .verb = "list", .account = true, .method = "GET", .path = ACCOUNT "/certificates", .columns = "id device_id state expired key_name created not_after revoked reason",
      .options = {CERT_FILTERS}, .help = "List the certificates that were issued to devices, by their ends: those that fit everything that is asked for."},
     {.noun = "cert", .verb = "export", .account = true, .method = "GET", .path = ACCOUNT "/certificates", .run = command_export,
@@ -199,6 +202,11 @@ const struct command COMMANDS[] = {
      .help = "List announced devices, and the state of those that have arrived."},
     {.noun = "expected", .verb = "remove", .args = {{"DEVICE", NULL, false, false}}, .account = true, .method = "DELETE", .path = ACCOUNT "/expected/{device}",
      .help = "Take an announcement back, by device ID; a device that has arrived stays."},
+
+    {.noun = "invitation", .verb = "list", .account = true, .method = "GET", .path = ACCOUNT "/invitations", .columns = "id device_id state created expires spent",
+     .help = "List invitations, without their codes."},
+    {.noun = "invitation", .verb = "remove", .args = {{"INVITATION", NULL, false, false}}, .account = true, .method = "DELETE", .path = ACCOUNT "/invitations/{invitation}",
+     .help = "Take an invitation back, by its device ID or its id; a device that it brought in stays."},
 
     {.noun = "explain", .verb = "", .args = {{"CHAIN", "chain", true, true}}, .account = true, .method = "POST", .path = ACCOUNT "/explain", .run = command_explain,
      .options = {{"refusal", "ID", TO_BODY_TEXT, NULL, "In place of CHAIN: the certificates that were kept with a refusal", false},

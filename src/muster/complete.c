@@ -73,7 +73,7 @@ static void offer_account_names(FILE *out, const struct typed *t, const char *ty
     offer_names(out, t, typed, before, "/api/v1/accounts?limit=1000", "id", "kind");
 }
 
-/* Keys by name, roots by id, of the account that was named; without one nobody could tell which are meant. */
+/* Keys by name, roots by id, invitations by device ID, of the account that was named; without one nobody could tell which are meant. */
 static void offer_of_account(FILE *out, const struct typed *t, const char *typed, const char *before, const char *kind, const char *field, const char *help_field) {
     CLEANUP(buf_fini) struct buf path = BUF_INIT(4096);
     if (!t->account)
@@ -95,6 +95,8 @@ static void offer_value(FILE *out, const struct typed *t, const char *value, con
         offer_of_account(out, t, typed, before, "keys", "name", "state");
     else if (strcmp(value, "ROOT") == 0)
         offer_of_account(out, t, typed, before, "roots", "id", "subject");
+    else if (strcmp(value, "INVITATION") == 0)
+        offer_of_account(out, t, typed, before, "invitations", "device_id", "state");
     else if (strchr(value, '|'))
         shell_offer_choices(out, typed, before, value);
 }

@@ -313,6 +313,7 @@ int account_delete_run(struct store_tx *tx, void *arg, struct err *err) {
     if (d->confirm != d->devices)
         return err_set(err, MUSTER_ECONFIRM, "Deleting the account %s cuts off %lld device%s for good.", a.name, (long long)d->devices, d->devices == 1 ? "" : "s");
     if ((rc = store_exec(tx, NULL, err, SQL_ACCOUNT_STATE, "ii", a.row, I(ACCOUNT_DELETED))) || (rc = store_exec(tx, NULL, err, SQL_ACCOUNT_KEYS_FREE, "i", a.row)) ||
+        (rc = store_exec(tx, NULL, err, SQL_INVITATION_DROP_ALL, "i", a.row)) ||
         (rc = epoch_raise(tx, err)))
         return rc;
     json_t *detail = json_object();

@@ -86,6 +86,7 @@ static int announce(struct store_tx *tx, const struct admit *a, const struct acc
     if (kind == EVENT_DEVICE_REGISTERED || kind == EVENT_DEVICE_PENDING) {
         json_set_str(more, "method", word_of(&WORDS_METHOD, METHOD_DEVICE));
         json_set_str(more, "key", NULL);
+        json_set_str(more, "invitation", NULL);
     } else {
         json_set_hex(more, "spki", hash_span(&a->leaf->key.spki));
     }

@@ -1,4 +1,4 @@
-/* audit_replay: see audit_replay.h.  Here are the actions; what each comes to is audit_replay_account.c's and audit_replay_device.c's.  Entries that are not
+/* audit_replay: see audit_replay.h.  Here are the actions; what each comes to is audit_replay_account.c's, audit_replay_device.c's and audit_replay_invited.c's.  Entries that are not
  * in the table change nothing that is held against rows. */
 #include "registry/audit_replay_part.h"
 
@@ -73,6 +73,8 @@ static const struct action {
     {"device.delete", CONTROL, DEVICE, replay_device_delete},
     {"device.certificate_revoke", CONTROL, DEVICE, replay_device_certificate_revoke},
     {"device.accept_key", CONTROL, DEVICE, replay_device_accept_key},
+    {"device.invite", CONTROL, DEVICE, replay_device_invite},
+    {"device.uninvite", CONTROL, DEVICE, replay_device_uninvite},
     {"device.import", CONTROL, ACCOUNT, replay_expected_changed},
     {"device.unannounce", CONTROL, ACCOUNT, replay_expected_changed},
     {"account.create", CONTROL, ACCOUNT, replay_account_settings},
@@ -111,7 +113,7 @@ void audit_replay_entry(void *arg, const struct audit_entry *e) {
     if (!a->follow || (a->about == DEVICE && !in_part && !enrols))
         return;
     CLEANUP_JSON json_t *detail = e->detail.n ? json_parse(e->detail, NULL) : NULL;
-    if (enrols)
+    if (enrols && !json_object_get(detail, "invitation"))
         replay_key_spend(r, e, detail, strcmp(replay_text(detail, "how"), "answer lost") == 0);
     if (a->about != DEVICE || in_part)
         a->follow(r, e, detail);
@@ -121,11 +123,13 @@ void audit_replay_begin(struct audit_replay *r) {
     free(r->roots);
     free(r->keys);
     free(r->accepted);
-    *r = (struct audit_replay){.name = r->name, .unsealed = r->unsealed, .verify = r->verify, .devices = r->devices, .first_part = r->first_part, .summed = true};
+    audit_invitations_begin(&r->invited);
+    *r = (struct audit_replay){.name = r->name, .unsealed = r->unsealed, .verify = r->verify, .devices = r->devices, .invited = r->invited, .first_part = r->first_part, .summed = true};
 }
 
 void audit_replay_fini(struct audit_replay *r) {
     audit_devices_free(TAKE(r->devices));
+    audit_invitations_fini(&r->invited);
     free(r->roots);
     free(r->keys);
     free(r->accepted);

@@ -5,7 +5,8 @@
  *   - it says what only an operator does and does not have control's seal (but for those that are older than seals), or
  *   - the rules could not have written it: an enrolment with a key that the log blacklisted, ended or spent, of an ID outside its pattern, of
  *     a device that is cut off or there already; a first contact under a root that takes nobody; a device that is active at once where operators
- *     approve; a method that the account does not have; a key that was changed without leave.
+ *     approve; a method that the account does not have; a key that was changed without leave; an enrolment by an invitation that there was not,
+ *     that was over or spent.
  *
  * What a gateway itself writes (device.enrol, renew, first_use, first_contact, certificate, key_offered, key_changed, announced, asks_again) a captured one
  * can write too: within those rules it cannot be told from the truth here.  That an enrolment's certificate was issued is seen by its signature
@@ -14,6 +15,7 @@
 #define MUSTER_REGISTRY_AUDIT_REPLAY_H
 
 #include "registry/audit_devices.h"
+#include "registry/audit_invited.h"
 #include "registry/audit_seal.h"
 #include "registry/row.h"
 
@@ -48,6 +50,7 @@ struct audit_replay {
     int64_t unsealed;        /* entries up to here are older than seals */
     struct audit_verify *verify;
     struct audit_devices *devices;
+    struct audit_invitations invited;
     bool full;               /* out: the table is; begin anew with more parts */
     bool rows_seen;          /* rows of certificates were held against the log already: what is revoked from here on some of them did not say */
     bool first_part;         /* roots, keys and settings are followed in the first part alone */
@@ -72,6 +75,8 @@ uint64_t audit_replay_mark(const struct audit_replay *r, struct span fingerprint
 void audit_replay_begin(struct audit_replay *r); /* keeps what the caller set, and the table */
 void audit_replay_fini(struct audit_replay *r);
 void audit_replay_entry(void *arg /* struct audit_replay */, const struct audit_entry *e);
+/* What the log says of the invitation of that device ID; NULL: nothing. */
+struct audit_invited *audit_replay_invited(struct audit_replay *r, struct span device_id);
 struct audit_root *audit_replay_root(struct audit_replay *r, const struct uuid *uuid);
 struct audit_prov_key *audit_replay_key(struct audit_replay *r, const struct uuid *uuid);
 /* Whether the key, by its mark, is one of the device's accepted ones: what points to it. */

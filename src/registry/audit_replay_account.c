@@ -1,8 +1,6 @@
 /* audit_replay_account: the account's own things, entry by entry: settings, announced devices, fleet roots, provisioning keys. */
 #include "registry/audit_replay_part.h"
 
-#define TOLERANCE 300 /* seconds between a rule's look at the clock and the entry's */
-
 /* --- the account ----------------------------------------------------------------------------------------------------------------- */
 
 void replay_account_settings(struct audit_replay *r, const struct audit_entry *e, const json_t *d) {
@@ -192,7 +190,7 @@ void replay_key_spend(struct audit_replay *r, const struct audit_entry *e, const
         replay_bad(r, e, "No provisioning key of that name was made");
     else if (k->blacklisted)
         replay_bad(r, e, "The provisioning key had been blacklisted");
-    else if (e->at > k->expires + TOLERANCE)
+    else if (e->at > k->expires + REPLAY_TOLERANCE)
         replay_bad(r, e, "The provisioning key had expired");
     else if (e->seq > r->unsealed && !(r->method & METHOD_SHARED))
         replay_bad(r, e, "The account did not take shared credentials");

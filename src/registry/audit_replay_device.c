@@ -71,7 +71,10 @@ void replay_device_enrol(struct audit_replay *r, const struct audit_entry *e, co
     if (!(d->states & LIVE))
         replay_bad(r, e, "The device was cut off");
     d->states &= LIVE;
-    const struct audit_prov_key *key = replay_key_named(r, replay_text(detail, "key"));
+    const bool invited = json_object_get(detail, "invitation");
+    const struct audit_prov_key *key = invited ? NULL : replay_key_named(r, replay_text(detail, "key"));
+    if (invited)
+        replay_invitation_spend(r, e, detail);
     d->certs += replay_mark_by(r, detail, key ? &key->uuid : NULL, 0);
     d->waiting += replay_mark(r, detail, "fingerprint");
     if (strcmp(how, "re-provisioned") == 0)

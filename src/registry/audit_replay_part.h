@@ -1,4 +1,4 @@
-/* audit_replay_part: what audit_replay.c (the entries), audit_replay_account.c (settings, roots, keys) and audit_replay_device.c (devices) share. */
+/* audit_replay_part: what audit_replay.c (the entries), audit_replay_account.c (settings, roots, keys), audit_replay_device.c (devices) and audit_replay_invited.c (invitations) share. */
 #ifndef MUSTER_REGISTRY_AUDIT_REPLAY_PART_H
 #define MUSTER_REGISTRY_AUDIT_REPLAY_PART_H
 
@@ -12,6 +12,8 @@ int64_t replay_time(const json_t *detail, const char *name);
 uint64_t replay_mark(const struct audit_replay *r, const json_t *detail, const char *name); /* of a digest */
 /* Of the digest "fingerprint" and what it came by. */
 uint64_t replay_mark_by(const struct audit_replay *r, const json_t *detail, const struct uuid *by, int64_t enrolled);
+#define REPLAY_TOLERANCE 300 /* seconds between a rule's look at the clock and the entry's */
+
 /* The rules could not have written the entry. */
 void replay_bad(struct audit_replay *r, const struct audit_entry *e, const char *why);
 
@@ -23,8 +25,11 @@ typedef void follow_fn(struct audit_replay *r, const struct audit_entry *e, cons
 follow_fn replay_account_settings, replay_account_delete, replay_expected_changed;
 follow_fn replay_root_upload, replay_root_prove, replay_root_set, replay_root_disable, replay_root_enable, replay_root_revoke, replay_key_create, replay_key_set, replay_key_blacklist;
 follow_fn replay_device_enrol, replay_device_renew, replay_device_first_contact, replay_device_first_use, replay_device_certificate, replay_device_certificate_revoke, replay_device_key_changed, replay_device_accept_key, replay_device_approve, replay_device_announced, replay_device_refuse, replay_device_revoke, replay_device_delete, replay_device_quarantine, replay_device_release;
+follow_fn replay_device_invite, replay_device_uninvite;
 /* The provisioning key of that name, at this moment; NULL: none. */
 struct audit_prov_key *replay_key_named(struct audit_replay *r, const char *name);
+/* An enrolment with an invitation. */
+void replay_invitation_spend(struct audit_replay *r, const struct audit_entry *e, const json_t *detail);
 /* An enrolment with a provisioning key; again: the answer to it was lost. */
 void replay_key_spend(struct audit_replay *r, const struct audit_entry *e, const json_t *detail, bool again);
 

@@ -1,5 +1,6 @@
-/* audit_rows: rows of devices and certificates against what the log says of them; see audit_state.h. */
+/* audit_rows: rows of devices, certificates and invitations against what the log says of them; see audit_state.h. */
 #include "registry/audit_state_work.h"
+#include "registry/invitation.h"
 
 static uint64_t mark(const struct audit_state *s, struct span bytes) { return bytes.n ? audit_devices_hash(s->work->replay.devices, bytes) : 0; }
 
@@ -109,7 +110,7 @@ static void check_cert(struct audit_state *s, struct store_row *row, const struc
     struct audit_replay *r = &s->work->replay;
     const int64_t enrolled = store_int(row, C_ENROLLED) == store_int(row, C_CREATED) ? 0 : store_int(row, C_ENROLLED); /* of a renewed one alone */
     const uint64_t own = mark(s, hash_span(&c->fingerprint)), with_key = mark_by(s, hash_span(&c->fingerprint), store_blob(row, C_KEY), enrolled);
-    if (store_int(row, C_KEY_ACCOUNT) != s->verify.chain) {
+    if (!store_is_null(row, C_PROV_KEY) && store_int(row, C_KEY_ACCOUNT) != s->verify.chain) {
         audit_state_bad(s, "A certificate of the device %.*s was issued with no provisioning key of the account.", SPAN_FMT(id));
         return;
     }
@@ -164,6 +165,42 @@ int audit_rows_certs(struct store_tx *tx, struct audit_state *s, int64_t until, 
     return rc < 0 ? rc : 0;
 }
 
+/* --- invitations ------------------------------------------------------------------------------------------------------------------------ */
+
+static void check_invitation(struct audit_state *s, const struct invitation *i) {
+    struct audit_replay *r = &s->work->replay;
+    struct audit_invited *said = audit_replay_invited(r, span_str(i->device_id));
+    struct audit_sum sum;
+    invitation_sum(i, &sum);
+    if (!said || !said->invitation)
+        audit_state_bad(s, "The device %s is invited, and no operator invited it.", i->device_id);
+    else if (said->sum != mark(s, span_of(&sum, sizeof sum)))
+        audit_verify_bad(&s->verify, said->entry, "The invitation of the device %s is not the one that the log says.", i->device_id);
+    else if (said->spent != (i->spent ? mark(s, hash_span(&i->spki)) : 0))
+        audit_verify_bad(&s->verify, said->entry, "The invitation of the device %s is %s, and the log says otherwise.", i->device_id, i->spent ? "spent" : "not spent");
+    else
+        said->seen = true;
+}
+
+int audit_rows_invitations(struct store_tx *tx, struct audit_state *s, int64_t limit, struct err *err) {
+    struct audit_state_work *w = s->work;
+    CLEANUP(store_row_end) struct store_row *row = NULL;
+    int64_t n = 0;
+    int rc = store_query(tx, &row, err, SQL_INVITATION_PAGE, "iii", s->verify.chain, w->last_invitation, limit);
+    if (rc)
+        return rc;
+    for (; !s->verify.bad && (rc = store_next(row, err)) > 0; n++) {
+        struct invitation i;
+        if ((rc = row_invitation(row, &i, err)))
+            return rc;
+        w->last_invitation = i.row;
+        if (audit_devices_has_part(w->replay.devices, span_str(i.device_id)))
+            check_invitation(s, &i);
+    }
+    w->invitations_left = n == limit;
+    return rc < 0 ? rc : 0;
+}
+
 /* --- the end ----------------------------------------------------------------------------------------------------------------------------- */
 
 /* A row that came in behind the others under the number of one that went: SQLite gives the highest number again. */
@@ -194,6 +231,9 @@ int audit_rows_complete(struct store_tx *tx, struct audit_state *s, struct err *
         else if (!d->loose && d->revoked + AUDIT_LAST * d->last != d->revoked_held)
             audit_verify_bad(&s->verify, d->entry, "The device of the entry has other certificates that were revoked than the log says, or for other reasons.");
     }
+    for (struct audit_invited *i = NULL; !s->verify.bad && (i = audit_invited_next(&r->invited, i));)
+        if (i->invitation && !i->seen)
+            audit_verify_bad(&s->verify, i->entry, "The invitation of the entry is not there.");
     if (!s->verify.bad && r->orphans != r->orphans_held)
         audit_state_bad(s, "The certificates of devices that were released are not those that the log has issued.");
     return 0;

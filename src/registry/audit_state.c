@@ -1,4 +1,4 @@
-/* audit_state: see audit_state.h.  Here are the steps and the account's own rows; devices and certificates are audit_rows.c's. */
+/* audit_state: see audit_state.h.  Here are the steps and the account's own rows; devices, certificates and invitations are audit_rows.c's. */
 #include "registry/audit_state_work.h"
 
 #include "base/hex.h"
@@ -192,7 +192,7 @@ static void begin_part(struct audit_state *s, uint64_t part, uint64_t parts) {
     struct audit_verify *v = &s->verify;
     w->part = part;
     w->parts = parts;
-    w->last_device = w->last_cert = 0;
+    w->last_device = w->last_cert = w->last_invitation = 0;
     w->account_checked = part > 0;
     w->replay.first_part = part == 0;
     audit_devices_begin(w->replay.devices, part, parts);
@@ -220,6 +220,8 @@ static int check_rows(struct store_tx *tx, struct audit_state *s, struct err *er
     if (w->deleted)
         s->more = false;
     if (rc || s->verify.bad || w->deleted || (rc = audit_rows_devices(tx, s, DEVICES_A_STEP, err)) || w->devices_left || s->verify.bad)
+        return rc;
+    if ((rc = audit_rows_invitations(tx, s, DEVICES_A_STEP, err)) || w->invitations_left || s->verify.bad)
         return rc;
     if ((rc = one_int(tx, &end, 0, err, SQL_STATE_CERTS_END, "")))
         return rc;
@@ -280,6 +282,7 @@ int audit_state_init(struct audit_state *s, int64_t chain, const char *name, con
     struct audit_state_work *w = s->work = calloc(1, sizeof *w);
     if (!w || !(w->replay.devices = audit_devices_new(s->places ? s->places : AUDIT_DEVICES_MAX)))
         return err_set(err, MUSTER_ENOMEM, NULL);
+    w->replay.invited.places_max = s->places ? s->places : AUDIT_DEVICES_MAX;
     snprintf(w->name, sizeof w->name, "%s", name);
     w->replay.name = w->name;
     w->replay.verify = &s->verify;

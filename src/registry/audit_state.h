@@ -7,6 +7,7 @@
  *   account  settings, roots with their states and rules, CAs, provisioning keys with bounds and budgets, and announced devices are what the
  *            log says; what the vault made is what the vault says;
  *   devices  each row has its entries and the state, the identity and the leave that follow from them, and each device of the log has its row;
+ *   invited  each invitation has its entry, is the one that control wrote, and is spent where an enrolment spent it; each of the log is there;
  *   certs    each row has the bytes that it says, signed by the account's issuing CA, an entry that issued it and a state that follows;
  *            and each certificate that an entry issued is there.
  *

@@ -14,13 +14,15 @@ struct audit_state_work {
     struct cert *fleet_root, *provisioning_ca, *issuing[AUDIT_ISSUING_MAX]; /* issuing[0]: the vault's; the others by the root's signature */
     size_t n_issuing;
     uint64_t part, parts;
-    int64_t last_device, last_cert;
-    bool account_checked, devices_left, unknown, deleted; /* unknown: to the vault */
+    int64_t last_device, last_cert, last_invitation;
+    bool account_checked, devices_left, invitations_left, unknown, deleted; /* unknown: to the vault */
 };
 
 void audit_state_bad(struct audit_state *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* The next devices; work->devices_left where there are more. */
 int audit_rows_devices(struct store_tx *tx, struct audit_state *s, int64_t limit, struct err *err) MUSTER_MUST_CHECK;
+/* Likewise the next invitations; work->invitations_left. */
+int audit_rows_invitations(struct store_tx *tx, struct audit_state *s, int64_t limit, struct err *err) MUSTER_MUST_CHECK;
 /* Certificates up to that row. */
 int audit_rows_certs(struct store_tx *tx, struct audit_state *s, int64_t until, struct err *err) MUSTER_MUST_CHECK;
 /* Every row was seen: what the log has and the rows do not. */

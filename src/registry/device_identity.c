@@ -42,7 +42,7 @@ int device_identity_take(struct store_tx *tx, const struct device *d, const stru
     if (!rc)
         rc = store_exec(tx, NULL, err, SQL_CERT_END_OTHERS, "ii", d->row, to->cert);
     if (!rc && to->cert)
-        rc = store_exec(tx, NULL, err, SQL_DEVICE_IDENTITY, "iiinbibis", d->row, I(METHOD_SHARED), to->prov_key, hash_span(&c->fingerprint), c->not_after, hash_span(&c->key.spki), now, to->address);
+        rc = store_exec(tx, NULL, err, SQL_DEVICE_IDENTITY, "iirnbibis", d->row, I(METHOD_SHARED), to->prov_key, hash_span(&c->fingerprint), c->not_after, hash_span(&c->key.spki), now, to->address);
     else if (!rc)
         rc = store_exec(tx, NULL, err, SQL_DEVICE_IDENTITY, "iinibibis", d->row, I(METHOD_DEVICE), to->root, hash_span(&c->fingerprint), c->not_after, hash_span(&c->key.spki), now, to->address);
     /* What waited for its first use was never let in, but a connection with the identity so far may be open and judged. */
@@ -64,7 +64,7 @@ int device_identity_issued(struct store_tx *tx, const struct device_issued *i, i
     if (rc)
         return rc;
     rc = (i->own_key ? hold_key : add_key)(tx, i->account, i->device, &c->spki, now, err);
-    return rc ? rc : store_exec(tx, NULL, err, SQL_CERT_ADD, "bbiiibbiiii", c->serial, hash_span(&c->fingerprint), i->account, i->device, i->prov_key, hash_span(&c->spki), c->der,
+    return rc ? rc : store_exec(tx, NULL, err, SQL_CERT_ADD, "bbiirbbiiii", c->serial, hash_span(&c->fingerprint), i->account, i->device, i->prov_key, hash_span(&c->spki), c->der,
                                 c->not_before, c->not_after, now, i->enrolled ? i->enrolled : now);
 }
 

@@ -15,7 +15,7 @@
 struct device_identity {
     const struct cert *leaf;
     int64_t cert;      /* the row of a certificate that Muster issued; 0: one of an uploaded root */
-    int64_t prov_key;  /* that it was issued with */
+    int64_t prov_key;  /* that it was issued with; 0: an invitation */
     int64_t root;      /* or the uploaded root */
     const char *address;
 };
@@ -37,7 +37,8 @@ int device_identity_renew(struct store_tx *tx, const struct device *d, const str
 /* A certificate that waits for its first use. */
 struct device_issued {
     const struct made_cert *cert;
-    int64_t device, account, prov_key;
+    int64_t device, account;
+    int64_t prov_key; /* 0: an invitation */
     int64_t enrolled; /* when that key brought the device in; 0: now */
     bool own_key; /* the device's, which may have it already; otherwise one that nobody had before */
     bool comes_back; /* own_key, of a certificate that the device has replaced: barred then, and the device's again */

@@ -7,7 +7,8 @@
 
 struct loaded {
     struct account account;
-    struct prov_key key;
+    struct prov_key key; /* row 0: an invitation */
+    struct invitation invitation;
     struct device device;
     struct enrol_facts facts;
 };
@@ -52,6 +53,22 @@ static int load_key(struct store_tx *tx, struct enrol *e, struct loaded *l, stru
     return 1;
 }
 
+/* The same of an invitation: whether there is one, and of that code, is one question. */
+static int load_invitation(struct store_tx *tx, struct enrol *e, struct loaded *l, struct err *err) {
+    l->key.row = 0;
+    l->key.name[0] = '\0';
+    int found = account_find(tx, span_str(e->account), &l->account, err);
+    if (found > 0)
+        found = invitation_find(tx, l->account.row, e->device_id, &l->invitation, err);
+    if (found < 0)
+        return found;
+    if (!invitation_is_of(found ? &l->invitation : NULL, e->code)) {
+        refuse(e, MUSTER_EINVITATION);
+        return 0;
+    }
+    return 1;
+}
+
 static int load_certificates(struct store_tx *tx, int64_t device, int64_t *since, struct err *err) {
     struct store_row *row;
     int found = first_row(tx, &row, err, SQL_CERT_NEWEST_BUT, "ii", device, I(REPLACE_MAX - 1));
@@ -81,7 +98,9 @@ static int load_same(struct store_tx *tx, struct enrol *e, struct loaded *l, str
     struct store_row *row;
     if (f->own_is != OWN_KEY_OWN)
         return 0;
-    int found = first_row(tx, &row, err, SQL_CERT_SAME, "ibi", f->device->row, hash_span(&e->own->spki), l->key.row);
+    if (f->invitation && f->invitation->spent && !hash_eq(&f->invitation->spki, &e->own->spki))
+        return 0;
+    int found = first_row(tx, &row, err, SQL_CERT_SAME, "ibr", f->device->row, hash_span(&e->own->spki), l->key.row);
     if (found <= 0)
         return found;
     f->same = store_int(row, 1) > f->now;
@@ -91,24 +110,28 @@ static int load_same(struct store_tx *tx, struct enrol *e, struct loaded *l, str
     return buf_check(&e->same, err);
 }
 
+static int load_hour(struct store_tx *tx, struct loaded *l, struct err *err) {
+    struct enrol_facts *f = &l->facts;
+    struct store_row *row;
+    int found = first_row(tx, &row, err, SQL_KEY_HOUR, "ii", l->key.row, f->now - CLOCK_HOUR);
+    if (found <= 0)
+        return found;
+    f->last_hour = store_int(row, 0);
+    f->oldest = store_int(row, 1);
+    store_row_end(row);
+    return 0;
+}
+
 static int load(struct store_tx *tx, struct enrol *e, struct loaded *l, struct err *err) {
     struct store_row *row;
     struct enrol_facts *f = &l->facts;
     int64_t now_ms = e->at ? e->at * 1000 : clock_now_ms();
     *f = (struct enrol_facts){.now = e->at ? e->at : clock_now(), .now_ms = now_ms, .address = e->address, .device_id = e->device_id, .leave_out = e->leave_out, .account = &l->account,
-                              .key = &l->key};
+                              .key = e->code ? NULL : &l->key, .invitation = e->code ? &l->invitation : NULL};
     int rc = e->at ? 0 : meta_get(tx, "newest", &f->newest, err);
-    if (rc)
+    if (rc || (f->key && (rc = load_hour(tx, l, err))))
         return rc;
-    int found = first_row(tx, &row, err, SQL_KEY_HOUR, "ii", l->key.row, f->now - CLOCK_HOUR);
-    if (found < 0)
-        return found;
-    if (found) {
-        f->last_hour = store_int(row, 0);
-        f->oldest = store_int(row, 1);
-        store_row_end(row);
-    }
-    found = first_row(tx, &row, err, SQL_DEVICE_BY_ID, "it", l->account.row, e->device_id);
+    int found = first_row(tx, &row, err, SQL_DEVICE_BY_ID, "it", l->account.row, e->device_id);
     if (found < 0)
         return found;
     if (found) {
@@ -130,8 +153,10 @@ static int load(struct store_tx *tx, struct enrol *e, struct loaded *l, struct e
 
 /* --- apply -------------------------------------------------------------------------------------------------------------------- */
 
-static int spend(struct store_tx *tx, const struct loaded *l, struct err *err) {
+static int spend(struct store_tx *tx, const struct enrol *e, const struct loaded *l, struct err *err) {
     int64_t now = l->facts.now;
+    if (e->code)
+        return invitation_spend(tx, &l->invitation, &e->own->spki, now, err);
     int rc = store_exec(tx, NULL, err, SQL_KEY_SPEND, "iii", l->key.row, now, now - CLOCK_HOUR);
     if (!rc) /* counted without a bound as well: one that is set later is exact from the start */
         rc = store_exec(tx, NULL, err, SQL_KEY_HOUR_DROP, "ii", l->key.row, now - CLOCK_HOUR);
@@ -140,7 +165,7 @@ static int spend(struct store_tx *tx, const struct loaded *l, struct err *err) {
 
 static int new_device(struct store_tx *tx, struct enrol *e, struct loaded *l, struct err *err) {
     const struct enrol_facts *f = &l->facts;
-    int rc = store_exec(tx, NULL, err, SQL_DEVICE_ADD, "uitiiiniisisniniii", &e->uuid, l->account.row, e->device_id, I(e->verdict.state), I(METHOD_SHARED), l->key.row, f->now, f->now,
+    int rc = store_exec(tx, NULL, err, SQL_DEVICE_ADD, "uitiirniisisniniii", &e->uuid, l->account.row, e->device_id, I(e->verdict.state), I(METHOD_SHARED), l->key.row, f->now, f->now,
                         f->address, I(f->expected), "", I(0), f->now, f->now_ms, I(1));
     return rc == MUSTER_EEXISTS ? err_retry(err, MUSTER_EBUSY, 1, "Two enrolments took the device ID at once.") : rc;
 }
@@ -150,13 +175,27 @@ static json_t *detail_of(const struct enrol *e, const struct loaded *l, const st
     json_t *d = json_object();
     json_set_uuid(d, "id", device);
     json_set_str(d, "how", how[e->verdict.how]);
-    json_set_str(d, "key", l->key.name);
+    if (e->code) {
+        json_set_uuid(d, "invitation", &l->invitation.uuid);
+        json_set_hex(d, "spki", hash_span(&e->cert->spki));
+    } else {
+        json_set_str(d, "key", l->key.name);
+    }
     json_set_str(d, "address", e->address);
     json_set_hex(d, "serial", e->cert->serial);
     json_set_hex(d, "fingerprint", hash_span(&e->cert->fingerprint));
     if (e->verdict.how == ENROL_NEW)
         json_set_str(d, "state", word_of(&WORDS_DEVICE_STATE, l->device.state));
     return d;
+}
+
+/* Whoever brings the credential. */
+static struct actor actor_of_enrolment(const struct enrol *e, const struct loaded *l) {
+    char id[UUID_TEXT_LEN + 1];
+    if (!e->code)
+        return actor_of("key", span_str(l->key.name));
+    uuid_text(&l->invitation.uuid, id);
+    return actor_of("invitation", span_str(id));
 }
 
 static int find_new(struct store_tx *tx, struct enrol *e, struct loaded *l, struct err *err) {
@@ -177,7 +216,10 @@ static int store_certificate(struct store_tx *tx, const struct enrol *e, const s
 static json_t *how_of(const struct enrol *e, const struct loaded *l) {
     json_t *o = json_object();
     json_set_str(o, "method", word_of(&WORDS_METHOD, METHOD_SHARED));
-    json_set_str(o, "key", l->key.name);
+    json_set_str(o, "key", e->code ? NULL : l->key.name);
+    json_set_str(o, "invitation", NULL);
+    if (e->code)
+        json_set_uuid(o, "invitation", &l->invitation.uuid);
     json_set_str(o, "address", e->address);
     return o;
 }
@@ -186,10 +228,12 @@ static int announce(struct store_tx *tx, const struct enrol *e, const struct loa
     if (e->verdict.how == ENROL_AGAIN) /* it was said before */
         return 0;
     enum event_kind kind = e->verdict.how == ENROL_REPLACE ? EVENT_DEVICE_REPROVISIONED : l->device.state == DEVICE_PENDING ? EVENT_DEVICE_PENDING : EVENT_DEVICE_REGISTERED;
+    int rc = event_device(tx, &l->account, &l->device, l->device.state, kind, how_of(e, l), err);
+    if (rc || e->code)
+        return rc;
     struct prov_key spent = l->key;
     spent.spent++;
-    int rc = event_device(tx, &l->account, &l->device, l->device.state, kind, how_of(e, l), err);
-    return rc ? rc : event_key_budget(tx, &l->account, &l->key, &spent, err);
+    return event_key_budget(tx, &l->account, &l->key, &spent, err);
 }
 
 static int apply(struct store_tx *tx, struct enrol *e, struct loaded *l, struct err *err) {
@@ -213,13 +257,13 @@ static int apply(struct store_tx *tx, struct enrol *e, struct loaded *l, struct 
     }
     if (rc)
         return rc;
-    rc = e->verdict.how == ENROL_AGAIN ? store_exec(tx, NULL, err, SQL_KEY_USED, "ii", l->key.row, l->facts.now) : spend(tx, l, err);
+    rc = e->verdict.how == ENROL_AGAIN ? store_exec(tx, NULL, err, SQL_KEY_USED, "ii", l->key.row, l->facts.now) : spend(tx, e, l, err);
     if (rc || (rc = store_certificate(tx, e, l, err)))
         return rc;
     e->device = l->device.uuid;
     if ((rc = announce(tx, e, l, err)))
         return rc;
-    const struct actor actor = actor_of("key", span_str(l->key.name));
+    const struct actor actor = actor_of_enrolment(e, l);
     return audit_add(tx, l->account.row, &actor, "device.enrol", e->device_id, detail_of(e, l, &e->device), err);
 }
 
@@ -229,7 +273,7 @@ static int write_wish(struct store_tx *tx, const struct enrol *e, const struct l
         return rc;
     if ((rc = event_device(tx, &l->account, &l->device, l->device.state, EVENT_DEVICE_ASKS_AGAIN, how_of(e, l), err)))
         return rc;
-    const struct actor actor = actor_of("key", span_str(l->key.name));
+    const struct actor actor = actor_of_enrolment(e, l);
     json_t *detail = json_object();
     json_set_uuid(detail, "id", &l->device.uuid);
     json_set_str(detail, "address", e->address);
@@ -249,7 +293,7 @@ int enrol_run(struct store_tx *tx, void *arg, struct err *err) {
         refuse(e, code ? code : MUSTER_EIDTAKEN);
         return 0;
     }
-    int rc = load_key(tx, e, &l, err);
+    int rc = e->code ? load_invitation(tx, e, &l, err) : load_key(tx, e, &l, err);
     if (rc <= 0)
         return rc;
     snprintf(e->account_name, sizeof e->account_name, "%s", l.account.name);

@@ -1,5 +1,5 @@
 /* enrol: a device gets its certificate with a provisioning key: POST /devices, for a key pair that Muster makes, and EST's simpleenroll, for
- * the device's own.
+ * the device's own; or, there, with an invitation in its place (invitation.h).
  *
  * The same operation runs twice: as a check before the vault is asked, without a certificate, and in the transaction that takes the device
  * ID, spends the budget and stores the certificate.  enrol_decide() is the whole rule, a pure function over facts. */
@@ -7,13 +7,14 @@
 #define MUSTER_REGISTRY_ENROL_H
 
 #include "pki/make.h"
+#include "registry/invitation.h"
 #include "registry/own_key.h"
 
 enum enrol_how {
     ENROL_REFUSED,
-    ENROL_NEW,     /* a device that was not known; spends the key's budget */
+    ENROL_NEW,     /* a device that was not known; spends the key's budget, or the invitation */
     ENROL_AGAIN,   /* the answer was lost: a further certificate, no budget */
-    ENROL_REPLACE, /* a known device, wiped, comes again; spends the key's budget */
+    ENROL_REPLACE, /* a known device, wiped, comes again; likewise */
     ENROL_ASK,     /* refused, but the wish is written down */
     ENROL_SAME,    /* the certificate that it got for this very key: nothing is issued, and nothing changes */
 };
@@ -24,7 +25,8 @@ struct enrol_facts {
     struct span device_id;
     unsigned leave_out;          /* enum enrol_leave_out */
     const struct account *account;
-    const struct prov_key *key;
+    const struct prov_key *key;          /* NULL: an invitation in its place */
+    const struct invitation *invitation; /* of the device ID, and of the code that was brought */
     const struct device *device; /* NULL: the ID is free */
     int64_t waiting_key;         /* the key whose certificates for the device wait for their first use; 0: none waits */
     int64_t certificates_since;  /* when the first of the device's last REPLACE_MAX certificates was made; 0: it has had fewer */
@@ -32,7 +34,7 @@ struct enrol_facts {
     bool pinned;                 /* together with a public key that is not the one of the request; no key that Muster makes is */
     const struct key_facts *own; /* the device's own key, of its request; NULL: Muster makes one */
     enum own_key own_is;
-    bool same;                   /* the provisioning key gave the device a certificate for that key, which is live or waits for its first use */
+    bool same;                   /* the provisioning key, or the invitation, gave the device a certificate for that key, which is live or waits for its first use */
     int64_t last_hour, oldest;   /* enrolments that the key paid for within an hour, and when the first of them was */
 };
 struct enrol_verdict {
@@ -56,6 +58,7 @@ enum enrol_leave_out { ENROL_ANY_ID = 1, ENROL_ANY_ADDRESS = 2 };
 
 struct enrol {
     struct hash key_spki;     /* the provisioning key that the connection proved */
+    const struct hash *code;  /* or: of the invitation that the request brings; NULL: none.  `account` is named then, and `own` is there */
     struct span device_id;
     const char *address;
     const char *account;      /* that the connection's host name, or the path, names; "" none */

@@ -6,16 +6,21 @@ static void refuse(struct enrol_verdict *v, int code, int retry_after) {
     v->err = (struct err){.code = code, .retry_after = retry_after};
 }
 
-/* Is the key good at all?  These are the only reasons that also stop a repeated answer, besides the device's own state. */
-static bool key_good(const struct enrol_facts *f, struct enrol_verdict *v) {
+static int account_code(const struct account *a) { return a->state != ACCOUNT_ACTIVE ? MUSTER_EDELETED : a->method & METHOD_SHARED ? 0 : MUSTER_EMETHODOFF; }
+
+static int key_code(const struct enrol_facts *f) {
     const struct prov_key *k = f->key;
-    int code = k->state == KEY_BLACKLISTED                                     ? MUSTER_EKEYBLACKLISTED
+    return k->state == KEY_BLACKLISTED                                         ? MUSTER_EKEYBLACKLISTED
                : k->expires <= f->now || k->certificate_not_after <= f->now    ? MUSTER_EKEYEXPIRED
-               : f->account->state != ACCOUNT_ACTIVE                           ? MUSTER_EDELETED
-               : !(f->account->method & METHOD_SHARED)                         ? MUSTER_EMETHODOFF
+               : account_code(f->account)                                      ? account_code(f->account)
                : !(f->leave_out & ENROL_ANY_ADDRESS) && !sources_match(k->sources, f->address)      ? MUSTER_EKEYSOURCE
                : !(f->leave_out & ENROL_ANY_ID) && !id_pattern_match(k->id_pattern, f->device_id)   ? MUSTER_EKEYPATTERN
                                                                                : 0;
+}
+
+/* Is the key, or the invitation, good at all?  These are the only reasons that also stop a repeated answer, besides the device's own state. */
+static bool credential_good(const struct enrol_facts *f, struct enrol_verdict *v) {
+    int code = f->key ? key_code(f) : f->invitation->expires <= f->now ? MUSTER_EINVEXPIRED : account_code(f->account);
     if (code)
         refuse(v, code, 0);
     return code == 0;
@@ -23,6 +28,8 @@ static bool key_good(const struct enrol_facts *f, struct enrol_verdict *v) {
 
 static bool budget_left(const struct enrol_facts *f, struct enrol_verdict *v) {
     const struct prov_key *k = f->key;
+    if (!k) /* an invitation is of one device */
+        return true;
     if (k->max_devices && k->spent >= k->max_devices)
         refuse(v, MUSTER_EKEYEXHAUSTED, 0);
     else if (k->per_hour && f->last_hour >= k->per_hour)
@@ -43,7 +50,7 @@ static bool device_may(const struct enrol_facts *f, struct enrol_verdict *v) {
 /* The same key asks again for the same ID, and nothing that was issued for it has been used: its answer was lost. */
 static bool answer_lost(const struct enrol_facts *f) {
     const struct device *d = f->device;
-    return f->waiting_key == f->key->row && f->now - d->issue_first < f->account->lost_answer_window;
+    return f->key && f->waiting_key == f->key->row && f->now - d->issue_first < f->account->lost_answer_window;
 }
 
 static void again(const struct enrol_facts *f, struct enrol_verdict *v) {
@@ -60,8 +67,9 @@ static void again(const struct enrol_facts *f, struct enrol_verdict *v) {
 static void replace(const struct enrol_facts *f, struct enrol_verdict *v) {
     const struct device *d = f->device;
     bool granted = d->again == AGAIN_GRANTED;
-    /* The key that enrolled it: the device as it is, or the one that was let to come again and has not shown itself. */
-    bool same_key = (d->method == METHOD_SHARED && d->prov_key == f->key->row) || f->waiting_key == f->key->row;
+    /* The key that enrolled it: the device as it is, or the one that was let to come again and has not shown itself.  Who invites the device says
+     * that of it by name. */
+    bool same_key = !f->key || (d->method == METHOD_SHARED && d->prov_key == f->key->row) || f->waiting_key == f->key->row;
     if (!granted && d->again == AGAIN_REFUSED) {
         refuse(v, MUSTER_EREFUSED, 0);
     } else if (!granted && f->account->reprovision == REPROVISION_ASK) {
@@ -89,9 +97,15 @@ static void decide(const struct enrol_facts *f, struct enrol_verdict *v) {
         refuse(v, MUSTER_ECLOCK, 60);
         return;
     }
-    if (!key_good(f, v) || (f->own && own_key_judge(f->account, f->own, f->own_is, &v->err)))
+    if (!credential_good(f, v) || (f->own && own_key_judge(f->account, f->own, f->own_is, &v->err)))
         return;
-    if (!f->device) {
+    if (f->device && !device_may(f, v))
+        return;
+    if (f->same) {
+        v->how = ENROL_SAME;
+    } else if (f->invitation && f->invitation->spent) {
+        refuse(v, MUSTER_EINVSPENT, 0);
+    } else if (!f->device) {
         if (f->pinned) {
             refuse(v, MUSTER_EKEYMISMATCH, 0);
             err_set(&v->err, MUSTER_EKEYMISMATCH, f->own ? "The device was announced with another key." : "The device was announced with a key of its own.");
@@ -99,16 +113,11 @@ static void decide(const struct enrol_facts *f, struct enrol_verdict *v) {
             v->how = ENROL_NEW;
             v->state = f->account->approval || (f->account->expected_only && !f->expected) ? DEVICE_PENDING : DEVICE_ACTIVE;
         }
-        return;
-    }
-    if (!device_may(f, v))
-        return;
-    if (f->same)
-        v->how = ENROL_SAME;
-    else if (answer_lost(f) && f->device->again != AGAIN_GRANTED)
+    } else if (answer_lost(f) && f->device->again != AGAIN_GRANTED) {
         again(f, v);
-    else
+    } else {
         replace(f, v);
+    }
 }
 
 void enrol_decide(const struct enrol_facts *f, struct enrol_verdict *v) {

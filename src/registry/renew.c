@@ -8,7 +8,7 @@
 struct loaded {
     struct account account;
     struct device device;
-    struct prov_key key;     /* that brought the device in */
+    struct prov_key key;     /* that brought the device in; row 0: an invitation did */
     int64_t enrolled;        /* when */
     struct renew_facts facts;
 };
@@ -74,6 +74,8 @@ static int load_lineage(struct store_tx *tx, struct loaded *l, struct err *err) 
     int64_t key = store_int(row, 0);
     l->enrolled = store_int(row, 1);
     store_row_end(row);
+    if (!key)
+        return 0;
     found = key_find_row(tx, key, &l->key, err);
     return found < 0 ? found : found ? 0 : err_set(err, MUSTER_ECORRUPT, "A certificate belongs to no provisioning key.");
 }
@@ -120,7 +122,7 @@ static int load(struct store_tx *tx, struct renew *r, struct loaded *l, struct e
 static json_t *detail_of(const struct renew *r, const struct loaded *l) {
     json_t *d = json_object();
     json_set_uuid(d, "id", &l->device.uuid);
-    json_set_str(d, "key", l->key.name);
+    json_set_str(d, "key", l->key.row ? l->key.name : NULL);
     json_set_str(d, "address", r->address);
     json_set_hex(d, "serial", r->cert->serial);
     json_set_hex(d, "fingerprint", hash_span(&r->cert->fingerprint));

@@ -228,6 +228,8 @@ int explain_run(struct store_tx *tx, void *arg, struct err *err) {
         return ask_enrol(tx, e, err);
     case VERDICT_ASK:
         return ask_admit(tx, e, err);
+    case VERDICT_INVITED: /* of who shows no certificate */
+        break;
     }
     return MUSTER_EINTERNAL;
 }

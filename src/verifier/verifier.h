@@ -80,11 +80,16 @@ void identity_admission(const struct identity *id, const struct enrol_reserved *
 void account_of_host(const char *gateway_host, struct span host, char out[ACCOUNT_NAME_MAX + 1]);
 
 /* Whether a request may go on: pure.  asked: id->admit holds the registry's word.  VERDICT_ASK: it has to be asked first.  REFUSED: *why. */
-enum verdict { VERDICT_ADMITTED, VERDICT_REFUSED, VERDICT_ASK };
+enum verdict {
+    VERDICT_ADMITTED,
+    VERDICT_REFUSED,
+    VERDICT_ASK,
+    VERDICT_INVITED, /* nobody yet, who brings the code of an invitation: it has to be held against the registry first */
+};
 enum request_kind {
     REQUEST_DEVICE,    /* of a device that is in */
     REQUEST_DEVICES,   /* POST /devices: of a provisioning key */
-    REQUEST_ENROL,     /* EST's simpleenroll: likewise */
+    REQUEST_ENROL,     /* EST's simpleenroll: likewise, or of who was invited */
     REQUEST_RENEW,     /* EST's simplereenroll: of a device with a certificate of Muster's own, even where it is good for nothing else any more */
     REQUEST_PUBLIC,    /* what anybody may read (EST's cacerts and csrattrs), whatever is wrong with its certificate */
 };
@@ -92,6 +97,7 @@ struct verdict_request {
     enum request_kind kind;
     const char *host_account; /* that Host names; "" none */
     const char *path_account; /* that the path names (EST's label); "" none */
+    bool code;                /* the code of an invitation comes with it */
 };
 enum verdict verdict_of(const struct identity *id, bool asked, const struct verdict_request *rq, struct err *why) MUSTER_MUST_CHECK;
 

@@ -65,10 +65,15 @@ class Holder:
         self.public_key = cert.public_key
 
 
-def enrolled(gateway, device_id, own, what="simpleenroll"):
+def enrolled(gateway, device_id, own, what="simpleenroll", account=None, **headers):
     """The device that it gives a certificate to."""
-    (cert,) = certificates(post(gateway, what, csr(own, device_id)))
+    (cert,) = certificates(post(gateway, what, csr(own, device_id), account, **headers))
     return Device(own, cert)
+
+
+def basic(device_id, code):
+    """The header field that brings an invitation's code."""
+    return {"Authorization": "Basic " + base64.b64encode(f"{device_id}:{code}".encode()).decode()}
 
 
 def run(*command, stdin=None):

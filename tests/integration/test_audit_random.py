@@ -15,6 +15,7 @@ import pytest
 
 from client import Device, Fleet, Registration, new_key, spki_hash
 from conftest import LONG
+from est import Device as EstDevice, basic, certificates, csr, post
 from test_kill import free_ports
 
 STEPS = 600 if LONG else 45
@@ -26,7 +27,7 @@ OUTAGES = {"unavailable", "vault_unavailable", "busy", "storage_failed"}
 
 
 class Traffic(threading.Thread):
-    """Devices that come while operators act: enrolments, first uses, first contacts, other keys."""
+    """Devices that come while operators act: enrolments, by keys and by invitations, first uses, first contacts, other keys."""
 
     def __init__(self, play, seed):
         super().__init__(daemon=True)
@@ -49,6 +50,7 @@ class Play:
         self.s, self.chance, self.said = server, random.Random(seed), []
         self.accounts, self.gone, self.fleets, self.keys, self.made = {}, [], {}, {}, []
         self.device_keys = {}
+        self.codes, self.invited_keys = {}, {}
         self.tokens, self.hooks = [], []
         self.n = 0
         for _ in range(2):
@@ -66,6 +68,12 @@ class Play:
             answer = self.s.gateway(chance.choice(self.keys[a])).enrol(chance.choice(IDS))
             if answer.status == 200:
                 self.made.append(Device(answer.body))
+        elif what < 0.6 and self.codes.get(a):
+            device, code = chance.choice(list(self.codes[a].items()))
+            own = self.invited_keys.setdefault((a, device), new_key()) if chance.random() < 0.7 else new_key()
+            answer = post(self.s.gateway(), "simpleenroll", csr(own, device), a, **basic(device, code))
+            if answer.status == 200:
+                self.made.append(EstDevice(own, *certificates(answer)))
         elif what < 0.75 and self.made:
             self.s.gateway(chance.choice(self.made[-40:])).ecus()
         elif self.fleets.get(a):
@@ -202,6 +210,15 @@ class Play:
     def unannounce(self):
         self.api("DELETE", f"/accounts/{self.any_account()}/expected/{urllib.parse.quote(self.chance.choice(IDS), safe='')}")
 
+    def invite(self):
+        a, device = self.any_account(), self.chance.choice(IDS[:7])
+        answer = self.api("POST", f"/accounts/{a}/invitations", {"device_id": device, **self.chance.choice([{}, {}, {"expires": "1s"}])})
+        if answer.status == 201:
+            self.codes.setdefault(a, {})[device] = answer.json["code"]
+
+    def uninvite(self):
+        self.api("DELETE", f"/accounts/{self.any_account()}/invitations/{urllib.parse.quote(self.chance.choice(IDS[:7]), safe='')}")
+
     def token(self):
         answer = self.api("POST", "/tokens", {"name": "t", "role": "auditor", **self.chance.choice([{}, {"account": self.any_account()}])})
         if answer.status == 201:
@@ -303,7 +320,7 @@ class Play:
                 answer = self.api("POST", path, {})
             assert answer.status == 200 and answer.json["ok"] is True, (path, answer.body, self.said[-60:])
 
-    OFTEN = ["account_set"] * 4 + ["key_create"] * 2 + ["key_set"] * 4 + ["key_devices"] * 2 + ["root_change"] * 5 + ["device_change"] * 16 + ["accept_keys"] * 5 + ["announce"] * 5 + ["unannounce"] * 2
+    OFTEN = ["account_set"] * 4 + ["key_create"] * 2 + ["key_set"] * 4 + ["key_devices"] * 2 + ["root_change"] * 5 + ["device_change"] * 16 + ["accept_keys"] * 5 + ["announce"] * 5 + ["unannounce"] * 2 + ["invite"] * 6 + ["uninvite"]
     SELDOM = ["account_create", "account_delete", "key_blacklist", "root_upload", "token", "webhook", "explain", "kill", "kill_in_the_middle", "reload", "restart", "restored", "clock_accepted"]
 
     def step(self):

@@ -568,9 +568,9 @@ def explained(server, account, error_id):
 
 def test_a_stranger_is_shown_to_the_account_that_its_path_names(account, server):
     a = account()
-    assert enrol(server, None, "x", account=a.name) == (403, "provisioning_key_required")
+    assert enrol(server, None, "x", account=a.name) == (401, "credential_required")
     assert enrol(server, Fleet().device("stranger"), "x", account=a.name) == (403, "certificate_untrusted")
-    soon({"provisioning_key_required", "certificate_untrusted"}, lambda: refusals(server, a), seconds=5)
+    soon({"credential_required", "certificate_untrusted"}, lambda: refusals(server, a), seconds=5)
 
 
 def test_a_refused_request_is_found_by_its_device(account, server):

@@ -12,8 +12,10 @@ import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 
 import conftest
-from client import Device, Fleet
+import est
+from client import Device, Fleet, new_key
 from conftest import Server, refused, soon, stays
+from est import basic
 from test_compromised import CEILING, COMPROMISED, YEAR, Attack, within_the_profile
 
 ACCOUNT = "(SELECT id FROM account WHERE name = '{a}')"
@@ -110,7 +112,9 @@ ROWS = {
     "a key answers to another's public key": (f"UPDATE prov_key SET spki = randomblob(32) WHERE account = {ACCOUNT} AND name = 'black'", "is not as the log says"),
     "a key's certificate ends later": (f"UPDATE prov_key SET certificate_not_after = certificate_not_after + 1 WHERE account = {ACCOUNT} AND name = 'good'", "is not as the log says"),
     "a certificate is not the leaked key's": (f"UPDATE cert SET prov_key = (SELECT id FROM prov_key WHERE account = {ACCOUNT} AND name = 'black') WHERE device = {device('waits')}", "other certificates than the log has issued"),
-    "a certificate is no key's": (f"UPDATE cert SET prov_key = NULL WHERE device = {device('waits')}", "no provisioning key of the account"),
+    "a certificate is no key's": (f"UPDATE cert SET prov_key = NULL WHERE device = {device('waits')}", "other certificates than the log has issued"),
+    "a certificate is of another account's key": (f"UPDATE cert SET prov_key = (SELECT id FROM prov_key WHERE account <> {ACCOUNT} LIMIT 1) WHERE device = {device('waits')}", "no provisioning key of the account"),
+    "an invited device's certificate is a key's": (f"UPDATE cert SET prov_key = (SELECT id FROM prov_key WHERE account = {ACCOUNT} AND name = 'black') WHERE device = {device('guest')}", "is current, and the log says otherwise"),
     "a certificate is older than the leak": (f"UPDATE cert SET created = created - 7200 WHERE device = {device('waits')}", "is not the certificate that it says"),
     "a certificate's device came in before the leak": (f"UPDATE cert SET enrolled = enrolled - 7200 WHERE device = {device('waits')}", "other certificates than the log has issued"),
     "a device under another root": (f"UPDATE device SET root = (SELECT id FROM root WHERE account = {ACCOUNT} AND origin = 2) WHERE id = {device('own')}", "has another certificate or key"),
@@ -129,6 +133,18 @@ ROWS = {
     "an announced device more": (f"INSERT INTO expected (account, device_id, spki, created) VALUES ({ACCOUNT}, 'more', NULL, 1)", "announced devices"),
     "an announced device less": (f"DELETE FROM expected WHERE account = {ACCOUNT} AND device_id = 'two'", "announced devices"),
     "an announced device with another key": (f"UPDATE expected SET spki = randomblob(32) WHERE account = {ACCOUNT} AND device_id = 'one'", "announced devices"),
+    "an invitation that nobody made": (f"INSERT INTO invitation (uuid, account, device_id, code, created, expires, spent, spki) VALUES (randomblob(16), {ACCOUNT}, 'mine', randomblob(32), 1, 9999999999, 0, NULL)",
+                                       "no operator invited it"),
+    "an invitation with another code": (f"UPDATE invitation SET code = randomblob(32) WHERE account = {ACCOUNT} AND device_id = 'invited'", "is not the one that the log says"),
+    "an invitation lives longer": (f"UPDATE invitation SET expires = expires + 1 WHERE account = {ACCOUNT} AND device_id = 'invited'", "is not the one that the log says"),
+    "an invitation is another one": (f"UPDATE invitation SET uuid = randomblob(16) WHERE account = {ACCOUNT} AND device_id = 'invited'", "is not the one that the log says"),
+    "an invitation of another device": (f"UPDATE invitation SET device_id = 'mine' WHERE account = {ACCOUNT} AND device_id = 'invited'", "no operator invited it"),
+    "an invitation that was withdrawn": (f"INSERT INTO invitation (uuid, account, device_id, code, created, expires, spent, spki) VALUES (randomblob(16), {ACCOUNT}, 'withdrawn', randomblob(32), 1, 9999999999, 0, NULL)",
+                                         "no operator invited it"),
+    "an invitation is gone": (f"DELETE FROM invitation WHERE account = {ACCOUNT} AND device_id = 'invited'", "invitation of the entry is not there"),
+    "a spent invitation is good again": (f"UPDATE invitation SET spent = 0, spki = NULL WHERE account = {ACCOUNT} AND device_id = 'guest'", "is not spent, and the log says otherwise"),
+    "a spent invitation is another key's": (f"UPDATE invitation SET spki = randomblob(32) WHERE account = {ACCOUNT} AND device_id = 'guest'", "is spent, and the log says otherwise"),
+    "an invitation is spent": (f"UPDATE invitation SET spent = 1, spki = randomblob(32) WHERE account = {ACCOUNT} AND device_id = 'invited'", "is spent, and the log says otherwise"),
     "a key is accepted": (f"INSERT INTO offer (device, spki, root, accepted, first_seen, last_seen, address) SELECT id, randomblob(32), root, 1, 1, 1, '' FROM device WHERE id = {device('own')}", "no operator accepted it"),
 }
 
@@ -176,6 +192,18 @@ def enrolment(key, how, of, **more):
     return lambda db, a: appended(db, a, (f"key:{key}", "device.enrol", of, {"id": "x", "how": how, "key": key, "fingerprint": fingerprint(7), **more}))
 
 
+def invitation_of(db, a, of):
+    return uuid_of(db, "invitation", f"account = (SELECT id FROM account WHERE name = '{a}') AND device_id = '{of}'")
+
+
+def invited_enrolment(how, of, invitation_s, **more):
+    """By the invitation of a device; None: one that there is not."""
+    def sql(db, a):
+        invitation = invitation_of(db, a, invitation_s) if invitation_s else "12345678-1234-7234-8234-123456789abc"
+        return appended(db, a, (f"invitation:{invitation}", "device.enrol", of, {"id": "x", "how": how, "invitation": invitation, "spki": fingerprint(9), "fingerprint": fingerprint(7), **more}))
+    return sql
+
+
 def renewal(of):
     return lambda db, a: appended(db, a, (f"device:{of}", "device.renew", of, {"id": "x", "key": "good", "fingerprint": fingerprint(7), "replaces": fingerprint(8)}))
 
@@ -212,6 +240,13 @@ ENTRIES = {
                                       "does not have the fleet root"),
     "a key changed under no root": (lambda db, a: appended(db, a, ("device:own", "device.key_changed", "own", {"spki": fingerprint(1), "fingerprint": fingerprint(2)})), "does not have the fleet root"),
     "an enrolment outside the key's pattern": (enrolment("good", "new", "LATE", state="pending"), "does not match the pattern"),
+    "an enrolment of who was not invited": (invited_enrolment("new", "late", None, state="pending"), "was not invited"),
+    "an enrolment by another device's invitation": (invited_enrolment("new", "late", "invited", state="pending"), "was not invited"),
+    "an enrolment by a spent invitation": (invited_enrolment("re-provisioned", "guest", "guest"), "had been spent"),
+    "an enrolment by nothing": (lambda db, a: appended(db, a, ("device:late", "device.enrol", "late", {"id": "x", "how": "new", "fingerprint": fingerprint(7), "state": "pending"})), "No provisioning key of that name"),
+    "an invitation that no operator made, with its entry": (lambda db, a: appended(db, a, ("token:admin", "device.invite", "mine", {"id": "12345678-1234-7234-8234-123456789abc", "expires": "2099-01-01T00:00:00Z", "sum": "0" * 64})),
+                                                            "control did not write it"),
+    "an enrolment by an invitation without its rows": (invited_enrolment("new", "invited", "invited", state="pending"), None),
     "a renewal of a device that was cut off": (renewal("out"), "could not renew"),
     "a renewal of another certificate": (renewal("made"), "renewed another certificate than its own"),
     "a first use of a device that was cut off": (lambda db, a: appended(db, a, ("device:out", "device.first_use", "out", {"fingerprint": fingerprint(2)})), "was cut off"),
@@ -246,6 +281,12 @@ def furnish(s, a):
     api("POST", f"/certificates/{api('GET', '/devices/cut').json['certificates'][0]['serial']}/revoke", {"reason": "superseded", "confirm": 1})
     api("POST", "/devices/gone/revoke", {})
     api("POST", "/devices/gone/release", {})
+    for name in ("invited", "withdrawn"):
+        api("POST", "/invitations", {"device_id": name})
+    api("DELETE", "/invitations/withdrawn")
+    code = api("POST", "/invitations", {"device_id": "guest"}).json["code"]
+    own = new_key()
+    assert s.gateway(est.enrolled(s.gateway(), "guest", own, account=a, **basic("guest", code))).ecus().status == 201
     api("POST", "/expected", {"items": [{"device_id": "one", "fingerprint": "ab" * 32}, {"device_id": "two"}]})
     time.sleep(0.5)
     assert s.gateway(good).enrol("made").status == 200  # its answer was lost: a second certificate
@@ -291,7 +332,7 @@ def test_what_was_forged_is_found(forged, what):
 
 def test_what_was_let_be_is_whole(forged):
     said = said_of(forged, "untouched")
-    assert said["ok"] is True and (said["devices"], said["certificates"]) == (7, 8), said
+    assert said["ok"] is True and (said["devices"], said["certificates"]) == (8, 9), said
 
 
 def test_the_server_goes_on(forged):

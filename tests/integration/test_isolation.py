@@ -158,6 +158,13 @@ def announced(w):
     return {"device": d}
 
 
+def invited(w):
+    d = w.fresh("invited")
+    made = w.server.api("POST", f"/api/v1/accounts/{OWN}/invitations", {"device_id": d})
+    w.secrets.add(made.json["id"])
+    return {"invitation": made.json["id"] if next(w.count) % 2 else d}
+
+
 def root_to_prove(w):
     w.unproved = w.root(prove=False)
     return {"root": w.unproved.root["id"]}
@@ -250,6 +257,9 @@ ROWS = {
     "DEVICE_EVENTS": Row(params=device_of),
     "EXPECTED_LIST": Row(),
     "EXPECTED_REMOVE": Row(params=announced, again=("not_found",)),
+    "INVITATION_CREATE": Row(body=lambda w, p: {"device_id": w.fresh("invited")}),
+    "INVITATION_LIST": Row(),
+    "INVITATION_REMOVE": Row(params=invited, again=("not_found",)),
     "DEVICE_IMPORT": Row(body=lambda w, p: {"items": [{"device_id": w.fresh("expected")}]}),
     "CERT_LIST": Row(),
     "CERT_SHOW": Row(params=certificate_of),
@@ -448,7 +458,7 @@ def test_bodies_have_a_limit_of_their_own(world):
     for route in routes():
         if not route.body_max or route.name in ("DEVICE_IMPORT",):
             continue
-        params = {"key": "k", "root": "r", "device": "d", "token": "t", "webhook": "w", "event": "e", "certificate": "01"}
+        params = {"key": "k", "root": "r", "device": "d", "token": "t", "webhook": "w", "event": "e", "certificate": "01", "invitation": "i"}
         body = b'{"x":"' + b"y" * route.body_max + b'"}'
         answer = world.server.api(route.method, fill(route, params), body)
         assert answer.status == 413, (route.name, answer)

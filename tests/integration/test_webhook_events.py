@@ -149,6 +149,16 @@ def test_a_key_runs_out_by_time(fresh, receiver):
         assert len(r.got) == before + bool(days), offset
 
 
+def test_a_device_that_was_invited(server, account, receiver):
+    r = receiver()
+    hook(server, r.url(), account)
+    made = server.muster("device", "invite", "guest", "--account", account)
+    est.enrolled(server.gateway(), "guest", new_key(), account=account, **est.basic("guest", made["code"]))
+    (said,) = r.wait(1, "device.registered")
+    assert (said["method"], said["key"], said["invitation"], said["device"]["device_id"]) == ("shared", None, made["id"], "guest")
+    assert made["code"] not in str(r.events())
+
+
 def test_a_device_that_waits_with_a_shared_key(server, account, receiver):
     r = receiver()
     hook(server, r.url(), account)
@@ -205,7 +215,7 @@ def test_a_device_that_waits_under_a_fleet_root(server, account, receiver):
         soon("not_found", lambda: server.gateway(registered, sni=sni).get("/x").code)
     said = r.wait(1, "device.registered")
     settled(r)
-    assert [(e["method"], e["key"], e["device"]["device_id"]) for e in r.events("device.registered")] == [("device", None, "root-in")] and said[0]["address"]
+    assert [(e["method"], e["key"], e["invitation"], e["device"]["device_id"]) for e in r.events("device.registered")] == [("device", None, None, "root-in")] and said[0]["address"]
 
 
 def test_first_use_is_said_once(server, account, receiver):

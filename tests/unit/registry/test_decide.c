@@ -154,6 +154,86 @@ static void own_keys(void **state) {
         check_own(&rows[i]);
 }
 
+/* --- an invitation in place of a key ------------------------------------------------------------------------------------------------ */
+
+struct invited_row {
+    struct own_row own;
+    int64_t expires, spent; /* expires 0: to come */
+};
+
+static void check_invited(const struct invited_row *i) {
+    const struct row *r = &i->own.row;
+    struct enrol_verdict v;
+    const struct invitation invitation = {.row = 5, .account = 1, .expires = i->expires ? i->expires : NOW + 1, .spent = i->spent};
+    const struct enrol_facts f = {.now = NOW, .now_ms = NOW * 1000, .newest = r->newest, .address = "192.0.2.7", .device_id = SPAN_LIT("unit-1"), .account = &r->a, .invitation = &invitation,
+                                  .own = &i->own.own, .own_is = i->own.is, .same = i->own.same, .device = r->d.row ? &r->d : NULL, .expected = r->expected, .pinned = r->pinned,
+                                  .waiting_key = r->d.row && !r->used ? r->waiting : 0, .certificates_since = r->certificates_since};
+    enrol_decide(&f, &v);
+    if (v.how != r->how || v.err.code != r->code || v.withheld != i->own.withheld)
+        fail_msg("%s: how %d, %s, withheld %d", r->what, v.how, err_code(v.err.code), v.withheld);
+}
+
+#define SPENT .spent = NOW - 10
+
+static void invitations(void **state) {
+    const struct invited_row rows[] = {
+        {{OWN("a free ID", .how = ENROL_NEW), P256}},
+        {{OWN("the clock is behind", .newest = NOW + CLOCK_TOLERANCE + 1, .code = MUSTER_ECLOCK), P256}},
+        {{OWN("expired", .code = MUSTER_EINVEXPIRED), P256}, .expires = NOW},
+        {{OWN("expired, though it is the same again", .d = DEVICE, .code = MUSTER_EINVEXPIRED), P256, .is = OWN_KEY_OWN, .same = true}, .expires = NOW, SPENT},
+        {{OWN("account deleted", .a.state = ACCOUNT_DELETED, .code = MUSTER_EDELETED), P256}},
+        {{OWN("method off", .a.method = METHOD_DEVICE, .code = MUSTER_EMETHODOFF), P256}},
+        {{OWN("RSA, which the account does not take", .code = MUSTER_ECSR), RSA(2048)}},
+        {{OWN("another device's key", .code = MUSTER_EKEYELSEWHERE), P256, .is = OWN_KEY_ELSEWHERE}},
+        {{OWN("a provisioning key's", .code = MUSTER_EKEYELSEWHERE), P256, .is = OWN_KEY_PROVISIONING}},
+        {{OWN("a barred key", .code = MUSTER_EKEYBARRED), P256, .is = OWN_KEY_BARRED}},
+        {{OWN("the same again", .d = DEVICE, .how = ENROL_SAME), P256, .is = OWN_KEY_OWN, .same = true}, SPENT},
+        {{OWN("the same again, with a newer invitation", .d = DEVICE, .how = ENROL_SAME), P256, .is = OWN_KEY_OWN, .same = true}},
+        {{OWN("spent for another key", .d = DEVICE, .code = MUSTER_EINVSPENT), P256}, SPENT},
+        {{OWN("spent, and the certificate is over", .d = DEVICE, .code = MUSTER_EINVSPENT), P256, .is = OWN_KEY_OWN}, SPENT},
+        {{OWN("spent, and the tombstone was lifted", .code = MUSTER_EINVSPENT), P256}, SPENT},
+        {{OWN("spent, whatever the account lets come again", .a.reprovision = REPROVISION_REPLACE, .d = DEVICE, .d.again = AGAIN_GRANTED, .code = MUSTER_EINVSPENT), P256}, SPENT},
+        {{OWN("quarantined", .d = DEVICE, .d.state = DEVICE_QUARANTINED, .code = MUSTER_EQUARANTINED), P256}},
+        {{OWN("revoked", .d = DEVICE, .d.state = DEVICE_REVOKED, .code = MUSTER_EREVOKED), P256}},
+        {{OWN("refused", .d = DEVICE, .d.state = DEVICE_REVOKED, .d.refused = true, .code = MUSTER_EREFUSED), P256}},
+        {{OWN("deleted", .d = DEVICE, .d.state = DEVICE_DELETED, .code = MUSTER_EDEVDELETED), P256}},
+        {{OWN("quarantined, and the same again", .d = DEVICE, .d.state = DEVICE_QUARANTINED, .code = MUSTER_EQUARANTINED), P256, .is = OWN_KEY_OWN, .same = true}, SPENT},
+        {{OWN("registered", .d = DEVICE, .code = MUSTER_EREGISTERED), P256}},
+        {{OWN("registered, and another's certificate waits", .d = DEVICE, .waiting = 7, .code = MUSTER_EREGISTERED), P256}},
+        {{OWN("let to come again", .d = DEVICE, .d.again = AGAIN_GRANTED, .how = ENROL_REPLACE), P256}},
+        {{OWN("may be replaced", .a.reprovision = REPROVISION_REPLACE, .d = DEVICE, .how = ENROL_REPLACE), P256}},
+        {{OWN("may be replaced, but not so often", .a.reprovision = REPROVISION_REPLACE, .d = DEVICE, .certificates_since = NOW - 1, .code = MUSTER_EREISSUELIMIT), P256}},
+        {{OWN("asks", .a.reprovision = REPROVISION_ASK, .d = DEVICE, .how = ENROL_ASK, .code = MUSTER_EAPPROVAL), P256}},
+        {{OWN("was refused to come again", .a.reprovision = REPROVISION_REPLACE, .d = DEVICE, .d.again = AGAIN_REFUSED, .code = MUSTER_EREFUSED), P256}},
+        {{OWN("approval", .a.approval = true, .how = ENROL_NEW), P256, .withheld = MUSTER_EPENDING}},
+        {{OWN("not announced", .a.expected_only = true, .how = ENROL_NEW), P256, .withheld = MUSTER_EUNEXPECTED}},
+        {{OWN("announced with another key", .expected = true, .pinned = true, .code = MUSTER_EKEYMISMATCH), P256}},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        check_invited(&rows[i]);
+}
+
+static void a_code_is_compared_whole(void **state) {
+    struct invitation i = {.row = 1};
+    char one[INVITATION_CODE_LEN + 1], other[INVITATION_CODE_LEN + 1];
+    struct hash code, wrong;
+    static const struct hash none;
+    invitation_make(one, &i.code);
+    invitation_make(other, &wrong);
+    assert_string_not_equal(one, other);
+    assert_int_equal(strlen(one), INVITATION_CODE_LEN);
+    invitation_hash(span_str(one), &code);
+    assert_true(invitation_is_of(&i, &code));
+    assert_false(invitation_is_of(&i, &wrong));
+    for (size_t k = 0; k < sizeof code.b; k++) {
+        struct hash close = code;
+        close.b[k] ^= 1;
+        assert_false(invitation_is_of(&i, &close));
+    }
+    assert_false(invitation_is_of(NULL, &code));
+    assert_false(invitation_is_of(NULL, &none)); /* what stands for one that there is not is nobody's */
+}
+
 static void coming_again(void **state) {
     struct row rows[] = {
         ROW("never", .d = DEVICE, .used = true, .code = MUSTER_EREGISTERED),
@@ -179,6 +259,6 @@ static void coming_again(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(keys), cmocka_unit_test(answers_lost), cmocka_unit_test(own_keys), cmocka_unit_test(coming_again)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(keys), cmocka_unit_test(answers_lost), cmocka_unit_test(own_keys), cmocka_unit_test(invitations), cmocka_unit_test(a_code_is_compared_whole), cmocka_unit_test(coming_again)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

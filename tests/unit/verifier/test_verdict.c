@@ -11,7 +11,7 @@ struct row {
     enum admit_class class;
     const char *sni, *host, *path, *account; /* accounts that SNI, Host and path name, and that the registry found */
     enum request_kind kind;
-    bool asked;
+    bool asked, invited;     /* invited: the code of an invitation comes with it */
     int registry;            /* the registry's verdict */
     bool late, may_renew;    /* the chain was good before; the registry says so */
     enum verdict verdict;
@@ -44,6 +44,16 @@ static const struct row rows[] = {
     {.what = "a key enrols by EST", .class = ADMIT_KEY, .kind = REQUEST_ENROL, .verdict = VERDICT_ADMITTED},
     {.what = "a key under a host name and another path", .class = ADMIT_KEY, .kind = REQUEST_ENROL, .sni = "a", .path = "b", .verdict = VERDICT_REFUSED, .code = MUSTER_EMISDIRECTED},
     {.what = "no certificate enrols by EST", .chain = MUSTER_ECERTREQUIRED, .kind = REQUEST_ENROL, .verdict = VERDICT_REFUSED, .code = MUSTER_EKEYREQUIRED},
+    {.what = "who was invited enrols by EST", .chain = MUSTER_ECERTREQUIRED, .kind = REQUEST_ENROL, .invited = true, .verdict = VERDICT_INVITED},
+    {.what = "under one name alone", .chain = MUSTER_ECERTREQUIRED, .kind = REQUEST_ENROL, .invited = true, .sni = "a", .path = "b", .verdict = VERDICT_REFUSED, .code = MUSTER_EMISDIRECTED},
+    {.what = "not by POST /devices", .chain = MUSTER_ECERTREQUIRED, .kind = REQUEST_DEVICES, .invited = true, .verdict = VERDICT_REFUSED, .code = MUSTER_EKEYREQUIRED},
+    {.what = "renews nothing", .chain = MUSTER_ECERTREQUIRED, .kind = REQUEST_RENEW, .invited = true, .verdict = VERDICT_REFUSED, .code = MUSTER_ECERTREQUIRED},
+    {.what = "does nothing else", .chain = MUSTER_ECERTREQUIRED, .invited = true, .verdict = VERDICT_REFUSED, .code = MUSTER_ECERTREQUIRED},
+    {.what = "a bad chain with a code", .chain = MUSTER_ECERTUNTRUSTED, .kind = REQUEST_ENROL, .invited = true, .verdict = VERDICT_REFUSED, .code = MUSTER_ECERTUNTRUSTED},
+    {.what = "an expired key with a code", .class = ADMIT_KEY, .chain = MUSTER_EKEYEXPIRED, .kind = REQUEST_ENROL, .invited = true, .verdict = VERDICT_REFUSED, .code = MUSTER_EKEYEXPIRED},
+    {.what = "a device with a code", .asked = true, .account = "a", .kind = REQUEST_ENROL, .invited = true, .verdict = VERDICT_REFUSED, .code = MUSTER_ENODEVICECERT},
+    {.what = "a revoked device with a code", .asked = true, .account = "a", .registry = MUSTER_EREVOKED, .kind = REQUEST_ENROL, .invited = true, .verdict = VERDICT_REFUSED, .code = MUSTER_EREVOKED},
+    {.what = "a key with a code is a key", .class = ADMIT_KEY, .kind = REQUEST_ENROL, .invited = true, .verdict = VERDICT_ADMITTED},
     {.what = "a device renews", .class = ADMIT_DEVICE_OWN, .asked = true, .account = "a", .kind = REQUEST_RENEW, .verdict = VERDICT_ADMITTED},
     {.what = "a device of a fleet CA renews", .class = ADMIT_DEVICE_UPLOADED, .asked = true, .account = "a", .kind = REQUEST_RENEW, .verdict = VERDICT_REFUSED, .code = MUSTER_EFLEETCA},
     {.what = "a revoked device renews", .class = ADMIT_DEVICE_OWN, .asked = true, .account = "a", .registry = MUSTER_EREVOKED, .kind = REQUEST_RENEW, .verdict = VERDICT_REFUSED, .code = MUSTER_EREVOKED},
@@ -79,7 +89,7 @@ static void the_order(void **state) {
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         const struct row *r = &rows[i];
         struct identity id = {.class = r->class, .chain = {.code = r->chain}, .ended = r->late, .admit = {.verdict = {.code = r->registry}, .may_renew = r->may_renew}};
-        const struct verdict_request rq = {.kind = r->kind, .host_account = r->host ? r->host : "", .path_account = r->path ? r->path : ""};
+        const struct verdict_request rq = {.kind = r->kind, .host_account = r->host ? r->host : "", .path_account = r->path ? r->path : "", .code = r->invited};
         struct err why;
         snprintf(id.sni_account, sizeof id.sni_account, "%s", r->sni ? r->sni : "");
         snprintf(id.admit.account_name, sizeof id.admit.account_name, "%s", r->account ? r->account : "");
