@@ -56,13 +56,15 @@ static void entries(const char *action, const char *state, int first, int n) {
     assert_int_equal(store_write_now(registry, add_entries, &e, NULL), 0);
 }
 
-static void account(void) {
+static void account_of(enum account_method method) {
     struct err err = ERR_INIT;
-    struct account_create c = {.actor = {"x"}, .name = SPAN_LIT("a"), .kind = ACCOUNT_TEST, .method = METHOD_DEVICE};
+    struct account_create c = {.actor = {"x"}, .name = SPAN_LIT("a"), .kind = ACCOUNT_TEST, .method = method};
     account_settings_default(&c.settings);
     assert_int_equal(store_write_now(registry, account_create_run, &c, &err), 0);
     json_decref(c.out);
 }
+
+static void account(void) { account_of(METHOD_DEVICE); }
 
 /* --- tests -------------------------------------------------------------------------------------------------------------------------- */
 
@@ -130,8 +132,95 @@ static void the_number_of_a_device_that_went_may_be_another_s(void **state) {
     audit_state_fini(&s);
 }
 
+/* --- invitations ----------------------------------------------------------------------------------------------------------------------- */
+
+static const struct uuid invitation = {{7}}, another = {{8}};
+
+struct said {
+    const char *action;
+    const struct uuid *invitation;
+    const char *how;  /* of an enrolment */
+    int64_t expires;  /* of an invitation, from now */
+};
+
+static int say(struct store_tx *tx, void *arg, struct err *err) {
+    const struct said *e = arg;
+    const struct actor by = {"x"};
+    static const struct hash key = {{9}};
+    json_t *detail = json_object();
+    bool enrols = strcmp(e->action, "device.enrol") == 0;
+    json_set_uuid(detail, enrols ? "invitation" : "id", e->invitation);
+    if (e->expires)
+        json_set_time(detail, "expires", clock_now() + e->expires);
+    if (enrols) {
+        json_set_str(detail, "how", e->how);
+        json_set_hex(detail, "spki", hash_span(&key));
+        json_set_hex(detail, "fingerprint", hash_span(&key));
+    }
+    return audit_add(tx, 1, &by, e->action, SPAN_LIT("guest"), detail, err);
+}
+
+static void what_invitations_cannot_have_brought_in(void **state) {
+    static const struct {
+        struct said said[4];
+        const char *why;
+        enum account_method method; /* 0: both */
+    } rows[] = {
+        {{{"device.enrol", &invitation, "new"}}, "was not invited"},
+        {{{"device.invite", &another, NULL, 1000}, {"device.enrol", &invitation, "new"}}, "was not invited"},
+        {{{"device.invite", &invitation, NULL, 1000}, {"device.invite", &another, NULL, 1000}, {"device.enrol", &invitation, "new"}}, "was not invited"},
+        {{{"device.invite", &invitation, NULL, 1000}, {"device.uninvite", &invitation}, {"device.enrol", &invitation, "new"}}, "was not invited"},
+        {{{"device.invite", &invitation, NULL, -302}, {"device.enrol", &invitation, "new"}}, "had expired"},
+        {{{"device.invite", &invitation, NULL, -290}, {"device.enrol", &invitation, "new"}}, "does not have the fleet root"}, /* close enough; what is wrong is something else */
+        {{{"device.invite", &invitation, NULL, 1000}, {"device.enrol", &invitation, "new"}, {"device.enrol", &invitation, "re-provisioned"}}, "had been spent"},
+        {{{"device.invite", &invitation, NULL, 1000}, {"device.enrol", &invitation, "new"}}, "did not take shared credentials", METHOD_DEVICE},
+        {{{"device.invite", &invitation, NULL, 1000}}, "invitation of the entry is not there", METHOD_DEVICE},
+        {{{"device.invite", &invitation, NULL, 1000}, {"device.uninvite", &invitation}}, NULL, METHOD_DEVICE},
+    };
+    const struct audit_state_cas cas = {.fleet_root = SPAN_NONE};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct err err = ERR_INIT;
+        struct audit_state s = {.places = 1024};
+        store_close(registry);
+        on_disk_anew();
+        registry = on_disk_open();
+        account_of(rows[i].method ? rows[i].method : METHOD_BOTH);
+        for (size_t k = 0; k < 4 && rows[i].said[k].action; k++)
+            assert_int_equal(store_write_now(registry, say, (void *)&rows[i].said[k], &err), 0);
+        assert_int_equal(audit_state_init(&s, 1, "a", &cas, &err), 0);
+        audit_state_sealed_from(&s, OLD);
+        while (s.more)
+            assert_int_equal(store_read_now(registry, audit_state_run, &s, &err), 0);
+        if (s.verify.bad != (rows[i].why != NULL) || (rows[i].why && !strstr(s.verify.reason, rows[i].why)))
+            fail_msg("%zu: %s", i, s.verify.bad ? s.verify.reason : "whole");
+        audit_state_fini(&s);
+    }
+}
+
+static void more_invitations_than_the_table_takes(void **state) {
+    struct err err = ERR_INIT;
+    const struct audit_state_cas cas = {.fleet_root = SPAN_NONE};
+    struct audit_state s = {.places = 1024};
+    account();
+    entries("device.invite", NULL, 1, DEVICES);
+    entries("device.uninvite", NULL, 1, DEVICES);
+    assert_int_equal(audit_state_init(&s, 1, "a", &cas, &err), 0);
+    audit_state_sealed_from(&s, OLD);
+    int anew = 0;
+    while (s.more) {
+        assert_int_equal(store_read_now(registry, audit_state_run, &s, &err), 0);
+        anew += s.wants_points;
+    }
+    assert_true(anew > 0); /* in several parts */
+    if (s.verify.bad)
+        fail_msg("%s", s.verify.reason);
+    audit_state_fini(&s);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(what_invitations_cannot_have_brought_in, make, drop),
+        cmocka_unit_test_setup_teardown(more_invitations_than_the_table_takes, make, drop),
         cmocka_unit_test_setup_teardown(heads_are_met_where_the_table_was_too_small, make, drop),
         cmocka_unit_test_setup_teardown(the_number_of_a_device_that_went_may_be_another_s, make, drop),
     };
