@@ -13,10 +13,7 @@ struct judging {
     struct invited invited;
 };
 
-static struct limits_guess guess_of(const struct http_exchange *x, const struct invited *i) {
-    const struct identity *id = http_exchange_peer(x);
-    return (struct limits_guess){id->address, i->account, i->device_id};
-}
+static const char *address_of(const struct http_exchange *x) { return ((const struct identity *)http_exchange_peer(x))->address; }
 
 bool invited_brings_code(const struct http_exchange *x) { return judge_kind(x) == REQUEST_ENROL && basic_is(http_field(x, "Authorization")); }
 
@@ -52,8 +49,7 @@ static void judged(void *arg, int rc, const struct err *err) {
     struct worker *w = http_exchange_arg(x);
     struct err why = rc ? *err : (struct err){.code = j->check.verdict};
     if (!why.code) {
-        const struct limits_guess g = guess_of(x, &j->invited);
-        limits_guess_was_right(w->gateway->limits, &g);
+        limits_guess_was_right(w->gateway->limits, address_of(x));
         keep(x, &j->invited, &why);
     }
     if (why.code)
@@ -96,9 +92,8 @@ void invited_judge(struct http_exchange *x, struct worker *w) {
     struct invited i = {.account = ""};
     int rc = est_account(x, w, i.account, &err);
     if (!rc && !(rc = read_code(x, &i, &err))) {
-        const struct limits_guess g = guess_of(x, &i);
         refusal_claims(x, i.device_id);
-        if (!(rc = limits_guess_begin(w->gateway->limits, &g, &err)))
+        if (!(rc = limits_guess_begin(w->gateway->limits, address_of(x), &err)))
             rc = ask(x, w, &i, &err);
     }
     if (rc)

@@ -1,8 +1,8 @@
 /* invited: who enrols without a certificate, with the code that `muster device invite` printed: EST's simpleenroll with HTTP Basic, the device ID
  * as user and the code as password (registry/invitation.h).
  *
- * The code is held against the registry before anything of the body is read, and so many wrong ones a minute are heard of one source, and for
- * one device (limits.h).  A wrong code and an ID that is not invited are one answer.  Enrolment itself asks again, and all the rest
+ * The code is held against the registry before anything of the body is read, and so many wrong ones a minute are heard of one source
+ * (limits.h).  A wrong code and an ID that is not invited are one answer.  Enrolment itself asks again, and all the rest
  * (registry/enrol.h).  Neither code nor field goes into a log, a record or an answer. */
 #ifndef MUSTER_GATEWAY_INVITED_H
 #define MUSTER_GATEWAY_INVITED_H

@@ -116,36 +116,17 @@ int limits_renewal_begin(struct limits *l, int64_t device_row, struct span devic
 
 /* --- guesses ----------------------------------------------------------------------------------------------------------------------------- */
 
-/* Sources and devices lie in one table, each under a letter of its own. */
-static struct span guesser(const struct limits_guess *g, bool device, struct buf *out) {
+int limits_guess_begin(struct limits *l, const char *address, struct err *err) {
     char source[LIMITS_SOURCE_MAX];
-    buf_clear(out);
-    if (device) {
-        buf_addf(out, "d%s/%s", g->account, g->device_id);
-    } else {
-        limits_source(g->address, source);
-        buf_addf(out, "s%s", source);
-    }
-    return buf_span(out);
+    limits_source(address, source);
+    int64_t wait = rate_take(l->rates[LIMITED_GUESS], span_str(source), clock_mono_us());
+    return wait ? too_many(LIMITED_GUESS, wait, "The source", err) : 0;
 }
 
-int limits_guess_begin(struct limits *l, const struct limits_guess *g, struct err *err) {
-    CLEANUP(buf_fini) struct buf who = BUF_INIT(512);
-    int64_t now = clock_mono_us(), wait = rate_take(l->rates[LIMITED_GUESS], guesser(g, false, &who), now);
-    if (wait)
-        return too_many(LIMITED_GUESS, wait, "The source", err);
-    if ((wait = rate_take(l->rates[LIMITED_GUESS], guesser(g, true, &who), now))) {
-        rate_give_back(l->rates[LIMITED_GUESS], guesser(g, false, &who), now);
-        return too_many(LIMITED_GUESS, wait, "The device", err);
-    }
-    return 0;
-}
-
-void limits_guess_was_right(struct limits *l, const struct limits_guess *g) {
-    CLEANUP(buf_fini) struct buf who = BUF_INIT(512);
-    int64_t now = clock_mono_us();
-    rate_give_back(l->rates[LIMITED_GUESS], guesser(g, false, &who), now);
-    rate_give_back(l->rates[LIMITED_GUESS], guesser(g, true, &who), now);
+void limits_guess_was_right(struct limits *l, const char *address) {
+    char source[LIMITS_SOURCE_MAX];
+    limits_source(address, source);
+    rate_give_back(l->rates[LIMITED_GUESS], span_str(source), clock_mono_us());
 }
 
 void limits_enrolment_end(struct limits *l) { enrol_line_leave(l->line, clock_mono_us()); }

@@ -29,13 +29,11 @@ struct limits_enrolment {
 /* One more enrolment: MUSTER_ETOOMANY, or MUSTER_ELINE where too many are under way; each with the time to come again.  0: it is under way
  * until limits_enrolment_end(). */
 int limits_enrolment_begin(struct limits *l, const struct limits_enrolment *e, struct err *err) MUSTER_MUST_CHECK;
-/* One more code of an invitation that somebody tries for a device: MUSTER_ETOOMANY where his source, or all together for that device, have tried
- * as many as they may.  One that was right is taken off again, so that whoever has the code is stopped by others' guesses alone. */
-struct limits_guess {
-    const char *address, *account, *device_id;
-};
-int limits_guess_begin(struct limits *l, const struct limits_guess *g, struct err *err) MUSTER_MUST_CHECK;
-void limits_guess_was_right(struct limits *l, const struct limits_guess *g);
+/* One more code of an invitation that somebody tries: MUSTER_ETOOMANY where his source has tried as many as it may.  One that was right is taken
+ * off again.  What is tried for one device from everywhere is not counted: a code is beyond all guessing, and strangers could keep the device
+ * that was invited out by guessing at it. */
+int limits_guess_begin(struct limits *l, const char *address, struct err *err) MUSTER_MUST_CHECK;
+void limits_guess_was_right(struct limits *l, const char *address);
 /* One more renewal of a device that is in, likewise: its own rate, and its place in front of the line.  What a provisioning key's or an
  * account's new devices use up is not its fault. */
 int limits_renewal_begin(struct limits *l, int64_t device_row, struct span device_id, struct err *err) MUSTER_MUST_CHECK;

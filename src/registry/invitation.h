@@ -52,7 +52,7 @@ struct invitation_create {
     int64_t expires;
     json_t *out; /* without the code */
 };
-/* In place of the one that the ID has.  MUSTER_EDEVICEID, _EIDTAKEN, _EMETHODOFF, _ESTATE: the device's own state keeps it out. */
+/* In place of the one that the ID has.  MUSTER_EDEVICEID, _EMETHODOFF, _ESTATE: the device's own state keeps it out. */
 int invitation_create_run(struct store_tx *tx, void *arg, struct err *err);
 
 struct invitation_list {

@@ -43,10 +43,10 @@ static void sql(const char *text) {
 
 /* What migrations 10 to 12 brought. */
 #define WITHOUT_10 "ALTER TABLE account DROP COLUMN renewal_window; ALTER TABLE account DROP COLUMN late_renewal; ALTER TABLE account DROP COLUMN superseded_renewal;"
-#define WITHOUT_12 "DROP TABLE invitation;"
 #define WITHOUT_11 \
     "DROP INDEX cert_end; DROP INDEX cert_prov_key; DROP INDEX cert_fingerprint; DROP INDEX cert_revoked; DROP INDEX cert_was; " \
     "ALTER TABLE cert DROP COLUMN revoked; ALTER TABLE cert DROP COLUMN reason; ALTER TABLE cert DROP COLUMN was;"
+#define WITHOUT_12 "DROP TABLE invitation;"
 
 static void counts_as_a_list_does(void **state) {
     static int64_t at[KEYS + 1][SPENT_MAX];
@@ -91,7 +91,6 @@ static int read_hour(struct store_tx *tx, void *arg, struct err *err) {
     store_row_end(row);
     return 0;
 }
-
 
 /* The table as migration 001 made it, and its rows, behind the back of a registry that is new. */
 static void rows_of_an_earlier_version_count(void **state) {
