@@ -12,9 +12,11 @@ from cryptography import x509
 
 from client import Fleet, key_pem, new_key, spki_hash
 from conftest import MUSTER, refused, soon
-from enrolment import Account, ask, enrolled, retry_after, spent
+from enrolment import DAY, Account, ask, enrolled, retry_after, spent
 from est import PKCS10, Device, basic, certificates, csr, path, post, run
+from test_est import renew
 from test_limits import counted
+from test_renewal import LIFE, world  # noqa: F401  a fixture
 
 OFFERED = 'Basic realm="muster", charset="UTF-8"'
 
@@ -454,3 +456,77 @@ def test_the_command_line(account, server):
     assert listed.returncode == 0 and "car-1" in listed.stdout and "spent" in listed.stdout and code not in listed.stdout
     for wrong in (["device", "invite", "--account", a.name], ["device", "invite", "car-1"], ["invitation", "remove", "--account", a.name], ["device", "invite", "car-1", "--account", a.name, "--expire", "1d"]):
         assert muster(server, *wrong).returncode == 2, wrong
+
+
+# --- its certificate lives as any other -------------------------------------------------------------------------------------------------------------
+
+
+def test_it_renews_late(world):
+    a, own = Account(world, "--device-life", LIFE), new_key()
+    device = took(come(world, a, "asleep", invite(a, "asleep"), own), own)
+    assert ask(world, device) is None
+    world.clock.set(60 * DAY)
+    assert ask(world, device) == "certificate_expired"
+    new = renew(world, device)
+    assert ask(world, new) is None and whole(a)
+    assert [c["state"] for c in a.device("show", "asleep")["certificates"]] == ["current", "superseded"]
+
+
+def test_it_renews_after_it_was_replaced(world):
+    a, own = Account(world), new_key()
+    first = took(come(world, a, "back", invite(a, "back"), own), own)
+    assert ask(world, first) is None
+    second = renew(world, first)
+    assert ask(world, second) is None and ask(world, first) == "certificate_superseded"
+    third = renew(world, first)
+    assert ask(world, third) is None and ask(world, second) == "certificate_superseded"
+    world.clock.set(40 * DAY)
+    assert renew(world, second) == (403, "certificate_superseded")
+    a.device("release", "back", "--for-reprovision", "--yes")
+    fourth = renew(world, second)
+    assert ask(world, fourth) is None and ask(world, third) == "certificate_superseded"
+    assert a.device("show", "back")["key"] is None and whole(a)
+
+
+def test_it_is_listed_and_revoked(account, server):
+    a, own, other = account(), new_key(), new_key()
+    code = invite(a, "car-1")
+    device = took(come(server, a, "car-1", code, own), own)
+    (listed,) = server.muster("cert", "list", "--account", a.name)
+    assert (listed["device_id"], listed["state"], listed["key"], listed["key_name"]) == ("car-1", "issued", None, None)
+    assert server.muster("cert", "list", "--account", a.name, "--device", "car-1") == [listed]
+    assert ask(server, device) is None
+    new = renew(server, device, other)
+    assert server.muster("cert", "show", listed["serial"])["state"] == "current"
+    server.muster("cert", "revoke", listed["serial"], "--reason", "superseded", "--yes")
+    assert ask(server, device) == "certificate_revoked" and renew(server, device) == (403, "certificate_revoked")
+    assert said(come(server, a, "car-1", code, own)) == (403, "invitation_spent"), "nor does the code bring it back"
+    assert ask(server, new) is None and whole(a)
+
+
+@pytest.mark.parametrize("when", ["waits", "used"])
+def test_one_that_is_revoked_stays_so_for_the_code_and_the_next_one(account, server, when):
+    a, own = account(), new_key()
+    code = invite(a, "car-1")
+    device = took(come(server, a, "car-1", code, own), own)
+    assert when == "waits" or ask(server, device) is None
+    (listed,) = server.muster("cert", "list", "--account", a.name)
+    server.muster("cert", "revoke", listed["serial"], "--reason", "key-compromise", "--yes")
+    assert ask(server, device) == "certificate_revoked"
+    assert said(come(server, a, "car-1", code, own))[0] == 403
+    a.device("release", "car-1", "--for-reprovision", "--yes")
+    code = invite(a, "car-1")
+    assert said(come(server, a, "car-1", code, own)) == (403, "device_key_barred"), "not for the key that leaked"
+    new = took(come(server, a, "car-1", code, other := new_key()), other)
+    assert ask(server, new) is None and ask(server, device) == "certificate_revoked" and whole(a)
+
+
+def test_no_key_s_reach_has_it(account, server):
+    a, own = account(), new_key()
+    key = a.key("--name", "brings")
+    assert ask(server, enrolled(server, key, "by-key")) is None
+    device = took(come(server, a, "by-code", invite(a, "by-code"), own), own)
+    assert ask(server, device) is None and ask(server, renew(server, device)) is None
+    assert [d["device_id"] for d in server.muster("device", "list", "--account", a.name, "--key", "brings")] == ["by-key"]
+    assert {c["device_id"] for c in server.muster("cert", "list", "--account", a.name, "--key", "brings")} == {"by-key"}
+    assert whole(a)
