@@ -26,9 +26,12 @@ static bool is_code(struct span code) {
 /* As it is kept: small letters, whole bytes without zeros before them, and no colons, with which others print it. */
 static bool take_serial(struct http_exchange *x, struct span *serial) {
     const bool negative = span_starts(*serial, SPAN_LIT("-"));
-    uint8_t *out = arena_alloc(http_exchange_arena(x), serial->n + 2), *digits = out + 2;
+    uint8_t *out = arena_alloc(http_exchange_arena(x), serial->n + 2);
+    if (!out)
+        return false;
+    uint8_t *digits = out + 2;
     size_t n = 0, zeros = 0;
-    for (size_t i = negative; out && i < serial->n; i++) {
+    for (size_t i = negative; i < serial->n; i++) {
         uint8_t c = serial->p[i];
         c = c >= 'A' && c <= 'F' ? (uint8_t)(c - 'A' + 'a') : c;
         if (c == ':')

@@ -19,17 +19,18 @@
 #define DEFINE_CLEANUP_FINI(fn, T)                                                                                             \
     static inline __attribute__((unused)) void fn##_cleanup__(T *p) { fn(p); }
 
-/* Hands the value on and leaves NULL behind. */
+/* Hands the value on and leaves NULL behind.  What stands there is looked at once. */
 #define TAKE(p)                                                                                                                \
     ({                                                                                                                         \
-        __auto_type taken__ = (p);                                                                                             \
-        (p) = NULL;                                                                                                            \
+        __auto_type place__ = &(p);                                                                                            \
+        __auto_type taken__ = *place__;                                                                                        \
+        *place__ = NULL;                                                                                                       \
         taken__;                                                                                                               \
     })
 #define TAKE_FD(fd)                                                                                                            \
     ({                                                                                                                         \
-        int taken__ = (fd);                                                                                                    \
-        (fd) = -1;                                                                                                             \
+        int *place__ = &(fd), taken__ = *place__;                                                                              \
+        *place__ = -1;                                                                                                         \
         taken__;                                                                                                               \
     })
 

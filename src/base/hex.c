@@ -56,11 +56,13 @@ void base64_add_lines(struct buf *b, struct span s) {
     }
 }
 
+static bool is_blank(uint8_t c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; }
+
 int base64_decode_lines(struct span text, struct buf *out) {
     CLEANUP(buf_fini) struct buf dense = BUF_INIT(text.n ? text.n : 1);
     for (size_t at = 0; at < text.n;) {
         size_t n = 0;
-        while (at + n < text.n && !memchr(" \t\r\n", text.p[at + n], 4))
+        while (at + n < text.n && !is_blank(text.p[at + n]))
             n++;
         buf_add(&dense, span_sub(text, at, n));
         at += n + 1;

@@ -55,7 +55,7 @@ struct worker {
     int n_serving;                    /* of these two servers, those that have not drained; while draining */
     struct vault_client *vault;
     struct http_client *client; /* to what stands behind */
-    LIST_HEAD(, proxied) proxied; /* what is asked there now; proxy.c */
+    LIST_HEAD(all_proxied, proxied) proxied; /* what is asked there now; proxy.c */
     struct issuer issuer;
     struct log_budget strangers; /* access.c */
     struct refusals *refusals;   /* refusal_record.c */

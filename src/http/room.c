@@ -38,17 +38,13 @@ bool server_make_room(struct http_server *s) {
         return true;
     server_warn(s, "connections_exhausted");
     int64_t now = clock_mono_ms();
-    struct http_conn *silent = TAILQ_FIRST(&s->silent), *idle = TAILQ_FIRST(&s->idle), *slow;
-    if (silent && now - silent->since >= SILENT_MS)
-        conn_close(silent);
-    else if (idle && now - idle->began >= SILENT_MS)
+    struct http_conn *silent = TAILQ_FIRST(&s->silent), *idle = TAILQ_FIRST(&s->idle);
+    const bool long_silent = silent && now - silent->since >= SILENT_MS, long_idle = idle && now - idle->began >= SILENT_MS;
+    struct http_conn *slow = long_silent || long_idle ? NULL : slowest(s, now);
+    if (idle && !long_silent && !slow)
         conn_end(idle);
-    else if ((slow = slowest(s, now)))
-        conn_close(slow);
-    else if (idle)
-        conn_end(idle);
-    else if (silent) /* however young: who has something to say and is quick finds a place among those who have not */
-        conn_close(silent);
+    else if (slow || silent) /* the silent one however young: who has something to say and is quick finds a place among those who have not */
+        conn_close(slow ? slow : silent);
     else
         return false;
     metrics_count(METRIC_TURNED_AWAY, 0, 0);

@@ -136,7 +136,7 @@ static int check_cas(struct store_tx *tx, struct audit_state *s, struct err *err
     if (rc)
         return rc;
     while (w->n_issuing > 1)
-        cert_free(TAKE(w->issuing[--w->n_issuing]));
+        cert_free(TAKE(w->issuing[--w->n_issuing])); /* TAKE looks there once */
     while ((rc = store_next(row, err)) > 0) {
         CLEANUP(cert_free) struct cert *c = NULL;
         bool issuing = store_int(row, 0) == CA_ISSUING;

@@ -279,9 +279,22 @@ static int tear_down(void **state) {
     return rmdir(dir); /* fails where a temporary file was left behind */
 }
 
+/* What is taken out of a row is one place of it, whatever else the expression does. */
+static void what_is_taken_is_looked_at_once(void **state) {
+    int fds[] = {7, 8};
+    const char *row[] = {"a", "b", "c"};
+    size_t n = 3, m = 2;
+    assert_string_equal(TAKE(row[--n]), "c");
+    assert_int_equal(n, 2);
+    assert_true(row[0] && row[1] && !row[2]);
+    assert_int_equal(TAKE_FD(fds[--m]), 8);
+    assert_int_equal(m, 1);
+    assert_true(fds[0] == 7 && fds[1] == -1);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_error_is_complete),     cmocka_unit_test(an_error_says_what_happened), cmocka_unit_test(the_calendar_is_right),
+        cmocka_unit_test(what_is_taken_is_looked_at_once), cmocka_unit_test(every_error_is_complete),     cmocka_unit_test(an_error_says_what_happened), cmocka_unit_test(the_calendar_is_right),
         cmocka_unit_test(lengths_of_time_have_units),  cmocka_unit_test(uuids_are_in_order), cmocka_unit_test(uuids_differ_behind_a_fork),          cmocka_unit_test(a_secret_file_is_private),
         cmocka_unit_test(a_log_line_cannot_be_forged), cmocka_unit_test(a_json_line_cannot_be_broken), cmocka_unit_test(lines_of_strangers_are_bounded), cmocka_unit_test(a_file_is_replaced_durably),
     };
