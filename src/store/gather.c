@@ -94,6 +94,12 @@ static int on_close(sqlite3_file *f) {
     return rc != SQLITE_OK ? rc : closed;
 }
 
+void gather_forget(sqlite3 *db) {
+    sqlite3_file *wal = NULL;
+    if (sqlite3_file_control(db, "main", SQLITE_FCNTL_JOURNAL_POINTER, &wal) == SQLITE_OK && wal && wal->pMethods && wal->pMethods->xWrite == on_write)
+        held_of(wal)->n = 0;
+}
+
 static int on_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *f, int flags, int *out) {
     struct over *o = vfs->pAppData;
     int rc = o->under->xOpen(o->under, name, f, flags, out);

@@ -104,7 +104,8 @@ static int open_conn(const struct store_options *o, bool create, bool readonly, 
     if (create && !o->vfs && (rc = make_file(o->path, err)))
         return rc;
     int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE | (create && o->vfs ? SQLITE_OPEN_CREATE : 0);
-    const char *vfs = readonly || o->unsafe_no_sync ? o->vfs : gather_over(o->vfs);
+    /* Only where transactions are small: see cache_spill below. */
+    const char *over = o->reruns && !readonly && !o->unsafe_no_sync ? gather_over(o->vfs) : NULL, *vfs = over ? over : o->vfs;
     if (sqlite3_open_v2(o->path, &c->db, flags, vfs) != SQLITE_OK)
         return c->db ? fail(c->db, err, "open the database") : err_set(err, MUSTER_ENOMEM, NULL);
     sqlite3_busy_timeout(c->db, BUSY_MS);
@@ -112,6 +113,10 @@ static int open_conn(const struct store_options *o, bool create, bool readonly, 
     if (create && (rc = script(c, "PRAGMA journal_mode=WAL;", err)))
         return rc;
     if ((rc = script(c, settings, err)) || (rc = script(c, o->unsafe_no_sync ? "PRAGMA synchronous=OFF;" : "PRAGMA synchronous=FULL;", err)))
+        return rc;
+    /* Frames are held within a commit alone, which ends in a sync or in nothing: those of a transaction that is rolled back must never reach the WAL,
+     * where another process may have written its own meanwhile. */
+    if (over && (rc = script(c, "PRAGMA cache_spill=OFF;", err)))
         return rc;
     if (readonly && (rc = script(c, "PRAGMA query_only=ON;", err)))
         return rc;
@@ -125,6 +130,7 @@ static void rollback(struct backend_conn *c) {
     struct err ignored = ERR_INIT;
     if (!sqlite3_get_autocommit(c->db) && run_frame(c, FRAME_ROLLBACK, &ignored))
         sqlite3_exec(c->db, "ROLLBACK", NULL, NULL, NULL); /* without what memory may have lacked for */
+    gather_forget(c->db);
 }
 static int savepoint(struct backend_conn *c, struct err *err) { return run_frame(c, FRAME_SAVEPOINT, err); }
 static int release(struct backend_conn *c, struct err *err) { return run_frame(c, FRAME_RELEASE, err); }
