@@ -6,6 +6,7 @@
 
 #define SILENT_MS 1000 /* longer than a device needs for its handshake and its first head */
 #define LOOK_AT 64     /* connections, for the slowest */
+#define SLOW 1024      /* bytes a second: whoever moves less makes room before one that was idle for a moment */
 
 /* How many bytes a second a client moves that is waited for; INT64_MAX: it is not, or not for long. */
 static int64_t pace(const struct http_conn *c, int64_t now) {
@@ -16,17 +17,17 @@ static int64_t pace(const struct http_conn *c, int64_t now) {
     return (int64_t)moved * 1000 / age;
 }
 
-/* Of a few, and those go to the end of the list, so that others are looked at next time. */
-static struct http_conn *slowest(struct http_server *s, int64_t now) {
+/* Of a few, and those go to the end of the list, so that others are looked at next time.  *least: its pace. */
+static struct http_conn *slowest(struct http_server *s, int64_t now, int64_t *least) {
     struct http_conn *found = NULL;
-    int64_t least = INT64_MAX;
+    *least = INT64_MAX;
     for (size_t i = 0; i < LOOK_AT && i < s->n; i++) {
         struct http_conn *c = TAILQ_FIRST(&s->all);
         TAILQ_REMOVE(&s->all, c, all);
         TAILQ_INSERT_TAIL(&s->all, c, all);
         int64_t its = pace(c, now);
-        if (its < least) {
-            least = its;
+        if (its < *least) {
+            *least = its;
             found = c;
         }
     }
@@ -40,8 +41,9 @@ bool server_make_room(struct http_server *s) {
     int64_t now = clock_mono_ms();
     struct http_conn *silent = TAILQ_FIRST(&s->silent), *idle = TAILQ_FIRST(&s->idle);
     const bool long_silent = silent && now - silent->since >= SILENT_MS, long_idle = idle && now - idle->began >= SILENT_MS;
-    struct http_conn *slow = long_silent || long_idle ? NULL : slowest(s, now);
-    if (idle && !long_silent && !slow)
+    int64_t its = INT64_MAX;
+    struct http_conn *slow = long_silent || long_idle ? NULL : slowest(s, now, &its);
+    if (idle && !long_silent && its >= SLOW)
         conn_end(idle);
     else if (slow || silent) /* the silent one however young: who has something to say and is quick finds a place among those who have not */
         conn_close(slow ? slow : silent);

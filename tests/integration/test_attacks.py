@@ -1,6 +1,7 @@
 """Attacks on the gateway, by their outcome: each client that does harm is refused or closed in time, the others go on, and what it took comes back.
 How much the others feel of it, and under floods, bench/attack measures."""
 import contextlib
+import http.client
 import json
 import os
 import re
@@ -134,6 +135,32 @@ def test_who_asks_now_and_then_keeps_his_connection_among_those_that_drip(fresh)
             assert s.gateway(device).on(kept, "GET", PATH).status == 404
     finally:
         for c in dripping:
+            c.close()
+
+
+def test_a_transfer_at_a_good_pace_is_not_cut_for_connections_that_ask_now_and_then(fresh):
+    """They make room before it, though each was idle for a moment only."""
+    s = fresh(config=["connections = 16", "loops = 1"])
+    key = Account(s).key()
+    device, busy = used(s, key, "uploads"), used(s, key, "busy")
+    body = b'{"class": "system", "product": "' + b"x" * 60000 + b'"}'
+    kept = []
+    try:
+        with s.gateway(device).connect() as upload:
+            upload.sendall(put("Content-Type: application/json", f"Content-Length: {len(body)}", path="/system_info"))
+            for at in range(0, len(body), 4000):  # about 20 KB a second
+                upload.sendall(body[at:at + 4000])
+                kept = kept[-14:] + [s.gateway(busy).connect()]
+                for c in kept:
+                    with contextlib.suppress(OSError, http.client.HTTPException):
+                        s.gateway(busy).on(c, "GET", PATH)
+                assert ask(s, device) is None
+                time.sleep(0.15)
+            answer = http.client.HTTPResponse(upload)
+            answer.begin()
+            assert answer.status == 200
+    finally:
+        for c in kept:
             c.close()
 
 
