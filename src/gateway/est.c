@@ -82,6 +82,7 @@ const struct http_route EST_ROUTES[] = {
     ROUTES("GET", "cacerts", .handler = cacerts, .data = &public),
     ROUTES("GET", "csrattrs", .handler = csrattrs, .data = &public),
     ROUTES("POST", "simpleenroll", .handler = est_enrol, .data = &enrols, .body_max = EST_BODY_MAX, .media = EST_PKCS10),
+    ROUTES("POST", "serverkeygen", .handler = est_serverkeygen, .data = &enrols, .body_max = EST_BODY_MAX, .media = EST_PKCS10),
     ROUTES("POST", "simplereenroll", .handler = est_renew, .data = &renews, .body_max = EST_BODY_MAX, .media = EST_PKCS10),
     ROUTES("POST", "fullcmc", .handler = fullcmc, .data = &public, .stream = true), /* whatever its body is */
 };

@@ -7,10 +7,11 @@
  *   POST simpleenroll       with a provisioning key: a certificate for the device and key that the request has (pki/csr_claim.h), in
  *                           est_enrol.c; everything else as POST /devices has it.  Or, without a certificate, with the code of an
  *                           invitation (invited.h), for the device that it names
+ *   POST serverkeygen       by the same: with a key that Muster makes and keeps nowhere, in est_keygen.c; where the account has it on
  *   POST simplereenroll     with the certificate that Muster issued to a device: the one that follows it, for the same key or a new one
  *   POST fullcmc            501
  *
- * The two POSTs answer with the certificate that was issued and no other (RFC 7030, 4.2.3): whoever trusts what EST gives him must not come
+ * They answer with the certificate that was issued and no other (RFC 7030, 4.2.3): whoever trusts what EST gives him must not come
  * to trust an issuing CA as a server; the gateway knows its issuing CAs.  202 with Retry-After: the device waits for an operator, and the
  * same request gets the certificate once it is approved.  The same credential, ID and key asking again gets the same certificate.
  *

@@ -1,4 +1,4 @@
-/* est_enrol: EST's simpleenroll and simplereenroll; see est.h. */
+/* est_enrol: EST's simpleenroll, serverkeygen and simplereenroll; see est.h. */
 #include "base/hex.h"
 #include "base/log.h"
 #include "gateway/est_part.h"
@@ -54,6 +54,8 @@ static void issued(void *arg, int rc, const struct err *err, const struct issued
                   issued->account, "device", issued->device_id, NULL);
         if (withheld.code)
             reply_waits(x, &withheld);
+        else if (issued->key)
+            est_reply_key(x, issued->key, issued->cert);
         else
             reply_certificate(x, issued->cert);
     }
@@ -71,10 +73,14 @@ static int begun(struct http_exchange *x, struct worker *w, int rc) {
 
 /* --- simpleenroll ----------------------------------------------------------------------------------------------------------------- */
 
-/* by NULL: a provisioning key. */
+/* by NULL: a provisioning key.  Without a key in the claim Muster makes one. */
 static int start_enrolment(struct http_exchange *x, struct worker *w, const struct csr_claim *claim, const struct invited *by, const char *account, struct err *err) {
     const struct identity *id = http_exchange_peer(x);
-    struct issuer_enrol rq = {.device_id = buf_span(&claim->device_id), .address = id->address, .account = account, .life = LIFE, .own = {&claim->key, buf_span(&claim->public_der)}};
+    struct issuer_enrol rq = {.device_id = buf_span(&claim->device_id), .address = id->address, .account = account, .life = LIFE};
+    if (claim->public_der.n)
+        rq.own = (struct issuer_key){&claim->key, buf_span(&claim->public_der)};
+    else
+        rq.server_keygen = true;
     struct limits_enrolment limited = {.device_id = rq.device_id};
     if (by) {
         rq.code = &by->code;
@@ -107,14 +113,15 @@ static int claims_one_device(const struct csr_claim *claim, const struct invited
     return 0;
 }
 
-void est_enrol(struct http_exchange *x, void *arg) {
-    struct worker *w = arg;
+typedef int read_fn(struct span body, struct csr_claim *out, struct err *err);
+
+static void enrol(struct http_exchange *x, struct worker *w, read_fn *read) {
     const struct invited *by = invited_of(x);
     struct err err = ERR_INIT;
     char account[ACCOUNT_NAME_MAX + 1];
     CLEANUP(csr_claim_fini) struct csr_claim claim = CSR_CLAIM_INIT;
     int rc = named_account(x, w, account, &err);
-    if (!rc && !(rc = est_request_read(http_body(x), &claim, &err))) {
+    if (!rc && !(rc = read(http_body(x), &claim, &err))) {
         refusal_claims(x, buf_str(&claim.device_id));
         rc = claims_one_device(&claim, by, &err);
         if (!rc)
@@ -123,6 +130,9 @@ void est_enrol(struct http_exchange *x, void *arg) {
     if (rc)
         invited_refuse(x, w, &err);
 }
+
+void est_enrol(struct http_exchange *x, void *arg) { enrol(x, arg, est_request_read); }
+void est_serverkeygen(struct http_exchange *x, void *arg) { enrol(x, arg, est_request_read_names); }
 
 /* --- simplereenroll --------------------------------------------------------------------------------------------------------------- */
 

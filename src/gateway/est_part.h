@@ -1,4 +1,4 @@
-/* est_part: what est.c (the table, and what anybody may read) and est_enrol.c (certificates) share. */
+/* est_part: what est.c (the table, and what anybody may read), est_enrol.c (certificates) and est_keygen.c (with their keys) share. */
 #ifndef MUSTER_GATEWAY_EST_PART_H
 #define MUSTER_GATEWAY_EST_PART_H
 
@@ -11,6 +11,9 @@ int est_account(const struct http_exchange *x, struct worker *w, char out[ACCOUN
 void est_reply_base64(struct http_exchange *x, const char *type, struct span text);
 
 void est_enrol(struct http_exchange *x, void *worker);
+void est_serverkeygen(struct http_exchange *x, void *worker);
 void est_renew(struct http_exchange *x, void *worker);
+/* 200 with the key and its certificate. */
+void est_reply_key(struct http_exchange *x, const EVP_PKEY *key, struct span cert);
 
 #endif

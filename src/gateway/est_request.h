@@ -1,4 +1,4 @@
-/* est_request: the body of simpleenroll and simplereenroll: a certificate request in base64, with or without line breaks (RFC 8951, 3).  Pure
+/* est_request: the body of simpleenroll, simplereenroll and serverkeygen: a certificate request in base64, with or without line breaks (RFC 8951, 3).  Pure
  * functions over what was sent. */
 #ifndef MUSTER_GATEWAY_EST_REQUEST_H
 #define MUSTER_GATEWAY_EST_REQUEST_H
@@ -9,5 +9,7 @@
 
 /* MUSTER_ECSR with what is wrong: PEM, DER as it is, no base64, or the request itself (csr_claim.h). */
 int est_request_read(struct span body, struct csr_claim *out, struct err *err) MUSTER_MUST_CHECK;
+/* The same of serverkeygen's: the names alone. */
+int est_request_read_names(struct span body, struct csr_claim *out, struct err *err) MUSTER_MUST_CHECK;
 
 #endif

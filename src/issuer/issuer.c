@@ -233,7 +233,7 @@ int issuer_enrol(struct issuer *is, const struct issuer_enrol *rq, issuer_fn don
     snprintf(j->account, sizeof j->account, "%s", rq->account);
     if (rq->code)
         j->code = *rq->code;
-    j->enrol = (struct enrol){.key_spki = rq->key_spki, .code = rq->code ? &j->code : NULL, .device_id = span_str(j->device_id), .address = j->address, .account = j->account, .reserved = is->reserved, .uuid = uuid_new(),
+    j->enrol = (struct enrol){.key_spki = rq->key_spki, .code = rq->code ? &j->code : NULL, .server_keygen = rq->server_keygen, .device_id = span_str(j->device_id), .address = j->address, .account = j->account, .reserved = is->reserved, .uuid = uuid_new(),
                               .own = rq->own.facts ? &j->own : NULL, .same = BUF_INIT(DER_MAX)};
     return begin(j, err);
 }

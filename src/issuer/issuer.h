@@ -29,7 +29,8 @@ struct issuer_key {
 
 struct issuer_enrol {
     struct hash key_spki;   /* the provisioning key's, as the connection proved it */
-    const struct hash *code; /* or of an invitation's code, with `account` and `own`; copied; NULL: none */
+    const struct hash *code; /* or of an invitation's code, with `account`; copied; NULL: none */
+    bool server_keygen;     /* EST's serverkeygen (registry/enrol.h) */
     struct span device_id;  /* copied */
     const char *address;    /* copied */
     const char *account;    /* that the host name or the path names; "" none; copied */

@@ -16,7 +16,8 @@
     {"issue-ceiling", "N", TO_BODY_INT, NULL, "The most certificates that the vault issues for the account in an hour", false}, \
     {"renewal-window", "SECONDS", TO_BODY_INT, NULL, "How long before its end a certificate is renewed by EST; 0 (the default): at any time", false}, \
     {"late-renewal", "SECONDS", TO_BODY_INT, NULL, "How long an expired certificate may still be renewed, and do nothing else (90 days); 0: not at all", false}, \
-    {"superseded-renewal", "SECONDS", TO_BODY_INT, NULL, "How long a certificate that the device has replaced may still be renewed, and do nothing else (30 days); 0: not at all", false}
+    {"superseded-renewal", "SECONDS", TO_BODY_INT, NULL, "How long a certificate that the device has replaced may still be renewed, and do nothing else (30 days); 0: not at all", false}, \
+    {"server-keygen", "yes|no", TO_BODY_BOOL, NULL, "Whether a device may have its key made by the server over EST (serverkeygen)", false}
 
 /* What the commands of the fleet CA on this machine share. */
 #define CA_DIR {"ca", "DIR", TO_LOCAL, NULL, "The fleet CA's directory (MUSTER_CA_DIR, or ./ca)", false}

@@ -32,7 +32,7 @@ static int check_signature(X509_REQ *r, EVP_PKEY *key, struct err *err) {
     return wrong(err, "its signature is not its own key's, or it was changed");
 }
 
-int csr_from_der(struct span der, struct csr **out, struct err *err) {
+static int parse(struct span der, X509_REQ **out, struct err *err) {
     if (der.n == 0 || der.n > DER_MAX)
         return err_set(err, MUSTER_ECSR, "The request has %zu bytes; at most %d are accepted.", der.n, DER_MAX);
     const unsigned char *p = der.p;
@@ -41,6 +41,34 @@ int csr_from_der(struct span der, struct csr **out, struct err *err) {
         return pki_err(err, MUSTER_ECSR, "Reading a request");
     if (p != der.p + der.n)
         return wrong(err, "bytes follow it");
+    *out = TAKE(r);
+    return 0;
+}
+
+static int csr_new(X509_REQ *r, const struct key_facts *facts, struct csr **out, struct err *err) {
+    struct csr *c = calloc(1, sizeof *c);
+    if (!c) {
+        X509_REQ_free(r);
+        return err_set(err, MUSTER_ENOMEM, NULL);
+    }
+    *c = (struct csr){.r = r, .key = *facts};
+    *out = c;
+    return 0;
+}
+
+int csr_from_der_unsigned(struct span der, struct csr **out, struct err *err) {
+    static const struct key_facts none;
+    X509_REQ *r = NULL;
+    int rc = parse(der, &r, err);
+    ERR_clear_error(); /* of a key that cannot be read */
+    return rc ? rc : csr_new(r, &none, out, err);
+}
+
+int csr_from_der(struct span der, struct csr **out, struct err *err) {
+    CLEANUP(X509_REQ_free) X509_REQ *r = NULL;
+    int rc = parse(der, &r, err);
+    if (rc)
+        return rc;
     EVP_PKEY *key = X509_REQ_get0_pubkey(r);
     struct key_facts facts;
     struct err weak = ERR_INIT;
@@ -50,15 +78,8 @@ int csr_from_der(struct span der, struct csr **out, struct err *err) {
     }
     if (key_acceptable(&facts, &weak))
         return err_set(err, MUSTER_ECSR, "The request cannot be signed: %s", err_text(&weak));
-    int rc = check_signature(r, key, err);
-    if (rc)
-        return rc;
-    struct csr *c = calloc(1, sizeof *c);
-    if (!c)
-        return err_set(err, MUSTER_ENOMEM, NULL);
-    *c = (struct csr){.r = TAKE(r), .key = facts};
-    *out = c;
-    return 0;
+    rc = check_signature(r, key, err);
+    return rc ? rc : csr_new(TAKE(r), &facts, out, err);
 }
 
 static int from_pem(struct span file, struct csr **out, struct err *err) {

@@ -17,6 +17,8 @@ struct csr {
  * acceptable; else MUSTER_ECSR with what is wrong.  A private key in the file is refused with a text that says so. */
 int csr_from_file(struct span file, struct csr **out, struct err *err) MUSTER_MUST_CHECK;
 int csr_from_der(struct span der, struct csr **out, struct err *err) MUSTER_MUST_CHECK; /* the same of DER alone */
+/* For whom the key is made by somebody else (RFC 7030, 4.4.1): key and signature of the request are not looked at, and ->key is empty. */
+int csr_from_der_unsigned(struct span der, struct csr **out, struct err *err) MUSTER_MUST_CHECK;
 void csr_free(struct csr *c);
 /* Exactly one subject CN, by the rules of cert_device_id (MUSTER_EIDNONE, _EIDSEVERAL, _EIDUNDECODABLE). */
 int csr_device_id(const struct csr *c, struct buf *out, struct err *err) MUSTER_MUST_CHECK;

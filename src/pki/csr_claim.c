@@ -13,6 +13,7 @@
 
 static inline void extensions_free(STACK_OF(X509_EXTENSION) *s) { sk_X509_EXTENSION_pop_free(s, X509_EXTENSION_free); }
 DEFINE_CLEANUP(extensions_free, STACK_OF(X509_EXTENSION) *)
+DEFINE_CLEANUP(ASN1_OBJECT_free, ASN1_OBJECT *)
 
 void csr_claim_fini(struct csr_claim *c) {
     buf_fini(&c->public_der);
@@ -97,12 +98,11 @@ static int read_cn(const struct csr *c, struct buf *cn, struct err *err) {
     return none ? 0 : err_set(err, MUSTER_ECSR, "%s", why.text);
 }
 
-static int read_library(struct span der, struct csr_claim *out, struct err *err) {
-    CLEANUP(csr_free) struct csr *c = NULL;
+static int claim_names(const struct csr *c, struct csr_claim *out, struct err *err) {
     CLEANUP(GENERAL_NAMES_free) GENERAL_NAMES *names = NULL;
     CLEANUP(buf_fini) struct buf cn = BUF_INIT(1024);
-    int rc = csr_from_der(der, &c, err);
-    if (rc || (rc = read_names(c, &names, err)) || (rc = read_cn(c, &cn, err)) || (rc = find_urn(names, &out->device_id, err)) || (rc = csr_public_der(c, &out->public_der, err)))
+    int rc = read_names(c, &names, err);
+    if (rc || (rc = read_cn(c, &cn, err)) || (rc = find_urn(names, &out->device_id, err)))
         return rc;
     bool by_urn = out->device_id.n > 0;
     if (!by_urn)
@@ -111,8 +111,37 @@ static int read_library(struct span der, struct csr_claim *out, struct err *err)
         buf_add(&out->other_cn, buf_span(&cn));
     if (!out->device_id.n)
         return wrong(err, "it names no device; the subject's CN has to be the device ID");
-    out->key = c->key;
     return (rc = check_names(names, buf_span(&out->device_id), err)) ? rc : buf_check(&out->device_id, err);
+}
+
+static int read_library(struct span der, struct csr_claim *out, struct err *err) {
+    CLEANUP(csr_free) struct csr *c = NULL;
+    int rc = csr_from_der(der, &c, err);
+    if (rc || (rc = claim_names(c, out, err)) || (rc = csr_public_der(c, &out->public_der, err)))
+        return rc;
+    out->key = c->key;
+    return 0;
+}
+
+/* RFC 7030, 4.4.1.1 and 4.4.1.2: id-smime-aa-decryptKeyID, id-smime-aa-asymmDecryptKeyID. */
+static int asks_for_encryption(const struct csr *c, struct err *err) {
+    static const char *const oids[] = {"1.2.840.113549.1.9.16.2.37", "1.2.840.113549.1.9.16.2.54"};
+    for (size_t i = 0; i < sizeof oids / sizeof *oids; i++) {
+        CLEANUP(ASN1_OBJECT_free) ASN1_OBJECT *o = OBJ_txt2obj(oids[i], 1);
+        if (!o)
+            return err_set(err, MUSTER_ENOMEM, NULL);
+        if (X509_REQ_get_attr_by_OBJ(c->r, o, -1) >= 0)
+            return wrong(err, "it asks for a private key that is encrypted beyond TLS, which is not offered");
+    }
+    return 0;
+}
+
+int csr_claim_read_names(struct span der, struct csr_claim *out, struct err *err) {
+    CLEANUP(csr_free) struct csr *c = NULL;
+    int rc = csr_from_der_unsigned(der, &c, err);
+    if (rc || (rc = asks_for_encryption(c, err)))
+        return rc;
+    return claim_names(c, out, err);
 }
 
 int csr_claim_read(struct span der, struct csr_claim *out, struct err *err) {

@@ -22,6 +22,10 @@ void csr_claim_fini(struct csr_claim *c);
 /* der: the whole request, at most 16 KiB; read by csr_fast.h where it can.  MUSTER_ECSR with what is wrong. */
 int csr_claim_read(struct span der, struct csr_claim *out, struct err *err) MUSTER_MUST_CHECK;
 
+/* Of a request for a key that the server makes (RFC 7030, 4.4.1): the same names; its key and signature are not looked at, so that `key` and
+ * `public_der` stay empty.  MUSTER_ECSR also where it asks for a private key that is encrypted beyond TLS, which is not offered. */
+int csr_claim_read_names(struct span der, struct csr_claim *out, struct err *err) MUSTER_MUST_CHECK;
+
 DEFINE_CLEANUP_FINI(csr_claim_fini, struct csr_claim)
 
 #endif

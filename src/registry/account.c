@@ -71,6 +71,8 @@ static int take_setting(struct account_settings *s, const char *key, json_t *v, 
         rc = take_span(v, key, &s->late_renewal, err);
     } else if (strcmp(key, "superseded_renewal") == 0) {
         rc = take_span(v, key, &s->superseded_renewal, err);
+    } else if (strcmp(key, "server_keygen") == 0) {
+        rc = take_bool(v, key, &s->server_keygen, err);
     } else if (strcmp(key, "issue_ceiling") == 0) {
         s->issue_ceiling = json_integer_value(v);
         rc = json_is_integer(v) ? 0 : err_set(err, MUSTER_EINVALID, "issue_ceiling is a number.");
@@ -146,6 +148,7 @@ static int account_json(struct store_tx *tx, const struct account *a, json_t **o
     json_set_int(settings, "renewal_window", a->renewal_window);
     json_set_int(settings, "late_renewal", a->late_renewal);
     json_set_int(settings, "superseded_renewal", a->superseded_renewal);
+    json_set_bool(settings, "server_keygen", a->server_keygen);
     json_set(o, "settings", settings);
     for (int s = 1; s <= DEVICE_DELETED; s++)
         json_set_int(devices, word_of(&WORDS_DEVICE_STATE, s), count[s]);
@@ -157,7 +160,7 @@ static int account_json(struct store_tx *tx, const struct account *a, json_t **o
 
 static struct account_settings settings_of(const struct account *a) {
     return (struct account_settings){a->reprovision, a->approval, a->expected_only, a->device_key, a->device_life, a->lost_answer_window, a->issue_ceiling,
-                                     a->renewal_window, a->late_renewal, a->superseded_renewal};
+                                     a->renewal_window, a->late_renewal, a->superseded_renewal, a->server_keygen};
 }
 
 int account_show_run(struct store_tx *tx, void *arg, struct err *err) {
@@ -258,6 +261,7 @@ static json_t *settings_detail(enum account_kind kind, enum account_method metho
     json_set_int(d, "renewal_window", s->renewal_window);
     json_set_int(d, "late_renewal", s->late_renewal);
     json_set_int(d, "superseded_renewal", s->superseded_renewal);
+    json_set_bool(d, "server_keygen", s->server_keygen);
     return d;
 }
 
@@ -271,8 +275,8 @@ int account_create_run(struct store_tx *tx, void *arg, struct err *err) {
     if (found)
         return a.state == ACCOUNT_DELETED ? err_set(err, MUSTER_EEXISTS, "There was an account \"%s\" before, and names of accounts are not used again.", a.name)
                                           : err_set(err, MUSTER_EEXISTS, "There is an account \"%s\" already.", a.name);
-    int rc = store_exec(tx, NULL, err, SQL_ACCOUNT_ADD, "tiiiiiiiiiiiiii", c->name, I(c->kind), I(c->method), I(ACCOUNT_ACTIVE), clock_now(), I(s->reprovision), I(s->approval),
-                        I(s->expected_only), I(s->device_key), s->device_life, s->lost_answer_window, s->issue_ceiling, s->renewal_window, s->late_renewal, s->superseded_renewal);
+    int rc = store_exec(tx, NULL, err, SQL_ACCOUNT_ADD, "tiiiiiiiiiiiiiii", c->name, I(c->kind), I(c->method), I(ACCOUNT_ACTIVE), clock_now(), I(s->reprovision), I(s->approval),
+                        I(s->expected_only), I(s->device_key), s->device_life, s->lost_answer_window, s->issue_ceiling, s->renewal_window, s->late_renewal, s->superseded_renewal, I(s->server_keygen));
     if (rc || (rc = account_need(tx, c->name, &a, err)) || (rc = add_cas(tx, &a, &c->cas, err)))
         return rc;
     rc = audit_add(tx, a.row, &c->actor, "account.create", c->name, settings_detail(c->kind, c->method, s), err);
@@ -284,8 +288,8 @@ int account_set_run(struct store_tx *tx, void *arg, struct err *err) {
     const struct account_settings *s = &c->settings;
     struct account a;
     int rc = account_need(tx, c->name, &a, err);
-    if (rc || (rc = store_exec(tx, NULL, err, SQL_ACCOUNT_SET, "iiiiiiiiiiii", a.row, I(c->method), I(s->reprovision), I(s->approval), I(s->expected_only), I(s->device_key),
-                               s->device_life, s->lost_answer_window, s->issue_ceiling, s->renewal_window, s->late_renewal, s->superseded_renewal)))
+    if (rc || (rc = store_exec(tx, NULL, err, SQL_ACCOUNT_SET, "iiiiiiiiiiiii", a.row, I(c->method), I(s->reprovision), I(s->approval), I(s->expected_only), I(s->device_key),
+                               s->device_life, s->lost_answer_window, s->issue_ceiling, s->renewal_window, s->late_renewal, s->superseded_renewal, I(s->server_keygen))))
         return rc;
     if ((rc = add_cas(tx, &a, &c->cas, err)) || (rc = audit_add(tx, a.row, &c->actor, "account.set", c->name, settings_detail(a.kind, c->method, s), err)) ||
         (rc = account_need(tx, c->name, &a, err)))

@@ -1,4 +1,5 @@
-/* account_told: see account_told.h.  What is compared is a text of all settings. */
+/* account_told: see account_told.h.  What is compared is a text of all settings; those that came later stand in it only where they are not as
+ * they were before there was such a setting, so that texts of earlier versions stay good. */
 #include "registry/account_told.h"
 
 #include "registry/row.h"
@@ -13,6 +14,9 @@ static void text_of(enum account_kind kind, enum account_method method, const st
     if (s->renewal_window || s->late_renewal != LATE_RENEWAL || s->superseded_renewal != SUPERSEDED_RENEWAL)
         snprintf(out + n, TEXT_MAX - n, " renewal_window=%lld late_renewal=%lld superseded_renewal=%lld", (long long)s->renewal_window, (long long)s->late_renewal,
                  (long long)s->superseded_renewal);
+    n = strlen(out);
+    if (s->server_keygen)
+        snprintf(out + n, TEXT_MAX - n, " server_keygen=1");
 }
 
 struct told {

@@ -6,11 +6,13 @@
 
 #include "registry/audit_devices.h"
 
+#define AUDIT_SERVER_KEY 1
+
 struct audit_invited {
     uint64_t id;         /* of the device ID; 0: the place is free */
     uint64_t invitation; /* keyed hash of its UUID; 0: it was withdrawn */
     uint64_t sum;        /* of the sum that control wrote of its row (invitation.h) */
-    uint64_t spent;      /* of the public key that it was spent for; 0: it is not */
+    uint64_t spent;      /* of the device's own public key that it was spent for; AUDIT_SERVER_KEY: one that Muster made; 0: it is not */
     int64_t expires;
     uint32_t entry;      /* the last one about it */
     bool seen;           /* its row was */

@@ -21,6 +21,7 @@ void replay_account_settings(struct audit_replay *r, const struct audit_entry *e
     /* Entries from before there was such a setting do not say it. */
     r->late_renewal = json_object_get(d, "late_renewal") ? replay_int(d, "late_renewal") : LATE_RENEWAL;
     r->superseded_renewal = json_object_get(d, "superseded_renewal") ? replay_int(d, "superseded_renewal") : SUPERSEDED_RENEWAL;
+    r->server_keygen = json_is_true(json_object_get(d, "server_keygen"));
 }
 
 void replay_account_delete(struct audit_replay *r, const struct audit_entry *e, const json_t *d) { r->deleted = true; }

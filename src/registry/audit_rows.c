@@ -171,12 +171,13 @@ static void check_invitation(struct audit_state *s, const struct invitation *i) 
     struct audit_replay *r = &s->work->replay;
     struct audit_invited *said = audit_replay_invited(r, span_str(i->device_id));
     struct audit_sum sum;
+    const uint64_t spent = !i->spent ? 0 : i->server_key ? AUDIT_SERVER_KEY : mark(s, hash_span(&i->spki));
     invitation_sum(i, &sum);
     if (!said || !said->invitation)
         audit_state_bad(s, "The device %s is invited, and no operator invited it.", i->device_id);
     else if (said->sum != mark(s, span_of(&sum, sizeof sum)))
         audit_verify_bad(&s->verify, said->entry, "The invitation of the device %s is not the one that the log says.", i->device_id);
-    else if (said->spent != (i->spent ? mark(s, hash_span(&i->spki)) : 0))
+    else if (said->spent != spent)
         audit_verify_bad(&s->verify, said->entry, "The invitation of the device %s is %s, and the log says otherwise.", i->device_id, i->spent ? "spent" : "not spent");
     else
         said->seen = true;

@@ -110,6 +110,20 @@ static int load_same(struct store_tx *tx, struct enrol *e, struct loaded *l, str
     return buf_check(&e->same, err);
 }
 
+/* An answer with a key that Muster made cannot be given again. */
+static int load_invited(struct store_tx *tx, const struct enrol *e, struct loaded *l, struct err *err) {
+    struct enrol_facts *f = &l->facts;
+    struct store_row *row;
+    if (!f->invitation || !f->invitation->server_key || !f->device)
+        return 0;
+    int found = first_row(tx, &row, err, SQL_CERT_WAITING, "i", f->device->row);
+    if (found <= 0)
+        return found;
+    f->invited_waits = store_is_null(row, 0);
+    store_row_end(row);
+    return 0;
+}
+
 static int load_hour(struct store_tx *tx, struct loaded *l, struct err *err) {
     struct enrol_facts *f = &l->facts;
     struct store_row *row;
@@ -127,7 +141,7 @@ static int load(struct store_tx *tx, struct enrol *e, struct loaded *l, struct e
     struct enrol_facts *f = &l->facts;
     int64_t now_ms = e->at ? e->at * 1000 : clock_now_ms();
     *f = (struct enrol_facts){.now = e->at ? e->at : clock_now(), .now_ms = now_ms, .address = e->address, .device_id = e->device_id, .leave_out = e->leave_out, .account = &l->account,
-                              .key = e->code ? NULL : &l->key, .invitation = e->code ? &l->invitation : NULL};
+                              .key = e->code ? NULL : &l->key, .invitation = e->code ? &l->invitation : NULL, .server_keygen = e->server_keygen};
     int rc = e->at ? 0 : meta_get(tx, "newest", &f->newest, err);
     if (rc || (f->key && (rc = load_hour(tx, l, err))))
         return rc;
@@ -146,7 +160,7 @@ static int load(struct store_tx *tx, struct enrol *e, struct loaded *l, struct e
             return rc;
     }
     if (!e->own)
-        return 0;
+        return load_invited(tx, e, l, err);
     f->own = e->own;
     return (rc = own_key_load(tx, l->account.row, f->device, &e->own->spki, &f->own_is, err)) ? rc : load_same(tx, e, l, err);
 }
@@ -156,7 +170,7 @@ static int load(struct store_tx *tx, struct enrol *e, struct loaded *l, struct e
 static int spend(struct store_tx *tx, const struct enrol *e, const struct loaded *l, struct err *err) {
     int64_t now = l->facts.now;
     if (e->code)
-        return invitation_spend(tx, &l->invitation, &e->own->spki, now, err);
+        return invitation_spend(tx, &l->invitation, e->own ? &e->own->spki : NULL, now, err);
     int rc = store_exec(tx, NULL, err, SQL_KEY_SPEND, "iii", l->key.row, now, now - CLOCK_HOUR);
     if (!rc) /* counted without a bound as well: one that is set later is exact from the start */
         rc = store_exec(tx, NULL, err, SQL_KEY_HOUR_DROP, "ii", l->key.row, now - CLOCK_HOUR);
@@ -177,7 +191,8 @@ static json_t *detail_of(const struct enrol *e, const struct loaded *l, const st
     json_set_str(d, "how", how[e->verdict.how]);
     if (e->code) {
         json_set_uuid(d, "invitation", &l->invitation.uuid);
-        json_set_hex(d, "spki", hash_span(&e->cert->spki));
+        if (e->own) /* one that Muster made is not what the code was spent for (invitation.h) */
+            json_set_hex(d, "spki", hash_span(&e->cert->spki));
     } else {
         json_set_str(d, "key", l->key.name);
     }
@@ -257,7 +272,7 @@ static int apply(struct store_tx *tx, struct enrol *e, struct loaded *l, struct 
     }
     if (rc)
         return rc;
-    rc = e->verdict.how == ENROL_AGAIN ? store_exec(tx, NULL, err, SQL_KEY_USED, "ii", l->key.row, l->facts.now) : spend(tx, e, l, err);
+    rc = e->verdict.how == ENROL_AGAIN && !e->code ? store_exec(tx, NULL, err, SQL_KEY_USED, "ii", l->key.row, l->facts.now) : spend(tx, e, l, err);
     if (rc || (rc = store_certificate(tx, e, l, err)))
         return rc;
     e->device = l->device.uuid;

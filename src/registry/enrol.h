@@ -13,7 +13,7 @@
 enum enrol_how {
     ENROL_REFUSED,
     ENROL_NEW,     /* a device that was not known; spends the key's budget, or the invitation */
-    ENROL_AGAIN,   /* the answer was lost: a further certificate, no budget */
+    ENROL_AGAIN,   /* the answer was lost, with the key that Muster had made: a further certificate, no budget */
     ENROL_REPLACE, /* a known device, wiped, comes again; likewise */
     ENROL_ASK,     /* refused, but the wish is written down */
     ENROL_SAME,    /* the certificate that it got for this very key: nothing is issued, and nothing changes */
@@ -27,6 +27,8 @@ struct enrol_facts {
     const struct account *account;
     const struct prov_key *key;          /* NULL: an invitation in its place */
     const struct invitation *invitation; /* of the device ID, and of the code that was brought */
+    bool invited_waits;                  /* it was spent for a key that Muster made, whose certificate waits for its first use */
+    bool server_keygen;                  /* EST: the device asks for a key that Muster makes */
     const struct device *device; /* NULL: the ID is free */
     int64_t waiting_key;         /* the key whose certificates for the device wait for their first use; 0: none waits */
     int64_t certificates_since;  /* when the first of the device's last REPLACE_MAX certificates was made; 0: it has had fewer */
@@ -58,7 +60,8 @@ enum enrol_leave_out { ENROL_ANY_ID = 1, ENROL_ANY_ADDRESS = 2 };
 
 struct enrol {
     struct hash key_spki;     /* the provisioning key that the connection proved */
-    const struct hash *code;  /* or: of the invitation that the request brings; NULL: none.  `account` is named then, and `own` is there */
+    const struct hash *code;  /* or: of the invitation that the request brings; NULL: none.  `account` is named then */
+    bool server_keygen;       /* EST's serverkeygen, which the account has to allow; without `own` */
     struct span device_id;
     const char *address;
     const char *account;      /* that the connection's host name, or the path, names; "" none */

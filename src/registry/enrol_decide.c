@@ -50,7 +50,8 @@ static bool device_may(const struct enrol_facts *f, struct enrol_verdict *v) {
 /* The same key asks again for the same ID, and nothing that was issued for it has been used: its answer was lost. */
 static bool answer_lost(const struct enrol_facts *f) {
     const struct device *d = f->device;
-    return f->key && f->waiting_key == f->key->row && f->now - d->issue_first < f->account->lost_answer_window;
+    bool waits = f->key ? f->waiting_key == f->key->row : f->invited_waits;
+    return waits && f->now - d->issue_first < f->account->lost_answer_window;
 }
 
 static void again(const struct enrol_facts *f, struct enrol_verdict *v) {
@@ -97,13 +98,16 @@ static void decide(const struct enrol_facts *f, struct enrol_verdict *v) {
         refuse(v, MUSTER_ECLOCK, 60);
         return;
     }
-    if (!credential_good(f, v) || (f->own && own_key_judge(f->account, f->own, f->own_is, &v->err)))
+    if (credential_good(f, v) && f->server_keygen && !f->account->server_keygen)
+        refuse(v, MUSTER_EKEYGENOFF, 0);
+    if (v->err.code || (f->own && own_key_judge(f->account, f->own, f->own_is, &v->err)))
         return;
     if (f->device && !device_may(f, v))
         return;
+    const bool lost = f->device && answer_lost(f) && f->device->again != AGAIN_GRANTED;
     if (f->same) {
         v->how = ENROL_SAME;
-    } else if (f->invitation && f->invitation->spent) {
+    } else if (f->invitation && f->invitation->spent && !lost) {
         refuse(v, MUSTER_EINVSPENT, 0);
     } else if (!f->device) {
         if (f->pinned) {
@@ -113,7 +117,7 @@ static void decide(const struct enrol_facts *f, struct enrol_verdict *v) {
             v->how = ENROL_NEW;
             v->state = f->account->approval || (f->account->expected_only && !f->expected) ? DEVICE_PENDING : DEVICE_ACTIVE;
         }
-    } else if (answer_lost(f) && f->device->again != AGAIN_GRANTED) {
+    } else if (lost) {
         again(f, v);
     } else {
         replace(f, v);

@@ -35,9 +35,9 @@ enum col { I_ID, I_UUID, I_ACCOUNT, I_DEVICE_ID, I_CODE, I_CREATED, I_EXPIRES, I
 
 int row_invitation(struct store_row *row, struct invitation *out, struct err *err) {
     *out = (struct invitation){.row = store_int(row, I_ID), .account = store_int(row, I_ACCOUNT), .created = store_int(row, I_CREATED), .expires = store_int(row, I_EXPIRES),
-                               .spent = store_int(row, I_SPENT)};
+                               .spent = store_int(row, I_SPENT), .server_key = store_int(row, I_SPENT) && store_is_null(row, I_SPKI)};
     row_text(row, I_DEVICE_ID, out->device_id, sizeof out->device_id);
-    bool bad = store_uuid(row, I_UUID, &out->uuid) || row_hash(row, I_CODE, &out->code) || (out->spent && row_hash(row, I_SPKI, &out->spki));
+    bool bad = store_uuid(row, I_UUID, &out->uuid) || row_hash(row, I_CODE, &out->code) || (out->spent && !out->server_key && row_hash(row, I_SPKI, &out->spki));
     return bad ? err_set(err, MUSTER_ECORRUPT, "A row of the table invitation is damaged.") : 0;
 }
 
@@ -56,7 +56,7 @@ int invitation_find(struct store_tx *tx, int64_t account, struct span device_id,
 }
 
 int invitation_spend(struct store_tx *tx, const struct invitation *i, const struct hash *spki, int64_t now, struct err *err) {
-    return store_exec(tx, NULL, err, SQL_INVITATION_SPEND, "iib", i->row, now, hash_span(spki));
+    return store_exec(tx, NULL, err, SQL_INVITATION_SPEND, "iib", i->row, now, spki ? hash_span(spki) : SPAN_NONE);
 }
 
 void invitation_sum(const struct invitation *i, struct audit_sum *out) {

@@ -21,7 +21,8 @@ struct invitation {
     char device_id[DEVICE_ID_MAX + 1];
     struct hash code;
     int64_t created, expires, spent; /* spent: when; 0: it is not */
-    struct hash spki;                /* the key that it was spent for */
+    struct hash spki;                /* the device's own key that it was spent for */
+    bool server_key;                 /* or: it was spent for one that Muster made */
 };
 
 /* A new code, and its hash. */
@@ -33,7 +34,7 @@ void invitation_hash(struct span code, struct hash *out);
 int invitation_find(struct store_tx *tx, int64_t account, struct span device_id, struct invitation *out, struct err *err) MUSTER_MUST_CHECK;
 /* Whether it is of that code; i NULL: there is none, which takes as long to say. */
 bool invitation_is_of(const struct invitation *i, const struct hash *code);
-/* In the transaction that stores the certificate, for that key. */
+/* In the transaction that stores the certificate, for that key; NULL: one that Muster made. */
 int invitation_spend(struct store_tx *tx, const struct invitation *i, const struct hash *spki, int64_t now, struct err *err) MUSTER_MUST_CHECK;
 
 /* Whether there is one of that ID and code in the account; not whether it is still good, which is for enrol.h to say. */

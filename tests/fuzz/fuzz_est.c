@@ -67,6 +67,16 @@ static void hold_against_the_library(struct span der) {
     MUST(X509_REQ_get_attr_count(c->r) == 0 && csr_claim_read(der, &claim, NULL) == 0 && span_eq(buf_span(&claim.device_id), fast.common_name));
 }
 
+/* For a key that the server makes: the names of what is good are the same ones, and it has no key. */
+static void names_alone(struct span der, int rc, const struct csr_claim *whole) {
+    CLEANUP(csr_claim_fini) struct csr_claim c = CSR_CLAIM_INIT;
+    struct err err = ERR_INIT;
+    int names = csr_claim_read_names(der, &c, &err);
+    MUST(names == 0 ? !err.code : names == MUSTER_ECSR && err.code == names && err.text[0] && !span_has_control(span_str(err.text)));
+    MUST(names || (c.device_id.n >= 1 && c.device_id.n <= 128 && !c.public_der.n));
+    MUST(rc || (names ? strstr(err.text, "encrypted") != NULL : span_eq(buf_span(&c.device_id), buf_span(&whole->device_id)) && span_eq(buf_span(&c.other_cn), buf_span(&whole->other_cn))));
+}
+
 static void fuzz_der(struct span der) {
     hold_against_the_library(der);
     CLEANUP(csr_claim_fini) struct csr_claim c = CSR_CLAIM_INIT;
@@ -74,6 +84,7 @@ static void fuzz_der(struct span der) {
     struct err err = ERR_INIT;
     int rc = csr_claim_read(der, &c, &err);
     MUST(rc == 0 ? !err.code : rc == MUSTER_ECSR && rc == err.code);
+    names_alone(der, rc, &c);
     base64_add(&text, der);
     same(rc, &c, buf_span(&text));
     buf_clear(&text);

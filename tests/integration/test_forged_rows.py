@@ -144,6 +144,8 @@ ROWS = {
     "an invitation is gone": (f"DELETE FROM invitation WHERE account = {ACCOUNT} AND device_id = 'invited'", "invitation of the entry is not there"),
     "a spent invitation is good again": (f"UPDATE invitation SET spent = 0, spki = NULL WHERE account = {ACCOUNT} AND device_id = 'guest'", "is not spent, and the log says otherwise"),
     "a spent invitation is another key's": (f"UPDATE invitation SET spki = randomblob(32) WHERE account = {ACCOUNT} AND device_id = 'guest'", "is spent, and the log says otherwise"),
+    "a spent invitation may come again": (f"UPDATE invitation SET spki = NULL WHERE account = {ACCOUNT} AND device_id = 'guest'", "is spent, and the log says otherwise"),
+    "the server makes keys": (f"UPDATE account SET server_keygen = 1 WHERE id = {ACCOUNT}", "settings of the account"),
     "an invitation is spent": (f"UPDATE invitation SET spent = 1, spki = randomblob(32) WHERE account = {ACCOUNT} AND device_id = 'invited'", "is spent, and the log says otherwise"),
     "a key is accepted": (f"INSERT INTO offer (device, spki, root, accepted, first_seen, last_seen, address) SELECT id, randomblob(32), root, 1, 1, 1, '' FROM device WHERE id = {device('own')}", "no operator accepted it"),
 }
@@ -243,6 +245,8 @@ ENTRIES = {
     "an enrolment of who was not invited": (invited_enrolment("new", "late", None, state="pending"), "was not invited"),
     "an enrolment by another device's invitation": (invited_enrolment("new", "late", "invited", state="pending"), "was not invited"),
     "an enrolment by a spent invitation": (invited_enrolment("re-provisioned", "guest", "guest"), "had been spent"),
+    "an enrolment by a spent invitation again": (lambda db, a: appended(db, a, (f"invitation:{invitation_of(db, a, 'guest')}", "device.enrol", "guest",
+                                                                               {"id": "x", "how": "answer lost", "invitation": invitation_of(db, a, "guest"), "fingerprint": fingerprint(7)})), "had not been spent for a key of Muster's"),
     "an enrolment by nothing": (lambda db, a: appended(db, a, ("device:late", "device.enrol", "late", {"id": "x", "how": "new", "fingerprint": fingerprint(7), "state": "pending"})), "No provisioning key of that name"),
     "an invitation that no operator made, with its entry": (lambda db, a: appended(db, a, ("token:admin", "device.invite", "mine", {"id": "12345678-1234-7234-8234-123456789abc", "expires": "2099-01-01T00:00:00Z", "sum": "0" * 64})),
                                                             "control did not write it"),

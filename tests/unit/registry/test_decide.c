@@ -159,14 +159,15 @@ static void own_keys(void **state) {
 struct invited_row {
     struct own_row own;
     int64_t expires, spent; /* expires 0: to come */
+    bool server_key, waits; /* serverkeygen, and what the invitation was spent for waits */
 };
 
 static void check_invited(const struct invited_row *i) {
     const struct row *r = &i->own.row;
     struct enrol_verdict v;
     const struct invitation invitation = {.row = 5, .account = 1, .expires = i->expires ? i->expires : NOW + 1, .spent = i->spent};
-    const struct enrol_facts f = {.now = NOW, .now_ms = NOW * 1000, .newest = r->newest, .address = "192.0.2.7", .device_id = SPAN_LIT("unit-1"), .account = &r->a, .invitation = &invitation,
-                                  .own = &i->own.own, .own_is = i->own.is, .same = i->own.same, .device = r->d.row ? &r->d : NULL, .expected = r->expected, .pinned = r->pinned,
+    const struct enrol_facts f = {.now = NOW, .newest = r->newest, .address = "192.0.2.7", .device_id = SPAN_LIT("unit-1"), .account = &r->a, .invitation = &invitation,
+                                  .own = i->server_key ? NULL : &i->own.own, .server_keygen = i->server_key, .invited_waits = i->waits, .now_ms = NOW * 1000, .own_is = i->own.is, .same = i->own.same, .device = r->d.row ? &r->d : NULL, .expected = r->expected, .pinned = r->pinned,
                                   .waiting_key = r->d.row && !r->used ? r->waiting : 0, .certificates_since = r->certificates_since};
     enrol_decide(&f, &v);
     if (v.how != r->how || v.err.code != r->code || v.withheld != i->own.withheld)
@@ -208,6 +209,16 @@ static void invitations(void **state) {
         {{OWN("approval", .a.approval = true, .how = ENROL_NEW), P256, .withheld = MUSTER_EPENDING}},
         {{OWN("not announced", .a.expected_only = true, .how = ENROL_NEW), P256, .withheld = MUSTER_EUNEXPECTED}},
         {{OWN("announced with another key", .expected = true, .pinned = true, .code = MUSTER_EKEYMISMATCH), P256}},
+        {{OWN("a key that Muster makes, which the account does not let it", .code = MUSTER_EKEYGENOFF)}, .server_key = true},
+        {{OWN("which the account does not let it, though it was lost", .d = DEVICE, .code = MUSTER_EKEYGENOFF)}, SPENT, .server_key = true, .waits = true},
+        {{OWN("a key that Muster makes", .a.server_keygen = true, .how = ENROL_NEW)}, .server_key = true},
+        {{OWN("of a device that waits", .a.server_keygen = true, .a.approval = true, .how = ENROL_NEW)}, .server_key = true},
+        {{OWN("its answer was lost", .a.server_keygen = true, .d = DEVICE, .how = ENROL_AGAIN)}, SPENT, .server_key = true, .waits = true},
+        {{OWN("lost too often", .a.server_keygen = true, .d = DEVICE, .d.issue_count = 9, .code = MUSTER_EREISSUELIMIT)}, SPENT, .server_key = true, .waits = true},
+        {{OWN("lost long ago", .a.server_keygen = true, .d = DEVICE, .d.issue_first = NOW - CLOCK_DAY, .code = MUSTER_EINVSPENT)}, SPENT, .server_key = true, .waits = true},
+        {{OWN("not lost, but used", .a.server_keygen = true, .d = DEVICE, .code = MUSTER_EINVSPENT)}, SPENT, .server_key = true},
+        {{OWN("lost, and let to come again", .a.server_keygen = true, .d = DEVICE, .d.again = AGAIN_GRANTED, .code = MUSTER_EINVSPENT)}, SPENT, .server_key = true, .waits = true},
+        {{OWN("lost, and revoked", .a.server_keygen = true, .d = DEVICE, .d.state = DEVICE_REVOKED, .code = MUSTER_EREVOKED)}, SPENT, .server_key = true, .waits = true},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         check_invited(&rows[i]);
