@@ -1,5 +1,5 @@
 /* bench_floor: the least that a server could do for the same clients: TLS 1.3 with a client certificate that libssl verifies, stateful
- * sessions, and for POST /devices a key, a certificate and a PKCS#12.  No storage, no other process, no rule, hardly any HTTP: one thread, one
+ * sessions, for POST /devices a key, a certificate and a PKCS#12, and for EST a request and a certificate.  No storage, no other process, no rule, hardly any HTTP: one thread, one
  * read and one write a request.  What Muster's gateway costs is compared with this; it must not be used for anything else.
  *
  * Usage: bench_floor CERT KEY CLIENT-CA ISSUING-CA ISSUING-KEY SERVER-CA ANSWER-BYTES; prints its port. */
@@ -30,6 +30,7 @@ static void set_up(char **argv) {
     context = SSL_CTX_new(TLS_server_method());
     BENCH_NEED(context && SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION) == 1 && SSL_CTX_use_certificate_chain_file(context, argv[1]) == 1);
     BENCH_NEED(SSL_CTX_use_PrivateKey_file(context, argv[2], SSL_FILETYPE_PEM) == 1 && SSL_CTX_load_verify_file(context, argv[3]) == 1);
+    BENCH_NEED(SSL_CTX_load_verify_file(context, argv[4]) == 1); /* devices that renew */
     BENCH_NEED(SSL_CTX_set1_groups_list(context, "X25519:P-256") == 1 && SSL_CTX_set_session_id_context(context, (const unsigned char *)"floor", 5) == 1);
     SSL_CTX_set_verify(context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
     BENCH_NEED(SSL_CTX_set_ciphersuites(context, "TLS_AES_128_GCM_SHA256") == 1); /* what musterd chooses, and a client would not */
@@ -39,6 +40,7 @@ static void set_up(char **argv) {
     SSL_CTX_set_num_tickets(context, 1);
     SSL_CTX_sess_set_cache_size(context, 20000);
     floor_issue_init(argv[4], argv[5], argv[6]);
+    floor_csr_init();
     size_t body = strtoul(argv[7], NULL, 10);
     BENCH_NEED(body < 4096);
     answer_n = (size_t)snprintf(answer, sizeof answer, "HTTP/1.1 404 Not Found\r\nServer: floor\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n%0*d", body, (int)body, 0);
@@ -85,16 +87,31 @@ static bool waits(struct conn *c, int result) {
     return false;
 }
 
+static size_t good(const char *type, const unsigned char *body, size_t body_n) {
+    size_t n = (size_t)snprintf(out, sizeof out, "HTTP/1.1 200 OK\r\nServer: floor\r\nContent-Type: %s\r\nContent-Length: %zu\r\n\r\n", type, body_n);
+    BENCH_NEED(body_n <= sizeof out - n);
+    memcpy(out + n, body, body_n);
+    return n + body_n;
+}
+
+static size_t certify(const char *csr, size_t n) {
+    struct floor_csr request;
+    floor_csr_read(csr, n, &request);
+    const unsigned char *p7 = floor_certify(&request, &n);
+    return good("application/pkcs7-mime; smime-type=certs-only", p7, n);
+}
+
 static void reply(struct conn *c) {
-    char *id = strstr(c->request, "\"deviceId\":\""), *end = id ? strchr(id + 12, '"') : NULL;
+    static const char est[] = "POST /.well-known/est/";
+    char *id = strstr(c->request, "\"deviceId\":\""), *end = id ? strchr(id + 12, '"') : NULL, *body = strstr(c->request, "\r\n\r\n") + 4;
     size_t n = answer_n;
     const char *p = answer;
     if (end) {
-        size_t p12_n;
-        const unsigned char *p12 = floor_issue(id + 12, (size_t)(end - id - 12), &p12_n);
-        n = (size_t)snprintf(out, sizeof out, "HTTP/1.1 200 OK\r\nServer: floor\r\nContent-Type: application/x-pkcs12\r\nContent-Length: %zu\r\n\r\n", p12_n);
-        memcpy(out + n, p12, p12_n);
-        n += p12_n;
+        const unsigned char *p12 = floor_issue(id + 12, (size_t)(end - id - 12), &n);
+        n = good("application/x-pkcs12", p12, n);
+        p = out;
+    } else if (strncmp(c->request, est, sizeof est - 1) == 0) {
+        n = certify(body, c->n - (size_t)(body - c->request));
         p = out;
     }
     BENCH_NEED(SSL_write(c->ssl, p, (int)n) == (int)n);

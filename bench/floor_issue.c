@@ -5,7 +5,7 @@
 #include <openssl/hmac.h>
 #include <openssl/pem.h>
 #include <openssl/rand.h>
-#include <openssl/x509.h>
+#include <openssl/x509v3.h>
 
 #include "bench.h"
 
@@ -118,8 +118,8 @@ void floor_issue_init(const char *ca_cert, const char *ca_key, const char *serve
     X509 *ca = read_certificate(ca_cert), *server = read_certificate(server_ca);
     BIO *file = BIO_new_file(ca_key, "r");
     EVP_PKEY *key = file ? PEM_read_bio_PrivateKey(file, NULL, NULL, NULL) : NULL;
-    unsigned char *name = issuer, *der = NULL, hash[32];
-    const ASN1_BIT_STRING *bits = X509_get0_pubkey_bitstr(ca);
+    unsigned char *name = issuer, *der = NULL;
+    const ASN1_OCTET_STRING *key_id = X509_get0_subject_key_id(ca);
     sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
     sign_start = EVP_MD_CTX_new();
     keygen = EVP_PKEY_CTX_new_from_name(NULL, "EC", NULL);
@@ -127,8 +127,8 @@ void floor_issue_init(const char *ca_cert, const char *ca_key, const char *serve
     BENCH_NEED(EVP_PKEY_keygen_init(keygen) == 1 && EVP_PKEY_CTX_set_group_name(keygen, "P-256") == 1);
     int n = i2d_X509_NAME(X509_get_subject_name(ca), NULL);
     BENCH_NEED(n > 0 && (size_t)n <= sizeof issuer && (issuer_n = (size_t)i2d_X509_NAME(X509_get_subject_name(ca), &name)) > 0);
-    digest((struct bytes){ASN1_STRING_get0_data(bits), (size_t)ASN1_STRING_length(bits)}, hash);
-    memcpy(ca_key_id, hash, sizeof ca_key_id);
+    BENCH_NEED(key_id && ASN1_STRING_length(key_id) == sizeof ca_key_id);
+    memcpy(ca_key_id, ASN1_STRING_get0_data(key_id), sizeof ca_key_id);
     n = i2d_X509(server, &der);
     BENCH_NEED(n > 0);
     start(&w);
@@ -310,4 +310,30 @@ const unsigned char *floor_issue(const char *device_id, size_t device_id_n, size
     EVP_PKEY_free(key);
     *n = written(&w).n;
     return written(&w).p;
+}
+
+/* --- the PKCS#7 of EST -------------------------------------------------------------------------------------------------------------- */
+
+const unsigned char *floor_certify(const struct floor_csr *csr, size_t *n) {
+    static unsigned char text[MAX];
+    unsigned char hash[32];
+    struct bytes point = {csr->point, FLOOR_POINT_LEN};
+    digest(point, hash);
+    struct bytes certificate = make_certificate((struct bytes){csr->cn, csr->cn_n}, point, hash);
+    start(&w);
+    put(&w, BYTES(0x31, 0x00)); /* signerInfos */
+    size_t end = mark(&w);
+    put(&w, certificate);
+    wrap(&w, 0xa0, end);
+    put(&w, BYTES(0x30, 0x0b, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x01));
+    put(&w, BYTES(0x31, 0x00)); /* digestAlgorithms */
+    put(&w, BYTES(0x02, 0x01, 0x01));
+    wrap(&w, 0x30, MAX);
+    wrap(&w, 0xa0, MAX);
+    put(&w, BYTES(0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x02));
+    wrap(&w, 0x30, MAX);
+    struct bytes all = written(&w);
+    BENCH_NEED(all.n / 3 * 4 + 8 <= sizeof text);
+    *n = (size_t)EVP_EncodeBlock(text, all.p, (int)all.n);
+    return text;
 }

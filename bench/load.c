@@ -14,11 +14,13 @@
 #include <unistd.h>
 
 #include "bench.h"
+#include "est.h"
 #include "identities.h"
 #include "patience.h"
 
 #define ANSWER_MAX 65536
-#define HEAD_MAX 1024
+#define EST_PATH "/.well-known/est/"
+#define REQUEST_MAX 2048
 #define OPENING_MAX 64 /* connections that are made at once before the clock starts: a busy server has deadlines */
 
 enum mode {
@@ -34,7 +36,8 @@ static struct options {
     size_t ops, concurrency, clients, n_pairs;
     size_t every;  /* of the PKCS#12s of so many answers one is opened and looked through */
     double rate; /* operations a second, open loop; 0: closed */
-    const char *ca, *issuer, *issuer_key, *prefix, *method, *path, *devices, *save, *host;
+    const char *ca, *issuer, *issuer_key, *prefix, *method, *path, *devices, *csr, *save, *host;
+    bool renew; /* the devices of the requests enrol and are there once before the clock starts; an operation renews */
     bool intermediate, no_certificate, any_end, warm; /* warm: each client has been there once before the clock starts */
     bool tolerant; /* an operation that fails is counted, and the others go on */
     bool patient;  /* all are due at once; who is told 429 or 503 comes again when it is told to, as often as that takes */
@@ -50,7 +53,7 @@ struct slot {
     struct identity *who;
     size_t number;   /* of the operation */
     int64_t due;     /* when it should have begun */
-    char request[HEAD_MAX];
+    char request[REQUEST_MAX];
     size_t request_n, n, body_at, body_n;
     bool broken;     /* by an error of the operation under way */
     unsigned char answer[ANSWER_MAX];
@@ -58,7 +61,7 @@ struct slot {
 
 /* An enrolment's answer, kept until the clock has stopped. */
 struct kept {
-    unsigned char *p12;
+    unsigned char *body;
     size_t n;
 };
 
@@ -66,11 +69,13 @@ static SSL_CTX *context;
 static struct identity *identities;
 static struct slot *slots;
 static struct kept *kept;
+static struct est_request *requests; /* EST: one an operation */
 static int64_t *latencies;
 static int epoll_fd, slot_index;
 static int64_t run_began;
 static size_t started, finished, resumed, errors, lost; /* lost: connections that were ended between two requests */
 static bool preparing; /* connections or sessions are being made; nothing counts */
+static bool keeping;   /* answers */
 
 /* --- one operation ----------------------------------------------------------------------------------------------------------- */
 
@@ -84,13 +89,15 @@ static int on_session(SSL *ssl, SSL_SESSION *session) {
 }
 
 static void make_request(struct slot *s) {
-    char body[256] = "";
-    int n = o.devices ? snprintf(body, sizeof body, "{\"deviceId\":\"%s-%zu\",\"ttl\":\"36000\"}", o.devices, s->number + 1) : 0;
+    char json[256] = "";
+    const char *body = requests ? requests[s->number].body : json;
+    int n = o.devices ? snprintf(json, sizeof json, "{\"deviceId\":\"%s-%zu\",\"ttl\":\"36000\"}", o.devices, s->number + 1) : (int)strlen(body);
     int all = snprintf(s->request, sizeof s->request, "%s %s HTTP/1.1\r\nHost: %s:%d\r\nUser-Agent: Aktualizr/2025.10\r\nAccept: */*\r\n", o.method, o.path, o.host, o.port);
     if (n)
-        all += snprintf(s->request + all, sizeof s->request - (size_t)all, "Content-Type: application/json\r\nContent-Length: %d\r\n", n);
+        all += snprintf(s->request + all, sizeof s->request - (size_t)all, "Content-Type: %s\r\nContent-Length: %d\r\n", requests ? "application/pkcs10" : "application/json", n);
     all += snprintf(s->request + all, sizeof s->request - (size_t)all, "\r\n%s", body);
     s->request_n = (size_t)all;
+    BENCH_NEED(s->request_n < sizeof s->request);
 }
 
 static void watch(struct slot *s, uint32_t events) {
@@ -143,9 +150,10 @@ static void begin(struct slot *s, size_t number, int64_t due) {
 static void keep_answer(const struct slot *s) {
     struct kept *k = &kept[s->number];
     k->n = s->body_n;
-    k->p12 = malloc(s->body_n);
-    BENCH_NEED(k->p12);
-    memcpy(k->p12, s->answer + s->body_at, s->body_n);
+    free(k->body);
+    k->body = malloc(s->body_n);
+    BENCH_NEED(k->body);
+    memcpy(k->body, s->answer + s->body_at, s->body_n);
 }
 
 /* Told to come later. */
@@ -171,7 +179,7 @@ static void finish(struct slot *s, int64_t now) {
             errors++;
         }
     }
-    if (kept && !preparing)
+    if (kept && keeping)
         keep_answer(s);
     if (!preparing) {
         latencies[finished] = now - (o.patient ? run_began : s->due);
@@ -309,20 +317,20 @@ static int by_size(const void *a, const void *b) {
 /* --- what enrolments answered ------------------------------------------------------------------------------------------------------ */
 
 static void check_p12(size_t i) {
-    const unsigned char *p = kept[i].p12;
+    const unsigned char *p = kept[i].body;
     char wanted[128], got[128] = "";
     EVP_PKEY *key = NULL;
     X509 *leaf = NULL;
     STACK_OF(X509) *cas = NULL;
     PKCS12 *p12 = d2i_PKCS12(NULL, &p, (long)kept[i].n);
     snprintf(wanted, sizeof wanted, "%s-%zu", o.devices, i + 1);
-    BENCH_NEED(p12 && p == kept[i].p12 + kept[i].n && PKCS12_verify_mac(p12, "", 0) == 1 && PKCS12_parse(p12, "", &key, &leaf, &cas) == 1);
+    BENCH_NEED(p12 && p == kept[i].body + kept[i].n && PKCS12_verify_mac(p12, "", 0) == 1 && PKCS12_parse(p12, "", &key, &leaf, &cas) == 1);
     BENCH_NEED(key && leaf && sk_X509_num(cas) > 0 && X509_check_private_key(leaf, key) == 1);
     BENCH_NEED(X509_NAME_get_text_by_NID(X509_get_subject_name(leaf), NID_commonName, got, sizeof got) > 0 && strcmp(got, wanted) == 0);
     BENCH_NEED(X509_check_purpose(leaf, X509_PURPOSE_SSL_CLIENT, 0) == 1);
     if (o.save && i + 1 == o.ops) {
         FILE *f = fopen(o.save, "w");
-        BENCH_NEED(f && fwrite(kept[i].p12, 1, kept[i].n, f) == kept[i].n && fclose(f) == 0);
+        BENCH_NEED(f && fwrite(kept[i].body, 1, kept[i].n, f) == kept[i].n && fclose(f) == 0);
     }
     sk_X509_pop_free(cas, X509_free);
     X509_free(leaf);
@@ -330,9 +338,22 @@ static void check_p12(size_t i) {
     PKCS12_free(p12);
 }
 
+static X509 *certificate(size_t i) {
+    char id[128];
+    snprintf(id, sizeof id, "%s-%zu", o.csr, i + 1);
+    return est_certificate(kept[i].body, kept[i].n, requests[i].key, id);
+}
+
+static void check_answer(size_t i) {
+    if (requests)
+        X509_free(certificate(i));
+    else
+        check_p12(i);
+}
+
 static void report(int64_t took) {
     for (size_t i = o.every - 1; kept && i < o.ops; i += o.every)
-        check_p12(i);
+        check_answer(i);
     BENCH_NEED(o.mode != MODE_RESUME || resumed == o.ops);
     BENCH_NEED(o.mode != MODE_NEW || resumed == 0);
     qsort(latencies, o.ops, sizeof *latencies, by_size);
@@ -340,6 +361,27 @@ static void report(int64_t took) {
            slots[0].n, (double)latencies[o.ops / 2] / 1e3, (double)latencies[o.ops * 99 / 100] / 1e3, (double)latencies[o.ops - 1] / 1e3, errors, lost,
            patience_times(), patience_busiest());
     fflush(stdout);
+}
+
+/* Devices that have what simpleenroll gave them, and have used it. */
+static void enrol_all(void) {
+    const int status = o.status;
+    struct identity *all = calloc(o.ops, sizeof *all);
+    BENCH_NEED(all && o.mode == MODE_NEW);
+    preparing = keeping = true;
+    o.path = EST_PATH "simpleenroll";
+    run(o.ops, o.concurrency);
+    keeping = false;
+    for (size_t i = 0; i < o.ops; i++)
+        all[i] = (struct identity){.leaf = certificate(i), .key = requests[i].key};
+    free(requests); /* their keys are the devices' */
+    requests = NULL;
+    identities = all;
+    o.clients = o.ops;
+    o.method = "GET", o.path = "/", o.status = 404;
+    run(o.ops, o.concurrency);
+    o.method = "POST", o.path = EST_PATH "simplereenroll", o.status = status;
+    requests = est_requests_make(o.csr, o.ops);
 }
 
 static void prepare(void) {
@@ -356,14 +398,18 @@ static void prepare(void) {
                                     : identities_make(o.issuer, o.issuer_key, o.prefix, o.clients, o.intermediate);
     slots = calloc(o.concurrency, sizeof *slots);
     latencies = calloc(o.ops, sizeof *latencies);
-    kept = o.devices ? calloc(o.ops, sizeof *kept) : NULL;
-    BENCH_NEED(epoll_fd >= 0 && slot_index >= 0 && identities && slots && latencies && (kept || !o.devices));
+    kept = o.devices || o.csr ? calloc(o.ops, sizeof *kept) : NULL;
+    requests = o.csr ? est_requests_make(o.csr, o.ops) : NULL;
+    BENCH_NEED(epoll_fd >= 0 && slot_index >= 0 && identities && slots && latencies && (kept || !(o.devices || o.csr)));
+    if (o.renew)
+        enrol_all();
     preparing = true;
     if (o.mode == MODE_RESUME || o.warm)
         run(o.clients, o.concurrency);
     if (o.mode == MODE_KEEP || o.mode == MODE_HOLD)
         run(o.concurrency, o.concurrency);
     preparing = false;
+    keeping = true;
 }
 
 static const struct option LONG[] = {
@@ -371,7 +417,8 @@ static const struct option LONG[] = {
     {"clients", 1, NULL, 'k'},    {"rate", 1, NULL, 'r'},        {"ca", 1, NULL, 'a'},             {"issuer", 1, NULL, 'i'},   {"issuer-key", 1, NULL, 'I'},
     {"prefix", 1, NULL, 'x'},     {"path", 1, NULL, 'u'},        {"devices", 1, NULL, 'd'},        {"save", 1, NULL, 'S'},     {"intermediate", 0, NULL, 't'},
     {"identity", 1, NULL, 'y'},   {"no-certificate", 0, NULL, 'N'}, {"any-end", 0, NULL, 'e'},     {"host", 1, NULL, 'h'},     {"warm", 0, NULL, 'w'},
-    {"tolerant", 0, NULL, 'T'},   {"patient", 0, NULL, 'P'},       {"every", 1, NULL, 'E'},
+    {"tolerant", 0, NULL, 'T'},   {"patient", 0, NULL, 'P'},       {"every", 1, NULL, 'E'},          {"csr", 1, NULL, 'q'},
+    {"renew", 0, NULL, 'R'},
     {NULL, 0, NULL, 0},
 };
 
@@ -401,6 +448,8 @@ static void read_options(int argc, char **argv) {
         case 'u': o.path = optarg; break;
         case 'h': o.host = optarg; break;
         case 'd': o.devices = optarg, o.method = "POST", o.path = "/devices"; break;
+        case 'q': o.csr = optarg, o.method = "POST", o.path = EST_PATH "simpleenroll"; break;
+        case 'R': o.renew = true; break;
         case 'S': o.save = optarg; break;
         case 't': o.intermediate = true; break;
         case 'N': o.no_certificate = true; break;
@@ -417,7 +466,7 @@ static void read_options(int argc, char **argv) {
         }
     if (!o.clients)
         o.clients = o.ops;
-    if (!o.port || !o.ca || !o.ops || !o.concurrency || !o.every || (!o.n_pairs && !o.no_certificate && (!o.issuer || !o.issuer_key))) {
+    if (!o.port || !o.ca || !o.ops || !o.concurrency || !o.every || (o.csr && o.devices) || (o.renew && !o.csr) || (!o.n_pairs && !o.no_certificate && (!o.issuer || !o.issuer_key))) {
         fprintf(stderr, "usage: bench_load --port P --ca SERVER-CA.pem (--issuer CA.pem --issuer-key CA.key | --identity CERT,KEY … | --no-certificate) ...\n");
         exit(2);
     }

@@ -1,6 +1,6 @@
 """play: the servers and the load of the measurements in this folder: real servers, bench_floor and nginx, certificates of openssl's making, and what
 all processes of a server have used.  begin() comes first; what it starts ends with the program."""
-import atexit, json, os, pathlib, resource, shutil, socket, subprocess, sys, tempfile, time, zipfile
+import atexit, contextlib, json, os, pathlib, resource, shutil, socket, sqlite3, subprocess, sys, tempfile, time, zipfile
 
 CONCURRENCY = 16
 FILES = 65536  # what each program may have open
@@ -129,6 +129,11 @@ class Muster(Server):
 
     def cli(self, *args): return json.loads(run(muster, "--data", self.data, *args, "--json", "--yes"))
 
+    def certificates(self):
+        """How many have ever been issued."""
+        with contextlib.closing(sqlite3.connect(f"file:{self.data}/registry.db?mode=ro", uri=True)) as db:
+            return db.execute("SELECT count(*) FROM cert").fetchone()[0]
+
     def enrolled(self): return sum(key["spent"] for key in self.cli("key", "list", "--account", "bench"))
 
 
@@ -231,6 +236,15 @@ def enrol(server, ops, concurrency=CONCURRENCY, every=1):
     got = measure(server, "--identity", server.key, "--devices", fresh("e"), "--concurrency", concurrency, "--every", every, ops=ops)
     if before is not None:
         assert server.enrolled() - before == ops, "not every enrolment that was answered is in the registry"
+    return got
+
+
+def est(server, ops, renew=False, concurrency=CONCURRENCY):
+    """Enrolments by EST's simpleenroll, or renewals of devices that did that before the clock started; each certificate is looked at, and in the registry."""
+    before = server.certificates() if isinstance(server, Muster) else None
+    got = measure(server, "--identity", server.key, "--csr", fresh("q"), "--concurrency", concurrency, *(["--renew"] if renew else []), ops=ops)
+    if before is not None:
+        assert server.certificates() - before == ops * (1 + renew), "not every certificate that was answered is in the registry"
     return got
 
 
