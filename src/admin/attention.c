@@ -1,9 +1,11 @@
 /* attention: what an operator should look at; see facts.h.  One rule a line of code, and each says what to type. */
 #include "admin/facts.h"
+#include "verifier/forecast.h"
 
 #define SOON_SERVER (30 * CLOCK_DAY)  /* renewed long before, unless something is wrong or it is the operator's own */
 #define SOON_CA (365 * CLOCK_DAY)
 #define HEAD_OLD 3600                 /* signed once a minute where the log has grown, and an hour without one is no minute */
+#define SOON_STOPS (30 * CLOCK_DAY)
 #define DISK_LOW (1LL << 30)
 #define REFUSED_MANY 100              /* in an hour, of one code */
 #define ATTENTION_MAX 500
@@ -109,6 +111,24 @@ static void look_at_keys(struct items *i, const struct overview_account *a) {
             a->keys_nearly > 1 ? ", and so have others" : "");
 }
 
+/* Devices' own certificates are counted above; here is what takes many along, and what none of them can renew. */
+static void look_ahead(struct items *i, const struct facts *f, const char *account) {
+    static const char *const whats[FORECAST_KINDS] = {
+        [FORECAST_DEVICE] = "The certificates", [FORECAST_INTERMEDIATE] = "The intermediate CA", [FORECAST_ISSUING] = "The issuing CA", [FORECAST_ROOT] = "The fleet root",
+        [FORECAST_SERVER] = "The gateway's certificate", [FORECAST_SERVER_CA] = "The server CA",
+    };
+    for (size_t k = 0; f->forecast && k < forecast_count(f->forecast); k++) {
+        const struct forecast_cause *c = forecast_at(f->forecast, k);
+        char object[UUID_TEXT_LEN + 1];
+        if (!c->stops || strcmp(c->account, account) != 0)
+            continue;
+        uuid_text(&c->id, object);
+        add(i, c->first <= f->now + SOON_STOPS ? WARNING : NOTICE, "devices_will_stop", *account ? account : NULL, uuid_is_nil(&c->id) ? NULL : object, "muster forecast",
+            "%lld device%s stop%s connecting from %.10s on. %s end%s%s%s.", (long long)c->stops, plural(c->stops), c->stops == 1 ? "s" : "", date_of(c->first), whats[c->kind],
+            c->kind == FORECAST_DEVICE ? "" : "s", c->subject[0] ? ": " : "", c->subject);
+    }
+}
+
 static void look_at_account(struct items *i, const struct facts *f, const struct overview_account *a) {
     char ending[UUID_TEXT_LEN + 1], unproved[UUID_TEXT_LEN + 1];
     uuid_text(&a->root_ending, ending);
@@ -119,6 +139,7 @@ static void look_at_account(struct items *i, const struct facts *f, const struct
         look_at_end(i, f, "provisioning_ca_ends", a->name, NULL, a->ca_end[CA_PROVISIONING], SOON_CA, "The provisioning CA");
     }
     look_at_devices(i, a);
+    look_ahead(i, f, a->name);
     look_at_keys(i, a);
     if (a->roots[ROOT_UNPROVED])
         add(i, NOTICE, "root_unproved", a->name, unproved, "muster root prove", "An uploaded fleet root waits for its proof: its devices are refused.");
@@ -129,8 +150,10 @@ static void look_at_account(struct items *i, const struct facts *f, const struct
 
 json_t *attention_of(const struct facts *f, bool server, bool *critical) {
     struct items i = {.of = {json_array(), json_array(), json_array()}};
-    if (server)
+    if (server) {
         look_at_server(&i, f);
+        look_ahead(&i, f, "");
+    }
     for (size_t k = 0; k < f->registry.n; k++)
         look_at_account(&i, f, &f->registry.at[k]);
     *critical = json_array_size(i.of[CRITICAL]) > 0;

@@ -46,6 +46,7 @@ static void finish(struct certificates *k) {
     if (k->changed) {
         log_event(LOG_INFO, "certificates_renewed", NULL);
         control_certificates_changed(k->c);
+        forecast_soon(k->c);
     }
     if (!k->fatal && k->first_done) {
         loop_fn fn = TAKE(k->first_done);
@@ -364,6 +365,7 @@ static void watch(void *arg) {
     int64_t ahead = clock_now_ms() - clock_mono_ms();
     if (k->looking || !k->clock_ahead || llabs(ahead - k->clock_ahead) < SET_MS)
         return;
+    forecast_soon(k->c);
     log_event(LOG_WARN, "clock_was_set", "seconds", log_num((ahead - k->clock_ahead) / 1000), NULL);
     look(k);
 }

@@ -144,7 +144,8 @@ static int open_all(struct control *c, struct err *err) {
     c->anchoring = c->certificates ? anchoring_new(c, err) : NULL;
     c->pulse = c->anchoring ? pulse_new(c, err) : NULL;
     c->recent = c->pulse ? recent_new(c, err) : NULL;
-    c->webhooks = c->recent ? webhooks_new(c, err) : NULL;
+    c->forecasting = c->recent ? forecasting_new(c, err) : NULL;
+    c->webhooks = c->forecasting ? webhooks_new(c, err) : NULL;
     c->parent = c->webhooks ? parent_new(c->loop, o->parent_fd, told, c) : NULL;
     if (!c->parent)
         return err->code ? err->code : err_set(err, MUSTER_ENOMEM, NULL);
@@ -177,6 +178,7 @@ static void close_all(struct control *c) {
     anchoring_free(c->anchoring);
     pulse_free(c->pulse);
     recent_free(c->recent);
+    forecasting_free(c->forecasting);
     certificates_free(c->certificates);
     http_router_free(c->router);
     free(c->routes);

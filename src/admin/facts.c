@@ -55,6 +55,7 @@ static void finish(struct http_exchange *x, struct facts *f, facts_fn then) {
     f->vault = pulse_state(c);
     f->vault_took_us = pulse_took_us(c);
     recent_read(c, &f->recent);
+    f->forecast = forecast_newest(c);
     if (cert_chain_from_file(buf_span(&c->server_ca), ca, 8, &n, NULL) == 0 && n)
         f->server_ca_end = ca[0]->not_after;
     for (size_t i = 0; i < n; i++)

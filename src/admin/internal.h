@@ -17,6 +17,8 @@ struct account_settings;
 struct vault_account;
 struct pulse;
 struct recent;
+struct forecast;
+struct forecasting;
 struct control {
     struct report_sweep sweep; /* first: what the operation is given */
     bool sweeping;
@@ -35,6 +37,7 @@ struct control {
     struct webhooks *webhooks;
     struct pulse *pulse;
     struct recent *recent;
+    struct forecasting *forecasting;
     char **hosts;                   /* NULL-terminated */
     size_t n_hosts;
     struct buf server_ca;           /* PEM */
@@ -122,6 +125,12 @@ struct recent_numbers {
 struct recent *recent_new(struct control *c, struct err *err);
 void recent_free(struct recent *r);
 void recent_read(const struct control *c, struct recent_numbers *out);
+
+/* forecast.c: what is going to end, looked at every hour. */
+struct forecasting *forecasting_new(struct control *c, struct err *err);
+void forecasting_free(struct forecasting *g);
+void forecast_soon(struct control *c); /* something has changed that it rests on */
+const struct forecast *forecast_newest(const struct control *c); /* FORECAST_DAYS ahead, of every account; NULL: none yet */
 
 /* access.c: a line of the log for a request that was answered, where the setting log_requests wants it. */
 void admin_answered(struct http_exchange *x, int status, uint64_t bytes, const struct err *refusal);

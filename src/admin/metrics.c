@@ -2,6 +2,7 @@
 #include "metrics/metrics.h"
 
 #include "admin/facts.h"
+#include "verifier/forecast.h"
 
 #define PAGE_BYTES (64u << 20)
 
@@ -108,6 +109,36 @@ static void add_accounts(struct buf *out, const struct facts *f) {
     each(out, f, METRIC_NOT_AFTER, ends);
 }
 
+static const int FORECAST_WITHIN[] = {7, 30, 90};
+#define FORECAST_WITHIN_N (sizeof FORECAST_WITHIN / sizeof *FORECAST_WITHIN)
+
+static int64_t stops_of_account(const struct forecast *p, const char *account, int64_t until) {
+    int64_t n = 0;
+    for (int kind = 0; kind < FORECAST_KINDS; kind++)
+        n += forecast_stops(p, account, (enum forecast_kind)kind, until);
+    return n;
+}
+
+static void add_forecast(struct buf *out, const struct control *c, const struct facts *f) {
+    const struct forecast *p = forecast_newest(c);
+    if (!p)
+        return;
+    char within[16];
+    metrics_family(out, METRIC_FORECAST);
+    for (int kind = 0; kind < FORECAST_KEY; kind++)
+        for (size_t i = 0; i < FORECAST_WITHIN_N; i++) {
+            snprintf(within, sizeof within, "%dd", FORECAST_WITHIN[i]);
+            two(out, METRIC_FORECAST, FORECAST_WORDS[kind], within, (double)forecast_stops(p, "", (enum forecast_kind)kind, f->now + FORECAST_WITHIN[i] * CLOCK_DAY));
+        }
+    metrics_family(out, METRIC_FORECAST_ACCOUNT);
+    for (size_t k = 0; k < f->registry.n; k++)
+        for (size_t i = 0; i < FORECAST_WITHIN_N; i++) {
+            snprintf(within, sizeof within, "%dd", FORECAST_WITHIN[i]);
+            two(out, METRIC_FORECAST_ACCOUNT, f->registry.at[k].name, within, (double)stops_of_account(p, f->registry.at[k].name, f->now + FORECAST_WITHIN[i] * CLOCK_DAY));
+        }
+    one(out, METRIC_FORECAST_AGE, f->now > forecast_from(p) ? (double)(f->now - forecast_from(p)) : 0);
+}
+
 static void collected(struct http_exchange *x, const struct facts *f) {
     const struct control *c = http_exchange_arg(x);
     struct buf out = BUF_INIT(PAGE_BYTES);
@@ -115,6 +146,7 @@ static void collected(struct http_exchange *x, const struct facts *f) {
     add_server(&out, f);
     if (!f->registry_db.code) /* better no number than a wrong one */
         add_accounts(&out, f);
+    add_forecast(&out, c, f);
     if (buf_ok(&out))
         http_reply_buf(x, 200, METRICS_CONTENT_TYPE, &out, false);
     else

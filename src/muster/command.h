@@ -77,6 +77,7 @@ int command_confirmed(struct invocation *in, const char *method, const char *pat
 
 /* The rows with a run of their own. */
 int command_status(struct invocation *in, struct err *err);
+int command_forecast(struct invocation *in, struct err *err);
 int command_key_create(struct invocation *in, struct err *err);
 int command_device_import(struct invocation *in, struct err *err);
 int command_export(struct invocation *in, struct err *err);

@@ -66,6 +66,9 @@ const struct command COMMANDS[] = {
      .options = {{"watch", "SECONDS", TO_LOCAL, NULL, "Show it again and again, so often", false},
                  {"check", NULL, TO_LOCAL, NULL, "Exit with 1 where something critical needs an operator, for monitoring", false}},
      .help = "Show what needs you, the accounts with their devices, what ends next, who is refused and why, and the server's parts."},
+    {.noun = "forecast", .verb = "", .method = "GET", .path = "/api/v1/forecast", .run = command_forecast,
+     .options = {{"days", "N", TO_QUERY, NULL, "How far ahead to look (90); at most 36500", false}, {"account", "NAME", TO_QUERY, NULL, "Of one account", false}},
+     .help = "Say which devices stop connecting in the days to come, when, and why: whatever ends, from a device's own certificate to the server's CA. Devices that can renew are told apart."},
     {.noun = "whoami", .verb = "", .method = "GET", .path = "/api/v1/whoami", .help = "Show the token that is in use: its name, role, scope and end."},
 
     {.noun = "account", .verb = "create", .args = {{"NAME", "id", false, false}}, .method = "POST", .path = "/api/v1/accounts",

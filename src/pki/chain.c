@@ -300,6 +300,10 @@ static void keep(struct search *s, const struct anchor *a, size_t depth) {
     for (size_t i = 0; i < depth; i++)
         if (s->path[i]->not_after < s->good.until)
             s->good.until = s->path[i]->not_after;
+    for (size_t i = 1; i < depth; i++)
+        for (size_t k = 0; k < s->n; k++)
+            if (s->path[i] == s->presented[k])
+                s->good.used |= 1U << k;
 }
 
 /* Whether the path was good at its very end; when that was, or 0. */

@@ -77,6 +77,7 @@ int admit_promote(struct store_tx *tx, struct admit *a, const struct account *ac
 struct held {
     int64_t row, account, device, prov_key;
     enum cert_state state;
+    bool renews;
 };
 
 /* 1: the registry holds exactly this certificate. */
@@ -87,7 +88,7 @@ static int find_cert(struct store_tx *tx, const struct admit *a, struct held *ou
     int found = first_row(tx, &row, err, SQL_CERT_BY_SERIAL, "b", span_of(ASN1_STRING_get0_data(serial), (size_t)ASN1_STRING_length(serial)));
     if (found <= 0)
         return found;
-    *out = (struct held){.row = store_int(row, 0), .account = store_int(row, 2), .device = store_int(row, 3), .prov_key = store_int(row, 5)};
+    *out = (struct held){.row = store_int(row, 0), .account = store_int(row, 2), .device = store_int(row, 3), .prov_key = store_int(row, 5), .renews = store_int(row, 7) != 0};
     out->state = store_int(row, 6) ? CERT_REVOKED : (enum cert_state)store_int(row, 4); /* whatever it was to its device */
     int rc = row_hash(row, 1, &fingerprint);
     store_row_end(row);
@@ -118,7 +119,7 @@ static int first_use(struct store_tx *tx, struct admit *a, const struct account 
         a->must_write = true;
         return 0;
     }
-    const struct device_identity to = {.leaf = a->leaf, .cert = h->row, .prov_key = h->prov_key, .address = a->address};
+    const struct device_identity to = {.leaf = a->leaf, .cert = h->row, .prov_key = h->prov_key, .renews = h->renews, .address = a->address};
     int rc = device_identity_take(tx, d, &to, err);
     if (rc)
         return rc;

@@ -19,6 +19,9 @@ struct admit {
     const struct cert *leaf;   /* the caller's, until done */
     struct hash anchors[CHAIN_FOUND_MAX]; /* DEVICE_UPLOADED: fingerprints of every anchor under which the chain holds */
     size_t n_anchors;
+    const struct cert *between[CHAIN_MAX_CERTS]; /* DEVICE_UPLOADED: of what the device showed, the CA certificates of the paths that hold; the caller's */
+    size_t n_between;
+    bool between_known;        /* false: the chain was judged at an earlier connection */
     const char *account;       /* that SNI names; "" none */
     const char *address;
     const struct enrol_reserved *reserved;

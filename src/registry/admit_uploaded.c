@@ -1,6 +1,7 @@
 /* admit_uploaded: devices under fleet roots of customers: known keys, first contact, foreign keys; see admit.h. */
 #include "registry/admit_part.h"
 #include "registry/audit.h"
+#include "registry/device_chain.h"
 #include "registry/device_identity.h"
 #include "registry/event.h"
 
@@ -96,15 +97,36 @@ static int announce(struct store_tx *tx, const struct admit *a, const struct acc
 
 /* --- a key that is registered ---------------------------------------------------------------------------------------------------- */
 
+/* The same certificate, which may have other ones above it now. */
+static int other_chain(struct store_tx *tx, struct admit *a, const struct root *r, const struct device *d, struct err *err) {
+    int64_t chain;
+    bool due;
+    int rc = device_chain_find(tx, a, r, &chain, &due, err);
+    if (rc || !a->between_known || (chain == d->chain && !due))
+        return rc;
+    if (!store_writable(tx)) {
+        a->must_write = true;
+        return 0;
+    }
+    rc = device_chain_keep(tx, a, r, &chain, err);
+    return rc ? rc : store_exec(tx, NULL, err, SQL_DEVICE_CHAIN, "ii", d->row, chain);
+}
+
 static int newer_certificate(struct store_tx *tx, struct admit *a, const struct account *account, const struct root *r, const struct device *d, struct err *err) {
-    if (d->has_certificate && (hash_eq(&d->certificate, &a->leaf->fingerprint) || a->leaf->not_after <= d->certificate_not_after) && d->root == r->row)
+    const bool same = d->has_certificate && hash_eq(&d->certificate, &a->leaf->fingerprint) && d->root == r->row;
+    if (same)
+        return other_chain(tx, a, r, d, err);
+    if (d->has_certificate && a->leaf->not_after <= d->certificate_not_after && d->root == r->row)
         return 0;
     if (!store_writable(tx)) {
         a->must_write = true;
         return 0;
     }
-    int rc = device_identity_renew(tx, d, a->leaf, r->row, err);
-    return rc ? rc : audit_device(tx, a, account, "device.certificate", d->device_id, r, 0, err);
+    int64_t chain;
+    int rc = device_chain_keep(tx, a, r, &chain, err);
+    if (rc || (rc = device_identity_renew(tx, d, a->leaf, r->row, chain, err)))
+        return rc;
+    return audit_device(tx, a, account, "device.certificate", d->device_id, r, 0, err);
 }
 
 static int other_key(struct store_tx *tx, struct admit *a, const struct account *account, const struct root *r, const struct device *d, struct err *err);
@@ -255,8 +277,8 @@ static int register_device(struct store_tx *tx, struct admit *a, const struct ac
     int found = read_device(tx, account, id, &d, err);
     if (found <= 0)
         return found < 0 ? found : MUSTER_ECORRUPT;
-    const struct device_identity to = {.leaf = a->leaf, .root = r->row, .address = a->address};
-    if ((rc = device_identity_take(tx, &d, &to, err)) || (rc = audit_device(tx, a, account, "device.first_contact", id, r, d.state, err)) ||
+    struct device_identity to = {.leaf = a->leaf, .root = r->row, .address = a->address};
+    if ((rc = device_chain_keep(tx, a, r, &to.chain, err)) || (rc = device_identity_take(tx, &d, &to, err)) || (rc = audit_device(tx, a, account, "device.first_contact", id, r, d.state, err)) ||
         (rc = announce(tx, a, account, &d, wait ? EVENT_DEVICE_PENDING : EVENT_DEVICE_REGISTERED, err)))
         return rc;
     a->registered = true;
@@ -299,8 +321,10 @@ static int switch_key(struct store_tx *tx, struct admit *a, const struct account
         a->must_write = true;
         return 0;
     }
-    const struct device_identity to = {.leaf = a->leaf, .root = r->row, .address = a->address};
-    int rc = device_identity_take(tx, d, &to, err);
+    struct device_identity to = {.leaf = a->leaf, .root = r->row, .address = a->address};
+    int rc = device_chain_keep(tx, a, r, &to.chain, err);
+    if (!rc)
+        rc = device_identity_take(tx, d, &to, err);
     if (!rc)
         rc = store_exec(tx, NULL, err, SQL_OFFER_DROP, "ib", d->row, hash_span(&a->leaf->key.spki));
     if (!rc)

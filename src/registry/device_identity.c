@@ -42,9 +42,9 @@ int device_identity_take(struct store_tx *tx, const struct device *d, const stru
     if (!rc)
         rc = store_exec(tx, NULL, err, SQL_CERT_END_OTHERS, "ii", d->row, to->cert);
     if (!rc && to->cert)
-        rc = store_exec(tx, NULL, err, SQL_DEVICE_IDENTITY, "iirnbibis", d->row, I(METHOD_SHARED), to->prov_key, hash_span(&c->fingerprint), c->not_after, hash_span(&c->key.spki), now, to->address);
+        rc = store_exec(tx, NULL, err, SQL_DEVICE_IDENTITY, "iirnbibisii", d->row, I(METHOD_SHARED), to->prov_key, hash_span(&c->fingerprint), c->not_after, hash_span(&c->key.spki), now, to->address, I(0), I(to->renews));
     else if (!rc)
-        rc = store_exec(tx, NULL, err, SQL_DEVICE_IDENTITY, "iinibibis", d->row, I(METHOD_DEVICE), to->root, hash_span(&c->fingerprint), c->not_after, hash_span(&c->key.spki), now, to->address);
+        rc = store_exec(tx, NULL, err, SQL_DEVICE_IDENTITY, "iinibibisii", d->row, I(METHOD_DEVICE), to->root, hash_span(&c->fingerprint), c->not_after, hash_span(&c->key.spki), now, to->address, to->chain, I(0));
     /* What waited for its first use was never let in, but a connection with the identity so far may be open and judged. */
     return rc || !d->has_certificate ? rc : epoch_raise(tx, err);
 }
@@ -54,8 +54,8 @@ int device_identity_superseded(struct store_tx *tx, const struct device *d, int6
     return d->has_certificate && d->method == METHOD_SHARED ? one_int(tx, since, 0, err, SQL_CERT_REPLACED_AT, "ii", d->row, cert) : 0;
 }
 
-int device_identity_renew(struct store_tx *tx, const struct device *d, const struct cert *leaf, int64_t root, struct err *err) {
-    return store_exec(tx, NULL, err, SQL_DEVICE_CERT, "ibii", d->row, hash_span(&leaf->fingerprint), leaf->not_after, root);
+int device_identity_renew(struct store_tx *tx, const struct device *d, const struct cert *leaf, int64_t root, int64_t chain, struct err *err) {
+    return store_exec(tx, NULL, err, SQL_DEVICE_CERT, "ibiii", d->row, hash_span(&leaf->fingerprint), leaf->not_after, root, chain);
 }
 
 int device_identity_issued(struct store_tx *tx, const struct device_issued *i, int64_t now, struct err *err) {
@@ -64,8 +64,8 @@ int device_identity_issued(struct store_tx *tx, const struct device_issued *i, i
     if (rc)
         return rc;
     rc = (i->own_key ? hold_key : add_key)(tx, i->account, i->device, &c->spki, now, err);
-    return rc ? rc : store_exec(tx, NULL, err, SQL_CERT_ADD, "bbiirbbiiii", c->serial, hash_span(&c->fingerprint), i->account, i->device, i->prov_key, hash_span(&c->spki), c->der,
-                                c->not_before, c->not_after, now, i->enrolled ? i->enrolled : now);
+    return rc ? rc : store_exec(tx, NULL, err, SQL_CERT_ADD, "bbiirbbiiiii", c->serial, hash_span(&c->fingerprint), i->account, i->device, i->prov_key, hash_span(&c->spki), c->der,
+                                c->not_before, c->not_after, now, i->enrolled ? i->enrolled : now, I(i->renews));
 }
 
 int device_identity_waiting(struct store_tx *tx, int64_t device, int64_t *prov_key, struct err *err) {

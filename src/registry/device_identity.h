@@ -17,6 +17,8 @@ struct device_identity {
     int64_t cert;      /* the row of a certificate that Muster issued; 0: one of an uploaded root */
     int64_t prov_key;  /* that it was issued with; 0: an invitation */
     int64_t root;      /* or the uploaded root */
+    int64_t chain;     /* and what the device showed besides: device_chain.h */
+    bool renews;       /* the device asked for it itself, by EST */
     const char *address;
 };
 /* It becomes the device's: whatever identity the device had, and whatever was issued for it besides, is over from here on, on open
@@ -32,7 +34,7 @@ bool device_identity_is_key(const struct device *d, const struct cert *leaf);   
 int device_identity_superseded(struct store_tx *tx, const struct device *d, int64_t cert, int64_t *since, struct err *err) MUSTER_MUST_CHECK;
 
 /* A newer certificate of the live key, under an uploaded root. */
-int device_identity_renew(struct store_tx *tx, const struct device *d, const struct cert *leaf, int64_t root, struct err *err) MUSTER_MUST_CHECK;
+int device_identity_renew(struct store_tx *tx, const struct device *d, const struct cert *leaf, int64_t root, int64_t chain, struct err *err) MUSTER_MUST_CHECK;
 
 /* A certificate that waits for its first use. */
 struct device_issued {
@@ -41,6 +43,7 @@ struct device_issued {
     int64_t prov_key; /* 0: an invitation */
     int64_t enrolled; /* when that key brought the device in; 0: now */
     bool own_key; /* the device's, which may have it already; otherwise one that nobody had before */
+    bool renews; /* asked for by EST: a stock client of POST /devices cannot renew */
     bool comes_back; /* own_key, of a certificate that the device has replaced: barred then, and the device's again */
 };
 int device_identity_issued(struct store_tx *tx, const struct device_issued *i, int64_t now, struct err *err) MUSTER_MUST_CHECK;

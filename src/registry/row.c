@@ -99,6 +99,8 @@ int row_device(struct store_row *row, struct device *out, struct err *err) {
         .issue_first = store_int(row, 19),
         .issue_last_ms = store_int(row, 20),
         .issue_count = store_int(row, 21),
+        .chain = store_int(row, 23),
+        .renews = store_int(row, 24) != 0,
     };
     row_text(row, 3, out->device_id, sizeof out->device_id);
     row_text(row, 11, out->last_address, sizeof out->last_address);

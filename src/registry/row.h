@@ -65,6 +65,8 @@ struct device {
     struct hash certificate, spki;
     int64_t certificate_not_after;
     int64_t issue_first, issue_last_ms, issue_count; /* of the enrolment whose certificates wait for their first use */
+    int64_t chain; /* device_chain.h */
+    bool renews;   /* it asks for its certificates itself, by EST */
 };
 
 struct token {

@@ -162,6 +162,8 @@ struct identity *identity_new(struct verifier *v, X509 *leaf, STACK_OF(X509) *ch
 static void take_anchors(struct identity *id, const struct chain_found *found) {
     id->class = ADMIT_DEVICE_UPLOADED;
     id->n_anchors = found->n;
+    id->used = found->used;
+    id->used_known = true;
     id->chain_until = found->until;
     for (size_t i = 0; i < found->n; i++) {
         id->anchors[i] = found->at[i]->cert->fingerprint;
@@ -229,4 +231,8 @@ const struct admit *identity_admitted(const struct identity *id) {
 void identity_admission(const struct identity *id, const struct enrol_reserved *reserved, struct admit *out) {
     *out = (struct admit){.class = id->class, .leaf = id->leaf, .n_anchors = id->n_anchors, .account = id->sni_account, .address = id->address, .reserved = reserved, .ended = id->ended};
     memcpy(out->anchors, id->anchors, sizeof id->anchors);
+    out->between_known = id->used_known;
+    for (size_t i = 0; i < id->n_presented; i++)
+        if (id->used & 1U << i)
+            out->between[out->n_between++] = id->presented[i];
 }

@@ -56,6 +56,8 @@ struct identity {
     enum admit_class class;         /* where chain.code is 0 */
     struct hash anchors[CHAIN_FOUND_MAX]; /* fingerprints */
     size_t n_anchors;
+    unsigned used;                  /* of `presented`, what stands on a path that holds; bits */
+    bool used_known;                /* the chain was judged at this connection */
     struct hash provisioning_ca;    /* of ADMIT_KEY, where chain.code is 0: its fingerprint; an account has its own */
     int64_t admitted_epoch;         /* of `admit`; 0: not asked yet */
     uint64_t admitted_trust;        /* likewise: registry/trust.h */

@@ -125,6 +125,7 @@ PRINTS = {
     ("device", "revoke"): lambda options: ("POST", f"{ACCOUNT}/keys/{{key}}/devices" if "--key" in options else f"{ACCOUNT}/devices/{{device}}/revoke"),
     ("device", "quarantine"): lambda options: ("POST", f"{ACCOUNT}/keys/{{key}}/devices" if "--key" in options else f"{ACCOUNT}/devices/{{device}}/quarantine"),
     ("status", ""): lambda options: ("GET", "/api/v1/status"),
+    ("forecast", ""): lambda options: ("GET", "/api/v1/forecast"),
     ("audit", "list"): lambda options: ("GET", f"{ACCOUNT}/audit"),
     ("audit", "head"): lambda options: ("GET", f"{ACCOUNT}/audit/head"),
     ("audit", "verify"): lambda options: ("POST", f"{ACCOUNT}/audit/verify" if "--account" in options else "/api/v1/audit/verify"),

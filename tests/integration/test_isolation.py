@@ -226,6 +226,7 @@ ROWS = {
     "OPENAPI": Row(),
     "METRICS": Row(),
     "STATUS": Row(),
+    "FORECAST": Row(),
     "WHOAMI": Row(),
 
     "ACCOUNT_LIST": Row(),

@@ -205,6 +205,7 @@ def test_label_values_are_what_was_given(fresh):
     s = fresh()
     s.account("labels")
     key = s.key("labels")
+    soon(True, lambda: Numbers(s).has("muster_forecast_age_seconds"), 10)
     before = len(Numbers(s).samples)
     for i in range(30):
         s.gateway(enrolled(s, key, f"dev-{i}")).get(f"/never/{i}?q={i}")

@@ -1,0 +1,86 @@
+/* device_chain: see device_chain.h. */
+#include "registry/device_chain.h"
+
+static int by_bytes(const void *a, const void *b) { return memcmp(a, b, sizeof(struct hash)); }
+
+/* Of the set: devices may send them in any order. */
+static void name_of(const struct admit *a, struct hash *out) {
+    struct hash all[CHAIN_MAX_CERTS];
+    for (size_t i = 0; i < a->n_between; i++)
+        all[i] = a->between[i]->fingerprint;
+    if (a->n_between)
+        qsort(all, a->n_between, sizeof *all, by_bytes);
+    hash_of(span_of(all, a->n_between * sizeof *all), out);
+}
+
+int device_chain_find(struct store_tx *tx, const struct admit *a, const struct root *r, int64_t *row, bool *due, struct err *err) {
+    struct store_row *at;
+    struct hash name;
+    int64_t many;
+    *row = 0;
+    *due = false;
+    if (!a->between_known)
+        return 0;
+    name_of(a, &name);
+    int found = first_row(tx, &at, err, SQL_CHAIN_GET, "ib", r->row, hash_span(&name));
+    if (found < 0)
+        return found;
+    if (found) {
+        *row = store_int(at, 0);
+        *due = store_int(at, 1) < a->leaf->not_after;
+        store_row_end(at);
+        return 0;
+    }
+    int rc = one_int(tx, &many, 0, err, SQL_CHAIN_COUNT, "i", r->account);
+    *due = many < DEVICE_CHAINS_MAX;
+    return rc;
+}
+
+int device_chain_keep(struct store_tx *tx, const struct admit *a, const struct root *r, int64_t *row, struct err *err) {
+    CLEANUP(buf_fini) struct buf leaf = BUF_INIT(CERT_DER_MAX), cas = BUF_INIT(DEVICE_CHAIN_BYTES);
+    struct hash name;
+    bool due;
+    int rc = device_chain_find(tx, a, r, row, &due, err);
+    if (rc || !due)
+        return rc;
+    if (cert_der(a->leaf, &leaf))
+        return err_set(err, MUSTER_ENOMEM, NULL);
+    if (*row)
+        return store_exec(tx, NULL, err, SQL_CHAIN_LEAF, "ibi", *row, buf_span(&leaf), a->leaf->not_after);
+    for (size_t i = 0; i < a->n_between; i++)
+        if (cert_der(a->between[i], &cas))
+            return err_set(err, MUSTER_ENOMEM, NULL);
+    name_of(a, &name);
+    rc = store_exec(tx, NULL, err, SQL_CHAIN_ADD, "iibbbi", r->account, r->row, hash_span(&name), cas.n ? buf_span(&cas) : SPAN_LIT(""), buf_span(&leaf), a->leaf->not_after);
+    return rc ? rc : one_int(tx, row, 0, err, SQL_CHAIN_GET, "ib", r->row, hash_span(&name));
+}
+
+/* The certificate that `all` begins with, and what is behind it. */
+static int next_cert(struct span *all, struct cert **out, struct err *err) {
+    const unsigned char *p = all->p;
+    X509 *x = d2i_X509(NULL, &p, (long)all->n);
+    if (!x || cert_from_x509(x, out, err)) {
+        X509_free(x);
+        return err_set(err, MUSTER_ECORRUPT, "A row of the table chain is damaged.");
+    }
+    X509_free(x);
+    *all = span_sub(*all, (size_t)(p - all->p), all->n - (size_t)(p - all->p));
+    return 0;
+}
+
+int row_device_chain(struct store_row *row, struct device_chain *out, struct err *err) {
+    struct span cas = store_blob(row, 2), leaf = store_blob(row, 3);
+    *out = (struct device_chain){.row = store_int(row, 0), .root = store_int(row, 1)};
+    int rc = next_cert(&leaf, &out->leaf, err);
+    while (!rc && cas.n && out->n < CHAIN_MAX_CERTS)
+        if (!(rc = next_cert(&cas, &out->cas[out->n], err)))
+            out->n++;
+    return rc;
+}
+
+void device_chain_fini(struct device_chain *c) {
+    cert_free(c->leaf);
+    for (size_t i = 0; i < c->n; i++)
+        cert_free(c->cas[i]);
+    *c = (struct device_chain){0};
+}

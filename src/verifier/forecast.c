@@ -1,0 +1,267 @@
+/* forecast: see forecast.h.  The walk: account by account, then chains, devices and provisioning keys, in steps that are bounded. */
+#include "verifier/forecast_part.h"
+
+#define STEP_DEVICES 2500
+#define STEP_CHAINS 4
+#define STEP_KEYS 200
+
+int forecast_new(const char *only, int64_t from, int days, const struct forecast_server *server, struct forecast **out, struct err *err) {
+    struct forecast *f = calloc(1, sizeof *f);
+    if (!f)
+        return err_set(err, MUSTER_ENOMEM, NULL);
+    snprintf(f->only, sizeof f->only, "%s", only);
+    f->from = from;
+    f->to = from + days * CLOCK_DAY;
+    f->bin = (days / FORECAST_BINS_MAX + 1) * CLOCK_DAY;
+    f->server = *server;
+    *out = f;
+    return 0;
+}
+
+void forecast_free(struct forecast *f) {
+    if (!f)
+        return;
+    snapshot_unref(f->snapshot);
+    for (size_t i = 0; i < f->n; i++) {
+        free(f->causes[i]->days);
+        free(f->causes[i]);
+    }
+    free(f->causes);
+    free(f);
+}
+
+bool forecast_more(const struct forecast *f) { return f->phase != FORECAST_AT_END; }
+
+/* --- one device ------------------------------------------------------------------------------------------------------------------------ */
+
+static const struct forecast_class *class_of(const struct forecast *f, bool own, int64_t root, int64_t chain) {
+    const struct forecast_class *of_root = NULL;
+    for (size_t i = 0; i < f->n_classes; i++) {
+        const struct forecast_class *c = &f->classes[i];
+        if (own ? c->own : !c->own && c->root == root && c->chain == chain)
+            return c;
+        if (!own && !c->own && c->root == root && !c->chain)
+            of_root = c;
+    }
+    return of_root;
+}
+
+/* The name of what ends with a certificate of Muster's own: leaves are cut to the end of their CA, and that to its root's. */
+static void name_own_end(const struct forecast *f, int64_t end, struct forecast_cause *like) {
+    for (size_t i = 0; i < f->n_cas; i++) {
+        const struct forecast_ca *ca = &f->cas[i];
+        if (ca->end != end || (like->object && ca->kind != FORECAST_ROOT))
+            continue;
+        like->kind = ca->kind;
+        like->object = ca->object;
+        like->id = ca->id;
+        memcpy(like->subject, ca->subject, sizeof like->subject);
+    }
+}
+
+static int name_device(struct store_tx *tx, struct forecast_cause *c, int64_t row, int64_t at, bool renews, struct err *err) {
+    struct store_row *name;
+    if (c->n_devices == FORECAST_NAMES)
+        return 0;
+    int found = first_row(tx, &name, err, SQL_DEVICE_NAME, "i", row);
+    if (found <= 0)
+        return found;
+    struct forecast_device *d = &c->devices[c->n_devices++];
+    *d = (struct forecast_device){.at = at, .renews = renews};
+    row_text(name, 1, d->device_id, sizeof d->device_id);
+    int rc = store_uuid(name, 0, &d->id);
+    store_row_end(name);
+    return rc ? err_set(err, rc, "A row of the table device is damaged.") : 0;
+}
+
+static int take_device(struct store_tx *tx, struct forecast *f, struct store_row *row, struct err *err) {
+    const int64_t id = store_int(row, 0), end = store_int(row, 1);
+    const bool own = store_int(row, 3) == METHOD_SHARED;
+    const struct forecast_class *c = class_of(f, own, store_int(row, 4), store_int(row, 5));
+    if (store_int(row, 2) != DEVICE_ACTIVE || !c || c->out)
+        return 0;
+    const bool above = c->end <= end;
+    const int64_t stop = above ? c->end : end;
+    if (stop <= f->from || stop > f->to)
+        return 0;
+    const bool renews = own && store_int(row, 6) && f->renews && f->own_end > stop;
+    struct forecast_cause like = {.kind = FORECAST_DEVICE, .account_row = f->account.row, .code = above ? c->code : c->leaf_code};
+    memcpy(like.account, f->account.name, sizeof like.account);
+    if (above) {
+        like.kind = c->kind;
+        like.object = c->object;
+        like.id = c->id;
+        memcpy(like.subject, c->subject, sizeof like.subject);
+    } else if (own) {
+        name_own_end(f, end, &like);
+    }
+    struct forecast_cause *cause = forecast_cause(f, &like);
+    if (!cause)
+        return f->left_out ? 0 : err_set(err, MUSTER_ENOMEM, NULL);
+    int rc = forecast_add(f, cause, stop, !renews, renews, err);
+    return rc ? rc : name_device(tx, cause, id, stop, renews, err);
+}
+
+/* --- the walk -------------------------------------------------------------------------------------------------------------------------- */
+
+static int count_active(struct store_tx *tx, struct forecast *f, struct err *err) {
+    CLEANUP(store_row_end) struct store_row *row = NULL;
+    int rc = store_query(tx, &row, err, SQL_ACCOUNT_DEVICES, "i", f->account.row);
+    while (!rc && (rc = store_next(row, err)) > 0) {
+        if (store_int(row, 0) == DEVICE_ACTIVE)
+            f->active += store_int(row, 1);
+        rc = 0;
+    }
+    return rc;
+}
+
+static int server_ends(struct forecast *f, enum forecast_kind kind, int64_t end, struct err *err) {
+    const struct forecast_cause like = {.kind = kind, .code = MUSTER_ETLSREJECTED};
+    if (!end || end <= f->from || end > f->to || !f->active)
+        return 0;
+    struct forecast_cause *c = forecast_cause(f, &like);
+    return c ? forecast_add(f, c, end, f->active, 0, err) : 0;
+}
+
+static int finish(struct forecast *f, struct err *err) {
+    f->phase = FORECAST_AT_END;
+    int rc = server_ends(f, FORECAST_SERVER, f->server.certificate_end, err);
+    if (!rc)
+        rc = server_ends(f, FORECAST_SERVER_CA, f->server.ca_end, err);
+    forecast_sort(f);
+    return rc;
+}
+
+static int next_account(struct store_tx *tx, struct forecast *f, struct err *err) {
+    struct store_row *row;
+    int rc = 0;
+    if (f->only[0]) {
+        if (f->account_row)
+            return finish(f, err);
+        if ((rc = account_need(tx, span_str(f->only), &f->account, err)))
+            return rc;
+    } else {
+        int found = first_row(tx, &row, err, SQL_ACCOUNT_PAGE, "ii", f->account_row, I(1));
+        if (found <= 0)
+            return found < 0 ? found : finish(f, err);
+        rc = row_account(row, &f->account, err);
+        store_row_end(row);
+        if (rc)
+            return rc;
+    }
+    f->account_row = f->account.row;
+    if (f->account.state != ACCOUNT_ACTIVE)
+        return 0;
+    f->n_classes = f->n_cas = 0;
+    f->after = f->after_row = 0;
+    if ((rc = count_active(tx, f, err)) || (rc = forecast_own_class(tx, f, err)) || (rc = forecast_root_classes(tx, f, err)))
+        return rc;
+    f->phase = FORECAST_AT_CHAINS;
+    return 0;
+}
+
+/* How far the ends have to be walked: to the last day, or to the last device where something above them ends before. */
+static void begin_devices(struct forecast *f) {
+    f->limit = f->to;
+    for (size_t i = 0; i < f->n_classes; i++)
+        if (!f->classes[i].out && f->classes[i].end > f->from && f->classes[i].end <= f->to)
+            f->limit = INT64_MAX;
+    f->after = f->from;
+    f->after_row = INT64_MAX;
+    f->phase = FORECAST_AT_DEVICES;
+}
+
+static int step_chains(struct store_tx *tx, struct forecast *f, struct err *err) {
+    CLEANUP(store_row_end) struct store_row *row = NULL;
+    int n = 0, rc = store_query(tx, &row, err, SQL_CHAIN_PAGE, "iii", f->account.row, f->after, I(STEP_CHAINS));
+    while (!rc && (rc = store_next(row, err)) > 0) {
+        CLEANUP(device_chain_fini) struct device_chain chain = {0};
+        if ((rc = row_device_chain(row, &chain, err)) || (rc = forecast_chain_class(tx, f, &chain, err)))
+            return rc;
+        f->after = chain.row;
+        n++;
+    }
+    if (!rc && n < STEP_CHAINS)
+        begin_devices(f);
+    return rc;
+}
+
+/* What is left of the end of the page before, and then what ends later. */
+static int step_devices(struct store_tx *tx, struct forecast *f, struct err *err) {
+    int64_t left = STEP_DEVICES;
+    for (int later = f->after_row == INT64_MAX; later < 2; later++) {
+        CLEANUP(store_row_end) struct store_row *row = NULL;
+        int rc = later ? store_query(tx, &row, err, SQL_FORECAST_END, "iiii", f->account.row, f->after, f->limit, left)
+                       : store_query(tx, &row, err, SQL_FORECAST_SAME_END, "iiii", f->account.row, f->after, f->after_row, left);
+        while (!rc && (rc = store_next(row, err)) > 0) {
+            f->after_row = store_int(row, 0);
+            f->after = store_int(row, 1);
+            left--;
+            rc = take_device(tx, f, row, err);
+        }
+        if (rc || !left)
+            return rc;
+    }
+    f->after = f->from;
+    f->after_row = INT64_MAX;
+    f->phase = FORECAST_AT_KEYS;
+    return 0;
+}
+
+static int take_key(struct store_tx *tx, struct forecast *f, int64_t row, struct err *err) {
+    struct prov_key k;
+    int code, found = key_find_row(tx, row, &k, err);
+    if (found <= 0)
+        return found;
+    int rc = forecast_key_code(tx, f, &k, &code, err);
+    if (rc || !code)
+        return rc;
+    struct forecast_cause like = {.kind = FORECAST_KEY, .account_row = f->account.row, .object = k.row, .id = k.uuid, .code = code};
+    memcpy(like.account, f->account.name, sizeof like.account);
+    snprintf(like.subject, sizeof like.subject, "%s", k.name);
+    struct forecast_cause *c = forecast_cause(f, &like);
+    return c ? forecast_add(f, c, k.expires, 0, 0, err) : f->left_out ? 0 : err_set(err, MUSTER_ENOMEM, NULL);
+}
+
+static int step_keys(struct store_tx *tx, struct forecast *f, struct err *err) {
+    int64_t keys[STEP_KEYS];
+    size_t n = 0;
+    struct store_row *row;
+    int rc = store_query(tx, &row, err, SQL_KEY_ENDING, "iiiii", f->account.row, f->after, f->after_row, f->to, I(STEP_KEYS));
+    if (rc)
+        return rc;
+    while (n < STEP_KEYS && (rc = store_next(row, err)) > 0) {
+        keys[n++] = f->after_row = store_int(row, 0);
+        f->after = store_int(row, 1);
+    }
+    store_row_end(row);
+    for (size_t i = 0; rc >= 0 && i < n; i++)
+        rc = take_key(tx, f, keys[i], err);
+    if (rc >= 0 && n < STEP_KEYS)
+        f->phase = FORECAST_AT_ACCOUNT;
+    return rc < 0 ? rc : 0;
+}
+
+int forecast_run(struct store_tx *tx, void *arg, struct err *err) {
+    struct forecast *f = arg;
+    if (!f->snapshot) {
+        struct snapshot_load load = {0};
+        int rc = snapshot_run(tx, &load, err);
+        if (rc)
+            return rc;
+        f->snapshot = load.out;
+    }
+    switch (f->phase) {
+    case FORECAST_AT_ACCOUNT:
+        return next_account(tx, f, err);
+    case FORECAST_AT_CHAINS:
+        return step_chains(tx, f, err);
+    case FORECAST_AT_DEVICES:
+        return step_devices(tx, f, err);
+    case FORECAST_AT_KEYS:
+        return step_keys(tx, f, err);
+    case FORECAST_AT_END:
+        break;
+    }
+    return 0;
+}

@@ -1,0 +1,162 @@
+/* forecast_causes: what was found, put together by what ends; see forecast.h. */
+#include "verifier/forecast_part.h"
+
+const char *const FORECAST_WORDS[FORECAST_KINDS] = {
+    [FORECAST_DEVICE] = "device-certificate",  [FORECAST_INTERMEDIATE] = "intermediate", [FORECAST_ISSUING] = "issuing-ca", [FORECAST_ROOT] = "fleet-root",
+    [FORECAST_SERVER] = "server-certificate", [FORECAST_SERVER_CA] = "server-ca",        [FORECAST_KEY] = "provisioning-key",
+};
+
+struct forecast_cause *forecast_cause(struct forecast *f, const struct forecast_cause *like) {
+    for (size_t i = f->n; i-- > 0;) {
+        struct forecast_cause *c = f->causes[i];
+        if (c->kind == like->kind && c->account_row == like->account_row && c->object == like->object)
+            return c;
+    }
+    if (f->n == FORECAST_CAUSES_MAX) {
+        f->left_out = true;
+        return NULL;
+    }
+    if (f->n == f->cap) {
+        void *more = realloc(f->causes, (f->cap = f->cap ? f->cap * 2 : 16) * sizeof *f->causes);
+        if (!more)
+            return NULL;
+        f->causes = more;
+    }
+    struct forecast_cause *c = malloc(sizeof *c);
+    if (!c)
+        return NULL;
+    *c = *like;
+    f->causes[f->n++] = c;
+    return c;
+}
+
+/* The walk goes along the ends, so that the day is the last one, or close to it. */
+static struct forecast_day *day_of(struct forecast *f, struct forecast_cause *c, int64_t at) {
+    const int64_t begin = at - at % f->bin;
+    size_t i = c->n_days;
+    while (i > 0 && c->days[i - 1].at > begin)
+        i--;
+    if (i > 0 && c->days[i - 1].at == begin)
+        return &c->days[i - 1];
+    if (c->n_days == c->cap_days) {
+        void *more = realloc(c->days, (c->cap_days = c->cap_days ? c->cap_days * 2 : 8) * sizeof *c->days);
+        if (!more)
+            return NULL;
+        c->days = more;
+    }
+    memmove(&c->days[i + 1], &c->days[i], (c->n_days - i) * sizeof *c->days);
+    c->n_days++;
+    c->days[i] = (struct forecast_day){.at = begin};
+    return &c->days[i];
+}
+
+int forecast_add(struct forecast *f, struct forecast_cause *c, int64_t at, int64_t stops, int64_t renews, struct err *err) {
+    struct forecast_day *d = day_of(f, c, at);
+    if (!d)
+        return err_set(err, MUSTER_ENOMEM, NULL);
+    d->stops += stops;
+    d->renews += renews;
+    c->stops += stops;
+    c->renews += renews;
+    c->first = c->first && c->first < at ? c->first : at;
+    c->last = c->last > at ? c->last : at;
+    return 0;
+}
+
+static int by_first(const void *l, const void *r) {
+    const struct forecast_cause *a = *(const struct forecast_cause *const *)l, *b = *(const struct forecast_cause *const *)r;
+    if (a->first != b->first)
+        return a->first < b->first ? -1 : 1;
+    return a->kind < b->kind ? -1 : a->kind > b->kind;
+}
+
+void forecast_sort(struct forecast *f) {
+    if (f->n)
+        qsort(f->causes, f->n, sizeof *f->causes, by_first);
+}
+
+size_t forecast_count(const struct forecast *f) { return f->n; }
+const struct forecast_cause *forecast_at(const struct forecast *f, size_t i) { return f->causes[i]; }
+int64_t forecast_from(const struct forecast *f) { return f->from; }
+
+int64_t forecast_stops(const struct forecast *f, const char *account, enum forecast_kind kind, int64_t until) {
+    int64_t n = 0;
+    for (size_t i = 0; i < f->n; i++) {
+        const struct forecast_cause *c = f->causes[i];
+        if (c->kind != kind || (*account && strcmp(account, c->account) != 0))
+            continue;
+        for (size_t k = 0; k < c->n_days && c->days[k].at < until; k++)
+            n += c->days[k].stops;
+    }
+    return n;
+}
+
+/* --- as it is shown ------------------------------------------------------------------------------------------------------------------ */
+
+static json_t *devices_json(const struct forecast_cause *c) {
+    json_t *all = json_array();
+    for (size_t i = 0; i < c->n_devices; i++) {
+        const struct forecast_device *d = &c->devices[i];
+        json_t *o = json_object();
+        json_set_uuid(o, "id", &d->id);
+        json_set_str(o, "device_id", d->device_id);
+        json_set_time(o, "at", d->at);
+        json_set_bool(o, "renews", d->renews);
+        json_array_append_new(all, o);
+    }
+    return all;
+}
+
+static json_t *days_json(const struct forecast_cause *c) {
+    json_t *all = json_array();
+    for (size_t i = 0; i < c->n_days; i++) {
+        json_t *o = json_object();
+        json_set_time(o, "day", c->days[i].at);
+        json_set_int(o, "stops", c->days[i].stops);
+        json_set_int(o, "renews", c->days[i].renews);
+        json_array_append_new(all, o);
+    }
+    return all;
+}
+
+static json_t *cause_json(const struct forecast_cause *c) {
+    json_t *o = json_object();
+    json_set_str(o, "cause", FORECAST_WORDS[c->kind]);
+    json_set_str(o, "account", c->account[0] ? c->account : NULL);
+    json_set_uuid(o, "object", &c->id);
+    json_set_str(o, "subject", c->subject[0] ? c->subject : NULL);
+    json_set_str(o, "code", err_code(c->code));
+    json_set_str(o, "reason", err_what(c->code));
+    json_set_str(o, "fix", err_fix(c->code));
+    json_set_time(o, "first", c->first);
+    json_set_time(o, "last", c->last);
+    json_set_int(o, "stops", c->stops);
+    json_set_int(o, "renews", c->renews);
+    json_set(o, "devices", devices_json(c));
+    json_set_int(o, "left_out", c->kind == FORECAST_KEY ? 0 : c->stops + c->renews - (int64_t)c->n_devices);
+    json_set(o, "days", days_json(c));
+    return o;
+}
+
+json_t *forecast_json(const struct forecast *f) {
+    json_t *o = json_object(), *causes = json_array();
+    int64_t stops = 0, renews = 0, keys = 0;
+    for (size_t i = 0; i < f->n; i++) {
+        const struct forecast_cause *c = f->causes[i];
+        stops += c->stops;
+        renews += c->renews;
+        keys += c->kind == FORECAST_KEY;
+        json_array_append_new(causes, cause_json(c));
+    }
+    json_set_str(o, "id", "forecast");
+    json_set_str(o, "account", f->only[0] ? f->only : NULL);
+    json_set_time(o, "from", f->from);
+    json_set_time(o, "until", f->to);
+    json_set_int(o, "stops", stops);
+    json_set_int(o, "renews", renews);
+    json_set_int(o, "keys", keys);
+    json_set_int(o, "day_length", f->bin / CLOCK_DAY);
+    json_set_bool(o, "complete", !f->left_out);
+    json_set(o, "causes", causes);
+    return o;
+}

@@ -1,0 +1,65 @@
+/* forecast_part: what forecast.c, forecast_judge.c and forecast_causes.c share. */
+#ifndef MUSTER_VERIFIER_FORECAST_PART_H
+#define MUSTER_VERIFIER_FORECAST_PART_H
+
+#include "verifier/forecast.h"
+
+/* Devices above whose certificates stands the same. */
+struct forecast_class {
+    int64_t root, chain;      /* of an uploaded root; both 0: the account's own devices */
+    bool own;
+    bool out;                 /* not let in now */
+    int64_t end;              /* what stands above carries them until then; INT64_MAX: longer than any of their certificates */
+    enum forecast_kind kind;  /* of that end */
+    int64_t object;
+    struct uuid id;
+    char subject[256];
+    int code;                 /* from `end` on */
+    int leaf_code;            /* of one whose own certificate has ended */
+};
+#define FORECAST_CLASSES_MAX (1 + DEVICE_CHAINS_MAX + ROOTS_MAX)
+
+/* A CA of Muster's own in an account: leaves are cut to its end. */
+struct forecast_ca {
+    enum forecast_kind kind;
+    int64_t end, object;
+    struct uuid id;
+    char subject[256];
+};
+#define FORECAST_CAS_MAX 128
+
+struct forecast {
+    char only[ACCOUNT_NAME_MAX + 1];
+    int64_t from, to, bin; /* bin: seconds that count as one day */
+    struct forecast_server server;
+    struct snapshot *snapshot;
+    enum { FORECAST_AT_ACCOUNT, FORECAST_AT_CHAINS, FORECAST_AT_DEVICES, FORECAST_AT_KEYS, FORECAST_AT_END } phase;
+    int64_t active;        /* devices, of the accounts that were walked */
+    /* the account under way */
+    struct account account;
+    int64_t account_row, after, after_row, limit;
+    struct forecast_class classes[FORECAST_CLASSES_MAX];
+    size_t n_classes;
+    struct forecast_ca cas[FORECAST_CAS_MAX];
+    size_t n_cas;
+    bool renews;           /* the account renews certificates of its own */
+    int64_t own_end;       /* until when it can issue at best */
+    /* out */
+    struct forecast_cause **causes;
+    size_t n, cap;
+    bool left_out;         /* there were more causes than are kept */
+};
+
+/* forecast_judge.c: the classes of an account, by the gateway's own functions. */
+int forecast_own_class(struct store_tx *tx, struct forecast *f, struct err *err) MUSTER_MUST_CHECK;
+int forecast_chain_class(struct store_tx *tx, struct forecast *f, const struct device_chain *chain, struct err *err) MUSTER_MUST_CHECK;
+int forecast_root_classes(struct store_tx *tx, struct forecast *f, struct err *err) MUSTER_MUST_CHECK;
+/* With which a provisioning key is refused from its end on; 0: it is refused now, or not then. */
+int forecast_key_code(struct store_tx *tx, const struct forecast *f, const struct prov_key *k, int *code, struct err *err) MUSTER_MUST_CHECK;
+
+/* forecast_causes.c.  What `like` says names the cause; NULL: there are too many, or memory is short. */
+struct forecast_cause *forecast_cause(struct forecast *f, const struct forecast_cause *like);
+int forecast_add(struct forecast *f, struct forecast_cause *c, int64_t at, int64_t stops, int64_t renews, struct err *err) MUSTER_MUST_CHECK;
+void forecast_sort(struct forecast *f);
+
+#endif
