@@ -51,6 +51,7 @@ const struct config_key SETTINGS_TABLE[] = {
     {"limit_account", CONFIG_INT, AT(limit_account), "120000", 0, 1000000, NULL, "The same of all provisioning keys of an account. 0: no limit."},
     {"limit_guesses", CONFIG_INT, AT(limit_guesses), "30", 0, 1000000, NULL,
      "Wrong codes of invitations (EST) that one source may try a minute; beyond, 429. 0: no limit."},
+    {"limit_time", CONFIG_INT, AT(limit_time), "600", 0, 1000000, NULL, "Signed times (GET /time) that one source may ask for a minute; beyond, 429. 0: no limit."},
     {"sessions", CONFIG_INT, AT(sessions), "20000", 0, 10000000, NULL, "TLS sessions that can be resumed. 0: none."},
     {"session_seconds", CONFIG_SPAN, AT(session_seconds), "2h", 60, 604800, NULL, "How long a TLS session can be resumed."},
     {"webhook_networks", CONFIG_LIST, AT(webhook_networks), "", 0, 0, NULL,

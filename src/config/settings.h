@@ -47,7 +47,7 @@ struct settings {
     /* bounds */
     int64_t connections;      /* a loop */
     int64_t enrolments;       /* at a time */
-    int64_t limit_source, limit_device, limit_key, limit_account, limit_guesses; /* a minute; 0: none */
+    int64_t limit_source, limit_device, limit_key, limit_account, limit_guesses, limit_time; /* a minute; 0: none */
     int64_t sessions;         /* resumable TLS sessions; 0: none */
     int64_t session_seconds;
     int64_t rsa_pool;         /* RSA-2048 device keys made ahead */

@@ -8,6 +8,7 @@
 #include "gateway/est.h"
 #include "gateway/internal.h"
 #include "gateway/keep.h"
+#include "gateway/signed_time.h"
 #include "metrics/metrics.h"
 #include "registry/registry.h"
 #include "registry/trust.h"
@@ -84,19 +85,20 @@ static int open_registry(struct gateway *g, struct err *err) {
 
 int gateway_upstreams_new(const struct settings *s, struct upstreams **out, struct err *err) { return upstreams_new(s, out, err); }
 
-/* Enrolment, EST, and the rows of KEEPS.  What no row takes may be somebody's behind the gateway. */
+/* Enrolment, the time, EST, and the rows of KEEPS.  What no row takes may be somebody's behind the gateway. */
 static struct http_router *open_routes(struct gateway *g, struct err *err) {
     static const enum request_kind devices = REQUEST_DEVICES;
-    const size_t n = 1 + EST_ROUTES_N + KEEPS_N;
+    const size_t own = 2, n = own + EST_ROUTES_N + KEEPS_N;
     g->routes = calloc(n, sizeof *g->routes);
     if (!g->routes) {
         err_set(err, MUSTER_ENOMEM, NULL);
         return NULL;
     }
     g->routes[0] = (struct http_route){.method = "POST", .path = "/devices", .body_max = DEVICES_BODY_MAX, .handler = devices_post, .sole = true, .data = &devices};
-    memcpy(g->routes + 1, EST_ROUTES, EST_ROUTES_N * sizeof *EST_ROUTES);
+    g->routes[1] = SIGNED_TIME_ROUTE;
+    memcpy(g->routes + own, EST_ROUTES, EST_ROUTES_N * sizeof *EST_ROUTES);
     for (size_t i = 0; i < KEEPS_N; i++)
-        g->routes[1 + EST_ROUTES_N + i] = (struct http_route){.method = KEEPS[i].method, .path = KEEPS[i].path, .body_max = KEEPS[i].body_max, .handler = keep_handle};
+        g->routes[own + EST_ROUTES_N + i] = (struct http_route){.method = KEEPS[i].method, .path = KEEPS[i].path, .body_max = KEEPS[i].body_max, .handler = keep_handle};
     return http_router_new(g->routes, n, err);
 }
 

@@ -57,6 +57,7 @@ struct worker {
     struct http_client *client; /* to what stands behind */
     LIST_HEAD(all_proxied, proxied) proxied; /* what is asked there now; proxy.c */
     struct issuer issuer;
+    size_t times;                /* that are asked for; signed_time.c */
     struct log_budget strangers; /* access.c */
     struct refusals *refusals;   /* refusal_record.c */
 };

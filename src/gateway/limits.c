@@ -22,7 +22,7 @@ struct limits {
 int limits_new(const struct settings *s, struct limits **out, struct err *err) {
     const int64_t per_minute[LIMITED_N] = {
         [LIMITED_SOURCE] = s->limit_source, [LIMITED_DEVICE] = s->limit_device, [LIMITED_KEY] = s->limit_key, [LIMITED_ACCOUNT] = s->limit_account,
-        [LIMITED_GUESS] = s->limit_guesses};
+        [LIMITED_GUESS] = s->limit_guesses, [LIMITED_TIME] = s->limit_time};
     struct limits *l = calloc(1, sizeof *l);
     bool good = l && (l->line = enrol_line_new((size_t)s->enrolments));
     for (size_t i = 0; good && i < LIMITED_N; i++)
@@ -114,14 +114,17 @@ int limits_renewal_begin(struct limits *l, int64_t device_row, struct span devic
     return rc ? rc : enter_line(l, ENROL_LINE_RENEWAL, device_id, now, err);
 }
 
-/* --- guesses ----------------------------------------------------------------------------------------------------------------------------- */
+/* --- of a source ----------------------------------------------------------------------------------------------------------------------------- */
 
-int limits_guess_begin(struct limits *l, const char *address, struct err *err) {
+static int take_source(struct limits *l, enum metrics_limited of, const char *address, struct err *err) {
     char source[LIMITS_SOURCE_MAX];
     limits_source(address, source);
-    int64_t wait = rate_take(l->rates[LIMITED_GUESS], span_str(source), clock_mono_us());
-    return wait ? too_many(LIMITED_GUESS, wait, "The source", err) : 0;
+    int64_t wait = rate_take(l->rates[of], span_str(source), clock_mono_us());
+    return wait ? too_many(of, wait, "The source", err) : 0;
 }
+
+int limits_guess_begin(struct limits *l, const char *address, struct err *err) { return take_source(l, LIMITED_GUESS, address, err); }
+int limits_time_begin(struct limits *l, const char *address, struct err *err) { return take_source(l, LIMITED_TIME, address, err); }
 
 void limits_guess_was_right(struct limits *l, const char *address) {
     char source[LIMITS_SOURCE_MAX];

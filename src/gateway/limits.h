@@ -34,6 +34,8 @@ int limits_enrolment_begin(struct limits *l, const struct limits_enrolment *e, s
  * that was invited out by guessing at it. */
 int limits_guess_begin(struct limits *l, const char *address, struct err *err) MUSTER_MUST_CHECK;
 void limits_guess_was_right(struct limits *l, const char *address);
+/* One more time that somebody asks for: MUSTER_ETOOMANY. */
+int limits_time_begin(struct limits *l, const char *address, struct err *err) MUSTER_MUST_CHECK;
 /* One more renewal of a device that is in, likewise: its own rate, and its place in front of the line.  What a provisioning key's or an
  * account's new devices use up is not its fault. */
 int limits_renewal_begin(struct limits *l, int64_t device_row, struct span device_id, struct err *err) MUSTER_MUST_CHECK;

@@ -24,7 +24,7 @@ DEFINE_CLEANUP(BN_free, BIGNUM *)
 
 /* What a profile fixes.  No caller can say any of it. */
 static const struct profile {
-    bool ca, extensions;
+    bool ca, extensions, eku_critical;
     int path_length; /* -1: none */
     int eku;         /* NID; 0: no extension */
     int usage;
@@ -36,6 +36,7 @@ static const struct profile {
     [PROFILE_DEVICE] = {.extensions = true, .path_length = -1, .eku = NID_client_auth, .usage = KU_LEAF},
     [PROFILE_PROVISIONING_KEY] = {.extensions = true, .path_length = -1, .eku = NID_client_auth, .usage = KU_LEAF},
     [PROFILE_SERVER] = {.extensions = true, .path_length = -1, .eku = NID_server_auth, .usage = KU_LEAF},
+    [PROFILE_TIME] = {.extensions = true, .path_length = -1, .eku = NID_time_stamp, .eku_critical = true, .usage = KU_LEAF},
     [PROFILE_CHALLENGE] = {.path_length = -1},
 };
 
@@ -106,7 +107,7 @@ static int add_eku(X509 *x, const struct profile *p) {
     CLEANUP(EXTENDED_KEY_USAGE_free) EXTENDED_KEY_USAGE *eku = EXTENDED_KEY_USAGE_new();
     if (!eku || sk_ASN1_OBJECT_push(eku, OBJ_nid2obj(p->eku)) <= 0)
         return MUSTER_ENOMEM;
-    return add_ext(x, NID_ext_key_usage, eku, false);
+    return add_ext(x, NID_ext_key_usage, eku, p->eku_critical);
 }
 
 /* RFC 7093, method 1: the leftmost 160 bits of SHA-256 of the key's bits. */

@@ -17,6 +17,7 @@ enum cert_profile {
     PROFILE_DEVICE,          /* EKU clientAuth only, digitalSignature (+ keyEncipherment for RSA), CA false */
     PROFILE_PROVISIONING_KEY,/* as device, under the provisioning CA */
     PROFILE_SERVER,          /* EKU serverAuth, SANs */
+    PROFILE_TIME,            /* EKU timeStamping alone, critical (RFC 3161, 2.3); under the server CA */
     PROFILE_CHALLENGE,       /* leaf for tests and the offline CA: subject CN only */
 };
 

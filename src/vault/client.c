@@ -121,6 +121,9 @@ static void deliver(struct vault_client *c, struct outstanding *o, const struct 
     case WIRE_TIME:
         done.time(arg, rc, err, rc ? 0 : a->time);
         return;
+    case WIRE_TIME_SIGN:
+        done.time_sign(arg, rc, err, rc ? NULL : &a->time_signed);
+        return;
     case WIRE_ISSUE:
     case WIRE_KEY_ISSUE:
     case WIRE_SERVER_ISSUE:

@@ -8,6 +8,7 @@
 /* By the request's type. */
 union client_callback {
     vault_time_fn time;
+    vault_time_sign_fn time_sign;
     vault_issue_fn issue;
     vault_hello_fn hello;
     vault_account_fn account;

@@ -7,6 +7,15 @@ int vault_time(struct vault_client *c, vault_time_fn done, void *arg, struct err
     return client_ask(c, &rq, (union client_callback){.time = done}, arg, err);
 }
 
+int vault_time_sign(struct vault_client *c, struct span nonce, vault_time_sign_fn done, void *arg, struct err *err) {
+    struct wire_request rq; /* as below */
+    if (nonce.n < VAULT_TIME_NONCE_MIN || nonce.n > VAULT_TIME_NONCE_MAX)
+        return err_set(err, MUSTER_EINVALID, "A nonce has %d to %d bytes.", VAULT_TIME_NONCE_MIN, VAULT_TIME_NONCE_MAX);
+    rq.type = WIRE_TIME_SIGN;
+    rq.nonce = nonce;
+    return client_ask(c, &rq, (union client_callback){.time_sign = done}, arg, err);
+}
+
 int vault_issue(struct vault_client *c, const struct vault_issue *given, vault_issue_fn done, void *arg, struct err *err) {
     struct wire_request rq; /* its larger members stay as they are: clearing them costs more than the rest */
     rq.type = WIRE_ISSUE;

@@ -4,6 +4,7 @@
 #include "vault/policy.h"
 #include "vault/serve.h"
 
+#define TIME_LIFE (7 * CLOCK_DAY) /* of the certificate of a key that signs times */
 #define BACKDATE CLOCK_DAY /* for devices whose clock is behind */
 
 static int public_key_facts(struct span der, struct key_facts *facts, struct err *err) {
@@ -105,4 +106,9 @@ int serve_server_issue(struct vault *v, const struct wire_request *request, int6
         .public_key = request->server.public_key,
     };
     return sign(v, &rq, v->core->server_ca, v->core->keys, now, v->core->lives.server, &answer->issued, err);
+}
+
+int issue_time_certificate(struct vault *v, struct span public_key, int64_t now, struct vault_issued *out, struct err *err) {
+    struct make_request rq = {.profile = PROFILE_TIME, .subject.common_name = SPAN_LIT("Muster time"), .public_key = public_key};
+    return sign(v, &rq, v->core->server_ca, v->core->keys, now, TIME_LIFE, out, err);
 }

@@ -39,6 +39,7 @@ int vault_open(struct vault *v, int dir_fd, const struct key_master_options *mas
 }
 
 void vault_close(struct vault *v) {
+    time_signer_fini(&v->time);
     exports_free(v->exports);
     counts_free(v->counts);
     accounts_free(v->accounts);

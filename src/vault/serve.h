@@ -14,12 +14,22 @@
 #define SERVE_RETRY_SECONDS 5 /* Retry-After of MUSTER_EVAULT */
 #define SERVE_DERS 3
 
+/* The key that signs times; time.c. */
+struct time_signer {
+    EVP_PKEY *key;       /* NULL: none yet */
+    struct buf cert;     /* DER */
+    struct hash issuer;  /* fingerprint of the server CA that signed it */
+    int64_t made, until; /* when it is used */
+};
+void time_signer_fini(struct time_signer *t);
+
 struct vault {
     struct records *records;
     struct core *core;
     struct accounts *accounts;
     struct counts *counts;
     struct exports *exports;
+    struct time_signer time;
     bool greeted; /* control's log is not newer than this vault */
     bool older;   /* it was: nothing is served any more */
     struct wire_request request;  /* the one at hand: too large for a stack, and its memory is used again */
@@ -42,6 +52,8 @@ int serve_message(struct vault *v, enum vault_channel kind, struct span message,
 #include "vault/requests.def"
 #undef R
 
+/* Under the server CA, for a key of time.c; its DER is in v->der[0]. */
+int issue_time_certificate(struct vault *v, struct span public_key, int64_t now, struct vault_issued *out, struct err *err) MUSTER_MUST_CHECK;
 /* An account with shared credentials and its CAs; MUSTER_ENOTFOUND, MUSTER_EMETHODOFF. */
 int serve_shared_account(struct vault *v, struct span name, struct account **out, struct err *err) MUSTER_MUST_CHECK;
 /* DER of a certificate into v->der[slot]. */

@@ -1,6 +1,6 @@
 /* vault: the client half.  Asks the vault's process to make certificates and to hold keys; it never sees a private key.
  *
- * Called by the issuer (a gateway's channel: vault_issue, vault_time) and by control (everything else).  A request on a channel
+ * Called by a gateway (its channel: vault_issue, vault_time, vault_time_sign) and by control (everything else).  A request on a channel
  * that may not make it ends the vault's process, so a caller never tries one out.
  *
  * All calls and all callbacks are on the thread of the loop that was given to vault_client_new.  A request function returns 0:
@@ -28,6 +28,9 @@
 #define VAULT_NAMES_MAX 32          /* names of a server certificate */
 #define VAULT_HEADS_MAX 400         /* heads under one signature; more: several requests */
 #define VAULT_NONCE_LEN 16
+#define VAULT_TIME_NONCE_MIN 16     /* bytes, of who asks for a signed time */
+#define VAULT_TIME_NONCE_MAX 64
+#define VAULT_TIME_PREFIX "Muster time 1" /* first line of what is signed then */
 #define VAULT_PASSPHRASE_MIN 8      /* bytes, of an export */
 #define VAULT_PASSPHRASE_MAX 1024
 #define VAULT_TIMEOUT_MS 10000      /* per request; also what control has for vault_export_answer */
@@ -83,6 +86,17 @@ typedef void (*vault_issue_fn)(void *arg, int rc, const struct err *err, const s
  * _EIDTAKEN (reserved prefix), _ECERTWEAKKEY (neither P-256, P-384, P-521 nor Ed25519, nor RSA of 2048 to 4096 bits where the account allows that), _EINVALID (public key
  * unreadable), _ECEILING with Retry-After (as many in this hour as the account may). */
 int vault_issue(struct vault_client *c, const struct vault_issue *rq, vault_issue_fn done, void *arg, struct err *err) MUSTER_MUST_CHECK;
+
+struct vault_time_signed {
+    int64_t time;           /* the vault's wall clock, seconds */
+    struct span signature;  /* ECDSA, SHA-256, DER; of vault_time_message() */
+    struct span certificate; /* DER: of the key, under the server CA, EKU timeStamping alone, at most a week */
+};
+typedef void (*vault_time_sign_fn)(void *arg, int rc, const struct err *err, const struct vault_time_signed *answer);
+/* The time, and who asks for it by his nonce (VAULT_TIME_NONCE_MIN to _MAX bytes, else MUSTER_EINVALID), signed by a key that signs nothing else. */
+int vault_time_sign(struct vault_client *c, struct span nonce, vault_time_sign_fn done, void *arg, struct err *err) MUSTER_MUST_CHECK;
+/* The bytes that it signs: three lines of text, VAULT_TIME_PREFIX, the time by RFC 3339, and the nonce in lower-case hex. */
+void vault_time_message(int64_t time, struct span nonce, struct buf *out);
 
 /* --- control's channel ---------------------------------------------------------------------------------------------------- */
 

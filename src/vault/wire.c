@@ -102,6 +102,9 @@ static void get_request(struct cursor *c, struct wire_request *rq) {
     case WIRE_HELLO:
         rq->log_version = cursor_u64(c);
         return;
+    case WIRE_TIME_SIGN:
+        rq->nonce = wire_get_bytes(c);
+        return;
     case WIRE_ISSUE:
         rq->issue.account = wire_get_bytes(c);
         rq->issue.device_id = wire_get_bytes(c);
@@ -160,6 +163,9 @@ static void put_request(struct buf *b, const struct wire_request *rq) {
     switch (rq->type) {
     case WIRE_HELLO:
         buf_add_u64(b, rq->log_version);
+        return;
+    case WIRE_TIME_SIGN:
+        wire_put_bytes(b, rq->nonce);
         return;
     case WIRE_ISSUE:
         wire_put_bytes(b, rq->issue.account);
@@ -268,6 +274,11 @@ static void get_result(struct cursor *c, struct wire_answer *a) {
     case WIRE_TIME:
         a->time = (int64_t)cursor_u64(c);
         return;
+    case WIRE_TIME_SIGN:
+        a->time_signed.time = (int64_t)cursor_u64(c);
+        a->time_signed.signature = wire_get_bytes(c);
+        a->time_signed.certificate = wire_get_bytes(c);
+        return;
     case WIRE_ISSUE:
     case WIRE_KEY_ISSUE:
     case WIRE_SERVER_ISSUE:
@@ -302,6 +313,11 @@ static void put_result(struct buf *b, const struct wire_answer *a) {
         return;
     case WIRE_TIME:
         buf_add_u64(b, (uint64_t)a->time);
+        return;
+    case WIRE_TIME_SIGN:
+        buf_add_u64(b, (uint64_t)a->time_signed.time);
+        wire_put_bytes(b, a->time_signed.signature);
+        wire_put_bytes(b, a->time_signed.certificate);
         return;
     case WIRE_ISSUE:
     case WIRE_KEY_ISSUE:

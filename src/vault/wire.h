@@ -31,6 +31,7 @@ struct wire_request {
         uint64_t log_version;           /* HELLO */
         struct vault_issue issue;       /* ISSUE */
         struct vault_account account;   /* ACCOUNT_CREATE, ACCOUNT_POLICY */
+        struct span nonce;              /* TIME_SIGN */
         struct span name;               /* ACCOUNT_SHOW, ACCOUNT_DELETE, ISSUING_RENEW */
         struct vault_key_issue key;     /* KEY_ISSUE */
         struct {
@@ -61,6 +62,7 @@ struct wire_answer {
             bool changed;
         } version;                      /* HELLO, ACCOUNT_DELETE */
         int64_t time;                   /* TIME */
+        struct vault_time_signed time_signed; /* TIME_SIGN */
         struct vault_issued issued;     /* ISSUE, KEY_ISSUE, SERVER_ISSUE */
         struct vault_account_view view; /* ACCOUNT_CREATE, _POLICY, _SHOW, ISSUING_RENEW */
         struct span der;                /* SERVER_CA, AUDIT_KEY */

@@ -318,6 +318,7 @@ static void fill(struct wire_request *rq, struct span key) {
         return;
     case WIRE_HELLO:
     case WIRE_TIME:
+    case WIRE_TIME_SIGN:
     case WIRE_ISSUE:
     case WIRE_SERVER_CA:
     case WIRE_AUDIT_KEY:
@@ -348,7 +349,7 @@ void attack_forbidden(struct attack *a) {
     key_of(PLAIN, &key);
     for (size_t i = 0; i < sizeof TYPES / sizeof *TYPES; i++) {
         struct wire_request rq = {.type = TYPES[i]};
-        if (TYPES[i] == WIRE_ISSUE || TYPES[i] == WIRE_TIME)
+        if (TYPES[i] == WIRE_ISSUE || TYPES[i] == WIRE_TIME || TYPES[i] == WIRE_TIME_SIGN)
             continue;
         fill(&rq, buf_span(&key));
         say_forbidden(a, wire_name((uint16_t)TYPES[i]), written(&rq, &out));

@@ -1,4 +1,4 @@
-"""doc/tour.md and doc/est.md as they are printed: every command, in order, in one shell, and what the page says that it prints."""
+"""doc/tour.md, doc/est.md and doc/time.md as they are printed: every command, in order, in one shell, and what the page says that it prints."""
 import contextlib
 import os
 import pathlib
@@ -121,6 +121,12 @@ def test_the_tour_as_it_is_printed(tmp_path):
 def test_est_as_it_is_printed(tmp_path):
     printed = printed_on(SOURCE / "doc" / "est.md", PORTS[:2])
     assert len(printed) >= 8 and sum(len(lines) for _, lines in printed) >= 10
+    run_as_printed(printed, tmp_path)
+
+
+def test_the_time_as_it_is_printed(tmp_path):
+    printed = printed_on(SOURCE / "doc" / "time.md", PORTS[:2])
+    assert len(printed) >= 3 and sum(len(lines) for _, lines in printed) >= 4
     run_as_printed(printed, tmp_path)
 
 

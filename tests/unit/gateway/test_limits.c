@@ -66,6 +66,21 @@ static void guesses_count_for_their_source(void **state) {
     limits_free(l);
 }
 
+static void times_count_for_their_source_alone(void **state) {
+    const struct settings s = {.enrolments = 1, .limit_time = 5, .limit_guesses = 1};
+    struct limits *l = limits_of(&s);
+    struct err err = ERR_INIT;
+    int taken = 0;
+    for (int i = 0; i < 9; i++)
+        taken += limits_time_begin(l, "2001:db8::1", &err) == 0;
+    assert_int_equal(taken, 5);
+    assert_int_equal(err.code, MUSTER_ETOOMANY);
+    assert_in_range(err.retry_after, 1, 12);
+    assert_int_equal(limits_time_begin(l, "2001:db8:0:1::1", &err), 0);
+    assert_int_equal(guesses(l, "2001:db8::1", 1), 1); /* which is another count */
+    limits_free(l);
+}
+
 static void who_is_beyond_his_own_limit_takes_nothing_of_the_others(void **state) {
     const struct settings s = {.enrolments = 100, .limit_device = 1, .limit_key = 2, .limit_account = 10};
     struct limits *l = limits_of(&s);
@@ -87,6 +102,7 @@ static void who_is_beyond_his_own_limit_takes_nothing_of_the_others(void **state
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_source_is_an_address_or_a_network_of_one_customer),
+        cmocka_unit_test(times_count_for_their_source_alone),
         cmocka_unit_test(who_fails_is_turned_away_and_nobody_else),
         cmocka_unit_test(guesses_count_for_their_source), cmocka_unit_test(who_is_beyond_his_own_limit_takes_nothing_of_the_others),
     };

@@ -48,7 +48,13 @@ static void profiles(void **state) {
     assert_int_equal(X509_check_host(server.cert->x, "localhost", 0, 0, NULL), 1);
     assert_int_equal(X509_check_ip_asc(server.cert->x, "127.0.0.1", 0), 1);
     assert_int_equal(X509_check_ip_asc(server.cert->x, "::1", 0), 1);
-    made_free(&root), made_free(&issuing), made_free(&device), made_free(&ca), made_free(&server);
+    /* Whoever signs times is no server, and no client. */
+    struct made clock = build(PROFILE_TIME, "time", NULL, &ca, NULL);
+    assert_int_equal(X509_get_extended_key_usage(clock.cert->x), XKU_TIMESTAMP);
+    assert_int_equal(X509_check_purpose(clock.cert->x, X509_PURPOSE_TIMESTAMP_SIGN, 0), 1); /* the extension is critical */
+    assert_int_not_equal(chain_judge_server(&ca.cert, 1, clock.cert, NULL, 0, clock_now(), NULL), 0);
+    assert_true(!cert_allows_client(clock.cert) && !clock.cert->ca);
+    made_free(&root), made_free(&issuing), made_free(&device), made_free(&ca), made_free(&server), made_free(&clock);
 }
 
 static void device_ids(void **state) {

@@ -244,6 +244,16 @@ static inline void on_heads(void *arg, int rc, const struct err *err, int64_t ti
     g->time = time;
     buf_add(&g->der[0], signature);
 }
+static inline void on_time_signed(void *arg, int rc, const struct err *err, const struct vault_time_signed *s) {
+    struct got *g = arg;
+    came(g, rc, err);
+    assert_int_equal(s == NULL, rc != 0);
+    if (!s)
+        return;
+    g->time = s->time;
+    buf_add(&g->der[0], s->signature);
+    buf_add(&g->der[1], s->certificate);
+}
 static inline void on_done(void *arg, int rc, const struct err *err) { came(arg, rc, err); }
 
 /* The request was taken: runs the loop until its callback, which comes once and later. */

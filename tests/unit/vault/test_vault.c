@@ -1,4 +1,6 @@
 /* What a vault's process makes: accounts and certificates, each request over a real channel. */
+#include <poll.h>
+
 #include "rig.h"
 
 #include <openssl/rsa.h>
@@ -290,6 +292,80 @@ static void heads_are_signed(void **state) {
     assert_int_equal(vault_heads_sign(rig.control, heads, 0, on_heads, &g, NULL), MUSTER_EINVALID);
 }
 
+static int time_signed(struct span nonce) {
+    got_init(&g);
+    return answer_of(&g, vault_time_sign(rig.gateway, nonce, on_time_signed, &g, NULL));
+}
+
+static bool signed_by(const struct cert *c, int64_t time, struct span nonce) {
+    CLEANUP(buf_fini) struct buf message = BUF_INIT(4096);
+    vault_time_message(time, nonce, &message);
+    return key_verify(X509_get0_pubkey(c->x), buf_span(&message), buf_span(&g.der[0]), NULL) == 0;
+}
+
+static void times_are_signed(void **state) {
+    const struct span nonce = SPAN_LIT("0123456789abcdef"), another = SPAN_LIT("0123456789abcdeF");
+    CLEANUP(buf_fini) struct buf message = BUF_INIT(4096);
+    start();
+    assert_int_equal(time_signed(nonce), MUSTER_EVAULT); /* nobody has greeted it */
+    assert_int_equal(hello(0), 0);
+    got_init(&g);
+    assert_int_equal(answer_of(&g, vault_server_ca(rig.control, on_der, &g, NULL)), 0);
+    CLEANUP(cert_free) struct cert *ca = cert_of(&g.der[0]);
+    assert_int_equal(time_signed(nonce), 0);
+    CLEANUP(cert_free) struct cert *c = cert_of(&g.der[1]);
+    assert_true(near(g.time, clock_now()) && signed_by(c, g.time, nonce));
+    assert_false(signed_by(c, g.time + 1, nonce) || signed_by(c, g.time, another));
+    /* Under the server CA, for a week, and good for nothing else. */
+    assert_int_equal(X509_verify(c->x, X509_get0_pubkey(ca->x)), 1);
+    assert_int_equal(X509_get_extended_key_usage(c->x), XKU_TIMESTAMP);
+    assert_int_equal(X509_check_purpose(c->x, X509_PURPOSE_TIMESTAMP_SIGN, 0), 1);
+    assert_true(!c->ca && near(c->not_after, clock_now() + 7 * CLOCK_DAY) && near(c->not_before, clock_now() - CLOCK_DAY));
+    assert_int_not_equal(chain_judge_server(&ca, 1, c, NULL, 0, clock_now(), NULL), 0);
+    assert_false(cert_allows_client(c));
+    /* What is signed is text that a shell can print. */
+    vault_time_message(1767225600, nonce, &message);
+    assert_string_equal(buf_str(&message), "Muster time 1\n2026-01-01T00:00:00Z\n30313233343536373839616263646566\n");
+    /* The same key for the next one, another one after a start. */
+    struct hash spki = c->key.spki;
+    assert_int_equal(time_signed(another), 0);
+    CLEANUP(cert_free) struct cert *next = cert_of(&g.der[1]);
+    assert_true(hash_eq(&next->key.spki, &spki));
+    assert_int_equal(stop(), 0);
+    start();
+    assert_int_equal(hello(0), 0);
+    assert_int_equal(time_signed(nonce), 0);
+    CLEANUP(cert_free) struct cert *fresh = cert_of(&g.der[1]);
+    assert_false(hash_eq(&fresh->key.spki, &spki));
+}
+
+static void a_nonce_has_its_bounds(void **state) {
+    static const uint8_t bytes[VAULT_TIME_NONCE_MAX + 1] = {0};
+    CLEANUP(buf_fini) struct buf message = BUF_INIT(4096);
+    start();
+    assert_int_equal(hello(0), 0);
+    for (size_t n = 0; n <= sizeof bytes; n++) {
+        const bool good = n >= VAULT_TIME_NONCE_MIN && n <= VAULT_TIME_NONCE_MAX;
+        got_init(&g);
+        if (good)
+            assert_int_equal(time_signed(span_of(bytes, n)), 0);
+        else
+            assert_int_equal(vault_time_sign(rig.gateway, span_of(bytes, n), on_time_signed, &g, NULL), MUSTER_EINVALID);
+        /* The vault does not trust its client's word. */
+        struct wire_request rq = {.id = 1, .type = WIRE_TIME_SIGN, .nonce = span_of(bytes, n)};
+        struct wire_answer a;
+        uint8_t answer[8192];
+        buf_clear(&message);
+        assert_int_equal(wire_request_write(&rq, &message), 0);
+        assert_int_equal(send(rig.raw, message.p, message.n, 0), message.n);
+        struct pollfd p = {.fd = rig.raw, .events = POLLIN};
+        assert_int_equal(poll(&p, 1, 10000), 1);
+        ssize_t got = recv(rig.raw, answer, sizeof answer, 0);
+        assert_true(got > 0 && wire_answer_read(span_of(answer, (size_t)got), &a) == 0);
+        assert_int_equal(a.rc, good ? 0 : MUSTER_EINVALID);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         T(accounts_are_made_changed_and_deleted),
@@ -298,6 +374,8 @@ int main(void) {
         T(device_certificates_keep_to_the_policy),
         T(provisioning_keys_get_certificates),
         T(servers_get_certificates),
+        T(times_are_signed),
+        T(a_nonce_has_its_bounds),
         T(heads_are_signed),
     };
     return run_vault_tests(tests, sizeof tests / sizeof tests[0]);
