@@ -68,6 +68,9 @@ static void look_at_server(struct items *i, const struct facts *f) {
     if (f->registry.clock_behind > CLOCK_TOLERANCE)
         add(i, CRITICAL, "clock_behind", NULL, NULL, NULL, "The clock is %lld s behind the server's own log: nothing is issued. Set it; or `musterd clock accept` where the log ran ahead.",
             (long long)f->registry.clock_behind);
+    if (f->registry.recovery.since)
+        add(i, CRITICAL, "recovery", NULL, NULL, "muster recovery show", "The server was put back from a backup of %s and is in recovery: nothing is issued. Enrolled devices go on.",
+            date_of(f->registry.recovery.made));
     if (f->disk_free >= 0 && f->disk_free < DISK_LOW)
         add(i, WARNING, "disk_low", NULL, NULL, NULL, "The disk of the data directory has %lld MB left.", (long long)(f->disk_free >> 20));
     for (int p = 0; p < FACTS_PROCESSES; p++)

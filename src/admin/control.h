@@ -38,4 +38,12 @@ int control_token_reset(const char *dir, struct buf *token, struct err *err) MUS
 /* For `musterd clock accept`: the newest time of the log becomes the present; recorded. */
 int control_clock_accept(const char *dir, struct err *err) MUSTER_MUST_CHECK;
 
+/* For `musterd backup`, beside a running server: the entry of the server's log, durable when it returns. */
+struct recovery_backup;
+int control_backup_record(const char *dir, const struct recovery_backup *b, struct err *err) MUSTER_MUST_CHECK;
+/* For `musterd restore`: brings the databases up to date, records the restore in every log, and begins the recovery (registry/recovery.h).
+ * Nothing may run on DIR meanwhile. */
+struct recovery_begin;
+int control_restored(const char *dir, const struct recovery_begin *b, struct err *err) MUSTER_MUST_CHECK;
+
 #endif

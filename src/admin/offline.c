@@ -3,6 +3,7 @@
 #include "base/secret.h"
 #include "registry/account_told.h"
 #include "registry/audit_seal.h"
+#include "registry/recovery.h"
 
 static int open_one(const char *dir, const char *name, bool control, bool migrate, struct store **out, struct err *err) {
     CLEANUP(buf_fini) struct buf path = BUF_INIT(4096);
@@ -113,4 +114,32 @@ int control_clock_accept(const char *dir, struct err *err) {
             return rc;
     }
     return 0;
+}
+
+int control_backup_record(const char *dir, const struct recovery_backup *b, struct err *err) {
+    struct store *control = NULL;
+    struct recovery_backup copy = *b;
+    int rc = open_one(dir, "control.db", true, false, &control, err);
+    if (rc)
+        return rc;
+    rc = store_write_now(control, recovery_backup_run, &copy, err);
+    store_close(control);
+    return rc;
+}
+
+/* The accounts' logs are sealed with the key that control.db has. */
+int control_restored(const char *dir, const struct recovery_begin *b, struct err *err) {
+    struct store *control = NULL, *registry = NULL;
+    struct recovery_begin copy = *b;
+    int rc = control_migrate(dir, err);
+    if (rc || (rc = open_one(dir, "control.db", true, false, &control, err)))
+        return rc;
+    if (!(rc = store_write_now(control, audit_seal_load_run, NULL, err)) && !(rc = open_one(dir, "registry.db", false, false, &registry, err)))
+        rc = store_write_now(registry, recovery_begin_registry_run, &copy, err);
+    if (!rc)
+        rc = store_write_now(control, recovery_begin_control_run, &copy, err);
+    if (registry)
+        store_close(registry);
+    store_close(control);
+    return rc;
 }

@@ -52,6 +52,15 @@ static json_t *clock_json(const struct facts *f) {
     return o;
 }
 
+static json_t *recovery_json(const struct facts *f) {
+    const struct recovery *r = &f->registry.recovery;
+    json_t *o = json_object();
+    json_set_str(o, "state", r->since ? "recovery" : "none");
+    json_set_time(o, "since", r->since); /* 0: null */
+    json_set_time(o, "backup_made", r->since ? r->made : 0);
+    return o;
+}
+
 static json_t *gateway_json(const struct facts *f) {
     json_t *o = json_object();
     json_set_int(o, "connections", f->open);
@@ -217,6 +226,7 @@ static void collected(struct http_exchange *x, const struct facts *f) {
         json_set(o, "vault", vault_json(f));
         json_set(o, "store", stores_json(f));
         json_set(o, "clock", clock_json(f));
+        json_set(o, "recovery", recovery_json(f));
         json_set(o, "audit_head_age", f->head_age < 0 ? json_null() : json_integer(f->head_age));
         json_set(o, "sandbox", sandbox_json(f));
     }

@@ -72,7 +72,8 @@ static enum verdict look(const struct http_exchange *x, struct worker *w, const 
     char named[ACCOUNT_NAME_MAX + 1], label[ACCOUNT_NAME_MAX + 1] = "";
     verifier_account_of(w->gateway->verifier, http_host(x), named);
     label_of(x, label);
-    const struct verdict_request rq = {.kind = judge_kind(x), .host_account = named, .path_account = label, .code = invited_brings_code(x)};
+    const struct verdict_request rq = {.kind = judge_kind(x), .host_account = named, .path_account = label, .code = invited_brings_code(x),
+                                       .recovery = verifier_in_recovery(w->gateway->verifier)};
     return verdict_of(id, asked, &rq, why);
 }
 

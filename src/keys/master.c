@@ -90,23 +90,26 @@ static int load_key_file(int dir_fd, const char *path, bool create, struct secre
     return 0;
 }
 
-static int derive(struct span passphrase, const struct key_master_costs *costs, struct secret *out, struct err *err) {
-    if (passphrase.n < KEY_MASTER_PASSPHRASE_MIN || passphrase.n > KEY_MASTER_PASSPHRASE_MAX)
-        return err_set(err, MUSTER_EINVALID, "The vault's passphrase has not between %d and %d bytes.", KEY_MASTER_PASSPHRASE_MIN,
-                       KEY_MASTER_PASSPHRASE_MAX);
+int key_master_derive(struct span passphrase, const struct key_master_costs *costs, size_t min, const char *whose, struct secret *out, struct err *err) {
+    if (passphrase.n < min || passphrase.n > KEY_MASTER_PASSPHRASE_MAX)
+        return err_set(err, MUSTER_EINVALID, "The %s's passphrase has not between %zu and %d bytes.", whose, min, KEY_MASTER_PASSPHRASE_MAX);
     if (costs->operations < 1 || costs->operations > COSTS_OPERATIONS_MAX || costs->memory < crypto_pwhash_MEMLIMIT_MIN ||
         costs->memory > COSTS_MEMORY_MAX)
-        return err_set(err, MUSTER_ECORRUPT, "The vault's head asks for impossible costs of the passphrase.");
+        return err_set(err, MUSTER_ECORRUPT, "The %s's head asks for impossible costs of the passphrase.", whose);
     CLEANUP(secret_fini) struct secret key = SECRET_INIT;
     if (secret_alloc(&key, SEAL_KEY_LEN))
         return err_set(err, MUSTER_ENOMEM, NULL);
     if (crypto_pwhash(key.p, key.n, (const char *)passphrase.p, passphrase.n, costs->salt, costs->operations, (size_t)costs->memory,
                       crypto_pwhash_ALG_ARGON2ID13))
-        return err_set(err, MUSTER_ENOMEM, "There is not enough memory to derive the master key from its passphrase (%llu bytes).",
-                       (unsigned long long)costs->memory);
+        return err_set(err, MUSTER_ENOMEM, "There is not enough memory to derive the %s's key from its passphrase (%llu bytes).",
+                       whose, (unsigned long long)costs->memory);
     *out = key;
     key = SECRET_INIT;
     return 0;
+}
+
+static int derive(struct span passphrase, const struct key_master_costs *costs, struct secret *out, struct err *err) {
+    return key_master_derive(passphrase, costs, KEY_MASTER_PASSPHRASE_MIN, "vault", out, err);
 }
 
 static int load_credential(const char *path, const struct key_master_costs *costs, struct secret *out, struct err *err) {

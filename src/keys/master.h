@@ -29,6 +29,10 @@ struct key_master_costs {
 /* A fresh salt and today's costs: 3 passes over 64 MiB. */
 void key_master_costs_new(struct key_master_costs *out);
 
+/* The 32 bytes that a passphrase of at least `min` bytes comes to.  whose: "vault", for errors.  MUSTER_EINVALID (length), _ECORRUPT (costs beyond
+ * all measure: they may come from a file that nobody has authenticated), _ENOMEM. */
+int key_master_derive(struct span passphrase, const struct key_master_costs *costs, size_t min, const char *whose, struct secret *out, struct err *err) MUSTER_MUST_CHECK;
+
 /* The 32 bytes.  create: make the key file where it is absent (file kind only; an existing one is used as it is).  MUSTER_ENOTFOUND,
  * _EINVALID (shape, mode, passphrase too short), _ENOMEM. */
 int key_master_load(int dir_fd, const struct key_master_options *o, const struct key_master_costs *costs, bool create, struct secret *out,

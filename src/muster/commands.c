@@ -315,6 +315,11 @@ const struct command COMMANDS[] = {
     {.noun = "webhook", .verb = "drop", .args = {{"WEBHOOK", NULL, false, false}, {"EVENT", "event", false, true}}, .method = "POST", .path = "/api/v1/webhooks/{webhook}/drop",
      .help = "Drop what was given up: one event, or all of it after showing how many."},
 
+    {.noun = "recovery", .verb = "show", .method = "GET", .path = "/api/v1/recovery",
+     .help = "Show whether the server was put back from a backup and is in recovery: nothing is issued, and nobody comes in who is not known."},
+    {.noun = "recovery", .verb = "finish", .method = "POST", .path = "/api/v1/recovery/finish",
+     .help = "End the recovery: provisioning keys and invitations enrol again, and devices renew."},
+
     {.noun = "audit", .verb = "list", .account = true, .account_free = true, .method = "GET", .path = ACCOUNT "/audit", .columns = "seq at actor action object",
      .run = command_audit_list, .options = {{"from", "SEQ", TO_QUERY, NULL, "Begin at this entry", false}},
      .help = "List an account's audit log, or the server's where --account is left out."},

@@ -1,10 +1,12 @@
 /* commands: the table of musterd's commands; options.h. */
 #include "base/shell.h"
+#include "musterd/backup.h"
 #include "musterd/confinement_test.h"
 #include "musterd/export.h"
 #include "musterd/init.h"
 #include "musterd/operator.h"
 #include "musterd/options.h"
+#include "musterd/restore.h"
 #include "musterd/serve.h"
 
 #define BIT(option) (1U << (option))
@@ -19,6 +21,12 @@ const struct command COMMANDS[] = {
     {"vault", "export", NULL, BIT(OPT_DATA) | BIT(OPT_ACCOUNT) | BIT(OPT_PASSPHRASE_FILE) | BIT(OPT_OUTPUT) | BIT(OPT_JSON), BIT(OPT_DATA) | BIT(OPT_ACCOUNT) | BIT(OPT_OUTPUT),
      false, export_run, "Writes the private key of an account's fleet root, encrypted under a passphrase, and its certificate.",
      "The server has to be running; the export is recorded in the account's audit log."},
+    {"backup", "", NULL, BIT(OPT_DATA) | BIT(OPT_OUTPUT) | BIT(OPT_PASSPHRASE_FILE) | BIT(OPT_RECIPIENT) | BIT(OPT_WITHOUT_MASTER_KEY) | BIT(OPT_JSON), BIT(OPT_DATA) | BIT(OPT_OUTPUT),
+     false, backup_run, "Writes the data directory as it is at one moment into one encrypted file.",
+     "The server may run meanwhile, and waits for nothing. Whoever has the file and what decrypts it has the fleet's keys; the backup is recorded in the server's audit log."},
+    {"restore", "", "FILE", BIT(OPT_DATA) | BIT(OPT_PASSPHRASE_FILE) | BIT(OPT_RECIPIENT_KEY) | BIT(OPT_JSON), BIT(OPT_DATA), false, restore_run,
+     "Makes the data directory that a backup holds, where there is none yet.",
+     "The server starts in recovery: nothing is issued until `muster recovery finish`. One that was cut off is run again."},
     {"token", "reset", NULL, BIT(OPT_DATA) | BIT(OPT_JSON), BIT(OPT_DATA), false, operator_token_reset,
      "Revokes every token of the server's owners and writes a new one to DIR/admin.token.", "A running server sees it at once."},
     {"clock", "accept", NULL, BIT(OPT_DATA) | BIT(OPT_JSON), BIT(OPT_DATA), false, operator_clock_accept,

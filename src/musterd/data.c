@@ -24,6 +24,8 @@ int data_open_ready(struct data *d, const char *dir, struct err *err) {
         return rc;
     if (faccessat(d->fd, DATA_INIT_MARK, F_OK, 0) == 0)
         return err_set(err, MUSTER_ESTATE, "%s was not set up to the end; run `musterd init` again.", dir);
+    if (faccessat(d->fd, DATA_RESTORE_MARK, F_OK, 0) == 0)
+        return err_set(err, MUSTER_ESTATE, "%s was not restored to the end; run `musterd restore` again.", dir);
     if (faccessat(d->fd, DATA_CONFIG, F_OK, 0))
         return err_set(err, MUSTER_EDATADIR, "%s is not a data directory of Muster.", dir);
     return 0;

@@ -8,7 +8,8 @@
 #include "base/cleanup.h"
 
 #define DATA_CONFIG "musterd.conf"
-#define DATA_INIT_MARK ".init" /* there from the first step of `musterd init` to its last */
+#define DATA_INIT_MARK ".init" /* there from the first step of `musterd init` to its last; fresh.h */
+#define DATA_RESTORE_MARK ".restore" /* likewise of `musterd restore` */
 
 struct data {
     char path[PATH_MAX]; /* absolute */
@@ -19,7 +20,7 @@ struct data {
 
 /* MUSTER_ENOTFOUND where there is none. */
 int data_open(struct data *d, const char *dir, struct err *err) MUSTER_MUST_CHECK;
-/* As data_open; a directory that `musterd init` did not finish is MUSTER_ESTATE, one that it never began MUSTER_ENOTFOUND. */
+/* As data_open; a directory that `musterd init` or `musterd restore` did not finish is MUSTER_ESTATE, one that it never began MUSTER_ENOTFOUND. */
 int data_open_ready(struct data *d, const char *dir, struct err *err) MUSTER_MUST_CHECK;
 /* Held until data_close; MUSTER_ELOCKED. */
 int data_lock(struct data *d, struct err *err) MUSTER_MUST_CHECK;

@@ -1,19 +1,14 @@
-/* init: makes a data directory, once.
- *
- * The first thing that is made in it is a mark, and the last is that the mark goes: a directory with the mark is the remains of an init
- * that was cut off, and what is in it is cleared and made anew; any other directory that is not empty is never touched, so that no
- * mistake destroys a vault. */
+/* init: makes a data directory, once; fresh.h. */
 #include "musterd/init.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/stat.h>
 
 #include "admin/control.h"
 #include "base/file.h"
 #include "base/secret.h"
 #include "json/json.h"
+#include "musterd/fresh.h"
 #include "musterd/listen.h"
 #include "musterd/master.h"
 #include "musterd/places.h"
@@ -21,9 +16,6 @@
 #include "vault/process.h"
 
 #define HOSTS_LINE_MAX 150 /* bytes; lines of the configuration are not long, more hosts are a line each */
-#define MARK_TEMPORARY DATA_INIT_MARK ".tmp-" /* as base/file.c names it before the rename */
-
-DEFINE_CLEANUP(closedir, DIR *)
 
 struct init {
     const struct options *options;
@@ -39,83 +31,6 @@ static void init_fini(struct init *i) {
     data_close(&i->data);
 }
 DEFINE_CLEANUP_FINI(init_fini, struct init)
-
-/* --- the directory ------------------------------------------------------------------------------------------------------------- */
-
-static DIR *list(int dirfd, const char *name) {
-    int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-    DIR *d = fd < 0 ? NULL : fdopendir(fd);
-    if (!d)
-        fd_close(fd);
-    return d;
-}
-
-static bool counts(const char *name) {
-    return strcmp(name, ".") && strcmp(name, "..") && strcmp(name, "lock") && strcmp(name, DATA_INIT_MARK) && strncmp(name, MARK_TEMPORARY, sizeof MARK_TEMPORARY - 1);
-}
-
-static int check_empty(struct init *i, struct err *err) {
-    CLEANUP(closedir) DIR *d = list(i->data.fd, ".");
-    if (!d)
-        return err_set(err, MUSTER_EIO, "%s cannot be listed: %s.", i->data.path, strerror(errno));
-    for (struct dirent *e; (e = readdir(d));)
-        if (counts(e->d_name))
-            return faccessat(i->data.fd, DATA_CONFIG, F_OK, 0) == 0
-                       ? err_set(err, MUSTER_EEXISTS, "%s is a data directory already; nothing was changed.", i->data.path)
-                       : err_set(err, MUSTER_EEXISTS, "%s is not empty and not a data directory; nothing was changed.", i->data.path);
-    return 0;
-}
-
-static int clear_files(struct init *i, const char *dir, struct err *err) {
-    CLEANUP(closedir) DIR *d = list(i->data.fd, dir);
-    if (!d)
-        return errno == ENOENT ? 0 : err_set(err, MUSTER_EIO, "%s/%s cannot be listed: %s.", i->data.path, dir, strerror(errno));
-    for (struct dirent *e; (e = readdir(d));) {
-        struct stat st;
-        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..") || !strcmp(e->d_name, "lock") || !strcmp(e->d_name, DATA_INIT_MARK))
-            continue;
-        if (fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) || S_ISDIR(st.st_mode))
-            continue;
-        int rc = file_remove(dirfd(d), e->d_name, err);
-        if (rc)
-            return err_prefix(err, "%s/%s, left by an init that was cut off", i->data.path, dir);
-    }
-    return 0;
-}
-
-static int make_dir(struct init *i, struct err *err) {
-    const char *dir = i->options->value[OPT_DATA];
-    char path[PATH_MAX];
-    size_t n = strlen(dir);
-    while (n > 1 && dir[n - 1] == '/')
-        n--;
-    if (snprintf(path, sizeof path, "%.*s", (int)n, dir) >= (int)sizeof path)
-        return err_set(err, MUSTER_EINVALID, "The path of the data directory is too long.");
-    struct stat st;
-    if (lstat(path, &st) && errno == ENOENT) { /* one that is there keeps its mode until it is known to be ours */
-        int rc = file_make_dir(AT_FDCWD, path, 0700, err);
-        if (rc)
-            return rc;
-    }
-    int rc = data_open(&i->data, path, err);
-    return rc ? rc : data_lock(&i->data, err);
-}
-
-static int begin_dir(struct init *i, struct err *err) {
-    int rc = make_dir(i, err);
-    if (rc)
-        return rc;
-    if (faccessat(i->data.fd, DATA_INIT_MARK, F_OK, 0) == 0) {
-        if ((rc = clear_files(i, ".", err)) || (rc = clear_files(i, "vault", err)))
-            return rc;
-        return clear_files(i, "tls", err);
-    }
-    if ((rc = check_empty(i, err)) || (rc = clear_files(i, ".", err))) /* what is left of the mark */
-        return rc;
-    if (fchmod(i->data.fd, 0700))
-        return err_set(err, MUSTER_EIO, "%s cannot be closed to others: %s.", i->data.path, strerror(errno));
-    return file_replace(i->data.fd, DATA_INIT_MARK, SPAN_NONE, 0600, err);
-}
 
 /* --- what is in it ------------------------------------------------------------------------------------------------------------------ */
 
@@ -212,11 +127,11 @@ int init_run(const struct options *o, struct err *err) {
     /* All that can be wrong with what was asked for comes before the first change. */
     int rc = places_settings(o, NULL, &i.settings, err);
     if (rc || (rc = places_line("listen", o->value[OPT_LISTEN], err)) || (rc = places_line("admin", o->value[OPT_ADMIN], err)) ||
-        (rc = places_line("master_key_file", o->value[OPT_MASTER_KEY_FILE], err)) || (rc = make_urls(&i, err)) || (rc = begin_dir(&i, err)) || (rc = master_prepare(&i.master, &i.settings, true, err)))
+        (rc = places_line("master_key_file", o->value[OPT_MASTER_KEY_FILE], err)) || (rc = make_urls(&i, err)) || (rc = fresh_begin(&i.data, o->value[OPT_DATA], DATA_INIT_MARK, err)) || (rc = master_prepare(&i.master, &i.settings, true, err)))
         return rc;
     for (size_t k = 0; k < sizeof steps / sizeof *steps; k++)
         if ((rc = steps[k](&i, err)))
             return rc;
-    rc = file_remove(i.data.fd, DATA_INIT_MARK, err);
+    rc = fresh_end(&i.data, DATA_INIT_MARK, err);
     return rc ? rc : report(&i, err);
 }

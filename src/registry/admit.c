@@ -11,7 +11,7 @@ int admit_refuse(struct admit *a, int code, const char *fmt, ...) {
     va_start(ap, fmt);
     err_vset(&a->verdict, code, fmt, ap);
     va_end(ap);
-    if (code == MUSTER_EACCOUNTAMBIGUOUS || code == MUSTER_EPENDING || code == MUSTER_EUNEXPECTED)
+    if (code == MUSTER_EACCOUNTAMBIGUOUS || code == MUSTER_EPENDING || code == MUSTER_EUNEXPECTED || code == MUSTER_ERECOVERY)
         a->verdict.retry_after = code == MUSTER_EACCOUNTAMBIGUOUS ? 0 : 300;
     return 0;
 }

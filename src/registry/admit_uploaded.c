@@ -4,6 +4,7 @@
 #include "registry/device_chain.h"
 #include "registry/device_identity.h"
 #include "registry/event.h"
+#include "registry/recovery.h"
 
 #define OFFER_FRESH CLOCK_HOUR /* an offer seen within this time is not written again */
 
@@ -255,9 +256,13 @@ static int announced(struct store_tx *tx, const struct admit *a, const struct ac
 
 static int register_device(struct store_tx *tx, struct admit *a, const struct account *account, const struct root *r, const char *id, struct err *err) {
     struct device d;
+    struct recovery recovery;
     bool with_key;
     if (r->state == ROOT_KNOWN_ONLY)
         return admit_refuse(a, MUSTER_EROOTKNOWNONLY, NULL);
+    int rc = recovery_get(tx, &recovery, err);
+    if (rc || recovery.since) /* who was shut out since the backup is a stranger here, and must not come in as one */
+        return rc ? rc : admit_refuse(a, MUSTER_ERECOVERY, NULL);
     int expected = announced(tx, a, account, id, &with_key, err);
     if (expected < 0)
         return expected;
@@ -270,7 +275,7 @@ static int register_device(struct store_tx *tx, struct admit *a, const struct ac
     bool wait = account->approval || (account->expected_only && !expected);
     int64_t now = clock_now();
     struct uuid uuid = uuid_new();
-    int rc = store_exec(tx, NULL, err, SQL_DEVICE_ADD, "uisiiniiisisniniii", &uuid, account->row, id, I(wait ? DEVICE_PENDING : DEVICE_ACTIVE), I(METHOD_DEVICE), r->row, now, now, a->address,
+    rc = store_exec(tx, NULL, err, SQL_DEVICE_ADD, "uisiiniiisisniniii", &uuid, account->row, id, I(wait ? DEVICE_PENDING : DEVICE_ACTIVE), I(METHOD_DEVICE), r->row, now, now, a->address,
                         I(expected), "", I(0), I(0), I(0), I(0));
     if (rc)
         return rc;

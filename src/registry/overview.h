@@ -2,6 +2,7 @@
 #ifndef MUSTER_REGISTRY_OVERVIEW_H
 #define MUSTER_REGISTRY_OVERVIEW_H
 
+#include "registry/recovery.h"
 #include "registry/refusal_tally.h"
 
 #define OVERVIEW_ACCOUNTS_MAX 1000
@@ -38,6 +39,7 @@ struct overview {
     size_t n;
     int64_t total, kinds[ACCOUNT_PRODUCTION + 1]; /* of accounts, those beyond OVERVIEW_ACCOUNTS_MAX included */
     struct refusal_tally refused; /* with_refused: of the one account, or of the whole server */
+    struct recovery recovery;
     int64_t clock_behind; /* seconds behind the newest entry of the log; 0: it is not */
 };
 int overview_run(struct store_tx *tx, void *arg /* struct overview */, struct err *err);

@@ -4,10 +4,12 @@
 #include <stdatomic.h>
 
 #include "base/log.h"
+#include "registry/recovery.h"
 
 struct snapshot {
     atomic_int refs;
     int64_t epoch;
+    struct recovery recovery;
     struct anchor_set *fleet, *unproved, *provisioning;
     char (*accounts)[ACCOUNT_NAME_MAX + 1]; /* sorted */
     size_t n_accounts;
@@ -18,6 +20,7 @@ static char own_tag, uploaded_tag;
 bool snapshot_is_own(const struct anchor *a) { return a->tag == &own_tag; }
 void snapshot_ref(struct snapshot *s) { atomic_fetch_add(&s->refs, 1); }
 int64_t snapshot_epoch(const struct snapshot *s) { return s->epoch; }
+bool snapshot_in_recovery(const struct snapshot *s) { return s->recovery.since != 0; }
 const struct anchor_set *snapshot_fleet(const struct snapshot *s) { return s->fleet; }
 const struct anchor_set *snapshot_unproved(const struct snapshot *s) { return s->unproved; }
 const struct anchor_set *snapshot_provisioning(const struct snapshot *s) { return s->provisioning; }
@@ -186,7 +189,7 @@ int snapshot_run(struct store_tx *tx, void *arg, struct err *err) {
     if (!s->fleet || !s->unproved || !s->provisioning)
         return err_set(err, MUSTER_ENOMEM, NULL);
     int rc = meta_get(tx, "epoch", &s->epoch, err);
-    if (rc || (rc = load_accounts(tx, s, err)) || (rc = load_cas(tx, s, &issuing, err)) || (rc = load_roots(tx, s, &issuing, err)))
+    if (rc || (rc = recovery_get(tx, &s->recovery, err)) || (rc = load_accounts(tx, s, err)) || (rc = load_cas(tx, s, &issuing, err)) || (rc = load_roots(tx, s, &issuing, err)))
         return rc;
     snapshot_unref(l->out);
     l->out = TAKE(s);

@@ -157,7 +157,8 @@ static int finish(struct store_tx *tx, struct explain *e, const char *account, s
 
 static struct verdict_request request_of(const struct explain *e) {
     bool key = !e->id->chain.code && e->id->class == ADMIT_KEY;
-    return (struct verdict_request){.kind = (e->any_request ? key : e->enrolment) ? REQUEST_DEVICES : REQUEST_DEVICE, .path_account = "", .host_account = e->id->sni_account};
+    return (struct verdict_request){.kind = (e->any_request ? key : e->enrolment) ? REQUEST_DEVICES : REQUEST_DEVICE, .path_account = "", .host_account = e->id->sni_account,
+                                    .recovery = e->recovery};
 }
 
 static int ask_enrol(struct store_tx *tx, struct explain *e, struct err *err) {
@@ -208,8 +209,10 @@ static int judge(struct store_tx *tx, struct explain *e, struct err *err) {
     if (!e->id)
         return err_set(err, MUSTER_ENOMEM, NULL);
     int rc = snapshot_run(tx, &load, err);
-    if (!rc)
+    if (!rc) {
         identity_judge_at(e->id, load.out, e->at ? e->at : clock_now());
+        e->recovery = snapshot_in_recovery(load.out);
+    }
     snapshot_unref(load.out);
     return rc;
 }

@@ -29,6 +29,7 @@ struct explain {
     /* out */
     bool must_write;                   /* ask once more, in a writing transaction */
     bool decided;
+    bool recovery;         /* the server issues nothing */
     bool known, registers; /* the device was there before; it would be registered */
     struct identity *id;
     struct err verdict;                /* code 0: admitted */

@@ -2,6 +2,8 @@
  * `explain` both ask it, so that they cannot differ. */
 #include "verifier/verifier.h"
 
+#define RECOVERY_RETRY 300 /* seconds */
+
 /* Two host names name different accounts; "" is none, and differs from nothing. */
 static bool differ(const char *a, const char *b) { return *a && *b && strcmp(a, b) != 0; }
 
@@ -30,6 +32,14 @@ static enum verdict of_public(const struct identity *id, const struct verdict_re
     return VERDICT_ADMITTED;
 }
 
+/* What ends in a certificate. */
+static bool issues(enum request_kind kind) { return kind == REQUEST_DEVICES || kind == REQUEST_ENROL || kind == REQUEST_RENEW; }
+
+static enum verdict refuse_recovery(struct err *why) {
+    err_retry(why, MUSTER_ERECOVERY, RECOVERY_RETRY, NULL);
+    return VERDICT_REFUSED;
+}
+
 static enum verdict of_device(const struct identity *id, const struct verdict_request *rq, struct err *why) {
     const struct admit *a = &id->admit;
     if (misdirected(id, rq, why))
@@ -48,6 +58,8 @@ static enum verdict of_device(const struct identity *id, const struct verdict_re
         err_set(why, MUSTER_ENODEVICECERT, NULL);
     else if (rq->kind == REQUEST_RENEW && id->class != ADMIT_DEVICE_OWN)
         err_set(why, MUSTER_EFLEETCA, NULL);
+    else if (rq->recovery && issues(rq->kind))
+        return refuse_recovery(why);
     return why->code ? VERDICT_REFUSED : VERDICT_ADMITTED;
 }
 
@@ -67,7 +79,7 @@ enum verdict verdict_of(const struct identity *id, bool asked, const struct verd
         return VERDICT_REFUSED;
     /* Besides a certificate a code counts for nothing, whatever the certificate is. */
     if (id->chain.code == MUSTER_ECERTREQUIRED && rq->kind == REQUEST_ENROL && rq->code)
-        return VERDICT_INVITED;
+        return rq->recovery ? refuse_recovery(why) : VERDICT_INVITED;
     if (id->chain.code == MUSTER_ECERTREQUIRED && enrols(rq->kind))
         return refuse(why, MUSTER_EKEYREQUIRED);
     if (id->chain.code) {
@@ -76,7 +88,7 @@ enum verdict verdict_of(const struct identity *id, bool asked, const struct verd
     }
     /* The enrolment itself asks all the rest. */
     if (enrols(rq->kind))
-        return VERDICT_ADMITTED;
+        return rq->recovery ? refuse_recovery(why) : VERDICT_ADMITTED;
     err_set(why, MUSTER_EKEYONLYENROLS, rq->kind == REQUEST_RENEW ? "A provisioning key is good for enrolling and for nothing else; simpleenroll takes it." : NULL);
     return VERDICT_REFUSED;
 }

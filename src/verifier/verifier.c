@@ -17,6 +17,7 @@ struct verifier {
     pthread_mutex_t lock;
     struct snapshot *snapshot; /* under lock */
     _Atomic int64_t epoch;
+    atomic_bool recovery;
     _Atomic uint64_t fresh; /* the word of trust before the registry was read last and its epoch was this one's; 0: never */
     /* of the polling loop */
     int64_t version, notified; /* notified: the epoch that changed() was called for last */
@@ -37,6 +38,7 @@ struct snapshot *verifier_snapshot(struct verifier *v) {
 
 struct known *verifier_known(struct verifier *v) { return v->known; }
 bool verifier_is_fresh(struct verifier *v) { return atomic_load(&v->fresh) == trust_word(); }
+bool verifier_in_recovery(struct verifier *v) { return atomic_load(&v->recovery); }
 int64_t verifier_epoch(struct verifier *v) { return atomic_load(&v->epoch); }
 const struct enrol_reserved *verifier_reserved(const struct verifier *v) { return &v->reserved; }
 
@@ -47,6 +49,7 @@ static void publish(struct verifier *v, struct snapshot *s) {
     if (!v->snapshot || snapshot_epoch(s) > snapshot_epoch(v->snapshot)) {
         old = v->snapshot;
         v->snapshot = s;
+        atomic_store(&v->recovery, snapshot_in_recovery(s));
         atomic_store(&v->epoch, snapshot_epoch(s));
     }
     pthread_mutex_unlock(&v->lock);

@@ -33,6 +33,7 @@ int64_t verifier_epoch(struct verifier *v); /* from any thread */
 /* The account that a host name names: "" for names that belong to none.  A name under the gateway's that is no account's is given as it
  * is, so that nothing is admitted under it. */
 void verifier_account_of(struct verifier *v, struct span host, char out[ACCOUNT_NAME_MAX + 1]);
+bool verifier_in_recovery(struct verifier *v); /* snapshot_in_recovery(); from any thread */
 bool verifier_has_account(struct verifier *v, const char *name); /* from any thread */
 const struct enrol_reserved *verifier_reserved(const struct verifier *v);
 
@@ -100,6 +101,7 @@ struct verdict_request {
     const char *host_account; /* that Host names; "" none */
     const char *path_account; /* that the path names (EST's label); "" none */
     bool code;                /* the code of an invitation comes with it */
+    bool recovery;            /* the server was put back from a backup, and issues nothing yet */
 };
 enum verdict verdict_of(const struct identity *id, bool asked, const struct verdict_request *rq, struct err *why) MUSTER_MUST_CHECK;
 

@@ -220,6 +220,13 @@ def doomed_token(w):
     return {"token": w.server.token(w.fresh("token"), "factory", OWN)["id"]}
 
 
+def in_recovery(w):
+    """The server as a restore leaves it."""
+    with sqlite3.connect(w.server.dir / "registry.db", timeout=30) as db:
+        db.execute("UPDATE meta SET value = 1 WHERE name = 'recovery'")
+    return {}
+
+
 ROWS = {
     "HEALTHZ": Row(),
     "READYZ": Row(),
@@ -228,6 +235,8 @@ ROWS = {
     "STATUS": Row(),
     "FORECAST": Row(),
     "WHOAMI": Row(),
+    "RECOVERY_SHOW": Row(),
+    "RECOVERY_FINISH": Row(in_recovery, again=("wrong_state",)),
 
     "ACCOUNT_LIST": Row(),
     "ACCOUNT_CREATE": Row(body=lambda w, p: {"id": w.fresh("made"), "kind": "test", "method": "device"}),

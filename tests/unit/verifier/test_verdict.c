@@ -14,6 +14,7 @@ struct row {
     bool asked, invited;     /* invited: the code of an invitation comes with it */
     int registry;            /* the registry's verdict */
     bool late, may_renew;    /* the chain was good before; the registry says so */
+    bool recovery;           /* the server issues nothing */
     enum verdict verdict;
     int code;
 };
@@ -83,13 +84,21 @@ static const struct row rows[] = {
     {.what = "nor with another account's key", .class = ADMIT_KEY, .asked = true, .account = "a", .path = "b", .kind = REQUEST_PUBLIC, .verdict = VERDICT_REFUSED, .code = MUSTER_EOTHERACCOUNT},
     {.what = "nor with another account's certificate", .asked = true, .account = "a", .path = "b", .kind = REQUEST_PUBLIC, .verdict = VERDICT_REFUSED, .code = MUSTER_EOTHERACCOUNT},
     {.what = "as the registry says", .asked = true, .registry = MUSTER_EOTHERACCOUNT, .kind = REQUEST_PUBLIC, .verdict = VERDICT_REFUSED, .code = MUSTER_EOTHERACCOUNT},
+    {.what = "in recovery a device goes on", .asked = true, .account = "a", .recovery = true, .verdict = VERDICT_ADMITTED},
+    {.what = "and reads what is public", .chain = MUSTER_ECERTREQUIRED, .kind = REQUEST_PUBLIC, .recovery = true, .verdict = VERDICT_ADMITTED},
+    {.what = "no key enrols", .class = ADMIT_KEY, .kind = REQUEST_DEVICES, .recovery = true, .verdict = VERDICT_REFUSED, .code = MUSTER_ERECOVERY},
+    {.what = "nor by EST", .class = ADMIT_KEY, .kind = REQUEST_ENROL, .recovery = true, .verdict = VERDICT_REFUSED, .code = MUSTER_ERECOVERY},
+    {.what = "nor who was invited", .chain = MUSTER_ECERTREQUIRED, .kind = REQUEST_ENROL, .invited = true, .recovery = true, .verdict = VERDICT_REFUSED, .code = MUSTER_ERECOVERY},
+    {.what = "nor does a device renew", .class = ADMIT_DEVICE_OWN, .asked = true, .account = "a", .kind = REQUEST_RENEW, .recovery = true, .verdict = VERDICT_REFUSED, .code = MUSTER_ERECOVERY},
+    {.what = "nor late", .class = ADMIT_DEVICE_OWN, .chain = MUSTER_ECERTEXPIRED, .late = true, .asked = true, .account = "a", .kind = REQUEST_RENEW, .recovery = true, .verdict = VERDICT_REFUSED, .code = MUSTER_ERECOVERY},
+    {.what = "who would be refused hears why", .class = ADMIT_KEY, .chain = MUSTER_EKEYEXPIRED, .kind = REQUEST_DEVICES, .recovery = true, .verdict = VERDICT_REFUSED, .code = MUSTER_EKEYEXPIRED},
 };
 
 static void the_order(void **state) {
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         const struct row *r = &rows[i];
         struct identity id = {.class = r->class, .chain = {.code = r->chain}, .ended = r->late, .admit = {.verdict = {.code = r->registry}, .may_renew = r->may_renew}};
-        const struct verdict_request rq = {.kind = r->kind, .host_account = r->host ? r->host : "", .path_account = r->path ? r->path : "", .code = r->invited};
+        const struct verdict_request rq = {.kind = r->kind, .host_account = r->host ? r->host : "", .path_account = r->path ? r->path : "", .code = r->invited, .recovery = r->recovery};
         struct err why;
         snprintf(id.sni_account, sizeof id.sni_account, "%s", r->sni ? r->sni : "");
         snprintf(id.admit.account_name, sizeof id.admit.account_name, "%s", r->account ? r->account : "");

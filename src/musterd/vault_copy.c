@@ -1,0 +1,100 @@
+/* vault_copy: see vault_copy.h. */
+#include "musterd/vault_copy.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+
+#include "base/file.h"
+#include "keys/master.h"
+
+#define INDEX "vault/index"
+
+DEFINE_CLEANUP(closedir, DIR *)
+
+void vault_copy_fini(struct vault_copy *v) {
+    for (size_t i = 0; i < v->n; i++)
+        buf_wipe(&v->at[i].bytes);
+    free(v->at);
+    buf_fini(&v->index);
+    *v = (struct vault_copy){0};
+}
+
+static int read_index(const struct data *d, struct buf *out, struct err *err) {
+    char path[PATH_MAX];
+    uint64_t max = 0;
+    int rc = data_path(d, INDEX, path, err);
+    if (rc || !content_may_hold(INDEX, &max))
+        return rc ? rc : MUSTER_EINTERNAL;
+    *out = BUF_INIT(max);
+    return file_read(AT_FDCWD, path, out, err);
+}
+
+int vault_copy_begin(struct vault_copy *v, const struct data *d, struct err *err) {
+    vault_copy_fini(v);
+    return read_index(d, &v->index, err);
+}
+
+/* Temporary files of base/file.c, and whatever else is no file of the vault's, stay out. */
+static bool is_file(const char *name, uint64_t *max) { return !strstr(name, ".tmp-") && content_may_hold(name, max); }
+
+static int add(struct vault_copy *v, int dir_fd, const char *name, uint64_t max, size_t *all, struct err *err) {
+    if ((v->n & (v->n - 1)) == 0) { /* room doubles at each power of two */
+        void *more = realloc(v->at, (v->n ? 2 * v->n : 1) * sizeof *v->at);
+        if (!more)
+            return err_set(err, MUSTER_ENOMEM, NULL);
+        v->at = more;
+    }
+    struct vault_file *f = &v->at[v->n];
+    *f = (struct vault_file){.bytes = BUF_INIT(max)};
+    memcpy(f->name, name, strlen(name)); /* as content_may_hold() says */
+    v->n++;
+    int rc = file_read(dir_fd, name + sizeof CONTENT_VAULT - 1, &f->bytes, err);
+    *all += f->bytes.n;
+    return rc || *all <= VAULT_COPY_MAX ? rc : err_set(err, MUSTER_EINVALID, "The vault has more than %u MiB.", VAULT_COPY_MAX >> 20);
+}
+
+/* head and index first, then by name. */
+static int rank(const char *name) { return strcmp(name, CONTENT_VAULT "head") == 0 ? 0 : strcmp(name, INDEX) == 0 ? 1 : 2; }
+static int in_order(const void *a, const void *b) {
+    const struct vault_file *x = a, *y = b;
+    int order = rank(x->name) - rank(y->name);
+    return order ? order : strcmp(x->name, y->name);
+}
+
+static int read_all(struct vault_copy *v, const struct data *d, bool master_key, struct err *err) {
+    int fd = openat(d->fd, "vault", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    CLEANUP(closedir) DIR *all = fd < 0 ? NULL : fdopendir(fd);
+    size_t bytes = 0;
+    if (!all) {
+        fd_close(fd);
+        return err_set(err, MUSTER_EIO, "%s/vault cannot be listed: %s.", d->path, strerror(errno));
+    }
+    for (struct dirent *e; (errno = 0, e = readdir(all));) {
+        char name[sizeof CONTENT_VAULT + sizeof e->d_name];
+        uint64_t max;
+        snprintf(name, sizeof name, CONTENT_VAULT "%s", e->d_name);
+        bool is_master = strcmp(e->d_name, KEY_MASTER_FILE_NAME) == 0;
+        if (!is_file(name, &max) || (is_master && !master_key))
+            continue;
+        int rc = add(v, fd, name, max, &bytes, err);
+        if (rc)
+            return rc;
+        v->master_key = v->master_key || is_master;
+    }
+    return errno ? err_set(err, MUSTER_EIO, "%s/vault cannot be read: %s.", d->path, strerror(errno)) : 0;
+}
+
+int vault_copy_end(struct vault_copy *v, const struct data *d, bool master_key, struct err *err) {
+    CLEANUP(buf_fini) struct buf index = BUF_INIT(0);
+    struct err why = ERR_INIT;
+    int rc = read_all(v, d, master_key, &why), again = read_index(d, &index, err);
+    if (again)
+        return again;
+    if (!span_eq(buf_span(&index), buf_span(&v->index)) || rc == MUSTER_ENOTFOUND) /* a file that went while it was listed */
+        return 0;
+    if (rc)
+        return err_set(err, rc, "%s", err_text(&why));
+    qsort(v->at, v->n, sizeof *v->at, in_order);
+    return 1;
+}

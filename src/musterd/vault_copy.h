@@ -1,0 +1,30 @@
+/* vault_copy: the files of DIR/vault as they were at one moment, in memory.
+ *
+ * Every change of the vault ends with a new index (vault/records.h), whose bytes are never the same twice: the index before and behind whatever
+ * else is read says whether all of it is of one state. */
+#ifndef MUSTER_MUSTERD_VAULT_COPY_H
+#define MUSTER_MUSTERD_VAULT_COPY_H
+
+#include "backup/content.h"
+#include "musterd/data.h"
+
+#define VAULT_COPY_MAX (512u << 20) /* bytes in all */
+
+struct vault_copy {
+    struct vault_file {
+        char name[CONTENT_NAME_MAX + 1]; /* with CONTENT_VAULT */
+        struct buf bytes;
+    } *at;                               /* as they stand in a backup */
+    size_t n;
+    struct buf index;                    /* before the rest */
+    bool master_key;                     /* is among them */
+};
+
+int vault_copy_begin(struct vault_copy *v, const struct data *d, struct err *err) MUSTER_MUST_CHECK;
+/* 1: all of it is of one state, which was there from vault_copy_begin() until now; 0: not, begin again.  master_key false: without that file. */
+int vault_copy_end(struct vault_copy *v, const struct data *d, bool master_key, struct err *err) MUSTER_MUST_CHECK;
+void vault_copy_fini(struct vault_copy *v); /* wipes */
+
+DEFINE_CLEANUP_FINI(vault_copy_fini, struct vault_copy)
+
+#endif

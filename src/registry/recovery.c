@@ -1,0 +1,84 @@
+/* recovery: see recovery.h. */
+#include "registry/recovery.h"
+
+#include "registry/row.h"
+
+int recovery_get(struct store_tx *tx, struct recovery *out, struct err *err) {
+    int rc = meta_get(tx, "recovery", &out->since, err);
+    return rc ? rc : meta_get(tx, "recovery_of", &out->made, err);
+}
+
+static json_t *restored_json(const struct recovery_begin *b) {
+    json_t *o = json_object();
+    json_set_uuid(o, "backup", &b->backup);
+    json_set_time(o, "made", b->made);
+    return o;
+}
+
+static const struct actor console = {"console"};
+
+int recovery_begin_registry_run(struct store_tx *registry, void *arg, struct err *err) {
+    const struct recovery_begin *b = arg;
+    static struct audit_accounts all; /* for a command that does nothing besides */
+    int rc = meta_set(registry, "recovery", clock_now(), err);
+    if (rc || (rc = meta_set(registry, "recovery_of", b->made, err)) || (rc = epoch_raise(registry, err)))
+        return rc;
+    all.after = 0;
+    do {
+        if ((rc = audit_accounts_run(registry, &all, err)))
+            return rc;
+        for (size_t i = 0; i < all.n; i++)
+            if ((rc = audit_add(registry, all.at[i].chain, &console, "server.restore", SPAN_NONE, restored_json(b), err)))
+                return rc;
+    } while (all.n == AUDIT_HEADS_PAGE);
+    return 0;
+}
+
+int recovery_begin_control_run(struct store_tx *control, void *arg, struct err *err) {
+    return audit_add(control, AUDIT_SERVER, &console, "server.restore", SPAN_NONE, restored_json(arg), err);
+}
+
+int recovery_backup_run(struct store_tx *control, void *arg, struct err *err) {
+    const struct recovery_backup *b = arg;
+    json_t *o = json_object();
+    json_set_uuid(o, "backup", &b->id);
+    json_set_str(o, "to", b->to_recipient ? "recipient" : "passphrase");
+    json_set_bool(o, "master_key", b->master_key);
+    return audit_add(control, AUDIT_SERVER, &console, "server.backup", SPAN_NONE, o, err);
+}
+
+static int show(struct store_tx *tx, json_t **out, struct err *err) {
+    struct recovery r;
+    int rc = recovery_get(tx, &r, err);
+    if (rc)
+        return rc;
+    json_t *o = json_object();
+    json_set_str(o, "id", "recovery");
+    json_set_str(o, "state", r.since ? "recovery" : "none");
+    json_set_time(o, "since", r.since); /* 0: null */
+    json_set_time(o, "backup_made", r.since ? r.made : 0);
+    json_decref(*out);
+    *out = o;
+    return 0;
+}
+
+int recovery_show_run(struct store_tx *tx, void *arg, struct err *err) { return show(tx, &((struct recovery_show *)arg)->out, err); }
+
+int recovery_finish_look_run(struct store_tx *registry, void *arg, struct err *err) {
+    struct recovery r;
+    int rc = recovery_get(registry, &r, err);
+    return rc || r.since ? rc : err_set(err, MUSTER_ESTATE, "The server is in no recovery.");
+}
+
+int recovery_finish_record_run(struct store_tx *control, void *arg, struct err *err) {
+    const struct recovery_finish *f = arg;
+    return audit_add(control, AUDIT_SERVER, &f->actor, "recovery.finish", SPAN_NONE, NULL, err);
+}
+
+int recovery_finish_run(struct store_tx *registry, void *arg, struct err *err) {
+    struct recovery_finish *f = arg;
+    int rc = recovery_finish_look_run(registry, arg, err);
+    if (rc || (rc = meta_set(registry, "recovery", 0, err)) || (rc = epoch_raise(registry, err)))
+        return rc;
+    return show(registry, &f->out, err);
+}

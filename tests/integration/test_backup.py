@@ -1,0 +1,445 @@
+"""A server that is lost comes back from its backup: it knows its devices, forgets nothing that it promised, and issues nothing until an
+operator says so; and whatever is wrong with the file or the place, nothing is written."""
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import threading
+import time
+
+import pytest
+
+from client import Device, Fleet, new_key
+from conftest import LONG, MUSTERD, Server, refused, soon
+from enrolment import ask, retry_after
+from est import basic, csr, post
+
+SECRET = "a passphrase that is long enough"
+PIECE = 65536 + 17
+
+
+@pytest.fixture
+def at(tmp_path):
+    """Paths of the test's own, and what opens its backups."""
+    (tmp_path / "secret").write_text(SECRET + "\n", encoding="utf-8")
+    (tmp_path / "secret").chmod(0o600)
+    return tmp_path
+
+
+def backup(server, at, name="backup", *options, ok=True):
+    file = at / name
+    done = server.musterd("backup", "-o", file, "--passphrase-file", at / "secret", "--json", *options)
+    assert not ok or done.returncode == 0, done.stderr
+    return (file, json.loads(done.stdout)) if ok else done
+
+
+def restore(file, directory, at, *options, secret="secret", **more):
+    return subprocess.run([MUSTERD, "restore", file, "--data", directory, "--passphrase-file", at / secret, "--json", *options],
+                          capture_output=True, text=True, timeout=120, check=False, **more)
+
+
+class Restored(Server):
+    """A server on a restored directory, with the ports of the one that was lost."""
+
+    def __init__(self, file, directory, at, lost):
+        done = restore(file, directory, at)
+        assert done.returncode == 0, done.stderr
+        self.said = json.loads(done.stdout)
+        self.dir, self.process, self.hosts, self.ports = directory, None, set(), lost.ports
+        self.log = open(self.dir.parent / (self.dir.name + ".log"), "a", encoding="utf-8")
+
+
+@pytest.fixture
+def back(at):
+    made = []
+
+    def make(file, lost, name="restored", start=True):
+        s = Restored(file, at / name, at, lost)
+        made.append(s)
+        return s.start() if start else s
+
+    yield make
+    for s in made:
+        s.stop()
+
+
+def enrolled(server, key, device_id):
+    device = Device(server.gateway(key).enrol(device_id).body)
+    assert ask(server, device) is None
+    return device
+
+
+def problem(answer): return (answer.status, answer.code)
+
+
+def actions(server, *of): return [e["action"] for e in server.muster("audit", "list", *of) if e["action"] != "audit.anchor"]
+
+
+RECOVERY = (503, "recovery")
+
+
+def test_a_restored_server_knows_its_devices_and_issues_nothing_until_it_is_told(fresh, at, back):
+    s = fresh()
+    s.account("acme", "test", "both")
+    key = s.key("acme")
+    fleet = s.root("acme")
+    known, own = enrolled(s, key, "known"), fleet.device("own")
+    assert ask(s, own) is None
+    code = s.muster("device", "invite", "awaited", "--account", "acme")["code"]
+    file, said = backup(s, at)
+    assert oct(file.stat().st_mode & 0o777) == "0o600" and said["bytes"] == file.stat().st_size and said["master_key"] is True and said["to"] == "passphrase"
+    assert actions(s)[-1] == "server.backup" and not list(at.glob("*.part"))
+    lost = enrolled(s, key, "later")
+    s.stop()
+
+    r = back(file, s)
+    assert r.said["id"] == said["id"] and r.said["made"] == said["made"] and r.said["recovery"] is True
+    status = r.muster("status")
+    assert status["recovery"] == {"state": "recovery", "since": status["recovery"]["since"], "backup_made": said["made"]}
+    (item,) = [a for a in status["attention"] if a["what"] == "recovery"]
+    assert item["level"] == "critical" and item["command"] == "muster recovery show" and not status["ok"]
+    assert r.muster("recovery", "show")["state"] == "recovery"
+    # Who is known goes on.
+    assert ask(r, known) is None and ask(r, own) is None
+    # Nothing is issued, and nobody comes in who is not known.
+    gateway = r.gateway(key)
+    answer = gateway.enrol("new")
+    assert problem(answer) == RECOVERY and retry_after(answer) == 300
+    assert problem(post(gateway, "simpleenroll", csr(new_key()), "acme")) == RECOVERY
+    assert problem(post(r.gateway(), "simpleenroll", csr(new_key()), "acme", **basic("awaited", code))) == RECOVERY
+    assert problem(post(r.gateway(known), "simplereenroll", csr(new_key(), "known"), "acme")) == RECOVERY
+    assert ask(r, fleet.device("stranger")) == "recovery"
+    assert ask(r, lost) == "certificate_unknown"
+    explained = r.api("POST", "/api/v1/accounts/acme/explain", {"chain": key.cert_file.read_text(encoding="utf-8")}).json
+    assert (explained["verdict"], explained["code"]) == ("refused", "recovery")
+    assert {d["device_id"] for d in r.muster("device", "list", "--account", "acme")} == {"known", "own"}
+    # The record tells of both, and holds.
+    assert actions(r)[-2:] == ["server.backup", "server.restore"]
+    (entry,) = [e for e in r.muster("audit", "list", "--account", "acme") if e["action"] == "server.restore"]
+    assert entry["detail"] == {"backup": said["id"], "made": said["made"]} and entry["actor"] == "console"
+    assert r.muster("audit", "verify")["ok"] is True
+    # A restart changes nothing.
+    r.stop()
+    r.start()
+    assert problem(r.gateway(key).enrol("new")) == RECOVERY
+
+    assert r.muster("recovery", "finish")["state"] == "none"
+    assert r.muster("status")["recovery"]["state"] == "none" and r.muster("status")["ok"]
+    soon(200, lambda: r.gateway(key).enrol("first").status)
+    assert enrolled(r, key, "new") and ask(r, fleet.device("stranger")) is None
+    assert post(r.gateway(), "simpleenroll", csr(new_key(), "awaited"), "acme", **basic("awaited", code)).status == 200
+    refused("wrong_state", r.muster, "recovery", "finish")
+    assert "recovery.finish" in actions(r)
+    assert r.muster("audit", "verify")["ok"] is True
+
+
+def test_recovery_is_ended_by_owners_alone(fresh, at, back):
+    s = fresh()
+    s.account("acme", "test", "shared")
+    token = s.token("not enough", "operator")
+    (at / "token").write_text(token["token"] + "\n", encoding="utf-8")
+    (at / "token").chmod(0o600)
+    file, _ = backup(s, at)
+    s.stop()
+    r = back(file, s)
+    refused("role_insufficient", r.muster, "recovery", "finish", token_file=at / "token")
+    assert r.muster("recovery", "show", token_file=at / "token")["state"] == "recovery"
+
+
+# --- consistent, under load -------------------------------------------------------------------------------------------------------------------
+
+
+class Load(threading.Thread):
+    """Devices enrol and are used, accounts, keys and tokens are made and changed."""
+
+    def __init__(self, server, number):
+        super().__init__(daemon=True)
+        self.server, self.number, self.stop, self.done, self.wrong = server, number, threading.Event(), [], []
+
+    def run(self):
+        s, n = self.server, self.number
+        try:
+            for i in range(1000):
+                if self.stop.is_set():
+                    return
+                account = f"a{n}-{i}"
+                assert s.api("POST", "/api/v1/accounts", {"id": account, "kind": "test", "method": "shared"}).status == 201
+                key = s.key(account)
+                for d in range(3):
+                    device_id = f"d{n}-{i}-{d}"
+                    enrolled(s, key, device_id)
+                    self.done.append((account, device_id))
+                assert s.api("PATCH", f"/api/v1/accounts/{account}", {"issue_ceiling": 100 + i}).status == 200
+                s.token(f"t{n}-{i}", "auditor", account)
+        except Exception as e:  # pylint: disable=broad-except
+            self.wrong.append(e)
+
+
+def test_a_backup_under_load_is_of_one_moment_and_holds_all_that_was_answered(fresh, at, back):
+    s = fresh()
+    loads = [Load(s, n) for n in range(3)]
+    for load in loads:
+        load.start()
+    made = []
+    for i in range(6 if LONG else 3):
+        time.sleep(0.7)
+        answered = [pair for load in loads for pair in list(load.done)]
+        made.append((backup(s, at, f"backup{i}")[0], answered))
+    for load in loads:
+        load.stop.set()
+    for load in loads:
+        load.join(60)
+        assert not load.wrong, load.wrong
+    assert len(made[-1][1]) > 3
+    s.stop()
+    for i, (file, answered) in enumerate(made):
+        r = back(file, s, f"restored{i}")
+        verified = r.muster("audit", "verify")
+        assert verified["ok"] is True, verified
+        there = {(a["id"], d["device_id"]) for a in r.muster("account", "list") for d in r.muster("device", "list", "--account", a["id"])}
+        assert set(answered) <= there
+        assert "not_mended" not in r.log_text() and "vault_not_greeted" not in r.log_text(), r.log_text()
+        r.muster("recovery", "finish")
+        account = r.muster("account", "list")[-1]["id"]
+        key = r.key(account)
+        soon(200, lambda: r.gateway(key).enrol("after").status)
+        r.stop()
+
+
+def test_enrolments_do_not_wait_for_a_backup(fresh, at):
+    s = fresh()
+    s.account("acme", "test", "shared")
+    key = s.key("acme")
+    gateway, took = s.gateway(key), []
+    running = threading.Event()
+    done = []
+
+    def many():
+        running.wait()
+        while not done:
+            begun = time.monotonic()
+            assert gateway.enrol(f"d{len(took)}").status == 200
+            took.append(time.monotonic() - begun)
+
+    thread = threading.Thread(target=many, daemon=True)
+    thread.start()
+    running.set()
+    for i in range(4):
+        backup(s, at, f"b{i}")
+    done.append(True)
+    thread.join(30)
+    assert len(took) > 10 and max(took) < 2.5, max(took)
+
+
+# --- what must not be taken ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A backup, and the server that it is of (stopped)."""
+    where = tmp_path_factory.mktemp("whole")
+    (where / "secret").write_text(SECRET + "\n", encoding="utf-8")
+    (where / "secret").chmod(0o600)
+    s = Server(where / "data").start()
+    s.account("acme", "test", "shared")
+    file, _ = backup(s, where)
+    s.stop()
+    return file
+
+
+def fails(done, code, *words):
+    assert done.returncode == 1 and done.stderr.rstrip().endswith(f"({code})"), done.stderr
+    for word in words:
+        assert word in done.stderr, done.stderr
+    assert not done.stdout
+    return done
+
+
+def test_a_wrong_passphrase_writes_nothing(whole, at):
+    (at / "wrong").write_text(SECRET + "!\n", encoding="utf-8")
+    (at / "wrong").chmod(0o600)
+    (at / "short").write_text("short\n", encoding="utf-8")
+    (at / "short").chmod(0o600)
+    fails(restore(whole, at / "x", at, secret="wrong"), "invalid_request", "The passphrase is not this backup's")
+    fails(restore(whole, at / "x", at, secret="short"), "invalid_request")
+    (at / "secret").chmod(0o644)
+    fails(restore(whole, at / "x", at), "invalid_request", "0644")
+    assert not (at / "x").exists()
+
+
+def test_a_file_that_is_cut_or_changed_anywhere_writes_nothing(whole, at):
+    content = whole.read_bytes()
+    bad = at / "bad"
+    head = 16 + 1 + 28 + 24 + 40
+    pick = random.Random(7)
+    cuts = [0, 1, 10, 16, 17, head - 1, head, head + 1, head + PIECE - 1, head + PIECE, head + PIECE + 1, len(content) - PIECE, len(content) - 18, len(content) - 1,
+            *[pick.randrange(len(content)) for _ in range(20 if LONG else 4)]]
+    for n in cuts:
+        bad.write_bytes(content[:n])
+        done = restore(bad, at / "x", at)
+        assert done.returncode == 1 and not (at / "x").exists(), (n, done.stderr)
+        assert any(word in done.stderr for word in ("cut off", "no backup of Muster's")), (n, done.stderr)
+    for n in [0, 15, 16, 17, 40, head - 1, head, head + PIECE, len(content) - 1, *[pick.randrange(len(content)) for _ in range(40 if LONG else 8)]]:
+        bad.write_bytes(content[:n] + bytes([content[n] ^ 1]) + content[n + 1:])
+        done = restore(bad, at / "x", at)
+        assert done.returncode == 1 and not (at / "x").exists(), (n, done.stderr)
+        assert any(word in done.stderr for word in ("changed", "no backup", "does not know", "impossible costs", "not this backup's", "to a recipient")), (n, done.stderr)
+    bad.write_bytes(content + b"x")
+    fails(restore(bad, at / "x", at), "storage_corrupt")
+    fails(restore(at / "nowhere", at / "x", at), "not_found")
+    fails(restore(at / "secret", at / "x", at), "invalid_request", "no backup of Muster's")
+    assert not (at / "x").exists()
+
+
+def test_only_an_empty_directory_becomes_a_server(whole, at):
+    assert restore(whole, at / "x", at).returncode == 0
+    before = {p: p.read_bytes() for p in (at / "x").rglob("*") if p.is_file()}
+    fails(restore(whole, at / "x", at), "already_exists", "a data directory already")
+    assert before == {p: p.read_bytes() for p in (at / "x").rglob("*") if p.is_file()}
+    (at / "y").mkdir()
+    (at / "y" / "notes").write_text("mine", encoding="utf-8")
+    fails(restore(whole, at / "y", at), "already_exists", "not empty")
+    assert [p.name for p in (at / "y").iterdir()] == ["notes"]
+    (at / "z").mkdir(mode=0o755)
+    assert restore(whole, at / "z", at).returncode == 0 and oct((at / "z").stat().st_mode & 0o777) == "0o700"
+    # An init that was cut off is not a restore's to clear.
+    (at / "w").mkdir()
+    (at / "w" / ".init").touch()
+    fails(restore(whole, at / "w", at), "already_exists")
+
+
+def test_a_backup_is_to_one_recipient(fresh, at):
+    def key(name):
+        subprocess.run(["openssl", "genpkey", "-algorithm", "X25519", "-out", at / name], check=True, capture_output=True)
+        (at / name).chmod(0o600)
+        subprocess.run(["openssl", "pkey", "-in", at / name, "-pubout", "-out", at / f"{name}.pub"], check=True, capture_output=True)
+
+    key("ours")
+    key("theirs")
+    s = fresh()
+    file = at / "sealed"
+    done = s.musterd("backup", "-o", file, "--recipient", at / "ours.pub", "--json")
+    assert done.returncode == 0 and json.loads(done.stdout)["to"] == "recipient"
+    run = lambda *options: subprocess.run([MUSTERD, "restore", file, "--data", at / "x", *options], capture_output=True, text=True, timeout=60, check=False)  # noqa: E731
+    fails(run("--recipient-key", at / "theirs"), "invalid_request", "another recipient")
+    fails(run("--passphrase-file", at / "secret"), "invalid_request", "--recipient-key")
+    fails(run("--recipient-key", at / "ours.pub"), "invalid_request")
+    (at / "ours").chmod(0o644)
+    fails(run("--recipient-key", at / "ours"), "invalid_request", "0644")
+    assert not (at / "x").exists()
+    (at / "ours").chmod(0o600)
+    assert run("--recipient-key", at / "ours").returncode == 0
+    assert s.musterd("backup", "-o", at / "no", "--recipient", at / "ours").returncode == 1
+    assert s.musterd("backup", "-o", at / "no", "--recipient", at / "ours.pub", "--passphrase-file", at / "secret").returncode == 2
+    assert not (at / "no").exists()
+
+
+def test_a_backup_overwrites_nothing_and_needs_a_good_passphrase(fresh, at):
+    s = fresh()
+    before = len(actions(s))
+    (at / "there").write_text("mine", encoding="utf-8")
+    fails(backup(s, at, "there", ok=False), "already_exists")
+    assert (at / "there").read_text(encoding="utf-8") == "mine"
+    fails(s.musterd("backup", "-o", at / "b", input="short\n"), "invalid_request")
+    fails(s.musterd("backup", "-o", at / "no" / "b", input=SECRET + "\n"), "storage_failed")
+    assert s.musterd("backup").returncode == 2
+    assert len(actions(s)) == before  # nothing was begun
+    assert s.musterd("backup", "-o", at / "b", input=SECRET + "\n").returncode == 0
+    assert restore(at / "b", at / "x", at).returncode == 0
+
+
+def test_without_the_master_key_the_vault_opens_when_it_is_put_back(fresh, at, back):
+    s = fresh()
+    s.account("acme", "test", "shared")
+    file, said = backup(s, at, "backup", "--without-master-key")
+    assert said["master_key"] is False
+    s.stop()
+    r = back(file, s, start=False)
+    assert not (r.dir / "vault" / "master.key").exists()
+    done = r.musterd("serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0")
+    assert done.returncode == 1 and "master.key" in r.log_text() + done.stderr
+    shutil.copy(s.dir / "vault" / "master.key", r.dir / "vault" / "master.key")
+    r.start()
+    assert r.muster("audit", "verify")["ok"] is True
+
+
+def test_half_of_a_newer_backup_is_refused(fresh, at, back):
+    """The vault of an older copy under newer databases: what the log says of it is not there."""
+    s = fresh()
+    s.account("first", "test", "shared")
+    old, _ = backup(s, at, "old")
+    s.account("second", "test", "shared")
+    key = s.key("second")
+    new, _ = backup(s, at, "new")
+    s.stop()
+    older, newer = back(old, s, "older", start=False), back(new, s, "newer", start=False)
+    shutil.rmtree(newer.dir / "vault")
+    shutil.copytree(older.dir / "vault", newer.dir / "vault")
+    with newer.database() as db:
+        db.execute("UPDATE meta SET value = 0 WHERE name = 'recovery'")
+    newer.process = subprocess.Popen([MUSTERD, "serve", "--data", newer.dir, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"], stdout=subprocess.PIPE, stderr=newer.log, text=True)
+    end = time.monotonic() + 20
+    while "older than the audit log" not in newer.log_text() and time.monotonic() < end:
+        time.sleep(0.1)
+    assert "older than the audit log" in newer.log_text()
+    assert key
+
+
+# --- kill -9 ----------------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_restore_that_was_killed_is_no_server_and_is_done_again(whole, at):
+    x = at / "x"
+    begun = time.monotonic()
+    assert restore(whole, x, at).returncode == 0
+    whole_time = time.monotonic() - begun
+    pick, half = random.Random(11), 0
+    for _ in range(60 if LONG else 15):
+        shutil.rmtree(x, ignore_errors=True)
+        p = subprocess.Popen([MUSTERD, "restore", whole, "--data", x, "--passphrase-file", at / "secret"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(whole_time * (0.3 + 0.75 * pick.random()))
+        p.send_signal(signal.SIGKILL)
+        p.wait()
+        if x.exists() and (x / ".restore").exists():
+            half += 1
+            done = subprocess.run([MUSTERD, "serve", "--data", x], capture_output=True, text=True, timeout=30, check=False)
+            assert done.returncode == 1 and "was not restored to the end" in done.stderr
+            done = subprocess.run([MUSTERD, "backup", "--data", x, "-o", at / "no", "--passphrase-file", at / "secret"], capture_output=True, text=True, timeout=30, check=False)
+            fails(done, "wrong_state")
+            done = subprocess.run([MUSTERD, "init", "--data", x], capture_output=True, text=True, timeout=30, check=False)
+            fails(done, "already_exists")
+        if not (x / "musterd.conf").exists() or (x / ".restore").exists():
+            done = restore(whole, x, at)
+            assert done.returncode == 0, done.stderr
+        for name in ("registry.db", "control.db"):
+            with sqlite3.connect(x / name) as db:
+                assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        with sqlite3.connect(x / "registry.db") as db:
+            assert db.execute("SELECT count(*) FROM meta WHERE name = 'recovery' AND value > 0").fetchone() == (1,)
+    assert half > 2
+
+
+def test_a_backup_that_was_killed_leaves_no_file_under_its_name(fresh, at):
+    s = fresh()
+    s.account("acme", "test", "shared")
+    begun = time.monotonic()
+    backup(s, at, "whole")
+    whole_time = time.monotonic() - begun
+    pick = random.Random(13)
+    for i in range(60 if LONG else 15):
+        file = at / f"b{i}"
+        p = subprocess.Popen([MUSTERD, "backup", "--data", s.dir, "-o", file, "--passphrase-file", at / "secret"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(whole_time * 1.1 * pick.random())
+        p.send_signal(signal.SIGKILL)
+        p.wait()
+        if file.exists():
+            assert restore(file, at / f"x{i}", at).returncode == 0
+        else:
+            backup(s, at, file.name)  # over what was left
+            assert not (at / f"{file.name}.part").exists()
+    assert not [p for p in s.dir.iterdir() if p.name.startswith(".copy")]
+    assert os.listdir(s.dir / "tls")
+    assert s.gateway(s.key("acme")).enrol("after").status == 200
