@@ -7,7 +7,7 @@
 #include <stdatomic.h>
 
 #include "http/tls_cache.h"
-#include "http/tls_library.h"
+#include "pki/library.h"
 
 #define SESSION_CERTS_MAX 8      /* more are refused above: not worth keeping */
 #define SNI_MAX 255
@@ -309,7 +309,7 @@ struct tls_server *tls_server_new(const struct tls_options *o, struct err *err) 
     }
     pthread_mutex_init(&t->lock, NULL);
     t->cache = o->sessions ? tls_cache_new(o->sessions) : NULL;
-    t->ctx = SSL_CTX_new_ex(tls_library(), NULL, TLS_server_method());
+    t->ctx = SSL_CTX_new_ex(pki_library(), NULL, TLS_server_method());
     if (!t->ctx || (o->sessions && !t->cache)) {
         err_set(err, MUSTER_ENOMEM, NULL);
         return NULL;

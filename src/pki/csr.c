@@ -4,6 +4,7 @@
 #include <openssl/err.h>
 #include <openssl/pem.h>
 
+#include "pki/library.h"
 #include "pki/pki.h"
 
 #define DER_MAX (16 * 1024)
@@ -32,11 +33,21 @@ static int check_signature(X509_REQ *r, EVP_PKEY *key, struct err *err) {
     return wrong(err, "its signature is not its own key's, or it was changed");
 }
 
+static X509_REQ *read_in(OSSL_LIB_CTX *library, struct span der, const unsigned char **end) {
+    X509_REQ *r = X509_REQ_new_ex(library, NULL);
+    *end = der.p;
+    return r && d2i_X509_REQ(&r, end, (long)der.n) ? r : NULL; /* d2i frees it where it fails */
+}
+
 static int parse(struct span der, X509_REQ **out, struct err *err) {
     if (der.n == 0 || der.n > DER_MAX)
         return err_set(err, MUSTER_ECSR, "The request has %zu bytes; at most %d are accepted.", der.n, DER_MAX);
-    const unsigned char *p = der.p;
-    CLEANUP(X509_REQ_free) X509_REQ *r = d2i_X509_REQ(NULL, &p, (long)der.n);
+    const unsigned char *p;
+    CLEANUP(X509_REQ_free) X509_REQ *r = read_in(pki_library(), der, &p);
+    if (r && !X509_REQ_get0_pubkey(r)) { /* of a kind that is refused, with its name */
+        X509_REQ_free(r);
+        r = read_in(NULL, der, &p);
+    }
     if (!r)
         return pki_err(err, MUSTER_ECSR, "Reading a request");
     if (p != der.p + der.n)

@@ -9,7 +9,7 @@
 #include <stdbool.h>
 
 #include "base/cleanup.h"
-#include "http/tls_library.h"
+#include "pki/library.h"
 
 DEFINE_CLEANUP(EVP_PKEY_free, EVP_PKEY *)
 DEFINE_CLEANUP(EVP_PKEY_CTX_free, EVP_PKEY_CTX *)
@@ -43,7 +43,7 @@ static void every_key_of_a_client_is_read(void **state) {
         assert_int_equal(EVP_PKEY_keygen_init(ctx), 1);
         assert_true(!keys[i].group || EVP_PKEY_CTX_set_group_name(ctx, keys[i].group) == 1);
         assert_int_equal(EVP_PKEY_generate(ctx, &key), 1);
-        if (!is_read(key, keys[i].digest, tls_library()))
+        if (!is_read(key, keys[i].digest, pki_library()))
             fail_msg("%s %s", keys[i].kind, keys[i].group ? keys[i].group : "");
     }
 }
@@ -57,17 +57,17 @@ static void few_decoders_look(void **state) {
     (void)state;
     size_t all = 0, few = 0;
     OSSL_DECODER_do_all_provided(NULL, count, &all);
-    OSSL_DECODER_do_all_provided(tls_library(), count, &few);
+    OSSL_DECODER_do_all_provided(pki_library(), count, &few);
     assert_true(few >= 1 && few <= 5 && few < all);
 }
 
 static void it_is_a_context_of_its_own_and_one(void **state) {
     (void)state;
     unsigned char a[16], b[16];
-    assert_non_null(tls_library());
-    assert_ptr_equal(tls_library(), tls_library());
-    assert_int_equal(RAND_bytes_ex(tls_library(), a, sizeof a, 0), 1);
-    assert_int_equal(RAND_bytes_ex(tls_library(), b, sizeof b, 0), 1);
+    assert_non_null(pki_library());
+    assert_ptr_equal(pki_library(), pki_library());
+    assert_int_equal(RAND_bytes_ex(pki_library(), a, sizeof a, 0), 1);
+    assert_int_equal(RAND_bytes_ex(pki_library(), b, sizeof b, 0), 1);
     assert_memory_not_equal(a, b, sizeof a);
 }
 

@@ -1,6 +1,6 @@
-/* tls_library: see tls_library.h.  What it leaves out: decoders of private keys, of keys in forms of their own and in PEM, and of keys that
+/* library: see library.h.  What it leaves out: decoders of private keys, of keys in forms of their own and in PEM, and of keys that
  * no certificate of a TLS client has (parameters, DH, DSA, SM2). */
-#include "http/tls_library.h"
+#include "pki/library.h"
 
 #include <openssl/core_dispatch.h>
 #include <openssl/crypto.h>
@@ -78,7 +78,7 @@ static void make(void) {
         OSSL_LIB_CTX_free(made);
 }
 
-OSSL_LIB_CTX *tls_library(void) {
+OSSL_LIB_CTX *pki_library(void) {
     pthread_once(&once, make);
     return library;
 }
