@@ -235,7 +235,9 @@ static int on_session_new(SSL *ssl, SSL_SESSION *session) {
         return 0;
     for (int i = 0; i < n; i++) /* cheap: libcrypto kept the encoding */
         weight += i2d_X509(sk_X509_value(chain, i), NULL);
-    return tls_cache_put(server_of(SSL_get_SSL_CTX(ssl))->cache, session, weight > 0 ? (size_t)weight : 0);
+    const ASN1_BIT_STRING *key = leaf ? X509_get0_pubkey_bitstr(leaf) : NULL;
+    struct span owner = key ? span_of(key->data, (size_t)key->length) : span_of(NULL, 0);
+    return tls_cache_put(server_of(SSL_get_SSL_CTX(ssl))->cache, session, owner, weight > 0 ? (size_t)weight : 0);
 }
 
 static SSL_SESSION *on_session_get(SSL *ssl, const unsigned char *id, int n, int *copy) {

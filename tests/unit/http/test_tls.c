@@ -145,6 +145,22 @@ static void sessions_are_bounded(void **state) {
     SSL_SESSION_free(first);
 }
 
+/* Another that connects without end does not push a device's session out. */
+static void a_client_holds_a_few_sessions(void **state) {
+    SSL_SESSION *session = visit(&VERSIONS[1], "a.test", NULL, "a.test device-1 full IPv4", false);
+    struct made other = make_cert("device-2");
+    for (int i = 0; i < 200; i++) {
+        struct client c;
+        client_open(r, &c, (struct client_options){.sni = "a.test", .cert = &other});
+        assert_int_equal(client_ask(&c, GET("/who")), 200);
+        client_close(&c);
+    }
+    wait_connections(r, 0);
+    session = visit(&VERSIONS[1], "a.test", session, "a.test device-1 resumed IPv4", false);
+    SSL_SESSION_free(session);
+    made_free(&other);
+}
+
 /* The client says the hello of a name with a byte that no host name has. */
 static void bad_names_end_the_handshake(void **state) {
     static const char *const names[] = {"a b", "a\nb", "\xc3\xa4.test", "a/b"};
@@ -178,7 +194,7 @@ static void mapped_addresses_are_ipv4(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         T(both_versions), T(what_was_read_is_wiped_for_whoever_hears_tokens), T(the_name_chooses_the_identity), T(a_resumed_connection_is_identified_again), T(a_session_survives_a_lost_connection),
-        T(an_aborted_connection_is_not_resumed), T(sessions_are_bounded), T(bad_names_end_the_handshake), T(mapped_addresses_are_ipv4),
+        T(an_aborted_connection_is_not_resumed), T(sessions_are_bounded), T(a_client_holds_a_few_sessions), T(bad_names_end_the_handshake), T(mapped_addresses_are_ipv4),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
