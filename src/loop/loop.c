@@ -8,6 +8,8 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
+#include "loop/event_memory.h"
+
 struct post {
     struct post *next;
     loop_fn fn;
@@ -86,6 +88,7 @@ struct loop *loop_new(struct err *err) {
     l->wake_fd = -1;
     l->last = &l->first;
     pthread_mutex_init(&l->lock, NULL);
+    event_memory_init();
     struct event_config *config = event_config_new();
     if (config) {
         event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK); /* one thread; posts have a lock of their own */

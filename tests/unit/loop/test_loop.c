@@ -3,8 +3,10 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <stdint.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "loop/loop.h"
@@ -95,7 +97,35 @@ static void a_watch_sees_bytes(void **state) {
     loop_free(l);
 }
 
+static void unused(void *arg) { fail(); }
+
+/* What libevent keeps for each descriptor that was ever watched would hold a page of the heap each, once what lay around it has gone. */
+static void a_watched_descriptor_leaves_nothing_in_the_heap(void **state) {
+    enum { DESCRIPTORS = 900 };
+    int fds[2], dups[DESCRIPTORS];
+    struct loop_watch *w[DESCRIPTORS];
+    l = loop_new(NULL);
+    assert_int_equal(pipe(fds), 0);
+    for (int i = 0; i < DESCRIPTORS; i++)
+        assert_true((dups[i] = dup(fds[0])) >= 0);
+    w[0] = loop_watch_new(l, dups[DESCRIPTORS - 1], unused, NULL); /* the table by number has its size */
+    loop_watch_free(w[0]);
+    const size_t before = mallinfo2().uordblks;
+    for (int i = 0; i < DESCRIPTORS; i++)
+        assert_non_null(w[i] = loop_watch_new(l, dups[i], unused, NULL));
+    for (int i = 0; i < DESCRIPTORS; i++)
+        loop_watch_free(w[i]);
+    const size_t after = mallinfo2().uordblks;
+    assert_true(after < before + 4 * DESCRIPTORS); /* 32 bytes each from malloc() */
+    for (int i = 0; i < DESCRIPTORS; i++)
+        close(dups[i]);
+    close(fds[0]);
+    close(fds[1]);
+    loop_free(l);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(posts_keep_their_order), cmocka_unit_test(timers_fire_once_and_in_time), cmocka_unit_test(a_watch_sees_bytes)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(posts_keep_their_order), cmocka_unit_test(timers_fire_once_and_in_time), cmocka_unit_test(a_watch_sees_bytes),
+                                       cmocka_unit_test(a_watched_descriptor_leaves_nothing_in_the_heap)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
