@@ -8,10 +8,11 @@ import time
 
 import pytest
 
-from client import Fleet
+from client import Fleet, Registration
 from conftest import soon
 from enrolment import PATH, Account, ask, enrol, enrolled, retry_after, spent, used
 from proxies import Proxy, me, nginx_fields
+from test_stock_client import Aktualizr
 
 OTHER = "127.0.0.2"  # another source
 
@@ -53,6 +54,21 @@ def test_a_device_that_enrols_in_a_loop_is_told_to_wait(strict):
     assert spent(strict, key) == 1
     enrolled(strict, key, "another")  # with the same key, from the same address
     assert counted(strict, "muster_limited_total", by="device") >= 14
+
+
+def test_the_stock_client_takes_a_429_as_it_is_meant(strict):
+    """It asks three times within two seconds where it hears a 5xx, and once where it hears this; it keeps its name, and comes again at its next poll."""
+    account = Account(strict)
+    registration = Registration(account.key().zip)
+    device = Aktualizr(strict, "polls", registration)
+    for _ in range(6):
+        assert device.provision() in (None, "server error")
+    assert device.requests == ["POST /devices"] * 6
+    assert device.statuses[0] == 200 and device.statuses[-1] == 429 and set(device.statuses) == {200, 429}
+    told = strict.gateway(registration).enrol("polls")
+    time.sleep(retry_after(told) + 0.2)
+    assert device.provision() is None and device.statuses[-1] == 200
+    assert len(account.device("show", "polls")["certificates"]) <= 7
 
 
 def test_a_device_that_reports_in_a_loop_is_told_to_wait(strict):
