@@ -151,14 +151,25 @@ static void look_at_account(struct items *i, const struct facts *f, const struct
             a->roots[ROOT_DISABLED] == 1 ? " is" : "s are");
 }
 
+static void look_at_crls(struct items *i, const struct facts *f, const char *account, const struct crls_tally *t) {
+    if (t->next_update && t->next_update <= f->now)
+        add(i, CRITICAL, "crl_overdue", account, NULL, "muster crl list", "A certificate revocation list was due for its next update at %s: verifiers that have it refuse every device. The log says why none is made.",
+            date_of(t->next_update));
+    else if (t->next_update && t->next_update - f->now < CLOCK_DAY && f->crl_life > 2 * CLOCK_DAY)
+        add(i, WARNING, "crl_ends", account, NULL, "muster crl list", "A certificate revocation list is due for its next update at %s, and no newer one was made. The log says why.", date_of(t->next_update));
+}
+
 json_t *attention_of(const struct facts *f, bool server, bool *critical) {
     struct items i = {.of = {json_array(), json_array(), json_array()}};
     if (server) {
         look_at_server(&i, f);
         look_ahead(&i, f, "");
     }
-    for (size_t k = 0; k < f->registry.n; k++)
+    for (size_t k = 0; k < f->registry.n; k++) {
         look_at_account(&i, f, &f->registry.at[k]);
+        if (f->crls)
+            look_at_crls(&i, f, f->registry.at[k].name, &f->crls[k]);
+    }
     *critical = json_array_size(i.of[CRITICAL]) > 0;
     for (int level = WARNING; level < LEVELS; level++) {
         json_array_extend(i.of[CRITICAL], i.of[level]);

@@ -5,6 +5,7 @@
 #include <openssl/ssl.h>
 #include <signal.h>
 
+#include "admin/crl.h"
 #include "admin/internal.h"
 #include "admin/webhook_run.h"
 #include "base/file.h"
@@ -145,7 +146,8 @@ static int open_all(struct control *c, struct err *err) {
     c->pulse = c->anchoring ? pulse_new(c, err) : NULL;
     c->recent = c->pulse ? recent_new(c, err) : NULL;
     c->forecasting = c->recent ? forecasting_new(c, err) : NULL;
-    c->webhooks = c->forecasting ? webhooks_new(c, err) : NULL;
+    c->crls = c->forecasting ? crls_new(c, err) : NULL;
+    c->webhooks = c->crls ? webhooks_new(c, err) : NULL;
     c->parent = c->webhooks ? parent_new(c->loop, o->parent_fd, told, c) : NULL;
     if (!c->parent)
         return err->code ? err->code : err_set(err, MUSTER_ENOMEM, NULL);
@@ -179,6 +181,7 @@ static void close_all(struct control *c) {
     pulse_free(c->pulse);
     recent_free(c->recent);
     forecasting_free(c->forecasting);
+    crls_free(c->crls);
     certificates_free(c->certificates);
     http_router_free(c->router);
     free(c->routes);

@@ -19,6 +19,7 @@ struct control_options {
     int vault_fd;          /* control's channel; -1: PARENT_CHANNEL brings it; taken over */
     int parent_fd;         /* taken over */
     const char *gateway_url, *admin_url;
+    const char *crl_url;   /* http://HOST:PORT of the gateway's plain listener; "" there is none */
     const struct metrics *metrics; /* of all processes, to read */
     _Atomic uint64_t *trust; /* registry/trust.h: the word that it shares with the other processes */
     int (*confine)(void *arg, struct err *err);

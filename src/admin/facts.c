@@ -53,15 +53,20 @@ static void finish(struct http_exchange *x, struct facts *f, facts_fn then) {
     look_at_disk(c, f);
     look_at_processes(c, f);
     f->vault = pulse_state(c);
+    f->crl_life = c->o->settings->crl_life;
     f->vault_took_us = pulse_took_us(c);
     recent_read(c, &f->recent);
     f->forecast = forecast_newest(c);
+    f->crls = f->registry.n ? calloc(f->registry.n, sizeof *f->crls) : NULL;
+    for (size_t i = 0; f->crls && i < f->registry.n; i++)
+        crls_tally(c, f->registry.at[i].name, &f->crls[i]);
     if (cert_chain_from_file(buf_span(&c->server_ca), ca, 8, &n, NULL) == 0 && n)
         f->server_ca_end = ca[0]->not_after;
     for (size_t i = 0; i < n; i++)
         cert_free(ca[i]);
     then(x, f);
     free(f->registry.at);
+    free(f->crls);
     free(f);
 }
 

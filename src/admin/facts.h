@@ -2,6 +2,7 @@
 #ifndef MUSTER_ADMIN_FACTS_H
 #define MUSTER_ADMIN_FACTS_H
 
+#include "admin/crl.h"
 #include "admin/internal.h"
 #include "registry/audit.h"
 #include "registry/overview.h"
@@ -16,6 +17,7 @@ struct facts_store {
 struct facts {
     int64_t now;
     struct overview registry;   /* of the accounts that may be seen; empty where registry_db.code is not 0 */
+    struct crls_tally *crls;    /* of registry.at, one each; NULL: out of memory */
     struct facts_store registry_db, control_db;
     int64_t disk_free;          /* bytes; -1: not known */
     int64_t head_age;           /* seconds since a head of the server's log was signed; -1: none yet */
@@ -23,6 +25,7 @@ struct facts {
     int64_t vault_took_us;      /* -1: no answer yet */
     bool confined[FACTS_PROCESSES];
     int64_t landlock[FACTS_PROCESSES];
+    int64_t crl_life;           /* the setting */
     int64_t open;               /* connections of the gateway */
     int64_t server_end, server_ca_end; /* of certificates; 0: not known */
     struct recent_numbers recent;

@@ -19,6 +19,7 @@ struct pulse;
 struct recent;
 struct forecast;
 struct forecasting;
+struct crls;
 struct control {
     struct report_sweep sweep; /* first: what the operation is given */
     bool sweeping;
@@ -38,6 +39,8 @@ struct control {
     struct pulse *pulse;
     struct recent *recent;
     struct forecasting *forecasting;
+    struct crls *crls;
+    int crls_dir;                   /* DIR/crl; owned by crls */
     char **hosts;                   /* NULL-terminated */
     size_t n_hosts;
     struct buf server_ca;           /* PEM */

@@ -139,13 +139,26 @@ static void add_forecast(struct buf *out, const struct control *c, const struct 
     one(out, METRIC_FORECAST_AGE, f->now > forecast_from(p) ? (double)(f->now - forecast_from(p)) : 0);
 }
 
+static void add_crls(struct buf *out, const struct facts *f) {
+    metrics_family(out, METRIC_CRL_NEXT_UPDATE);
+    for (size_t i = 0; f->crls && i < f->registry.n; i++)
+        if (f->crls[i].next_update)
+            two(out, METRIC_CRL_NEXT_UPDATE, f->registry.at[i].name, NULL, (double)f->crls[i].next_update);
+    metrics_family(out, METRIC_CRL_ENTRIES);
+    for (size_t i = 0; f->crls && i < f->registry.n; i++)
+        if (f->crls[i].n)
+            two(out, METRIC_CRL_ENTRIES, f->registry.at[i].name, NULL, (double)f->crls[i].entries);
+}
+
 static void collected(struct http_exchange *x, const struct facts *f) {
     const struct control *c = http_exchange_arg(x);
     struct buf out = BUF_INIT(PAGE_BYTES);
     metrics_expose(c->o->metrics, &out);
     add_server(&out, f);
-    if (!f->registry_db.code) /* better no number than a wrong one */
+    if (!f->registry_db.code) { /* better no number than a wrong one */
         add_accounts(&out, f);
+        add_crls(&out, f);
+    }
     add_forecast(&out, c, f);
     if (buf_ok(&out))
         http_reply_buf(x, 200, METRICS_CONTENT_TYPE, &out, false);

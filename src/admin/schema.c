@@ -2,6 +2,7 @@
 #include "admin/schema.h"
 
 #include "registry/certificate.h"
+#include "registry/crl.h"
 
 #define TEXT .type = VALUE_TEXT
 #define INT .type = VALUE_INT

@@ -30,6 +30,8 @@ struct settings {
     char *auth_socket_group; /* name; "": no group */
     char *auth_users;        /* list of users whose processes may ask there, besides root */
     char *identity_headers; /* list; gateway/identity_headers.h */
+    char *crl_listen;   /* ADDR:PORT where revocation lists are served without TLS; "": nowhere */
+    int64_t crl_interval, crl_life; /* seconds: from one list to the next, and to its next update */
     /* processes */
     int64_t loops;      /* 0: one a core */
     bool sandbox;

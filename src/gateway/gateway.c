@@ -1,10 +1,13 @@
 /* gateway: the process: what is opened, in which order, and the main loop; see gateway.h. */
 #include "gateway/gateway.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <openssl/ssl.h>
 #include <signal.h>
 
 #include "base/log.h"
+#include "gateway/crl.h"
 #include "gateway/est.h"
 #include "gateway/internal.h"
 #include "gateway/keep.h"
@@ -111,6 +114,18 @@ static int open_tls(struct gateway *g, struct err *err) {
     return g->auth_router ? server_identity_load(g, err) : err->code;
 }
 
+static int open_crls(struct gateway *g, struct err *err) {
+    CLEANUP(buf_fini) struct buf path = BUF_INIT(4096);
+    if (g->o->crl_fd < 0)
+        return 0;
+    buf_addf(&path, "%s/crl", g->o->dir);
+    g->crls_dir = open(buf_str(&path), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (g->crls_dir < 0)
+        return err_set(err, MUSTER_EIO, "%s cannot be opened: %s.", buf_str(&path), strerror(errno));
+    g->crl_router = http_router_new(CRL_ROUTES, CRL_ROUTES_N, err);
+    return g->crl_router ? 0 : err->code;
+}
+
 static int start_workers(struct gateway *g, struct err *err) {
     const struct gateway_options *o = g->o;
     g->workers = calloc(o->loops, sizeof *g->workers);
@@ -123,6 +138,7 @@ static int start_workers(struct gateway *g, struct err *err) {
         g->n_running++;
     }
     fd_close(o->auth_fd); /* each worker has one of its own */
+    fd_close(o->crl_fd);
     return 0;
 }
 
@@ -137,7 +153,7 @@ static int open_all(struct gateway *g, struct err *err) {
     /* libssl reads its configuration now, not once files are out of reach; and no thread exists before the confinement, which it would
      * otherwise escape. */
     OPENSSL_init_ssl(0, NULL);
-    if ((o->confine && (rc = o->confine(o->confine_arg, err))) || (rc = open_registry(g, err)) || (rc = open_tls(g, err)))
+    if ((o->confine && (rc = o->confine(o->confine_arg, err))) || (rc = open_registry(g, err)) || (rc = open_tls(g, err)) || (rc = open_crls(g, err)))
         return rc;
     g->pool = rsa_pool_new((size_t)o->settings->rsa_pool, err);
     g->parent = g->pool ? parent_new(g->loop, o->parent_fd, told, g) : NULL;
@@ -169,6 +185,8 @@ static void close_all(struct gateway *g) {
     http_router_free(g->router);
     free(g->routes);
     http_router_free(g->auth_router);
+    http_router_free(g->crl_router);
+    fd_close(g->crls_dir);
     tls_server_free(g->tls);
     anchors_unref(g->anchors);
     pthread_mutex_destroy(&g->anchors_lock);
@@ -180,7 +198,7 @@ static void close_all(struct gateway *g) {
 
 /* SIGTERM comes to the supervisor's children too when a terminal or an operator sends it to all of them; they end when told to. */
 int gateway_process_run(const struct gateway_options *o, struct err *err) {
-    struct gateway g = {.o = o, .behind = o->behind};
+    struct gateway g = {.o = o, .behind = o->behind, .crls_dir = -1};
     trust_share(o->trust);
     pthread_mutex_init(&g.anchors_lock, NULL);
     secret_random_bytes(g.refusal_salt, sizeof g.refusal_salt);

@@ -20,6 +20,7 @@ struct gateway_options {
     int auth_fd;              /* a listening Unix socket where other proxies ask; -1: none; taken over */
     const uid_t *auth_uids;   /* users who may ask there, besides root */
     size_t n_auth_uids;
+    int crl_fd;               /* a listening TCP socket where revocation lists are fetched (crl.h); -1: none; taken over */
     int parent_fd;            /* loop/parent.h; taken over */
     const char *url;          /* https://host:port as devices see it */
     const struct upstreams *behind; /* gateway_upstreams_new() */

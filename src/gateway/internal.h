@@ -26,6 +26,8 @@ struct gateway {
     struct verifier *verifier;
     struct tls_server *tls;
     struct http_router *router, *auth_router; /* the second has no rows: auth.c answers by itself */
+    struct http_router *crl_router; /* crl.c; NULL: it does not listen */
+    int crls_dir;                   /* DIR/crl; -1: likewise */
     struct http_route *routes;
     struct rsa_pool *pool;
     char **hosts; /* NULL-terminated; hosts[0] is the one in URLs */
@@ -52,7 +54,8 @@ struct worker {
     struct http_server *auth;         /* NULL: none, auth.c */
     struct auth_cache *auth_cache;
     struct log_budget auth_strangers; /* auth.c */
-    int n_serving;                    /* of these two servers, those that have not drained; while draining */
+    struct http_server *crl;          /* NULL: none, crl.c */
+    int n_serving;                    /* of these servers, those that have not drained; while draining */
     struct vault_client *vault;
     struct http_client *client; /* to what stands behind */
     LIST_HEAD(all_proxied, proxied) proxied; /* what is asked there now; proxy.c */

@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "gateway/auth_cache.h"
+#include "gateway/crl.h"
 #include "gateway/internal.h"
 #include "gateway/proxy.h"
 #include "registry/model.h"
@@ -55,6 +56,14 @@ static int open_auth(struct worker *w, struct err *err) {
     return fd < 0 ? err_set(err, MUSTER_EUNAVAILABLE, "The socket of /auth cannot be shared: %s.", strerror(errno)) : auth_open(w, fd, err);
 }
 
+static int open_crl(struct worker *w, struct err *err) {
+    int shared = w->gateway->o->crl_fd;
+    if (shared < 0)
+        return 0;
+    int fd = fcntl(shared, F_DUPFD_CLOEXEC, 0);
+    return fd < 0 ? err_set(err, MUSTER_EUNAVAILABLE, "The socket of the revocation lists cannot be shared: %s.", strerror(errno)) : crl_open(w, fd, err);
+}
+
 int worker_start(struct gateway *g, size_t index, int listen_fd, int vault_fd, struct err *err) {
     struct worker *w = &g->workers[index];
     w->gateway = g;
@@ -77,7 +86,7 @@ int worker_start(struct gateway *g, size_t index, int listen_fd, int vault_fd, s
         fd_close(listen_fd);
         return rc;
     }
-    if ((rc = open_server(w, listen_fd, err)) || (rc = open_auth(w, err)))
+    if ((rc = open_server(w, listen_fd, err)) || (rc = open_auth(w, err)) || (rc = open_crl(w, err)))
         return rc;
     if (pthread_create(&w->thread, NULL, run, w))
         return err_set(err, MUSTER_EUNAVAILABLE, "A thread cannot be started.");
@@ -93,6 +102,7 @@ void worker_stop(struct worker *w) {
     w->started = false;
     http_server_free(TAKE(w->server));
     http_server_free(TAKE(w->auth));
+    http_server_free(TAKE(w->crl));
     refusals_stop(w);
 }
 
@@ -156,10 +166,14 @@ static void drained(void *arg) {
 
 static void drain(void *arg) {
     struct worker *w = arg;
-    w->n_serving = w->auth ? 2 : 1;
-    http_server_drain(w->server, DRAIN_MS, drained, w);
-    if (w->auth)
-        http_server_drain(w->auth, DRAIN_MS, drained, w);
+    struct http_server *const servers[] = {w->server, w->auth, w->crl};
+    const size_t n = sizeof servers / sizeof *servers;
+    w->n_serving = 0;
+    for (size_t i = 0; i < n; i++)
+        w->n_serving += servers[i] != NULL;
+    for (size_t i = 0; i < n; i++)
+        if (servers[i])
+            http_server_drain(servers[i], DRAIN_MS, drained, w);
 }
 
 void worker_drain(struct worker *w) {

@@ -11,7 +11,7 @@
 #include "base/secret.h"
 #include "json/json.h"
 
-#define API_BODY_MAX (64u << 20)
+#define API_BODY_MAX (256u << 20)
 #define API_TOKEN_MAX 512
 #define LONG_SECONDS (4 * 3600L)
 #define PROGRESS_SECONDS 5L

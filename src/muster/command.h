@@ -83,6 +83,7 @@ int command_device_import(struct invocation *in, struct err *err);
 int command_export(struct invocation *in, struct err *err);
 int command_device_act(struct invocation *in, struct err *err);
 int command_root_export(struct invocation *in, struct err *err);
+int command_file_export(struct invocation *in, struct err *err);
 int command_audit_list(struct invocation *in, struct err *err);
 int command_audit_verify(struct invocation *in, struct err *err);
 int command_refusal(struct invocation *in, struct err *err);

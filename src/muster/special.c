@@ -85,6 +85,23 @@ int command_root_export(struct invocation *in, struct err *err) {
     return print_json(answer, err);
 }
 
+/* crl export, root bundle: what another program reads. */
+int command_file_export(struct invocation *in, struct err *err) {
+    CLEANUP(buf_fini) struct buf path = BUF_INIT(4096);
+    CLEANUP(api_answer_fini) struct api_answer list = {0};
+    const char *out = invocation_option(in, "output");
+    int rc = command_path(in, in->command->args[0].name && !in->args[0] ? "/api/v1/accounts/{account}/crl-file" : in->command->path, &path, err);
+    if (rc || (rc = api_call(in->api, "GET", buf_str(&path), NULL, &list, NULL, err)) || (rc = file_arg_write(out ? out : "-", buf_span(&list.body), false, err)))
+        return rc;
+    if (!in->json || !out || !strcmp(out, "-"))
+        return 0;
+    CLEANUP_JSON json_t *answer = json_object();
+    json_set_str(answer, "id", in->args[0]);
+    json_set_str(answer, "file", out);
+    json_set_int(answer, "bytes", (int64_t)list.body.n);
+    return print_json(answer, err);
+}
+
 /* The account's log, or the server's without --account: the same row, another path. */
 static struct command server_row(const struct invocation *in, const char *path) {
     struct command row = *in->command;

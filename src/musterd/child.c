@@ -55,8 +55,10 @@ static void keep_own(const struct serve *s, enum sandbox_kind kind, const struct
     } else if (kind == SANDBOX_CONTROL) {
         keep[n++] = s->admin_fd;
     }
-    if (kind == SANDBOX_GATEWAY)
+    if (kind == SANDBOX_GATEWAY) {
         keep[n++] = s->auth.fd;
+        keep[n++] = s->crl_fd;
+    }
     for (size_t i = 0; i < b->n_channels; i++)
         keep[n++] = b->channels[i].fd;
     for (size_t i = 0; (kind == SANDBOX_CONTROL || kind == SANDBOX_GATEWAY) && i < s->loops; i++) {
@@ -130,13 +132,13 @@ static int run_vault(struct serve *s, const struct belongings *b, struct confine
 
 static int run_control(struct serve *s, const struct belongings *b, struct confine *c, struct err *err) {
     const struct control_options o = {.settings = &s->settings, .dir = s->data.path, .listen_fd = s->admin_fd, .vault_fd = b->vault_fds[0],
-        .parent_fd = b->socket, .gateway_url = s->gateway_url, .admin_url = s->admin_url, .metrics = &s->metrics, .trust = s->trust, .confine = confine, .confine_arg = c};
+        .parent_fd = b->socket, .gateway_url = s->gateway_url, .admin_url = s->admin_url, .crl_url = s->crl_url, .metrics = &s->metrics, .trust = s->trust, .confine = confine, .confine_arg = c};
     return control_process_run(&o, err);
 }
 
 static int run_gateway(struct serve *s, const struct belongings *b, struct confine *c, struct err *err) {
     const struct gateway_options o = {.settings = &s->settings, .dir = s->data.path, .loops = s->loops, .listen_fds = s->gateway_fds,
-        .vault_fds = b->vault_fds, .auth_fd = s->auth.fd, .auth_uids = s->auth.uids, .n_auth_uids = s->auth.n_uids, .parent_fd = b->socket,
+        .vault_fds = b->vault_fds, .auth_fd = s->auth.fd, .auth_uids = s->auth.uids, .n_auth_uids = s->auth.n_uids, .crl_fd = s->crl_fd, .parent_fd = b->socket,
         .url = s->gateway_url, .behind = c->behind, .trust = s->trust, .confine = confine, .confine_arg = c};
     return gateway_process_run(&o, err);
 }

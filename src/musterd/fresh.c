@@ -99,7 +99,9 @@ int fresh_begin(struct data *d, const char *dir, const char *mark, struct err *e
     if (has_mark(d, mark)) {
         if ((rc = clear_files(d, ".", mark, err)) || (rc = clear_files(d, "vault", mark, err)))
             return rc;
-        return clear_files(d, "tls", mark, err);
+        if ((rc = clear_files(d, "tls", mark, err)))
+            return rc;
+        return clear_files(d, "crl", mark, err);
     }
     if ((rc = check_empty(d, mark, err)) || (rc = clear_files(d, ".", mark, err))) /* what is left of the mark */
         return rc;

@@ -37,7 +37,7 @@ DEFINE_CLEANUP_FINI(init_fini, struct init)
 static int make_vault(struct init *i, struct err *err) {
     CLEANUP(buf_fini) struct buf pem = BUF_INIT(16384);
     int rc = file_make_dir(i->data.fd, "vault", 0700, err);
-    if (rc || (rc = file_make_dir(i->data.fd, "tls", 0700, err)))
+    if (rc || (rc = file_make_dir(i->data.fd, "tls", 0700, err)) || (rc = file_make_dir(i->data.fd, "crl", 0755, err)))
         return rc;
     CLEANUP(fd_close) int fd = openat(i->data.fd, "vault", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0)

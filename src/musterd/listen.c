@@ -104,20 +104,24 @@ int listen_local(int dirfd, const char *name, int *fd, struct err *err) {
     return 0;
 }
 
-static int put_url(const char *host, unsigned port, char *out, size_t max, struct err *err) {
+static int put_url(const char *scheme, const char *host, unsigned port, char *out, size_t max, struct err *err) {
     bool v6 = strchr(host, ':') != NULL;
-    if (snprintf(out, max, "https://%s%s%s:%u", v6 ? "[" : "", host, v6 ? "]" : "", port) >= (int)max)
+    if (snprintf(out, max, "%s://%s%s%s:%u", scheme, v6 ? "[" : "", host, v6 ? "]" : "", port) >= (int)max)
         return err_set(err, MUSTER_ECONFIG, "host: `%s` is too long.", host);
     return 0;
 }
 
 int listen_url(const struct listen_address *a, const char *host, char *out, size_t max, struct err *err) {
-    return put_url(host, listen_port(a), out, max, err);
+    return put_url("https", host, listen_port(a), out, max, err);
+}
+
+int listen_url_plain(const struct listen_address *a, const char *host, char *out, size_t max, struct err *err) {
+    return put_url("http", host, listen_port(a), out, max, err);
 }
 
 int listen_url_local(const struct listen_address *a, const char *host, char *out, size_t max, struct err *err) {
     char text[64];
     bool named = getnameinfo((const struct sockaddr *)&a->at, a->n, text, sizeof text, NULL, 0, NI_NUMERICHOST) == 0 &&
                  (!strcmp(text, "127.0.0.1") || !strcmp(text, "::1"));
-    return put_url(named ? text : host, listen_port(a), out, max, err);
+    return put_url("https", named ? text : host, listen_port(a), out, max, err);
 }

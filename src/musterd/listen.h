@@ -23,6 +23,8 @@ int listen_open(struct listen_address *a, const char *what, int *fds, size_t n, 
 int listen_local(int dirfd, const char *name, int *fd, struct err *err) MUSTER_MUST_CHECK;
 /* https://… of a gateway or admin listener: host is the name to use where the address is not one that every certificate holds. */
 int listen_url(const struct listen_address *a, const char *host, char *out, size_t max, struct err *err) MUSTER_MUST_CHECK;
+/* The same, http://…, of a listener without TLS. */
+int listen_url_plain(const struct listen_address *a, const char *host, char *out, size_t max, struct err *err) MUSTER_MUST_CHECK;
 /* As listen_url, with the address itself where it is 127.0.0.1 or ::1. */
 int listen_url_local(const struct listen_address *a, const char *host, char *out, size_t max, struct err *err) MUSTER_MUST_CHECK;
 

@@ -170,7 +170,7 @@ static int check_database(const struct restore *r, const char *name, struct err 
 
 static int write_all(struct restore *r, struct err *err) {
     int rc = file_make_dir(r->data.fd, "vault", 0700, err);
-    if (rc || (rc = file_make_dir(r->data.fd, "tls", 0700, err)))
+    if (rc || (rc = file_make_dir(r->data.fd, "tls", 0700, err)) || (rc = file_make_dir(r->data.fd, "crl", 0755, err)))
         return rc;
     r->vault_fd = openat(r->data.fd, "vault", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     if (r->vault_fd < 0)

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "admin/control.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "courier/process.h"
 #include "gateway/gateway.h"
@@ -47,10 +48,14 @@ static int check_own_certificate(const struct settings *s, struct err *err) {
     return 0;
 }
 
+static int check_crls(const struct settings *s, struct err *err) {
+    return s->crl_interval < s->crl_life ? 0 : err_set(err, MUSTER_ECONFIG, "crl_interval has to be shorter than crl_life, lest a list is over before the next one is made.");
+}
+
 int serve_settings(const struct serve *s, struct settings *out, struct err *err) {
     CLEANUP(settings_fini) struct settings fresh = {0};
     int rc = places_settings(s->options, &s->data, &fresh, err);
-    if (rc || (rc = check_own_certificate(&fresh, err)) || (rc = gateway_settings_check(&fresh, err)) ||
+    if (rc || (rc = check_own_certificate(&fresh, err)) || (rc = check_crls(&fresh, err)) || (rc = gateway_settings_check(&fresh, err)) ||
         (rc = courier_settings_check(fresh.webhook_networks, err)))
         return rc;
     *out = fresh;
@@ -118,6 +123,8 @@ static int make_urls(struct serve *s, struct err *err) {
     char host[256];
     places_first_host(&s->settings, host, sizeof host);
     int rc = listen_url_local(&s->admin_at, host, s->admin_url, sizeof s->admin_url, err);
+    if (!rc && s->settings.crl_listen[0])
+        rc = listen_url_plain(&s->crl_at, host, s->crl_url, sizeof s->crl_url, err);
     if (rc)
         return rc;
     if (!s->settings.gateway_url[0])
@@ -149,10 +156,18 @@ static int listen_soon(struct listen_address *at, const char *what, int *fds, si
     }
 }
 
+static int crl_socket(struct serve *s, struct err *err) {
+    if (!s->settings.crl_listen[0])
+        return 0;
+    int rc = listen_parse(s->settings.crl_listen, "crl_listen", &s->crl_at, err);
+    return rc ? rc : listen_soon(&s->crl_at, "crl_listen", &s->crl_fd, 1, err);
+}
+
 static int sockets_begin(struct serve *s, struct err *err) {
     int rc = listen_parse(s->settings.listen, "listen", &s->gateway_at, err);
     if (rc || (rc = listen_parse(s->settings.admin, "admin", &s->admin_at, err)) ||
         (rc = listen_soon(&s->gateway_at, "listen", s->gateway_fds, s->loops, err)) || (rc = listen_soon(&s->admin_at, "admin", &s->admin_fd, 1, err)) ||
+        (rc = crl_socket(s, err)) ||
         (rc = listen_local(s->data.fd, "vault.sock", &s->export_fd, err)) || (rc = auth_socket_open(&s->settings, &s->auth, err)))
         return rc;
     return serve_urls(s, err);
@@ -161,6 +176,7 @@ static void sockets_end(struct serve *s) {
     for (size_t i = 0; i < SERVE_LOOPS_MAX; i++)
         fd_close(s->gateway_fds[i]);
     fd_close(s->admin_fd);
+    fd_close(s->crl_fd);
     if (s->export_fd >= 0)
         unlinkat(s->data.fd, "vault.sock", 0);
     fd_close(s->export_fd);
@@ -168,7 +184,9 @@ static void sockets_end(struct serve *s) {
 }
 
 static int databases_begin(struct serve *s, struct err *err) {
-    int rc = control_migrate(s->data.path, err);
+    int rc = file_make_dir(s->data.fd, "crl", 0755, err); /* a data directory from before there were lists */
+    if (!rc)
+        rc = control_migrate(s->data.path, err);
     return rc ? rc : users_own_files(&s->users, &s->data, err);
 }
 
@@ -214,7 +232,7 @@ static const struct {
 
 int serve_run(const struct options *o, struct err *err) {
     static struct serve s; /* large, and once a process */
-    s = (struct serve){.options = o, .data = DATA_NONE, .admin_fd = -1, .export_fd = -1, .auth = {.fd = -1}, .signal_fd = -1, .successor = {.socket = -1}, .retired = {.socket = -1}};
+    s = (struct serve){.options = o, .data = DATA_NONE, .admin_fd = -1, .export_fd = -1, .crl_fd = -1, .auth = {.fd = -1}, .signal_fd = -1, .successor = {.socket = -1}, .retired = {.socket = -1}};
     memset(s.gateway_fds, 0xff, sizeof s.gateway_fds); /* -1 each */
     for (int i = 0; i < SANDBOX_KINDS; i++)
         s.children[i].socket = -1;

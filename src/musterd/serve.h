@@ -45,11 +45,12 @@ struct serve {
     struct metrics metrics;
     _Atomic uint64_t *trust; /* registry/trust.h: shared by control and the gateways */
     int landlock;           /* its level; 0: not confined */
-    struct listen_address gateway_at, admin_at;
+    struct listen_address gateway_at, admin_at, crl_at;
     size_t loops;
     int gateway_fds[SERVE_LOOPS_MAX], admin_fd, export_fd, signal_fd;
+    int crl_fd; /* where the gateway serves revocation lists; -1: nowhere */
     struct auth_socket auth; /* the gateway's */
-    char gateway_url[SERVE_URL_MAX], admin_url[SERVE_URL_MAX];
+    char gateway_url[SERVE_URL_MAX], admin_url[SERVE_URL_MAX], crl_url[SERVE_URL_MAX]; /* crl_url: "" there is none */
     struct child children[SANDBOX_KINDS];
     struct reach reach;     /* of the gateway among the children */
     struct child successor; /* of that gateway, until it serves; reload.h */

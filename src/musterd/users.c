@@ -78,7 +78,7 @@ int users_own_files(const struct users *u, const struct data *d, struct err *err
     if (rc || !u->change)
         return rc;
     if ((rc = own(d->fd, ".", 0, gateway, 0750, err)) || (rc = own_tree(d->fd, "vault", vault, vault.gid, 0700, err)) ||
-        (rc = own_tree(d->fd, "tls", ctl, gateway, 02750, err)) || (rc = own(d->fd, "server-ca.pem", 0, 0, 0644, err)))
+        (rc = own_tree(d->fd, "tls", ctl, gateway, 02750, err)) || (rc = own_tree(d->fd, "crl", ctl, gateway, 02755, err)) || (rc = own(d->fd, "server-ca.pem", 0, 0, 0644, err)))
         return rc;
     for (int i = 0; !rc && i < 3; i++)
         if (!(rc = own(d->fd, registry[i], ctl.uid, gateway, 0660, err)))

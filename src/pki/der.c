@@ -14,8 +14,8 @@ void der_put(struct der_writer *w, struct span s) {
 }
 
 /* Short form below 128, else the length in as few bytes as it takes (X.690, 10.1). */
-void der_wrap(struct der_writer *w, uint8_t tag, size_t end) {
-    size_t n = end - w->at, bytes = 0;
+void der_header(struct der_writer *w, uint8_t tag, size_t n) {
+    size_t bytes = 0;
     uint8_t head[2 + sizeof n];
     uint8_t *at = head + sizeof head;
     if (n < 128) {
@@ -28,6 +28,8 @@ void der_wrap(struct der_writer *w, uint8_t tag, size_t end) {
     *--at = tag;
     der_put(w, span_of(at, (size_t)(head + sizeof head - at)));
 }
+
+void der_wrap(struct der_writer *w, uint8_t tag, size_t end) { der_header(w, tag, end - w->at); }
 
 void der_element(struct der_writer *w, uint8_t tag, struct span content) {
     size_t end = der_end(w);

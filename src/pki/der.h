@@ -35,6 +35,8 @@ void der_put(struct der_writer *w, struct span s);
 static inline size_t der_end(const struct der_writer *w) { return w->at; }
 /* Makes all that was written since `end` the content of one element. */
 void der_wrap(struct der_writer *w, uint8_t tag, size_t end);
+/* The tag and length of an element whose content of n bytes stands elsewhere. */
+void der_header(struct der_writer *w, uint8_t tag, size_t n);
 /* An element with this content. */
 void der_element(struct der_writer *w, uint8_t tag, struct span content);
 /* A bit string of whole bytes. */

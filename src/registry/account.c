@@ -1,6 +1,7 @@
 /* account: see account.h. */
 #include "registry/account.h"
 
+#include "pki/crl_make.h"
 #include "registry/audit_seal.h"
 #include "registry/row.h"
 
@@ -217,7 +218,9 @@ static int add_ca(struct store_tx *tx, const struct account *a, enum ca_kind kin
     int rc = cert_from_der(der, &c, err);
     if (rc || (rc = one_int(tx, &have, 0, err, SQL_CA_HAS, "iib", a->row, I(kind), hash_span(&c->key.spki))) || have)
         return rc;
-    return store_exec(tx, NULL, err, SQL_CA_ADD, "iibbii", a->row, I(kind), hash_span(&c->key.spki), der, c->not_after, clock_now());
+    uint8_t key_id[CRL_KEY_ID_LEN];
+    bool has_id = crl_key_id(c, key_id);
+    return store_exec(tx, NULL, err, SQL_CA_ADD, "iibbiib", a->row, I(kind), hash_span(&c->key.spki), der, c->not_after, clock_now(), has_id ? span_of(key_id, sizeof key_id) : SPAN_NONE);
 }
 
 static int add_fleet_root(struct store_tx *tx, const struct account *a, struct span der, struct err *err) {

@@ -1,5 +1,7 @@
 /* audit_rows: rows of devices, certificates and invitations against what the log says of them; see audit_state.h. */
 #include "registry/audit_state_work.h"
+
+#include "pki/crl_make.h"
 #include "registry/invitation.h"
 
 static uint64_t mark(const struct audit_state *s, struct span bytes) { return bytes.n ? audit_devices_hash(s->work->replay.devices, bytes) : 0; }
@@ -77,7 +79,7 @@ int audit_rows_devices(struct store_tx *tx, struct audit_state *s, int64_t limit
 /* --- certificates ---------------------------------------------------------------------------------------------------------------------- */
 
 enum cert_col { C_ID, C_ACCOUNT, C_FINGERPRINT, C_SERIAL, C_SPKI, C_STATE, C_NOT_BEFORE, C_NOT_AFTER, C_DEVICE, C_DEVICE_ACCOUNT, C_DEVICE_ID, C_DEVICE_SPKI, C_DEVICE_PROV_KEY,
-                C_DEVICE_END, C_DER, C_CREATED, C_PROV_KEY, C_KEY, C_KEY_ACCOUNT, C_ENROLLED, C_REVOKED, C_REASON, C_WAS };
+                C_DEVICE_END, C_DER, C_CREATED, C_PROV_KEY, C_KEY, C_KEY_ACCOUNT, C_ENROLLED, C_REVOKED, C_REASON, C_WAS, C_ISSUER_KEY };
 
 #define CREATED_WITHIN CLOCK_HOUR /* of the moment from which the vault has dated it back by a day (vault/issue.c) */
 
@@ -86,6 +88,11 @@ static bool is_issued(const struct audit_state *s, const struct cert *c) {
         if (cert_signed_by(c, s->work->issuing[i]))
             return true;
     return false;
+}
+
+static bool names_its_issuer(struct store_row *row) {
+    uint8_t id[CRL_KEY_ID_LEN];
+    return crl_issuer_key_id(store_blob(row, C_DER), id) && span_eq(store_blob(row, C_ISSUER_KEY), span_of(id, sizeof id));
 }
 
 static bool is_what_it_says(struct store_row *row, const struct cert *c) {
@@ -149,7 +156,7 @@ int audit_rows_certs(struct store_tx *tx, struct audit_state *s, int64_t until, 
         if (store_int(row, C_ACCOUNT) != s->verify.chain || (!store_is_null(row, C_DEVICE) && !audit_devices_has_part(w->replay.devices, store_text(row, C_DEVICE_ID))))
             continue;
         buf_clear(&id);
-        if (cert_from_der(store_blob(row, C_DER), &c, NULL) || cert_own_device_id(c, &id, NULL) || !is_what_it_says(row, c)) {
+        if (cert_from_der(store_blob(row, C_DER), &c, NULL) || cert_own_device_id(c, &id, NULL) || !is_what_it_says(row, c) || !names_its_issuer(row)) {
             audit_state_bad(s, "Row %lld of the certificates is not the certificate that it says.", (long long)store_int(row, C_ID));
             break;
         }

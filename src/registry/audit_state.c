@@ -2,6 +2,7 @@
 #include "registry/audit_state_work.h"
 
 #include "base/hex.h"
+#include "pki/crl_make.h"
 
 #define DEVICES_A_STEP 2000
 #define CERTS_A_STEP 500 /* row numbers: each costs a signature check */
@@ -128,6 +129,12 @@ static int check_keys(struct store_tx *tx, struct audit_state *s, struct err *er
     return 0;
 }
 
+/* Whose certificates are by their issuer's row stand on its list. */
+static bool key_id_fits(struct store_row *row, const struct cert *c) {
+    uint8_t id[CRL_KEY_ID_LEN];
+    return crl_key_id(c, id) && span_eq(store_blob(row, 4), span_of(id, sizeof id));
+}
+
 /* Issuing CAs that are older than the vault's own are known by the fleet root's signature. */
 static int check_cas(struct store_tx *tx, struct audit_state *s, struct err *err) {
     struct audit_state_work *w = s->work;
@@ -141,7 +148,7 @@ static int check_cas(struct store_tx *tx, struct audit_state *s, struct err *err
         CLEANUP(cert_free) struct cert *c = NULL;
         bool issuing = store_int(row, 0) == CA_ISSUING;
         const struct cert *own = issuing ? w->issuing[0] : w->provisioning_ca;
-        if (cert_from_der(store_blob(row, 2), &c, NULL) || !own || !span_eq(store_blob(row, 1), hash_span(&c->key.spki)) || store_int(row, 3) != c->not_after ||
+        if (cert_from_der(store_blob(row, 2), &c, NULL) || !own || !span_eq(store_blob(row, 1), hash_span(&c->key.spki)) || store_int(row, 3) != c->not_after || !key_id_fits(row, c) ||
             (!hash_eq(&own->fingerprint, &c->fingerprint) && !(issuing && c->ca && w->fleet_root && cert_signed_by(c, w->fleet_root)))) {
             audit_state_bad(s, "One of the account's CAs is not the vault's.");
             return 0;

@@ -2,6 +2,7 @@
 #include "registry/device_identity.h"
 
 #include "pki/cert.h"
+#include "pki/crl_make.h"
 
 bool device_identity_is_certificate(const struct device *d, const struct cert *leaf) {
     return d->has_certificate && d->method == METHOD_SHARED && hash_eq(&d->certificate, &leaf->fingerprint);
@@ -60,12 +61,14 @@ int device_identity_renew(struct store_tx *tx, const struct device *d, const str
 
 int device_identity_issued(struct store_tx *tx, const struct device_issued *i, int64_t now, struct err *err) {
     const struct made_cert *c = i->cert;
+    uint8_t issuer[CRL_KEY_ID_LEN];
+    const struct span by = crl_issuer_key_id(c->der, issuer) ? span_of(issuer, sizeof issuer) : SPAN_NONE;
     int rc = i->comes_back ? store_exec(tx, NULL, err, SQL_DKEY_COME_BACK, "ibi", i->account, hash_span(&c->spki), i->device) : 0;
     if (rc)
         return rc;
     rc = (i->own_key ? hold_key : add_key)(tx, i->account, i->device, &c->spki, now, err);
-    return rc ? rc : store_exec(tx, NULL, err, SQL_CERT_ADD, "bbiirbbiiiii", c->serial, hash_span(&c->fingerprint), i->account, i->device, i->prov_key, hash_span(&c->spki), c->der,
-                                c->not_before, c->not_after, now, i->enrolled ? i->enrolled : now, I(i->renews));
+    return rc ? rc : store_exec(tx, NULL, err, SQL_CERT_ADD, "bbiirbbiiiiib", c->serial, hash_span(&c->fingerprint), i->account, i->device, i->prov_key, hash_span(&c->spki), c->der,
+                                c->not_before, c->not_after, now, i->enrolled ? i->enrolled : now, I(i->renews), by);
 }
 
 int device_identity_waiting(struct store_tx *tx, int64_t device, int64_t *prov_key, struct err *err) {

@@ -5,6 +5,7 @@
 #include "base/hex.h"
 #include "base/log.h"
 #include "vault/count.h"
+#include "vault/crl_number.h"
 #include "vault/policy.h"
 #include "vault/wire.h"
 
@@ -111,6 +112,22 @@ int account_renew_issuing(struct account *a, int64_t now, int64_t end, struct er
     a->superseded[a->n_superseded++] = a->issuing_ca;
     a->issuing_ca = fresh;
     return 0;
+}
+
+static bool is_ca(const struct authority *ca, const uint8_t key_id[CRL_KEY_ID_LEN]) {
+    uint8_t own[CRL_KEY_ID_LEN];
+    return ca && crl_key_id(ca->cert, own) && memcmp(own, key_id, sizeof own) == 0;
+}
+
+struct authority *account_ca(const struct account *a, const uint8_t key_id[CRL_KEY_ID_LEN]) {
+    if (is_ca(a->fleet_root, key_id))
+        return a->fleet_root;
+    if (is_ca(a->issuing_ca, key_id))
+        return a->issuing_ca;
+    for (size_t i = 0; i < a->n_superseded; i++)
+        if (is_ca(a->superseded[i], key_id))
+            return a->superseded[i];
+    return NULL;
 }
 
 /* --- its record ------------------------------------------------------------------------------------------------------------- */
@@ -234,8 +251,8 @@ int account_put(struct accounts *as, struct account *a, struct err *err) {
     put_account(a, &body);
     int rc = buf_check(&body, err);
     /* A counter that an account of this name left behind is sealed under a key that is gone. */
-    if (!rc && !records_has(as->records, record))
-        rc = count_drop(as->records, a->name, err);
+    if (!rc && !records_has(as->records, record) && !(rc = count_drop(as->records, a->name, err)))
+        rc = crl_number_drop(as->records, a->name, err);
     if (rc || (rc = records_store(as->records, record, secret_span(&a->data_key), buf_span(&body), err)))
         return rc;
     cache_add(as, TAKE(mine));
@@ -260,7 +277,7 @@ int account_drop(struct accounts *as, struct span name, bool *existed, struct er
     if ((rc = records_drop(as->records, record, err)))
         return rc;
     struct err ignored = ERR_INIT; /* what is left is removed by the next account of this name, or the next opening */
-    if (count_drop(as->records, a->name, &ignored))
+    if (count_drop(as->records, a->name, &ignored) || crl_number_drop(as->records, a->name, &ignored))
         log_err(LOG_WARN, "vault_counter_kept", &ignored, "account", a->name, NULL);
     return 0;
 }

@@ -34,6 +34,8 @@ void account_free(struct account *a);
 int account_make_cas(struct account *a, const struct vault_lives *lives, int64_t now, struct err *err) MUSTER_MUST_CHECK;
 /* A new issuing CA, which ends at `end`; the old one is kept among the superseded. */
 int account_renew_issuing(struct account *a, int64_t now, int64_t end, struct err *err) MUSTER_MUST_CHECK;
+/* The CA whose CRLs the account signs: its fleet root, or an issuing CA, replaced ones included; NULL: it has no such one. */
+struct authority *account_ca(const struct account *a, const uint8_t key_id[CRL_KEY_ID_LEN]);
 /* Stores a, which is new or came from account_get; takes it over into the cache.  On failure a is gone, from the cache too: the next
  * account_get reads what is on the disk. */
 int account_put(struct accounts *as, struct account *a, struct err *err) MUSTER_MUST_CHECK;

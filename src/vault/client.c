@@ -140,6 +140,7 @@ static void deliver(struct vault_client *c, struct outstanding *o, const struct 
         return;
     case WIRE_SERVER_CA:
     case WIRE_AUDIT_KEY:
+    case WIRE_CRL_ENTRIES:
         done.der(arg, rc, err, rc ? SPAN_NONE : a->der);
         return;
     case WIRE_HEADS_SIGN:
@@ -147,6 +148,12 @@ static void deliver(struct vault_client *c, struct outstanding *o, const struct 
         return;
     case WIRE_EXPORT_ANSWER:
         done.done(arg, rc, err);
+        return;
+    case WIRE_CRL_BEGIN:
+        done.crl_begin(arg, rc, err, rc ? NULL : &a->begun);
+        return;
+    case WIRE_CRL_SIGN:
+        done.crl_sign(arg, rc, err, rc ? SPAN_NONE : a->crl.front, rc ? SPAN_NONE : a->crl.tail);
         return;
     }
 }

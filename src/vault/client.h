@@ -16,6 +16,8 @@ union client_callback {
     vault_der_fn der;
     vault_heads_fn heads;
     vault_done_fn done;
+    vault_crl_begin_fn crl_begin;
+    vault_crl_sign_fn crl_sign;
 };
 
 /* Sends the request, whose type and fields are set, or keeps it until the channel takes it; `done` as vault.h says. */

@@ -102,3 +102,26 @@ int vault_export_answer(struct vault_client *c, const uint8_t nonce[VAULT_NONCE_
     rq.export.allowed = allowed;
     return client_ask(c, &rq, (union client_callback){.done = done}, arg, err);
 }
+
+int vault_crl_begin(struct vault_client *c, const struct vault_crl_begin *given, vault_crl_begin_fn done, void *arg, struct err *err) {
+    struct wire_request rq;
+    rq.type = WIRE_CRL_BEGIN;
+    rq.crl = *given;
+    return client_ask(c, &rq, (union client_callback){.crl_begin = done}, arg, err);
+}
+
+int vault_crl_entries(struct vault_client *c, const struct crl_entry *entries, size_t n, vault_der_fn done, void *arg, struct err *err) {
+    struct wire_request rq;
+    if (n < 1 || n > VAULT_CRL_PIECE)
+        return err_set(err, MUSTER_EINVALID, "1 to %d entries of a CRL are sent together.", VAULT_CRL_PIECE);
+    rq.type = WIRE_CRL_ENTRIES;
+    memcpy(rq.entries.at, entries, n * sizeof *entries);
+    rq.entries.n = n;
+    return client_ask(c, &rq, (union client_callback){.der = done}, arg, err);
+}
+
+int vault_crl_sign(struct vault_client *c, vault_crl_sign_fn done, void *arg, struct err *err) {
+    struct wire_request rq;
+    rq.type = WIRE_CRL_SIGN;
+    return client_ask(c, &rq, (union client_callback){.crl_sign = done}, arg, err);
+}

@@ -212,9 +212,11 @@ static int file_name(const char *name, uint64_t version, char out[FILE_NAME_MAX]
 static bool is_leftover(const struct records *r, const char *file) {
     if (strstr(file, ".tmp-"))
         return true;
+    static const char *const beside[] = {"count-", "crls-"}; /* an account */
     char account[RECORD_NAME_MAX + 1];
-    if (strncmp(file, "count-", 6) == 0)
-        return snprintf(account, sizeof account, "account-%s", file + 6) >= (int)sizeof account || !records_has(r, account);
+    for (size_t i = 0; i < sizeof beside / sizeof *beside; i++)
+        if (strncmp(file, beside[i], strlen(beside[i])) == 0)
+            return snprintf(account, sizeof account, "account-%s", file + strlen(beside[i])) >= (int)sizeof account || !records_has(r, account);
     const char *dot = strrchr(file, '.');
     uint64_t version;
     if (!dot || dot == file || (size_t)(dot - file) > RECORD_NAME_MAX || !span_to_u64(span_str(dot + 1), &version))

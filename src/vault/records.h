@@ -4,6 +4,7 @@
  *   index            sealed under the master key: the version, and name, version and hash of every record
  *   NAME.VERSION     a record: its data key sealed under the master key, its content sealed under the data key
  *   count-ACCOUNT    a counter, sealed under its account's data key, outside the versions (count.c)
+ *   crls-ACCOUNT     the numbers of its CRLs, likewise (crl_number.c)
  *
  * A change writes the new record beside the old one and then replaces the index: that rename is the whole change.  What a crash
  * leaves beside it is removed at the next opening.  A record that was changed, renamed or put back from an older copy does not

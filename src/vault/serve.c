@@ -1,4 +1,4 @@
-/* vault/serve: see serve.h.  The handlers of accounts are in serve_account.c, those of certificates in issue.c. */
+/* vault/serve: see serve.h.  The handlers of accounts are in serve_account.c, those of certificates in issue.c, those of CRLs in crl.c. */
 #include "vault/serve.h"
 
 #include "base/clock.h"
@@ -40,6 +40,7 @@ int vault_open(struct vault *v, int dir_fd, const struct key_master_options *mas
 
 void vault_close(struct vault *v) {
     time_signer_fini(&v->time);
+    crl_maker_free(v->crl);
     exports_free(v->exports);
     counts_free(v->counts);
     accounts_free(v->accounts);

@@ -30,6 +30,7 @@ struct vault {
     struct counts *counts;
     struct exports *exports;
     struct time_signer time;
+    struct crl_maker *crl; /* the one under way; NULL: none */
     bool greeted; /* control's log is not newer than this vault */
     bool older;   /* it was: nothing is served any more */
     struct wire_request request;  /* the one at hand: too large for a stack, and its memory is used again */

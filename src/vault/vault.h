@@ -17,9 +17,10 @@
 
 #include "base/buf.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/uuid.h"
 #include "loop/loop.h"
-#include "pki/key.h"
+#include "pki/crl_make.h"
 
 #define VAULT_ACCOUNT_MAX 32        /* characters of an account's name: a lower-case DNS label */
 #define VAULT_DEVICE_ID_MAX 128     /* bytes */
@@ -31,6 +32,10 @@
 #define VAULT_TIME_NONCE_MIN 16     /* bytes, of who asks for a signed time */
 #define VAULT_TIME_NONCE_MAX 64
 #define VAULT_TIME_PREFIX "Muster time 1" /* first line of what is signed then */
+#define VAULT_CRL_PIECE 500         /* entries of a CRL in one request: others have their turn in between */
+#define VAULT_CRL_ENTRIES_MAX 4000000 /* of one CRL */
+#define VAULT_CRL_LIFE_MIN 1        /* seconds from a CRL to its next update */
+#define VAULT_CRL_LIFE_MAX (400 * CLOCK_DAY)
 #define VAULT_PASSPHRASE_MIN 8      /* bytes, of an export */
 #define VAULT_PASSPHRASE_MAX 1024
 #define VAULT_TIMEOUT_MS 10000      /* per request; also what control has for vault_export_answer */
@@ -188,6 +193,30 @@ typedef void (*vault_heads_fn)(void *arg, int rc, const struct err *err, int64_t
 int vault_heads_sign(struct vault_client *c, const struct vault_head *heads, size_t n, vault_heads_fn done, void *arg, struct err *err) MUSTER_MUST_CHECK;
 /* The bytes that vault_heads_sign signs, for key_verify (pki/key.h). */
 void vault_heads_message(int64_t time, const struct vault_head *heads, size_t n, struct buf *out);
+
+/* --- certificate revocation lists (RFC 5280, 5) ----------------------------------------------------------------------------------- */
+
+/* Of a fleet root or an issuing CA of the account, which may have been replaced.  The vault makes one at a time, for one channel: a begin ends
+ * whatever was begun before.  Nobody waits for it: each request is a few hundred entries long, and others are served in between. */
+struct vault_crl_begin {
+    struct span account;
+    uint8_t key_id[CRL_KEY_ID_LEN]; /* the CA's subject key identifier */
+    int64_t life;                   /* seconds to the next update; VAULT_CRL_LIFE_MIN..VAULT_CRL_LIFE_MAX */
+    struct crl_counts counts;       /* of the entries that will come; at most VAULT_CRL_ENTRIES_MAX */
+};
+struct vault_crl_begun {
+    uint64_t number; /* above every one that this CA's lists had before, durably, whatever becomes of this one */
+    int64_t this_update, next_update;
+    struct span head; /* pki/crl_make.h */
+};
+typedef void (*vault_crl_begin_fn)(void *arg, int rc, const struct err *err, const struct vault_crl_begun *begun);
+/* MUSTER_ENOTFOUND (account, or no such CA of it), _EINVALID. */
+int vault_crl_begin(struct vault_client *c, const struct vault_crl_begin *rq, vault_crl_begin_fn done, void *arg, struct err *err) MUSTER_MUST_CHECK;
+/* n (1..VAULT_CRL_PIECE) further entries; their DER.  MUSTER_ESTATE (none was begun, or another vault is there), _EINVALID: the list is given up. */
+int vault_crl_entries(struct vault_client *c, const struct crl_entry *entries, size_t n, vault_der_fn done, void *arg, struct err *err) MUSTER_MUST_CHECK;
+typedef void (*vault_crl_sign_fn)(void *arg, int rc, const struct err *err, struct span front, struct span tail);
+/* Signs it, where all that was announced has come.  MUSTER_ESTATE, _EINVALID. */
+int vault_crl_sign(struct vault_client *c, vault_crl_sign_fn done, void *arg, struct err *err) MUSTER_MUST_CHECK;
 
 /* --- export of a fleet root's private key ------------------------------------------------------------------------------- */
 

@@ -97,6 +97,28 @@ static void get_heads(struct cursor *c, struct wire_request *rq) {
     }
 }
 
+static void get_crl(struct cursor *c, struct vault_crl_begin *b) {
+    b->account = wire_get_bytes(c);
+    get_fixed(c, b->key_id, sizeof b->key_id);
+    b->life = (int64_t)cursor_u64(c);
+    b->counts.entries = cursor_u32(c);
+    b->counts.undated = cursor_u32(c);
+    b->counts.late = cursor_u32(c);
+    b->counts.reasons = cursor_u32(c);
+}
+
+static void get_entries(struct cursor *c, struct wire_request *rq) {
+    rq->entries.n = cursor_u16(c);
+    if (rq->entries.n < 1 || rq->entries.n > VAULT_CRL_PIECE)
+        c->failed = true;
+    for (size_t i = 0; i < rq->entries.n && !c->failed; i++) {
+        struct crl_entry *e = &rq->entries.at[i];
+        get_fixed(c, e->serial, sizeof e->serial);
+        e->revoked = (int64_t)cursor_u64(c);
+        e->reason = cursor_u8(c);
+    }
+}
+
 static void get_request(struct cursor *c, struct wire_request *rq) {
     switch (rq->type) {
     case WIRE_HELLO:
@@ -140,9 +162,16 @@ static void get_request(struct cursor *c, struct wire_request *rq) {
         get_fixed(c, rq->export.nonce, sizeof rq->export.nonce);
         rq->export.allowed = wire_get_bool(c);
         return;
+    case WIRE_CRL_BEGIN:
+        get_crl(c, &rq->crl);
+        return;
+    case WIRE_CRL_ENTRIES:
+        get_entries(c, rq);
+        return;
     case WIRE_TIME:
     case WIRE_SERVER_CA:
     case WIRE_AUDIT_KEY:
+    case WIRE_CRL_SIGN:
         return;
     }
     c->failed = true;
@@ -210,9 +239,27 @@ static void put_request(struct buf *b, const struct wire_request *rq) {
         buf_add(b, span_of(rq->export.nonce, sizeof rq->export.nonce));
         buf_addc(b, rq->export.allowed);
         return;
+    case WIRE_CRL_BEGIN:
+        wire_put_bytes(b, rq->crl.account);
+        buf_add(b, span_of(rq->crl.key_id, sizeof rq->crl.key_id));
+        buf_add_u64(b, (uint64_t)rq->crl.life);
+        buf_add_u32(b, rq->crl.counts.entries);
+        buf_add_u32(b, rq->crl.counts.undated);
+        buf_add_u32(b, rq->crl.counts.late);
+        buf_add_u32(b, rq->crl.counts.reasons);
+        return;
+    case WIRE_CRL_ENTRIES:
+        buf_add_u16(b, (uint16_t)rq->entries.n);
+        for (size_t i = 0; i < rq->entries.n; i++) {
+            buf_add(b, span_of(rq->entries.at[i].serial, sizeof rq->entries.at[i].serial));
+            buf_add_u64(b, (uint64_t)rq->entries.at[i].revoked);
+            buf_addc(b, rq->entries.at[i].reason);
+        }
+        return;
     case WIRE_TIME:
     case WIRE_SERVER_CA:
     case WIRE_AUDIT_KEY:
+    case WIRE_CRL_SIGN:
         return;
     }
 }
@@ -292,11 +339,22 @@ static void get_result(struct cursor *c, struct wire_answer *a) {
         return;
     case WIRE_SERVER_CA:
     case WIRE_AUDIT_KEY:
+    case WIRE_CRL_ENTRIES:
         a->der = wire_get_bytes(c);
         return;
     case WIRE_HEADS_SIGN:
         a->heads.time = (int64_t)cursor_u64(c);
         a->heads.signature = wire_get_bytes(c);
+        return;
+    case WIRE_CRL_BEGIN:
+        a->begun.number = cursor_u64(c);
+        a->begun.this_update = (int64_t)cursor_u64(c);
+        a->begun.next_update = (int64_t)cursor_u64(c);
+        a->begun.head = wire_get_bytes(c);
+        return;
+    case WIRE_CRL_SIGN:
+        a->crl.front = wire_get_bytes(c);
+        a->crl.tail = wire_get_bytes(c);
         return;
     case WIRE_EXPORT_ANSWER:
         return;
@@ -332,11 +390,22 @@ static void put_result(struct buf *b, const struct wire_answer *a) {
         return;
     case WIRE_SERVER_CA:
     case WIRE_AUDIT_KEY:
+    case WIRE_CRL_ENTRIES:
         wire_put_bytes(b, a->der);
         return;
     case WIRE_HEADS_SIGN:
         buf_add_u64(b, (uint64_t)a->heads.time);
         wire_put_bytes(b, a->heads.signature);
+        return;
+    case WIRE_CRL_BEGIN:
+        buf_add_u64(b, a->begun.number);
+        buf_add_u64(b, (uint64_t)a->begun.this_update);
+        buf_add_u64(b, (uint64_t)a->begun.next_update);
+        wire_put_bytes(b, a->begun.head);
+        return;
+    case WIRE_CRL_SIGN:
+        wire_put_bytes(b, a->crl.front);
+        wire_put_bytes(b, a->crl.tail);
         return;
     case WIRE_EXPORT_ANSWER:
         return;

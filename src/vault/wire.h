@@ -47,6 +47,11 @@ struct wire_request {
             uint8_t nonce[VAULT_NONCE_LEN];
             bool allowed;
         } export;                       /* EXPORT_ANSWER */
+        struct vault_crl_begin crl;     /* CRL_BEGIN */
+        struct {
+            struct crl_entry at[VAULT_CRL_PIECE];
+            size_t n;
+        } entries;                      /* CRL_ENTRIES */
     };
 };
 
@@ -65,11 +70,15 @@ struct wire_answer {
         struct vault_time_signed time_signed; /* TIME_SIGN */
         struct vault_issued issued;     /* ISSUE, KEY_ISSUE, SERVER_ISSUE */
         struct vault_account_view view; /* ACCOUNT_CREATE, _POLICY, _SHOW, ISSUING_RENEW */
-        struct span der;                /* SERVER_CA, AUDIT_KEY */
+        struct span der;                /* SERVER_CA, AUDIT_KEY, CRL_ENTRIES */
         struct {
             int64_t time;
             struct span signature;
         } heads;                        /* HEADS_SIGN */
+        struct vault_crl_begun begun;   /* CRL_BEGIN */
+        struct {
+            struct span front, tail;
+        } crl;                          /* CRL_SIGN */
     };                                  /* EXPORT_ANSWER: nothing */
 };
 

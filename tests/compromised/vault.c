@@ -316,6 +316,14 @@ static void fill(struct wire_request *rq, struct span key) {
     case WIRE_EXPORT_ANSWER:
         rq->export.allowed = true;
         return;
+    case WIRE_CRL_BEGIN:
+        rq->crl = (struct vault_crl_begin){.account = account, .life = CLOCK_DAY};
+        return;
+    case WIRE_CRL_ENTRIES:
+        rq->entries.at[0] = (struct crl_entry){.serial = {1}, .revoked = 1};
+        rq->entries.n = 1;
+        return;
+    case WIRE_CRL_SIGN:
     case WIRE_HELLO:
     case WIRE_TIME:
     case WIRE_TIME_SIGN:

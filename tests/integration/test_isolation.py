@@ -114,6 +114,11 @@ def root_of(w):
     return {"root": w.objects[OWN]["root"]}
 
 
+def crl_of(w):
+    lists = soon(True, lambda: bool(w.server.muster("crl", "list", "--account", OWN)), 5) and w.server.muster("crl", "list", "--account", OWN)
+    return {"crl": lists[0]["id"]}
+
+
 def device_of(w):
     return {"device": w.objects[OWN]["device"]}
 
@@ -261,6 +266,12 @@ ROWS = {
     "ROOT_ENABLE": Row(params=disabled_root, body=lambda w, p: {}, again=("wrong_state",)),
     "ROOT_REVOKE": Row(params=lambda w: {"root": w.root().root["id"]}, body=lambda w, p: {}, again=("wrong_state",)),
     "ROOT_EXPORT": Row(params=root_of),
+
+    "CRL_LIST": Row(),
+    "CRL_SHOW": Row(params=crl_of),
+    "CRL_EXPORT": Row(params=crl_of),
+    "CRL_EXPORT_ALL": Row(),
+    "CA_EXPORT_ALL": Row(),
 
     "DEVICE_LIST": Row(),
     "DEVICE_SHOW": Row(params=device_of),

@@ -57,9 +57,18 @@ static void sample_request(enum wire_type type, struct wire_request *rq) {
     case WIRE_TIME_SIGN:
         rq->nonce = SPAN_LIT("0123456789abcdef");
         return;
+    case WIRE_CRL_BEGIN:
+        rq->crl = (struct vault_crl_begin){SPAN_LIT("fleet"), {1, 2, 3}, 86400, {4, 3, 2, 1}};
+        return;
+    case WIRE_CRL_ENTRIES:
+        rq->entries.at[0] = (struct crl_entry){{1, 2}, 1700000000, 1};
+        rq->entries.at[1] = (struct crl_entry){{3, 4}, 0, 6};
+        rq->entries.n = 2;
+        return;
     case WIRE_TIME:
     case WIRE_SERVER_CA:
     case WIRE_AUDIT_KEY:
+    case WIRE_CRL_SIGN:
         return;
     }
 }
@@ -91,7 +100,15 @@ static void sample_answer(enum wire_type type, struct wire_answer *a) {
         return;
     case WIRE_SERVER_CA:
     case WIRE_AUDIT_KEY:
+    case WIRE_CRL_ENTRIES:
         a->der = SPAN_LIT("der");
+        return;
+    case WIRE_CRL_BEGIN:
+        a->begun = (struct vault_crl_begun){UINT64_MAX, 1, 2, SPAN_LIT("head")};
+        return;
+    case WIRE_CRL_SIGN:
+        a->crl.front = SPAN_LIT("front");
+        a->crl.tail = SPAN_LIT("tail");
         return;
     case WIRE_HEADS_SIGN:
         a->heads.time = 1700000000;

@@ -1,0 +1,35 @@
+/* crl: control makes the certificate revocation lists of Muster's own CAs (registry/crl.h): one after the other, each by the vault out of entries
+ * that control reads in the registry.
+ *
+ * A list is made when something on it may have changed (seen within LOOK_MS), when it is `crl_interval` old, and when there is none yet.
+ * What changes meanwhile is on the next one: lists of one CA follow each other no faster than a fourth of the time goes into them, so that
+ * many revocations in a row make few lists.  Finished, its bytes are in DIR/crl/ACCOUNT.KEY.crl, replaced whole, before control.db and
+ * operators are told of it.  Where one cannot be made it is tried again; the one before stays, and `status` says so once its next update
+ * is over. */
+#ifndef MUSTER_ADMIN_CRL_H
+#define MUSTER_ADMIN_CRL_H
+
+#include "registry/crl.h"
+#include "admin/internal.h"
+
+#define CRL_FILE_MAX 128                 /* bytes of a file's name under DIR/crl */
+#define CRL_BYTES_MAX (256u << 20)       /* of a list */
+
+struct crls *crls_new(struct control *c, struct err *err);
+void crls_free(struct crls *k); /* NULL accepted */
+
+/* What control knows of an account's lists. */
+struct crls_tally {
+    size_t n;            /* of CAs that have not ended */
+    int64_t next_update; /* the first one; 0: no list is there */
+    int64_t entries;
+    bool missing;        /* a CA has no list, although the vault is there */
+};
+void crls_tally(const struct control *c, const char *account, struct crls_tally *out);
+
+/* "ACCOUNT.KEY.crl" */
+void crl_file_name(const char *account, const uint8_t key_id[CRL_KEY_ID_LEN], char out[CRL_FILE_MAX]);
+/* On a store's thread: whole, from DIR/crl. */
+int crl_file_read(const struct control *c, const struct crl_row *row, struct buf *out, struct err *err) MUSTER_MUST_CHECK;
+
+#endif

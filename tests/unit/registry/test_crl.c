@@ -1,0 +1,283 @@
+/* What stands on a list, row by row; and certificates of before their issuer was written down. */
+#include "on_disk.h"
+#include "registry/crl.h"
+#include "registry/device_identity.h"
+#include "../pki_fixture.h"
+
+#define NOW 1790000000LL
+
+static void sql(const char *text) {
+    sqlite3 *db;
+    char *why = NULL;
+    assert_int_equal(sqlite3_open(on_disk_path, &db), SQLITE_OK);
+    if (sqlite3_exec(db, text, NULL, NULL, &why) != SQLITE_OK)
+        fail_msg("%s: %s", why, text);
+    sqlite3_close(db);
+}
+
+static int64_t number_of(const char *query) {
+    sqlite3 *db;
+    sqlite3_stmt *s;
+    assert_int_equal(sqlite3_open(on_disk_path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_prepare_v2(db, query, -1, &s, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_step(s), SQLITE_ROW);
+    int64_t n = sqlite3_column_type(s, 0) == SQLITE_NULL ? -1 : sqlite3_column_int64(s, 0);
+    sqlite3_finalize(s);
+    sqlite3_close(db);
+    return n;
+}
+
+#define ACCOUNT "INSERT INTO account (id, name, kind, method, state, created, reprovision, approval, expected_only, device_key, device_life, lost_answer_window, issue_ceiling) " \
+                "VALUES (1, 'a', 1, 1, 2, 0, 1, 0, 0, 1, 1, 1, 1);"
+#define CA(n) "INSERT INTO ca (id, account, kind, spki, der, not_after, created, key_id) VALUES (" #n ", 1, 1, x'0" #n "', x'', 9, 0, zeroblob(20));"
+
+/* A device of that state with a certificate of that number, state and revocation under CA 1. */
+static void device(int n, int state) {
+    char text[600];
+    snprintf(text, sizeof text,
+             "INSERT INTO device (id, uuid, account, device_id, state, state_before, method, created, last_seen, last_address, again, refused, expected, reason, certificate_not_after, "
+             "issue_first, issue_last_ms, issue_count) VALUES (%d, x'%032d', 1, 'd%d', %d, 1, 1, 0, 0, '', 0, 0, 0, '', 0, 0, 0, 0);",
+             n, n, n, state);
+    sql(text);
+}
+static void cert_of_device(int n, int device, int state, int64_t revoked, int reason, int64_t not_after, int issuer) {
+    char text[600], of[16] = "NULL";
+    if (device)
+        snprintf(of, sizeof of, "%d", device);
+    snprintf(text, sizeof text,
+             "INSERT INTO cert (id, serial, fingerprint, account, device, spki, state, der, not_before, not_after, created, used, revoked, reason, issuer) VALUES "
+             "(%d, x'01%030d', x'%064d', 1, %s, x'%064d', %d, x'', 0, %lld, %lld, 0, %lld, %d, %d);",
+             n, n, n, of, n, state, (long long)not_after, 1000LL + n, (long long)revoked, reason, issuer);
+    sql(text);
+}
+
+static struct crl_load loaded;
+
+static void load(int64_t ca, int64_t since) {
+    struct err err = ERR_INIT;
+    struct store *s = on_disk_open();
+    free(loaded.entries);
+    loaded = (struct crl_load){.account = 1, .row = ca, .kind = CRL_ISSUING, .since = since};
+    do {
+        if (store_read_now(s, crl_load_run, &loaded, &err))
+            fail_msg("%s", err_text(&err));
+    } while (loaded.more);
+    store_close(s);
+    assert_int_equal(loaded.counts.entries, loaded.n);
+}
+
+/* The entry of certificate n, or NULL. */
+static const struct crl_entry *on_it(int n) {
+    char digits[33], text[33];
+    const struct crl_entry *found = NULL;
+    snprintf(digits, sizeof digits, "01%030d", n);
+    for (size_t i = 0; i < loaded.n; i++) {
+        for (int k = 0; k < 16; k++)
+            snprintf(text + 2 * k, 3, "%02x", loaded.entries[i].serial[k]);
+        if (strcmp(text, digits) == 0) {
+            assert_null(found); /* never twice */
+            found = &loaded.entries[i];
+        }
+    }
+    return found;
+}
+
+static void assert_entry(int n, int64_t revoked, int reason) {
+    const struct crl_entry *e = on_it(n);
+    if (!e)
+        fail_msg("%d is not on the list", n);
+    assert_int_equal(e->revoked, revoked);
+    assert_int_equal(e->reason, reason);
+}
+
+static void who_is_on_it(void **state) {
+    on_disk_anew();
+    sql(ACCOUNT CA(1) CA(2));
+    for (int s = DEVICE_ACTIVE; s <= DEVICE_DELETED; s++)
+        device(s, s);
+    for (int s = DEVICE_ACTIVE; s <= DEVICE_DELETED; s++) {
+        bool gone = s >= DEVICE_REVOKED;
+        cert_of_device(10 * s + 1, s, CERT_SUPERSEDED, 0, 0, NOW, 1);
+        cert_of_device(10 * s + 2, s, gone ? CERT_REVOKED : CERT_CURRENT, gone ? 5000 + s : 0, 0, NOW, 1);
+        cert_of_device(10 * s + 3, s, CERT_VOID, 4000, REASON_KEY_COMPROMISE, NOW, 1);
+        cert_of_device(10 * s + 4, s, gone ? CERT_REVOKED : CERT_CURRENT, gone ? 5000 + s : 0, 0, NOW, 2); /* another CA's */
+    }
+    cert_of_device(90, 0, CERT_REVOKED, 6000, 0, NOW, 1);  /* its device was released */
+    cert_of_device(91, 0, CERT_REVOKED, 1, 0, NOW, 1);     /* nobody wrote down when */
+    load(1, 0);
+    assert_null(on_it(11));
+    assert_null(on_it(12));
+    for (int s = DEVICE_ACTIVE; s <= DEVICE_DELETED; s++) {
+        assert_entry(10 * s + 3, 4000, REASON_KEY_COMPROMISE);
+        assert_null(on_it(10 * s + 4));
+    }
+    for (int s = DEVICE_PENDING; s <= DEVICE_QUARANTINED; s++) {
+        assert_entry(10 * s + 1, 0, CRL_REASON_HOLD);
+        assert_entry(10 * s + 2, 0, CRL_REASON_HOLD);
+    }
+    for (int s = DEVICE_REVOKED; s <= DEVICE_DELETED; s++) {
+        assert_entry(10 * s + 1, 5000 + s, 0);
+        assert_entry(10 * s + 2, 5000 + s, 0);
+    }
+    assert_entry(90, 6000, 0);
+    assert_entry(91, 1000 + 91, 0);
+    assert_int_equal(loaded.n, 5 + 4 + 4 + 2);
+    load(2, 0);
+    assert_int_equal(loaded.n, 4);
+    assert_entry(10 * DEVICE_QUARANTINED + 4, 0, CRL_REASON_HOLD);
+    assert_entry(10 * DEVICE_DELETED + 4, 5000 + DEVICE_DELETED, 0);
+}
+
+/* RFC 5280, 3.3: what has expired was on a list that was made later, before it leaves. */
+static void what_has_expired_leaves_once_it_was_on_one(void **state) {
+    on_disk_anew();
+    sql(ACCOUNT CA(1));
+    device(1, DEVICE_QUARANTINED);
+    device(2, DEVICE_REVOKED);
+    cert_of_device(1, 1, CERT_CURRENT, 0, 0, 100, 1);
+    cert_of_device(2, 2, CERT_REVOKED, 50, 0, 100, 1);
+    cert_of_device(3, 2, CERT_SUPERSEDED, 0, 0, 100, 1);
+    cert_of_device(4, 2, CERT_SUPERSEDED, 0, 0, 101, 1);
+    load(1, 100); /* they ended at that very moment */
+    assert_int_equal(loaded.n, 4);
+    load(1, 101);
+    assert_int_equal(loaded.n, 1);
+    assert_entry(4, 50, 0);
+}
+
+static void many_come_in_steps_and_none_twice(void **state) {
+    on_disk_anew();
+    sql(ACCOUNT CA(1)
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 25000) INSERT INTO device (id, uuid, account, device_id, state, state_before, method, created, last_seen, "
+        "last_address, again, refused, expected, reason, certificate_not_after, issue_first, issue_last_ms, issue_count) SELECT i, randomblob(16), 1, 'd' || i, 3 + i % 2, 1, 1, 0, 0, '', 0, 0, 0, "
+        "'', 0, 0, 0, 0 FROM n;"
+        "INSERT INTO cert (serial, fingerprint, account, device, spki, state, der, not_before, not_after, created, used, revoked, issuer) SELECT x'01' || randomblob(15), randomblob(32), 1, id, "
+        "randomblob(32), CASE state WHEN 4 THEN 5 ELSE 2 END, x'', 0, 2000000000, 9, 0, CASE state WHEN 4 THEN 7 ELSE 0 END, 1 FROM device;"
+        "INSERT INTO cert (serial, fingerprint, account, device, spki, state, der, not_before, not_after, created, used, revoked, issuer) SELECT x'01' || randomblob(15), randomblob(32), 1, id, "
+        "randomblob(32), 4, x'', 0, 2000000000, 9, 0, 0, 1 FROM device;");
+    load(1, 0);
+    assert_int_equal(loaded.n, 50000);
+    assert_int_equal(loaded.counts.reasons, 2 * 12500);
+    assert_int_equal(loaded.counts.undated, 2 * 12500);
+    for (size_t i = 0; i < loaded.n; i++)
+        for (size_t k = i + 1; k < loaded.n && k < i + 3; k++)
+            assert_memory_not_equal(loaded.entries[i].serial, loaded.entries[k].serial, MAKE_SERIAL_LEN);
+}
+
+/* Whatever may change a list raises the account's revision, and nothing else does. */
+static void revisions(void **state) {
+    static const struct {
+        const char *text;
+        bool raises;
+    } steps[] = {
+        {"UPDATE cert SET state = 2, used = 5 WHERE id = 1", false},
+        {"UPDATE cert SET revoked = 7 WHERE id = 1", true},
+        {"UPDATE cert SET reason = 1 WHERE id = 1", true},
+        {"UPDATE device SET last_seen = 5", false},
+        {"UPDATE device SET state = 3 WHERE id = 1", true},
+        {"UPDATE device SET issue_count = 2 WHERE id = 1", true},
+        {"UPDATE device SET state = 1 WHERE id = 1", true},
+        {"UPDATE device SET issue_count = 3 WHERE id = 1", false},
+        {"UPDATE device SET state = 1 WHERE id = 1", false},
+        {"INSERT INTO device (id, uuid, account, device_id, state, state_before, method, created, last_seen, last_address, again, refused, expected, reason, certificate_not_after, issue_first, "
+         "issue_last_ms, issue_count) VALUES (7, x'07', 1, 'd7', 1, 1, 1, 0, 0, '', 0, 0, 0, '', 0, 0, 0, 0)", false},
+        {"INSERT INTO device (id, uuid, account, device_id, state, state_before, method, created, last_seen, last_address, again, refused, expected, reason, certificate_not_after, issue_first, "
+         "issue_last_ms, issue_count) VALUES (8, x'08', 1, 'd8', 2, 1, 1, 0, 0, '', 0, 0, 0, '', 0, 0, 0, 0)", true},
+        {"INSERT INTO root (id, uuid, account, origin, state, state_before, fingerprint, spki, subject, der, not_after, id_rule, key_rule, challenge_expires, created) VALUES "
+         "(1, x'01', 1, 2, 2, 2, x'', x'01', '', x'', 9, 0, 1, 0, 0)", true},
+        {"UPDATE root SET state = 4 WHERE id = 1", true},
+        {"INSERT INTO root (id, uuid, account, origin, state, state_before, fingerprint, spki, subject, der, not_after, id_rule, key_rule, challenge_expires, created) VALUES "
+         "(2, x'02', 1, 1, 2, 2, x'', x'02', '', x'', 9, 0, 1, 0, 0)", false},
+        {"UPDATE root SET state = 4 WHERE id = 2", false},
+        {CA(2), true},
+    };
+    on_disk_anew();
+    sql(ACCOUNT CA(1));
+    device(1, DEVICE_ACTIVE);
+    cert_of_device(1, 1, CERT_ISSUED, 0, 0, NOW, 1);
+    int64_t before = number_of("SELECT n FROM crl_revision WHERE account = 1");
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+        sql(steps[i].text);
+        int64_t after = number_of("SELECT n FROM crl_revision WHERE account = 1");
+        if ((after > before) != steps[i].raises)
+            fail_msg("%s: %lld, then %lld", steps[i].text, (long long)before, (long long)after);
+        before = after;
+    }
+}
+
+/* --- whose certificates are ------------------------------------------------------------------------------------------------------------- */
+
+static void insert_der(sqlite3 *db, const char *text, const struct buf *der, int id) {
+    sqlite3_stmt *s;
+    assert_int_equal(sqlite3_prepare_v2(db, text, -1, &s, NULL), SQLITE_OK);
+    sqlite3_bind_blob(s, 1, der->p, (int)der->n, SQLITE_STATIC);
+    sqlite3_bind_int(s, 2, id);
+    assert_int_equal(sqlite3_step(s), SQLITE_DONE);
+    sqlite3_finalize(s);
+}
+
+static void make(const struct cert *ca, EVP_PKEY *ca_key, enum cert_profile profile, const char *id, enum key_kind kind, EVP_PKEY **key, struct buf *der) {
+    CLEANUP(buf_fini) struct buf spki = BUF_INIT(4096);
+    EVP_PKEY *own = NULL;
+    assert_int_equal(key_generate(kind, 2048, &own, NULL) || key_public_der(own, &spki, NULL), 0);
+    struct make_request rq = {.profile = profile, .subject.common_name = SPAN_LIT("a issuing CA 00000000"), .device_id = profile == PROFILE_DEVICE ? span_str(id) : SPAN_NONE, .public_key = buf_span(&spki),
+                              .not_before = clock_now(), .not_after = clock_now() + CLOCK_YEAR};
+    make_serial(rq.serial);
+    buf_clear(der);
+    assert_int_equal(make_cert(&rq, ca, ca ? ca_key : own, der, NULL), 0);
+    if (key)
+        *key = own;
+    else
+        EVP_PKEY_free(own);
+}
+
+static void certificates_of_before_know_their_issuer(void **state) {
+    struct cert *cas[2];
+    EVP_PKEY *keys[2];
+    sqlite3 *db;
+    CLEANUP(buf_fini) struct buf der = BUF_INIT(8192);
+    on_disk_anew();
+    sql(ACCOUNT);
+    assert_int_equal(sqlite3_open(on_disk_path, &db), SQLITE_OK);
+    for (int i = 0; i < 2; i++) {
+        make(NULL, NULL, PROFILE_ISSUING_CA, NULL, KEY_P256, &keys[i], &der);
+        assert_int_equal(cert_from_der(buf_span(&der), &cas[i], NULL), 0);
+        insert_der(db, "INSERT INTO ca (id, account, kind, spki, der, not_after, created) VALUES (?2, 1, 1, randomblob(32), ?1, 9, 0)", &der, 1 + i);
+    }
+    static const char *const ids[] = {"short", "a device ID of more than sixty-four characters, which stands in a subjectAltName behind", "another"};
+    static const enum key_kind kinds[] = {KEY_P256, KEY_RSA, KEY_ED25519};
+    int n = 0;
+    for (int ca = 0; ca < 2; ca++)
+        for (size_t i = 0; i < 3; i++)
+            for (size_t k = 0; k < 3; k++) {
+                make(cas[ca], keys[ca], PROFILE_DEVICE, ids[i], kinds[k], NULL, &der);
+                insert_der(db, "INSERT INTO cert (serial, fingerprint, account, spki, state, der, not_before, not_after, created, used, revoked) VALUES (randomblob(16), x'', 1, x'', 2, ?1, 0, 9, 0, 0, 0)",
+                           &der, 0);
+                n++;
+            }
+    sqlite3_close(db);
+    sql("DROP TRIGGER crl_ca; DROP TRIGGER crl_root; DROP TRIGGER crl_root_new; DROP TRIGGER crl_cert; DROP TRIGGER crl_device; DROP TRIGGER crl_device_new; DROP TABLE crl_revision; "
+        "DROP INDEX cert_crl; DROP INDEX cert_left; ALTER TABLE cert DROP COLUMN issuer; ALTER TABLE ca DROP COLUMN key_id; DELETE FROM schema_version WHERE number >= 16;");
+    store_close(on_disk_open());
+    assert_int_equal(number_of("SELECT COUNT(*) FROM cert WHERE id <= 9 AND issuer = 1"), 9);
+    assert_int_equal(number_of("SELECT COUNT(*) FROM cert WHERE id > 9 AND issuer = 2"), n - 9);
+    assert_int_equal(number_of("SELECT COUNT(*) FROM ca WHERE length(key_id) = 20"), 2);
+    assert_int_equal(number_of("SELECT n FROM crl_revision WHERE account = 1"), 1);
+    for (int i = 0; i < 2; i++) {
+        cert_free(cas[i]);
+        EVP_PKEY_free(keys[i]);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(who_is_on_it),
+        cmocka_unit_test(what_has_expired_leaves_once_it_was_on_one),
+        cmocka_unit_test(many_come_in_steps_and_none_twice),
+        cmocka_unit_test(revisions),
+        cmocka_unit_test(certificates_of_before_know_their_issuer),
+    };
+    int rc = cmocka_run_group_tests(tests, on_disk_make, on_disk_drop);
+    free(loaded.entries);
+    return rc;
+}
