@@ -191,12 +191,13 @@ def test_shared_memory_full_of_nonsense(attack):
 
 
 def test_files(attack):
-    """Exactly the registry, and to read the server's certificates."""
-    tls = [f"tls/{p.name}" for p in (attack.s.dir / "tls").iterdir()]
+    """Exactly the registry, and to read the server's certificates and the lists that anybody may read."""
+    tls = [f"{d}/{p.name}" for d in ("tls", "crl") for p in (attack.s.dir / d).iterdir()]
+    assert len(list((attack.s.dir / "crl").iterdir())) == 4
     attack.run("files")
     may = [f"{verb} {name}" for name in ("registry.db", "registry.db-wal", "registry.db-shm") for verb in ("read", "write", "read-write", "path")]
     may += [f"{verb} {name}" for name in ("server-ca.pem", *tls) for verb in ("read", "path")]
-    may += ["read tls", "list tls", "path tls"]
+    may += [f"{verb} {d}" for verb in ("read", "list", "path") for d in ("tls", "crl")]
     assert attack.reached() == sorted(f"{verb} {attack.s.dir}/{name}" for verb, name in map(str.split, may))
     tried = int(re.search(r"files: (\d+) tried", "\n".join(attack.said)).group(1))
     assert tried > 300

@@ -54,8 +54,8 @@ COLUMNS = {
     "root": ["uuid", "account", "origin", "state", "state_before", "fingerprint", "spki", "subject", "der", "not_after", "id_rule", "key_rule", "challenge", "challenge_expires", "created"],
     "prov_key": ["uuid", "account", "name", "state", "created", "expires", "certificate_not_after", "max_devices", "spent", "per_hour", "id_pattern", "sources", "build", "spki", "fingerprint",
                  "last_used"],
-    "cert": ["serial", "fingerprint", "account", "device", "prov_key", "spki", "state", "der", "not_before", "not_after", "created", "used", "enrolled"],
-    "ca": ["account", "kind", "spki", "der", "not_after", "created"],
+    "cert": ["serial", "fingerprint", "account", "device", "prov_key", "spki", "state", "der", "not_before", "not_after", "created", "used", "enrolled", "issuer"],
+    "ca": ["account", "kind", "spki", "der", "not_after", "created", "key_id"],
 }
 SERIAL = FORGED.serial_number.to_bytes((FORGED.serial_number.bit_length() + 7) // 8, "big")
 ROOT = {"uuid": "randomblob(16)", "origin": "1", "state": "2", "fingerprint": blob(STRANGER.cert.fingerprint(hashes.SHA256())), "spki": blob(spki(STRANGER.cert)), "der": blob(der(STRANGER.cert)),
@@ -77,6 +77,9 @@ ROWS = {
                                                                not_after=str(int(FORGED.not_valid_after.replace(tzinfo=datetime.timezone.utc).timestamp()))), "was not issued by the vault"),
     "a certificate's bytes": (f"UPDATE cert SET der = {blob(der(FORGED))} WHERE device = {device('made')}", "is not the certificate that it says"),
     "a certificate's serial": (f"UPDATE cert SET serial = randomblob(16) WHERE device = {device('made')}", "is not the certificate that it says"),
+    "a certificate is on no issuing CA's list": (f"UPDATE cert SET issuer = NULL WHERE device = {device('out')}", "names another issuing CA"),
+    "a certificate is on another CA's list": (f"UPDATE cert SET issuer = (SELECT id FROM ca WHERE account = {ACCOUNT} AND kind = 2) WHERE device = {device('out')}", "names another issuing CA"),
+    "a CA has another key's list": (f"UPDATE ca SET key_id = randomblob(20) WHERE account = {ACCOUNT} AND kind = 1", "is not the vault's"),
     "a certificate moves to another device": (f"UPDATE cert SET device = {device('waits')} WHERE device = {device('made')}", "belongs to another one"),
     "a revoked certificate is current": (f"UPDATE cert SET state = 2 WHERE device = {device('out')}", "is current, and the log says otherwise"),
     "a void certificate waits again": (f"UPDATE cert SET state = 1 WHERE device = {device('made')} AND state = 3", "other certificates that wait"),
