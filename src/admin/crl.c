@@ -360,9 +360,11 @@ static void revisions_read(void *arg, int rc, const struct err *err);
 static void look_at_accounts(struct crls *k) {
     struct err why = ERR_INIT;
     for (; k->at < k->revisions.n; k->at++) {
-        const int64_t *told = told_of(k, k->revisions.at[k->at].account);
+        int64_t *told = told_of(k, k->revisions.at[k->at].account);
         if (!k->revisions.at[k->at].active) {
             gone(k, k->revisions.at[k->at].name);
+            if (told)
+                *told = -1; /* should it be there again, its CAs are read again */
         } else if (!told || *told != k->revisions.at[k->at].revision) {
             k->cas.account = k->revisions.at[k->at].account;
             if (store_read(k->c->registry, k->c->loop, crl_cas_run, cas_read, &k->cas, &why))

@@ -137,14 +137,6 @@ static void gone(struct http_exchange *x, void *arg) {
 }
 static const struct http_stream_ops OPS = {body, drained, gone};
 
-static void http_date(int64_t t, char out[40]) {
-    static const char *const days[] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
-    static const char *const months[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
-    int y, mo, d, h, mi, s;
-    clock_to_civil(t, &y, &mo, &d, &h, &mi, &s);
-    snprintf(out, 40, "%s, %02d %s %04d %02d:%02d:%02d GMT", days[(t / CLOCK_DAY + 4) % 7], d, months[mo - 1], y, h, mi, s);
-}
-
 /* RFC 9110, 13.1.2 and 13.1.3, by the text that this listener gave out: any other means the whole list. */
 static bool has_it(const struct http_exchange *x, const char *tag, const char *modified) {
     struct span match = http_field(x, "If-None-Match"), since = http_field(x, "If-Modified-Since");
@@ -156,7 +148,7 @@ static bool has_it(const struct http_exchange *x, const char *tag, const char *m
 static void serve(struct http_exchange *x, void *arg) {
     struct worker *w = arg;
     uint8_t beginning[BEGINNING];
-    char name[128], tag[80], date[40], age[64];
+    char name[128], tag[80], modified[HTTP_DATE_MAX], expires[HTTP_DATE_MAX], age[64];
     struct stat st;
     size_t n;
     int64_t made, due, now = clock_now();
@@ -170,15 +162,14 @@ static void serve(struct http_exchange *x, void *arg) {
     }
     int64_t left = due > now ? due - now : 0;
     snprintf(tag, sizeof tag, "\"%llx-%llx-%llx\"", (unsigned long long)st.st_ino, (unsigned long long)st.st_mtim.tv_sec * 1000000000ULL + (unsigned long long)st.st_mtim.tv_nsec, (unsigned long long)st.st_size);
-    http_date(made, date);
+    http_date(made, modified);
+    http_date(due, expires);
     snprintf(age, sizeof age, "public, max-age=%lld, must-revalidate", (long long)(left < AGE_MAX ? left : AGE_MAX));
     http_reply_field(x, "ETag", tag);
-    http_reply_field(x, "Last-Modified", date);
+    http_reply_field(x, "Last-Modified", modified);
     http_reply_field(x, "Cache-Control", age);
-    http_date(due, date);
-    http_reply_field(x, "Expires", date);
-    http_date(made, date);
-    if (has_it(x, tag, date)) {
+    http_reply_field(x, "Expires", expires);
+    if (has_it(x, tag, modified)) {
         end(d);
         http_stream_begin(x, 304, 0, false);
         http_stream_end(x);

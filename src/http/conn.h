@@ -84,7 +84,7 @@ struct http_server {
     void *drained_arg;
     int64_t date_at, warned_at;
     struct log_budget balancers; /* balancer.c */
-    char date[32];
+    char date[HTTP_DATE_MAX];
     uint8_t scratch[CONN_READ_MAX]; /* where SSL_read puts things: an idle connection owns no buffer */
 };
 

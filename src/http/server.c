@@ -39,15 +39,18 @@ void server_unref(struct http_server *s) {
     free(s);
 }
 
+void http_date(int64_t t, char out[HTTP_DATE_MAX]) {
+    static const char *const days[] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
+    static const char *const months[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+    int y, mo, d, h, mi, sec;
+    clock_to_civil(t, &y, &mo, &d, &h, &mi, &sec);
+    snprintf(out, HTTP_DATE_MAX, "%s, %02d %s %04d %02d:%02d:%02d GMT", days[(t / CLOCK_DAY + 4) % 7], d, months[mo - 1], y, h, mi, sec);
+}
+
 const char *server_date(struct http_server *s) {
     int64_t now = clock_now();
     if (now != s->date_at) {
-        static const char *const days[] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
-        static const char *const months[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
-        int y, mo, d, h, mi, sec;
-        clock_to_civil(now, &y, &mo, &d, &h, &mi, &sec);
-        int64_t day = now / CLOCK_DAY;
-        snprintf(s->date, sizeof s->date, "%s, %02d %s %04d %02d:%02d:%02d GMT", days[(day + 4) % 7], d, months[mo - 1], y, h, mi, sec);
+        http_date(now, s->date);
         s->date_at = now;
     }
     return s->date;

@@ -93,6 +93,10 @@ size_t http_server_connections(const struct http_server *s);
 /* Calls fn for every open connection that has a peer; fn may call http_conn_abort on that one. */
 void http_server_each(struct http_server *s, void (*fn)(struct http_conn *c, void *peer, void *arg), void *arg);
 
+/* A time as header fields have it (RFC 9110, 5.6.7). */
+#define HTTP_DATE_MAX 40
+void http_date(int64_t t, char out[HTTP_DATE_MAX]);
+
 /* Connection. */
 const struct sockaddr *http_conn_address(const struct http_conn *c); /* the client's; IPv4-mapped ones already as IPv4; AF_UNIX: none */
 #define HTTP_ADDRESS_MAX 64
