@@ -330,6 +330,10 @@ const struct command COMMANDS[] = {
 
     {.noun = "recovery", .verb = "show", .method = "GET", .path = "/api/v1/recovery",
      .help = "Show whether the server was put back from a backup and is in recovery: nothing is issued, and nobody comes in who is not known."},
+    {.noun = "recovery", .verb = "held", .method = "GET", .path = "/api/v1/recovery/held", .columns = "account device_id state code id first_seen address",
+     .help = "List the certificates that are younger than the backup, as their devices showed them."},
+    {.noun = "recovery", .verb = "admit", .method = "POST", .path = "/api/v1/recovery/admit",
+     .help = "Admit all that wait as a set, after showing how many: each becomes its device's, and devices that are not known are registered."},
     {.noun = "recovery", .verb = "finish", .method = "POST", .path = "/api/v1/recovery/finish",
      .help = "End the recovery: provisioning keys and invitations enrol again, and devices renew."},
 

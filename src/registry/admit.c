@@ -5,13 +5,14 @@
 #include "registry/audit.h"
 #include "registry/device_identity.h"
 #include "registry/event.h"
+#include "registry/recovery_held.h"
 
 int admit_refuse(struct admit *a, int code, const char *fmt, ...) {
     va_list ap;
     va_start(ap, fmt);
     err_vset(&a->verdict, code, fmt, ap);
     va_end(ap);
-    if (code == MUSTER_EACCOUNTAMBIGUOUS || code == MUSTER_EPENDING || code == MUSTER_EUNEXPECTED || code == MUSTER_ERECOVERY)
+    if (code == MUSTER_EACCOUNTAMBIGUOUS || code == MUSTER_EPENDING || code == MUSTER_EUNEXPECTED || code == MUSTER_ERECOVERY || code == MUSTER_EHELD)
         a->verdict.retry_after = code == MUSTER_EACCOUNTAMBIGUOUS ? 0 : 300;
     return 0;
 }
@@ -148,7 +149,7 @@ static int admit_own(struct store_tx *tx, struct admit *a, struct err *err) {
     if (found < 0)
         return found;
     if (!found)
-        return admit_refuse(a, MUSTER_ECERTUNKNOWN, NULL);
+        return recovery_hold(tx, a, err);
     found = account_find_row(tx, h.account, &account, err);
     int known = found > 0 && h.device ? device_find_row(tx, h.device, &d, err) : 0;
     if (found < 0 || known < 0)

@@ -65,6 +65,7 @@ static const struct action {
     {"device.announced", GATEWAY, DEVICE, replay_device_announced},
     {"device.key_offered", GATEWAY, NOTHING, NULL},
     {"device.asks_again", GATEWAY, NOTHING, NULL},
+    {"device.recover", CONTROL, DEVICE, replay_device_recover},
     {"device.approve", CONTROL, DEVICE, replay_device_approve},
     {"device.refuse", CONTROL, DEVICE, replay_device_refuse},
     {"device.revoke", CONTROL, DEVICE, replay_device_revoke},

@@ -16,18 +16,25 @@ static struct audit_device *device_at(struct audit_replay *r, const struct audit
     return d;
 }
 
-static struct audit_device *device_new(struct audit_replay *r, const struct audit_entry *e, const json_t *detail) {
+/* One that was not there, in whatever state. */
+static struct audit_device *device_add(struct audit_replay *r, const struct audit_entry *e) {
     if (audit_devices_find(r->devices, e->object)) {
         replay_bad(r, e, "The device was there already");
         return NULL;
     }
     struct audit_device *d = audit_devices_add(r->devices, e->object);
-    int state = word_parse(&WORDS_DEVICE_STATE, replay_text(detail, "state"));
-    if (!d) {
+    if (d)
+        d->entry = (uint32_t)e->seq;
+    else
         r->full = true;
+    return d;
+}
+
+static struct audit_device *device_new(struct audit_replay *r, const struct audit_entry *e, const json_t *detail) {
+    struct audit_device *d = device_add(r, e);
+    int state = word_parse(&WORDS_DEVICE_STATE, replay_text(detail, "state"));
+    if (!d)
         return NULL;
-    }
-    d->entry = (uint32_t)e->seq;
     /* Entries from before the state was written down leave it open, where it is not the account's to say. */
     d->states = state ? BIT(state) : r->approval ? BIT(DEVICE_PENDING) : r->expected_only ? LIVE : BIT(DEVICE_ACTIVE);
     if (state && ((state != DEVICE_ACTIVE && state != DEVICE_PENDING) || (state == DEVICE_ACTIVE && r->approval)))
@@ -122,6 +129,22 @@ void replay_device_first_use(struct audit_replay *r, const struct audit_entry *e
         replay_bad(r, e, "The device was cut off");
     else if (e->seq > r->unsealed && !(r->method & METHOD_SHARED))
         replay_bad(r, e, "The account did not take shared credentials");
+    identity(r, d, detail, NULL);
+}
+
+/* An operator admitted a certificate that is younger than the backup from which the server was put back: as an enrolment and a first use at once. */
+void replay_device_recover(struct audit_replay *r, const struct audit_entry *e, const json_t *detail) {
+    const bool known = json_is_true(json_object_get(detail, "known"));
+    struct audit_device *d = known ? device_at(r, e) : device_add(r, e);
+    if (!d)
+        return;
+    if (!known)
+        d->states = BIT(DEVICE_ACTIVE);
+    else if (!(d->states & ~GONE))
+        replay_bad(r, e, "The device was cut off");
+    if (!(r->method & METHOD_SHARED))
+        replay_bad(r, e, "The account did not take shared credentials");
+    d->certs += replay_mark_by(r, detail, NULL, 0);
     identity(r, d, detail, NULL);
 }
 

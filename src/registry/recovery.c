@@ -1,6 +1,7 @@
 /* recovery: see recovery.h. */
 #include "registry/recovery.h"
 
+#include "registry/recovery_held.h"
 #include "registry/row.h"
 
 int recovery_get(struct store_tx *tx, struct recovery *out, struct err *err) {
@@ -20,8 +21,11 @@ static const struct actor console = {"console"};
 int recovery_begin_registry_run(struct store_tx *registry, void *arg, struct err *err) {
     const struct recovery_begin *b = arg;
     static struct audit_accounts all; /* for a command that does nothing besides */
-    int rc = meta_set(registry, "recovery", clock_now(), err);
-    if (rc || (rc = meta_set(registry, "recovery_of", b->made, err)) || (rc = epoch_raise(registry, err)))
+    struct recovery_sweep sweep = {.more = true};
+    int rc = meta_set(registry, "recovery", 0, err);
+    while (!rc && sweep.more) /* what an earlier recovery left */
+        rc = recovery_held_sweep_run(registry, &sweep, err);
+    if (rc || (rc = meta_set(registry, "recovery", clock_now(), err)) || (rc = meta_set(registry, "recovery_of", b->made, err)) || (rc = epoch_raise(registry, err)))
         return rc;
     all.after = 0;
     do {
@@ -49,14 +53,17 @@ int recovery_backup_run(struct store_tx *control, void *arg, struct err *err) {
 
 static int show(struct store_tx *tx, json_t **out, struct err *err) {
     struct recovery r;
+    int64_t waiting = 0, left_out = 0;
     int rc = recovery_get(tx, &r, err);
-    if (rc)
+    if (rc || (r.since && (rc = recovery_held_count(tx, &waiting, &left_out, err))))
         return rc;
     json_t *o = json_object();
     json_set_str(o, "id", "recovery");
     json_set_str(o, "state", r.since ? "recovery" : "none");
     json_set_time(o, "since", r.since); /* 0: null */
     json_set_time(o, "backup_made", r.since ? r.made : 0);
+    json_set_int(o, "waiting", waiting);
+    json_set_int(o, "left_out", left_out);
     json_decref(*out);
     *out = o;
     return 0;
@@ -65,9 +72,21 @@ static int show(struct store_tx *tx, json_t **out, struct err *err) {
 int recovery_show_run(struct store_tx *tx, void *arg, struct err *err) { return show(tx, &((struct recovery_show *)arg)->out, err); }
 
 int recovery_finish_look_run(struct store_tx *registry, void *arg, struct err *err) {
+    struct recovery_finish *f = arg;
     struct recovery r;
+    int64_t waiting, left_out;
     int rc = recovery_get(registry, &r, err);
-    return rc || r.since ? rc : err_set(err, MUSTER_ESTATE, "The server is in no recovery.");
+    if (rc)
+        return rc;
+    if (!r.since)
+        return err_set(err, MUSTER_ESTATE, "The server is in no recovery.");
+    if ((rc = recovery_held_count(registry, &waiting, &left_out, err)))
+        return rc;
+    f->count = waiting + left_out;
+    if (f->count && f->confirm != f->count)
+        return err_set(err, MUSTER_ECONFIRM, "%lld certificate%s that %s younger than the backup %s held, and would be refused for good (%lld of them wait to be admitted: `muster recovery admit`).",
+                       (long long)f->count, f->count == 1 ? "" : "s", f->count == 1 ? "is" : "are", f->count == 1 ? "is" : "are", (long long)waiting);
+    return 0;
 }
 
 int recovery_finish_record_run(struct store_tx *control, void *arg, struct err *err) {

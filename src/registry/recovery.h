@@ -34,9 +34,11 @@ struct recovery_show {
     json_t *out; /* new reference */
 };
 int recovery_show_run(struct store_tx *tx, void *arg /* struct recovery_show */, struct err *err);
-/* Looked whether there is one, then the entry in control.db, then the end in registry.db.  MUSTER_ESTATE: there is none. */
+/* Looked whether there is one, then the entry in control.db, then the end in registry.db.  MUSTER_ESTATE: there is none.  MUSTER_ECONFIRM
+ * with `count` where certificates are held that would be lost, unless confirm is that number. */
 struct recovery_finish {
     struct actor actor;
+    int64_t confirm, count;
     json_t *out; /* new reference */
 };
 int recovery_finish_look_run(struct store_tx *registry, void *arg /* struct recovery_finish */, struct err *err);

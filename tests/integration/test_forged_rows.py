@@ -257,6 +257,8 @@ ENTRIES = {
     "a renewal of a device that was cut off": (renewal("out"), "could not renew"),
     "a renewal of another certificate": (renewal("made"), "renewed another certificate than its own"),
     "a first use of a device that was cut off": (lambda db, a: appended(db, a, ("device:out", "device.first_use", "out", {"fingerprint": fingerprint(2)})), "was cut off"),
+    "a recovery of a certificate that no operator admitted": (lambda db, a: appended(db, a, ("token:admin", "device.recover", "mine", {"known": False, "fingerprint": fingerprint(2), "state": "active"})),
+                                                              "control did not write it"),
     "a key that nobody accepted": (lambda db, a: appended(db, a, ("device:own", "device.key_changed", "own",
                                                                    {"root": uuid_of(db, "root", f"account = (SELECT id FROM account WHERE name = '{a}') AND origin = 1 AND state = 2"), "spki": fingerprint(1), "fingerprint": fingerprint(2)})),
                                    "Nobody had accepted"),

@@ -241,6 +241,8 @@ ROWS = {
     "FORECAST": Row(),
     "WHOAMI": Row(),
     "RECOVERY_SHOW": Row(),
+    "RECOVERY_HELD": Row(),
+    "RECOVERY_ADMIT": Row(in_recovery, lambda w, p: {"confirm": 0}),
     "RECOVERY_FINISH": Row(in_recovery, again=("wrong_state",)),
 
     "ACCOUNT_LIST": Row(),

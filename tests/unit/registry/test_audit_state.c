@@ -197,6 +197,59 @@ static void what_invitations_cannot_have_brought_in(void **state) {
     }
 }
 
+/* --- what was recovered ------------------------------------------------------------------------------------------------------------ */
+
+struct recovered {
+    const char *action, *state;
+    bool known;
+};
+
+static int say_recovered(struct store_tx *tx, void *arg, struct err *err) {
+    const struct recovered *e = arg;
+    const struct actor by = {"x"};
+    static const struct hash print = {{5}};
+    json_t *detail = json_object();
+    json_set_bool(detail, "known", e->known);
+    json_set_hex(detail, "fingerprint", hash_span(&print));
+    if (e->state)
+        json_set_str(detail, "state", e->state);
+    return audit_add(tx, 1, &by, e->action, SPAN_LIT("guest"), detail, err);
+}
+
+static void what_cannot_have_been_recovered(void **state) {
+    static const struct {
+        struct recovered said[3];
+        enum account_method method;
+        bool sealed; /* entries have to be control's, and these are nobody's */
+        const char *why;
+    } rows[] = {
+        {{{"device.recover", "active", false}}, METHOD_BOTH, false, "does not have the fleet root"}, /* good as it is; what is wrong is something else */
+        {{{"device.recover", "active", false}}, METHOD_BOTH, true, "control did not write it"},
+        {{{"device.recover", "active", true}}, METHOD_BOTH, false, "There was no such device"},
+        {{{"device.recover", "active", false}, {"device.recover", "active", false}}, METHOD_BOTH, false, "was there already"},
+        {{{"device.recover", "active", false}, {"device.revoke", NULL, false}, {"device.recover", "active", true}}, METHOD_BOTH, false, "was cut off"},
+        {{{"device.recover", "active", false}}, METHOD_DEVICE, false, "did not take shared credentials"},
+    };
+    const struct audit_state_cas cas = {.fleet_root = SPAN_NONE};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct err err = ERR_INIT;
+        struct audit_state s = {.places = 1024};
+        store_close(registry);
+        on_disk_anew();
+        registry = on_disk_open();
+        account_of(rows[i].method);
+        for (size_t k = 0; k < 3 && rows[i].said[k].action; k++)
+            assert_int_equal(store_write_now(registry, say_recovered, (void *)&rows[i].said[k], &err), 0);
+        assert_int_equal(audit_state_init(&s, 1, "a", &cas, &err), 0);
+        audit_state_sealed_from(&s, rows[i].sealed ? 1 : OLD);
+        while (s.more)
+            assert_int_equal(store_read_now(registry, audit_state_run, &s, &err), 0);
+        if (!s.verify.bad || !strstr(s.verify.reason, rows[i].why))
+            fail_msg("%zu: %s", i, s.verify.bad ? s.verify.reason : "whole");
+        audit_state_fini(&s);
+    }
+}
+
 static void more_invitations_than_the_table_takes(void **state) {
     struct err err = ERR_INIT;
     const struct audit_state_cas cas = {.fleet_root = SPAN_NONE};
@@ -220,6 +273,7 @@ static void more_invitations_than_the_table_takes(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(what_invitations_cannot_have_brought_in, make, drop),
+cmocka_unit_test_setup_teardown(what_cannot_have_been_recovered, make, drop),
         cmocka_unit_test_setup_teardown(more_invitations_than_the_table_takes, make, drop),
         cmocka_unit_test_setup_teardown(heads_are_met_where_the_table_was_too_small, make, drop),
         cmocka_unit_test_setup_teardown(the_number_of_a_device_that_went_may_be_another_s, make, drop),
