@@ -10,7 +10,7 @@
 #define ANSWER_MAX 65536      /* bytes */
 #define WAIT 300              /* seconds until one that waits for an operator asks again */
 
-static void reply_certificate(struct http_exchange *x, struct span cert) {
+void est_reply_certificate(struct http_exchange *x, struct span cert) {
     CLEANUP(buf_fini) struct buf der = BUF_INIT(ANSWER_MAX);
     CLEANUP(buf_fini) struct buf text = BUF_INIT(ANSWER_MAX);
     struct err err = ERR_INIT;
@@ -23,7 +23,7 @@ static void reply_certificate(struct http_exchange *x, struct span cert) {
 }
 
 /* RFC 7030, 4.2.3.  No refusal: nothing of it is kept as one, and it counts against nobody. */
-static void reply_waits(struct http_exchange *x, const struct err *why) {
+void est_reply_waits(struct http_exchange *x, const struct err *why) {
     CLEANUP(buf_fini) struct buf body = BUF_INIT(4096);
     char seconds[16];
     snprintf(seconds, sizeof seconds, "%d", why->retry_after > 0 ? why->retry_after : WAIT);
@@ -46,18 +46,18 @@ static void issued(void *arg, int rc, const struct err *err, const struct issued
     const bool renews = judge_kind(x) == REQUEST_RENEW;
     limits_enrolment_end(w->gateway->limits);
     if (rc && !renews && waits(rc)) {
-        reply_waits(x, err);
+        est_reply_waits(x, err);
     } else if (rc) {
         invited_refuse(x, w, err);
     } else {
         log_event(LOG_INFO, withheld.code ? "device_waits" : renews ? "device_renewed" : issued->again ? "device_enrolled_again" : "device_enrolled", "request", http_exchange_id(x), "account",
                   issued->account, "device", issued->device_id, NULL);
         if (withheld.code)
-            reply_waits(x, &withheld);
+            est_reply_waits(x, &withheld);
         else if (issued->key)
             est_reply_key(x, issued->key, issued->cert);
         else
-            reply_certificate(x, issued->cert);
+            est_reply_certificate(x, issued->cert);
     }
     http_exchange_unref(x);
 }
@@ -154,7 +154,9 @@ void est_renew(struct http_exchange *x, void *arg) {
     int rc = est_request_read(http_body(x), &claim, &err);
     if (!rc && !names_its_sender(&claim, &id->admit))
         rc = err_set(&err, MUSTER_ECSR, "The request cannot be signed: it names another device than the one that sends it.");
-    if (!rc && !(rc = limits_renewal_begin(w->gateway->limits, id->admit.device_row, span_str(id->admit.device_id), &err))) {
+    if (!rc && id->class == ADMIT_DEVICE_UPLOADED) {
+        rc = est_queue(x, w, &claim.key.spki, &err);
+    } else if (!rc && !(rc = limits_renewal_begin(w->gateway->limits, id->admit.device_row, span_str(id->admit.device_id), &err))) {
         const struct issuer_renew rq = {.device = id->admit.device_row, .certificate = id->leaf->fingerprint, .address = id->address, .life = LIFE,
                                         .own = {&claim.key, buf_span(&claim.public_der)}};
         http_exchange_ref(x);

@@ -1,4 +1,4 @@
-/* est_part: what est.c (the table, and what anybody may read), est_enrol.c (certificates) and est_keygen.c (with their keys) share. */
+/* est_part: what est.c (the table, and what anybody may read), est_enrol.c (certificates), est_keygen.c (with their keys) and est_queue.c (of customers' own CAs) share. */
 #ifndef MUSTER_GATEWAY_EST_PART_H
 #define MUSTER_GATEWAY_EST_PART_H
 
@@ -13,6 +13,11 @@ void est_reply_base64(struct http_exchange *x, const char *type, struct span tex
 void est_enrol(struct http_exchange *x, void *worker);
 void est_serverkeygen(struct http_exchange *x, void *worker);
 void est_renew(struct http_exchange *x, void *worker);
+/* 200 with the certificate; 202 with Retry-After. */
+void est_reply_certificate(struct http_exchange *x, struct span cert);
+void est_reply_waits(struct http_exchange *x, const struct err *why);
+/* est_queue.c: simplereenroll of a device whose certificate is of the customer's own CA.  spki: of the request's key.  0: it is answered later. */
+int est_queue(struct http_exchange *x, struct worker *w, const struct hash *spki, struct err *err) MUSTER_MUST_CHECK;
 /* 200 with the key and its certificate. */
 void est_reply_key(struct http_exchange *x, const EVP_PKEY *key, struct span cert);
 

@@ -16,7 +16,7 @@ static int not_base64(struct span body, struct err *err) {
     return err_set(err, MUSTER_ECSR, "The body %s.", what);
 }
 
-static int read_der(struct span body, struct buf *der, struct err *err) {
+int est_request_der(struct span body, struct buf *der, struct err *err) {
     if (span_trim(body).n == 0)
         return err_set(err, MUSTER_ECSR, "The body is empty; it takes base64 of a certificate request (PKCS#10) in DER.");
     int rc = base64_decode_lines(body, der);
@@ -25,12 +25,12 @@ static int read_der(struct span body, struct buf *der, struct err *err) {
 
 int est_request_read(struct span body, struct csr_claim *out, struct err *err) {
     CLEANUP(buf_fini) struct buf der = BUF_INIT(EST_BODY_MAX);
-    int rc = read_der(body, &der, err);
+    int rc = est_request_der(body, &der, err);
     return rc ? rc : csr_claim_read(buf_span(&der), out, err);
 }
 
 int est_request_read_names(struct span body, struct csr_claim *out, struct err *err) {
     CLEANUP(buf_fini) struct buf der = BUF_INIT(EST_BODY_MAX);
-    int rc = read_der(body, &der, err);
+    int rc = est_request_der(body, &der, err);
     return rc ? rc : csr_claim_read_names(buf_span(&der), out, err);
 }

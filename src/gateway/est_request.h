@@ -7,6 +7,8 @@
 
 #define EST_BODY_MAX 32768 /* bytes: a request of 16 KiB with line breaks */
 
+/* The request in DER, whatever it is. */
+int est_request_der(struct span body, struct buf *der, struct err *err) MUSTER_MUST_CHECK;
 /* MUSTER_ECSR with what is wrong: PEM, DER as it is, no base64, or the request itself (csr_claim.h). */
 int est_request_read(struct span body, struct csr_claim *out, struct err *err) MUSTER_MUST_CHECK;
 /* The same of serverkeygen's: the names alone. */

@@ -78,28 +78,74 @@ int command_ca_init(struct invocation *in, struct err *err) {
 
 /* --- sign and prove --------------------------------------------------------------------------------------------------------- */
 
+static const char BEGIN[] = "-----BEGIN ";
+
+/* Takes one request off what is left of a file: a PEM block, or all of a file that has none. */
+static struct span next_request(struct span *rest) {
+    const uint8_t *next = rest->n > 1 ? memmem(rest->p + 1, rest->n - 1, BEGIN, sizeof BEGIN - 1) : NULL;
+    if (next && !span_starts(*rest, SPAN_LIT("-----BEGIN "))) /* text in front of the first one */
+        next = memmem(next + 1, (size_t)(rest->p + rest->n - next) - 1, BEGIN, sizeof BEGIN - 1);
+    size_t n = next ? (size_t)(next - rest->p) : rest->n;
+    struct span one = span_sub(*rest, 0, n);
+    *rest = span_sub(*rest, n, rest->n);
+    return one;
+}
+
+static int sign_one(const struct invocation *in, struct ca *ca, struct ca_order *order, struct span request, struct buf *id, struct ca_issued *issued, struct err *err) {
+    CLEANUP(csr_free) struct csr *csr = NULL;
+    CLEANUP(buf_fini) struct buf spki = BUF_INIT(8192);
+    const char *expected = invocation_option(in, "device");
+    int rc = csr_from_file(request, &csr, err);
+    if (rc || (rc = csr_device_id(csr, id, err)) || (rc = csr_public_der(csr, &spki, err)))
+        return rc;
+    if (expected && !span_eq_str(buf_span(id), expected))
+        return err_set(err, MUSTER_ECSR, "The request is for the device ID %s, not for %s.", buf_str(id), expected);
+    order->device_id = buf_span(id);
+    order->public_key = buf_span(&spki);
+    return ca_issue(ca, order, issued, err);
+}
+
+/* Those of a file with several; what was issued before one that is refused is in the CA's directory. */
+static int sign_all(const struct invocation *in, struct ca *ca, struct ca_order *order, struct span file, struct buf *chains, size_t *n, struct err *err) {
+    for (struct span rest = file; rest.n; ++*n) {
+        CLEANUP(ca_issued_fini) struct ca_issued issued = CA_ISSUED_INIT;
+        CLEANUP(buf_fini) struct buf id = BUF_INIT(1024);
+        int rc = sign_one(in, ca, order, next_request(&rest), &id, &issued, err);
+        if (rc)
+            return err_prefix(err, "Request %zu (%zu certificates were issued before, and are in %s/issued)", *n + 1, *n, ca_part_dir(in));
+        buf_add(chains, buf_span(&issued.chain));
+    }
+    return buf_check(chains, err);
+}
+
 int command_ca_sign(struct invocation *in, struct err *err) {
     CLEANUP(ca_close) struct ca ca = CA_NONE;
-    CLEANUP(csr_free) struct csr *csr = NULL;
     CLEANUP(buf_fini) struct buf id = BUF_INIT(1024);
-    CLEANUP(buf_fini) struct buf file = BUF_INIT(1u << 20);
-    CLEANUP(buf_fini) struct buf spki = BUF_INIT(8192);
+    CLEANUP(buf_fini) struct buf file = BUF_INIT(256u << 20);
+    CLEANUP(buf_fini) struct buf chains = BUF_INIT(512u << 20);
     CLEANUP(ca_issued_fini) struct ca_issued issued = CA_ISSUED_INIT;
-    const char *expected = invocation_option(in, "device"), *output = invocation_option(in, "output");
+    CLEANUP_JSON json_t *shown = NULL;
+    const char *output = invocation_option(in, "output");
     struct ca_order order = {.again = invocation_option(in, "again") != NULL};
+    size_t n = 0;
     int rc = ca_part_life(in, "life", 0, &order.life, err);
-    if (rc || (rc = ca_part_open(in, false, &ca, err)) || (rc = file_arg_read(in->args[0], &file, err)) || (rc = csr_from_file(buf_span(&file), &csr, err)) ||
-        (rc = csr_device_id(csr, &id, err)) || (rc = csr_public_der(csr, &spki, err)))
+    if (rc || (rc = ca_part_open(in, false, &ca, err)) || (rc = file_arg_read(in->args[0], &file, err)))
         return rc;
-    if (expected && !span_eq_str(buf_span(&id), expected))
-        return err_set(err, MUSTER_ECSR, "The request is for the device ID %s, not for %s.", buf_str(&id), expected);
     if (output && strcmp(output, "-") && access(output, F_OK) == 0)
         return err_set(err, MUSTER_EEXISTS, "%s exists already.", output);
-    order.device_id = buf_span(&id);
-    order.public_key = buf_span(&spki);
-    if ((rc = ca_issue(&ca, &order, &issued, err)))
+    struct span rest = buf_span(&file), first = next_request(&rest);
+    if (rest.n) {
+        if ((rc = sign_all(in, &ca, &order, buf_span(&file), &chains, &n, err)))
+            return rc;
+        shown = json_object();
+        json_set_str(shown, "id", ca_part_dir(in));
+        json_set_int(shown, "issued", (int64_t)n);
+        rc = ca_part_put(in, buf_span(&chains), shown, err);
+        return rc ? err_prefix(err, "%zu certificates were issued and are in %s/issued", n, ca_part_dir(in)) : 0;
+    }
+    if ((rc = sign_one(in, &ca, &order, first, &id, &issued, err)))
         return rc;
-    CLEANUP_JSON json_t *shown = ca_part_issued(&issued, order.device_id);
+    shown = ca_part_issued(&issued, order.device_id);
     rc = ca_part_put(in, buf_span(&issued.chain), shown, err);
     return rc ? err_prefix(err, "The certificate %s was issued and is in %s/issued", issued.serial, ca_part_dir(in)) : 0;
 }

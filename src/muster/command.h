@@ -80,6 +80,7 @@ int command_status(struct invocation *in, struct err *err);
 int command_forecast(struct invocation *in, struct err *err);
 int command_key_create(struct invocation *in, struct err *err);
 int command_device_import(struct invocation *in, struct err *err);
+int command_csr_import(struct invocation *in, struct err *err);
 int command_export(struct invocation *in, struct err *err);
 int command_device_act(struct invocation *in, struct err *err);
 int command_root_export(struct invocation *in, struct err *err);

@@ -17,7 +17,8 @@
     {"renewal-window", "SECONDS", TO_BODY_INT, NULL, "How long before its end a certificate is renewed by EST; 0 (the default): at any time", false}, \
     {"late-renewal", "SECONDS", TO_BODY_INT, NULL, "How long an expired certificate may still be renewed, and do nothing else (90 days); 0: not at all", false}, \
     {"superseded-renewal", "SECONDS", TO_BODY_INT, NULL, "How long a certificate that the device has replaced may still be renewed, and do nothing else (30 days); 0: not at all", false}, \
-    {"server-keygen", "yes|no", TO_BODY_BOOL, NULL, "Whether a device may have its key made by the server over EST (serverkeygen)", false}
+    {"server-keygen", "yes|no", TO_BODY_BOOL, NULL, "Whether a device may have its key made by the server over EST (serverkeygen)", false}, \
+    {"csr-queue", "yes|no", TO_BODY_BOOL, NULL, "Whether devices with certificates of your own CA may send requests for it to sign, by EST (`csr list`)", false}
 
 /* What the commands of the fleet CA on this machine share. */
 #define CA_DIR {"ca", "DIR", TO_LOCAL, NULL, "The fleet CA's directory (MUSTER_CA_DIR, or ./ca)", false}
@@ -225,6 +226,18 @@ const struct command COMMANDS[] = {
     {.noun = "invitation", .verb = "remove", .args = {{"INVITATION", NULL, false, false}}, .account = true, .method = "DELETE", .path = ACCOUNT "/invitations/{invitation}",
      .help = "Take an invitation back, by its device ID or its id; a device that it brought in stays."},
 
+    {.noun = "csr", .verb = "list", .account = true, .method = "GET", .path = ACCOUNT "/csrs", .columns = "id device_id state key created imported",
+     .options = {{"state", "waiting|signed", TO_QUERY, NULL, "Those in that state", false}},
+     .help = "List what devices have sent for your own CA to sign, by EST; the account has to allow it (`account set --csr-queue yes`)."},
+    {.noun = "csr", .verb = "export", .account = true, .method = "GET", .path = ACCOUNT "/csrs?state=waiting", .run = command_export,
+     .options = {{"output", "FILE", TO_LOCAL, NULL, "Where the requests go (also -o); - for standard output", true}},
+     .help = "Write the requests that wait into one file in PEM, for `muster ca sign` or any other CA."},
+    {.noun = "csr", .verb = "import", .args = {{"FILE", NULL, true, false}}, .account = true, .method = "POST", .path = ACCOUNT "/csrs", .run = command_csr_import,
+     .help = "Bring the certificates that the CA has signed, in PEM, with those of CAs between them and their roots: each is held against its request and the account's fleet roots, and with "
+             "a new key that is accepted for its device. What was imported already is passed over. Exit status 1: some were refused."},
+    {.noun = "csr", .verb = "remove", .args = {{"CSR", NULL, false, false}}, .account = true, .method = "DELETE", .path = ACCOUNT "/csrs/{csr}",
+     .help = "Drop a request, by its id or its device's ID, and its certificate; the device may send another one."},
+
     {.noun = "explain", .verb = "", .args = {{"CHAIN", "chain", true, true}}, .account = true, .method = "POST", .path = ACCOUNT "/explain", .run = command_explain,
      .options = {{"refusal", "ID", TO_BODY_TEXT, NULL, "In place of CHAIN: the certificates that were kept with a refusal", false},
                  {"host", "NAME", TO_BODY_TEXT, NULL, "The host name that the device connects to (the account's own)", false},
@@ -266,7 +279,7 @@ const struct command COMMANDS[] = {
     {.noun = "ca", .verb = "sign", .args = {{"CSR", NULL, true, false}}, .local = true, .run = command_ca_sign,
      .options = {{"output", "FILE", TO_LOCAL, NULL, "Where the certificate goes (also -o); standard output where left out", false}, CA_DIR, CA_PASSPHRASE,
                  {"device", "ID", TO_LOCAL, NULL, "Refuse a request for any other device ID", false}, CA_AGAIN, CA_LIFE},
-     .help = "Issue a certificate for a request: its public key and the device ID in its subject CN, and nothing else that it asks for."},
+     .help = "Issue a certificate for a request, or for each in a file of several (`csr export`): its public key and the device ID in its subject CN, and nothing else that it asks for."},
     {.noun = "ca", .verb = "prove", .args = {{"CHALLENGE", NULL, false, false}}, .local = true, .run = command_ca_prove,
      .options = {{"output", "FILE", TO_LOCAL, NULL, "Where the proof goes (also -o); standard output where left out", false}, CA_DIR, CA_PASSPHRASE},
      .help = "Answer the challenge of `root upload`: the certificate for `root prove`, by the root's key, or the intermediate's where that is not there."},

@@ -95,6 +95,8 @@ static void offer_value(FILE *out, const struct typed *t, const char *value, con
         offer_of_account(out, t, typed, before, "keys", "name", "state");
     else if (strcmp(value, "ROOT") == 0)
         offer_of_account(out, t, typed, before, "roots", "id", "subject");
+    else if (strcmp(value, "CSR") == 0)
+        offer_of_account(out, t, typed, before, "csrs", "device_id", "state");
     else if (strcmp(value, "INVITATION") == 0)
         offer_of_account(out, t, typed, before, "invitations", "device_id", "state");
     else if (strchr(value, '|'))

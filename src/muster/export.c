@@ -1,4 +1,4 @@
-/* export: `device export` and `cert export`: all pages of a list into a file, one of them in memory.  The file has its name only when it is whole. */
+/* export: `device export`, `cert export` and `csr export`: all pages of a list into a file, one of them in memory.  The file has its name only when it is whole. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -19,10 +19,12 @@
 static const struct kind {
     const char *noun, *order; /* a query parameter with which nothing comes twice while the list changes; NULL: it is so by itself */
     const char *columns[COLUMNS_MAX + 1];
+    const char *text; /* or: the member of each item that is written as it is */
 } kinds[] = {
     {"device", "order=created", {"id", "device_id", "state", "method", "key", "key_name", "root", "created", "last_seen", "last_address", "certificate", "spki", "certificate_not_after",
                                  "reprovision", "reason", "expected"}},
     {"cert", NULL, {"id", "fingerprint", "device", "device_id", "key", "key_name", "state", "expired", "not_before", "not_after", "created", "first_used", "revoked", "reason", "spki"}},
+    {.noun = "csr", .text = "csr"},
 };
 
 struct export {
@@ -95,7 +97,9 @@ static int write_page(struct export *ex, const json_t *items, struct err *err) {
     json_t *item;
     json_array_foreach(items, i, item) {
         CLEANUP(buf_fini) struct buf line = BUF_INIT(65536);
-        if (ex->csv)
+        if (ex->kind->text)
+            buf_adds(&line, json_string_value(json_object_get(item, ex->kind->text)) ?: "");
+        else if (ex->csv)
             csv_line(&line, ex->kind->columns, item);
         else if (json_write(&line, item) == 0)
             buf_addc(&line, '\n');

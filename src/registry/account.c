@@ -74,6 +74,8 @@ static int take_setting(struct account_settings *s, const char *key, json_t *v, 
         rc = take_span(v, key, &s->superseded_renewal, err);
     } else if (strcmp(key, "server_keygen") == 0) {
         rc = take_bool(v, key, &s->server_keygen, err);
+    } else if (strcmp(key, "csr_queue") == 0) {
+        rc = take_bool(v, key, &s->csr_queue, err);
     } else if (strcmp(key, "issue_ceiling") == 0) {
         s->issue_ceiling = json_integer_value(v);
         rc = json_is_integer(v) ? 0 : err_set(err, MUSTER_EINVALID, "issue_ceiling is a number.");
@@ -150,6 +152,7 @@ static int account_json(struct store_tx *tx, const struct account *a, json_t **o
     json_set_int(settings, "late_renewal", a->late_renewal);
     json_set_int(settings, "superseded_renewal", a->superseded_renewal);
     json_set_bool(settings, "server_keygen", a->server_keygen);
+    json_set_bool(settings, "csr_queue", a->csr_queue);
     json_set(o, "settings", settings);
     for (int s = 1; s <= DEVICE_DELETED; s++)
         json_set_int(devices, word_of(&WORDS_DEVICE_STATE, s), count[s]);
@@ -161,7 +164,7 @@ static int account_json(struct store_tx *tx, const struct account *a, json_t **o
 
 static struct account_settings settings_of(const struct account *a) {
     return (struct account_settings){a->reprovision, a->approval, a->expected_only, a->device_key, a->device_life, a->lost_answer_window, a->issue_ceiling,
-                                     a->renewal_window, a->late_renewal, a->superseded_renewal, a->server_keygen};
+                                     a->renewal_window, a->late_renewal, a->superseded_renewal, a->server_keygen, a->csr_queue};
 }
 
 int account_show_run(struct store_tx *tx, void *arg, struct err *err) {
@@ -265,6 +268,7 @@ static json_t *settings_detail(enum account_kind kind, enum account_method metho
     json_set_int(d, "late_renewal", s->late_renewal);
     json_set_int(d, "superseded_renewal", s->superseded_renewal);
     json_set_bool(d, "server_keygen", s->server_keygen);
+    json_set_bool(d, "csr_queue", s->csr_queue);
     return d;
 }
 
@@ -278,8 +282,8 @@ int account_create_run(struct store_tx *tx, void *arg, struct err *err) {
     if (found)
         return a.state == ACCOUNT_DELETED ? err_set(err, MUSTER_EEXISTS, "There was an account \"%s\" before, and names of accounts are not used again.", a.name)
                                           : err_set(err, MUSTER_EEXISTS, "There is an account \"%s\" already.", a.name);
-    int rc = store_exec(tx, NULL, err, SQL_ACCOUNT_ADD, "tiiiiiiiiiiiiiii", c->name, I(c->kind), I(c->method), I(ACCOUNT_ACTIVE), clock_now(), I(s->reprovision), I(s->approval),
-                        I(s->expected_only), I(s->device_key), s->device_life, s->lost_answer_window, s->issue_ceiling, s->renewal_window, s->late_renewal, s->superseded_renewal, I(s->server_keygen));
+    int rc = store_exec(tx, NULL, err, SQL_ACCOUNT_ADD, "tiiiiiiiiiiiiiiii", c->name, I(c->kind), I(c->method), I(ACCOUNT_ACTIVE), clock_now(), I(s->reprovision), I(s->approval),
+                        I(s->expected_only), I(s->device_key), s->device_life, s->lost_answer_window, s->issue_ceiling, s->renewal_window, s->late_renewal, s->superseded_renewal, I(s->server_keygen), I(s->csr_queue));
     if (rc || (rc = account_need(tx, c->name, &a, err)) || (rc = add_cas(tx, &a, &c->cas, err)))
         return rc;
     rc = audit_add(tx, a.row, &c->actor, "account.create", c->name, settings_detail(c->kind, c->method, s), err);
@@ -291,8 +295,8 @@ int account_set_run(struct store_tx *tx, void *arg, struct err *err) {
     const struct account_settings *s = &c->settings;
     struct account a;
     int rc = account_need(tx, c->name, &a, err);
-    if (rc || (rc = store_exec(tx, NULL, err, SQL_ACCOUNT_SET, "iiiiiiiiiiiii", a.row, I(c->method), I(s->reprovision), I(s->approval), I(s->expected_only), I(s->device_key),
-                               s->device_life, s->lost_answer_window, s->issue_ceiling, s->renewal_window, s->late_renewal, s->superseded_renewal, I(s->server_keygen))))
+    if (rc || (rc = store_exec(tx, NULL, err, SQL_ACCOUNT_SET, "iiiiiiiiiiiiii", a.row, I(c->method), I(s->reprovision), I(s->approval), I(s->expected_only), I(s->device_key),
+                               s->device_life, s->lost_answer_window, s->issue_ceiling, s->renewal_window, s->late_renewal, s->superseded_renewal, I(s->server_keygen), I(s->csr_queue))))
         return rc;
     if ((rc = add_cas(tx, &a, &c->cas, err)) || (rc = audit_add(tx, a.row, &c->actor, "account.set", c->name, settings_detail(a.kind, c->method, s), err)) ||
         (rc = account_need(tx, c->name, &a, err)))
@@ -321,6 +325,7 @@ int account_delete_run(struct store_tx *tx, void *arg, struct err *err) {
         return err_set(err, MUSTER_ECONFIRM, "Deleting the account %s cuts off %lld device%s for good.", a.name, (long long)d->devices, d->devices == 1 ? "" : "s");
     if ((rc = store_exec(tx, NULL, err, SQL_ACCOUNT_STATE, "ii", a.row, I(ACCOUNT_DELETED))) || (rc = store_exec(tx, NULL, err, SQL_ACCOUNT_KEYS_FREE, "i", a.row)) ||
         (rc = store_exec(tx, NULL, err, SQL_INVITATION_DROP_ALL, "i", a.row)) ||
+        (rc = store_exec(tx, NULL, err, SQL_CSR_DROP_ALL, "i", a.row)) ||
         (rc = epoch_raise(tx, err)))
         return rc;
     json_t *detail = json_object();

@@ -16,6 +16,7 @@ struct account_settings {
     int64_t late_renewal;           /* seconds behind its end in which it may do that and nothing else; 90 days; 0: never */
     int64_t superseded_renewal;     /* likewise, of one that the device has replaced, from then on; 30 days; 0: never */
     bool server_keygen;             /* EST's serverkeygen: the server makes a device's key and sends it; no */
+    bool csr_queue;                 /* devices under uploaded roots may send requests for the customer's own CA to sign (csr_queue.h); no */
 };
 void account_settings_default(struct account_settings *s);
 int account_settings_check(const struct account_settings *s, struct err *err) MUSTER_MUST_CHECK;

@@ -17,6 +17,9 @@ static void text_of(enum account_kind kind, enum account_method method, const st
     n = strlen(out);
     if (s->server_keygen)
         snprintf(out + n, TEXT_MAX - n, " server_keygen=1");
+    n = strlen(out);
+    if (s->csr_queue)
+        snprintf(out + n, TEXT_MAX - n, " csr_queue=1");
 }
 
 struct told {

@@ -66,6 +66,7 @@ static const struct action {
     {"device.key_offered", GATEWAY, NOTHING, NULL},
     {"device.asks_again", GATEWAY, NOTHING, NULL},
     {"device.recover", CONTROL, DEVICE, replay_device_recover},
+    {"device.csr", GATEWAY, NOTHING, NULL},
     {"device.approve", CONTROL, DEVICE, replay_device_approve},
     {"device.refuse", CONTROL, DEVICE, replay_device_refuse},
     {"device.revoke", CONTROL, DEVICE, replay_device_revoke},

@@ -60,7 +60,7 @@ struct audit_replay {
     enum account_kind kind;
     enum account_method method;
     enum reprovision reprovision;
-    bool approval, expected_only, server_keygen;
+    bool approval, expected_only, server_keygen, csr_queue;
     enum device_key_kind device_key;
     int64_t device_life, lost_answer_window, issue_ceiling, renewal_window, late_renewal, superseded_renewal;
     struct audit_sum expected;

@@ -22,6 +22,7 @@ void replay_account_settings(struct audit_replay *r, const struct audit_entry *e
     r->late_renewal = json_object_get(d, "late_renewal") ? replay_int(d, "late_renewal") : LATE_RENEWAL;
     r->superseded_renewal = json_object_get(d, "superseded_renewal") ? replay_int(d, "superseded_renewal") : SUPERSEDED_RENEWAL;
     r->server_keygen = json_is_true(json_object_get(d, "server_keygen"));
+    r->csr_queue = json_is_true(json_object_get(d, "csr_queue"));
 }
 
 void replay_account_delete(struct audit_replay *r, const struct audit_entry *e, const json_t *d) { r->deleted = true; }

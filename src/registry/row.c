@@ -37,6 +37,7 @@ int row_account(struct store_row *row, struct account *out, struct err *err) {
         .late_renewal = store_int(row, 14),
         .superseded_renewal = store_int(row, 15),
         .server_keygen = store_int(row, 16) != 0,
+        .csr_queue = store_int(row, 17) != 0,
     };
     row_text(row, 1, out->name, sizeof out->name);
     return account_name_check(span_str(out->name), NULL) ? corrupt(err, "account") : 0;

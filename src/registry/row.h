@@ -21,7 +21,7 @@ struct account {
     enum account_state state;
     int64_t created;
     enum reprovision reprovision;
-    bool approval, expected_only, server_keygen;
+    bool approval, expected_only, server_keygen, csr_queue;
     enum device_key_kind device_key;
     int64_t device_life, lost_answer_window, issue_ceiling, renewal_window, late_renewal, superseded_renewal;
 };

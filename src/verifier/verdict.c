@@ -56,8 +56,6 @@ static enum verdict of_device(const struct identity *id, const struct verdict_re
         err_set(why, MUSTER_ENODEVICECERT, "A device certificate cannot be used for enrolling; simplereenroll renews it.");
     else if (rq->kind == REQUEST_DEVICES)
         err_set(why, MUSTER_ENODEVICECERT, NULL);
-    else if (rq->kind == REQUEST_RENEW && id->class != ADMIT_DEVICE_OWN)
-        err_set(why, MUSTER_EFLEETCA, NULL);
     else if (rq->recovery && issues(rq->kind))
         return refuse_recovery(why);
     return why->code ? VERDICT_REFUSED : VERDICT_ADMITTED;

@@ -148,6 +148,7 @@ ROWS = {
     "a spent invitation is good again": (f"UPDATE invitation SET spent = 0, spki = NULL WHERE account = {ACCOUNT} AND device_id = 'guest'", "is not spent, and the log says otherwise"),
     "a spent invitation is another key's": (f"UPDATE invitation SET spki = randomblob(32) WHERE account = {ACCOUNT} AND device_id = 'guest'", "is spent, and the log says otherwise"),
     "a spent invitation may come again": (f"UPDATE invitation SET spki = NULL WHERE account = {ACCOUNT} AND device_id = 'guest'", "is spent, and the log says otherwise"),
+    "requests are kept": (f"UPDATE account SET csr_queue = 1 WHERE id = {ACCOUNT}", "settings of the account"),
     "the server makes keys": (f"UPDATE account SET server_keygen = 1 WHERE id = {ACCOUNT}", "settings of the account"),
     "an invitation is spent": (f"UPDATE invitation SET spent = 1, spki = randomblob(32) WHERE account = {ACCOUNT} AND device_id = 'invited'", "is spent, and the log says otherwise"),
     "a key is accepted": (f"INSERT INTO offer (device, spki, root, accepted, first_seen, last_seen, address) SELECT id, randomblob(32), root, 1, 1, 1, '' FROM device WHERE id = {device('own')}", "no operator accepted it"),

@@ -15,8 +15,9 @@ import uuid
 
 import pytest
 
-from client import Device, Fleet
+from client import Device, Fleet, new_key
 from conftest import soon
+from est import csr, post
 
 ROUTES = pathlib.Path(__file__).parents[2] / "src" / "admin" / "routes.def"
 ROLES = {"O": "owner", "P": "operator", "A": "auditor", "F": "factory"}
@@ -170,6 +171,20 @@ def invited(w):
     return {"invitation": made.json["id"] if next(w.count) % 2 else d}
 
 
+def queued(w):
+    """The request of a device for the account's own CA."""
+    d, fleet = w.fresh("asks"), w.objects[OWN]["fleet"]
+    device = fleet.device(d)
+    w.server.muster("account", "set", OWN, "--csr-queue", "yes")
+    assert w.server.gateway(device, sni=w.server.host(OWN)).get("/").code == "device_pending"
+    w.server.muster("device", "approve", d, "--account", OWN)
+    answer = post(w.server.gateway(device, sni=w.server.host(OWN)), "simplereenroll", csr(new_key(), d))
+    assert answer.status == 202, answer
+    (request,) = [c for c in w.server.muster("csr", "list", "--account", OWN) if c["device_id"] == d]
+    w.secrets.add(request["id"])
+    return {"csr": request["id"] if next(w.count) % 2 else d}
+
+
 def root_to_prove(w):
     w.unproved = w.root(prove=False)
     return {"root": w.unproved.root["id"]}
@@ -283,6 +298,9 @@ ROWS = {
     "INVITATION_CREATE": Row(body=lambda w, p: {"device_id": w.fresh("invited")}),
     "INVITATION_LIST": Row(),
     "INVITATION_REMOVE": Row(params=invited, again=("not_found",)),
+    "CSR_LIST": Row(),
+    "CSR_IMPORT": Row(body=lambda w, p: {"certificates": Fleet(w.fresh("uploaded")).root_pem().decode()}),
+    "CSR_REMOVE": Row(params=queued, again=("not_found",)),
     "DEVICE_IMPORT": Row(body=lambda w, p: {"items": [{"device_id": w.fresh("expected")}]}),
     "CERT_LIST": Row(),
     "CERT_SHOW": Row(params=certificate_of),
@@ -481,7 +499,7 @@ def test_bodies_have_a_limit_of_their_own(world):
     for route in routes():
         if not route.body_max or route.name in ("DEVICE_IMPORT",):
             continue
-        params = {"key": "k", "root": "r", "device": "d", "token": "t", "webhook": "w", "event": "e", "certificate": "01", "invitation": "i"}
+        params = {"key": "k", "root": "r", "device": "d", "token": "t", "webhook": "w", "event": "e", "certificate": "01", "invitation": "i", "csr": "c"}
         body = b'{"x":"' + b"y" * route.body_max + b'"}'
         answer = world.server.api(route.method, fill(route, params), body)
         assert answer.status == 413, (route.name, answer)

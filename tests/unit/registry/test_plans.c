@@ -57,6 +57,7 @@ static const struct {
     {"ACCOUNT_DEVICES", "counts that triggers keep: a row for a state, method and root"},
     {"ACCOUNT_KEYS_FREE", "deleting an account, by hand: all of its keys go"},
     {"INVITATION_DROP_ALL", "deleting an account, by hand: all of its invitations go"},
+    {"CSR_DROP_ALL", "deleting an account, by hand: all of its devices' requests go"},
     {"ROOT_COUNT", "at most ROOTS_MAX roots of one account"},
     {"ROOT_TALLY", "at most ROOTS_MAX roots of one account"},
     {"ROOT_ENDING", "at most ROOTS_MAX roots of one account"},

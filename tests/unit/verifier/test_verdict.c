@@ -56,7 +56,7 @@ static const struct row rows[] = {
     {.what = "a revoked device with a code", .asked = true, .account = "a", .registry = MUSTER_EREVOKED, .kind = REQUEST_ENROL, .invited = true, .verdict = VERDICT_REFUSED, .code = MUSTER_EREVOKED},
     {.what = "a key with a code is a key", .class = ADMIT_KEY, .kind = REQUEST_ENROL, .invited = true, .verdict = VERDICT_ADMITTED},
     {.what = "a device renews", .class = ADMIT_DEVICE_OWN, .asked = true, .account = "a", .kind = REQUEST_RENEW, .verdict = VERDICT_ADMITTED},
-    {.what = "a device of a fleet CA renews", .class = ADMIT_DEVICE_UPLOADED, .asked = true, .account = "a", .kind = REQUEST_RENEW, .verdict = VERDICT_REFUSED, .code = MUSTER_EFLEETCA},
+    {.what = "a device of a fleet CA renews", .class = ADMIT_DEVICE_UPLOADED, .asked = true, .account = "a", .kind = REQUEST_RENEW, .verdict = VERDICT_ADMITTED},
     {.what = "a revoked device renews", .class = ADMIT_DEVICE_OWN, .asked = true, .account = "a", .registry = MUSTER_EREVOKED, .kind = REQUEST_RENEW, .verdict = VERDICT_REFUSED, .code = MUSTER_EREVOKED},
     {.what = "an expired device renews", .class = ADMIT_DEVICE_OWN, .chain = MUSTER_ECERTEXPIRED, .kind = REQUEST_RENEW, .verdict = VERDICT_REFUSED, .code = MUSTER_ECERTEXPIRED},
     {.what = "one whose chain was good before is asked about", .class = ADMIT_DEVICE_OWN, .chain = MUSTER_ECERTEXPIRED, .late = true, .kind = REQUEST_RENEW, .verdict = VERDICT_ASK},

@@ -1,0 +1,282 @@
+"""Requests of devices for certificates of the customer's own CA: the queue, the offline CA, and what is brought back."""
+import sqlite3
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from client import Fleet, Identity, new_key, spki_hash
+from conftest import Refused, refused, soon
+from enrolment import Account, ask
+from est import Device, certificates, csr, post
+from test_ca import Offline
+from test_ca import certificates as pem_certificates
+from test_clock import Clock
+
+MORE = 3700  # seconds: more than the least between two requests of one device
+
+
+@pytest.fixture
+def account(server):
+    return lambda *options, **more: Account(server, "--csr-queue", "yes", *options, method=more.get("method", "device"))
+
+
+def asks(server, device, key, device_id, **options):
+    """A Device, None where the request waits, or (status, code)."""
+    answer = post(server.gateway(device, **options), "simplereenroll", csr(key, device_id))
+    if answer.status == 202:
+        assert answer.json["code"] == "csr_waiting" and int(answer.headers["Retry-After"]) == 3600
+        return None
+    if answer.status != 200:
+        return answer.status, answer.code
+    (cert,) = certificates(answer)
+    return Device(key, cert)
+
+
+def queue(server, a, *options):
+    return server.muster("csr", "list", "--account", a.name, *options)
+
+
+def signed(fleet, key, device_id, **options):
+    """PEM of a certificate for that key, by the customer's CA."""
+    return fleet.device(device_id, key=key, **options).cert.public_bytes(Encoding.PEM)
+
+
+def bring(server, a, tmp_path, *pems):
+    path = tmp_path / f"brought-{len(list(tmp_path.iterdir()))}.pem"
+    path.write_bytes(b"".join(pems))
+    return server.muster("csr", "import", path, "--account", a.name)
+
+
+def whole(a):
+    return a.server.muster("audit", "verify", "--account", a.name)["ok"] is True
+
+
+# --- the whole way ------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_from_the_device_to_the_offline_ca_and_back(account, server, tmp_path):
+    """With `muster ca` as the CA, which has never seen the server."""
+    a, offline = account(), Offline(tmp_path, "--intermediate")
+    shown = server.muster("root", "upload", offline.dir / "root.pem", "--account", a.name, "--key-rule", "ask")
+    proof = tmp_path / "proof.pem"
+    offline.run("prove", shown["challenge"], "-o", proof)
+    server.muster("root", "prove", shown["id"], proof)
+    devices, keys = {}, {}
+    for i in range(3):
+        devices[i], keys[i] = from_folder(offline.issue(f"car-{i}")[1]), new_key()
+        assert ask(server, devices[i]) is None
+        assert asks(server, devices[i], keys[i], f"car-{i}") is None
+        assert asks(server, devices[i], keys[i], f"car-{i}") is None, "it waits"
+    assert [(c["device_id"], c["state"], c["key"], c["spki"]) for c in queue(server, a)] == [(f"car-{i}", "waiting", "new", spki_hash(keys[i])) for i in range(3)]
+    batch, brought = tmp_path / "batch.pem", tmp_path / "signed.pem"
+    assert server.muster("csr", "export", "--account", a.name, "-o", batch)["exported"] == 3
+    assert batch.read_text().count("BEGIN CERTIFICATE REQUEST") == 3
+    assert offline.run("sign", batch, "--again", "-o", brought)["issued"] == 3
+    done = server.muster("csr", "import", brought, "--account", a.name)
+    assert (done["imported"], done["refused"]) == (3, 0)
+    assert server.muster("csr", "import", brought, "--account", a.name)["imported"] == 3, "the same again changes nothing"
+    assert {c["state"] for c in queue(server, a)} == {"signed"} and queue(server, a, "--state", "waiting") == []
+    assert server.muster("csr", "export", "--account", a.name, "-o", tmp_path / "none")["exported"] == 0
+    for i in range(3):
+        new = asks(server, devices[i], keys[i], f"car-{i}")
+        assert new.spki == new.cert_spki == spki_hash(keys[i]) and new.cert.subject.rfc4514_string().find(f"car-{i}") >= 0
+        again = asks(server, devices[i], keys[i], f"car-{i}")
+        assert again.cert == new.cert, "an answer that was lost"
+        assert ask(server, devices[i]) is None, "the old one works until the new one is used"
+        new = Identity(new.cert, keys[i], devices[i].chain)
+        soon(None, lambda n=new: ask(server, n))
+        assert ask(server, devices[i]) == "device_key_barred"
+    assert a.audit("car-0") == ["device.first_contact", "device.csr", "device.accept_key", "device.csr_import", "device.key_changed"]
+    assert whole(a)
+
+
+def from_folder(folder):
+    files = {p.name: p for p in folder.rglob("*.pem")}
+    key = next(load_pem_private_key(p.read_bytes(), None) for p in files.values() if b"PRIVATE KEY" in p.read_bytes())
+    chain = next(pem_certificates(p.read_bytes()) for p in files.values() if b"BEGIN CERTIFICATE" in p.read_bytes())
+    return Identity(chain[0], key, chain[1:])
+
+
+def test_the_same_key_needs_nobody_s_word(account, server, tmp_path):
+    """A certificate that is newer, for the key that the device has; whatever the key rule."""
+    a = account()
+    fleet = server.root(a.name)
+    device = fleet.device("car-1")
+    assert ask(server, device) is None and asks(server, device, device.key, "car-1") is None
+    assert [c["key"] for c in queue(server, a)] == ["same"]
+    assert bring(server, a, tmp_path, signed(fleet, device.key, "car-1", days=(-1, 700)))["imported"] == 1
+    new = asks(server, device, device.key, "car-1")
+    assert new.cert.not_valid_after > device.cert.not_valid_after and ask(server, new) is None
+    assert "device.accept_key" not in a.audit("car-1") and whole(a)
+
+
+# --- who may ask, and for what ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_off_unless_the_account_has_it_on(server):
+    a = Account(server, method="device")
+    device = server.root(a.name).device("car-1")
+    assert ask(server, device) is None and a.shown["settings"]["csr_queue"] is False
+    assert asks(server, device, new_key(), "car-1") == (403, "certificate_of_fleet_ca") and queue(server, a) == []
+    a.set("--csr-queue", "yes")
+    assert asks(server, device, new_key(), "car-1") is None
+    a.set("--csr-queue", "no")
+    assert asks(server, device, new_key(), "car-1") == (403, "certificate_of_fleet_ca")
+
+
+def test_who_may_ask(account, server):
+    a, b = account(), account()
+    fleet = server.root(a.name)
+    device, other, out = (fleet.device(f"car-{i}") for i in range(3))
+    for one in (device, other, out):
+        assert ask(server, one) is None
+    mine = new_key()
+    assert asks(server, device, mine, "car-1") == (400, "csr_invalid"), "another device's name"
+    assert asks(server, device, other.key, "car-0") == (403, "device_key_elsewhere")
+    assert asks(server, device, new_key("rsa1024"), "car-0") == (400, "csr_invalid")
+    answer = post(server.gateway(device), "simplereenroll", csr(mine, "car-0")[:-1] + b"\0")
+    assert (answer.status, answer.code) == (400, "csr_invalid")
+    assert asks(server, None, mine, "car-0") == (403, "certificate_required")
+    assert asks(server, Fleet().device("car-0"), mine, "car-0") == (403, "certificate_untrusted")
+    assert asks(server, device, mine, "car-0", sni=server.host(b.name)) == (403, "certificate_of_other_account")
+    late = fleet.device("car-9", days=(-9, -1))
+    assert asks(server, late, new_key(), "car-9") == (403, "certificate_expired")
+    answer = post(server.gateway(device), "simplereenroll", csr(mine, "car-0", attributes=[(x509.ObjectIdentifier("1.2.840.113549.1.9.7"), b"x" * 5000)]))
+    assert (answer.status, answer.code) == (400, "csr_invalid") and "4096" in answer.json["description"]
+    assert queue(server, a) == [] and queue(server, b) == []
+    assert asks(server, device, mine, "car-0") is None
+    assert asks(server, other, mine, "car-1") == (403, "device_key_elsewhere"), "the key of another's request"
+    a.device("revoke", "car-2", "--yes")
+    assert asks(server, out, new_key(), "car-2") == (403, "device_revoked")
+    a.device("quarantine", "car-0")
+    assert queue(server, a) == [], "of nobody who is out"
+    a.device("release", "car-0")
+    assert [c["device_id"] for c in queue(server, a)] == ["car-0"] and whole(a)
+
+
+# --- what is brought back ----------------------------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_brought_is_held_against_request_and_roots(account, server, tmp_path):
+    a, b = account(), account()
+    fleet, foreign = server.root(a.name, None, "--key-rule", "ask"), server.root(b.name, None, "--key-rule", "ask")
+    unproved = server.root(a.name, Fleet("Unproved"), "--key-rule", "ask", prove=False)
+    device, keys = fleet.device("car-1"), [new_key() for _ in range(3)]
+    assert ask(server, device) is None and asks(server, device, keys[0], "car-1") is None
+    elsewhere = foreign.device("car-1")
+    assert ask(server, elsewhere) is None
+    for pem, code in ((signed(fleet, keys[1], "car-1"), "not_found"),            # for a key that nobody asked for
+                      (signed(foreign, keys[0], "car-1"), "certificate_untrusted"),  # another account's root
+                      (signed(unproved, keys[0], "car-1"), "certificate_untrusted"),
+                      (signed(Fleet(), keys[0], "car-1"), "certificate_untrusted"),
+                      (signed(fleet, keys[0], "car-2"), "invalid_request"),     # names another device
+                      (signed(fleet, keys[0], "car-1", days=(-9, -1)), "certificate_expired"),
+                      (signed(fleet, keys[0], "car-1", extensions=[(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False)]), "certificate_purpose")):
+        with pytest.raises(Refused) as said:
+            bring(server, a, tmp_path, pem)
+        assert said.value.code == code, (code, said.value.text)
+    assert [c["state"] for c in queue(server, a)] == ["waiting"]
+    refused("not_found", lambda: bring(server, b, tmp_path, signed(fleet, keys[0], "car-1")))
+    assert asks(server, device, keys[0], "car-1") is None
+    good = bring(server, a, tmp_path, fleet.root_pem(), signed(fleet, keys[0], "car-1"))
+    assert (good["imported"], good["refused"]) == (1, 0)
+    assert isinstance(asks(server, device, keys[0], "car-1"), Device) and whole(a)
+
+
+def test_one_bad_certificate_holds_up_no_other(account, server, tmp_path):
+    a = account()
+    fleet = server.root(a.name, None, "--key-rule", "ask")
+    keys = {}
+    for i in range(40):
+        device = fleet.device(f"car-{i}")
+        keys[i] = new_key()
+        assert ask(server, device) is None and asks(server, device, keys[i], f"car-{i}") is None
+    pems = [signed(fleet, keys[i], "nobody" if i == 7 else f"car-{i}") for i in range(40)]
+    with pytest.raises(Refused) as said:
+        bring(server, a, tmp_path, *pems)
+    assert said.value.code == "invalid_request" and "1 of 40" in said.value.text and "car-7" in said.value.text
+    assert sorted(c["device_id"] for c in queue(server, a, "--state", "waiting")) == ["car-7"] and len(queue(server, a, "--state", "signed")) == 39
+
+
+def test_a_root_that_takes_no_other_keys(account, server, tmp_path):
+    a = account()
+    fleet, key = server.root(a.name), new_key()
+    device = fleet.device("car-1")
+    assert ask(server, device) is None and asks(server, device, key, "car-1") is None
+    server.muster("root", "set", fleet.root["id"], "--key-rule", "never")
+    with pytest.raises(Refused) as said:
+        bring(server, a, tmp_path, signed(fleet, key, "car-1"))
+    assert said.value.code == "wrong_state" and "--key-rule ask" in said.value.text
+    server.muster("root", "set", fleet.root["id"], "--key-rule", "ask")
+    assert bring(server, a, tmp_path, signed(fleet, key, "car-1"))["imported"] == 1
+
+
+def test_an_intermediate_of_the_customer_s(account, server, tmp_path):
+    a = account()
+    fleet, key = server.root(a.name, None, "--key-rule", "ask"), new_key()
+    line = fleet.intermediate()
+    device = fleet.device("car-1")
+    assert ask(server, device) is None and asks(server, device, key, "car-1") is None
+    leaf = signed(line, key, "car-1")
+    refused("certificate_untrusted", lambda: bring(server, a, tmp_path, leaf))
+    assert bring(server, a, tmp_path, leaf, line.root_pem())["imported"] == 1
+
+
+def test_nonsense(account, server, tmp_path):
+    a = account()
+    for pem in (b"", b"nonsense", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"):
+        with pytest.raises(Refused):
+            bring(server, a, tmp_path, pem)
+    root = Fleet().root_pem().decode()
+    answer = server.api("POST", f"/api/v1/accounts/{a.name}/csrs", {"certificates": root * 41})
+    assert answer.status == 400
+    assert server.api("GET", f"/api/v1/accounts/{a.name}/csrs?state=other").status == 400
+
+
+# --- another key, later -----------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def later(fresh):
+    s = fresh(start=False)
+    s.clock = Clock(s.dir.parent / "clock")
+    s.start(env=s.clock.env)
+    return s, Account(s, "--csr-queue", "yes", method="device")
+
+
+def test_a_device_that_lost_its_key_asks_for_another_one(later, tmp_path):
+    s, a = later
+    fleet, first, second = s.root(a.name, None, "--key-rule", "ask"), new_key(), new_key()
+    device = fleet.device("car-1")
+    assert ask(s, device) is None and asks(s, device, first, "car-1") is None
+    before = queue(s, a)[0]["id"]
+    assert asks(s, device, second, "car-1") == (429, "reissue_limited"), "not in a loop"
+    s.clock.set(MORE)
+    assert asks(s, device, second, "car-1") is None
+    (request,) = queue(s, a)
+    assert request["id"] != before and request["spki"] == spki_hash(second)
+    refused("not_found", lambda: bring(s, a, tmp_path, signed(fleet, first, "car-1")))
+    assert bring(s, a, tmp_path, signed(fleet, second, "car-1", days=(-1, 400)))["imported"] == 1
+    new = asks(s, device, second, "car-1")
+    soon(None, lambda: ask(s, new))
+    assert asks(s, new, second, "car-1").cert == new.cert, "soon after, it is the same answer"
+    s.clock.set(3 * MORE)
+    assert asks(s, new, second, "car-1") is None, "later it is the next request"
+    assert [(c["state"], c["key"]) for c in queue(s, a)] == [("waiting", "same")] and whole(a)
+
+
+def test_an_operator_drops_a_request(account, server, tmp_path):
+    a = account()
+    fleet, key = server.root(a.name, None, "--key-rule", "ask"), new_key()
+    device = fleet.device("car-1")
+    assert ask(server, device) is None and asks(server, device, key, "car-1") is None
+    assert server.muster("csr", "remove", "car-1", "--account", a.name)["device_id"] == "car-1"
+    assert queue(server, a) == []
+    refused("not_found", lambda: server.muster("csr", "remove", "car-1", "--account", a.name))
+    refused("not_found", lambda: bring(server, a, tmp_path, signed(fleet, key, "car-1")))
+    assert asks(server, device, key, "car-1") is None, "the device may send it again"
+    server.muster("account", "delete", a.name, "--yes")
+    with sqlite3.connect(server.dir / "registry.db") as db:
+        assert db.execute("SELECT count(*) FROM csr JOIN account ON account.id = csr.account WHERE account.name = ?", (a.name,)).fetchone() == (0,)
