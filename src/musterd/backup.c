@@ -34,6 +34,8 @@ struct backup {
     int64_t made;
     struct copies *copies;
     struct vault_copy vault;
+    int copy[DATABASES_N]; /* files without a name */
+    int64_t size[DATABASES_N];
     int dir_fd, fd; /* of the file's directory, and of the file while it is not whole */
     char dir[PATH_MAX], name[NAME_MAX + 1], part[NAME_MAX + 1];
     bool made_part, terminal;
@@ -45,6 +47,8 @@ static void backup_fini(struct backup *b) {
         unlinkat(b->dir_fd, b->part, 0);
     backup_writer_free(b->writer);
     copies_end(b->copies);
+    for (size_t i = 0; i < DATABASES_N; i++)
+        fd_close(b->copy[i]);
     vault_copy_fini(&b->vault);
     secret_fini(&b->passphrase);
     fd_close(b->fd);
@@ -196,16 +200,24 @@ static void told(const struct backup *b) {
         fputs("\r\033[K", stderr);
 }
 
+/* Both before the first byte goes anywhere: whoever takes it may be slow, and the server's logs grow until the copies are there. */
+static int take_databases(struct backup *b, struct err *err) {
+    static const char *const what[] = {"copying control's database", "copying the registry"};
+    int rc = 0;
+    for (size_t i = 0; !rc && i < DATABASES_N; i++)
+        rc = copies_take(b->copies, i, b->data.path, COPY_SPARE, &b->copy[i], &b->size[i], tell, &(struct telling){b, what[i]}, err);
+    told(b);
+    copies_end(TAKE(b->copies));
+    return rc;
+}
+
 static int put_database(struct backup *b, size_t i, struct err *err) {
-    CLEANUP(fd_close) int fd = -1;
-    int64_t size = 0, done = 0;
+    int64_t size = b->size[i], done = 0;
     const char *name = DATABASES[i];
     static uint8_t piece[1 << 18];
-    int rc = copies_take(b->copies, i, b->data.path, &fd, &size, tell, &(struct telling){b, i ? "copying the registry" : "copying control's database"}, err);
-    if (rc || (rc = begin_file(b, name, (uint64_t)size, err)))
-        return rc;
+    int rc = begin_file(b, name, (uint64_t)size, err);
     while (!rc && done < size) {
-        ssize_t n = read(fd, piece, sizeof piece);
+        ssize_t n = read(b->copy[i], piece, sizeof piece);
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0 || n > size - done)
@@ -227,8 +239,8 @@ static int put_vault(struct backup *b, struct err *err) {
 
 static int put_content(struct backup *b, struct err *err) {
     CLEANUP(buf_fini) struct buf end = BUF_INIT(16);
-    int rc = backup_writer_new(b->fd, &b->to, &b->writer, err);
-    if (rc || (rc = put_facts(b, err)) || (rc = put_files(b, err)))
+    int rc = put_facts(b, err);
+    if (rc || (rc = put_files(b, err)))
         return rc;
     for (size_t i = 0; i < DATABASES_N; i++)
         if ((rc = put_database(b, i, err)))
@@ -262,14 +274,16 @@ static int report(const struct backup *b, struct err *err) {
 static bool key_file_is_there(const struct data *d) { return faccessat(d->fd, "vault/" KEY_MASTER_FILE_NAME, F_OK, 0) == 0; }
 
 int backup_run(const struct options *o, struct err *err) {
-    CLEANUP(backup_fini) struct backup b = {.options = o, .data = DATA_NONE, .dir_fd = -1, .fd = -1, .id = uuid_new(), .terminal = isatty(STDERR_FILENO) && !o->value[OPT_JSON]};
+    CLEANUP(backup_fini) struct backup b = {.options = o, .data = DATA_NONE, .dir_fd = -1, .fd = -1, .copy = {-1, -1}, .id = uuid_new(), .terminal = isatty(STDERR_FILENO) && !o->value[OPT_JSON]};
     int rc = data_open_ready(&b.data, o->value[OPT_DATA], err);
     /* All that can be wrong with what was asked for comes before the entry in the log. */
     if (rc || (rc = find_key(&b, err)) || (rc = open_output(&b, err)))
         return rc;
     const struct recovery_backup record = {.id = b.id, .to_recipient = b.to.to == BACKUP_TO_RECIPIENT,
                                            .master_key = !o->value[OPT_WITHOUT_MASTER_KEY] && key_file_is_there(&b.data)};
-    if ((rc = control_backup_record(b.data.path, &record, err)) || (rc = take_moment(&b, err)) || (rc = put_content(&b, err)) || (rc = put_in_place(&b, err)))
+    /* The key of a passphrase takes its time and its memory before the moment, and not while the logs grow. */
+    if ((rc = control_backup_record(b.data.path, &record, err)) || (rc = backup_writer_new(b.fd, &b.to, &b.writer, err)) || (rc = take_moment(&b, err)) ||
+        (rc = take_databases(&b, err)) || (rc = put_content(&b, err)) || (rc = put_in_place(&b, err)))
         return rc;
     return report(&b, err);
 }

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <time.h>
 
 #include "base/clock.h"
@@ -140,17 +141,42 @@ static int copy_pages(sqlite3 *to, sqlite3 *from, copy_progress_fn progress, voi
     return rc == SQLITE_DONE ? end : rc != SQLITE_OK ? rc : end;
 }
 
-int copies_take(struct copies *c, size_t i, const char *dir, int *fd, int64_t *size, copy_progress_fn progress, void *arg, struct err *err) {
+static int number(sqlite3 *db, const char *sql, uint64_t *out) {
+    sqlite3_stmt *s = NULL;
+    int rc = sqlite3_prepare_v2(db, sql, -1, &s, NULL);
+    if (rc == SQLITE_OK && (rc = sqlite3_step(s)) == SQLITE_ROW)
+        *out = (uint64_t)sqlite3_column_int64(s, 0);
+    sqlite3_finalize(s);
+    return rc;
+}
+
+/* A server whose disk is full admits nobody for the first time: that must not come of a backup. */
+static int look_for_room(sqlite3 *db, const char *dir, uint64_t spare, struct err *err) {
+    uint64_t pages, page;
+    struct statvfs fs;
+    if (number(db, "PRAGMA page_count", &pages) != SQLITE_ROW || number(db, "PRAGMA page_size", &page) != SQLITE_ROW)
+        return fail(db, err, "say how long the database is");
+    if (statvfs(dir, &fs))
+        return err_set(err, MUSTER_EIO, "How much room there is in %s cannot be found out: %s.", dir, strerror(errno));
+    uint64_t have = (uint64_t)fs.f_bavail * fs.f_frsize, need = pages * page + spare;
+    if (have >= need)
+        return 0;
+    return err_set(err, MUSTER_EIO, "A copy of the database needs %llu bytes in %s, %llu of them so that the server can go on, and %llu are free.", (unsigned long long)need, dir,
+                   (unsigned long long)spare, (unsigned long long)have);
+}
+
+int copies_take(struct copies *c, size_t i, const char *dir, uint64_t spare, int *fd, int64_t *size, copy_progress_fn progress, void *arg, struct err *err) {
     CLEANUP(fd_close) int copy = -1;
     CLEANUP(sqlite3_close) sqlite3 *to = NULL;
     struct stat st;
-    int rc = open_nameless(dir, &copy, &to, err);
-    if (rc)
+    int rc = look_for_room(c->read[i], dir, spare, err);
+    if (rc || (rc = open_nameless(dir, &copy, &to, err)))
         return rc;
     if ((rc = copy_pages(to, c->read[i], progress, arg)) != SQLITE_OK)
         return err_set(err, rc == SQLITE_NOMEM ? MUSTER_ENOMEM : MUSTER_EIO, "The database cannot be copied: %s.", sqlite3_errstr(rc));
     if (fstat(copy, &st) || lseek(copy, 0, SEEK_SET))
         return err_set(err, MUSTER_EIO, "The copy of a database cannot be read: %s.", strerror(errno));
+    run(c->read[i], "ROLLBACK"); /* or no frame of the WAL is used again, for as long as the copy is read */
     *size = (int64_t)st.st_size;
     *fd = TAKE_FD(copy);
     return 0;

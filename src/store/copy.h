@@ -14,13 +14,15 @@
 
 #define COPY_MAX 4
 #define COPY_HOLD_MS 250
+#define COPY_SPARE (1ULL << 30) /* bytes that a copy leaves to the server, whose disk it shares */
 
 struct copies;
 /* n (1..COPY_MAX) databases that exist.  MUSTER_EBUSY where the moment did not come in half a minute. */
 int copies_begin(const char *const *paths, size_t n, struct copies **out, struct err *err) MUSTER_MUST_CHECK;
-/* Number i as a file without a name in `dir`, at its beginning; *fd is the caller's.  progress (NULL accepted) is told pages now and then. */
+/* Number i, once, as a file without a name in `dir`, at its beginning; *fd is the caller's, and nothing of the database is held any more.
+ * progress (NULL accepted) is told pages now and then.  MUSTER_EIO before anything is written where less than `spare` bytes would be left. */
 typedef void (*copy_progress_fn)(void *arg, int64_t done, int64_t all);
-int copies_take(struct copies *c, size_t i, const char *dir, int *fd, int64_t *size, copy_progress_fn progress, void *arg, struct err *err) MUSTER_MUST_CHECK;
+int copies_take(struct copies *c, size_t i, const char *dir, uint64_t spare, int *fd, int64_t *size, copy_progress_fn progress, void *arg, struct err *err) MUSTER_MUST_CHECK;
 void copies_end(struct copies *c); /* NULL accepted */
 
 /* Whether a database that nobody uses is whole: MUSTER_ECORRUPT. */

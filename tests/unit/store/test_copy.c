@@ -83,7 +83,7 @@ static sqlite3 *taken(struct copies *c, size_t i) {
     int64_t size = 0;
     snprintf(path, sizeof path, "%s/copy%zu.db", dir, i);
     unlink(path);
-    assert_int_equal(copies_take(c, i, dir, &fd, &size, NULL, NULL, NULL), 0);
+    assert_int_equal(copies_take(c, i, dir, 0, &fd, &size, NULL, NULL, NULL), 0);
     assert_true(size > 0);
     FILE *out = fopen(path, "w");
     char piece[65536];
@@ -123,9 +123,51 @@ static void nothing_is_left_of_a_copy(void **state) {
     int64_t size;
     assert_int_equal(copies_begin(both, 2, &c, NULL), 0);
     size_t before = files();
-    assert_int_equal(copies_take(c, 0, dir, &fd, &size, NULL, NULL, NULL), 0);
+    assert_int_equal(copies_take(c, 0, dir, 0, &fd, &size, NULL, NULL, NULL), 0);
     assert_int_equal(files(), before);
     close(fd);
+    copies_end(c);
+}
+
+static int frames_that_stay(sqlite3 *db) {
+    int log = -1, done = -1;
+    for (int k = 0; k < 20; k++)
+        sql(db, "UPDATE t SET v = v + 1");
+    int rc = sqlite3_wal_checkpoint_v2(db, "main", SQLITE_CHECKPOINT_TRUNCATE, &log, &done);
+    return rc == SQLITE_OK ? log : -1;
+}
+
+/* What is left to be done with a copy may take hours: the server's log must not grow by all that is written meanwhile. */
+static void a_copy_that_was_taken_holds_no_log(void **state) {
+    struct copies *c = NULL;
+    int fd[2] = {-1, -1};
+    int64_t size;
+    sqlite3 *db[2] = {open_one(paths[0]), open_one(paths[1])};
+    assert_int_equal(copies_begin(both, 2, &c, NULL), 0);
+    sqlite3_busy_timeout(db[1], 200);
+    assert_int_equal(copies_take(c, 0, dir, 0, &fd[0], &size, NULL, NULL, NULL), 0);
+    assert_int_equal(frames_that_stay(db[0]), 0);
+    assert_int_equal(frames_that_stay(db[1]), -1); /* it is held, or the above would say nothing */
+    assert_int_equal(copies_take(c, 1, dir, 0, &fd[1], &size, NULL, NULL, NULL), 0);
+    assert_int_equal(frames_that_stay(db[1]), 0);
+    for (int i = 0; i < 2; i++) {
+        close(fd[i]);
+        sqlite3_close(db[i]);
+    }
+    copies_end(c);
+}
+
+static void a_copy_leaves_room_to_the_server(void **state) {
+    struct copies *c = NULL;
+    struct err err = ERR_INIT;
+    int fd = -1;
+    int64_t size;
+    assert_int_equal(copies_begin(both, 2, &c, NULL), 0);
+    size_t before = files();
+    assert_int_equal(copies_take(c, 0, dir, UINT64_MAX / 2, &fd, &size, NULL, NULL, &err), MUSTER_EIO);
+    assert_non_null(strstr(err.text, "are free"));
+    assert_int_equal(fd, -1);
+    assert_int_equal(files(), before);
     copies_end(c);
 }
 
@@ -230,6 +272,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_copy_is_what_was_there_when_it_began, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(nothing_is_left_of_a_copy, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(a_copy_that_was_taken_holds_no_log, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(a_copy_leaves_room_to_the_server, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(databases_are_copied_of_one_moment_under_their_writers, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(nobody_waits_long_for_a_moment_that_does_not_come, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(a_damaged_database_is_found, make_dir, remove_dir),
