@@ -1,4 +1,5 @@
 /* recovery: what a restore leaves to be done, over the API; registry/recovery.h and recovery_held.h. */
+#include "registry/recovery_crl.h"
 #include "registry/recovery_held.h"
 
 #include "admin/internal.h"
@@ -53,6 +54,37 @@ void admin_RECOVERY_ADMIT(struct http_exchange *x, void *arg) {
     struct recovery_admit a = {.actor = grant_of(x)->actor};
     if (confirm_of(x, &a.confirm))
         job_start(x, JOB_WRITE, recovery_admit_run, &a, sizeof a, admitted);
+}
+
+/* --- revocation lists --------------------------------------------------------------------------------------------------------------- */
+
+static void listed(struct http_exchange *x, int rc, const struct err *err, void *op) {
+    struct recovery_crl *c = op;
+    if (!rc && c->more) {
+        struct recovery_crl next = *c;
+        next.begun = true;
+        next.before = c->done;
+        job_start(x, JOB_WRITE, recovery_crl_run, &next, sizeof next, listed);
+        return;
+    }
+    revocation_file_free((struct revocation_file *)c->file);
+    reply_done(x, rc, err, TAKE(c->out));
+}
+
+void admin_RECOVERY_CRL(struct http_exchange *x, void *arg) {
+    struct recovery_crl c = {.actor = grant_of(x)->actor, .account = grant_account(x)};
+    struct revocation_file *file = NULL;
+    const char *pem = NULL;
+    struct err err = ERR_INIT;
+    CLEANUP_JSON json_t *body = body_object(x);
+    if (!body)
+        return;
+    if (json_take(body, &err, "{s:s}", "crl", &pem) || revocation_file_read(span_str(pem), &file, &err)) {
+        http_reply_err(x, &err);
+        return;
+    }
+    c.file = file;
+    job_start(x, JOB_WRITE, recovery_crl_run, &c, sizeof c, listed);
 }
 
 /* --- its end ----------------------------------------------------------------------------------------------------------------------- */

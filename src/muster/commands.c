@@ -347,6 +347,8 @@ const struct command COMMANDS[] = {
      .help = "List the certificates that are younger than the backup, as their devices showed them."},
     {.noun = "recovery", .verb = "admit", .method = "POST", .path = "/api/v1/recovery/admit",
      .help = "Admit all that wait as a set, after showing how many: each becomes its device's, and devices that are not known are registered."},
+    {.noun = "recovery", .verb = "crl", .args = {{"FILE", "crl", true, false}}, .account = true, .method = "POST", .path = ACCOUNT "/recovery/crl",
+     .help = "Revoke what stands on the last revocation lists of an account's issuing CAs, in PEM as `crl export` writes them."},
     {.noun = "recovery", .verb = "finish", .method = "POST", .path = "/api/v1/recovery/finish",
      .help = "End the recovery: provisioning keys and invitations enrol again, and devices renew."},
 

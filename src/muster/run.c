@@ -52,12 +52,12 @@ static int set_bool(json_t *body, const char *name, const char *field, const cha
 }
 
 static int set_file(json_t *body, const char *field, const char *path, struct err *err) {
-    CLEANUP(buf_wipe) struct buf text = BUF_INIT(1u << 20);
+    CLEANUP(buf_wipe) struct buf text = BUF_INIT(16u << 20);
     int rc = file_arg_read(path, &text, err);
     if (rc)
         return rc;
     if (!span_is_utf8(buf_span(&text)))
-        return err_set(err, MUSTER_EINVALID, "%s is not a text file; give the certificate in PEM.", path);
+        return err_set(err, MUSTER_EINVALID, "%s is not a text file; give it in PEM.", path);
     json_set_span(body, field, buf_span(&text));
     return 0;
 }

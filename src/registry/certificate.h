@@ -58,6 +58,9 @@ struct certificate_revoke {
     int64_t count; /* out */
     json_t *out;   /* the certificate; "also": serial numbers of the others, "usable": how many are left to the device, "warnings" */
 };
+/* The same for one that stands on a revocation list, without a question: *revoked false where it was before, or its device is gone, which
+ * revoked it.  MUSTER_ENOTFOUND.  Raises no epoch. */
+int certificate_revoke_listed(struct store_tx *tx, const struct account *a, const struct actor *by, struct span serial, enum revoke_reason reason, bool *revoked, struct err *err) MUSTER_MUST_CHECK;
 int certificate_revoke_run(struct store_tx *tx, void *arg, struct err *err);
 
 /* --- what its files share -------------------------------------------------------------------------------------------------------- */

@@ -147,3 +147,24 @@ int certificate_revoke_run(struct store_tx *tx, void *arg, struct err *err) {
     warn(&r, usable, op->out);
     return 0;
 }
+
+int certificate_revoke_listed(struct store_tx *tx, const struct account *a, const struct actor *by, struct span serial, enum revoke_reason reason, bool *revoked, struct err *err) {
+    struct certificate_revoke op = {.actor = *by, .reason = reason};
+    struct revoking r = {.op = &op, .account = *a};
+    CLEANUP_JSON json_t *also = json_array();
+    *revoked = false;
+    if (serial.n >= sizeof op.name.b)
+        return err_set(err, MUSTER_ENOTFOUND, NULL);
+    memcpy(op.name.b, serial.p, serial.n);
+    op.name.n = serial.n;
+    int rc = certificate_need(tx, a, &op.name, &r.first, err);
+    if (rc || r.first.revoked)
+        return rc;
+    int found = r.first.device ? device_find_row(tx, r.first.device, &r.device, err) : 0;
+    if (found <= 0)
+        return found;
+    if ((rc = find_others(tx, &r, err)) || (rc = revoke_all(tx, &r, also, err)))
+        return rc;
+    *revoked = true;
+    return 0;
+}

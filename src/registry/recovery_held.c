@@ -5,6 +5,7 @@
 #include "registry/device_identity.h"
 #include "registry/event.h"
 #include "registry/own_key.h"
+#include "registry/recovery_crl.h"
 #include "registry/snapshot.h"
 
 #define STEP 100          /* certificates in one transaction */
@@ -108,6 +109,9 @@ int recovery_hold(struct store_tx *tx, struct admit *a, struct err *err) {
         return found;
     if (found && (d.state == DEVICE_REVOKED || d.state == DEVICE_DELETED))
         return admit_state(a, &account, &d);
+    int listed;
+    if ((rc = recovery_listed(tx, account.row, serial_of(a->leaf), &listed, err)) || listed)
+        return rc ? rc : admit_refuse(a, listed, NULL);
     return keep(tx, a, &account, buf_span(&id), err);
 }
 
@@ -337,10 +341,10 @@ int recovery_admit_run(struct store_tx *tx, void *arg, struct err *err) {
 int recovery_held_sweep_run(struct store_tx *tx, void *arg, struct err *err) {
     struct recovery_sweep *s = arg;
     struct recovery r;
-    int64_t gone = 0;
+    int64_t held = 0, listed = 0;
     int rc = recovery_get(tx, &r, err);
-    if (!rc && !r.since)
-        rc = store_exec(tx, &gone, err, SQL_HELD_SWEEP, "i", I(SWEEP));
-    s->more = gone == SWEEP;
+    if (!rc && !r.since && !(rc = store_exec(tx, &held, err, SQL_HELD_SWEEP, "i", I(SWEEP))))
+        rc = store_exec(tx, &listed, err, SQL_LISTED_SWEEP, "i", I(SWEEP));
+    s->more = held == SWEEP || listed == SWEEP;
     return rc;
 }

@@ -82,6 +82,7 @@ static void check_recipient(struct span in) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
+    MUST(secret_init() == 0);
     if (n < 1)
         return 0;
     struct span in = span_of(data + 1, n - 1);

@@ -1,5 +1,6 @@
 """A server that is lost comes back from its backup: it knows its devices, forgets nothing that it promised, and issues nothing until an
 operator says so; and whatever is wrong with the file or the place, nothing is written."""
+import datetime
 import json
 import os
 import random
@@ -11,6 +12,8 @@ import threading
 import time
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from client import Device, Fleet, new_key
@@ -277,6 +280,77 @@ def test_a_key_that_is_another_device_s_is_left_out(gap):
     assert r.muster("recovery", "admit", "--yes") == {"id": "recovery", "admitted": 0, "left_out": 2}
     assert held(r) == {"known": ("left-out", "device_key_barred"), "first": ("left-out", "device_key_elsewhere")}
     assert ask(r, r.new["first"]) == "device_key_elsewhere" and ask(r, r.old["known"]) is None
+
+
+def lists(server, at, account="acme"):
+    """The account's revocation lists, once they are as new as the last revocation."""
+    file = at / f"{account}-{time.monotonic_ns()}.pem"
+    time.sleep(1.2)
+    file.write_bytes(server.api("GET", f"/api/v1/accounts/{account}/crl-file").body)
+    return file
+
+
+def test_what_was_revoked_since_the_backup_is_revoked_by_the_last_lists(fresh, at, back):
+    s = fresh()
+    s.account("acme", "test", "shared")
+    s.account("other", "test", "shared")
+    key = s.key("acme")
+    devices = {name: enrolled(s, key, name) for name in ("stays", "before", "single", "whole", "held")}
+    s.muster("device", "revoke", "before", "--account", "acme")
+    file, _ = backup(s, at)
+    devices |= {name: enrolled(s, key, name) for name in ("new", "new-revoked", "new-held")}
+    serial = s.muster("device", "show", "single", "--account", "acme")["certificates"][0]["serial"]
+    s.muster("cert", "revoke", serial, "--account", "acme", "--reason", "key-compromise", "--yes")
+    for verb, name in (("revoke", "whole"), ("quarantine", "held"), ("revoke", "new-revoked"), ("quarantine", "new-held")):
+        s.muster("device", verb, name, "--account", "acme")
+    last, others = lists(s, at), lists(s, at, "other")
+    refused("wrong_state", s.muster, "recovery", "crl", last, "--account", "acme")
+    s.stop()
+
+    r = back(file, s)
+    assert ask(r, devices["whole"]) is None and ask(r, devices["new-held"]) == "recovery_pending"
+    # Lists of somebody else's CA, and what is none.
+    assert "no issuing CA of the account" in refused("invalid_request", r.muster, "recovery", "crl", others, "--account", "acme").text
+    forged = at / "forged.pem"
+    ca = Fleet("acme")
+    now = datetime.datetime.now(datetime.timezone.utc)
+    b = x509.CertificateRevocationListBuilder().issuer_name(crls(last)[-1].issuer)
+    forged.write_bytes(b.last_update(now).next_update(now + datetime.timedelta(days=1)).add_revoked_certificate(
+        x509.RevokedCertificateBuilder().serial_number(devices["stays"].cert.serial_number).revocation_date(now).build()).sign(ca.key, hashes.SHA256()).public_bytes(Encoding.PEM))
+    refused("invalid_request", r.muster, "recovery", "crl", forged, "--account", "acme")
+    both = at / "both.pem"
+    both.write_bytes(last.read_bytes() + forged.read_bytes())
+    refused("invalid_request", r.muster, "recovery", "crl", both, "--account", "acme")
+    refused("invalid_request", r.muster, "recovery", "crl", r.dir / "server-ca.pem", "--account", "acme")
+    assert ask(r, devices["whole"]) is None and ask(r, devices["stays"]) is None
+
+    said = r.muster("recovery", "crl", last, "--account", "acme")
+    assert said == {"id": "acme", "entries": 6, "revoked": 2, "quarantined": 1, "known": 1, "noted": 2}
+    soon("certificate_revoked", lambda: ask(r, devices["whole"]))
+    assert ask(r, devices["single"]) == "certificate_revoked" and ask(r, devices["held"]) == "device_quarantined"
+    (one,) = [c for c in r.muster("device", "show", "single", "--account", "acme")["certificates"] if c["serial"] == serial]
+    assert one["reason"] == "key-compromise"
+    # Neither held nor admitted: shown before the list or after it.
+    assert ask(r, devices["new-held"]) == "device_quarantined" and ask(r, devices["new-revoked"]) == "certificate_revoked"
+    assert ask(r, devices["new"]) == "recovery_pending" and ask(r, devices["stays"]) is None
+    assert held(r) == {"new-held": ("left-out", "device_quarantined"), "new": ("waiting", None)}
+    assert r.muster("recovery", "crl", last, "--account", "acme")["known"] == 4  # once more does nothing
+    assert r.muster("recovery", "admit", "--yes") == {"id": "recovery", "admitted": 1, "left_out": 0}
+    soon(None, lambda: ask(r, devices["new"]))
+    entries = [e for e in r.muster("audit", "list", "--account", "acme") if e["action"] == "recovery.crl"]
+    assert [e["detail"]["revoked"] for e in entries] == [2, 0]
+    assert r.muster("audit", "verify")["ok"] is True
+    r.muster("recovery", "finish", "--yes")
+    soon("certificate_unknown", lambda: ask(r, devices["new-revoked"]))
+    # Numbers of lists do not go back (RFC 5280, 5.2.3).
+    number = lambda f: min(c.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number for c in crls(f))  # noqa: E731
+    assert number(lists(r, at)) > max(c.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number for c in crls(last))
+
+
+def crls(file):
+    """Every list of a PEM file."""
+    end = b"-----END X509 CRL-----\n"
+    return [x509.load_pem_x509_crl(part + end) for part in file.read_bytes().split(end) if part.strip()]
 
 
 def test_a_held_certificate_is_explained(gap):

@@ -258,6 +258,7 @@ ROWS = {
     "RECOVERY_SHOW": Row(),
     "RECOVERY_HELD": Row(),
     "RECOVERY_ADMIT": Row(in_recovery, lambda w, p: {"confirm": 0}),
+    "RECOVERY_CRL": Row(in_recovery, lambda w, p: {"crl": w.server.api("GET", f"/api/v1/accounts/{OWN}/crl-file").body.decode()}),
     "RECOVERY_FINISH": Row(in_recovery, again=("wrong_state",)),
 
     "ACCOUNT_LIST": Row(),

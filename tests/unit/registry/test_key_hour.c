@@ -51,6 +51,7 @@ static void sql(const char *text) {
 #define WITHOUT_14 "DROP TABLE chain; ALTER TABLE device DROP COLUMN chain; ALTER TABLE device DROP COLUMN renews; ALTER TABLE cert DROP COLUMN renews;"
 #define WITHOUT_17 "DROP TABLE held;"
 #define WITHOUT_18 "DROP TABLE csr; ALTER TABLE account DROP COLUMN csr_queue;"
+#define WITHOUT_19 "DROP TABLE listed;"
 #define WITHOUT_15 "DELETE FROM meta WHERE name LIKE 'recovery%';"
 #define WITHOUT_16                                                                                                             \
     "DROP TRIGGER crl_ca; DROP TRIGGER crl_root; DROP TRIGGER crl_root_new; DROP TRIGGER crl_cert; DROP TRIGGER crl_device; DROP TRIGGER crl_device_new; "      \
@@ -108,7 +109,7 @@ static void rows_of_an_earlier_version_count(void **state) {
         "CREATE INDEX key_hour_key ON key_hour (prov_key, at);"
         "INSERT INTO key_hour (prov_key, at) VALUES (1, 5000), (1, 5000), (1, 5007), (1, 100), (2, 5001);"
         "ALTER TABLE audit DROP COLUMN seal;"
-        WITHOUT_18 WITHOUT_17 WITHOUT_16 WITHOUT_15 WITHOUT_14 WITHOUT_13 WITHOUT_12 WITHOUT_11 WITHOUT_10 "DROP INDEX cert_key; ALTER TABLE cert DROP COLUMN enrolled; CREATE INDEX cert_key ON cert (prov_key, device, created) WHERE state IN (1, 2, 5);"
+        WITHOUT_19 WITHOUT_18 WITHOUT_17 WITHOUT_16 WITHOUT_15 WITHOUT_14 WITHOUT_13 WITHOUT_12 WITHOUT_11 WITHOUT_10 "DROP INDEX cert_key; ALTER TABLE cert DROP COLUMN enrolled; CREATE INDEX cert_key ON cert (prov_key, device, created) WHERE state IN (1, 2, 5);"
         "DELETE FROM schema_version WHERE number >= 7;");
     struct store *s = on_disk_open();
     struct step one = {.key = 1, .now = 5000 + CLOCK_HOUR - 1}, two = {.key = 2, .now = 5000};
@@ -128,7 +129,7 @@ static void certificates_of_an_earlier_version_keep_their_time(void **state) {
     sqlite3_stmt *s;
     on_disk_anew();
     sql(ACCOUNT KEY(1) "INSERT INTO cert (serial, fingerprint, account, prov_key, spki, state, der, not_before, not_after, created, used) VALUES (x'01', x'02', 1, 1, x'03', 2, x'04', 0, 9, 4711, 0);"
-        WITHOUT_18 WITHOUT_17 WITHOUT_16 WITHOUT_15 WITHOUT_14 WITHOUT_13 WITHOUT_12 WITHOUT_11 WITHOUT_10 "DROP INDEX cert_key; ALTER TABLE cert DROP COLUMN enrolled; CREATE INDEX cert_key ON cert (prov_key, device, created) WHERE state IN (1, 2, 5);"
+        WITHOUT_19 WITHOUT_18 WITHOUT_17 WITHOUT_16 WITHOUT_15 WITHOUT_14 WITHOUT_13 WITHOUT_12 WITHOUT_11 WITHOUT_10 "DROP INDEX cert_key; ALTER TABLE cert DROP COLUMN enrolled; CREATE INDEX cert_key ON cert (prov_key, device, created) WHERE state IN (1, 2, 5);"
         "DELETE FROM schema_version WHERE number >= 9;");
     store_close(on_disk_open());
     assert_int_equal(sqlite3_open(on_disk_path, &db), SQLITE_OK);

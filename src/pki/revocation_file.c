@@ -1,0 +1,101 @@
+/* revocation_file: see revocation_file.h. */
+#include "pki/revocation_file.h"
+
+#include <openssl/err.h>
+#include <openssl/pem.h>
+
+struct revocation_file {
+    X509_CRL *x[REVOCATION_FILE_LISTS];
+    size_t n;
+};
+
+DEFINE_CLEANUP(BIO_free, BIO *)
+
+void revocation_file_free(struct revocation_file *c) {
+    for (size_t i = 0; c && i < c->n; i++)
+        X509_CRL_free(c->x[i]);
+    free(c);
+}
+
+static int bad(struct err *err, const char *what) { return err_set(err, MUSTER_EINVALID, "The revocation list cannot be taken: %s.", what); }
+
+/* Takes x over. */
+static int add(struct revocation_file *c, X509_CRL *x, struct err *err) {
+    if (c->n == REVOCATION_FILE_LISTS) {
+        X509_CRL_free(x);
+        return bad(err, "there are more than 64 in the file");
+    }
+    c->x[c->n++] = x;
+    if (X509_CRL_get_ext_by_NID(x, NID_delta_crl, -1) >= 0)
+        return bad(err, "it is a delta, which tells a part alone");
+    return X509_CRL_get_ext_by_critical(x, 1, -1) >= 0 ? bad(err, "it has a critical extension") : 0;
+}
+
+static int read_pem(struct revocation_file *c, struct span file, struct err *err) {
+    CLEANUP(BIO_free) BIO *in = BIO_new_mem_buf(file.p, (int)file.n);
+    X509_CRL *x;
+    int rc = 0;
+    while (!rc && in && (x = PEM_read_bio_X509_CRL(in, NULL, NULL, NULL)))
+        rc = add(c, x, err);
+    /* At its end the reader says that nothing begins any more; anything else is a list that cannot be read. */
+    bool end = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
+    ERR_clear_error();
+    return rc || end ? rc : bad(err, "one of them cannot be read");
+}
+
+static int read_der(struct revocation_file *c, struct span file, struct err *err) {
+    const unsigned char *p = file.p;
+    X509_CRL *x = d2i_X509_CRL(NULL, &p, (long)file.n);
+    ERR_clear_error();
+    int rc = x ? add(c, x, err) : 0;
+    return rc || !x || p == file.p + file.n ? rc : bad(err, "something stands behind it");
+}
+
+int revocation_file_read(struct span file, struct revocation_file **out, struct err *err) {
+    CLEANUP(revocation_file_free) struct revocation_file *c = calloc(1, sizeof *c);
+    if (!c)
+        return err_set(err, MUSTER_ENOMEM, NULL);
+    if (file.n == 0 || file.n > REVOCATION_FILE_MAX)
+        return bad(err, "it is empty, or longer than 16 MiB");
+    int rc = file.p[0] == 0x30 ? read_der(c, file, err) : read_pem(c, file, err);
+    if (rc)
+        return rc;
+    if (!c->n)
+        return bad(err, "it is no CRL in PEM or DER");
+    *out = TAKE(c);
+    return 0;
+}
+
+size_t revocation_file_lists(const struct revocation_file *c) { return c->n; }
+
+bool revocation_file_is_of(const struct revocation_file *c, size_t i, const struct cert *ca) {
+    EVP_PKEY *key = X509_get0_pubkey(ca->x);
+    bool yes = key && X509_NAME_cmp(X509_CRL_get_issuer(c->x[i]), X509_get_subject_name(ca->x)) == 0 && X509_CRL_verify(c->x[i], key) == 1;
+    ERR_clear_error();
+    return yes;
+}
+
+static STACK_OF(X509_REVOKED) *entries_of(const struct revocation_file *c, size_t i) { return X509_CRL_get_REVOKED(c->x[i]); } /* NULL: none */
+
+size_t revocation_file_entries(const struct revocation_file *c, size_t i) {
+    STACK_OF(X509_REVOKED) *all = entries_of(c, i);
+    return all ? (size_t)sk_X509_REVOKED_num(all) : 0;
+}
+
+int revocation_file_entry_at(const struct revocation_file *c, size_t i, size_t k, struct revocation_file_entry *out, struct err *err) {
+    const X509_REVOKED *r = sk_X509_REVOKED_value(entries_of(c, i), (int)k);
+    const ASN1_INTEGER *serial = r ? X509_REVOKED_get0_serialNumber(r) : NULL;
+    int found = 0;
+    if (!serial || ASN1_STRING_type(serial) != V_ASN1_INTEGER || ASN1_STRING_length(serial) < 1 || ASN1_STRING_length(serial) > REVOCATION_FILE_SERIAL_MAX)
+        return bad(err, "an entry has no serial number of a certificate");
+    if (X509_REVOKED_get_ext_by_critical(r, 1, -1) >= 0)
+        return bad(err, "an entry has a critical extension");
+    ASN1_ENUMERATED *reason = X509_REVOKED_get_ext_d2i(r, NID_crl_reason, &found, NULL);
+    long number = reason ? ASN1_ENUMERATED_get(reason) : found == -1 ? REVOCATION_FILE_UNSPECIFIED : -1; /* found -1: there is none */
+    ASN1_ENUMERATED_free(reason);
+    ERR_clear_error();
+    if (number < 0 || number > 10)
+        return bad(err, "an entry has no reason of RFC 5280");
+    *out = (struct revocation_file_entry){.serial = span_of(ASN1_STRING_get0_data(serial), (size_t)ASN1_STRING_length(serial)), .reason = (int)number};
+    return 0;
+}

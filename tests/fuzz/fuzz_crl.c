@@ -1,0 +1,24 @@
+/* Revocation lists that operators hand over: what is taken has entries with serial numbers and reasons, or an error for each; reading it again
+ * says the same. */
+#include "fuzz.h"
+#include "pki/revocation_file.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
+    CLEANUP(revocation_file_free) struct revocation_file *c = NULL, *again = NULL;
+    if (revocation_file_read(span_of(data, n), &c, NULL))
+        return 0;
+    struct cert nobody = {.x = X509_new()};
+    MUST(nobody.x && revocation_file_lists(c) >= 1 && revocation_file_lists(c) <= REVOCATION_FILE_LISTS);
+    MUST(revocation_file_read(span_of(data, n), &again, NULL) == 0 && revocation_file_lists(again) == revocation_file_lists(c));
+    for (size_t i = 0; i < revocation_file_lists(c); i++) {
+        MUST(!revocation_file_is_of(c, i, &nobody));
+        MUST(revocation_file_entries(again, i) == revocation_file_entries(c, i));
+        for (size_t k = 0; k < revocation_file_entries(c, i); k++) {
+            struct revocation_file_entry e;
+            if (revocation_file_entry_at(c, i, k, &e, NULL) == 0)
+                MUST(e.serial.n >= 1 && e.serial.n <= REVOCATION_FILE_SERIAL_MAX && e.reason >= 0 && e.reason <= 10);
+        }
+    }
+    X509_free(nobody.x);
+    return 0;
+}
