@@ -10,7 +10,7 @@
 
 #define LOOK_MS 250          /* how soon a change is seen */
 #define AGAIN_MS 5000        /* until what failed is tried again */
-#define SPACING 4            /* from the beginning of one list of a CA to the next: so many times as long as it took */
+#define SPACING 2            /* from the beginning of one list of a CA to the next: so many times as long as it took */
 #define SPACING_MIN_MS 400
 
 /* A CA and its newest list. */
@@ -271,12 +271,18 @@ static void next(struct crls *k) {
             drop(k, i);
             return;
         }
-    for (size_t i = 0; k->c->greeted && i < k->n; i++)
-        if (k->known[i].not_before_ms <= now_ms && is_due(k, &k->known[i], now)) {
+    int64_t wait = LOOK_MS;
+    for (size_t i = 0; k->c->greeted && i < k->n; i++) {
+        if (!is_due(k, &k->known[i], now))
+            continue;
+        const int64_t left = k->known[i].not_before_ms - now_ms;
+        if (left <= 0) {
             make(k, i);
             return;
         }
-    rest(k, LOOK_MS);
+        wait = left < wait ? left : wait;
+    }
+    rest(k, (int)wait);
 }
 
 /* --- looking ------------------------------------------------------------------------------------------------------------------------------ */

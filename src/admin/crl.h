@@ -2,7 +2,7 @@
  * that control reads in the registry.
  *
  * A list is made when something on it may have changed (seen within LOOK_MS), when it is `crl_interval` old, and when there is none yet.
- * What changes meanwhile is on the next one: lists of one CA follow each other no faster than a fourth of the time goes into them, so that
+ * What changes meanwhile is on the next one: lists of one CA follow each other no faster than half of the time goes into them, so that
  * many revocations in a row make few lists.  Finished, its bytes are in DIR/crl/ACCOUNT.KEY.crl, replaced whole, before control.db and
  * operators are told of it.  Where one cannot be made it is tried again; the one before stays, and `status` says so once its next update
  * is over. */

@@ -154,11 +154,13 @@ static void many_come_in_steps_and_none_twice(void **state) {
         "INSERT INTO cert (serial, fingerprint, account, device, spki, state, der, not_before, not_after, created, used, revoked, issuer) SELECT x'01' || randomblob(15), randomblob(32), 1, id, "
         "randomblob(32), CASE state WHEN 4 THEN 5 ELSE 2 END, x'', 0, 2000000000, 9, 0, CASE state WHEN 4 THEN 7 ELSE 0 END, 1 FROM device;"
         "INSERT INTO cert (serial, fingerprint, account, device, spki, state, der, not_before, not_after, created, used, revoked, issuer) SELECT x'01' || randomblob(15), randomblob(32), 1, id, "
-        "randomblob(32), 4, x'', 0, 2000000000, 9, 0, 0, 1 FROM device;");
+        "randomblob(32), 4, x'', 0, 2000000000, 9, 0, 0, 1 FROM device;"
+        "INSERT INTO cert (serial, fingerprint, account, device, spki, state, der, not_before, not_after, created, used, revoked, issuer) SELECT x'01' || randomblob(15), randomblob(32), 1, id, "
+        "randomblob(32), 3, x'', 0, 2000000000, 9, 0, 0, 1 FROM device;"); /* three each: no step ends between two devices by chance */
     load(1, 0);
-    assert_int_equal(loaded.n, 50000);
-    assert_int_equal(loaded.counts.reasons, 2 * 12500);
-    assert_int_equal(loaded.counts.undated, 2 * 12500);
+    assert_int_equal(loaded.n, 75000);
+    assert_int_equal(loaded.counts.reasons, 3 * 12500);
+    assert_int_equal(loaded.counts.undated, 3 * 12500);
     for (size_t i = 0; i < loaded.n; i++)
         for (size_t k = i + 1; k < loaded.n && k < i + 3; k++)
             assert_memory_not_equal(loaded.entries[i].serial, loaded.entries[k].serial, MAKE_SERIAL_LEN);
