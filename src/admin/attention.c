@@ -6,6 +6,7 @@
 #define SOON_CA (365 * CLOCK_DAY)
 #define HEAD_OLD 3600                 /* signed once a minute where the log has grown, and an hour without one is no minute */
 #define SOON_STOPS (30 * CLOCK_DAY)
+#define FORECAST_OLD (3 * CLOCK_HOUR)  /* made every hour */
 #define DISK_LOW (1LL << 30)
 #define REFUSED_MANY 100              /* in an hour, of one code */
 #define ATTENTION_MAX 500
@@ -58,6 +59,14 @@ static void look_at_store(struct items *i, const char *name, const struct facts_
         add(i, CRITICAL, "store_failing", NULL, name, NULL, "%s fails: %s %s", name, err_what(s->code), err_fix(s->code));
 }
 
+static void look_at_forecast(struct items *i, const struct facts *f) {
+    if (f->forecast_age > FORECAST_OLD)
+        add(i, WARNING, "forecast_old", NULL, NULL, "muster forecast", "No forecast of what ends was made for %lld hours: the log says why (forecast_failed).", (long long)(f->forecast_age / CLOCK_HOUR));
+    if (f->forecast && forecast_damaged(f->forecast))
+        add(i, WARNING, "forecast_incomplete", NULL, NULL, "muster forecast", "%lld row(s) of the registry are damaged and are not in the forecast of what ends. The first: %s",
+            (long long)forecast_damaged(f->forecast), err_text(forecast_damage(f->forecast)));
+}
+
 static void look_at_server(struct items *i, const struct facts *f) {
     if (f->vault == PULSE_AWAY)
         add(i, CRITICAL, "vault_down", NULL, NULL, NULL, "The vault is not there: nothing is issued. Enrolled devices go on. Its log says why.");
@@ -79,6 +88,7 @@ static void look_at_server(struct items *i, const struct facts *f) {
                 f->landlock[p] ? " in its system calls" : ": sandbox = off, or it is not running");
     look_at_end(i, f, "server_certificate_ends", NULL, NULL, f->server_end, SOON_SERVER, "The gateway's certificate");
     look_at_end(i, f, "server_ca_ends", NULL, NULL, f->server_ca_end, SOON_CA, "The server CA, which devices trust,");
+    look_at_forecast(i, f);
     if (f->head_age > HEAD_OLD && f->vault != PULSE_ALIVE)
         add(i, NOTICE, "audit_head_old", NULL, NULL, "muster audit verify", "The newest signed head of the audit log is %lld minutes old.", (long long)(f->head_age / 60));
     for (size_t k = 0; k < RECENT_TOP && f->recent.top[k].n >= REFUSED_MANY; k++)

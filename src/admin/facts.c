@@ -57,6 +57,7 @@ static void finish(struct http_exchange *x, struct facts *f, facts_fn then) {
     f->vault_took_us = pulse_took_us(c);
     recent_read(c, &f->recent);
     f->forecast = forecast_newest(c);
+    f->forecast_age = forecast_overdue(c);
     f->crls = f->registry.n ? calloc(f->registry.n, sizeof *f->crls) : NULL;
     for (size_t i = 0; f->crls && i < f->registry.n; i++)
         crls_tally(c, f->registry.at[i].name, &f->crls[i]);

@@ -30,6 +30,7 @@ struct facts {
     int64_t server_end, server_ca_end; /* of certificates; 0: not known */
     struct recent_numbers recent;
     const struct forecast *forecast; /* the newest; NULL: none yet */
+    int64_t forecast_age;       /* seconds since it was whole, or since control began */
 };
 
 /* Asks the stores, then calls then(x, facts), which owes the answer; facts live until it returns.  only: "" every account; refused: with

@@ -8,7 +8,7 @@
 
 #define EVERY_MS (3600 * 1000)
 #define TICK_MS 1000
-#define LEAST_MS 5000     /* between two */
+#define LEAST_MS 5000     /* between two; twice that after each that has failed */
 #define RESTS_FOR_WORK 50
 #define OWN_RENEWAL_LATE (30 * CLOCK_DAY) /* Muster renews its own certificates long before */
 
@@ -102,6 +102,9 @@ struct forecasting {
     struct loop_timer *timer;
     struct forecast *next, *last;      /* under way; the newest one that is whole */
     bool busy, wanted;                 /* wanted: soon, whatever has changed */
+    int failed;                        /* one after the other */
+    int64_t whole_ms;                  /* monotonic: when `last` was whole; before the first, when control began */
+    int64_t damaged;                   /* of `last` */
     uint64_t trust;                    /* the word of trust when the newest one began */
     int64_t began_ms, ended_ms;        /* monotonic */
 };
@@ -111,6 +114,7 @@ static void step(struct forecasting *g);
 static void settle(struct forecasting *g, bool failed) {
     g->busy = false;
     g->ended_ms = clock_mono_ms();
+    g->failed = failed ? g->failed + 1 : 0;
     g->wanted = g->wanted || failed;
 }
 
@@ -153,6 +157,10 @@ static void stepped_alone(void *arg, int rc, const struct err *err) {
     }
     forecast_free(g->last);
     g->last = TAKE(g->next);
+    g->whole_ms = clock_mono_ms();
+    if (forecast_damaged(g->last) > g->damaged)
+        log_err(LOG_ERROR, "forecast_incomplete", forecast_damage(g->last), NULL);
+    g->damaged = forecast_damaged(g->last);
     g->events = (struct event_forecast){.now = forecast_from(g->last)};
     if (rows_of(g->last, &g->events) || !g->events.n || store_write(g->c->registry, g->c->loop, event_forecast_run, announced, g, NULL)) {
         event_forecast_fini(&g->events);
@@ -179,10 +187,10 @@ static void step(struct forecasting *g) {
 
 /* Every hour, and where something changed on which a judgement rests; but it never takes more than a fiftieth of the time. */
 static bool is_due(const struct forecasting *g) {
-    const int64_t rest = clock_mono_ms() - g->ended_ms, took = g->ended_ms - g->began_ms;
+    const int64_t rest = clock_mono_ms() - g->ended_ms, took = g->ended_ms - g->began_ms, least = (int64_t)LEAST_MS << (g->failed < 10 ? g->failed : 10);
     if (!g->ended_ms || rest >= EVERY_MS)
         return true;
-    return (g->wanted || trust_word() != g->trust) && rest >= LEAST_MS && rest >= took * RESTS_FOR_WORK;
+    return (g->wanted || trust_word() != g->trust) && rest >= least && rest >= took * RESTS_FOR_WORK;
 }
 
 static void look(void *arg) {
@@ -209,11 +217,13 @@ void forecast_soon(struct control *c) {
 }
 
 const struct forecast *forecast_newest(const struct control *c) { return c->forecasting->last; }
+int64_t forecast_overdue(const struct control *c) { return (clock_mono_ms() - c->forecasting->whole_ms) / 1000; }
 
 struct forecasting *forecasting_new(struct control *c, struct err *err) {
     struct forecasting *g = calloc(1, sizeof *g);
     if (g) {
         g->c = c;
+        g->whole_ms = clock_mono_ms();
         g->timer = loop_timer_new(c->loop, look, g);
     }
     if (!g || !g->timer) {

@@ -134,6 +134,7 @@ struct forecasting *forecasting_new(struct control *c, struct err *err);
 void forecasting_free(struct forecasting *g);
 void forecast_soon(struct control *c); /* something has changed that it rests on */
 const struct forecast *forecast_newest(const struct control *c); /* FORECAST_DAYS ahead, of every account; NULL: none yet */
+int64_t forecast_overdue(const struct control *c); /* seconds since one was whole, or since control began */
 
 /* access.c: a line of the log for a request that was answered, where the setting log_requests wants it. */
 void admin_answered(struct http_exchange *x, int status, uint64_t bytes, const struct err *refusal);

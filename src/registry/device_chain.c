@@ -68,14 +68,17 @@ static int next_cert(struct span *all, struct cert **out, struct err *err) {
     return 0;
 }
 
-int row_device_chain(struct store_row *row, struct device_chain *out, struct err *err) {
-    struct span cas = store_blob(row, 2), leaf = store_blob(row, 3);
-    *out = (struct device_chain){.row = store_int(row, 0), .root = store_int(row, 1)};
+int device_chain_read(struct span leaf, struct span cas, struct device_chain *out, struct err *err) {
     int rc = next_cert(&leaf, &out->leaf, err);
-    while (!rc && cas.n && out->n < CHAIN_MAX_CERTS)
+    while (!rc && cas.n && out->n < CHAIN_MAX_CERTS - 1)
         if (!(rc = next_cert(&cas, &out->cas[out->n], err)))
             out->n++;
-    return rc;
+    return rc ? rc : leaf.n || cas.n ? err_set(err, MUSTER_ECORRUPT, "A row of the table chain holds more than a device can show.") : 0;
+}
+
+int row_device_chain(struct store_row *row, struct device_chain *out, struct err *err) {
+    *out = (struct device_chain){.row = store_int(row, 0), .root = store_int(row, 1)};
+    return device_chain_read(store_blob(row, 3), store_blob(row, 2), out, err);
 }
 
 void device_chain_fini(struct device_chain *c) {

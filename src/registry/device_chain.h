@@ -22,6 +22,10 @@ struct device_chain {
     struct cert *leaf, *cas[CHAIN_MAX_CERTS]; /* owned */
     size_t n;
 };
+/* leaf: one certificate, DER; cas: CHAIN_MAX_CERTS - 1 at most, DER behind DER.  MUSTER_ECORRUPT: anything else.  On failure too the caller calls
+ * device_chain_fini(). */
+int device_chain_read(struct span leaf, struct span cas, struct device_chain *out, struct err *err) MUSTER_MUST_CHECK;
+/* *out has `row` on failure too. */
 int row_device_chain(struct store_row *row, struct device_chain *out, struct err *err) MUSTER_MUST_CHECK;
 void device_chain_fini(struct device_chain *c);
 

@@ -30,6 +30,15 @@ void forecast_free(struct forecast *f) {
     free(f);
 }
 
+int forecast_skip(struct forecast *f, int rc, struct err *err) {
+    if (rc != MUSTER_ECORRUPT && rc != MUSTER_ECERTMALFORMED)
+        return rc;
+    if (!f->damaged++)
+        f->damage = *err;
+    *err = ERR_INIT;
+    return 0;
+}
+
 bool forecast_more(const struct forecast *f) { return f->phase != FORECAST_AT_END; }
 
 /* --- one device ------------------------------------------------------------------------------------------------------------------------ */
@@ -99,7 +108,7 @@ static int take_device(struct store_tx *tx, struct forecast *f, struct store_row
     if (!cause)
         return f->left_out ? 0 : err_set(err, MUSTER_ENOMEM, NULL);
     int rc = forecast_add(f, cause, stop, !renews, renews, err);
-    return rc ? rc : name_device(tx, cause, id, stop, renews, err);
+    return rc ? rc : forecast_skip(f, name_device(tx, cause, id, stop, renews, err), err);
 }
 
 /* --- the walk -------------------------------------------------------------------------------------------------------------------------- */
@@ -144,17 +153,18 @@ static int next_account(struct store_tx *tx, struct forecast *f, struct err *err
         int found = first_row(tx, &row, err, SQL_ACCOUNT_PAGE, "ii", f->account_row, I(1));
         if (found <= 0)
             return found < 0 ? found : finish(f, err);
+        f->account_row = store_int(row, 0);
         rc = row_account(row, &f->account, err);
         store_row_end(row);
         if (rc)
-            return rc;
+            return forecast_skip(f, rc, err);
     }
     f->account_row = f->account.row;
     if (f->account.state != ACCOUNT_ACTIVE)
         return 0;
     f->n_classes = f->n_cas = 0;
     f->after = f->after_row = 0;
-    if ((rc = count_active(tx, f, err)) || (rc = forecast_own_class(tx, f, err)) || (rc = forecast_root_classes(tx, f, err)))
+    if ((rc = count_active(tx, f, err)) || (rc = forecast_skip(f, forecast_own_class(tx, f, err), err)) || (rc = forecast_root_classes(tx, f, err)))
         return rc;
     f->phase = FORECAST_AT_CHAINS;
     return 0;
@@ -176,10 +186,12 @@ static int step_chains(struct store_tx *tx, struct forecast *f, struct err *err)
     int n = 0, rc = store_query(tx, &row, err, SQL_CHAIN_PAGE, "iii", f->account.row, f->after, I(STEP_CHAINS));
     while (!rc && (rc = store_next(row, err)) > 0) {
         CLEANUP(device_chain_fini) struct device_chain chain = {0};
-        if ((rc = row_device_chain(row, &chain, err)) || (rc = forecast_chain_class(tx, f, &chain, err)))
-            return rc;
+        if (!(rc = row_device_chain(row, &chain, err)))
+            rc = forecast_chain_class(tx, f, &chain, err);
         f->after = chain.row;
         n++;
+        if ((rc = forecast_skip(f, rc, err)))
+            return rc;
     }
     if (!rc && n < STEP_CHAINS)
         begin_devices(f);
@@ -236,7 +248,7 @@ static int step_keys(struct store_tx *tx, struct forecast *f, struct err *err) {
     }
     store_row_end(row);
     for (size_t i = 0; rc >= 0 && i < n; i++)
-        rc = take_key(tx, f, keys[i], err);
+        rc = forecast_skip(f, take_key(tx, f, keys[i], err), err);
     if (rc >= 0 && n < STEP_KEYS)
         f->phase = FORECAST_AT_ACCOUNT;
     return rc < 0 ? rc : 0;

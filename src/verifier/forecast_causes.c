@@ -78,6 +78,9 @@ void forecast_sort(struct forecast *f) {
 size_t forecast_count(const struct forecast *f) { return f->n; }
 const struct forecast_cause *forecast_at(const struct forecast *f, size_t i) { return f->causes[i]; }
 int64_t forecast_from(const struct forecast *f) { return f->from; }
+bool forecast_complete(const struct forecast *f) { return !f->left_out && !f->damaged; }
+int64_t forecast_damaged(const struct forecast *f) { return f->damaged; }
+const struct err *forecast_damage(const struct forecast *f) { return &f->damage; }
 
 int64_t forecast_stops(const struct forecast *f, const char *account, enum forecast_kind kind, int64_t until) {
     int64_t n = 0;
@@ -156,7 +159,8 @@ json_t *forecast_json(const struct forecast *f) {
     json_set_int(o, "renews", renews);
     json_set_int(o, "keys", keys);
     json_set_int(o, "day_length", f->bin / CLOCK_DAY);
-    json_set_bool(o, "complete", !f->left_out);
+    json_set_bool(o, "complete", forecast_complete(f));
+    json_set_int(o, "damaged", f->damaged);
     json_set(o, "causes", causes);
     return o;
 }

@@ -41,7 +41,9 @@ static int identity_for(const struct cert *leaf, struct cert *const *cas, size_t
         if (sk_X509_push(chain, cas[i]->x) <= 0)
             return err_set(err, MUSTER_ENOMEM, NULL);
     *out = identity_of(leaf->x, chain, "", "");
-    return *out ? 0 : err_set(err, MUSTER_ENOMEM, NULL);
+    if (!*out)
+        return err_set(err, MUSTER_ENOMEM, NULL);
+    return (*out)->leaf ? 0 : err_set(err, MUSTER_ECORRUPT, "A certificate that is kept cannot be judged: %s", err_text(&(*out)->chain));
 }
 
 /* From one change of the verdict to the next, until the leaf itself has ended: `end` where it is over before. */
@@ -100,8 +102,11 @@ static int load_cas(struct store_tx *tx, struct forecast *f, struct err *err) {
         object++;
         if (store_int(row, 0) != CA_ISSUING || f->n_cas == FORECAST_CAS_MAX)
             continue;
-        if ((rc = cert_from_der(store_blob(row, 2), &c, err)))
-            return rc;
+        if ((rc = cert_from_der(store_blob(row, 2), &c, err))) {
+            if ((rc = forecast_skip(f, rc, err)))
+                return rc;
+            continue;
+        }
         struct forecast_ca *to = &f->cas[f->n_cas++];
         *to = (struct forecast_ca){.kind = FORECAST_ISSUING, .end = c->not_after, .object = object};
         name_ca(c, to->subject);
@@ -115,8 +120,11 @@ int forecast_root_classes(struct store_tx *tx, struct forecast *f, struct err *e
     int rc = store_query(tx, &row, err, SQL_ROOT_PAGE, "iii", f->account.row, I(0), I(ROOTS_MAX + 1));
     while (!rc && (rc = store_next(row, err)) > 0) {
         struct root r;
-        if ((rc = row_root(row, &r, err)))
-            return rc;
+        if ((rc = row_root(row, &r, err))) {
+            if ((rc = forecast_skip(f, rc, err)))
+                return rc;
+            continue;
+        }
         const bool in_use = r.state == ROOT_ACTIVE || r.state == ROOT_KNOWN_ONLY;
         if (r.origin == ROOT_MUSTER && f->n_cas < FORECAST_CAS_MAX) {
             struct forecast_ca *to = &f->cas[f->n_cas++];
@@ -198,7 +206,10 @@ int forecast_chain_class(struct store_tx *tx, struct forecast *f, const struct d
     int rc = identity_for(chain->leaf, chain->cas, chain->n, &id, err);
     if (!rc)
         rc = follow(tx, f, id, c, err);
-    return rc || c->end == INT64_MAX ? rc : blame(tx, c, chain, err);
+    if (!rc && c->end != INT64_MAX)
+        rc = blame(tx, c, chain, err);
+    f->n_classes -= rc != 0; /* its devices are judged by the root alone */
+    return rc;
 }
 
 /* --- provisioning keys ------------------------------------------------------------------------------------------------------------- */

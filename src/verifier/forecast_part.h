@@ -48,7 +48,12 @@ struct forecast {
     struct forecast_cause **causes;
     size_t n, cap;
     bool left_out;         /* there were more causes than are kept */
+    int64_t damaged;       /* rows that could not be judged, and were left out */
+    struct err damage;     /* of the first of them */
 };
+
+/* rc; 0, and it is counted, where nothing but what was read is at fault: one damaged row never silences the forecast of all others. */
+int forecast_skip(struct forecast *f, int rc, struct err *err) MUSTER_MUST_CHECK;
 
 /* forecast_judge.c: the classes of an account, by the gateway's own functions. */
 int forecast_own_class(struct store_tx *tx, struct forecast *f, struct err *err) MUSTER_MUST_CHECK;

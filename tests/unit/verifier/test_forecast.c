@@ -144,11 +144,84 @@ static void days_far_ahead_are_bounded(void **state) {
     forecast_free(f);
 }
 
+/* --- a damaged row ------------------------------------------------------------------------------------------------------------------- */
+
+/* Writes a row of the table chain: so many times the CA, and what follows. */
+static void put_chain(int64_t id, int64_t account, const struct cert *ca, int n, struct span behind, const struct cert *leaf, struct span behind_leaf) {
+    CLEANUP(buf_fini) struct buf cas = BUF_INIT(65536), end = BUF_INIT(65536);
+    for (int i = 0; i < n; i++)
+        assert_int_equal(cert_der(ca, &cas), 0);
+    buf_add(&cas, behind);
+    assert_int_equal(cert_der(leaf, &end), 0);
+    buf_add(&end, behind_leaf);
+    sql("INSERT INTO chain (id, account, root, hash, cas, leaf, leaf_not_after) VALUES (%lld, %lld, 1, randomblob(32), x'', x'', %lld)", (long long)id, (long long)account, (long long)leaf->not_after);
+    sql("CREATE TEMP TABLE here AS SELECT %lld AS id", (long long)id);
+    put_blob("UPDATE chain SET cas = ?1 WHERE id = (SELECT id FROM here)", buf_span(&cas));
+    put_blob("UPDATE chain SET leaf = ?1 WHERE id = (SELECT id FROM here)", buf_span(&end));
+    sql("DROP TABLE here");
+}
+
+/* What cannot be judged is left out and said; everything else is forecast as ever, in this account and in others. */
+static void a_damaged_row_silences_nobody_else(void **state) {
+    enum { MANY_CAS, BYTES_BEHIND, BYTES_BEHIND_LEAF, NO_CERT, LARGE, DEVICE_NAME, KEY, CASES };
+    for (int which = 0; which < CASES; which++) {
+        int steps;
+        struct made large = make_it((struct recipe){.cn = "x", .ext = CA_EXT, .to = 40 * DAY});
+        begin(400);
+        sql("INSERT INTO account (id, name, kind, method, state, created, reprovision, approval, expected_only, device_key, device_life, lost_answer_window, issue_ceiling) "
+            "SELECT 2, 'vans', kind, method, state, created, reprovision, approval, expected_only, device_key, device_life, lost_answer_window, issue_ceiling FROM account WHERE id = 1");
+        sql("INSERT INTO root (id, uuid, account, origin, state, state_before, fingerprint, spki, subject, der, not_after, id_rule, key_rule, challenge_expires, created) "
+            "SELECT 2, randomblob(16), 2, origin, state, state_before, fingerprint, randomblob(32), subject, der, not_after, id_rule, key_rule, challenge_expires, created FROM root WHERE id = 1");
+        devices(500, now + 10 * DAY, 0, DEVICE_ACTIVE);
+        sql("UPDATE device SET account = 2, root = 2");
+        devices(1, now + 20 * DAY, 0, DEVICE_ACTIVE);
+        switch (which) {
+        case MANY_CAS:
+            put_chain(1, 1, large.cert, CHAIN_MAX_CERTS, SPAN_NONE, large.cert, SPAN_NONE);
+            break;
+        case BYTES_BEHIND:
+            put_chain(1, 1, large.cert, 1, SPAN_LIT("x"), large.cert, SPAN_NONE);
+            break;
+        case BYTES_BEHIND_LEAF:
+            put_chain(1, 1, large.cert, 1, SPAN_NONE, large.cert, SPAN_LIT("x"));
+            break;
+        case NO_CERT:
+            sql("INSERT INTO chain (id, account, root, hash, cas, leaf, leaf_not_after) VALUES (1, 1, 1, zeroblob(32), x'', x'00', 1)");
+            break;
+        case LARGE: { /* each can be read, and nobody could have shown them together */
+            static char name[5000];
+            memset(name, 'x', sizeof name - 1);
+            struct made big = make_it((struct recipe){.cn = "x", .ext = EXT("basicConstraints", "critical,CA:TRUE", "nsComment", name), .to = 40 * DAY});
+            put_chain(1, 1, big.cert, 4, SPAN_NONE, large.cert, SPAN_NONE);
+            cert_free(big.cert);
+            EVP_PKEY_free(big.key);
+            break;
+        }
+        case DEVICE_NAME:
+            sql("UPDATE device SET uuid = x'00' WHERE account = 1");
+            break;
+        case KEY:
+            sql("INSERT INTO prov_key (uuid, account, name, state, created, expires, certificate_not_after, max_devices, spent, per_hour, id_pattern, sources, build, spki, fingerprint, last_used) "
+                "VALUES (x'00', 1, 'ci', 1, 0, %lld, %lld, 0, 0, 0, '*', '', '', randomblob(32), randomblob(32), 0)", (long long)(now + 20 * DAY), (long long)(now + 20 * DAY));
+            break;
+        }
+        struct forecast *f = run(90, &steps);
+        assert_int_equal(forecast_stops(f, "vans", FORECAST_DEVICE, now + 90 * DAY), 500);
+        assert_int_equal(forecast_stops(f, "cars", FORECAST_DEVICE, now + 90 * DAY), 1);
+        assert_int_equal(forecast_damaged(f), 1);
+        assert_int_equal(forecast_damage(f)->code, MUSTER_ECORRUPT);
+        assert_false(forecast_complete(f));
+        forecast_free(f);
+        cert_free(large.cert);
+        EVP_PKEY_free(large.key);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_is_counted_once),
         cmocka_unit_test(a_root_takes_all_along),
-        cmocka_unit_test(days_far_ahead_are_bounded),
+        cmocka_unit_test(days_far_ahead_are_bounded), cmocka_unit_test(a_damaged_row_silences_nobody_else),
     };
     return cmocka_run_group_tests(tests, on_disk_make, on_disk_drop);
 }
