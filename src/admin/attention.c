@@ -62,6 +62,8 @@ static void look_at_store(struct items *i, const char *name, const struct facts_
 static void look_at_forecast(struct items *i, const struct facts *f) {
     if (f->forecast_age > FORECAST_OLD)
         add(i, WARNING, "forecast_old", NULL, NULL, "muster forecast", "No forecast of what ends was made for %lld hours: the log says why (forecast_failed).", (long long)(f->forecast_age / CLOCK_HOUR));
+    if (f->forecast && !forecast_damaged(f->forecast) && !forecast_complete(f->forecast))
+        add(i, NOTICE, "forecast_incomplete", NULL, NULL, "muster forecast", "More ends than an answer of `muster forecast` shows: ask for one account at a time.");
     if (f->forecast && forecast_damaged(f->forecast))
         add(i, WARNING, "forecast_incomplete", NULL, NULL, "muster forecast", "%lld row(s) of the registry are damaged and are not in the forecast of what ends. The first: %s",
             (long long)forecast_damaged(f->forecast), err_text(forecast_damage(f->forecast)));
@@ -136,8 +138,8 @@ static void look_ahead(struct items *i, const struct facts *f, const char *accou
         if (!c->stops || strcmp(c->account, account) != 0)
             continue;
         uuid_text(&c->id, object);
-        add(i, c->first <= f->now + SOON_STOPS ? WARNING : NOTICE, "devices_will_stop", *account ? account : NULL, uuid_is_nil(&c->id) ? NULL : object, "muster forecast",
-            "%lld device%s stop%s connecting from %.10s on. %s end%s%s%s.", (long long)c->stops, plural(c->stops), c->stops == 1 ? "s" : "", date_of(c->first), whats[c->kind],
+        add(i, c->first_stop <= f->now + SOON_STOPS ? WARNING : NOTICE, "devices_will_stop", *account ? account : NULL, uuid_is_nil(&c->id) ? NULL : object, "muster forecast",
+            "%lld device%s stop%s connecting from %.10s on. %s end%s%s%s.", (long long)c->stops, plural(c->stops), c->stops == 1 ? "s" : "", date_of(c->first_stop), whats[c->kind],
             c->kind == FORECAST_DEVICE ? "" : "s", c->subject[0] ? ": " : "", c->subject);
     }
 }

@@ -136,6 +136,7 @@ static void add_forecast(struct buf *out, const struct control *c, const struct 
             snprintf(within, sizeof within, "%dd", FORECAST_WITHIN[i]);
             two(out, METRIC_FORECAST_ACCOUNT, f->registry.at[k].name, within, (double)stops_of_account(p, f->registry.at[k].name, f->now + FORECAST_WITHIN[i] * CLOCK_DAY));
         }
+    one(out, METRIC_FORECAST_COMPLETE, forecast_complete(p) ? 1 : 0);
     one(out, METRIC_FORECAST_AGE, f->now > forecast_from(p) ? (double)(f->now - forecast_from(p)) : 0);
 }
 

@@ -44,7 +44,7 @@ static void show_cause(const json_t *cause) {
     const char *account = word(cause, "account"), *subject = word(cause, "subject");
     line("%.10s  %s%s%s%s%s", word(cause, "first"), word(cause, "cause"), *account ? " of " : "", account, *subject ? ": " : "", subject);
     if (!strcmp(word(cause, "cause"), "provisioning-key"))
-        line("            no new devices with it (%s)", word(cause, "code"));
+        line("            no new devices with %s (%s)", number(cause, "keys") == 1 ? "it" : "them", word(cause, "code"));
     else if (number(cause, "renews"))
         line("            %lld stop, and %lld unless they renew before (%s), until %.10s", number(cause, "stops"), number(cause, "renews"), word(cause, "code"), word(cause, "last"));
     else
@@ -65,6 +65,8 @@ int command_forecast(struct invocation *in, struct err *err) {
         return print_json(doc, err);
     json_array_foreach(at(doc, "causes"), i, cause)
         show_cause(cause);
+    if (!json_is_true(at(doc, "complete")))
+        line("Not whole: %lld damaged row(s) of the registry could not be judged, or there are more ends than are shown: see muster status.", number(doc, "damaged"));
     line("Until %.10s: %lld device%s stop, %lld renew or stop, %lld provisioning key%s end.", word(doc, "until"), number(doc, "stops"), number(doc, "stops") == 1 ? "" : "s", number(doc, "renews"),
          number(doc, "keys"), number(doc, "keys") == 1 ? "" : "s");
     return 0;

@@ -4,6 +4,7 @@
 #define STEP_DEVICES 2500
 #define STEP_CHAINS 4
 #define STEP_KEYS 200
+#define RENEWS_ASKED 32 /* devices of an account, until one says that it renews */
 
 int forecast_new(const char *only, int64_t from, int days, const struct forecast_server *server, struct forecast **out, struct err *err) {
     struct forecast *f = calloc(1, sizeof *f);
@@ -70,12 +71,18 @@ static void name_own_end(const struct forecast *f, int64_t end, struct forecast_
 
 static int name_device(struct store_tx *tx, struct forecast_cause *c, int64_t row, int64_t at, bool renews, struct err *err) {
     struct store_row *name;
-    if (c->n_devices == FORECAST_NAMES)
+    size_t to = c->n_devices;
+    for (size_t i = 0; !renews && i < to; i++)
+        if (c->devices[i].renews)
+            to = i;
+    if (to == FORECAST_NAMES)
         return 0;
     int found = first_row(tx, &name, err, SQL_DEVICE_NAME, "i", row);
     if (found <= 0)
         return found;
-    struct forecast_device *d = &c->devices[c->n_devices++];
+    c->n_devices -= c->n_devices == FORECAST_NAMES; /* one that renews gives way */
+    struct forecast_device *d = &c->devices[to];
+    memmove(d + 1, d, (c->n_devices++ - to) * sizeof *d);
     *d = (struct forecast_device){.at = at, .renews = renews};
     row_text(name, 1, d->device_id, sizeof d->device_id);
     int rc = store_uuid(name, 0, &d->id);
@@ -93,7 +100,14 @@ static int take_device(struct store_tx *tx, struct forecast *f, struct store_row
     const int64_t stop = above ? c->end : end;
     if (stop <= f->from || stop > f->to)
         return 0;
-    const bool renews = own && store_int(row, 6) && f->renews && f->own_end > stop;
+    const bool may = own && store_int(row, 6);
+    if (may && !f->renews && f->asked_renews < RENEWS_ASKED) {
+        f->asked_renews++;
+        int rc = forecast_skip(f, forecast_own_renews(tx, f, id, err), err);
+        if (rc)
+            return rc;
+    }
+    const bool renews = may && f->renews && f->own_end > stop;
     struct forecast_cause like = {.kind = FORECAST_DEVICE, .account_row = f->account.row, .code = above ? c->code : c->leaf_code};
     memcpy(like.account, f->account.name, sizeof like.account);
     if (above) {
@@ -106,7 +120,7 @@ static int take_device(struct store_tx *tx, struct forecast *f, struct store_row
     }
     struct forecast_cause *cause = forecast_cause(f, &like);
     if (!cause)
-        return f->left_out ? 0 : err_set(err, MUSTER_ENOMEM, NULL);
+        return err_set(err, MUSTER_ENOMEM, NULL);
     int rc = forecast_add(f, cause, stop, !renews, renews, err);
     return rc ? rc : forecast_skip(f, name_device(tx, cause, id, stop, renews, err), err);
 }
@@ -129,7 +143,7 @@ static int server_ends(struct forecast *f, enum forecast_kind kind, int64_t end,
     if (!end || end <= f->from || end > f->to || !f->active)
         return 0;
     struct forecast_cause *c = forecast_cause(f, &like);
-    return c ? forecast_add(f, c, end, f->active, 0, err) : 0;
+    return c ? forecast_add(f, c, end, f->active, 0, err) : err_set(err, MUSTER_ENOMEM, NULL);
 }
 
 static int finish(struct forecast *f, struct err *err) {
@@ -232,7 +246,10 @@ static int take_key(struct store_tx *tx, struct forecast *f, int64_t row, struct
     memcpy(like.account, f->account.name, sizeof like.account);
     snprintf(like.subject, sizeof like.subject, "%s", k.name);
     struct forecast_cause *c = forecast_cause(f, &like);
-    return c ? forecast_add(f, c, k.expires, 0, 0, err) : f->left_out ? 0 : err_set(err, MUSTER_ENOMEM, NULL);
+    if (!c)
+        return err_set(err, MUSTER_ENOMEM, NULL);
+    c->keys++;
+    return forecast_add(f, c, k.expires, 0, 0, err);
 }
 
 static int step_keys(struct store_tx *tx, struct forecast *f, struct err *err) {

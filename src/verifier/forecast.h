@@ -18,7 +18,9 @@
 #define FORECAST_DAYS 90
 #define FORECAST_DAYS_MAX 36500
 #define FORECAST_NAMES 20        /* devices that are named of a cause */
-#define FORECAST_CAUSES_MAX 1000
+#define FORECAST_CAUSES_MAX 1000    /* that an answer shows: the server's always, provisioning keys last */
+#define FORECAST_CAUSES_ACCOUNT 32  /* that are told apart of an account; what is beyond is one cause of each kind ("others"), so that no account crowds out another */
+#define FORECAST_KEYS_ACCOUNT 8     /* likewise its provisioning keys */
 #define FORECAST_BINS_MAX 3660   /* days, or lengths of several days, that are told apart */
 
 /* What ends. */
@@ -52,9 +54,11 @@ struct forecast_cause {
     char subject[256];           /* of what ends; a key's name */
     int code;                    /* with which it is refused */
     int64_t first, last, stops, renews;
+    int64_t first_stop, last_stop; /* of those that do not renew; 0: none */
+    int64_t keys;                /* provisioning keys that end */
     struct forecast_day *days;   /* only those on which something happens, in their order */
     size_t n_days, cap_days;
-    struct forecast_device devices[FORECAST_NAMES]; /* the first */
+    struct forecast_device devices[FORECAST_NAMES]; /* the first, those that stop before those that renew */
     size_t n_devices;
 };
 

@@ -6,16 +6,33 @@ const char *const FORECAST_WORDS[FORECAST_KINDS] = {
     [FORECAST_SERVER] = "server-certificate", [FORECAST_SERVER_CA] = "server-ca",        [FORECAST_KEY] = "provisioning-key",
 };
 
-struct forecast_cause *forecast_cause(struct forecast *f, const struct forecast_cause *like) {
-    for (size_t i = f->n; i-- > 0;) {
+#define OTHERS (-1) /* the object of what stands for all that is beyond an account's bound */
+
+/* Causes of an account stand together: the walk takes one account after the other. */
+static struct forecast_cause *find(struct forecast *f, const struct forecast_cause *like, size_t *n, size_t *keys) {
+    *n = *keys = 0;
+    for (size_t i = f->n; i-- > 0 && f->causes[i]->account_row == like->account_row;) {
         struct forecast_cause *c = f->causes[i];
-        if (c->kind == like->kind && c->account_row == like->account_row && c->object == like->object)
+        if (c->kind == like->kind && c->object == like->object)
             return c;
+        ++*(c->kind == FORECAST_KEY ? keys : n);
     }
-    if (f->n == FORECAST_CAUSES_MAX) {
-        f->left_out = true;
-        return NULL;
+    return NULL;
+}
+
+struct forecast_cause *forecast_cause(struct forecast *f, const struct forecast_cause *like) {
+    struct forecast_cause others = *like;
+    size_t n, keys;
+    struct forecast_cause *known = find(f, like, &n, &keys);
+    if (!known && (like->kind == FORECAST_KEY ? keys >= FORECAST_KEYS_ACCOUNT : n >= FORECAST_CAUSES_ACCOUNT)) {
+        others.object = OTHERS;
+        others.id = (struct uuid){0};
+        snprintf(others.subject, sizeof others.subject, "others");
+        like = &others;
+        known = find(f, like, &n, &keys);
     }
+    if (known)
+        return known;
     if (f->n == f->cap) {
         void *more = realloc(f->causes, (f->cap = f->cap ? f->cap * 2 : 16) * sizeof *f->causes);
         if (!more)
@@ -60,6 +77,10 @@ int forecast_add(struct forecast *f, struct forecast_cause *c, int64_t at, int64
     c->renews += renews;
     c->first = c->first && c->first < at ? c->first : at;
     c->last = c->last > at ? c->last : at;
+    if (stops) {
+        c->first_stop = c->first_stop && c->first_stop < at ? c->first_stop : at;
+        c->last_stop = c->last_stop > at ? c->last_stop : at;
+    }
     return 0;
 }
 
@@ -78,7 +99,7 @@ void forecast_sort(struct forecast *f) {
 size_t forecast_count(const struct forecast *f) { return f->n; }
 const struct forecast_cause *forecast_at(const struct forecast *f, size_t i) { return f->causes[i]; }
 int64_t forecast_from(const struct forecast *f) { return f->from; }
-bool forecast_complete(const struct forecast *f) { return !f->left_out && !f->damaged; }
+bool forecast_complete(const struct forecast *f) { return f->n <= FORECAST_CAUSES_MAX && !f->damaged; }
 int64_t forecast_damaged(const struct forecast *f) { return f->damaged; }
 const struct err *forecast_damage(const struct forecast *f) { return &f->damage; }
 
@@ -133,6 +154,9 @@ static json_t *cause_json(const struct forecast_cause *c) {
     json_set_str(o, "fix", err_fix(c->code));
     json_set_time(o, "first", c->first);
     json_set_time(o, "last", c->last);
+    json_set_time(o, "first_stop", c->first_stop);
+    json_set_time(o, "last_stop", c->last_stop);
+    json_set_int(o, "keys", c->keys);
     json_set_int(o, "stops", c->stops);
     json_set_int(o, "renews", c->renews);
     json_set(o, "devices", devices_json(c));
@@ -141,15 +165,30 @@ static json_t *cause_json(const struct forecast_cause *c) {
     return o;
 }
 
+/* Of more causes than are shown: the server's always, then what stops or renews, then keys, each by when it begins. */
+static int rank_of(const struct forecast_cause *c) { return !c->account_row ? 0 : c->kind != FORECAST_KEY ? 1 : 2; }
+
+static bool is_shown(const struct forecast *f, const size_t of_rank[3], size_t taken[3], const struct forecast_cause *c) {
+    size_t before = 0;
+    const int rank = rank_of(c);
+    for (int i = 0; i < rank; i++)
+        before += of_rank[i];
+    return f->n <= FORECAST_CAUSES_MAX || before + taken[rank]++ < FORECAST_CAUSES_MAX;
+}
+
 json_t *forecast_json(const struct forecast *f) {
     json_t *o = json_object(), *causes = json_array();
     int64_t stops = 0, renews = 0, keys = 0;
+    size_t of_rank[3] = {0}, taken[3] = {0};
+    for (size_t i = 0; i < f->n; i++)
+        of_rank[rank_of(f->causes[i])]++;
     for (size_t i = 0; i < f->n; i++) {
         const struct forecast_cause *c = f->causes[i];
         stops += c->stops;
         renews += c->renews;
-        keys += c->kind == FORECAST_KEY;
-        json_array_append_new(causes, cause_json(c));
+        keys += c->keys;
+        if (is_shown(f, of_rank, taken, c))
+            json_array_append_new(causes, cause_json(c));
     }
     json_set_str(o, "id", "forecast");
     json_set_str(o, "account", f->only[0] ? f->only : NULL);

@@ -78,11 +78,13 @@ static void name_ca(const struct cert *c, char out[256]) {
 
 /* --- devices with certificates of Muster's own ------------------------------------------------------------------------------------- */
 
-/* Whether the account renews, by the rule that would be asked a moment before the end of a certificate. */
+/* Whether the account renews, by the rule that would be asked a moment before the end of a certificate: for a new key of the kind that the account
+ * takes, since a device that was enrolled under another setting may make one. */
 static bool may_renew(const struct forecast *f, struct identity *id) {
+    const struct key_facts own = {.kind = f->account.device_key == DEVICE_KEY_RSA ? KEY_RSA : KEY_P256, .bits = f->account.device_key == DEVICE_KEY_RSA ? KEY_RSA_OWN_MAX : 256};
     const struct device device = {.account = f->account.row, .state = DEVICE_ACTIVE, .has_certificate = true, .certificate_not_after = f->from + CLOCK_DAY};
-    const struct renew_facts facts = {.now = f->from + CLOCK_DAY - 1, .account = &f->account, .device = &device, .live = true, .own = &id->leaf->key, .own_is = OWN_KEY_OWN};
-    const struct verdict_request rq = {.kind = REQUEST_RENEW, .host_account = "", .path_account = ""};
+    const struct renew_facts facts = {.now = f->from + CLOCK_DAY - 1, .account = &f->account, .device = &device, .live = true, .own = &own, .own_is = OWN_KEY_FREE};
+    const struct verdict_request rq = {.kind = REQUEST_RENEW, .host_account = "", .path_account = "", .recovery = snapshot_in_recovery(f->snapshot)};
     struct renew_verdict v;
     struct err why;
     id->admit.verdict = ERR_INIT; /* whatever became of the one device */
@@ -90,6 +92,21 @@ static bool may_renew(const struct forecast *f, struct identity *id) {
         return false;
     renew_decide(&facts, &v);
     return v.how == RENEW_NEW;
+}
+
+int forecast_own_renews(struct store_tx *tx, struct forecast *f, int64_t device, struct err *err) {
+    CLEANUP(cert_free) struct cert *leaf = NULL;
+    CLEANUP(identity_unref) struct identity *id = NULL;
+    struct store_row *row;
+    int code, found = first_row(tx, &row, err, SQL_FORECAST_CURRENT, "i", device);
+    if (found <= 0)
+        return found;
+    int rc = cert_from_der(store_blob(row, 0), &leaf, err);
+    store_row_end(row);
+    if (rc || (rc = identity_for(leaf, NULL, 0, &id, err)) || (rc = ask(tx, f, id, f->from, &code, err)))
+        return rc;
+    f->renews = !code && may_renew(f, id);
+    return 0;
 }
 
 static int load_cas(struct store_tx *tx, struct forecast *f, struct err *err) {
@@ -159,15 +176,12 @@ int forecast_own_class(struct store_tx *tx, struct forecast *f, struct err *err)
     CLEANUP(cert_free) struct cert *leaf = NULL;
     CLEANUP(identity_unref) struct identity *id = NULL;
     struct forecast_class *c = &f->classes[f->n_classes++];
-    *c = (struct forecast_class){.own = true, .end = INT64_MAX, .leaf_code = MUSTER_ECERTEXPIRED};
+    *c = (struct forecast_class){.own = true, .out = !(f->account.method & METHOD_SHARED), .end = INT64_MAX, .leaf_code = MUSTER_ECERTEXPIRED};
     f->renews = false;
+    f->asked_renews = 0;
     int rc = own_sample(tx, f, &leaf, err);
     if (rc || !leaf || (rc = identity_for(leaf, NULL, 0, &id, err)) || (rc = follow(tx, f, id, c, err)))
         return rc;
-    int code;
-    if ((rc = ask(tx, f, id, leaf->not_after - 1 < f->from ? leaf->not_after - 1 : f->from, &code, err)))
-        return rc;
-    f->renews = !code && may_renew(f, id);
     if (c->end < INT64_MAX) { /* no leaf outlives its CA, so this is one that somebody put there */
         c->kind = FORECAST_ISSUING;
         snprintf(c->subject, sizeof c->subject, "%s", "an issuing CA");
@@ -222,9 +236,14 @@ static int ask_key(struct store_tx *tx, const struct prov_key *k, int64_t at, in
     return rc;
 }
 
+/* A key at one of its bounds goes on when the hour is over or the bound is raised: it still ends. */
+static bool is_over(int code) {
+    return code == MUSTER_EKEYEXPIRED || code == MUSTER_EKEYBLACKLISTED || code == MUSTER_EKEYUNKNOWN || code == MUSTER_EDELETED || code == MUSTER_EMETHODOFF || code == MUSTER_EOTHERACCOUNT;
+}
+
 int forecast_key_code(struct store_tx *tx, const struct forecast *f, const struct prov_key *k, int *code, struct err *err) {
     int rc = ask_key(tx, k, f->from, code, err);
-    if (rc || *code) {
+    if (rc || is_over(*code)) {
         *code = 0;
         return rc;
     }

@@ -42,12 +42,12 @@ struct forecast {
     size_t n_classes;
     struct forecast_ca cas[FORECAST_CAS_MAX];
     size_t n_cas;
-    bool renews;           /* the account renews certificates of its own */
+    bool renews;           /* the account renews certificates of its own, as the first devices that may ask say */
+    int asked_renews;      /* how many were asked */
     int64_t own_end;       /* until when it can issue at best */
     /* out */
     struct forecast_cause **causes;
     size_t n, cap;
-    bool left_out;         /* there were more causes than are kept */
     int64_t damaged;       /* rows that could not be judged, and were left out */
     struct err damage;     /* of the first of them */
 };
@@ -56,13 +56,15 @@ struct forecast {
 int forecast_skip(struct forecast *f, int rc, struct err *err) MUSTER_MUST_CHECK;
 
 /* forecast_judge.c: the classes of an account, by the gateway's own functions. */
+/* Whether devices with certificates of the account's own renew, by the certificate of this one, which may: sets f->renews. */
+int forecast_own_renews(struct store_tx *tx, struct forecast *f, int64_t device, struct err *err) MUSTER_MUST_CHECK;
 int forecast_own_class(struct store_tx *tx, struct forecast *f, struct err *err) MUSTER_MUST_CHECK;
 int forecast_chain_class(struct store_tx *tx, struct forecast *f, const struct device_chain *chain, struct err *err) MUSTER_MUST_CHECK;
 int forecast_root_classes(struct store_tx *tx, struct forecast *f, struct err *err) MUSTER_MUST_CHECK;
 /* With which a provisioning key is refused from its end on; 0: it is refused now, or not then. */
 int forecast_key_code(struct store_tx *tx, const struct forecast *f, const struct prov_key *k, int *code, struct err *err) MUSTER_MUST_CHECK;
 
-/* forecast_causes.c.  What `like` says names the cause; NULL: there are too many, or memory is short. */
+/* forecast_causes.c.  What `like` says names the cause; NULL: memory is short. */
 struct forecast_cause *forecast_cause(struct forecast *f, const struct forecast_cause *like);
 int forecast_add(struct forecast *f, struct forecast_cause *c, int64_t at, int64_t stops, int64_t renews, struct err *err) MUSTER_MUST_CHECK;
 void forecast_sort(struct forecast *f);

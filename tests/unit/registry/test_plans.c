@@ -121,6 +121,7 @@ static const struct {
     {"KEY_TALLY", "state", "is what the index is of"},
     {"FORECAST_END", "state", "state is what the index is of"},
     {"FORECAST_SAME_END", "id", "is what the index leads by behind the state"},
+    {"FORECAST_CURRENT", "certificate fingerprint revoked", "the certificates of one device"},
     {"KEY_ENDING", "state id", "state is what the index is of; keys of one end"},
     {"KEY_REACH", "enrolled state", "one count, by hand: what a command would do to the devices of a key"},
     {"KEY_REACH_DEVICES", "enrolled state", "a command on the devices of a key, by hand; state is what the index is of, and a number of them apart"},

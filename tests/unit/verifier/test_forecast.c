@@ -61,8 +61,7 @@ static void devices(int n, int64_t end, int64_t apart, int state) {
         n, state, state, (long long)end, (long long)apart);
 }
 
-static struct forecast *run(int days, int *steps) {
-    const struct forecast_server server = {0};
+static struct forecast *run_with(int days, struct forecast_server server, int *steps) {
     struct forecast *f = NULL;
     struct err err = ERR_INIT;
     sqlite3_close(db);
@@ -74,6 +73,8 @@ static struct forecast *run(int days, int *steps) {
     store_close(s);
     return f;
 }
+
+static struct forecast *run(int days, int *steps) { return run_with(days, (struct forecast_server){0}, steps); }
 
 static void each_is_counted_once(void **state) {
     int steps;
@@ -217,11 +218,203 @@ static void a_damaged_row_silences_nobody_else(void **state) {
     }
 }
 
+/* --- many causes ----------------------------------------------------------------------------------------------------------------------- */
+
+static void keys(int n, int64_t end) {
+    sql("WITH RECURSIVE c (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM c WHERE i + 1 < %d) "
+        "INSERT INTO prov_key (uuid, account, name, state, created, expires, certificate_not_after, max_devices, spent, per_hour, id_pattern, sources, build, spki, fingerprint, last_used) "
+        "SELECT randomblob(16), 1, 'ci-' || i, 1, 0, %lld, %lld, 0, 0, 0, '*', '', '', randomblob(32), randomblob(32), 0 FROM c", n, (long long)end, (long long)end);
+}
+
+static int64_t keys_of(const struct forecast *f) {
+    int64_t n = 0;
+    for (size_t i = 0; i < forecast_count(f); i++)
+        n += forecast_at(f, i)->keys;
+    return n;
+}
+
+/* However much ends in one account, the others' ends and the server's are there; and nothing of the many is lost but names. */
+static void no_account_crowds_out_another(void **state) {
+    int steps;
+    begin(400);
+    sql("UPDATE account SET method = 3");
+    keys(1000, now + 20 * DAY);
+    sql("WITH RECURSIVE c (i) AS (SELECT 100 UNION ALL SELECT i + 1 FROM c WHERE i + 1 < 150) "
+        "INSERT INTO root (id, uuid, account, origin, state, state_before, fingerprint, spki, subject, der, not_after, id_rule, key_rule, challenge_expires, created) "
+        "SELECT c.i, randomblob(16), 1, origin, state, state_before, fingerprint, randomblob(32), subject, der, %lld, id_rule, key_rule, challenge_expires, created FROM root, c WHERE root.id = 1",
+        (long long)(now + 15 * DAY));
+    devices(50, now + 300 * DAY, 0, DEVICE_ACTIVE);
+    sql("UPDATE device SET root = 99 + id");
+    sql("INSERT INTO account (id, name, kind, method, state, created, reprovision, approval, expected_only, device_key, device_life, lost_answer_window, issue_ceiling) "
+        "VALUES (2, 'vans', 1, 2, 2, 0, 1, 0, 0, 1, 1, 1, 1)");
+    sql("INSERT INTO root (id, uuid, account, origin, state, state_before, fingerprint, spki, subject, der, not_after, id_rule, key_rule, challenge_expires, created) "
+        "SELECT 2, randomblob(16), 2, origin, state, state_before, fingerprint, randomblob(32), subject, der, not_after, id_rule, key_rule, challenge_expires, created FROM root WHERE id = 1");
+    devices(500, now + 10 * DAY, 0, DEVICE_ACTIVE);
+    sql("UPDATE device SET account = 2, root = 2 WHERE root = 1");
+    struct forecast *f = run_with(90, (struct forecast_server){.certificate_end = now + 5 * DAY}, &steps);
+    assert_int_equal(forecast_stops(f, "vans", FORECAST_DEVICE, now + 90 * DAY), 500);
+    assert_int_equal(forecast_stops(f, "", FORECAST_SERVER, now + 90 * DAY), 550);
+    assert_int_equal(forecast_stops(f, "cars", FORECAST_ROOT, now + 90 * DAY), 50);
+    assert_int_equal(keys_of(f), 1000);
+    assert_int_equal(forecast_count(f), FORECAST_CAUSES_ACCOUNT + 1 + FORECAST_KEYS_ACCOUNT + 1 + 2);
+    assert_true(forecast_complete(f));
+    json_t *o = forecast_json(f);
+    assert_int_equal(json_integer_value(json_object_get(o, "keys")), 1000);
+    assert_int_equal(json_array_size(json_object_get(o, "causes")), forecast_count(f));
+    json_decref(o);
+    forecast_free(f);
+}
+
+/* More causes than an answer shows: it says so, and keys give way. */
+static void an_answer_is_bounded(void **state) {
+    int steps;
+    size_t i, server = 0, devices_shown = 0;
+    json_t *one;
+    begin(400);
+    sql("WITH RECURSIVE c (i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM c WHERE i < 600) INSERT INTO account (id, name, kind, method, state, created, reprovision, approval, expected_only, device_key, "
+        "device_life, lost_answer_window, issue_ceiling) SELECT i, 'acc-' || i, 1, 3, 2, 0, 1, 0, 0, 1, 1, 1, 1 FROM c");
+    sql("WITH RECURSIVE c (i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM c WHERE i < 600) "
+        "INSERT INTO root (id, uuid, account, origin, state, state_before, fingerprint, spki, subject, der, not_after, id_rule, key_rule, challenge_expires, created) "
+        "SELECT c.i, randomblob(16), c.i, origin, state, state_before, fingerprint, randomblob(32), subject, der, not_after, id_rule, key_rule, challenge_expires, created FROM root, c WHERE root.id = 1");
+    devices(599, now + 30 * DAY, 0, DEVICE_ACTIVE);
+    sql("UPDATE device SET account = 1 + id, root = 1 + id");
+    keys(1198, now + 20 * DAY);
+    sql("UPDATE prov_key SET account = 2 + id %% 599");
+    struct forecast *f = run_with(90, (struct forecast_server){.certificate_end = now + 50 * DAY}, &steps);
+    assert_false(forecast_complete(f));
+    json_t *o = forecast_json(f), *causes = json_object_get(o, "causes");
+    assert_int_equal(json_array_size(causes), FORECAST_CAUSES_MAX);
+    json_array_foreach(causes, i, one) {
+        server += !strcmp(json_string_value(json_object_get(one, "cause")), "server-certificate");
+        devices_shown += !strcmp(json_string_value(json_object_get(one, "cause")), "device-certificate");
+    }
+    assert_int_equal(server, 1);
+    assert_int_equal(devices_shown, 599);
+    assert_int_equal(json_integer_value(json_object_get(o, "keys")), 1198);
+    json_decref(o);
+    forecast_free(f);
+}
+
+/* A key that has reached what it may do in an hour ends all the same. */
+static void a_busy_key_ends_too(void **state) {
+    int steps;
+    begin(400);
+    sql("UPDATE account SET method = 3");
+    keys(1, now + 20 * DAY);
+    sql("UPDATE prov_key SET per_hour = 1, in_hour = 1");
+    sql("INSERT INTO key_hour (prov_key, at, n) SELECT id, %lld, 1 FROM prov_key", (long long)now - 10);
+    struct forecast *f = run(90, &steps);
+    assert_int_equal(keys_of(f), 1);
+    assert_int_equal(forecast_at(f, 0)->code, MUSTER_EKEYEXPIRED);
+    forecast_free(f);
+    assert_int_equal(sqlite3_open(on_disk_path, &db), SQLITE_OK);
+    sql("UPDATE prov_key SET state = 2");
+    f = run(90, &steps);
+    assert_int_equal(keys_of(f), 0);
+    forecast_free(f);
+}
+
+/* --- who renews ---------------------------------------------------------------------------------------------------------------------------- */
+
+#define LEAF_EXT EXT("keyUsage", "critical,digitalSignature", "extendedKeyUsage", "clientAuth")
+
+/* An account with a root of Muster's own, and a device that enrolled by EST, under it, with such a key. */
+static void begin_own(EVP_PKEY *key) {
+    CLEANUP(buf_fini) struct buf der = BUF_INIT(8192), leaf = BUF_INIT(8192);
+    begin(4000);
+    struct made root = make_it((struct recipe){.cn = "Own", .ext = CA_EXT, .to = 4000 * DAY});
+    struct made est = make_it((struct recipe){.cn = "est-1", .ext = LEAF_EXT, .key = key, .issuer = &root, .to = 200 * DAY});
+    sql("UPDATE account SET method = 3");
+    sql("INSERT INTO root (id, uuid, account, origin, state, state_before, fingerprint, spki, subject, der, not_after, id_rule, key_rule, challenge_expires, created) "
+        "VALUES (9, randomblob(16), 1, 2, 2, 2, zeroblob(32), randomblob(32), 'CN=Own', x'', %lld, 0, 1, 0, 0)", (long long)root.cert->not_after);
+    assert_int_equal(cert_der(root.cert, &der), 0);
+    assert_int_equal(cert_der(est.cert, &leaf), 0);
+    put_blob("UPDATE root SET der = ?1 WHERE id = 9", buf_span(&der));
+    put_blob("UPDATE root SET fingerprint = ?1 WHERE id = 9", hash_span(&root.cert->fingerprint));
+    devices(1, est.cert->not_after, 0, DEVICE_ACTIVE);
+    sql("UPDATE device SET id = 77, method = 1, root = NULL, renews = 1");
+    put_blob("UPDATE device SET certificate = ?1", hash_span(&est.cert->fingerprint));
+    const ASN1_INTEGER *serial = X509_get0_serialNumber(est.cert->x);
+    sql("INSERT INTO cert (id, serial, fingerprint, account, device, spki, state, der, not_before, not_after, created, used, enrolled, renews) "
+        "VALUES (1, x'00', zeroblob(32), 1, 77, zeroblob(32), 2, x'', 0, %lld, 0, 1, 0, 1)", (long long)est.cert->not_after);
+    put_blob("UPDATE cert SET serial = ?1", span_of(ASN1_STRING_get0_data(serial), (size_t)ASN1_STRING_length(serial)));
+    put_blob("UPDATE cert SET fingerprint = ?1", hash_span(&est.cert->fingerprint));
+    put_blob("UPDATE cert SET der = ?1", buf_span(&leaf));
+    cert_free(root.cert);
+    EVP_PKEY_free(root.key);
+    cert_free(est.cert);
+    EVP_PKEY_free(est.key);
+}
+
+static void expect_own(int stops, int renews) {
+    int steps;
+    struct forecast *f = run(300, &steps);
+    int64_t n[2] = {0};
+    for (size_t i = 0; i < forecast_count(f); i++) {
+        n[0] += forecast_at(f, i)->stops;
+        n[1] += forecast_at(f, i)->renews;
+    }
+    assert_int_equal(n[0], stops);
+    assert_int_equal(n[1], renews);
+    forecast_free(f);
+    assert_int_equal(sqlite3_open(on_disk_path, &db), SQLITE_OK);
+}
+
+static void who_renews_is_judged_by_one_that_does(void **state) {
+    EVP_PKEY *rsa = NULL;
+    begin_own(NULL);
+    expect_own(0, 1);
+    sql("WITH RECURSIVE c (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM c WHERE i + 1 < 1000) "
+        "INSERT INTO cert (serial, fingerprint, account, device, spki, state, der, not_before, not_after, created, used, enrolled, renews) "
+        "SELECT randomblob(16), randomblob(32), 1, NULL, randomblob(32), 1, x'00', 0, %lld, 0, 0, 0, 0 FROM c", (long long)(now + 365 * DAY));
+    expect_own(0, 1); /* issued, and not used yet */
+    sql("INSERT OR REPLACE INTO meta (name, value) VALUES ('recovery', 1)");
+    expect_own(1, 0); /* nothing is issued */
+    sql("DELETE FROM meta WHERE name = 'recovery'");
+    sql("UPDATE device SET renews = 0");
+    expect_own(1, 0);
+    sql("DELETE FROM cert");
+    sql("UPDATE account SET method = 2");
+    expect_own(0, 0); /* it does not come in now, though nothing is there to judge it by */
+    sqlite3_close(db);
+    assert_int_equal(key_generate(KEY_RSA, 2048, &rsa, NULL), 0);
+    begin_own(rsa); /* enrolled while the account took RSA keys: its next key may be another */
+    expect_own(0, 1);
+    sqlite3_close(db);
+}
+
+/* Those that renew neither make an end look near, nor take the names. */
+static void renewals_are_no_stops(void **state) {
+    int steps;
+    begin_own(NULL);
+    sql("UPDATE device SET certificate_not_after = %lld WHERE id = 77", (long long)(now + DAY));
+    devices(50, now + 2 * DAY, 60, DEVICE_ACTIVE);
+    sql("UPDATE device SET method = 1, root = NULL, renews = 1");
+    devices(1, now + 80 * DAY, 0, DEVICE_ACTIVE);
+    sql("UPDATE device SET method = 1, root = NULL");
+    struct forecast *f = run(90, &steps);
+    assert_int_equal(forecast_count(f), 1);
+    const struct forecast_cause *c = forecast_at(f, 0);
+    assert_int_equal(c->stops, 1);
+    assert_int_equal(c->renews, 51);
+    assert_int_equal(c->first, now + DAY);
+    assert_int_equal(c->first_stop, now + 80 * DAY);
+    assert_int_equal(c->last_stop, now + 80 * DAY);
+    assert_int_equal(c->n_devices, FORECAST_NAMES);
+    assert_false(c->devices[0].renews);
+    assert_int_equal(c->devices[0].at, now + 80 * DAY);
+    assert_true(c->devices[1].renews);
+    assert_int_equal(c->devices[1].at, now + DAY);
+    forecast_free(f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_is_counted_once),
         cmocka_unit_test(a_root_takes_all_along),
         cmocka_unit_test(days_far_ahead_are_bounded), cmocka_unit_test(a_damaged_row_silences_nobody_else),
+                                       cmocka_unit_test(no_account_crowds_out_another), cmocka_unit_test(an_answer_is_bounded), cmocka_unit_test(a_busy_key_ends_too),
+                                       cmocka_unit_test(who_renews_is_judged_by_one_that_does), cmocka_unit_test(renewals_are_no_stops),
     };
     return cmocka_run_group_tests(tests, on_disk_make, on_disk_drop);
 }
