@@ -43,8 +43,8 @@ int control_clock_accept(const char *dir, struct err *err) MUSTER_MUST_CHECK;
 struct recovery_backup;
 int control_backup_record(const char *dir, const struct recovery_backup *b, struct err *err) MUSTER_MUST_CHECK;
 /* For `musterd restore`: brings the databases up to date, records the restore in every log, and begins the recovery (registry/recovery.h).
- * Nothing may run on DIR meanwhile. */
+ * No token of the backup opens anything: that of a new owner goes to *token.  Nothing may run on DIR meanwhile. */
 struct recovery_begin;
-int control_restored(const char *dir, const struct recovery_begin *b, struct err *err) MUSTER_MUST_CHECK;
+int control_restored(const char *dir, const struct recovery_begin *b, struct buf *token, struct err *err) MUSTER_MUST_CHECK;
 
 #endif

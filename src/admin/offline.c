@@ -128,7 +128,7 @@ int control_backup_record(const char *dir, const struct recovery_backup *b, stru
 }
 
 /* The accounts' logs are sealed with the key that control.db has. */
-int control_restored(const char *dir, const struct recovery_begin *b, struct err *err) {
+int control_restored(const char *dir, const struct recovery_begin *b, struct buf *token, struct err *err) {
     struct store *control = NULL, *registry = NULL;
     struct recovery_begin copy = *b;
     int rc = control_migrate(dir, err);
@@ -138,6 +138,8 @@ int control_restored(const char *dir, const struct recovery_begin *b, struct err
         rc = store_write_now(registry, recovery_begin_registry_run, &copy, err);
     if (!rc)
         rc = store_write_now(control, recovery_begin_control_run, &copy, err);
+    if (!rc) /* behind the bar */
+        rc = new_owner(control, "console", true, token, err);
     if (registry)
         store_close(registry);
     store_close(control);

@@ -21,18 +21,21 @@ void admin_RECOVERY_HELD(struct http_exchange *x, void *arg) {
         job_start(x, JOB_READ, recovery_held_list_run, &l, sizeof l, held_listed);
 }
 
-/* false: answered already. */
-static bool confirm_of(struct http_exchange *x, int64_t *confirm) {
+/* false: answered already.  keep_tokens NULL: the body may not have it. */
+static bool confirm_of(struct http_exchange *x, int64_t *confirm, bool *keep_tokens) {
     struct err err = ERR_INIT;
     CLEANUP_JSON json_t *body = body_object(x);
     json_int_t n = -1;
+    int keep = 0;
     if (!body)
         return false;
-    if (json_take(body, &err, "{s?I}", "confirm", &n)) {
+    if (keep_tokens ? json_take(body, &err, "{s?I,s?b}", "confirm", &n, "keep_tokens", &keep) : json_take(body, &err, "{s?I}", "confirm", &n)) {
         http_reply_err(x, &err);
         return false;
     }
     *confirm = n;
+    if (keep_tokens)
+        *keep_tokens = keep != 0;
     return true;
 }
 
@@ -52,7 +55,7 @@ static void admitted(struct http_exchange *x, int rc, const struct err *err, voi
 
 void admin_RECOVERY_ADMIT(struct http_exchange *x, void *arg) {
     struct recovery_admit a = {.actor = grant_of(x)->actor};
-    if (confirm_of(x, &a.confirm))
+    if (confirm_of(x, &a.confirm, NULL))
         job_start(x, JOB_WRITE, recovery_admit_run, &a, sizeof a, admitted);
 }
 
@@ -124,6 +127,6 @@ static void looked(struct http_exchange *x, int rc, const struct err *err, void 
 
 void admin_RECOVERY_FINISH(struct http_exchange *x, void *arg) {
     struct recovery_finish f = {.actor = grant_of(x)->actor};
-    if (confirm_of(x, &f.confirm))
+    if (confirm_of(x, &f.confirm, &f.keep_tokens))
         job_start(x, JOB_READ, recovery_finish_look_run, &f, sizeof f, looked);
 }

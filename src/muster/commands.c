@@ -350,7 +350,8 @@ const struct command COMMANDS[] = {
     {.noun = "recovery", .verb = "crl", .args = {{"FILE", "crl", true, false}}, .account = true, .method = "POST", .path = ACCOUNT "/recovery/crl",
      .help = "Revoke what stands on the last revocation lists of an account's issuing CAs, in PEM as `crl export` writes them."},
     {.noun = "recovery", .verb = "finish", .method = "POST", .path = "/api/v1/recovery/finish",
-     .help = "End the recovery: provisioning keys and invitations enrol again, and devices renew."},
+     .options = {{"keep-tokens", NULL, TO_BODY_FLAG, "keep_tokens", "Let operators' tokens of the backup open again; otherwise they are revoked", false}},
+     .help = "End the recovery: provisioning keys and invitations enrol again, and devices renew. Operators' tokens of the backup are revoked."},
 
     {.noun = "audit", .verb = "list", .account = true, .account_free = true, .method = "GET", .path = ACCOUNT "/audit", .columns = "seq at actor action object",
      .run = command_audit_list, .options = {{"from", "SEQ", TO_QUERY, NULL, "Begin at this entry", false}},

@@ -20,6 +20,7 @@
 
 #define TRIES 50 /* moments at which the vault was changing */
 #define PART ".part" /* behind the name of a file that is not whole */
+#define PART_TRIES 10 /* of others that finish just then */
 
 static const char *const DATABASES[] = {"control.db", "registry.db"}; /* in the order in which they are locked, and stand in the backup */
 #define DATABASES_N (sizeof DATABASES / sizeof *DATABASES)
@@ -77,6 +78,28 @@ static int find_key(struct backup *b, struct err *err) {
 
 /* --- the file ------------------------------------------------------------------------------------------------------------------ */
 
+/* One that was left by a backup that was cut off is written anew; its lock went with it.  Whatever else has the name is left alone: a file with another
+ * name would be written over there, and one of somebody else's he could read.  1: it is ours; 0: it has gone, and NAME may be there. */
+static int open_part(struct backup *b, struct err *err) {
+    const char *output = b->options->value[OPT_OUTPUT];
+    struct stat st, named;
+    if (faccessat(b->dir_fd, b->name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+        return err_set(err, MUSTER_EEXISTS, "%s exists already.", output);
+    fd_close(TAKE_FD(b->fd));
+    b->fd = openat(b->dir_fd, b->part, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK, 0600);
+    if (b->fd < 0)
+        return err_set(err, MUSTER_EIO, "%s" PART " cannot be made: %s.", output, strerror(errno));
+    if (flock(b->fd, LOCK_EX | LOCK_NB))
+        return err_set(err, MUSTER_ELOCKED, "Another backup is writing %s" PART ".", output);
+    if (fstat(b->fd, &st))
+        return err_set(err, MUSTER_EIO, "%s" PART " cannot be looked at: %s.", output, strerror(errno));
+    if (fstatat(b->dir_fd, b->part, &named, AT_SYMLINK_NOFOLLOW) || named.st_dev != st.st_dev || named.st_ino != st.st_ino)
+        return 0;
+    if (!S_ISREG(st.st_mode) || st.st_nlink != 1 || st.st_uid != geteuid())
+        return err_set(err, MUSTER_EEXISTS, "%s" PART " is there, and no backup that was cut off: it is no file, has a second name, or is another user's. Nothing was changed.", output);
+    return 1;
+}
+
 /* Nothing stands under the name that was asked for until all of it is there. */
 static int open_output(struct backup *b, struct err *err) {
     const char *output = b->options->value[OPT_OUTPUT], *slash = strrchr(output, '/'), *name = slash ? slash + 1 : output;
@@ -87,14 +110,12 @@ static int open_output(struct backup *b, struct err *err) {
     b->dir_fd = open(b->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (b->dir_fd < 0)
         return err_set(err, MUSTER_EIO, "The directory %s cannot be opened: %s.", b->dir, strerror(errno));
-    if (faccessat(b->dir_fd, b->name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
-        return err_set(err, MUSTER_EEXISTS, "%s exists already.", output);
-    /* One that was left by a backup that was cut off is written anew; its lock went with it. */
-    b->fd = openat(b->dir_fd, b->part, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY, 0600);
-    if (b->fd < 0)
-        return err_set(err, MUSTER_EIO, "%s" PART " cannot be made: %s.", output, strerror(errno));
-    if (flock(b->fd, LOCK_EX | LOCK_NB))
-        return err_set(err, MUSTER_ELOCKED, "Another backup is writing %s" PART ".", output);
+    int ours = 0;
+    for (int left = PART_TRIES; !ours && left > 0; left--)
+        if ((ours = open_part(b, err)) < 0)
+            return ours;
+    if (!ours)
+        return err_set(err, MUSTER_ELOCKED, "Other backups write %s" PART " all the time.", output);
     b->made_part = true;
     return ftruncate(b->fd, 0) || fchmod(b->fd, 0600) ? err_set(err, MUSTER_EIO, "%s" PART " cannot be written: %s.", output, strerror(errno)) : 0;
 }

@@ -23,7 +23,7 @@ static DIR *list(int dirfd, const char *name) {
 static bool counts(const char *name, const char *mark) {
     size_t n = strlen(mark);
     bool own = strncmp(name, mark, n) == 0 && (name[n] == '\0' || strncmp(name + n, ".tmp-", 5) == 0);
-    return strcmp(name, ".") && strcmp(name, "..") && strcmp(name, "lock") && !own;
+    return strcmp(name, ".") && strcmp(name, "..") && strcmp(name, "lock") && strcmp(name, "lost+found") && !own; /* a file system's own */
 }
 
 static int check_empty(const struct data *d, const char *mark, struct err *err) {
@@ -33,7 +33,7 @@ static int check_empty(const struct data *d, const char *mark, struct err *err) 
     for (struct dirent *e; (e = readdir(all));)
         if (counts(e->d_name, mark))
             return faccessat(d->fd, DATA_CONFIG, F_OK, 0) == 0
-                       ? err_set(err, MUSTER_EEXISTS, "%s is a data directory already; nothing was changed.", d->path)
+                       ? err_set(err, MUSTER_EEXISTS, "%s is a data directory already; nothing was changed. If it is not in use (a package makes one when it is installed), stop the service and move the directory away.", d->path)
                        : err_set(err, MUSTER_EEXISTS, "%s is not empty and not a data directory; nothing was changed.", d->path);
     return 0;
 }

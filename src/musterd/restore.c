@@ -189,7 +189,8 @@ static int report(const struct restore *r, struct err *err) {
     if (!r->options->value[OPT_JSON]) {
         char made[CLOCK_RFC3339_LEN + 1];
         clock_rfc3339(r->begin.made, made);
-        printf("%s is as it was at %s.  It starts in recovery: nothing is issued until `muster recovery finish`.\n", r->data.path, made);
+        printf("%s is as it was at %s.  It starts in recovery: nothing is issued until `muster recovery finish`.\n"
+               "No token of the backup opens it: a new owner's is in admin.token.  What was revoked, blacklisted, deleted or disabled since is not, until it is again.\n", r->data.path, made);
         return report_flush(err);
     }
     CLEANUP_JSON json_t *o = json_object();
@@ -205,12 +206,14 @@ static int report(const struct restore *r, struct err *err) {
 
 int restore_run(const struct options *o, struct err *err) {
     CLEANUP(restore_fini) struct restore r = {.options = o, .data = DATA_NONE, .fd = -1, .out = -1, .vault_fd = -1};
+    CLEANUP(buf_wipe) struct buf token = BUF_INIT(1024);
     const char *dir = o->value[OPT_DATA];
     int rc = fresh_look(dir, DATA_RESTORE_MARK, err);
     if (rc || (rc = find_key(&r, err)) || (rc = read_through(&r, err)) || (rc = read_facts(&r, err)))
         return rc;
     if ((rc = fresh_begin(&r.data, dir, DATA_RESTORE_MARK, err)) || (rc = write_all(&r, err)) || (rc = check_database(&r, "control.db", err)) ||
-        (rc = check_database(&r, "registry.db", err)) || (rc = control_restored(r.data.path, &r.begin, err)) || (rc = fresh_end(&r.data, DATA_RESTORE_MARK, err)))
+        (rc = check_database(&r, "registry.db", err)) || (rc = control_restored(r.data.path, &r.begin, &token, err)) ||
+        (rc = data_write_line(&r.data, "admin.token", buf_str(&token), 0600, err)) || (rc = fresh_end(&r.data, DATA_RESTORE_MARK, err)))
         return rc;
     return report(&r, err);
 }

@@ -5,6 +5,7 @@
 #include "registry/audit.h"
 #include "registry/device_identity.h"
 #include "registry/event.h"
+#include "registry/recovery.h"
 #include "registry/recovery_held.h"
 
 int admit_refuse(struct admit *a, int code, const char *fmt, ...) {
@@ -46,6 +47,13 @@ int admit_account(struct store_tx *tx, struct admit *a, int64_t row, struct acco
     return 0;
 }
 
+int admit_may_change(struct store_tx *tx, struct admit *a, bool *ok, struct err *err) {
+    struct recovery r;
+    int rc = recovery_get(tx, &r, err);
+    *ok = !rc && !r.since;
+    return rc || *ok ? rc : admit_refuse(a, MUSTER_ERECOVERY, NULL);
+}
+
 int admit_promote(struct store_tx *tx, struct admit *a, const struct account *account, struct device *d, struct err *err) {
     struct store_row *row;
     if (d->state != DEVICE_PENDING || !account->expected_only || account->approval || d->expected)
@@ -57,12 +65,16 @@ int admit_promote(struct store_tx *tx, struct admit *a, const struct account *ac
     store_row_end(row);
     if (!fits)
         return 0;
+    bool ok;
+    int rc = admit_may_change(tx, a, &ok, err);
+    if (rc || !ok)
+        return rc;
     if (!store_writable(tx)) {
         a->must_write = true;
         return 0;
     }
     const struct actor actor = actor_of("device", span_str(d->device_id));
-    int rc = store_exec(tx, NULL, err, SQL_DEVICE_STATE, "iiisi", d->row, I(DEVICE_ACTIVE), I(DEVICE_ACTIVE), "", I(0));
+    rc = store_exec(tx, NULL, err, SQL_DEVICE_STATE, "iiisi", d->row, I(DEVICE_ACTIVE), I(DEVICE_ACTIVE), "", I(0));
     d->state = DEVICE_ACTIVE;
     json_t *announced = json_object();
     json_set_bool(announced, "announced", true);
@@ -155,7 +167,8 @@ static int admit_own(struct store_tx *tx, struct admit *a, struct err *err) {
     if (found < 0 || known < 0)
         return found < 0 ? found : known;
     int rc = 0;
-    if (known && is_first_use(a, &account, &h, &d) && ((rc = first_use(tx, a, &account, &h, &d, err)) || a->must_write))
+    bool may = true;
+    if (known && is_first_use(a, &account, &h, &d) && ((rc = admit_may_change(tx, a, &may, err)) || (may && ((rc = first_use(tx, a, &account, &h, &d, err)) || a->must_write))))
         return rc;
     if ((rc = admit_account(tx, a, h.account, &account, &ok, err)) || !ok)
         return rc;
@@ -168,11 +181,14 @@ static int admit_own(struct store_tx *tx, struct admit *a, struct err *err) {
         return device_state_code(&d) ? admit_state(a, &account, &d) : admit_refuse(a, MUSTER_ECERTREVOKED, NULL);
     if (too_late(a, &account))
         return refuse_late(a, &account);
-    if ((rc = admit_promote(tx, a, &account, &d, err)) || a->must_write || (admit_state(a, &account, &d), a->verdict.code))
+    a->verdict = ERR_INIT;
+    if (may && ((rc = admit_promote(tx, a, &account, &d, err)) || a->must_write || a->verdict.code))
         return rc;
-    switch (h.state) {
-    case CERT_ISSUED:
+    if (admit_state(a, &account, &d), a->verdict.code)
         return 0;
+    switch (h.state) {
+    case CERT_ISSUED: /* a renewal in hand is the known device's, and lets it in without being bound */
+        return may || h.renews ? 0 : admit_refuse(a, MUSTER_ERECOVERY, NULL);
     case CERT_CURRENT:
         return device_identity_is_certificate(&d, a->leaf) ? 0 : admit_refuse(a, MUSTER_ECERTSUPERSEDED, NULL);
     case CERT_VOID:

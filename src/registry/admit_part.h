@@ -12,6 +12,9 @@ void admit_found(struct admit *a, const struct device *d);
 int admit_account(struct store_tx *tx, struct admit *a, int64_t row, struct account *out, bool *ok, struct err *err) MUSTER_MUST_CHECK;
 /* A device that waited because nobody had announced it, and now was. */
 int admit_promote(struct store_tx *tx, struct admit *a, const struct account *account, struct device *d, struct err *err) MUSTER_MUST_CHECK;
+/* Before whatever changes which key or certificate is a device's: in recovery nothing does, for what the registry knows of it may be undone since
+ * (a certificate void, an offer withdrawn).  Sets the verdict and *ok false there. */
+int admit_may_change(struct store_tx *tx, struct admit *a, bool *ok, struct err *err) MUSTER_MUST_CHECK;
 int admit_uploaded(struct store_tx *tx, struct admit *a, struct err *err) MUSTER_MUST_CHECK;
 
 #endif

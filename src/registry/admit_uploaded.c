@@ -4,7 +4,6 @@
 #include "registry/device_chain.h"
 #include "registry/device_identity.h"
 #include "registry/event.h"
-#include "registry/recovery.h"
 
 #define OFFER_FRESH CLOCK_HOUR /* an offer seen within this time is not written again */
 
@@ -163,7 +162,7 @@ static int known_key(struct store_tx *tx, struct admit *a, int64_t account_row, 
         return admit_refuse(a, MUSTER_EKEYELSEWHERE, "The certificate names another device than the one that its key is registered for.");
     if (!device_identity_is_key(&d, a->leaf)) /* a key that Muster made for the device, under a root that Muster did not */
         return other_key(tx, a, &account, &r, &d, err);
-    if ((rc = admit_promote(tx, a, &account, &d, err)) || a->must_write || (admit_state(a, &account, &d), a->verdict.code))
+    if ((rc = admit_promote(tx, a, &account, &d, err)) || a->must_write || a->verdict.code || (admit_state(a, &account, &d), a->verdict.code))
         return rc;
     return newer_certificate(tx, a, &account, &r, &d, err);
 }
@@ -256,13 +255,12 @@ static int announced(struct store_tx *tx, const struct admit *a, const struct ac
 
 static int register_device(struct store_tx *tx, struct admit *a, const struct account *account, const struct root *r, const char *id, struct err *err) {
     struct device d;
-    struct recovery recovery;
-    bool with_key;
+    bool with_key, may;
     if (r->state == ROOT_KNOWN_ONLY)
         return admit_refuse(a, MUSTER_EROOTKNOWNONLY, NULL);
-    int rc = recovery_get(tx, &recovery, err);
-    if (rc || recovery.since) /* who was shut out since the backup is a stranger here, and must not come in as one */
-        return rc ? rc : admit_refuse(a, MUSTER_ERECOVERY, NULL);
+    int rc = admit_may_change(tx, a, &may, err);
+    if (rc || !may) /* who was shut out since the backup is a stranger here, and must not come in as one */
+        return rc;
     int expected = announced(tx, a, account, id, &with_key, err);
     if (expected < 0)
         return expected;
@@ -339,7 +337,7 @@ static int switch_key(struct store_tx *tx, struct admit *a, const struct account
 
 static int other_key(struct store_tx *tx, struct admit *a, const struct account *account, const struct root *r, const struct device *d, struct err *err) {
     int64_t accepted;
-    bool with_key;
+    bool with_key, may;
     admit_found(a, d);
     if (admit_state(a, account, d), a->verdict.code && d->state != DEVICE_PENDING)
         return 0;
@@ -353,6 +351,8 @@ static int other_key(struct store_tx *tx, struct admit *a, const struct account 
     bool take = (r->key_rule == KEY_RULE_ASK && accepted > 0) || (expected == 1 && with_key);
     if (!take)
         return record_offer(tx, a, account, r, d, err);
+    if ((rc = admit_may_change(tx, a, &may, err)) || !may)
+        return rc;
     rc = switch_key(tx, a, account, r, d, err);
     return rc || a->must_write ? rc : admit_state(a, account, d);
 }

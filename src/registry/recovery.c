@@ -3,6 +3,7 @@
 
 #include "registry/recovery_held.h"
 #include "registry/row.h"
+#include "registry/token.h"
 
 int recovery_get(struct store_tx *tx, struct recovery *out, struct err *err) {
     int rc = meta_get(tx, "recovery", &out->since, err);
@@ -39,7 +40,8 @@ int recovery_begin_registry_run(struct store_tx *registry, void *arg, struct err
 }
 
 int recovery_begin_control_run(struct store_tx *control, void *arg, struct err *err) {
-    return audit_add(control, AUDIT_SERVER, &console, "server.restore", SPAN_NONE, restored_json(arg), err);
+    int rc = token_bar_all(control, err);
+    return rc ? rc : audit_add(control, AUDIT_SERVER, &console, "server.restore", SPAN_NONE, restored_json(arg), err);
 }
 
 int recovery_backup_run(struct store_tx *control, void *arg, struct err *err) {
@@ -74,7 +76,7 @@ int recovery_show_run(struct store_tx *tx, void *arg, struct err *err) { return 
 int recovery_finish_look_run(struct store_tx *registry, void *arg, struct err *err) {
     struct recovery_finish *f = arg;
     struct recovery r;
-    int64_t waiting, left_out;
+    int64_t waiting, left_out, keys = 0, invitations = 0;
     int rc = recovery_get(registry, &r, err);
     if (rc)
         return rc;
@@ -82,16 +84,25 @@ int recovery_finish_look_run(struct store_tx *registry, void *arg, struct err *e
         return err_set(err, MUSTER_ESTATE, "The server is in no recovery.");
     if ((rc = recovery_held_count(registry, &waiting, &left_out, err)))
         return rc;
-    f->count = waiting + left_out;
-    if (f->count && f->confirm != f->count)
-        return err_set(err, MUSTER_ECONFIRM, "%lld certificate%s that %s younger than the backup %s held, and would be refused for good (%lld of them wait to be admitted: `muster recovery admit`).",
-                       (long long)f->count, f->count == 1 ? "" : "s", f->count == 1 ? "is" : "are", f->count == 1 ? "is" : "are", (long long)waiting);
+    if ((rc = one_int(registry, &keys, 0, err, SQL_KEY_OPEN, "i", clock_now())) || (rc = one_int(registry, &invitations, 0, err, SQL_INVITATION_OPEN, "i", clock_now())))
+        return rc;
+    f->count = waiting + left_out + keys + invitations;
+    if (f->confirm != f->count)
+        return err_set(err, MUSTER_ECONFIRM, "Provisioning keys that enrol again: %lld. Invitations that open again, spent or withdrawn since the backup or not: %lld. Certificates that are younger than the "
+                       "backup, held, and would be refused for good: %lld (%lld of them wait to be admitted: `muster recovery admit`). What was blacklisted, revoked or withdrawn since the backup counts only "
+                       "where it was done again.", (long long)keys, (long long)invitations, (long long)(waiting + left_out), (long long)waiting);
     return 0;
 }
 
 int recovery_finish_record_run(struct store_tx *control, void *arg, struct err *err) {
     const struct recovery_finish *f = arg;
-    return audit_add(control, AUDIT_SERVER, &f->actor, "recovery.finish", SPAN_NONE, NULL, err);
+    int64_t revoked;
+    int rc = token_bar_end(control, f->keep_tokens, &revoked, err);
+    if (rc)
+        return rc;
+    json_t *detail = json_object();
+    json_set_int(detail, "tokens_revoked", revoked);
+    return audit_add(control, AUDIT_SERVER, &f->actor, "recovery.finish", SPAN_NONE, detail, err);
 }
 
 int recovery_finish_run(struct store_tx *registry, void *arg, struct err *err) {

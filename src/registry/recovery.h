@@ -38,7 +38,8 @@ int recovery_show_run(struct store_tx *tx, void *arg /* struct recovery_show */,
  * with `count` where certificates are held that would be lost, unless confirm is that number. */
 struct recovery_finish {
     struct actor actor;
-    int64_t confirm, count;
+    bool keep_tokens; /* operators' tokens of the backup open again; the owners' do not */
+    int64_t confirm, count; /* MUSTER_ECONFIRM with `count` (keys and invitations that open, certificates that are held) unless it is that */
     json_t *out; /* new reference */
 };
 int recovery_finish_look_run(struct store_tx *registry, void *arg /* struct recovery_finish */, struct err *err);

@@ -96,8 +96,11 @@ int recovery_hold(struct store_tx *tx, struct admit *a, struct err *err) {
     int rc = recovery_get(tx, &r, err);
     if (rc)
         return rc;
-    if (!r.since || a->ended || !is_of_the_gap(&r, a->leaf) || cert_own_device_id(a->leaf, &id, NULL) || device_id_check(buf_span(&id), NULL))
+    if (!r.since)
         return admit_refuse(a, MUSTER_ECERTUNKNOWN, NULL);
+    /* A CA of Muster's own signed it: what the registry has lost is no reason to send its device away for good. */
+    if (a->ended || !is_of_the_gap(&r, a->leaf) || cert_own_device_id(a->leaf, &id, NULL) || device_id_check(buf_span(&id), NULL))
+        return admit_refuse(a, MUSTER_ERECOVERY, NULL);
     int found = account_of(tx, a, &account, err);
     if (found <= 0)
         return found < 0 || a->verdict.code ? found : admit_refuse(a, MUSTER_ECERTUNKNOWN, NULL);
@@ -325,7 +328,8 @@ int recovery_admit_run(struct store_tx *tx, void *arg, struct err *err) {
         if ((rc = recovery_held_count(tx, &a->count, &left_out, err)))
             return rc;
         if (a->confirm != a->count)
-            return err_set(err, MUSTER_ECONFIRM, "This would admit %lld certificate%s that %s younger than the backup: each becomes its device's, and devices that are not known are registered.",
+            return err_set(err, MUSTER_ECONFIRM, "This would admit %lld certificate%s that %s younger than the backup: each becomes its device's, and devices that are not known are registered. One that was voided, "
+                           "revoked or stolen since looks the same.",
                            (long long)a->count, a->count == 1 ? "" : "s", a->count == 1 ? "is" : "are");
     }
     if ((rc = admit_some(tx, a, err)) || a->more)

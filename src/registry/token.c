@@ -6,6 +6,7 @@
 #include "registry/audit.h"
 
 #define TOKEN_BYTES 32
+#define BARRED "tokens_barred" /* the last row of those that a backup brought */
 
 void token_make(char text[TOKEN_TEXT_LEN + 1], struct hash *hash) {
     uint8_t random[TOKEN_BYTES];
@@ -51,7 +52,25 @@ int token_check_run(struct store_tx *control, void *arg, struct err *err) {
     store_row_end(row);
     if (!rc && (c->out.revoked || (c->out.expires && c->out.expires <= clock_now())))
         return err_set(err, MUSTER_ETOKENBAD, NULL);
-    return rc;
+    int64_t barred = 0;
+    if (!rc)
+        rc = meta_get(control, BARRED, &barred, err);
+    return rc || c->out.row > barred ? rc : err_set(err, MUSTER_ETOKENBAD, "The server was put back from a backup, and tokens from before wait for an owner.");
+}
+
+int token_bar_all(struct store_tx *control, struct err *err) {
+    int64_t last;
+    int rc = one_int(control, &last, 0, err, SQL_TOKEN_LAST, "");
+    return rc ? rc : store_exec(control, NULL, err, SQL_META_PUT, "si", BARRED, last);
+}
+
+int token_bar_end(struct store_tx *control, bool keep, int64_t *revoked, struct err *err) {
+    int64_t barred;
+    *revoked = 0;
+    int rc = meta_get(control, BARRED, &barred, err);
+    if (!rc && !keep)
+        rc = store_exec(control, revoked, err, SQL_TOKEN_REVOKE_UNTIL, "ii", barred, clock_now());
+    return rc ? rc : meta_set(control, BARRED, 0, err); /* no row where nothing was ever restored */
 }
 
 static json_t *detail_of(const struct token *t) {

@@ -20,6 +20,11 @@ struct token_check {
 };
 int token_check_run(struct store_tx *control, void *arg, struct err *err); /* MUSTER_ETOKENBAD */
 
+/* After a restore: tokens of the backup, of which nobody knows which were revoked since, open nothing until the recovery's end, and then only if its
+ * owner says so.  Those of the server's owners are revoked by token_create_run() with `reset`. */
+int token_bar_all(struct store_tx *control, struct err *err) MUSTER_MUST_CHECK;
+int token_bar_end(struct store_tx *control, bool keep, int64_t *revoked, struct err *err) MUSTER_MUST_CHECK;
+
 struct token_create {
     struct actor actor;
     char name[NAME_MAX_BYTES + 1];

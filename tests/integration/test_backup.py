@@ -122,7 +122,7 @@ def test_a_restored_server_knows_its_devices_and_issues_nothing_until_it_is_told
     assert (explained["verdict"], explained["code"]) == ("refused", "recovery")
     assert {d["device_id"] for d in r.muster("device", "list", "--account", "acme")} == {"known", "own"}
     # The record tells of both, and holds.
-    assert actions(r)[-2:] == ["server.backup", "server.restore"]
+    assert actions(r)[-3:] == ["server.backup", "server.restore", "token.reset"]
     (entry,) = [e for e in r.muster("audit", "list", "--account", "acme") if e["action"] == "server.restore"]
     assert entry["detail"] == {"backup": said["id"], "made": said["made"]} and entry["actor"] == "console"
     assert r.muster("audit", "verify")["ok"] is True
@@ -131,6 +131,8 @@ def test_a_restored_server_knows_its_devices_and_issues_nothing_until_it_is_told
     r.start()
     assert problem(r.gateway(key).enrol("new")) == RECOVERY
 
+    assert "enrol again: 1. Invitations that open again, spent or withdrawn since the backup or not: 1. " in refused("confirmation_required", r.muster, "recovery", "finish").text
+    assert r.api("POST", "/api/v1/recovery/finish", {"confirm": 2}).code == "confirmation_required"  # and the one that is held
     assert r.muster("recovery", "finish", "--yes")["state"] == "none"
     assert ask(r, lost) == "certificate_unknown"
     assert r.muster("status")["recovery"]["state"] == "none" and r.muster("status")["ok"]
@@ -145,14 +147,109 @@ def test_a_restored_server_knows_its_devices_and_issues_nothing_until_it_is_told
 def test_recovery_is_ended_by_owners_alone(fresh, at, back):
     s = fresh()
     s.account("acme", "test", "shared")
-    token = s.token("not enough", "operator")
-    (at / "token").write_text(token["token"] + "\n", encoding="utf-8")
-    (at / "token").chmod(0o600)
     file, _ = backup(s, at)
     s.stop()
     r = back(file, s)
-    refused("role_insufficient", r.muster, "recovery", "finish", token_file=at / "token")
-    assert r.muster("recovery", "show", token_file=at / "token")["state"] == "recovery"
+    token = kept(at, r.token("not enough", "operator"))
+    refused("role_insufficient", r.muster, "recovery", "finish", token_file=token)
+    assert r.muster("recovery", "show", token_file=token)["state"] == "recovery"
+
+
+def kept(at, token):
+    file = at / token["id"]
+    file.write_text(token["token"] + "\n", encoding="utf-8")
+    file.chmod(0o600)
+    return file
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_no_token_of_the_backup_opens_the_restored_server(fresh, at, back, keep):
+    """Which of them were revoked since nobody knows: the owners' are gone, the others wait for the end and for an owner's word."""
+    s = fresh()
+    owner, operator = kept(at, s.token("stolen laptop", "owner")), kept(at, s.token("desk", "operator"))
+    shutil.copy(s.dir / "admin.token", at / "first")
+    file, _ = backup(s, at)
+    s.stop()
+    r = back(file, s)
+    assert oct((r.dir / "admin.token").stat().st_mode & 0o777) == "0o600" and (r.dir / "admin.token").read_text() != (at / "first").read_text()
+    for token in (owner, operator, at / "first"):
+        refused("token_invalid", r.muster, "whoami", token_file=token)
+        refused("token_invalid", r.muster, "recovery", "finish", "--yes", token_file=token)
+    new = kept(at, r.token("new", "operator"))
+    r.muster("recovery", "finish", "--yes", *(["--keep-tokens"] if keep else []))
+    for token in (owner, at / "first"):
+        refused("token_invalid", r.muster, "whoami", token_file=token)
+    if keep:
+        assert r.muster("whoami", token_file=operator)["role"] == "operator"
+    else:
+        refused("token_invalid", r.muster, "whoami", token_file=operator)
+    assert r.muster("whoami", token_file=new)["role"] == "operator"
+    (entry,) = [e for e in r.muster("audit", "list") if e["action"] == "recovery.finish"]
+    assert entry["detail"] == {"tokens_revoked": 0 if keep else 1}
+    assert r.muster("audit", "verify")["ok"] is True
+
+
+# --- no identity changes --------------------------------------------------------------------------------------------------------------------------
+
+
+def device_of(server, device_id): return server.muster("device", "show", device_id, "--account", "acme")
+
+
+def test_a_certificate_that_was_void_since_takes_no_device_over(fresh, at, back):
+    """What was issued and not used at the backup may be void by now, as the lost server knew."""
+    s = fresh()
+    s.account("acme", "test", "shared")
+    key = s.key("acme")
+    stolen = Device(s.gateway(key).enrol("car").body)
+    used = enrolled(s, key, "renewing")
+    own = new_key()
+    (cert,) = certificates(post(s.gateway(used), "simplereenroll", csr(own, "renewing")))
+    in_hand = Renewed(own, cert)
+    file, _ = backup(s, at)
+    time.sleep(0.6)  # between two answers that nobody used
+    real = enrolled(s, key, "car")
+    assert ask(s, stolen) == "certificate_void"
+    s.stop()
+    r = back(file, s)
+    before, renewing = device_of(r, "car"), device_of(r, "renewing")
+    answer = r.gateway(stolen).get("/x")
+    assert problem(answer) == RECOVERY and retry_after(answer) == 300
+    assert device_of(r, "car") == before
+    # The renewal that a known device has in hand lets it in, and changes nothing either.
+    assert ask(r, in_hand) is None and ask(r, used) is None
+    assert device_of(r, "renewing")["certificate"] == renewing["certificate"]
+    assert ask(r, real) == "recovery_pending"
+    assert r.muster("recovery", "admit", "--yes")["admitted"] == 1
+    soon(None, lambda: ask(r, real))
+    assert ask(r, stolen) == "certificate_void"
+    r.muster("recovery", "finish", "--yes")
+    assert ask(r, in_hand) is None and r.muster("audit", "verify")["ok"] is True
+
+
+def test_a_key_that_was_accepted_or_announced_before_changes_no_device(fresh, at, back):
+    """An acceptance or an announcement may be withdrawn by now."""
+    s = fresh()
+    s.account("acme", "test", "device", "--expected-only", "yes")
+    fleet = s.root("acme")
+    asking = s.root("acme", None, "--key-rule", "ask")
+    waits, old, new = fleet.device("waits"), asking.device("asks"), asking.device("asks")
+    assert ask(s, waits) == "device_unexpected" and ask(s, old) == "device_unexpected"
+    s.muster("device", "approve", "asks", "--account", "acme")
+    soon(None, lambda: ask(s, old))
+    assert ask(s, new) == "device_key_mismatch"
+    s.muster("device", "accept-key", "asks", "--account", "acme", "--fingerprint", new.spki)
+    (at / "list").write_text(json.dumps({"device_id": "waits"}) + "\n", encoding="utf-8")
+    s.muster("device", "import", at / "list", "--account", "acme")
+    file, _ = backup(s, at)
+    s.stop()
+    r = back(file, s)
+    for who in (waits, new):
+        answer = r.gateway(who).get("/x")
+        assert problem(answer) == RECOVERY and retry_after(answer) == 300
+    assert device_of(r, "waits")["state"] == "pending" and ask(r, old) is None
+    r.muster("recovery", "finish", "--yes")
+    soon(None, lambda: ask(r, waits))
+    assert ask(r, new) is None and ask(r, old) == "device_key_barred"
 
 
 # --- certificates that are younger than the backup -----------------------------------------------------------------------------------------------
@@ -219,7 +316,7 @@ def test_what_is_younger_than_the_backup_is_held_and_admitted_as_a_set(gap):
     assert r.muster("audit", "verify", "--account", "acme")["ok"] is True
     # Once more is nothing more.
     assert r.muster("recovery", "admit", "--yes") == {"id": "recovery", "admitted": 0, "left_out": 0}
-    assert "1 certificate " in refused("confirmation_required", r.muster, "recovery", "finish").text
+    assert "for good: 1 (0 of" in refused("confirmation_required", r.muster, "recovery", "finish").text
     r.stop()
     r.start()
     assert ask(r, r.new["first"]) is None and r.muster("recovery", "show")["left_out"] == 1
@@ -241,9 +338,9 @@ def test_only_what_was_issued_between_backup_and_restore_is_held(gap):
             db.execute("UPDATE meta SET value = ? WHERE name = 'recovery'", (since,))
             db.execute("UPDATE meta SET value = ? WHERE name = 'recovery_of'", (made,))
         r.start()
-        assert ask(r, r.new["first"]) == "certificate_unknown" and ask(r, r.new["known"]) == "certificate_unknown"
+        assert ask(r, r.new["first"]) == "recovery" and ask(r, r.new["known"]) == "recovery"  # not held, and not sent away for good
     assert r.muster("recovery", "held") == []
-    r.muster("recovery", "finish")
+    r.muster("recovery", "finish", "--yes")
     assert ask(r, r.new["first"]) == "certificate_unknown" and r.muster("recovery", "held") == []
 
 
@@ -516,6 +613,8 @@ def test_only_an_empty_directory_becomes_a_server(whole, at):
     assert [p.name for p in (at / "y").iterdir()] == ["notes"]
     (at / "z").mkdir(mode=0o755)
     assert restore(whole, at / "z", at).returncode == 0 and oct((at / "z").stat().st_mode & 0o777) == "0o700"
+    (at / "v" / "lost+found").mkdir(parents=True)  # a file system's own
+    assert restore(whole, at / "v", at).returncode == 0 and (at / "v" / "lost+found").is_dir()
     # An init that was cut off is not a restore's to clear.
     (at / "w").mkdir()
     (at / "w" / ".init").touch()
@@ -597,6 +696,25 @@ def test_half_of_a_newer_backup_is_refused(fresh, at, back):
         time.sleep(0.1)
     assert "older than the audit log" in newer.log_text()
     assert key
+
+
+def test_what_stands_in_the_way_of_a_backup_is_left_alone(fresh, at):
+    s = fresh()
+    (at / "mine").write_text("precious", encoding="utf-8")
+    os.link(at / "mine", at / "b.part")
+    fails(backup(s, at, "b", ok=False), "already_exists", "second name")
+    assert (at / "mine").read_text(encoding="utf-8") == "precious" and (at / "b.part").exists()
+    os.mkfifo(at / "d.part")
+    fails(backup(s, at, "d", ok=False), "already_exists")
+    if os.geteuid() == 0:
+        (at / "c.part").touch()
+        os.chown(at / "c.part", 65534, 65534)
+        (at / "c.part").chmod(0o666)
+        fails(backup(s, at, "c", ok=False), "already_exists", "another user's")
+        assert (at / "c.part").read_bytes() == b"" and (at / "c.part").stat().st_uid == 65534
+    (at / "e.part").write_text("of a backup that was cut off", encoding="utf-8")
+    backup(s, at, "e")
+    assert not {at / name for name in "bcd"} & set(at.iterdir())
 
 
 # --- kill -9 ----------------------------------------------------------------------------------------------------------------------------------------
