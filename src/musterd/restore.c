@@ -91,8 +91,10 @@ static int begin_file(void *arg, const struct content_file *f, struct err *err) 
     struct restore *r = arg;
     const size_t vault = sizeof CONTENT_VAULT - 1;
     r->in_facts = strcmp(f->name, FACTS) == 0;
-    if (r->in_facts)
+    if (r->in_facts) {
+        buf_fini(&r->facts); /* of the first time */
         r->facts = BUF_INIT(f->size);
+    }
     if (!r->writes || r->in_facts)
         return 0;
     bool in_vault = strncmp(f->name, CONTENT_VAULT, vault) == 0;

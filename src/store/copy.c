@@ -42,6 +42,8 @@ static int open_one(const char *path, sqlite3 **out, struct err *err) {
     if (sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL) != SQLITE_OK)
         return fail(db, err, "open the database");
     sqlite3_file_control(db, "main", SQLITE_FCNTL_PERSIST_WAL, &keep);
+    if (run(db, "PRAGMA trusted_schema=OFF") != SQLITE_OK) /* that of a restored file is whoever's made the file */
+        return fail(db, err, "set up the database");
     *out = TAKE(db);
     return 0;
 }
