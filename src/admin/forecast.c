@@ -39,7 +39,24 @@ static int begin(const struct control *c, const char *only, int days, struct for
     return forecast_new(only, now, days, &server, out, err);
 }
 
+struct forecasting {
+    struct event_forecast events; /* first: what the operation is given */
+    struct control *c;
+    struct loop_timer *timer;
+    struct forecast *next, *last;      /* under way; the newest one that is whole */
+    bool busy, wanted;                 /* wanted: soon, whatever has changed */
+    int failed;                        /* one after the other */
+    int64_t whole_ms;                  /* monotonic: when `last` was whole; before the first, when control began */
+    int64_t damaged;                   /* of `last` */
+    uint64_t trust;                    /* the word of trust when the newest one began */
+    int64_t began_ms, ended_ms;        /* monotonic */
+    int64_t asked_until_ms;            /* likewise: one that an operator asked for is under way until then at most; 0: none */
+};
+
 /* --- over the API ---------------------------------------------------------------------------------------------------------------------- */
+
+#define ASKED_DAYS 20000      /* of an answer: what control's loop writes at once */
+#define ASKED_HOLD_MS 30000   /* longer than any step takes */
 
 struct asked {
     struct forecast *f;
@@ -47,14 +64,20 @@ struct asked {
 
 static int asked_run(struct store_tx *tx, void *arg, struct err *err) { return forecast_run(tx, ((struct asked *)arg)->f, err); }
 
+/* One at a time: a walk takes the registry's only reader of control for as long as it has devices. */
+static void hold(const struct control *c, int64_t ms) { c->forecasting->asked_until_ms = ms ? clock_mono_ms() + ms : 0; }
+
 static void stepped(struct http_exchange *x, int rc, const struct err *err, void *op) {
     struct asked *a = op;
     const struct asked next = {.f = a->f};
-    if (!rc && forecast_more(a->f)) {
+    const struct control *c = http_exchange_arg(x);
+    const bool gone = !http_exchange_conn(x);
+    hold(c, !rc && !gone && forecast_more(a->f) ? ASKED_HOLD_MS : 0);
+    if (!rc && !gone && forecast_more(a->f)) {
         job_start(x, JOB_READ, asked_run, &next, sizeof next, stepped);
         return;
     }
-    reply_done(x, rc, err, rc ? NULL : forecast_json(a->f));
+    reply_done(x, rc, err, rc ? NULL : gone ? json_object() : forecast_json(a->f));
     forecast_free(a->f);
 }
 
@@ -88,26 +111,21 @@ void admin_FORECAST(struct http_exchange *x, void *arg) {
     }
     if (!days_of(x, &days))
         return;
-    if (begin(http_exchange_arg(x), only, days, &a.f, &err))
+    const struct control *c = http_exchange_arg(x);
+    if (clock_mono_ms() < c->forecasting->asked_until_ms) {
+        http_reply_err(x, &(struct err){.code = MUSTER_ETOOMANY, .retry_after = 2});
+        return;
+    }
+    if (begin(c, only, days, &a.f, &err)) {
         http_reply_err(x, &err);
-    else
-        job_start(x, JOB_READ, asked_run, &a, sizeof a, stepped);
+        return;
+    }
+    forecast_bound_days(a.f, ASKED_DAYS);
+    hold(c, ASKED_HOLD_MS);
+    job_start(x, JOB_READ, asked_run, &a, sizeof a, stepped);
 }
 
 /* --- by itself --------------------------------------------------------------------------------------------------------------------------- */
-
-struct forecasting {
-    struct event_forecast events; /* first: what the operation is given */
-    struct control *c;
-    struct loop_timer *timer;
-    struct forecast *next, *last;      /* under way; the newest one that is whole */
-    bool busy, wanted;                 /* wanted: soon, whatever has changed */
-    int failed;                        /* one after the other */
-    int64_t whole_ms;                  /* monotonic: when `last` was whole; before the first, when control began */
-    int64_t damaged;                   /* of `last` */
-    uint64_t trust;                    /* the word of trust when the newest one began */
-    int64_t began_ms, ended_ms;        /* monotonic */
-};
 
 static void step(struct forecasting *g);
 

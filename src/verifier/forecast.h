@@ -72,6 +72,8 @@ struct forecast;
 /* only: the one account; "" every account. */
 int forecast_new(const char *only, int64_t from, int days, const struct forecast_server *server, struct forecast **out, struct err *err) MUSTER_MUST_CHECK;
 void forecast_free(struct forecast *f); /* NULL accepted */
+/* At most about so many days in all its causes: where there are more, a day is made of two, as often as needed (day_length). */
+void forecast_bound_days(struct forecast *f, size_t days);
 /* One step, in a reading transaction; again while forecast_more().  MUSTER_ENOTFOUND: the one account. */
 int forecast_run(struct store_tx *tx, void *arg /* struct forecast */, struct err *err);
 bool forecast_more(const struct forecast *f);

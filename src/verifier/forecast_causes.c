@@ -63,9 +63,34 @@ static struct forecast_day *day_of(struct forecast *f, struct forecast_cause *c,
     }
     memmove(&c->days[i + 1], &c->days[i], (c->n_days - i) * sizeof *c->days);
     c->n_days++;
+    f->n_days++;
     c->days[i] = (struct forecast_day){.at = begin};
     return &c->days[i];
 }
+
+/* Days twice as long: each of the new ones is made of whole old ones. */
+static void widen(struct forecast *f) {
+    f->bin *= 2;
+    f->n_days = 0;
+    for (size_t i = 0; i < f->n; i++) {
+        struct forecast_cause *c = f->causes[i];
+        size_t n = 0;
+        for (size_t k = 0; k < c->n_days; k++) {
+            struct forecast_day d = c->days[k];
+            d.at -= d.at % f->bin;
+            if (n && c->days[n - 1].at == d.at) {
+                c->days[n - 1].stops += d.stops;
+                c->days[n - 1].renews += d.renews;
+            } else {
+                c->days[n++] = d;
+            }
+        }
+        c->n_days = n;
+        f->n_days += n;
+    }
+}
+
+void forecast_bound_days(struct forecast *f, size_t days) { f->days_max = days; }
 
 int forecast_add(struct forecast *f, struct forecast_cause *c, int64_t at, int64_t stops, int64_t renews, struct err *err) {
     struct forecast_day *d = day_of(f, c, at);
@@ -81,6 +106,8 @@ int forecast_add(struct forecast *f, struct forecast_cause *c, int64_t at, int64
         c->first_stop = c->first_stop && c->first_stop < at ? c->first_stop : at;
         c->last_stop = c->last_stop > at ? c->last_stop : at;
     }
+    while (f->days_max && f->n_days > f->days_max && f->bin < FORECAST_DAYS_MAX * CLOCK_DAY)
+        widen(f);
     return 0;
 }
 

@@ -27,7 +27,8 @@ static int ask(struct store_tx *tx, const struct forecast *f, struct identity *i
         return 0;
     identity_admission(id, &nothing_reserved, &id->admit);
     int rc = admit_run(tx, &id->admit, err);
-    if (!rc && is_of_all(id->admit.verdict.code))
+    const bool elsewhere = id->admit.account_row && id->admit.account_row != f->account.row; /* that holds the key: its word is about that one device */
+    if (!rc && !elsewhere && is_of_all(id->admit.verdict.code))
         *code = id->admit.verdict.code;
     id->admit.reserved = NULL;
     return rc;
@@ -211,6 +212,14 @@ static int blame(struct store_tx *tx, struct forecast_class *c, const struct dev
     return 0;
 }
 
+/* Whether nobody comes in under the root now, whatever was said of the one device. */
+static bool root_is_out(const struct forecast *f, int64_t root) {
+    for (size_t i = 0; i < f->n_classes; i++)
+        if (f->classes[i].root == root && !f->classes[i].chain)
+            return f->classes[i].out;
+    return false;
+}
+
 int forecast_chain_class(struct store_tx *tx, struct forecast *f, const struct device_chain *chain, struct err *err) {
     CLEANUP(identity_unref) struct identity *id = NULL;
     if (f->n_classes == FORECAST_CLASSES_MAX)
@@ -220,6 +229,7 @@ int forecast_chain_class(struct store_tx *tx, struct forecast *f, const struct d
     int rc = identity_for(chain->leaf, chain->cas, chain->n, &id, err);
     if (!rc)
         rc = follow(tx, f, id, c, err);
+    c->out = c->out || root_is_out(f, chain->root);
     if (!rc && c->end != INT64_MAX)
         rc = blame(tx, c, chain, err);
     f->n_classes -= rc != 0; /* its devices are judged by the root alone */

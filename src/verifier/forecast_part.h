@@ -48,6 +48,7 @@ struct forecast {
     /* out */
     struct forecast_cause **causes;
     size_t n, cap;
+    size_t n_days, days_max; /* of all causes; days_max 0: any number */
     int64_t damaged;       /* rows that could not be judged, and were left out */
     struct err damage;     /* of the first of them */
 };

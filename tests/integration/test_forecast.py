@@ -1,4 +1,5 @@
 """What `muster forecast` says of days to come is what then happens, over real TLS, as time goes on."""
+import concurrent.futures
 import datetime
 import ssl
 import subprocess
@@ -273,6 +274,17 @@ def test_metrics_status_and_webhooks_say_the_same(world, receiver):  # noqa: F81
 
 
 # --- who may ask ---------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_one_at_a_time(world):
+    """Whoever asks while one is under way is told when to come again; nobody is left waiting, and the next one is answered."""
+    a = Account(world, "--device-life", 6 * DAY)
+    assert ask(world, enrolled(world, a.key("--expires", "2y"), "device")) is None
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda _: world.api("GET", "/api/v1/forecast?days=36500"), range(64)))
+    assert {r.status for r in answers} == {200, 429}
+    assert all(int(r.headers["Retry-After"]) > 0 and r.code == "too_many_requests" for r in answers if r.status == 429)
+    assert world.api("GET", "/api/v1/forecast").json["stops"] == 1
 
 
 def test_an_account_s_token_sees_its_account_alone(world):

@@ -145,6 +145,35 @@ static void days_far_ahead_are_bounded(void **state) {
     forecast_free(f);
 }
 
+/* However many causes have however many days, an answer has no more than it may, and every device is in it. */
+static void days_of_all_causes_are_bounded(void **state) {
+    const struct forecast_server server = {0};
+    struct forecast *f = NULL;
+    struct err err = ERR_INIT;
+    size_t n = 0;
+    int64_t stops = 0;
+    begin(4000);
+    devices(3000, now + DAY, DAY, DEVICE_ACTIVE);
+    sqlite3_close(db);
+    struct store *s = on_disk_open();
+    assert_int_equal(forecast_new("", now, 3600, &server, &f, &err), 0);
+    forecast_bound_days(f, 500);
+    while (forecast_more(f))
+        assert_int_equal(store_read_now(s, forecast_run, f, &err), 0);
+    store_close(s);
+    for (size_t i = 0; i < forecast_count(f); i++)
+        for (size_t k = 0; k < forecast_at(f, i)->n_days; k++, n++) {
+            stops += forecast_at(f, i)->days[k].stops;
+            assert_int_equal(forecast_at(f, i)->days[k].at % (8 * DAY), 0);
+        }
+    assert_in_range(n, 250, 500);
+    assert_int_equal(stops, 3000);
+    json_t *o = forecast_json(f);
+    assert_int_equal(json_integer_value(json_object_get(o, "day_length")), 8);
+    json_decref(o);
+    forecast_free(f);
+}
+
 /* --- a damaged row ------------------------------------------------------------------------------------------------------------------- */
 
 /* Writes a row of the table chain: so many times the CA, and what follows. */
@@ -408,13 +437,46 @@ static void renewals_are_no_stops(void **state) {
     forecast_free(f);
 }
 
+/* What is said of a device of another account, which holds the key of the certificate that a chain is judged by, is not said of the chain. */
+static void a_key_that_another_account_holds(void **state) {
+    CLEANUP(buf_fini) struct buf der = BUF_INIT(8192);
+    int steps;
+    struct made root = make_it((struct recipe){.cn = "Root", .ext = CA_EXT, .to = 400 * DAY});
+    struct made line = make_it((struct recipe){.cn = "Line", .ext = CA_EXT, .issuer = &root, .to = 20 * DAY});
+    struct made leaf = make_it((struct recipe){.cn = "dev", .ext = LEAF_EXT, .issuer = &line, .to = 200 * DAY});
+    begin(400);
+    assert_int_equal(cert_der(root.cert, &der), 0);
+    put_blob("UPDATE root SET der = ?1", buf_span(&der));
+    put_blob("UPDATE root SET fingerprint = ?1", hash_span(&root.cert->fingerprint));
+    put_chain(1, 1, line.cert, 1, SPAN_NONE, leaf.cert, SPAN_NONE);
+    devices(5, now + 200 * DAY, 0, DEVICE_ACTIVE);
+    sql("UPDATE device SET chain = 1");
+    sql("INSERT INTO account (id, name, kind, method, state, created, reprovision, approval, expected_only, device_key, device_life, lost_answer_window, issue_ceiling) "
+        "VALUES (2, 'vans', 1, 2, 2, 0, 1, 0, 0, 1, 1, 1, 1)");
+    sql("INSERT INTO device_key (account, spki, device, held, barred, created) VALUES (2, x'', NULL, 1, 0, 0)");
+    put_blob("UPDATE device_key SET spki = ?1", hash_span(&leaf.cert->key.spki));
+    struct forecast *f = run(90, &steps);
+    assert_int_equal(forecast_stops(f, "cars", FORECAST_INTERMEDIATE, now + 90 * DAY), 5);
+    assert_int_equal(forecast_at(f, 0)->first, line.cert->not_after);
+    forecast_free(f);
+    assert_int_equal(sqlite3_open(on_disk_path, &db), SQLITE_OK);
+    sql("UPDATE root SET state = 4");
+    f = run(90, &steps);
+    assert_int_equal(forecast_count(f), 0);
+    forecast_free(f);
+    for (struct made *m[] = {&root, &line, &leaf}, **i = m; i < m + 3; i++) {
+        cert_free((*i)->cert);
+        EVP_PKEY_free((*i)->key);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_is_counted_once),
         cmocka_unit_test(a_root_takes_all_along),
-        cmocka_unit_test(days_far_ahead_are_bounded), cmocka_unit_test(a_damaged_row_silences_nobody_else),
+        cmocka_unit_test(days_far_ahead_are_bounded), cmocka_unit_test(days_of_all_causes_are_bounded), cmocka_unit_test(a_damaged_row_silences_nobody_else),
                                        cmocka_unit_test(no_account_crowds_out_another), cmocka_unit_test(an_answer_is_bounded), cmocka_unit_test(a_busy_key_ends_too),
-                                       cmocka_unit_test(who_renews_is_judged_by_one_that_does), cmocka_unit_test(renewals_are_no_stops),
+                                       cmocka_unit_test(who_renews_is_judged_by_one_that_does), cmocka_unit_test(renewals_are_no_stops), cmocka_unit_test(a_key_that_another_account_holds),
     };
     return cmocka_run_group_tests(tests, on_disk_make, on_disk_drop);
 }
