@@ -295,6 +295,12 @@ static bool was_found(const struct search *s, const struct anchor *a) {
     return false;
 }
 
+/* One that could stand in the place of a CA of the path: its renewed certificate, shown beside the old one. */
+static bool is_twin(struct search *s, const struct cert *c, const struct cert *of, const struct cert *issuer) {
+    return c != of && c->ca && hash_eq(&c->key.spki, &of->key.spki) && X509_NAME_cmp(X509_get_subject_name(c->x), X509_get_subject_name(of->x)) == 0 && issued_by_name(c, issuer) &&
+           s->budget > 0 && s->budget-- > 0 && cert_signed_by(c, issuer);
+}
+
 static void keep(struct search *s, const struct anchor *a, size_t depth) {
     s->good.at[s->good.n++] = a;
     for (size_t i = 0; i < depth; i++)
@@ -302,7 +308,7 @@ static void keep(struct search *s, const struct anchor *a, size_t depth) {
             s->good.until = s->path[i]->not_after;
     for (size_t i = 1; i < depth; i++)
         for (size_t k = 0; k < s->n; k++)
-            if (s->path[i] == s->presented[k])
+            if (s->path[i] == s->presented[k] || (i + 1 < depth && is_twin(s, s->presented[k], s->path[i], s->path[i + 1])))
                 s->good.used |= 1U << k;
 }
 

@@ -274,11 +274,40 @@ static void roots(void **state) {
     }
 }
 
+/* A CA and its renewed certificate, shown together in either order: both are on a path; one of that name with another key is not. */
+static void a_renewed_intermediate_counts(void **state) {
+    const char *const *leaf_ext = EXT("keyUsage", "critical,digitalSignature", "extendedKeyUsage", "clientAuth");
+    struct made root = make_it((struct recipe){.cn = "Root", .ext = CA_EXT, .to = 4000 * CLOCK_DAY});
+    struct made old = make_it((struct recipe){.cn = "Line", .ext = CA_EXT, .issuer = &root, .to = 20 * CLOCK_DAY});
+    struct made renewed = make_it((struct recipe){.cn = "Line", .ext = CA_EXT, .issuer = &root, .key = old.key, .to = 3000 * CLOCK_DAY});
+    struct made namesake = make_it((struct recipe){.cn = "Line", .ext = CA_EXT, .issuer = &root, .to = 3000 * CLOCK_DAY});
+    struct made stranger = make_it((struct recipe){.cn = "Root", .ext = CA_EXT, .to = 4000 * CLOCK_DAY});
+    struct made forged = make_it((struct recipe){.cn = "Line", .ext = CA_EXT, .issuer = &stranger, .key = old.key, .to = 3000 * CLOCK_DAY});
+    struct made leaf = make_it((struct recipe){.cn = "dev", .ext = leaf_ext, .issuer = &old, .to = 1000 * CLOCK_DAY});
+    struct anchor_set *set = anchors_of(&root);
+    struct cert *const orders[2][4] = {{old.cert, renewed.cert, namesake.cert, forged.cert}, {renewed.cert, namesake.cert, forged.cert, old.cert}};
+    const unsigned used[2] = {0x3, 0x9};
+    for (int i = 0; i < 2; i++) {
+        struct chain_found found;
+        assert_int_equal(chain_judge(set, leaf.cert, orders[i], 4, clock_now(), &found, NULL), 0);
+        assert_int_equal(found.used, used[i]);
+        assert_int_equal(chain_judge(set, leaf.cert, orders[i], 4, clock_now() + 30 * CLOCK_DAY, &found, NULL), 0);
+        assert_int_equal(found.used, used[i]);
+    }
+    anchor_set_unref(set);
+    for (struct made *m[] = {&root, &old, &namesake, &stranger, &leaf}, **i = m; i < m + 5; i++) {
+        cert_free((*i)->cert);
+        EVP_PKEY_free((*i)->key);
+    }
+    cert_free(renewed.cert); /* of old's key */
+    cert_free(forged.cert);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(accepted), cmocka_unit_test(kinds_of_keys), cmocka_unit_test(refused),         cmocka_unit_test(roots_of_one_name),
         cmocka_unit_test(our_issuing_ca), cmocka_unit_test(when_it_ended), cmocka_unit_test(every_anchor_is_found),      cmocka_unit_test(namesakes_hide_nobody),
-        cmocka_unit_test(too_many), cmocka_unit_test(work_is_bounded), cmocka_unit_test(roots),
+        cmocka_unit_test(too_many), cmocka_unit_test(work_is_bounded), cmocka_unit_test(roots), cmocka_unit_test(a_renewed_intermediate_counts),
     };
     return secret_init() || cmocka_run_group_tests(tests, NULL, NULL);
 }
