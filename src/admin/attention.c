@@ -80,7 +80,7 @@ static void look_at_server(struct items *i, const struct facts *f) {
         add(i, CRITICAL, "clock_behind", NULL, NULL, NULL, "The clock is %lld s behind the server's own log: nothing is issued. Set it; or `musterd clock accept` where the log ran ahead.",
             (long long)f->registry.clock_behind);
     if (f->registry.recovery.since)
-        add(i, CRITICAL, "recovery", NULL, NULL, "muster recovery show", "The server was put back from a backup of %s and is in recovery: nothing is issued. Enrolled devices go on.",
+        add(i, CRITICAL, "recovery", NULL, NULL, "muster recovery show", "The server was put back from a backup of %s and is in recovery: nothing is issued, and no revocation list is made. Enrolled devices go on.",
             date_of(f->registry.recovery.made));
     if (f->disk_free >= 0 && f->disk_free < DISK_LOW)
         add(i, WARNING, "disk_low", NULL, NULL, NULL, "The disk of the data directory has %lld MB left.", (long long)(f->disk_free >> 20));
@@ -164,6 +164,10 @@ static void look_at_account(struct items *i, const struct facts *f, const struct
 }
 
 static void look_at_crls(struct items *i, const struct facts *f, const char *account, const struct crls_tally *t) {
+    if (t->left_out)
+        add(i, CRITICAL, "crl_incomplete", account, NULL, "muster audit verify", "%lld revoked certificate%s in damaged rows are on no revocation list. The log says crl_rows_damaged.", (long long)t->left_out, plural(t->left_out));
+    if (t->behind)
+        add(i, CRITICAL, "crl_behind", account, NULL, "muster crl list", "What was revoked is not on the revocation list, which cannot be made: whoever judges devices by it lets them in. The log says why (crl_failed, crl_ca_damaged).");
     if (t->next_update && t->next_update <= f->now)
         add(i, CRITICAL, "crl_overdue", account, NULL, "muster crl list", "A certificate revocation list was due for its next update at %s: verifiers that have it refuse every device. The log says why none is made.",
             date_of(t->next_update));

@@ -20,6 +20,9 @@ struct known {
     int64_t wanted;          /* the revision of the account now; row.revision: of the list */
     int64_t not_before_ms;   /* monotonic: the next one is not begun before */
     bool there;              /* still a CA of an active account */
+    bool gone;               /* its account was deleted: its list goes too */
+    int64_t behind_ms;       /* monotonic: since when it waits for a list, or for another; 0: it does not */
+    size_t left_out;         /* damaged rows that are on no list */
 };
 
 /* The list under way. */
@@ -48,6 +51,8 @@ struct crls {
     bool loaded;          /* what control.db knew was read */
     int64_t seen;         /* store_version() of the last look; whatever it was, at the first */
     bool look_again;
+    bool recovery;        /* no list is made: what was revoked after the backup is not known */
+    int64_t look_ms;      /* monotonic: an account could not be read, look again then; 0: they all were */
     struct known *known;
     size_t n, room;
     struct crl_rows rows;
@@ -56,6 +61,8 @@ struct crls {
     size_t at;            /* of revisions */
     struct {
         int64_t account, revision;
+        bool failing;     /* one of its CAs cannot be read */
+        char name[ACCOUNT_NAME_MAX + 1];
     } *told;              /* what the last look found, an account each */
     size_t n_told, told_room;
     struct making making;
@@ -114,7 +121,7 @@ static void give_up(struct making *m, const struct err *err) {
     log_err(LOG_WARN, "crl_failed", err, "account", of->row.account, NULL);
     of->not_before_ms = clock_mono_ms() + AGAIN_MS;
     making_end(m);
-    next(k);
+    rest(k, 0); /* a look in between: a revocation waits for no list but its own */
 }
 
 static void kept(void *arg, int rc, const struct err *err) {
@@ -127,19 +134,30 @@ static void kept(void *arg, int rc, const struct err *err) {
         return;
     }
     const int64_t took = clock_mono_ms() - m->began_ms, spacing = SPACING * took;
+    const size_t left_out = m->load.left_out;
     of->row = g->row;
     of->not_before_ms = m->began_ms + (spacing > SPACING_MIN_MS ? spacing : SPACING_MIN_MS);
     metrics_count(METRIC_CRLS, RESULT_OK, 0);
     log_event(LOG_INFO, "crl_made", "account", g->row.account, "number", log_num(g->row.number), "entries", log_num(g->row.entries), "ms", log_num(took), NULL);
+    of->left_out = left_out;
+    of->behind_ms = of->row.revision == of->wanted ? 0 : clock_mono_ms();
     making_end(m);
-    next(k);
+    rest(k, 0);
+}
+
+/* The others go on. */
+static void not_removed(struct crls *k, const struct err *err) {
+    struct known *of = &k->known[k->making.at];
+    log_err(LOG_WARN, "crl_not_removed", err, "account", of->row.account, NULL);
+    of->not_before_ms = clock_mono_ms() + AGAIN_MS;
+    rest(k, 0);
 }
 
 static void removed(void *arg, int rc, const struct err *err) {
     struct keeping *g = arg;
     struct crls *k = g->owner;
     if (rc) {
-        fail(k, "crl_not_removed", err);
+        not_removed(k, err);
         return;
     }
     k->known[k->making.at] = k->known[--k->n];
@@ -226,21 +244,20 @@ static void loaded(void *arg, int rc, const struct err *err) {
             give_up(m, &why);
         return;
     }
+    if (m->load.left_out)
+        log_event(LOG_ERROR, "crl_rows_damaged", "account", of->row.account, "left_out", log_num((int64_t)m->load.left_out), NULL);
     struct vault_crl_begin rq = {.account = span_str(of->row.account), .life = k->c->o->settings->crl_life, .counts = m->load.counts};
     memcpy(rq.key_id, of->row.key_id, sizeof rq.key_id);
     if (vault_crl_begin(k->c->vault, &rq, begun, m, &why))
         give_up(m, &why);
 }
 
-/* What had ended a day before the last list was on that one, or on one before it (RFC 5280, 3.3). */
-static int64_t since(const struct crl_row *last) { return last->number ? last->this_update - CLOCK_DAY : 0; }
-
 static void make(struct crls *k, size_t at) {
     const struct known *of = &k->known[at];
     struct making *m = &k->making;
     struct err why = ERR_INIT;
     *m = (struct making){.owner = k, .at = at, .began_ms = clock_mono_ms(), .revision = of->wanted};
-    m->load = (struct crl_load){.account = of->account, .row = of->ca, .kind = of->row.kind, .since = since(&of->row)};
+    m->load = (struct crl_load){.account = of->account, .row = of->ca, .kind = of->row.kind, .since = crl_since(&of->row, clock_now())};
     memcpy(m->load.key_id, of->row.key_id, sizeof m->load.key_id);
     if (store_read(k->c->registry, k->c->loop, crl_load_run, loaded, &m->load, &why))
         give_up(m, &why);
@@ -251,23 +268,20 @@ static void drop(struct crls *k, size_t at) {
     k->making.at = at;
     k->keeping = (struct keeping){.row = k->known[at].row, .owner = k};
     if (store_write(k->c->store, k->c->loop, keep_run, removed, &k->keeping, &why))
-        fail(k, "crl_not_removed", &why);
+        not_removed(k, &why);
 }
 
 /* --- which one is next -------------------------------------------------------------------------------------------------------------------- */
 
 static bool is_due(const struct crls *k, const struct known *of, int64_t now) {
-    const int64_t age = now - of->row.this_update;
-    if (!of->there || of->row.not_after <= now)
-        return false;
-    return !of->row.number || of->row.revision != of->wanted || age >= k->c->o->settings->crl_interval || of->row.next_update <= now || age < -CLOCK_DAY;
+    return of->there && !k->recovery && of->row.not_after > now && crl_is_due(&of->row, of->wanted, k->c->o->settings->crl_interval, now);
 }
 
 /* The first that is due and may begin; then the others; then a look again. */
 static void next(struct crls *k) {
     const int64_t now = clock_now(), now_ms = clock_mono_ms();
     for (size_t i = 0; i < k->n; i++)
-        if (!k->known[i].there) {
+        if (k->known[i].gone && k->known[i].not_before_ms <= now_ms) {
             drop(k, i);
             return;
         }
@@ -307,7 +321,7 @@ static struct known *add(struct crls *k, const struct crl_row *row) {
 }
 
 /* The last revision that was taken in of that account, to be set; NULL: out of memory. */
-static int64_t *told_of(struct crls *k, int64_t account) {
+static int64_t *told_of(struct crls *k, int64_t account, const char *name) {
     for (size_t i = 0; i < k->n_told; i++)
         if (k->told[i].account == account)
             return &k->told[i].revision;
@@ -319,19 +333,39 @@ static int64_t *told_of(struct crls *k, int64_t account) {
         k->told_room = k->told_room ? 2 * k->told_room : 16;
     }
     k->told[k->n_told].account = account;
+    k->told[k->n_told].failing = false;
+    snprintf(k->told[k->n_told].name, sizeof k->told[k->n_told].name, "%s", name);
     k->told[k->n_told].revision = -1;
     return &k->told[k->n_told++].revision;
 }
 
 static void look_at_accounts(struct crls *k);
 
+static void set_failing(struct crls *k, int64_t account, bool failing) {
+    for (size_t i = 0; i < k->n_told; i++)
+        if (k->told[i].account == account)
+            k->told[i].failing = failing;
+}
+
+/* What one account has keeps nobody else's lists back. */
+static void account_fails(struct crls *k, const struct err *err) {
+    const int64_t now_ms = clock_mono_ms();
+    if (now_ms >= k->look_ms) {
+        log_err(LOG_WARN, "crl_account_unreadable", err, "account", k->revisions.at[k->at].name, NULL);
+        k->look_ms = now_ms + AGAIN_MS;
+    }
+    set_failing(k, k->revisions.at[k->at].account, true);
+    k->at++;
+    look_at_accounts(k);
+}
+
 static void cas_read(void *arg, int rc, const struct err *err) {
     struct crls *k = (struct crls *)((char *)arg - offsetof(struct crls, cas));
+    const char *name = k->revisions.at[k->at].name;
     if (rc) {
-        fail(k, "crl_accounts_unreadable", err);
+        account_fails(k, err);
         return;
     }
-    const char *name = k->revisions.at[k->at].name;
     for (size_t i = 0; i < k->cas.n; i++) {
         struct crl_row fresh = {.kind = k->cas.at[i].kind, .not_after = k->cas.at[i].not_after};
         memcpy(fresh.key_id, k->cas.at[i].key_id, sizeof fresh.key_id);
@@ -346,10 +380,16 @@ static void cas_read(void *arg, int rc, const struct err *err) {
         of->ca = k->cas.at[i].row;
         of->wanted = k->cas.revision;
         of->there = true;
+        of->gone = false;
+        if (!of->behind_ms && (!of->row.number || of->row.revision != of->wanted))
+            of->behind_ms = clock_mono_ms();
     }
-    int64_t *told = told_of(k, k->cas.account);
+    int64_t *told = told_of(k, k->cas.account, name);
     if (told)
         *told = k->cas.revision;
+    set_failing(k, k->cas.account, k->cas.damaged > 0);
+    if (k->cas.damaged)
+        log_event(LOG_ERROR, "crl_ca_damaged", "account", name, NULL);
     k->at++;
     look_at_accounts(k);
 }
@@ -357,8 +397,10 @@ static void cas_read(void *arg, int rc, const struct err *err) {
 /* Of an account that is deleted the vault has no key any more. */
 static void gone(struct crls *k, const char *account) {
     for (size_t i = 0; i < k->n; i++)
-        if (strcmp(k->known[i].row.account, account) == 0)
+        if (strcmp(k->known[i].row.account, account) == 0) {
             k->known[i].there = false;
+            k->known[i].gone = true;
+        }
 }
 
 static void revisions_read(void *arg, int rc, const struct err *err);
@@ -366,11 +408,12 @@ static void revisions_read(void *arg, int rc, const struct err *err);
 static void look_at_accounts(struct crls *k) {
     struct err why = ERR_INIT;
     for (; k->at < k->revisions.n; k->at++) {
-        int64_t *told = told_of(k, k->revisions.at[k->at].account);
+        int64_t *told = told_of(k, k->revisions.at[k->at].account, k->revisions.at[k->at].name);
         if (!k->revisions.at[k->at].active) {
             gone(k, k->revisions.at[k->at].name);
             if (told)
                 *told = -1; /* should it be there again, its CAs are read again */
+            set_failing(k, k->revisions.at[k->at].account, false);
         } else if (!told || *told != k->revisions.at[k->at].revision) {
             k->cas.account = k->revisions.at[k->at].account;
             if (store_read(k->c->registry, k->c->loop, crl_cas_run, cas_read, &k->cas, &why))
@@ -393,6 +436,7 @@ static void revisions_read(void *arg, int rc, const struct err *err) {
         return;
     }
     k->at = 0;
+    k->recovery = k->revisions.recovery;
     look_at_accounts(k);
 }
 
@@ -404,7 +448,7 @@ static bool is_there(const struct crls *k, const struct crl_row *row) {
     return fd >= 0;
 }
 
-/* What is there from before, a page at a time; an account of which nothing is heard any more is not there. */
+/* What is there from before, a page at a time.  One whose CA is not found stays: only where its account was deleted does it go. */
 static void rows_read(void *arg, int rc, const struct err *err) {
     struct crls *k = (struct crls *)((char *)arg - offsetof(struct crls, rows));
     struct err why = ERR_INIT;
@@ -442,7 +486,7 @@ static void look(void *arg) {
             fail(k, "crl_lists_unreadable", &why);
         return;
     }
-    bool changed = k->look_again || store_version(k->c->registry, &version, NULL) || version != k->seen;
+    bool changed = k->look_again || (k->look_ms && k->look_ms <= clock_mono_ms()) || store_version(k->c->registry, &version, NULL) || version != k->seen;
     if (!changed) {
         next(k);
         return;
@@ -450,6 +494,8 @@ static void look(void *arg) {
     if (store_version(k->c->registry, &version, NULL) == 0)
         k->seen = version;
     k->look_again = false;
+    if (k->look_ms <= clock_mono_ms())
+        k->look_ms = 0;
     k->revisions.after = 0;
     if (store_read(k->c->registry, k->c->loop, crl_revisions_run, revisions_read, &k->revisions, &why))
         fail(k, "crl_accounts_unreadable", &why);
@@ -457,8 +503,10 @@ static void look(void *arg) {
 
 void crls_tally(const struct control *c, const char *account, struct crls_tally *out) {
     const struct crls *k = c->crls;
-    const int64_t now = clock_now();
+    const int64_t now = clock_now(), now_ms = clock_mono_ms();
     *out = (struct crls_tally){0};
+    for (size_t i = 0; i < k->n_told; i++)
+        out->behind = out->behind || (k->told[i].failing && strcmp(k->told[i].name, account) == 0);
     for (size_t i = 0; i < k->n; i++) {
         const struct crl_row *row = &k->known[i].row;
         if (strcmp(row->account, account) != 0 || !k->known[i].there || row->not_after <= now)
@@ -468,6 +516,8 @@ void crls_tally(const struct control *c, const char *account, struct crls_tally 
             out->next_update = row->next_update;
         out->entries += row->entries;
         out->missing = out->missing || !row->number;
+        out->behind = out->behind || (!k->recovery && k->known[i].behind_ms && now_ms - k->known[i].behind_ms > CRL_BEHIND_MS);
+        out->left_out += (int64_t)k->known[i].left_out;
     }
 }
 

@@ -4,8 +4,8 @@
  * A list is made when something on it may have changed (seen within LOOK_MS), when it is `crl_interval` old, and when there is none yet.
  * What changes meanwhile is on the next one: lists of one CA follow each other no faster than half of the time goes into them, so that
  * many revocations in a row make few lists.  Finished, its bytes are in DIR/crl/ACCOUNT.KEY.crl, replaced whole, before control.db and
- * operators are told of it.  Where one cannot be made it is tried again; the one before stays, and `status` says so once its next update
- * is over. */
+ * operators are told of it.  Where one cannot be made it is tried again, and those of others go on; the one before stays, and `status`
+ * says so after a minute.  In recovery (registry/recovery.h) none is made: it would let in again who was revoked since the backup. */
 #ifndef MUSTER_ADMIN_CRL_H
 #define MUSTER_ADMIN_CRL_H
 
@@ -14,6 +14,8 @@
 
 #define CRL_FILE_MAX 128                 /* bytes of a file's name under DIR/crl */
 #define CRL_BYTES_MAX (256u << 20)       /* of a list */
+
+#define CRL_BEHIND_MS 60000
 
 struct crls *crls_new(struct control *c, struct err *err);
 void crls_free(struct crls *k); /* NULL accepted */
@@ -24,6 +26,8 @@ struct crls_tally {
     int64_t next_update; /* the first one; 0: no list is there */
     int64_t entries;
     bool missing;        /* a CA has no list, although the vault is there */
+    bool behind;         /* one waits for more than CRL_BEHIND_MS for a list with what has changed, or cannot be read */
+    int64_t left_out;    /* damaged rows that are on none of them */
 };
 void crls_tally(const struct control *c, const char *account, struct crls_tally *out);
 

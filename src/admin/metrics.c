@@ -149,6 +149,10 @@ static void add_crls(struct buf *out, const struct facts *f) {
     for (size_t i = 0; f->crls && i < f->registry.n; i++)
         if (f->crls[i].n)
             two(out, METRIC_CRL_ENTRIES, f->registry.at[i].name, NULL, (double)f->crls[i].entries);
+    metrics_family(out, METRIC_CRL_BEHIND);
+    for (size_t i = 0; f->crls && i < f->registry.n; i++)
+        if (f->crls[i].n || f->crls[i].behind)
+            two(out, METRIC_CRL_BEHIND, f->registry.at[i].name, NULL, f->crls[i].behind || f->crls[i].left_out ? 1 : 0);
 }
 
 static void collected(struct http_exchange *x, const struct facts *f) {

@@ -17,11 +17,12 @@
 #include "pki/make.h"
 
 #define CRL_KEY_ID_LEN 20 /* bytes of a CA's subject key identifier, as make.c makes it */
+#define CRL_BACKDATE 300  /* seconds that thisUpdate lies back, for verifiers whose clock is a little behind: to them a list of the future is none */
 #define CRL_REASON_HOLD 6 /* certificateHold (RFC 5280, 5.3.1): may leave the list again */
 
 struct crl_entry {
     uint8_t serial[MAKE_SERIAL_LEN]; /* of a certificate that was made by make.c: the first byte is neither 0 nor above 0x7f */
-    int64_t revoked;                 /* when; 0: nobody knows better than this list's own date */
+    int64_t revoked;                 /* when, and not after the list's thisUpdate; 0: nobody knows better than this list's own date */
     uint8_t reason;                  /* CRLReason; 0: unspecified, which is left out (5.3.1) */
 };
 

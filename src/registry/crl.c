@@ -1,6 +1,7 @@
 /* crl: the registry's side; see crl.h. */
 #include "registry/crl.h"
 
+#include "registry/recovery.h"
 #include "registry/row.h"
 
 #define STEP_ROWS 10000    /* rows that a step of crl_load_run() reads */
@@ -15,8 +16,13 @@ int crl_revisions_run(struct store_tx *tx, void *arg, struct err *err) {
     struct crl_revisions *r = arg;
     CLEANUP(store_row_end) struct store_row *row = NULL;
     const int64_t from = r->after;
+    struct recovery recovery;
     r->n = 0;
-    int rc = store_query(tx, &row, err, SQL_CRL_REVISIONS, "ii", from, I(CRL_REVISIONS_PAGE));
+    int rc = recovery_get(tx, &recovery, err);
+    if (rc)
+        return rc;
+    r->recovery = recovery.since != 0;
+    rc = store_query(tx, &row, err, SQL_CRL_REVISIONS, "ii", from, I(CRL_REVISIONS_PAGE));
     while (!rc && (rc = store_next(row, err)) > 0) {
         r->at[r->n].account = r->after = store_int(row, 0);
         row_text(row, 1, r->at[r->n].name, sizeof r->at[r->n].name);
@@ -28,32 +34,37 @@ int crl_revisions_run(struct store_tx *tx, void *arg, struct err *err) {
     return rc;
 }
 
-static int take_ca(struct crl_cas *c, enum crl_kind kind, int64_t at, struct span der, struct err *err) {
+/* One that is damaged takes the others' lists from nobody. */
+static void take_ca(struct crl_cas *c, enum crl_kind kind, int64_t at, struct span der) {
     CLEANUP(cert_free) struct cert *cert = NULL;
     CLEANUP(buf_fini) struct buf subject = BUF_INIT(4096);
-    int rc = cert_from_der(der, &cert, err);
-    if (rc || c->n == CRL_CAS_MAX || !crl_key_id(cert, c->at[c->n].key_id))
-        return rc;
+    if (c->n == CRL_CAS_MAX)
+        return;
+    if (cert_from_der(der, &cert, NULL) || !crl_key_id(cert, c->at[c->n].key_id)) {
+        c->damaged++;
+        return;
+    }
     cert_subject_text(cert, &subject);
     c->at[c->n].kind = kind;
     c->at[c->n].row = at;
     c->at[c->n].not_after = cert->not_after;
     snprintf(c->at[c->n].subject, sizeof c->at[c->n].subject, "%s", buf_str(&subject));
     c->n++;
-    return 0;
 }
 
 static int add_cas(struct store_tx *tx, struct crl_cas *c, enum crl_kind kind, int statement, struct err *err) {
     CLEANUP(store_row_end) struct store_row *row = NULL;
     int rc = store_query(tx, &row, err, statement, "i", c->account);
-    while (!rc && (rc = store_next(row, err)) > 0)
-        rc = take_ca(c, kind, store_int(row, 0), store_blob(row, 1), err);
+    while (!rc && (rc = store_next(row, err)) > 0) {
+        take_ca(c, kind, store_int(row, 0), store_blob(row, 1));
+        rc = 0;
+    }
     return rc;
 }
 
 int crl_cas_run(struct store_tx *tx, void *arg, struct err *err) {
     struct crl_cas *c = arg;
-    c->n = 0;
+    c->n = c->damaged = 0;
     int rc = one_int(tx, &c->revision, 0, err, SQL_CRL_REVISION, "i", c->account);
     if (!rc)
         rc = add_cas(tx, c, CRL_ROOT, SQL_CRL_ROOTS, err);
@@ -84,9 +95,12 @@ int crl_bundle_run(struct store_tx *tx, void *arg, struct err *err) {
 
 /* --- their entries ---------------------------------------------------------------------------------------------------------------------- */
 
+/* What its certificate says of when and why may be damaged; that it was revoked counts. */
 static int add(struct crl_load *l, struct span serial, int64_t revoked, int64_t reason, struct err *err) {
-    if (serial.n != MAKE_SERIAL_LEN || revoked < 0 || reason < 0 || reason > 10)
-        return err_set(err, MUSTER_ECORRUPT, "A row of the table cert is damaged.");
+    if (serial.n != MAKE_SERIAL_LEN || serial.p[0] == 0 || serial.p[0] > 0x7f) { /* the vault made none such, and would not sign the list */
+        l->left_out++;
+        return 0;
+    }
     if (l->n >= GROW_AT_LEAST ? (l->n & (l->n - 1)) == 0 : l->n == 0) {
         struct crl_entry *more = realloc(l->entries, (l->n ? 2 * l->n : GROW_AT_LEAST) * sizeof *more);
         if (!more)
@@ -95,8 +109,8 @@ static int add(struct crl_load *l, struct span serial, int64_t revoked, int64_t 
     }
     struct crl_entry *e = &l->entries[l->n++];
     memcpy(e->serial, serial.p, MAKE_SERIAL_LEN);
-    e->revoked = revoked;
-    e->reason = (uint8_t)reason;
+    e->revoked = revoked > 0 && revoked <= clock_now() - CRL_BACKDATE ? revoked : 0;
+    e->reason = reason >= 0 && reason <= 10 && reason != 7 && reason != 8 ? (uint8_t)reason : 0;
     crl_count(&l->counts, e);
     return 0;
 }
@@ -153,9 +167,12 @@ static int load_issuing(struct store_tx *tx, struct crl_load *l, struct err *err
 static int add_below(struct crl_load *l, struct span der, int64_t reason, struct err *err) {
     CLEANUP(cert_free) struct cert *c = NULL;
     uint8_t above[CRL_KEY_ID_LEN];
-    int rc = cert_from_der(der, &c, err);
-    if (rc || !crl_issuer_key_id(der, above) || memcmp(above, l->key_id, sizeof above) != 0 || c->not_after < l->since)
-        return rc;
+    if (cert_from_der(der, &c, NULL)) {
+        l->left_out++;
+        return 0;
+    }
+    if (!crl_issuer_key_id(der, above) || memcmp(above, l->key_id, sizeof above) != 0 || c->not_after < l->since)
+        return 0;
     const ASN1_INTEGER *serial = X509_get0_serialNumber(c->x);
     return add(l, span_of(ASN1_STRING_get0_data(serial), (size_t)ASN1_STRING_length(serial)), 0, reason, err);
 }
@@ -179,6 +196,19 @@ int crl_load_run(struct store_tx *tx, void *arg, struct err *err) {
     if (rc)
         return rc;
     return l->kind == CRL_ROOT ? load_root(tx, l, err) : load_issuing(tx, l, err);
+}
+
+/* --- when --------------------------------------------------------------------------------------------------------------------------------- */
+
+int64_t crl_since(const struct crl_row *last, int64_t now) {
+    if (!last->number)
+        return 0;
+    return (last->this_update < now ? last->this_update : now) - CLOCK_DAY;
+}
+
+bool crl_is_due(const struct crl_row *last, int64_t wanted, int64_t interval, int64_t now) {
+    const int64_t age = now - last->this_update - CRL_BACKDATE;
+    return !last->number || last->revision != wanted || age >= interval || last->next_update <= now || age < -CLOCK_DAY;
 }
 
 /* --- control.db -------------------------------------------------------------------------------------------------------------------------- */

@@ -28,6 +28,7 @@ struct crl_revisions {
         bool active; /* not deleted */
     } at[CRL_REVISIONS_PAGE];
     size_t n;
+    bool recovery; /* the server is in one (recovery.h) */
     int64_t after; /* row of the last one; start with 0, again while n is full */
 };
 int crl_revisions_run(struct store_tx *tx, void *arg, struct err *err);
@@ -43,7 +44,7 @@ struct crl_cas {
         int64_t not_after;
         char subject[256];
     } at[CRL_CAS_MAX];
-    size_t n;
+    size_t n, damaged;
     int64_t revision; /* of the account, in the same transaction */
 };
 int crl_cas_run(struct store_tx *tx, void *arg, struct err *err);
@@ -68,7 +69,7 @@ struct crl_load {
     } step;
     bool more;
     struct crl_entry *entries; /* the caller frees it */
-    size_t n;
+    size_t n, left_out;        /* left_out: damaged rows, of which nobody knows whose they were */
     struct crl_counts counts;
 };
 int crl_load_run(struct store_tx *tx, void *arg, struct err *err); /* MUSTER_ECLOCK */
@@ -83,6 +84,11 @@ struct crl_row {
     int64_t number, this_update, next_update, entries, bytes, revision;
     int64_t not_after; /* of the CA */
 };
+/* What had ended a day before the last list was made was on that one, or on one before it (RFC 5280, 3.3).  The clock may have been ahead when it
+ * was: then until a day ago. */
+int64_t crl_since(const struct crl_row *last, int64_t now);
+/* Whether the next one has to be made; wanted: the account's revision. */
+bool crl_is_due(const struct crl_row *last, int64_t wanted, int64_t interval, int64_t now);
 int crl_put(struct store_tx *control, const struct crl_row *row, struct err *err) MUSTER_MUST_CHECK;
 /* 1: there is one, in *out; 0: there is none. */
 int crl_get(struct store_tx *control, const char *account, const uint8_t key_id[CRL_KEY_ID_LEN], struct crl_row *out, struct err *err) MUSTER_MUST_CHECK;

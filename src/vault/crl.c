@@ -4,8 +4,6 @@
 #include "vault/crl_number.h"
 #include "vault/serve.h"
 
-#define BACKDATE 300 /* seconds, for verifiers whose clock is a little behind: to them a list of the future is none */
-
 static void give_up(struct vault *v) {
     crl_maker_free(v->crl);
     v->crl = NULL;
@@ -24,7 +22,7 @@ int serve_crl_begin(struct vault *v, const struct wire_request *request, int64_t
         return err_set(err, MUSTER_ENOTFOUND, "The account %s has no CA of that key.", a->name);
     if (rq->life < VAULT_CRL_LIFE_MIN || rq->life > VAULT_CRL_LIFE_MAX || rq->counts.entries > VAULT_CRL_ENTRIES_MAX)
         return err_set(err, MUSTER_EINVALID, "A CRL has at most %d entries, and its next update follows within 400 days.", VAULT_CRL_ENTRIES_MAX);
-    struct crl_plan plan = {.this_update = now - BACKDATE, .next_update = now + rq->life, .counts = rq->counts};
+    struct crl_plan plan = {.this_update = now - CRL_BACKDATE, .next_update = now + rq->life, .counts = rq->counts};
     if ((rc = authority_key(ca, a->keys, &key, err)) || (rc = crl_number_take(v->records, a->name, secret_span(&a->data_key), rq->key_id, &plan.number, err)))
         return rc;
     buf_clear(&v->der[0]);
@@ -34,13 +32,21 @@ int serve_crl_begin(struct vault *v, const struct wire_request *request, int64_t
     return 0;
 }
 
+/* There are verifiers to whom what was revoked in the future is not revoked: the gateway's process can write such dates. */
+static bool is_of_the_past(const struct wire_request *rq, int64_t now) {
+    for (size_t i = 0; i < rq->entries.n; i++)
+        if (rq->entries.at[i].revoked > now - CRL_BACKDATE)
+            return false;
+    return true;
+}
+
 static int none(struct err *err) { return err_set(err, MUSTER_ESTATE, "No CRL was begun."); }
 
 int serve_crl_entries(struct vault *v, const struct wire_request *rq, int64_t now, struct wire_answer *a, struct err *err) {
     if (!v->crl)
         return none(err);
     buf_clear(&v->der[0]);
-    int rc = crl_maker_add(v->crl, rq->entries.at, rq->entries.n, &v->der[0], err);
+    int rc = is_of_the_past(rq, now) ? crl_maker_add(v->crl, rq->entries.at, rq->entries.n, &v->der[0], err) : err_set(err, MUSTER_EINVALID, "An entry of the CRL was revoked later than the list is made.");
     if (rc)
         give_up(v);
     a->der = buf_span(&v->der[0]);

@@ -166,6 +166,39 @@ static void many_come_in_steps_and_none_twice(void **state) {
             assert_memory_not_equal(loaded.entries[i].serial, loaded.entries[k].serial, MAKE_SERIAL_LEN);
 }
 
+/* A verifier may take a revocation of the future for none; and one damaged row leaves the others on the list. */
+static void dates_lie_behind_and_damage_takes_nobody_off(void **state) {
+    on_disk_anew();
+    sql(ACCOUNT CA(1));
+    const int64_t now = clock_now();
+    cert_of_device(1, 0, CERT_REVOKED, now, REASON_KEY_COMPROMISE, NOW + CLOCK_YEAR, 1);
+    cert_of_device(2, 0, CERT_REVOKED, now - CRL_BACKDATE - 5, 0, NOW + CLOCK_YEAR, 1);
+    cert_of_device(3, 0, CERT_REVOKED, 9000000000LL, 7, NOW + CLOCK_YEAR, 1);
+    cert_of_device(4, 0, CERT_REVOKED, 5000, 0, NOW + CLOCK_YEAR, 1);
+    cert_of_device(5, 0, CERT_REVOKED, 5000, 0, NOW + CLOCK_YEAR, 1);
+    sql("UPDATE cert SET serial = x'01' WHERE id = 4; UPDATE cert SET serial = zeroblob(16) WHERE id = 5; UPDATE cert SET not_after = 9000000000");
+    load(1, 0);
+    assert_int_equal(loaded.left_out, 2);
+    assert_int_equal(loaded.n, 3);
+    assert_entry(1, 0, REASON_KEY_COMPROMISE);
+    assert_entry(2, now - CRL_BACKDATE - 5, 0);
+    assert_entry(3, 0, 0);
+}
+
+static void when_a_list_is_made_and_what_left_the_last_one(void **state) {
+    const struct crl_row none = {0}, last = {.number = 1, .this_update = NOW - CRL_BACKDATE, .next_update = NOW + 7 * CLOCK_DAY, .revision = 5},
+                         ahead = {.number = 1, .this_update = NOW + CLOCK_YEAR, .next_update = NOW + 2 * CLOCK_YEAR, .revision = 5};
+    assert_int_equal(crl_since(&none, NOW), 0);
+    assert_int_equal(crl_since(&last, NOW), NOW - CRL_BACKDATE - CLOCK_DAY);
+    assert_int_equal(crl_since(&ahead, NOW), NOW - CLOCK_DAY); /* it was made while the clock was ahead */
+    assert_true(crl_is_due(&none, 0, 240, NOW));
+    assert_false(crl_is_due(&last, 5, 240, NOW));
+    assert_false(crl_is_due(&last, 5, 240, NOW + 239)); /* from when it was made, which its thisUpdate is not */
+    assert_true(crl_is_due(&last, 5, 240, NOW + 240));
+    assert_true(crl_is_due(&last, 6, 240, NOW));
+    assert_true(crl_is_due(&ahead, 5, 240, NOW));
+}
+
 /* Whatever may change a list raises the account's revision, and nothing else does. */
 static void revisions(void **state) {
     static const struct {
@@ -277,6 +310,8 @@ int main(void) {
         cmocka_unit_test(who_is_on_it),
         cmocka_unit_test(what_has_expired_leaves_once_it_was_on_one),
         cmocka_unit_test(many_come_in_steps_and_none_twice),
+        cmocka_unit_test(dates_lie_behind_and_damage_takes_nobody_off),
+        cmocka_unit_test(when_a_list_is_made_and_what_left_the_last_one),
         cmocka_unit_test(revisions),
         cmocka_unit_test(certificates_of_before_know_their_issuer),
     };

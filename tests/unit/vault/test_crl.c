@@ -141,6 +141,11 @@ static void what_makes_no_list_is_refused(void **state) {
     assert_int_equal(begin_crl("fleet", key, CLOCK_DAY, (struct crl_counts){.entries = 1, .reasons = 1}), 0);
     assert_int_equal(send_entries(two, 2), MUSTER_EINVALID);
     assert_int_equal(send_entries(two, 1), MUSTER_ESTATE);
+    /* One that was revoked in the future, which some verifiers take for not revoked. */
+    const struct crl_entry ahead = {.serial = {1, 2}, .revoked = clock_now() + 60};
+    assert_int_equal(begin_crl("fleet", key, CLOCK_DAY, (struct crl_counts){.entries = 1}), 0);
+    assert_int_equal(send_entries(&ahead, 1), MUSTER_EINVALID);
+    assert_int_equal(sign_crl(), MUSTER_ESTATE);
     /* A second beginning ends the first one. */
     assert_int_equal(begin_crl("fleet", key, CLOCK_DAY, counts_of_two), 0);
     assert_int_equal(begin_crl("fleet", key, CLOCK_DAY, (struct crl_counts){0}), 0);
