@@ -72,6 +72,7 @@ bool crl_dates(struct span beginning, int64_t *this_update, int64_t *next_update
 struct download {
     int fd;
     off_t at, size;
+    bool sending, gone; /* gone: the client was cut off while send_more() has hold of it */
 };
 
 static void end(struct download *d) {
@@ -91,13 +92,17 @@ static bool name_of(const struct http_exchange *x, char out[128]) {
     return true;
 }
 
-static struct download *open_file(const struct worker *w, const char *name, struct stat *st, uint8_t beginning[BEGINNING], size_t *n) {
+/* NULL: there is none (MUSTER_ENOTFOUND in *code), or it cannot be read now. */
+static struct download *open_file(const struct worker *w, const char *name, struct stat *st, uint8_t beginning[BEGINNING], size_t *n, int *code) {
     struct download *d = calloc(1, sizeof *d);
+    *code = MUSTER_EUNAVAILABLE;
     if (!d)
         return NULL;
     d->fd = openat(w->gateway->crls_dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     ssize_t got = d->fd >= 0 && fstat(d->fd, st) == 0 && S_ISREG(st->st_mode) ? pread(d->fd, beginning, BEGINNING, 0) : -1;
     if (got <= 0) {
+        if (d->fd < 0 ? errno == ENOENT || errno == ELOOP : got == 0 || !S_ISREG(st->st_mode))
+            *code = MUSTER_ENOTFOUND;
         end(d);
         return NULL;
     }
@@ -111,28 +116,37 @@ static struct download *open_file(const struct worker *w, const char *name, stru
 /* Up to where the client has no room. */
 static void send_more(struct http_exchange *x, struct download *d) {
     static _Thread_local uint8_t piece[PIECE];
-    while (d->at < d->size && http_stream_room(x)) {
-        ssize_t n = pread(d->fd, piece, sizeof piece, d->at);
-        if (n <= 0) { /* the connection is cut, so that the client sees that something is missing */
-            end(d);
-            http_exchange_drop(x);
-            return;
-        }
+    ssize_t n = 1;
+    http_exchange_ref(x); /* adding cuts the client off where memory runs out */
+    d->sending = true;
+    while (!d->gone && d->at < d->size && http_stream_room(x)) {
+        if ((n = pread(d->fd, piece, sizeof piece, d->at)) <= 0)
+            break;
         d->at += n;
         http_stream_add(x, span_of(piece, (size_t)n));
     }
-    if (d->at < d->size) {
+    d->sending = false;
+    if (d->gone) {
+        end(d);
+    } else if (n <= 0) { /* the connection is cut, so that the client sees that something is missing */
+        end(d);
+        http_exchange_drop(x);
+    } else if (d->at < d->size) {
         http_stream_flush(x);
-        return;
+    } else {
+        end(d);
+        http_stream_end(x);
     }
-    end(d);
-    http_stream_end(x);
+    http_exchange_unref(x);
 }
 
 static void body(struct http_exchange *x, struct span part, bool last, const struct err *err, void *arg) {}
 static void drained(struct http_exchange *x, void *arg) { send_more(x, arg); }
 static void gone(struct http_exchange *x, void *arg) {
-    end(arg);
+    struct download *d = arg;
+    d->gone = true;
+    if (!d->sending)
+        end(d);
     http_exchange_drop(x);
 }
 static const struct http_stream_ops OPS = {body, drained, gone};
@@ -151,10 +165,11 @@ static void serve(struct http_exchange *x, void *arg) {
     char name[128], tag[80], modified[HTTP_DATE_MAX], expires[HTTP_DATE_MAX], age[64];
     struct stat st;
     size_t n;
+    int code = MUSTER_ENOTFOUND;
     int64_t made, due, now = clock_now();
-    struct download *d = name_of(x, name) ? open_file(w, name, &st, beginning, &n) : NULL;
+    struct download *d = name_of(x, name) ? open_file(w, name, &st, beginning, &n, &code) : NULL;
     if (!d || !crl_dates(span_of(beginning, n), &made, &due)) {
-        const struct err err = {.code = MUSTER_ENOTFOUND};
+        const struct err err = {.code = d ? MUSTER_ENOTFOUND : code};
         if (d)
             end(d);
         http_reply_err(x, &err);

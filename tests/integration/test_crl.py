@@ -4,6 +4,7 @@ import datetime
 import http.client
 import os
 import re
+import resource
 import signal
 import socket
 import sqlite3
@@ -409,11 +410,9 @@ def test_what_is_damaged_in_one_account_keeps_no_other_back(fresh):
     soon({serial(d)}, lambda: set(entries(s, b)), 5)
     soon({("crl_behind", a.name)}, lambda: said(s), 5)
     assert f'muster_crl_behind{{account="{a.name}"}} 1' in s.api("GET", "/metrics").body.decode() and f'muster_crl_behind{{account="{b.name}"}} 0' in s.api("GET", "/metrics").body.decode()
-    s.stop()
-    s.start()
     s.muster("device", "revoke", "then", "--account", b.name)
     soon({serial(d), serial(e)}, lambda: set(entries(s, b)), 10)
-    assert set(lists(s, a)) == {"fleet-root", "issuing-ca"}  # nobody deleted the account
+    assert set(lists(s, a)) == {"fleet-root", "issuing-ca"}
     assert said(s) == {("crl_behind", a.name)}
 
 
@@ -531,6 +530,29 @@ def test_a_download_goes_on_with_the_list_that_it_began_with(server, account):
             said += more
         assert said.split(b"\r\n\r\n", 1)[1] in (before, fetch(url)[2])
         s.close()
+
+
+def test_a_server_without_descriptors_does_not_say_that_there_is_no_list(fresh):
+    s = fresh(config=[listen()])
+    a = Account(s)
+    soon({"fleet-root", "issuing-ca"}, lambda: set(lists(s, a)), 3)
+    host, path = lists(s, a)["issuing-ca"]["url"].removeprefix("http://").split("/", 1)
+    gateway = s.child("gateway")
+    before = resource.prlimit(gateway, resource.RLIMIT_NOFILE)
+    c = http.client.HTTPConnection("127.0.0.1", int(host.rsplit(":", 1)[1]), timeout=20)
+
+    def status():
+        c.request("GET", "/" + path)
+        answer = c.getresponse()
+        answer.read()
+        return answer.status
+
+    assert status() == 200
+    resource.prlimit(gateway, resource.RLIMIT_NOFILE, (3, before[1]))
+    assert status() == 503
+    resource.prlimit(gateway, resource.RLIMIT_NOFILE, before)
+    assert status() == 200
+    c.close()
 
 
 def test_a_bundle_has_the_issuing_cas_that_signed(server, account, tmp_path):

@@ -31,7 +31,19 @@ static void an_old_forecast(void **state) {
     assert_string_equal(level_of(&f, "forecast_old"), "warning");
 }
 
+static void lists_that_do_not_come(void **state) {
+    struct crls_tally tally = {.n = 2, .next_update = 1800000000 + 6 * CLOCK_DAY};
+    struct overview_account account = {.name = "a"};
+    struct facts f = {.now = 1800000000, .disk_free = -1, .crls = &tally, .crl_life = 7 * CLOCK_DAY, .registry = {.at = &account, .n = 1}};
+    assert_null(level_of(&f, "crl_behind"));
+    assert_null(level_of(&f, "crl_incomplete"));
+    tally.behind = true;
+    tally.left_out = 1;
+    assert_string_equal(level_of(&f, "crl_behind"), "critical"); /* long before the next update is due */
+    assert_string_equal(level_of(&f, "crl_incomplete"), "critical");
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(an_old_forecast)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(an_old_forecast), cmocka_unit_test(lists_that_do_not_come)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
