@@ -12,6 +12,7 @@
 #define AGAIN_MS 5000        /* until what failed is tried again */
 #define SPACING 2            /* from the beginning of one list of a CA to the next: so many times as long as it took */
 #define SPACING_MIN_MS 400
+#define NOT_DELETED (-2)     /* instead of a revision: the registry says that the account is deleted, and no operator did that */
 
 /* A CA and its newest list. */
 struct known {
@@ -410,9 +411,12 @@ static void look_at_accounts(struct crls *k) {
     for (; k->at < k->revisions.n; k->at++) {
         int64_t *told = told_of(k, k->revisions.at[k->at].account, k->revisions.at[k->at].name);
         if (!k->revisions.at[k->at].active) {
-            gone(k, k->revisions.at[k->at].name);
+            if (k->revisions.at[k->at].deleted)
+                gone(k, k->revisions.at[k->at].name);
+            else if (k->revisions.at[k->at].forged && told && *told != NOT_DELETED)
+                log_event(LOG_WARN, "crl_account_not_deleted", "account", k->revisions.at[k->at].name, NULL);
             if (told)
-                *told = -1; /* should it be there again, its CAs are read again */
+                *told = k->revisions.at[k->at].forged ? NOT_DELETED : -1; /* should it be there again, its CAs are read again */
             set_failing(k, k->revisions.at[k->at].account, false);
         } else if (!told || *told != k->revisions.at[k->at].revision) {
             k->cas.account = k->revisions.at[k->at].account;

@@ -213,6 +213,30 @@ int account_list_run(struct store_tx *tx, void *arg, struct err *err) {
 
 /* --- changes --------------------------------------------------------------------------------------------------------------------- */
 
+#define SIGNED_BEFORE_MAX (1u << 20) /* bytes of the rows of certificates */
+
+/* The vault issues under a CA from when it has made it on, and until the registry knows of that such certificates are nobody's. */
+static int take_signed_before(struct store_tx *tx, const struct account *a, int64_t ca, const struct cert *c, const uint8_t key_id[CRL_KEY_ID_LEN], struct err *err) {
+    CLEANUP(store_row_end) struct store_row *row = NULL;
+    CLEANUP(buf_fini) struct buf ids = BUF_INIT(SIGNED_BEFORE_MAX);
+    uint8_t above[CRL_KEY_ID_LEN];
+    int rc = store_query(tx, &row, err, SQL_CERT_NO_ISSUER, "ii", a->row, c->not_before - CLOCK_DAY);
+    while (!rc && (rc = store_next(row, err)) > 0) {
+        const int64_t id = store_int(row, 0);
+        if (crl_issuer_key_id(store_blob(row, 1), above) && memcmp(above, key_id, sizeof above) == 0)
+            buf_add(&ids, span_of(&id, sizeof id));
+        rc = 0;
+    }
+    if (rc || (rc = buf_check(&ids, err)))
+        return rc;
+    for (size_t at = 0; !rc && at < ids.n; at += sizeof(int64_t)) {
+        int64_t id;
+        memcpy(&id, ids.p + at, sizeof id);
+        rc = store_exec(tx, NULL, err, SQL_CERT_ISSUER_SET, "ii", id, ca);
+    }
+    return rc;
+}
+
 static int add_ca(struct store_tx *tx, const struct account *a, enum ca_kind kind, struct span der, struct err *err) {
     CLEANUP(cert_free) struct cert *c = NULL;
     int64_t have;
@@ -223,7 +247,10 @@ static int add_ca(struct store_tx *tx, const struct account *a, enum ca_kind kin
         return rc;
     uint8_t key_id[CRL_KEY_ID_LEN];
     bool has_id = crl_key_id(c, key_id);
-    return store_exec(tx, NULL, err, SQL_CA_ADD, "iibbiib", a->row, I(kind), hash_span(&c->key.spki), der, c->not_after, clock_now(), has_id ? span_of(key_id, sizeof key_id) : SPAN_NONE);
+    rc = store_exec(tx, NULL, err, SQL_CA_ADD, "iibbiib", a->row, I(kind), hash_span(&c->key.spki), der, c->not_after, clock_now(), has_id ? span_of(key_id, sizeof key_id) : SPAN_NONE);
+    if (rc || kind != CA_ISSUING || !has_id || (rc = one_int(tx, &have, 0, err, SQL_CA_HAS, "iib", a->row, I(kind), hash_span(&c->key.spki))))
+        return rc;
+    return take_signed_before(tx, a, have, c, key_id, err);
 }
 
 static int add_fleet_root(struct store_tx *tx, const struct account *a, struct span der, struct err *err) {
@@ -333,10 +360,10 @@ int account_delete_run(struct store_tx *tx, void *arg, struct err *err) {
     return audit_add(tx, a.row, &d->actor, "account.delete", d->name, detail, err);
 }
 
-/* The last entry of its log says so, and control wrote it. */
-static int deletion_sealed(struct store_tx *tx, int64_t account, bool *out, struct err *err) {
+int account_deletion_sealed(struct store_tx *tx, int64_t account, bool *out, struct err *err) {
     struct store_row *row;
     struct hash hash;
+    *out = false;
     int found = first_row(tx, &row, err, SQL_AUDIT_LAST, "i", account);
     if (found <= 0)
         return found;
@@ -365,7 +392,7 @@ int account_issuing_run(struct store_tx *tx, void *arg, struct err *err) {
         if ((rc = one_int(tx, &out->at[out->n].not_after, 0, err, SQL_CA_ISSUING_END, "i", a.row)))
             return rc;
         out->at[out->n].deletion_sealed = false;
-        if (a.state == ACCOUNT_DELETED && (rc = deletion_sealed(tx, a.row, &out->at[out->n].deletion_sealed, err)))
+        if (a.state == ACCOUNT_DELETED && (rc = account_deletion_sealed(tx, a.row, &out->at[out->n].deletion_sealed, err)))
             return rc;
         out->after = a.row;
         out->n++;

@@ -99,6 +99,8 @@ struct account_issuing {
     int64_t after; /* row of the last one; start with 0, again while n is full */
 };
 int account_issuing_run(struct store_tx *tx, void *arg, struct err *err);
+/* Whether the last entry of its log says that it was deleted, and control wrote it. */
+int account_deletion_sealed(struct store_tx *tx, int64_t account, bool *out, struct err *err) MUSTER_MUST_CHECK;
 
 /* The account of the object with this id, for paths that leave the account out: kind 'k' key, 'r' root, 'd' device, 'c' certificate. */
 struct account_of {

@@ -1,6 +1,7 @@
 /* crl: the registry's side; see crl.h. */
 #include "registry/crl.h"
 
+#include "registry/account.h"
 #include "registry/recovery.h"
 #include "registry/row.h"
 
@@ -28,9 +29,14 @@ int crl_revisions_run(struct store_tx *tx, void *arg, struct err *err) {
         row_text(row, 1, r->at[r->n].name, sizeof r->at[r->n].name);
         r->at[r->n].active = store_int(row, 2) == ACCOUNT_ACTIVE;
         r->at[r->n].revision = store_int(row, 3);
+        r->at[r->n].deleted = store_int(row, 2) == ACCOUNT_DELETED;
+        r->at[r->n].forged = false;
         r->n++;
         rc = 0;
     }
+    for (size_t i = 0; !rc && i < r->n; i++)
+        if (r->at[i].deleted && !(rc = account_deletion_sealed(tx, r->at[i].account, &r->at[i].deleted, err)))
+            r->at[i].forged = !r->at[i].deleted;
     return rc;
 }
 

@@ -19,13 +19,14 @@
 enum crl_kind { CRL_ROOT = 1, CRL_ISSUING = 2 };
 extern const struct words WORDS_CRL_KIND;
 
-/* Where each account with CAs of its own stands. */
+/* Where each account stands.  The gateway's process can write all of it: no row in crl_revision is no reason to make no list. */
 #define CRL_REVISIONS_PAGE 256
 struct crl_revisions {
     struct {
         int64_t account, revision;
         char name[ACCOUNT_NAME_MAX + 1];
-        bool active; /* not deleted */
+        bool active, deleted; /* deleted: control wrote that it was */
+        bool forged;          /* its row says that it was deleted, and control did not write that */
     } at[CRL_REVISIONS_PAGE];
     size_t n;
     bool recovery; /* the server is in one (recovery.h) */

@@ -433,6 +433,24 @@ def test_a_list_that_does_not_come_is_said_after_a_minute(fresh):
     soon(set(), lambda: said(s), 5)
 
 
+def test_rows_that_say_that_there_is_nothing_to_list_take_no_list_away(fresh):
+    s = fresh()
+    a = Account(s)
+    d, e = used(a, "out"), used(a, "later")
+    s.muster("device", "revoke", "out", "--account", a.name)
+    soon({serial(d)}, lambda: set(entries(s, a)), 5)
+    at(s, "registry.db", "DELETE FROM crl_revision")
+    s.muster("device", "revoke", "later", "--account", a.name)
+    soon({serial(d), serial(e)}, lambda: set(entries(s, a)), 5)
+    at(s, "registry.db", "DELETE FROM crl_revision; UPDATE account SET state = 3")
+    s.stop()
+    s.start()
+    soon(True, lambda: "crl_account_not_deleted" in s.log_text(), 5)
+    stays(2, lambda: len([f for f in (s.dir / "crl").iterdir() if f.name.endswith(".crl")]), 2)
+    at(s, "registry.db", "UPDATE account SET state = 2")
+    soon({serial(d), serial(e)}, lambda: set(entries(s, a)), 5)
+
+
 def test_an_interval_of_minutes_makes_no_list_after_the_other(fresh):
     s = fresh(config=["crl_interval = 4m"])
     a = Account(s)

@@ -1,5 +1,6 @@
 /* What stands on a list, row by row; and certificates of before their issuer was written down. */
 #include "on_disk.h"
+#include "registry/account.h"
 #include "registry/crl.h"
 #include "registry/device_identity.h"
 #include "../pki_fixture.h"
@@ -291,17 +292,50 @@ static void certificates_of_before_know_their_issuer(void **state) {
                 n++;
             }
     sqlite3_close(db);
-    sql("DROP TABLE listed; DROP TABLE held; DROP TABLE csr; ALTER TABLE account DROP COLUMN csr_queue;" /* of later migrations */
+    sql("DROP INDEX cert_no_issuer; DROP TABLE listed; DROP TABLE held; DROP TABLE csr; ALTER TABLE account DROP COLUMN csr_queue;" /* of later migrations */
         "DROP TRIGGER crl_ca; DROP TRIGGER crl_root; DROP TRIGGER crl_root_new; DROP TRIGGER crl_cert; DROP TRIGGER crl_device; DROP TRIGGER crl_device_new; DROP TABLE crl_revision; "
         "DROP INDEX cert_crl; DROP INDEX cert_left; ALTER TABLE cert DROP COLUMN issuer; ALTER TABLE ca DROP COLUMN key_id; DELETE FROM schema_version WHERE number >= 16;");
     store_close(on_disk_open());
     assert_int_equal(number_of("SELECT COUNT(*) FROM cert WHERE id <= 9 AND issuer = 1"), 9);
     assert_int_equal(number_of("SELECT COUNT(*) FROM cert WHERE id > 9 AND issuer = 2"), n - 9);
     assert_int_equal(number_of("SELECT COUNT(*) FROM ca WHERE length(key_id) = 20"), 2);
-    assert_int_equal(number_of("SELECT n FROM crl_revision WHERE account = 1"), 1);
+    assert_int_equal(number_of("SELECT n FROM crl_revision WHERE account = 1"), 2);
     for (int i = 0; i < 2; i++) {
         cert_free(cas[i]);
         EVP_PKEY_free(keys[i]);
+    }
+}
+
+/* The vault signs under a CA that it has just made, and the registry learns of it afterwards. */
+static void what_was_signed_before_the_ca_was_known_is_its_own(void **state) {
+    struct cert *ca[2];
+    EVP_PKEY *key[2];
+    sqlite3 *db;
+    struct err err = ERR_INIT;
+    struct buf ca_der[2] = {BUF_INIT(8192), BUF_INIT(8192)};
+    CLEANUP(buf_fini) struct buf der = BUF_INIT(8192);
+    on_disk_anew();
+    sql(ACCOUNT);
+    assert_int_equal(sqlite3_open(on_disk_path, &db), SQLITE_OK);
+    for (int i = 0; i < 2; i++) {
+        make(NULL, NULL, PROFILE_ISSUING_CA, NULL, KEY_P256, &key[i], &ca_der[i]);
+        assert_int_equal(cert_from_der(buf_span(&ca_der[i]), &ca[i], NULL), 0);
+        make(ca[i], key[i], PROFILE_DEVICE, "early", KEY_P256, NULL, &der);
+        insert_der(db, "INSERT INTO cert (id, serial, fingerprint, account, spki, state, der, not_before, not_after, created, used, revoked) VALUES (?2, randomblob(16), x'', 1, x'', 5, ?1, 0, 9, "
+                       "CAST(strftime('%s', 'now') AS INTEGER), 0, 7)", &der, i + 1);
+    }
+    sqlite3_close(db);
+    struct store *s = on_disk_open();
+    struct account_cas_add add = {.actor = {"muster"}, .name = SPAN_LIT("a"), .cas.issuing_ca = buf_span(&ca_der[0])};
+    if (store_write_now(s, account_cas_add_run, &add, &err))
+        fail_msg("%s", err_text(&err));
+    store_close(s);
+    assert_int_equal(number_of("SELECT issuer FROM cert WHERE id = 1"), number_of("SELECT id FROM ca WHERE kind = 1"));
+    assert_int_equal(number_of("SELECT issuer FROM cert WHERE id = 2"), -1); /* another's */
+    for (int i = 0; i < 2; i++) {
+        cert_free(ca[i]);
+        EVP_PKEY_free(key[i]);
+        buf_fini(&ca_der[i]);
     }
 }
 
@@ -314,6 +348,7 @@ int main(void) {
         cmocka_unit_test(when_a_list_is_made_and_what_left_the_last_one),
         cmocka_unit_test(revisions),
         cmocka_unit_test(certificates_of_before_know_their_issuer),
+        cmocka_unit_test(what_was_signed_before_the_ca_was_known_is_its_own),
     };
     int rc = cmocka_run_group_tests(tests, on_disk_make, on_disk_drop);
     free(loaded.entries);
