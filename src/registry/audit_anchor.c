@@ -101,14 +101,14 @@ int audit_anchors_run(struct store_tx *control, void *arg, struct err *err) {
 
 int audit_anchors_check_run(struct store_tx *registry, void *arg, struct err *err) {
     struct audit_anchored *a = arg;
-    char odd[100];
+    char odd[160];
     a->first_bad = 0;
     int rc = registry_schema_odd(registry, odd, sizeof odd, err);
     if (rc < 0)
         return rc;
     if (rc > 0) {
         a->bad = true;
-        snprintf(a->reason, sizeof a->reason, "The registry has a %s that is none of Muster's.", odd);
+        snprintf(a->reason, sizeof a->reason, "The registry %s.", odd);
     }
     for (size_t i = 0; i < a->n && !a->first_bad; i++) {
         struct account account;

@@ -181,9 +181,9 @@ static int check_account(struct store_tx *tx, struct audit_state *s, struct err 
         return found < 0 ? found : err_set(err, MUSTER_ENOTFOUND, NULL);
     int rc = check_settings(s, &a);
     s->work->deleted = a.state == ACCOUNT_DELETED; /* the vault has forgotten its CAs, and nobody gets in */
-    char odd[100];
+    char odd[160];
     if (!rc && (rc = registry_schema_odd(tx, odd, sizeof odd, err)) > 0) {
-        audit_state_bad(s, "The registry has a %s that is none of Muster's.", odd);
+        audit_state_bad(s, "The registry %s.", odd);
         rc = 0;
     }
     if (rc || s->verify.bad || s->work->deleted || (rc = check_cas(tx, s, err)) || (rc = check_roots(tx, s, err)) || (rc = check_keys(tx, s, err)))

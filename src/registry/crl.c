@@ -6,6 +6,7 @@
 #include "registry/row.h"
 
 #define STEP_ROWS 10000    /* rows that a step of crl_load_run() reads */
+#define AGAIN_MAX 3        /* how often the steps begin again */
 #define GROW_AT_LEAST 1024
 
 static const char *const kind_words[] = {[CRL_ROOT] = "fleet-root", [CRL_ISSUING] = "issuing-ca"};
@@ -130,7 +131,7 @@ static int add_rows(struct store_tx *tx, struct crl_load *l, int statement, int6
                                           : store_query(tx, &row, err, statement, "iiiii", l->account, state, l->step.after, l->row, l->since);
     while (!rc && (rc = store_next(row, err)) > 0) {
         const int64_t at = store_int(row, 0), revoked = store_int(row, 2);
-        if (n >= STEP_ROWS && at != l->step.after) {
+        if (n >= STEP_ROWS && l->again < AGAIN_MAX && at != l->step.after) {
             *end = false;
             return 0;
         }
@@ -197,11 +198,22 @@ static int load_root(struct store_tx *tx, struct crl_load *l, struct err *err) {
 
 int crl_load_run(struct store_tx *tx, void *arg, struct err *err) {
     struct crl_load *l = arg;
-    int rc = l->step.phase || l->step.after ? 0 : clock_check(tx, clock_now(), err); /* a list of the past would take the place of a good one */
+    const bool first = !l->step.phase && !l->step.after;
+    int64_t revision;
+    int rc = first ? clock_check(tx, clock_now(), err) : 0; /* a list of the past would take the place of a good one */
     l->more = false;
-    if (rc)
+    if (rc || (rc = one_int(tx, &revision, 0, err, SQL_CRL_REVISION, "i", l->account)))
         return rc;
-    return l->kind == CRL_ROOT ? load_root(tx, l, err) : load_issuing(tx, l, err);
+    l->revision = first ? revision : l->revision;
+    rc = l->kind == CRL_ROOT ? load_root(tx, l, err) : load_issuing(tx, l, err);
+    if (!rc && !l->more && revision != l->revision) {
+        l->step = (struct crl_load_step){0};
+        l->counts = (struct crl_counts){0};
+        l->n = l->left_out = 0;
+        l->again++;
+        l->more = true;
+    }
+    return rc;
 }
 
 /* --- when --------------------------------------------------------------------------------------------------------------------------------- */

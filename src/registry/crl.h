@@ -57,8 +57,8 @@ struct crl_bundle {
 };
 int crl_bundle_run(struct store_tx *tx, void *arg, struct err *err);
 
-/* The entries of one list, some thousands a step, so that no reader waits long: begin with `step` zeroed, and go on while more.  What changes
- * between the steps raises the revision, and the list is made again. */
+/* The entries of one list, some thousands a step, so that no reader waits long: begin with `step` zeroed, and go on while more.  Where something
+ * changed between the steps they begin again, since who was revoked meanwhile may be on neither half; a few times, then it is all in one step. */
 struct crl_load {
     int64_t account, row;
     enum crl_kind kind;
@@ -68,6 +68,8 @@ struct crl_load {
         int phase;
         int64_t after;
     } step;
+    int64_t revision;          /* of the account, when the first step began */
+    int again;
     bool more;
     struct crl_entry *entries; /* the caller frees it */
     size_t n, left_out;        /* left_out: damaged rows, of which nobody knows whose they were */

@@ -47,17 +47,48 @@ static bool is_made(struct span sql) {
     return false;
 }
 
+#define CREATE_TRIGGER "CREATE TRIGGER "
+
+/* Whether the trigger whose text begins at `at`, in migration m, stays: no later line drops it. */
+static bool stays(size_t m, const char *at) {
+    char drop[100];
+    const char *name = at + strlen(CREATE_TRIGGER);
+    snprintf(drop, sizeof drop, "DROP TRIGGER %.*s;", (int)strcspn(name, " \n"), name);
+    for (; m < sizeof registry_migrations / sizeof *registry_migrations; at = registry_migrations[m].sql)
+        if (strstr(at, drop))
+            return false;
+        else if (++m == sizeof registry_migrations / sizeof *registry_migrations)
+            return true;
+    return true;
+}
+
+/* How many triggers of that text the migrations leave; NULL: of any. */
+static size_t triggers(const struct span *sql) {
+    size_t n = 0;
+    for (size_t m = 0; m < sizeof registry_migrations / sizeof *registry_migrations; m++)
+        for (const char *at = registry_migrations[m].sql; (at = strstr(at, CREATE_TRIGGER)); at++)
+            n += (!sql || (strlen(at) >= sql->n && memcmp(at, sql->p, sql->n) == 0)) && stays(m, at);
+    return n;
+}
+
 int registry_schema_odd(struct store_tx *tx, char *out, size_t size, struct err *err) {
+    size_t there = 0;
     CLEANUP(store_row_end) struct store_row *row = NULL;
     int rc = store_query(tx, &row, err, SQL_SCHEMA, "");
     if (rc)
         return rc;
-    while ((rc = store_next(row, err)) > 0)
-        if (!is_made(store_text(row, 2))) {
-            snprintf(out, size, "%.20s %.64s", (const char *)store_text(row, 0).p, (const char *)store_text(row, 1).p);
+    while ((rc = store_next(row, err)) > 0) {
+        struct span sql = store_text(row, 2);
+        if (!is_made(sql)) {
+            snprintf(out, size, "has a %.20s %.64s that is none of Muster's", (const char *)store_text(row, 0).p, (const char *)store_text(row, 1).p);
             return 1;
         }
-    return rc;
+        there += span_eq_str(store_text(row, 0), "trigger") ? triggers(&sql) : 0;
+    }
+    if (rc || there == triggers(NULL))
+        return rc;
+    snprintf(out, size, "lacks a trigger of Muster's");
+    return 1;
 }
 
 int first_row(struct store_tx *tx, struct store_row **row, struct err *err, int number, const char *fmt, ...) {

@@ -30,7 +30,7 @@ struct registry_open {
 int registry_open(const struct registry_open *o, struct store **out, struct err *err) MUSTER_MUST_CHECK;
 int control_open(const struct registry_open *o, struct store **out, struct err *err) MUSTER_MUST_CHECK;
 
-/* 1: there is a trigger, a view or an index that no migration made, and which is in out; 0: there is none.  Triggers run in whichever process
+/* 1: there is a trigger, a view or an index that no migration made, or one of their triggers is not there: what is odd is in out; 0: nothing is.  Triggers run in whichever process
  * writes: who can write the file could have control do something besides what an operator wants. */
 int registry_schema_odd(struct store_tx *tx, char *out, size_t size, struct err *err) MUSTER_MUST_CHECK;
 

@@ -77,6 +77,13 @@ def test_what_would_act_in_others_is_found(s, made):
         assert f"a {' '.join(name).lower()} that is none of Muster's" in refused("storage_corrupt", s.muster, "audit", "verify", *options).text
 
 
+@pytest.mark.parametrize("gone", ["crl_cert", "crl_device"])
+def test_what_no_longer_acts_is_found(s, gone):
+    sql(s, f"DROP TRIGGER {gone}")
+    for options in ([], ["--server-only"], ["--account", "a"]):
+        assert "lacks a trigger of Muster's" in refused("storage_corrupt", s.muster, "audit", "verify", *options).text
+
+
 # --- how far it is --------------------------------------------------------------------------------------------------------------------------
 
 

@@ -79,6 +79,8 @@ ROWS = {
     "a certificate's serial": (f"UPDATE cert SET serial = randomblob(16) WHERE device = {device('made')}", "is not the certificate that it says"),
     "a certificate is on no issuing CA's list": (f"UPDATE cert SET issuer = NULL WHERE device = {device('out')}", "names another issuing CA"),
     "a certificate is on another CA's list": (f"UPDATE cert SET issuer = (SELECT id FROM ca WHERE account = {ACCOUNT} AND kind = 2) WHERE device = {device('out')}", "names another issuing CA"),
+    "a certificate is on the list of another account's copy of its CA": (insert_like("ca", f"account = {ACCOUNT} AND kind = 1", account=f"(SELECT id FROM account WHERE id <> {ACCOUNT} LIMIT 1)") +
+                                                                        f"; UPDATE cert SET issuer = (SELECT MAX(id) FROM ca) WHERE device = {device('out')}", "names another issuing CA"),
     "a CA has another key's list": (f"UPDATE ca SET key_id = randomblob(20) WHERE account = {ACCOUNT} AND kind = 1", "is not the vault's"),
     "a certificate moves to another device": (f"UPDATE cert SET device = {device('waits')} WHERE device = {device('made')}", "belongs to another one"),
     "a revoked certificate is current": (f"UPDATE cert SET state = 2 WHERE device = {device('out')}", "is current, and the log says otherwise"),

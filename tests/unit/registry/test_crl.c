@@ -167,6 +167,35 @@ static void many_come_in_steps_and_none_twice(void **state) {
             assert_memory_not_equal(loaded.entries[i].serial, loaded.entries[k].serial, MAKE_SERIAL_LEN);
 }
 
+/* A device whose revocation comes between two steps: its first certificate is behind what was read, and it is on hold no more. */
+static void who_is_revoked_between_the_steps_is_on_it(void **state) {
+    struct err err = ERR_INIT;
+    int steps = 0;
+    on_disk_anew();
+    sql(ACCOUNT CA(1)
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 12000) INSERT INTO device (id, uuid, account, device_id, state, state_before, method, created, last_seen, "
+        "last_address, again, refused, expected, reason, certificate_not_after, issue_first, issue_last_ms, issue_count) SELECT i, randomblob(16), 1, 'd' || i, CASE i WHEN 1 THEN 3 ELSE 4 END, 1, 1, 0, 0, '', "
+        "0, 0, 0, '', 0, 0, 0, 0 FROM n;"
+        "INSERT INTO cert (serial, fingerprint, account, device, spki, state, der, not_before, not_after, created, used, revoked, issuer) SELECT x'01' || randomblob(15), randomblob(32), 1, id, "
+        "randomblob(32), CASE state WHEN 4 THEN 5 ELSE 2 END, x'', 0, 2000000000, 9, 0, CASE state WHEN 4 THEN 7 ELSE 0 END, 1 FROM device;");
+    struct store *s = on_disk_open();
+    free(loaded.entries);
+    loaded = (struct crl_load){.account = 1, .row = 1, .kind = CRL_ISSUING};
+    do {
+        if (store_read_now(s, crl_load_run, &loaded, &err))
+            fail_msg("%s", err_text(&err));
+        if (steps++ == 0) {
+            assert_true(loaded.more);
+            sql("UPDATE device SET state = 4 WHERE id = 1; UPDATE cert SET state = 5, revoked = 8 WHERE device = 1");
+        }
+    } while (loaded.more);
+    store_close(s);
+    assert_int_equal(loaded.n, 12000);
+    assert_int_equal(loaded.counts.entries, 12000);
+    assert_int_equal(loaded.counts.reasons, 0);
+    assert_int_equal(loaded.entries[0].revoked, 8);
+}
+
 /* A verifier may take a revocation of the future for none; and one damaged row leaves the others on the list. */
 static void dates_lie_behind_and_damage_takes_nobody_off(void **state) {
     on_disk_anew();
@@ -344,6 +373,7 @@ int main(void) {
         cmocka_unit_test(who_is_on_it),
         cmocka_unit_test(what_has_expired_leaves_once_it_was_on_one),
         cmocka_unit_test(many_come_in_steps_and_none_twice),
+        cmocka_unit_test(who_is_revoked_between_the_steps_is_on_it),
         cmocka_unit_test(dates_lie_behind_and_damage_takes_nobody_off),
         cmocka_unit_test(when_a_list_is_made_and_what_left_the_last_one),
         cmocka_unit_test(revisions),

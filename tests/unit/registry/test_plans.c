@@ -139,6 +139,7 @@ static const struct {
     {"CERT_WAITING", "state", "the certificates of one device"},
     {"CERT_ADD", "key_id", "the CAs of one account, which are a few"},
     {"CERT_NO_ISSUER", "issuer", "is what the index is of"},
+    {"STATE_CERTS", "account kind", "one CA, by its row"},
     {"CRL_REVISIONS", "account", "is the primary key"},
     {"CRL_ROOTS", "origin", "at most ROOTS_MAX roots of one account"},
     {"CRL_REVOKED", "revoked not_after", "revoked is what the index is of; what has ended, which goes with the years"},
