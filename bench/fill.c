@@ -16,7 +16,7 @@ struct fill {
     int64_t from, to, all;
     int64_t keys[64], roots[8];
     size_t n_keys, n_roots;
-    int64_t row;
+    int64_t row, own_root;
 };
 
 /* splitmix64: spread, and the same for the same number. */
@@ -54,6 +54,7 @@ static int look_up(struct store_tx *tx, void *arg, struct err *err) {
     if (rc)
         return rc;
     f->row = a.row;
+    f->own_root = a.own_root;
     rc = numbers(tx, SQL_KEY_PAGE, a.row, f->keys, 64, &f->n_keys, err);
     if (rc || (rc = numbers(tx, SQL_ROOT_PAGE, a.row, f->roots, 8, &f->n_roots, err)))
         return rc;
@@ -76,10 +77,10 @@ static int add(struct store_tx *tx, const struct fill *f, int64_t i, struct err 
     struct store_row *found;
     char id[64];
     snprintf(id, sizeof id, "%s-%08lld", r % 7 == 0 ? "truck" : "car", (long long)i);
-    int rc = shared ? store_exec(tx, NULL, err, SQL_DEVICE_ADD, "uisiiinii" "sisbibiii", &uuid, f->row, id, state, I(METHOD_SHARED), key, created, seen ? seen : created, "192.0.2.1", I(0), "",
-                                 hash_span(&fingerprint), now + CLOCK_YEAR, hash_span(&spki), created, created * 1000, I(1))
-                    : store_exec(tx, NULL, err, SQL_DEVICE_ADD, "uisiiniii" "sisbibiii", &uuid, f->row, id, state, I(METHOD_DEVICE), root, created, seen ? seen : created, "192.0.2.1", I(1), "",
-                                 hash_span(&fingerprint), now + CLOCK_YEAR, hash_span(&spki), I(0), I(0), I(0));
+    int rc = shared ? store_exec(tx, NULL, err, SQL_DEVICE_ADD, "uisiiinii" "sisbibiiii", &uuid, f->row, id, state, I(METHOD_SHARED), key, created, seen ? seen : created, "192.0.2.1", I(0), "",
+                                 hash_span(&fingerprint), now + CLOCK_YEAR, hash_span(&spki), created, created * 1000, I(1), f->own_root)
+                    : store_exec(tx, NULL, err, SQL_DEVICE_ADD, "uisiiniii" "sisbibiiii", &uuid, f->row, id, state, I(METHOD_DEVICE), root, created, seen ? seen : created, "192.0.2.1", I(1), "",
+                                 hash_span(&fingerprint), now + CLOCK_YEAR, hash_span(&spki), I(0), I(0), I(0), root);
     if (rc || (rc = first_row(tx, &found, err, SQL_DEVICE_BY_ID, "is", f->row, id)) <= 0)
         return rc ? rc : MUSTER_ECORRUPT;
     int64_t device = store_int(found, 0);
@@ -87,7 +88,7 @@ static int add(struct store_tx *tx, const struct fill *f, int64_t i, struct err 
     rc = store_exec(tx, NULL, err, SQL_DKEY_ADD, "ibiii", f->row, hash_span(&spki), device, I(1), created);
     if (!rc && shared)
         rc = store_exec(tx, NULL, err, SQL_CERT_ADD, "bbiiibbiiiiib", span_of(fingerprint.b, 16), hash_span(&fingerprint), f->row, device, key, hash_span(&spki), span_of(der, sizeof der), created,
-                        now + CLOCK_YEAR, created, created, I(0), SPAN_NONE);
+                        now + CLOCK_YEAR, created, created, I(r % 3 == 0), SPAN_NONE);
     return rc;
 }
 

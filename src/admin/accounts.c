@@ -5,6 +5,7 @@
 #include "admin/internal.h"
 #include "base/log.h"
 #include "registry/audit.h"
+#include "registry/root.h"
 
 static void add_urls(struct control *c, json_t *account) {
     CLEANUP(buf_fini) struct buf url = BUF_INIT(1024);
@@ -53,19 +54,21 @@ struct change {
     void (*begin)(struct change *ch);
     bool begun;
     json_t *body;
-    bool create;
+    bool create, rotate;
     char name[ACCOUNT_NAME_MAX + 1];
     enum account_kind kind;
     enum account_method method;
     struct account_settings settings;
     struct actor actor;
-    struct buf fleet_root, issuing_ca, provisioning_ca;
+    struct buf fleet_root, issuing_ca, provisioning_ca, crosses;
     struct vault_version version;
     /* operations under way; a completion is given the member that it was started with */
     struct account_show show;
     struct account_told told;
     struct account_create creation;
     struct account_set setting;
+    struct root_rotate_look look;
+    struct account_cas_add cas;
     struct account_delete deletion;
     struct token_revoke_account tokens;
 };
@@ -76,9 +79,11 @@ static void change_end(struct change *ch) {
     buf_fini(&ch->fleet_root);
     buf_fini(&ch->issuing_ca);
     buf_fini(&ch->provisioning_ca);
+    buf_fini(&ch->crosses);
     json_decref(ch->show.out);
     json_decref(ch->creation.out);
     json_decref(ch->setting.out);
+    json_decref(ch->cas.out);
     json_decref(ch->body);
     http_exchange_unref(ch->x);
     c->change = ch->next;
@@ -115,6 +120,7 @@ static void change_begin(struct http_exchange *x, struct span name, void (*begin
     *ch = (struct change){.c = c, .x = x, .begin = begin, .body = body, .actor = grant_of(x)->actor};
     snprintf(ch->name, sizeof ch->name, "%.*s", (int)(name.n > ACCOUNT_NAME_MAX ? 0 : name.n), (const char *)name.p);
     ch->fleet_root = ch->issuing_ca = ch->provisioning_ca = BUF_INIT(16384);
+    ch->crosses = BUF_INIT(65536);
     http_exchange_ref(x);
     while (*last)
         last = &(*last)->next;
@@ -146,6 +152,17 @@ static void registered(struct change *ch, int rc, const struct err *err) {
 static void creation_done(void *arg, int rc, const struct err *err) { registered(CHANGE_OF(arg, creation), rc, err); }
 static void setting_done(void *arg, int rc, const struct err *err) { registered(CHANGE_OF(arg, setting), rc, err); }
 
+static void rotation_done(void *arg, int rc, const struct err *err) {
+    struct change *ch = CHANGE_OF(arg, cas);
+    if (rc) {
+        fail(ch, err);
+        return;
+    }
+    certificates_look(ch->c->certificates);
+    reply_json(ch->x, 200, TAKE(ch->cas.out));
+    change_end(ch);
+}
+
 static void version_done(void *arg, int rc, const struct err *err) {
     struct change *ch = CHANGE_OF(arg, version);
     struct err why = ERR_INIT;
@@ -153,8 +170,11 @@ static void version_done(void *arg, int rc, const struct err *err) {
         fail(ch, err);
         return;
     }
-    const struct account_cas cas = {buf_span(&ch->fleet_root), buf_span(&ch->issuing_ca), buf_span(&ch->provisioning_ca)};
-    if (ch->create) {
+    const struct account_cas cas = {buf_span(&ch->fleet_root), buf_span(&ch->issuing_ca), buf_span(&ch->provisioning_ca), buf_span(&ch->crosses)};
+    if (ch->rotate) {
+        ch->cas = (struct account_cas_add){.actor = ch->actor, .name = span_str(ch->name), .cas = cas, .show_root = true};
+        rc = store_write(ch->c->registry, ch->c->loop, account_cas_add_run, rotation_done, &ch->cas, &why);
+    } else if (ch->create) {
         ch->creation = (struct account_create){.actor = ch->actor, .name = span_str(ch->name), .kind = ch->kind, .method = ch->method, .settings = ch->settings, .cas = cas};
         rc = store_write(ch->c->registry, ch->c->loop, account_create_run, creation_done, &ch->creation, &why);
     } else {
@@ -175,9 +195,10 @@ static void vault_changed(void *arg, int rc, const struct err *err, const struct
     buf_add(&ch->fleet_root, view->fleet_root);
     buf_add(&ch->issuing_ca, view->issuing_ca);
     buf_add(&ch->provisioning_ca, view->provisioning_ca);
+    buf_add(&ch->crosses, view->crosses);
     ch->version = (struct vault_version){.actor = ch->actor, .version = view->version};
     snprintf(ch->version.account, sizeof ch->version.account, "%s", ch->name);
-    snprintf(ch->version.what, sizeof ch->version.what, "%s", ch->create ? "account.create" : "account.set");
+    snprintf(ch->version.what, sizeof ch->version.what, "%s", ch->rotate ? "root.rotate" : ch->create ? "account.create" : "account.set");
     if (store_write(ch->c->store, ch->c->loop, vault_version_run, version_done, &ch->version, &why))
         fail(ch, &why);
 }
@@ -302,6 +323,30 @@ static void current_known(void *arg, int rc, const struct err *err) {
 static void begin_setting(struct change *ch) { look_up(ch, current_known); }
 
 void admin_ACCOUNT_SET(struct http_exchange *x, void *arg) { change_begin(x, grant_account(x), begin_setting); }
+
+/* --- rotating its fleet root: likewise --------------------------------------------------------------------------------------------- */
+
+static void root_looked_at(void *arg, int rc, const struct err *err) {
+    struct change *ch = CHANGE_OF(arg, look);
+    struct err why = ERR_INIT;
+    if (rc) {
+        fail(ch, err);
+        return;
+    }
+    const struct vault_root_rotate rq = {.account = span_str(ch->name), .from = ch->look.spki};
+    if (vault_root_rotate(ch->c->vault, &rq, vault_changed, ch, &why))
+        fail(ch, &why);
+}
+
+static void begin_rotation(struct change *ch) {
+    struct err err = ERR_INIT;
+    ch->rotate = true;
+    ch->look = (struct root_rotate_look){.account = span_str(ch->name), .root = param_of(ch->x, "root")};
+    if (store_read(ch->c->registry, ch->c->loop, root_rotate_look_run, root_looked_at, &ch->look, &err))
+        fail(ch, &err);
+}
+
+void admin_ROOT_ROTATE(struct http_exchange *x, void *arg) { change_begin(x, grant_account(x), begin_rotation); }
 
 /* --- deleting: the registry, the tokens, the keys ----------------------------------------------------------------------------------- */
 

@@ -34,7 +34,7 @@ struct certificates {
     struct vault_version version;
     struct account_cas_add cas;
     struct token_revoke_account tokens;
-    struct buf fleet_root, issuing, provisioning;
+    struct buf fleet_root, issuing, provisioning, crosses;
 };
 
 static void step(struct certificates *k);
@@ -134,7 +134,7 @@ static void version_logged(void *arg, int rc, const struct err *err) {
         return;
     }
     k->cas = (struct account_cas_add){.actor = {"muster"}, .name = span_str(k->version.account),
-                                      .cas = {buf_span(&k->fleet_root), buf_span(&k->issuing), buf_span(&k->provisioning)}};
+                                      .cas = {buf_span(&k->fleet_root), buf_span(&k->issuing), buf_span(&k->provisioning), buf_span(&k->crosses)}};
     if (store_write(k->c->registry, k->c->loop, account_cas_add_run, cas_added, &k->cas, &why))
         fail(k, "account_cas_failed", &why);
 }
@@ -146,6 +146,7 @@ static void take_view(struct certificates *k, const char *name, int64_t known_en
     buf_clear(&k->fleet_root);
     buf_clear(&k->issuing);
     buf_clear(&k->provisioning);
+    buf_clear(&k->crosses);
     if (view->issuing_ca.n && cert_from_der(view->issuing_ca, &newest, &err)) {
         fail(k, "account_cas_failed", &err);
         return;
@@ -154,6 +155,7 @@ static void take_view(struct certificates *k, const char *name, int64_t known_en
         buf_add(&k->fleet_root, view->fleet_root);
         buf_add(&k->issuing, view->issuing_ca);
         buf_add(&k->provisioning, view->provisioning_ca);
+        buf_add(&k->crosses, view->crosses);
     }
     if (!k->issuing.n && !view->changed) {
         step(k);
@@ -388,6 +390,7 @@ struct certificates *certificates_new(struct control *c, loop_fn first_done, voi
     k->first_done = first_done;
     k->first_arg = arg;
     k->fleet_root = k->issuing = k->provisioning = BUF_INIT(16384);
+    k->crosses = BUF_INIT(65536);
     k->timer = loop_timer_new(c->loop, look, k);
     k->watch = loop_timer_new(c->loop, watch, k);
     if (!k->timer || !k->watch) {
@@ -408,5 +411,6 @@ void certificates_free(struct certificates *k) {
     buf_fini(&k->fleet_root);
     buf_fini(&k->issuing);
     buf_fini(&k->provisioning);
+    buf_fini(&k->crosses);
     free(k);
 }

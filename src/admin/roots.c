@@ -40,7 +40,15 @@ static void exported(struct http_exchange *x, int rc, const struct err *err, voi
 }
 
 void admin_ROOT_EXPORT(struct http_exchange *x, void *arg) {
-    const struct export e = {.op = {.account = grant_account(x), .root = param_of(x, "root")}, .pem = BUF_INIT(32768)};
+    struct export e = {.op = {.account = grant_account(x), .root = param_of(x, "root")}, .pem = BUF_INIT(65536)};
+    struct span crosses;
+    if (http_query_param(x, "crosses", &crosses)) {
+        e.op.crosses = span_eq_str(crosses, "yes");
+        if (!e.op.crosses && !span_eq_str(crosses, "no")) {
+            reply_code(x, MUSTER_EINVALID, "crosses is yes or no.");
+            return;
+        }
+    }
     job_start(x, JOB_READ, export_run, &e, sizeof e, exported);
 }
 
@@ -168,3 +176,29 @@ static void change(struct http_exchange *x, enum root_change what) {
 void admin_ROOT_DISABLE(struct http_exchange *x, void *arg) { change(x, ROOT_DISABLE); }
 void admin_ROOT_ENABLE(struct http_exchange *x, void *arg) { change(x, ROOT_ENABLE); }
 void admin_ROOT_REVOKE(struct http_exchange *x, void *arg) { change(x, ROOT_REVOKE); }
+
+/* --- out of use ---------------------------------------------------------------------------------------------------------------------- */
+
+static void retired(struct http_exchange *x, int rc, const struct err *err, void *op) {
+    struct root_retire *t = op;
+    if (rc == MUSTER_EROOTINUSE)
+        reply_confirm(x, err, t->devices);
+    else
+        reply_done(x, rc, err, TAKE(t->out));
+}
+
+void admin_ROOT_RETIRE(struct http_exchange *x, void *arg) {
+    CLEANUP_JSON json_t *body = body_object(x);
+    struct err err = ERR_INIT;
+    json_int_t days = ROOT_RETIRE_DAYS;
+    if (!body)
+        return;
+    int rc = json_take(body, &err, "{s?I}", "days", &days);
+    if (!rc && (days < 1 || days > 36500))
+        rc = err_set(&err, MUSTER_EINVALID, "days is between 1 and 36500.");
+    const struct root_retire t = {.actor = grant_of(x)->actor, .account = grant_account(x), .root = param_of(x, "root"), .days = days};
+    if (rc)
+        http_reply_err(x, &err);
+    else
+        job_start(x, JOB_WRITE, root_retire_run, &t, sizeof t, retired);
+}

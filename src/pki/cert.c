@@ -107,6 +107,17 @@ int cert_from_der(struct span der, struct cert **out, struct err *err) {
     return cert_from_x509(x, out, err);
 }
 
+int cert_from_der_next(struct span *all, struct cert **out, struct err *err) {
+    const unsigned char *p = all->p;
+    CLEANUP(X509_free) X509 *x = all->n <= LONG_MAX ? d2i_X509(NULL, &p, (long)all->n) : NULL;
+    if (!x)
+        return pki_err(err, MUSTER_ECERTMALFORMED, "Reading a certificate");
+    int rc = cert_from_x509(x, out, err);
+    if (!rc)
+        *all = span_sub(*all, (size_t)(p - all->p), all->n - (size_t)(p - all->p));
+    return rc;
+}
+
 /* One block of a PEM file: 1 and *out, 0 at the end. */
 static int next_pem(BIO *bio, struct cert **out, struct err *err) {
     char *name = NULL, *header = NULL;

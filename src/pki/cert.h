@@ -20,6 +20,8 @@ struct cert {
 
 /* From DER; whole input, MUSTER_ECERTMALFORMED else.  At most 16 KiB. */
 int cert_from_der(struct span der, struct cert **out, struct err *err) MUSTER_MUST_CHECK;
+/* The one that *all begins with; *all is what is behind it. */
+int cert_from_der_next(struct span *all, struct cert **out, struct err *err) MUSTER_MUST_CHECK;
 /* Takes a reference to x (X509_up_ref). */
 int cert_from_x509(X509 *x, struct cert **out, struct err *err) MUSTER_MUST_CHECK;
 /* The same where the facts of just this certificate are known: facts->x is not looked at. */

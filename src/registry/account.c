@@ -3,6 +3,9 @@
 
 #include "pki/crl_make.h"
 #include "registry/audit_seal.h"
+#include "registry/event.h"
+#include "registry/root.h"
+#include "registry/root_json.h"
 #include "registry/row.h"
 
 void account_settings_default(struct account_settings *s) {
@@ -253,26 +256,108 @@ static int add_ca(struct store_tx *tx, const struct account *a, enum ca_kind kin
     return take_signed_before(tx, a, have, c, key_id, err);
 }
 
-static int add_fleet_root(struct store_tx *tx, const struct account *a, struct span der, struct err *err) {
-    CLEANUP(cert_free) struct cert *c = NULL;
-    CLEANUP(buf_fini) struct buf subject = BUF_INIT(4096);
+static int find_own(struct store_tx *tx, const struct account *a, const struct hash *spki, struct root *out, struct err *err) {
     struct store_row *row;
+    int found = first_row(tx, &row, err, SQL_ROOT_BY_SPKI, "ib", a->row, hash_span(spki));
+    if (found <= 0)
+        return found;
+    int rc = row_root(row, out, err);
+    store_row_end(row);
+    return rc ? rc : out->origin == ROOT_MUSTER;
+}
+
+/* *added: it was not there; *out: its row. */
+static int add_fleet_root(struct store_tx *tx, const struct account *a, const struct cert *c, struct span der, struct root *out, bool *added, struct err *err) {
+    CLEANUP(buf_fini) struct buf subject = BUF_INIT(4096);
+    int found = find_own(tx, a, &c->key.spki, out, err);
+    *added = false;
+    if (found != 0)
+        return found < 0 ? found : 0;
+    cert_subject_text(c, &subject);
+    struct uuid id = uuid_new();
+    int rc = store_exec(tx, NULL, err, SQL_ROOT_ADD, "uiiibbsbiiinii", &id, a->row, I(ROOT_MUSTER), I(ROOT_ACTIVE), hash_span(&c->fingerprint), hash_span(&c->key.spki),
+                        buf_str(&subject), der, c->not_after, I(ID_RULE_CN), I(KEY_RULE_REFUSE), I(0), clock_now());
+    if (rc)
+        return rc;
+    *added = true;
+    found = find_own(tx, a, &c->key.spki, out, err);
+    return found < 0 ? found : found ? 0 : MUSTER_ECORRUPT;
+}
+
+/* The one that issued so far: what stands under it goes on, and nothing new comes. */
+static int rotate_out(struct store_tx *tx, const struct account *a, const struct root *next, const struct actor *actor, struct err *err) {
+    char id[UUID_TEXT_LEN + 1];
+    int64_t before;
+    struct root old;
+    int rc = one_int(tx, &before, 0, err, SQL_ROOT_OWN_OTHERS, "ii", a->row, next->row);
+    if (rc || !before)
+        return rc;
+    int found = root_find_row(tx, before, &old, err);
+    if (found <= 0)
+        return found < 0 ? found : MUSTER_ECORRUPT;
+    if ((rc = store_exec(tx, NULL, err, SQL_ROOT_STATE, "ii", old.row, I(ROOT_KNOWN_ONLY))))
+        return rc;
+    json_t *detail = json_object(), *more = json_object();
+    uuid_text(&old.uuid, id);
+    json_set_uuid(detail, "next", &next->uuid);
+    json_set_hex(detail, "fingerprint", hash_span(&next->fingerprint));
+    json_set_str(more, "before", word_of(&WORDS_ROOT_STATE, old.state));
+    if ((rc = audit_add(tx, a->row, actor, "root.rotate", span_str(id), detail, err))) {
+        json_decref(more);
+        return rc;
+    }
+    old.state = ROOT_KNOWN_ONLY;
+    return event_root(tx, a, &old, ROOT_KNOWN_ONLY, EVENT_ROOT_STATE, more, err);
+}
+
+static int add_current_root(struct store_tx *tx, const struct account *a, struct span der, const struct actor *actor, struct err *err) {
+    CLEANUP(cert_free) struct cert *c = NULL;
+    struct root r;
+    bool added;
     if (!der.n)
         return 0;
     int rc = cert_from_der(der, &c, err);
-    if (rc || (rc = first_row(tx, &row, err, SQL_ROOT_BY_SPKI, "ib", a->row, hash_span(&c->key.spki))) != 0) {
-        if (rc > 0)
-            store_row_end(row);
-        return rc < 0 ? rc : 0;
-    }
-    cert_subject_text(c, &subject);
-    struct uuid id = uuid_new();
-    return store_exec(tx, NULL, err, SQL_ROOT_ADD, "uiiibbsbiiinii", &id, a->row, I(ROOT_MUSTER), I(ROOT_ACTIVE), hash_span(&c->fingerprint), hash_span(&c->key.spki),
-                      buf_str(&subject), der, c->not_after, I(ID_RULE_CN), I(KEY_RULE_REFUSE), I(0), clock_now());
+    if (rc || (rc = add_fleet_root(tx, a, c, der, &r, &added, err)) || !added)
+        return rc;
+    if ((rc = rotate_out(tx, a, &r, actor, err)))
+        return rc;
+    return store_exec(tx, NULL, err, SQL_ACCOUNT_OWN_ROOT, "ii", a->row, r.row);
 }
 
-static int add_cas(struct store_tx *tx, const struct account *a, const struct account_cas *cas, struct err *err) {
-    int rc = add_fleet_root(tx, a, cas->fleet_root, err);
+/* Who certified whose key, by the keys: the roots are there already. */
+static int add_cross(struct store_tx *tx, const struct account *a, const struct cert *c, struct span der, struct err *err) {
+    CLEANUP(store_row_end) struct store_row *row = NULL;
+    struct root of;
+    int found = find_own(tx, a, &c->key.spki, &of, err);
+    if (found <= 0)
+        return found;
+    int rc = store_query(tx, &row, err, SQL_ROOT_PAGE, "iii", a->row, I(0), I(ROOTS_MAX * 2));
+    while (!rc && (rc = store_next(row, err)) > 0) {
+        CLEANUP(cert_free) struct cert *by = NULL;
+        struct root r;
+        if ((rc = row_root(row, &r, err)) || (rc = cert_from_der(store_blob(row, 8), &by, err)))
+            return rc;
+        if (r.origin == ROOT_MUSTER && r.row != of.row && cert_signed_by(c, by))
+            return store_exec(tx, NULL, err, SQL_CROSS_SET, "iib", of.row, r.row, der);
+    }
+    return rc < 0 ? rc : 0;
+}
+
+static int add_crosses(struct store_tx *tx, const struct account *a, struct span all, struct err *err) {
+    int rc = 0;
+    while (!rc && all.n) {
+        CLEANUP(cert_free) struct cert *c = NULL;
+        struct span before = all;
+        if (!(rc = cert_from_der_next(&all, &c, err)))
+            rc = add_cross(tx, a, c, span_sub(before, 0, before.n - all.n), err);
+    }
+    return rc;
+}
+
+static int add_cas(struct store_tx *tx, const struct account *a, const struct account_cas *cas, const struct actor *actor, struct err *err) {
+    int rc = add_current_root(tx, a, cas->fleet_root, actor, err);
+    if (!rc)
+        rc = add_crosses(tx, a, cas->crosses, err);
     if (!rc)
         rc = add_ca(tx, a, CA_ISSUING, cas->issuing_ca, err);
     if (!rc)
@@ -311,7 +396,7 @@ int account_create_run(struct store_tx *tx, void *arg, struct err *err) {
                                           : err_set(err, MUSTER_EEXISTS, "There is an account \"%s\" already.", a.name);
     int rc = store_exec(tx, NULL, err, SQL_ACCOUNT_ADD, "tiiiiiiiiiiiiiiii", c->name, I(c->kind), I(c->method), I(ACCOUNT_ACTIVE), clock_now(), I(s->reprovision), I(s->approval),
                         I(s->expected_only), I(s->device_key), s->device_life, s->lost_answer_window, s->issue_ceiling, s->renewal_window, s->late_renewal, s->superseded_renewal, I(s->server_keygen), I(s->csr_queue));
-    if (rc || (rc = account_need(tx, c->name, &a, err)) || (rc = add_cas(tx, &a, &c->cas, err)))
+    if (rc || (rc = account_need(tx, c->name, &a, err)) || (rc = add_cas(tx, &a, &c->cas, &c->actor, err)))
         return rc;
     rc = audit_add(tx, a.row, &c->actor, "account.create", c->name, settings_detail(c->kind, c->method, s), err);
     return rc ? rc : account_json(tx, &a, &c->out, err);
@@ -325,7 +410,7 @@ int account_set_run(struct store_tx *tx, void *arg, struct err *err) {
     if (rc || (rc = store_exec(tx, NULL, err, SQL_ACCOUNT_SET, "iiiiiiiiiiiiii", a.row, I(c->method), I(s->reprovision), I(s->approval), I(s->expected_only), I(s->device_key),
                                s->device_life, s->lost_answer_window, s->issue_ceiling, s->renewal_window, s->late_renewal, s->superseded_renewal, I(s->server_keygen), I(s->csr_queue))))
         return rc;
-    if ((rc = add_cas(tx, &a, &c->cas, err)) || (rc = audit_add(tx, a.row, &c->actor, "account.set", c->name, settings_detail(a.kind, c->method, s), err)) ||
+    if ((rc = add_cas(tx, &a, &c->cas, &c->actor, err)) || (rc = audit_add(tx, a.row, &c->actor, "account.set", c->name, settings_detail(a.kind, c->method, s), err)) ||
         (rc = account_need(tx, c->name, &a, err)))
         return rc;
     return account_json(tx, &a, &c->out, err);
@@ -335,9 +420,13 @@ int account_cas_add_run(struct store_tx *tx, void *arg, struct err *err) {
     struct account_cas_add *c = arg;
     struct account a;
     int rc = account_need(tx, c->name, &a, err);
-    if (rc || (rc = add_cas(tx, &a, &c->cas, err)))
+    if (rc || (rc = add_cas(tx, &a, &c->cas, &c->actor, err)))
         return rc;
-    return audit_add(tx, a.row, &c->actor, "account.cas", c->name, NULL, err);
+    if ((rc = audit_add(tx, a.row, &c->actor, "account.cas", c->name, NULL, err)) || !c->show_root || (rc = account_need(tx, c->name, &a, err)))
+        return rc;
+    struct root r;
+    int found = root_find_row(tx, a.own_root, &r, err);
+    return found <= 0 ? found < 0 ? found : MUSTER_ECORRUPT : root_json(tx, &a, &r, &c->out, err);
 }
 
 int account_delete_run(struct store_tx *tx, void *arg, struct err *err) {

@@ -26,6 +26,7 @@ int account_settings_json(struct account_settings *s, json_t *from, json_t **res
 /* CA certificates that the vault made, in DER; empty where there are none. */
 struct account_cas {
     struct span fleet_root, issuing_ca, provisioning_ca;
+    struct span crosses; /* DER behind DER: what one fleet root of the account says of another's key */
 };
 
 struct account_create {
@@ -72,6 +73,8 @@ struct account_cas_add {
     struct actor actor;
     struct span name;
     struct account_cas cas;
+    bool show_root;
+    json_t *out; /* show_root: the fleet root that the account issues under now */
 };
 int account_cas_add_run(struct store_tx *tx, void *arg, struct err *err);
 

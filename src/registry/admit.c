@@ -85,6 +85,57 @@ int admit_promote(struct store_tx *tx, struct admit *a, const struct account *ac
     return rc ? rc : audit_add(tx, account->row, &actor, "device.announced", span_str(d->device_id), NULL, err);
 }
 
+/* --- fleet roots --------------------------------------------------------------------------------------------------------------- */
+
+bool admit_root_usable(struct admit *a, const struct root *r) {
+    switch (r->state) {
+    case ROOT_ACTIVE:
+    case ROOT_KNOWN_ONLY:
+        return true;
+    case ROOT_UNPROVED:
+        admit_refuse(a, MUSTER_EROOTUNPROVED, NULL);
+        return false;
+    case ROOT_DISABLED:
+        admit_refuse(a, MUSTER_EROOTDISABLED, NULL);
+        return false;
+    case ROOT_RETIRED:
+        admit_refuse(a, MUSTER_EROOTRETIRED, NULL);
+        return false;
+    case ROOT_REVOKED:
+        break;
+    }
+    admit_refuse(a, MUSTER_EROOTREVOKED, NULL);
+    return false;
+}
+
+/* Of two roots of one account on one chain the stricter one counts: what an operator has shut stays shut, wherever else the chain goes
+ * on to.  Only one that was never proved says nothing. */
+static bool is_stricter(enum root_state a, enum root_state than) {
+    static const int rank[] = {[ROOT_UNPROVED] = 0, [ROOT_ACTIVE] = 1, [ROOT_KNOWN_ONLY] = 2, [ROOT_DISABLED] = 3, [ROOT_RETIRED] = 4, [ROOT_REVOKED] = 5};
+    return rank[a] > rank[than];
+}
+
+int admit_root(struct store_tx *tx, const struct admit *a, int64_t account, struct root *out, struct err *err) {
+    bool have = false;
+    for (size_t i = 0; i < a->n_anchors; i++) {
+        struct store_row *row;
+        struct root r;
+        int found = first_row(tx, &row, err, SQL_ROOT_BY_PRINT, "bi", hash_span(&a->anchors[i]), account);
+        if (found < 0)
+            return found;
+        if (!found)
+            continue;
+        int rc = row_root(row, &r, err);
+        store_row_end(row);
+        if (rc)
+            return rc;
+        if (!have || is_stricter(r.state, out->state))
+            *out = r;
+        have = true;
+    }
+    return have;
+}
+
 /* --- certificates that Muster issued -------------------------------------------------------------------------------------------- */
 
 struct held {
@@ -127,12 +178,12 @@ static int superseded(struct store_tx *tx, struct admit *a, const struct account
 }
 
 /* The first certificate of an enrolment with which a request arrives becomes the device's; the others are void from here on. */
-static int first_use(struct store_tx *tx, struct admit *a, const struct account *account, const struct held *h, const struct device *d, struct err *err) {
+static int first_use(struct store_tx *tx, struct admit *a, const struct account *account, const struct held *h, const struct device *d, int64_t anchor, struct err *err) {
     if (!store_writable(tx)) {
         a->must_write = true;
         return 0;
     }
-    const struct device_identity to = {.leaf = a->leaf, .cert = h->row, .prov_key = h->prov_key, .renews = h->renews, .address = a->address};
+    const struct device_identity to = {.leaf = a->leaf, .cert = h->row, .prov_key = h->prov_key, .renews = h->renews, .anchor = anchor, .address = a->address};
     int rc = device_identity_take(tx, d, &to, err);
     if (rc)
         return rc;
@@ -166,14 +217,23 @@ static int admit_own(struct store_tx *tx, struct admit *a, struct err *err) {
     int known = found > 0 && h.device ? device_find_row(tx, h.device, &d, err) : 0;
     if (found < 0 || known < 0)
         return found < 0 ? found : known;
+    struct root root;
+    if ((found = admit_root(tx, a, h.account, &root, err)) < 0)
+        return found;
+    const bool usable = found > 0 && admit_root_usable(a, &root);
+    a->verdict = ERR_INIT;
     int rc = 0;
     bool may = true;
-    if (known && is_first_use(a, &account, &h, &d) && ((rc = admit_may_change(tx, a, &may, err)) || (may && ((rc = first_use(tx, a, &account, &h, &d, err)) || a->must_write))))
+    if (known && usable && is_first_use(a, &account, &h, &d) && ((rc = admit_may_change(tx, a, &may, err)) || (may && ((rc = first_use(tx, a, &account, &h, &d, root.row, err)) || a->must_write))))
         return rc;
     if ((rc = admit_account(tx, a, h.account, &account, &ok, err)) || !ok)
         return rc;
     if (!(account.method & METHOD_SHARED))
         return admit_refuse(a, MUSTER_EMETHODOFF, NULL);
+    if (!found) /* one that was made under another root than the account has */
+        return admit_refuse(a, MUSTER_ECERTUNTRUSTED, NULL);
+    if (!admit_root_usable(a, &root))
+        return 0;
     if (!known) /* its tombstone was lifted, and the certificate stays revoked */
         return admit_refuse(a, MUSTER_ECERTREVOKED, NULL);
     admit_found(a, &d);

@@ -17,7 +17,7 @@ enum admit_class {
 struct admit {
     enum admit_class class;
     const struct cert *leaf;   /* the caller's, until done */
-    struct hash anchors[CHAIN_FOUND_MAX]; /* DEVICE_UPLOADED: fingerprints of every anchor under which the chain holds */
+    struct hash anchors[CHAIN_FOUND_MAX]; /* fingerprints of every anchor under which the chain holds */
     size_t n_anchors;
     const struct cert *between[CHAIN_MAX_CERTS]; /* DEVICE_UPLOADED: of what the device showed, the CA certificates of the paths that hold; the caller's */
     size_t n_between;

@@ -7,25 +7,6 @@
 
 #define OFFER_FRESH CLOCK_HOUR /* an offer seen within this time is not written again */
 
-static bool root_usable(struct admit *a, const struct root *r) {
-    switch (r->state) {
-    case ROOT_ACTIVE:
-    case ROOT_KNOWN_ONLY:
-        return true;
-    case ROOT_UNPROVED:
-        admit_refuse(a, MUSTER_EROOTUNPROVED, NULL);
-        return false;
-    case ROOT_DISABLED:
-        admit_refuse(a, MUSTER_EROOTDISABLED, NULL);
-        return false;
-    case ROOT_RETIRED:
-    case ROOT_REVOKED:
-        break;
-    }
-    admit_refuse(a, MUSTER_EROOTREVOKED, NULL);
-    return false;
-}
-
 static bool read_id(struct admit *a, const struct root *r, struct buf *id) {
     struct err why = ERR_INIT;
     int code = cert_device_id(a->leaf, r->id_rule, id, &why);
@@ -38,35 +19,6 @@ static bool read_id(struct admit *a, const struct root *r, struct buf *id) {
     else
         snprintf(a->claimed, sizeof a->claimed, "%s", buf_str(id));
     return code == 0;
-}
-
-/* Of two roots of one account on one chain the stricter one counts: what an operator has shut stays shut, wherever else the chain goes
- * on to.  Only one that was never proved says nothing. */
-static bool is_stricter(enum root_state a, enum root_state than) {
-    static const int rank[] = {[ROOT_UNPROVED] = 0, [ROOT_ACTIVE] = 1, [ROOT_KNOWN_ONLY] = 2, [ROOT_DISABLED] = 3, [ROOT_RETIRED] = 4, [ROOT_REVOKED] = 5};
-    return rank[a] > rank[than];
-}
-
-/* The root of the account under which the chain holds; 1 there, 0 not. */
-static int root_of(struct store_tx *tx, const struct admit *a, int64_t account, struct root *out, struct err *err) {
-    bool have = false;
-    for (size_t i = 0; i < a->n_anchors; i++) {
-        struct store_row *row;
-        struct root r;
-        int found = first_row(tx, &row, err, SQL_ROOT_BY_PRINT, "bi", hash_span(&a->anchors[i]), account);
-        if (found < 0)
-            return found;
-        if (!found)
-            continue;
-        int rc = row_root(row, &r, err);
-        store_row_end(row);
-        if (rc)
-            return rc;
-        if (!have || is_stricter(r.state, out->state))
-            *out = r;
-        have = true;
-    }
-    return have;
 }
 
 /* state: that it begins with; 0: it has one already. */
@@ -140,10 +92,10 @@ static int known_key(struct store_tx *tx, struct admit *a, int64_t account_row, 
     int rc = admit_account(tx, a, account_row, &account, &ok, err);
     if (rc || !ok)
         return rc;
-    int found = root_of(tx, a, account_row, &r, err);
+    int found = admit_root(tx, a, account_row, &r, err);
     if (found <= 0)
         return found < 0 ? found : admit_refuse(a, MUSTER_ECERTUNTRUSTED, "The device belongs to the account %s, which does not have the fleet root of its certificate.", account.name);
-    if (!root_usable(a, &r))
+    if (!admit_root_usable(a, &r))
         return 0;
     if (!(account.method & METHOD_DEVICE))
         return admit_refuse(a, MUSTER_EMETHODOFF, NULL);
@@ -226,7 +178,7 @@ static int choose_account(struct store_tx *tx, struct admit *a, struct account *
     *account = c.account;
     snprintf(a->account_name, sizeof a->account_name, "%s", account->name);
     a->account_row = account->row;
-    int found = root_of(tx, a, account->row, root, err);
+    int found = admit_root(tx, a, account->row, root, err);
     return found ? found : admit_refuse(a, MUSTER_ECERTUNTRUSTED, NULL);
 }
 
@@ -273,8 +225,8 @@ static int register_device(struct store_tx *tx, struct admit *a, const struct ac
     bool wait = account->approval || (account->expected_only && !expected);
     int64_t now = clock_now();
     struct uuid uuid = uuid_new();
-    rc = store_exec(tx, NULL, err, SQL_DEVICE_ADD, "uisiiniiisisniniii", &uuid, account->row, id, I(wait ? DEVICE_PENDING : DEVICE_ACTIVE), I(METHOD_DEVICE), r->row, now, now, a->address,
-                        I(expected), "", I(0), I(0), I(0), I(0));
+    rc = store_exec(tx, NULL, err, SQL_DEVICE_ADD, "uisiiniiisisniniiii", &uuid, account->row, id, I(wait ? DEVICE_PENDING : DEVICE_ACTIVE), I(METHOD_DEVICE), r->row, now, now, a->address,
+                        I(expected), "", I(0), I(0), I(0), I(0), r->row);
     if (rc)
         return rc;
     int found = read_device(tx, account, id, &d, err);
@@ -366,7 +318,7 @@ static int first_contact(struct store_tx *tx, struct admit *a, struct err *err) 
     int found = choose_account(tx, a, &account, &r, err);
     if (found <= 0)
         return found;
-    if (!root_usable(a, &r) || !read_id(a, &r, &id))
+    if (!admit_root_usable(a, &r) || !read_id(a, &r, &id))
         return 0;
     found = first_row(tx, &row, err, SQL_DKEY_GET, "ib", account.row, hash_span(&a->leaf->key.spki));
     if (found < 0)

@@ -88,6 +88,8 @@ static const struct action {
     {"root.disable", CONTROL, ACCOUNT, replay_root_disable},
     {"root.enable", CONTROL, ACCOUNT, replay_root_enable},
     {"root.revoke", CONTROL, ACCOUNT, replay_root_revoke},
+    {"root.retire", CONTROL, ACCOUNT, replay_root_retire},
+    {"root.rotate", CONTROL, ACCOUNT, replay_root_rotate},
     {"key.create", CONTROL, ACCOUNT, replay_key_create},
     {"key.set", CONTROL, ACCOUNT, replay_key_set},
     {"key.blacklist", CONTROL, ACCOUNT, replay_key_blacklist},

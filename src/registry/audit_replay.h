@@ -67,6 +67,7 @@ struct audit_replay {
     struct audit_root *roots;
     struct audit_prov_key *keys;
     struct audit_accepted *accepted;
+    size_t rotated; /* fleet roots of Muster's own that others took the place of */
     size_t n_roots, n_keys, last_key, n_accepted;
 };
 

@@ -113,6 +113,23 @@ void replay_root_enable(struct audit_replay *r, const struct audit_entry *e, con
         root->state = root->before == ROOT_KNOWN_ONLY ? ROOT_KNOWN_ONLY : ROOT_ACTIVE;
 }
 
+void replay_root_retire(struct audit_replay *r, const struct audit_entry *e, const json_t *d) {
+    struct audit_root *root = root_at(r, e);
+    if (root)
+        root->state = ROOT_RETIRED;
+}
+
+/* One of Muster's own: another one stands in its place. */
+void replay_root_rotate(struct audit_replay *r, const struct audit_entry *e, const json_t *d) {
+    struct audit_root *root = root_at(r, e);
+    if (!root)
+        return;
+    if (root->uploaded || root->state == ROOT_KNOWN_ONLY || root->state == ROOT_RETIRED)
+        replay_bad(r, e, "The fleet root was not the one that the account issued under");
+    root->state = ROOT_KNOWN_ONLY;
+    r->rotated++;
+}
+
 void replay_root_revoke(struct audit_replay *r, const struct audit_entry *e, const json_t *d) {
     struct audit_root *root = root_at(r, e);
     if (root)

@@ -31,6 +31,21 @@ static int check_settings(struct audit_state *s, const struct account *a) {
     return 0;
 }
 
+/* A fleet root that the vault has, or had before it was rotated. */
+static bool is_vault_s(const struct audit_state_work *w, const struct hash *fingerprint) {
+    for (size_t i = 0; i < w->n_roots; i++)
+        if (hash_eq(fingerprint, &w->roots[i]->fingerprint))
+            return true;
+    return false;
+}
+
+static bool vault_s_root_signed(const struct audit_state_work *w, const struct cert *c) {
+    for (size_t i = 0; i < w->n_roots; i++)
+        if (cert_signed_by(c, w->roots[i]))
+            return true;
+    return false;
+}
+
 static void check_root(struct audit_state *s, const struct root *row, const struct cert *c) {
     struct audit_state_work *w = s->work;
     const struct audit_root *r = audit_replay_root(&w->replay, &row->uuid);
@@ -38,7 +53,7 @@ static void check_root(struct audit_state *s, const struct root *row, const stru
     uuid_text(&row->uuid, id);
     if (!hash_eq(&row->fingerprint, &c->fingerprint) || !hash_eq(&row->spki, &c->key.spki) || row->not_after != c->not_after)
         audit_state_bad(s, "The fleet root %s is not the certificate that its row says.", id);
-    else if (row->origin == ROOT_MUSTER && (!w->fleet_root || !hash_eq(&row->fingerprint, &w->fleet_root->fingerprint)))
+    else if (row->origin == ROOT_MUSTER && !is_vault_s(w, &row->fingerprint))
         audit_state_bad(s, "The fleet root %s is said to be the vault's, and the vault has another one, or none.", id);
     else if (row->origin == ROOT_MUSTER && row->state != (r ? r->state : ROOT_ACTIVE))
         audit_state_bad(s, "The fleet root %s is %s, and the log says otherwise.", id, word_of(&WORDS_ROOT_STATE, row->state));
@@ -77,7 +92,7 @@ static int check_roots(struct store_tx *tx, struct audit_state *s, struct err *e
     }
     if (rc >= 0 && there != uploaded)
         audit_state_bad(s, "The log says of %zu fleet roots that were proved, and the account has %zu.", uploaded, there);
-    if (rc >= 0 && s->work->replay.had_cas && own != 1)
+    if (rc >= 0 && s->work->replay.had_cas && own != 1 + s->work->replay.rotated)
         audit_state_bad(s, "The account does not have the fleet root that Muster made for it.");
     return rc < 0 ? rc : 0;
 }
@@ -149,7 +164,7 @@ static int check_cas(struct store_tx *tx, struct audit_state *s, struct err *err
         bool issuing = store_int(row, 0) == CA_ISSUING;
         const struct cert *own = issuing ? w->issuing[0] : w->provisioning_ca;
         if (cert_from_der(store_blob(row, 2), &c, NULL) || !own || !span_eq(store_blob(row, 1), hash_span(&c->key.spki)) || store_int(row, 3) != c->not_after || !key_id_fits(row, c) ||
-            (!hash_eq(&own->fingerprint, &c->fingerprint) && !(issuing && c->ca && w->fleet_root && cert_signed_by(c, w->fleet_root)))) {
+            (!hash_eq(&own->fingerprint, &c->fingerprint) && !(issuing && c->ca && vault_s_root_signed(w, c)))) {
             audit_state_bad(s, "One of the account's CAs is not the vault's.");
             return 0;
         }
@@ -285,6 +300,16 @@ int audit_state_run(struct store_tx *tx, void *arg, struct err *err) {
 
 static int take_ca(struct span der, struct cert **out, struct err *err) { return der.n ? cert_from_der(der, out, err) : 0; }
 
+static int take_roots(struct audit_state_work *w, const struct audit_state_cas *cas, struct err *err) {
+    struct span former = cas->former;
+    int rc = take_ca(cas->fleet_root, &w->roots[0], err);
+    w->n_roots = w->roots[0] != NULL;
+    while (!rc && former.n && w->n_roots < AUDIT_ROOTS_MAX)
+        if (!(rc = cert_from_der_next(&former, &w->roots[w->n_roots], err)))
+            w->n_roots++;
+    return rc;
+}
+
 int audit_state_init(struct audit_state *s, int64_t chain, const char *name, const struct audit_state_cas *cas, struct err *err) {
     struct audit_state_work *w = s->work = calloc(1, sizeof *w);
     if (!w || !(w->replay.devices = audit_devices_new(s->places ? s->places : AUDIT_DEVICES_MAX)))
@@ -298,7 +323,7 @@ int audit_state_init(struct audit_state *s, int64_t chain, const char *name, con
     s->verify.each_arg = &w->replay;
     s->more = true;
     begin_part(s, 0, 1);
-    int rc = take_ca(cas->fleet_root, &w->fleet_root, err);
+    int rc = take_roots(w, cas, err);
     if (rc || (rc = take_ca(cas->provisioning_ca, &w->provisioning_ca, err)) || (rc = take_ca(cas->issuing_ca, &w->issuing[0], err)))
         return rc;
     w->n_issuing = w->issuing[0] != NULL;
@@ -316,7 +341,8 @@ void audit_state_fini(struct audit_state *s) {
     if (!w)
         return;
     audit_replay_fini(&w->replay);
-    cert_free(w->fleet_root);
+    for (size_t i = 0; i < w->n_roots; i++)
+        cert_free(w->roots[i]);
     cert_free(w->provisioning_ca);
     for (size_t i = 0; i < AUDIT_ISSUING_MAX; i++)
         cert_free(w->issuing[i]);

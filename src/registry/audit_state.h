@@ -26,6 +26,7 @@
 /* What the vault says of the account: DER; empty where it has no CAs. */
 struct audit_state_cas {
     struct span fleet_root, issuing_ca, provisioning_ca;
+    struct span former; /* DER behind DER: fleet roots that were rotated out */
     bool unknown; /* it knows no such account: so it must be a deleted one */
 };
 

@@ -6,12 +6,15 @@
 #include "registry/audit_state.h"
 
 #define AUDIT_PARTS_MAX 1024
+#define AUDIT_ROOTS_MAX 17   /* VAULT_FORMER_MAX, and the one */
 #define AUDIT_ISSUING_MAX 64 /* issuing CAs that an account has had */
 
 struct audit_state_work {
     char name[ACCOUNT_NAME_MAX + 1];
     struct audit_replay replay;
-    struct cert *fleet_root, *provisioning_ca, *issuing[AUDIT_ISSUING_MAX]; /* issuing[0]: the vault's; the others by the root's signature */
+    struct cert *roots[AUDIT_ROOTS_MAX]; /* the vault's: the one that it issues under first, then former ones */
+    size_t n_roots;
+    struct cert *provisioning_ca, *issuing[AUDIT_ISSUING_MAX]; /* issuing[0]: the vault's; the others by a root's signature */
     size_t n_issuing;
     uint64_t part, parts;
     int64_t last_device, last_cert, last_invitation;

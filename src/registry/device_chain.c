@@ -55,17 +55,9 @@ int device_chain_keep(struct store_tx *tx, const struct admit *a, const struct r
     return rc ? rc : one_int(tx, row, 0, err, SQL_CHAIN_GET, "ib", r->row, hash_span(&name));
 }
 
-/* The certificate that `all` begins with, and what is behind it. */
+/* Like cert_from_der_next(), of a row. */
 static int next_cert(struct span *all, struct cert **out, struct err *err) {
-    const unsigned char *p = all->p;
-    X509 *x = d2i_X509(NULL, &p, (long)all->n);
-    if (!x || cert_from_x509(x, out, err)) {
-        X509_free(x);
-        return err_set(err, MUSTER_ECORRUPT, "A row of the table chain is damaged.");
-    }
-    X509_free(x);
-    *all = span_sub(*all, (size_t)(p - all->p), all->n - (size_t)(p - all->p));
-    return 0;
+    return cert_from_der_next(all, out, err) ? err_set(err, MUSTER_ECORRUPT, "A row of the table chain is damaged.") : 0;
 }
 
 int device_chain_read(struct span leaf, struct span cas, struct device_chain *out, struct err *err) {

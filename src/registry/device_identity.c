@@ -43,9 +43,9 @@ int device_identity_take(struct store_tx *tx, const struct device *d, const stru
     if (!rc)
         rc = store_exec(tx, NULL, err, SQL_CERT_END_OTHERS, "ii", d->row, to->cert);
     if (!rc && to->cert)
-        rc = store_exec(tx, NULL, err, SQL_DEVICE_IDENTITY, "iirnbibisii", d->row, I(METHOD_SHARED), to->prov_key, hash_span(&c->fingerprint), c->not_after, hash_span(&c->key.spki), now, to->address, I(0), I(to->renews));
+        rc = store_exec(tx, NULL, err, SQL_DEVICE_IDENTITY, "iirnbibisiii", d->row, I(METHOD_SHARED), to->prov_key, hash_span(&c->fingerprint), c->not_after, hash_span(&c->key.spki), now, to->address, I(0), I(to->renews), to->anchor);
     else if (!rc)
-        rc = store_exec(tx, NULL, err, SQL_DEVICE_IDENTITY, "iinibibisii", d->row, I(METHOD_DEVICE), to->root, hash_span(&c->fingerprint), c->not_after, hash_span(&c->key.spki), now, to->address, to->chain, I(0));
+        rc = store_exec(tx, NULL, err, SQL_DEVICE_IDENTITY, "iinibibisiii", d->row, I(METHOD_DEVICE), to->root, hash_span(&c->fingerprint), c->not_after, hash_span(&c->key.spki), now, to->address, to->chain, I(0), to->root);
     /* What waited for its first use was never let in, but a connection with the identity so far may be open and judged. */
     return rc || !d->has_certificate ? rc : epoch_raise(tx, err);
 }

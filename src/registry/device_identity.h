@@ -17,6 +17,7 @@ struct device_identity {
     int64_t cert;      /* the row of a certificate that Muster issued; 0: one of an uploaded root */
     int64_t prov_key;  /* that it was issued with; 0: an invitation */
     int64_t root;      /* or the uploaded root */
+    int64_t anchor;    /* the fleet root, whoever made it */
     int64_t chain;     /* and what the device showed besides: device_chain.h */
     bool renews;       /* the device asked for it itself, by EST */
     const char *address;

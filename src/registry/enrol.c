@@ -179,8 +179,8 @@ static int spend(struct store_tx *tx, const struct enrol *e, const struct loaded
 
 static int new_device(struct store_tx *tx, struct enrol *e, struct loaded *l, struct err *err) {
     const struct enrol_facts *f = &l->facts;
-    int rc = store_exec(tx, NULL, err, SQL_DEVICE_ADD, "uitiirniisisniniii", &e->uuid, l->account.row, e->device_id, I(e->verdict.state), I(METHOD_SHARED), l->key.row, f->now, f->now,
-                        f->address, I(f->expected), "", I(0), f->now, f->now_ms, I(1));
+    int rc = store_exec(tx, NULL, err, SQL_DEVICE_ADD, "uitiirniisisniniiii", &e->uuid, l->account.row, e->device_id, I(e->verdict.state), I(METHOD_SHARED), l->key.row, f->now, f->now,
+                        f->address, I(f->expected), "", I(0), f->now, f->now_ms, I(1), l->account.own_root);
     return rc == MUSTER_EEXISTS ? err_retry(err, MUSTER_EBUSY, 1, "Two enrolments took the device ID at once.") : rc;
 }
 

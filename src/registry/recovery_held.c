@@ -250,8 +250,8 @@ static int take(struct store_tx *tx, const struct recovery_admit *a, const struc
                                    .not_before = o->cert->not_before, .not_after = o->cert->not_after};
     struct uuid uuid = uuid_new();
     struct store_row *row;
-    int rc = known ? 0 : store_exec(tx, NULL, err, SQL_DEVICE_ADD, "uitiirniisisniniii", &uuid, account->row, id, I(DEVICE_ACTIVE), I(METHOD_SHARED), I(0), now, now, o->address, I(0), "", I(0),
-                                    now, now * 1000, I(1));
+    int rc = known ? 0 : store_exec(tx, NULL, err, SQL_DEVICE_ADD, "uitiirniisisniniiii", &uuid, account->row, id, I(DEVICE_ACTIVE), I(METHOD_SHARED), I(0), now, now, o->address, I(0), "", I(0),
+                                    now, now * 1000, I(1), account->own_root);
     if (rc)
         return rc;
     if (!known && (rc = find_device(tx, account->row, id, d, err)) <= 0)
@@ -259,7 +259,7 @@ static int take(struct store_tx *tx, const struct recovery_admit *a, const struc
     const struct device_issued issued = {.cert = &made, .device = d->row, .account = account->row, .own_key = true};
     if ((rc = device_identity_issued(tx, &issued, now, err)) || (rc = first_row(tx, &row, err, SQL_CERT_BY_SERIAL, "b", made.serial)) <= 0)
         return rc < 0 ? rc : err_set(err, MUSTER_ECORRUPT, NULL);
-    const struct device_identity to = {.leaf = o->cert, .cert = store_int(row, 0), .address = o->address};
+    const struct device_identity to = {.leaf = o->cert, .cert = store_int(row, 0), .anchor = account->own_root, .address = o->address};
     store_row_end(row);
     if ((rc = device_identity_take(tx, d, &to, err)) || (rc = record(tx, a, o, d, known, err)))
         return rc;

@@ -7,9 +7,14 @@
 #include "registry/root_json.h"
 #include "registry/row.h"
 
+/* Devices that it would cut off: of Muster's own by what their certificates stand under. */
+int root_devices(struct store_tx *tx, const struct root *r, int64_t *n, struct err *err) {
+    return r->origin == ROOT_MUSTER ? one_int(tx, n, 0, err, SQL_ANCHOR_DEVICES, "i", r->row) : one_int(tx, n, 0, err, SQL_ROOT_DEVICES, "ii", r->account, r->row);
+}
+
 int root_json(struct store_tx *tx, const struct account *a, const struct root *r, json_t **out, struct err *err) {
     int64_t devices, shared;
-    int rc = one_int(tx, &devices, 0, err, SQL_ROOT_DEVICES, "ii", r->account, r->row);
+    int rc = root_devices(tx, r, &devices, err);
     if (rc || (rc = one_int(tx, &shared, 0, err, SQL_ROOT_SHARED, "bi", hash_span(&r->spki), r->account)))
         return rc;
     json_t *o = json_object();
@@ -64,18 +69,31 @@ int root_cert(struct store_tx *tx, const struct root *r, struct cert **out, stru
     return rc;
 }
 
+/* The certificates of its key by other roots of the account. */
+static int add_crosses(struct store_tx *tx, const struct root *r, struct buf *pem, struct err *err) {
+    CLEANUP(store_row_end) struct store_row *row = NULL;
+    int rc = store_query(tx, &row, err, SQL_CROSS_OF, "i", r->row);
+    while (!rc && (rc = store_next(row, err)) > 0) {
+        CLEANUP(cert_free) struct cert *c = NULL;
+        if ((rc = cert_from_der(store_blob(row, 0), &c, err)) || (rc = cert_pem(c, pem)))
+            return rc;
+    }
+    return rc;
+}
+
 int root_show_run(struct store_tx *tx, void *arg, struct err *err) {
     struct root_show *s = arg;
     CLEANUP(cert_free) struct cert *c = NULL;
     struct account a;
     struct root r;
     int rc = account_need(tx, s->account, &a, err);
-    if (rc || (rc = root_need(tx, &a, s->root, &r, err)) || (rc = root_json(tx, &a, &r, &s->out, err)) || !s->pem)
+    if (rc || (rc = root_need(tx, &a, s->root, &r, err)) || (rc = root_json(tx, &a, &r, &s->out, err)) || (!s->pem && (rc = root_seen_json(tx, &r, s->out, err))) || !s->pem)
         return rc;
     if ((rc = root_cert(tx, &r, &c, err)))
         return rc;
     buf_clear(s->pem);
-    return cert_pem(c, s->pem);
+    rc = cert_pem(c, s->pem);
+    return rc || !s->crosses ? rc : add_crosses(tx, &r, s->pem, err);
 }
 
 static void make_challenge(char out[64]) {

@@ -16,6 +16,7 @@ struct root_show {
     struct span account, root;
     json_t *out;
     struct buf *pem; /* where not NULL: the certificate */
+    bool crosses;    /* with pem: and behind it those of its key by other roots */
 };
 int root_show_run(struct store_tx *tx, void *arg, struct err *err);
 
@@ -56,5 +57,25 @@ struct root_set {
     json_t *out;
 };
 int root_set_run(struct store_tx *tx, void *arg, struct err *err); /* MUSTER_ECONFIRM, MUSTER_ESTATE */
+
+/* Before a fleet root of Muster's own is rotated: MUSTER_ENOTFOUND, _ECLOCK; _ESTATE unless it is the one that the account issues under. */
+struct root_rotate_look {
+    struct span account, root;
+    struct hash spki; /* out */
+};
+int root_rotate_look_run(struct store_tx *tx, void *arg, struct err *err);
+
+/* Out of use for good: whoever still has a certificate under it is refused.  MUSTER_EROOTINUSE with their number and names while a device that was seen
+ * in the last so many days depends on it; MUSTER_ESTATE. */
+#define ROOT_RETIRE_DAYS 90
+#define ROOT_NAMED_MAX 20
+struct root_retire {
+    struct actor actor;
+    struct span account, root;
+    int64_t days;
+    int64_t devices; /* out: that depend on it */
+    json_t *out;
+};
+int root_retire_run(struct store_tx *tx, void *arg, struct err *err);
 
 #endif

@@ -112,7 +112,7 @@ static int set_rules(struct store_tx *tx, const struct root_set *s, const struct
 }
 
 static int need_confirmation(struct store_tx *tx, struct root_set *s, const struct root *r, const char *verb, struct err *err) {
-    int rc = one_int(tx, &s->devices, 0, err, SQL_ROOT_DEVICES, "ii", r->account, r->row);
+    int rc = root_devices(tx, r, &s->devices, err);
     if (rc || s->devices == 0 || s->confirm == s->devices)
         return rc;
     return err_set(err, MUSTER_ECONFIRM, "To %s the fleet root cuts off %lld device%s.", verb, (long long)s->devices, s->devices == 1 ? "" : "s");

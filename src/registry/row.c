@@ -38,6 +38,7 @@ int row_account(struct store_row *row, struct account *out, struct err *err) {
         .superseded_renewal = store_int(row, 15),
         .server_keygen = store_int(row, 16) != 0,
         .csr_queue = store_int(row, 17) != 0,
+        .own_root = store_int(row, 18),
     };
     row_text(row, 1, out->name, sizeof out->name);
     return account_name_check(span_str(out->name), NULL) ? corrupt(err, "account") : 0;

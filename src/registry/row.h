@@ -24,6 +24,7 @@ struct account {
     bool approval, expected_only, server_keygen, csr_queue;
     enum device_key_kind device_key;
     int64_t device_life, lost_answer_window, issue_ceiling, renewal_window, late_renewal, superseded_renewal;
+    int64_t own_root; /* of Muster's fleet roots the one that it issues under; 0: none */
 };
 
 struct root {

@@ -9,7 +9,8 @@
 #include "vault/policy.h"
 #include "vault/wire.h"
 
-#define FORMAT 1
+#define FORMAT 2        /* 1: without fleet roots that were rotated out */
+#define CROSS_MAX (16 * 1024)
 #define CACHE_MAX 128
 #define RECORD_PREFIX "account-"
 
@@ -26,6 +27,14 @@ struct accounts {
     uint64_t clock;
 };
 
+static void former_fini(struct former_root *f) {
+    authority_free(f->root);
+    cert_free(f->next_by_it);
+    cert_free(f->it_by_next);
+    *f = (struct former_root){0};
+}
+DEFINE_CLEANUP_FINI(former_fini, struct former_root)
+
 static void record_name(const char *account, char out[RECORD_NAME_MAX + 1]) { snprintf(out, RECORD_NAME_MAX + 1, RECORD_PREFIX "%s", account); }
 
 /* --- one account ------------------------------------------------------------------------------------------------------------ */
@@ -38,6 +47,8 @@ void account_free(struct account *a) {
     authority_free(a->provisioning_ca);
     for (size_t i = 0; i < a->n_superseded; i++)
         authority_free(a->superseded[i]);
+    for (size_t i = 0; i < a->n_former; i++)
+        former_fini(&a->former[i]);
     key_store_free(a->keys);
     secret_fini(&a->data_key);
     free(a);
@@ -100,17 +111,57 @@ int account_make_cas(struct account *a, const struct vault_lives *lives, int64_t
     return 0;
 }
 
-int account_renew_issuing(struct account *a, int64_t now, int64_t end, struct err *err) {
-    struct authority *fresh = NULL;
-    int rc = make_ca(a, PROFILE_ISSUING_CA, LABEL_ISSUING, "issuing CA", a->fleet_root, now, end, &fresh, err);
-    if (rc)
-        return rc;
+static void supersede_issuing(struct account *a, struct authority *fresh) {
     if (a->n_superseded == ACCOUNT_SUPERSEDED_MAX) {
         authority_free(a->superseded[0]);
         memmove(a->superseded, a->superseded + 1, --a->n_superseded * sizeof a->superseded[0]);
     }
     a->superseded[a->n_superseded++] = a->issuing_ca;
     a->issuing_ca = fresh;
+}
+
+int account_renew_issuing(struct account *a, int64_t now, int64_t end, struct err *err) {
+    struct authority *fresh = NULL;
+    int rc = make_ca(a, PROFILE_ISSUING_CA, LABEL_ISSUING, "issuing CA", a->fleet_root, now, end, &fresh, err);
+    if (!rc)
+        supersede_issuing(a, fresh);
+    return rc;
+}
+
+/* `of`, by its own name and key, as a CA under `by`; as long as both live. */
+static int cross_certify(struct account *a, struct authority *of, struct authority *by, int64_t now, struct cert **out, struct err *err) {
+    CLEANUP(buf_fini) struct buf name = BUF_INIT(512), spki = BUF_INIT(4096), der = BUF_INIT(CROSS_MAX);
+    EVP_PKEY *key, *signer;
+    int rc = cert_common_name(of->cert, &name, err);
+    if (rc || (rc = authority_key(of, a->keys, &key, err)) || (rc = key_public_der(key, &spki, err)) || (rc = authority_key(by, a->keys, &signer, err)))
+        return rc;
+    struct make_request rq = {
+        .profile = PROFILE_FLEET_ROOT,
+        .subject = {.common_name = buf_span(&name), .organisation = span_str(a->name)},
+        .public_key = buf_span(&spki),
+        .not_before = now - CLOCK_DAY,
+        .not_after = of->cert->not_after < by->cert->not_after ? of->cert->not_after : by->cert->not_after,
+    };
+    make_serial(rq.serial);
+    rc = make_cert(&rq, by->cert, signer, &der, err);
+    return rc ? rc : cert_from_der(buf_span(&der), out, err);
+}
+
+int account_rotate_root(struct account *a, const struct vault_lives *lives, int64_t now, struct err *err) {
+    CLEANUP(authority_free) struct authority *root = NULL;
+    CLEANUP(authority_free) struct authority *issuing = NULL;
+    CLEANUP(former_fini) struct former_root former = {0};
+    if (a->n_former == VAULT_FORMER_MAX)
+        return err_set(err, MUSTER_EINVALID, "The account %s has had %d fleet roots before; the vault keeps no more.", a->name, VAULT_FORMER_MAX);
+    int rc = make_ca(a, PROFILE_FLEET_ROOT, LABEL_ROOT, "fleet root", NULL, now, life_end(now, policy_ca_life(&a->policy, lives->fleet_root)), &root, err);
+    if (rc || (rc = make_ca(a, PROFILE_ISSUING_CA, LABEL_ISSUING, "issuing CA", root, now, life_end(now, policy_ca_life(&a->policy, lives->issuing_ca)), &issuing, err)) ||
+        (rc = cross_certify(a, root, a->fleet_root, now, &former.next_by_it, err)) || (rc = cross_certify(a, a->fleet_root, root, now, &former.it_by_next, err)))
+        return rc;
+    former.root = a->fleet_root;
+    a->former[a->n_former++] = former;
+    former = (struct former_root){0};
+    a->fleet_root = TAKE(root);
+    supersede_issuing(a, TAKE(issuing));
     return 0;
 }
 
@@ -127,10 +178,20 @@ struct authority *account_ca(const struct account *a, const uint8_t key_id[CRL_K
     for (size_t i = 0; i < a->n_superseded; i++)
         if (is_ca(a->superseded[i], key_id))
             return a->superseded[i];
+    for (size_t i = 0; i < a->n_former; i++)
+        if (is_ca(a->former[i].root, key_id))
+            return a->former[i].root;
     return NULL;
 }
 
 /* --- its record ------------------------------------------------------------------------------------------------------------- */
+
+static void put_cert(const struct cert *c, struct buf *b) {
+    CLEANUP(buf_fini) struct buf der = BUF_INIT(CROSS_MAX);
+    if (cert_der(c, &der))
+        b->failed = true;
+    wire_put_bytes(b, buf_span(&der));
+}
 
 static void put_account(const struct account *a, struct buf *b) {
     buf_addc(b, FORMAT);
@@ -146,9 +207,31 @@ static void put_account(const struct account *a, struct buf *b) {
     buf_add_u16(b, (uint16_t)a->n_superseded);
     for (size_t i = 0; i < a->n_superseded; i++)
         authority_write(a->superseded[i], b);
+    buf_add_u16(b, (uint16_t)a->n_former);
+    for (size_t i = 0; i < a->n_former; i++) {
+        authority_write(a->former[i].root, b);
+        put_cert(a->former[i].next_by_it, b);
+        put_cert(a->former[i].it_by_next, b);
+    }
 }
 
-static int get_cas(struct cursor *c, struct account *a, struct err *err) {
+static int get_former(struct cursor *c, struct account *a, struct err *err) {
+    uint16_t n = cursor_u16(c);
+    if (n > VAULT_FORMER_MAX)
+        c->failed = true;
+    while (a->n_former < n && !c->failed) {
+        struct former_root *f = &a->former[a->n_former++];
+        int rc = authority_read(c, LABEL_ROOT, &f->root, err);
+        if (rc)
+            return rc;
+        struct span next = wire_get_bytes(c), it = wire_get_bytes(c);
+        if (c->failed || cert_from_der(next, &f->next_by_it, NULL) || cert_from_der(it, &f->it_by_next, NULL))
+            return err_set(err, MUSTER_ECORRUPT, "A certificate between two fleet roots in the vault cannot be read.");
+    }
+    return 0;
+}
+
+static int get_cas(struct cursor *c, struct account *a, uint8_t format, struct err *err) {
     int rc = authority_read(c, LABEL_ROOT, &a->fleet_root, err);
     if (rc || (rc = authority_read(c, LABEL_ISSUING, &a->issuing_ca, err)) || (rc = authority_read(c, LABEL_PROVISIONING, &a->provisioning_ca, err)))
         return rc;
@@ -158,18 +241,18 @@ static int get_cas(struct cursor *c, struct account *a, struct err *err) {
     for (; a->n_superseded < n && !c->failed; a->n_superseded++)
         if ((rc = authority_read(c, LABEL_ISSUING, &a->superseded[a->n_superseded], err)))
             return rc;
-    return 0;
+    return format > 1 && !c->failed ? get_former(c, a, err) : 0;
 }
 
 static int get_account(struct span body, struct account *a, struct err *err) {
     struct cursor c = cursor_of(body);
     uint8_t format = cursor_u8(&c);
-    if (format != FORMAT)
+    if (format < 1 || format > FORMAT)
         return err_set(err, MUSTER_EVERSION, "The record of account %s has format %u; this version of Muster knows format %u.", a->name, format, FORMAT);
     a->kind = cursor_u8(&c);
     a->method = cursor_u8(&c);
     wire_get_policy(&c, &a->policy);
-    int rc = wire_get_bool(&c) ? get_cas(&c, a, err) : 0;
+    int rc = wire_get_bool(&c) ? get_cas(&c, a, format, err) : 0;
     if (rc)
         return rc;
     return cursor_done(&c) ? 0 : err_set(err, MUSTER_ECORRUPT, "The record of account %s does not have the shape that it was written with.", a->name);

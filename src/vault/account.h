@@ -9,6 +9,12 @@
 
 #define ACCOUNT_SUPERSEDED_MAX 64 /* issuing CAs that were replaced and are kept; beyond, the oldest goes */
 
+/* A fleet root that was rotated out, and what carries trust between it and the one that came next. */
+struct former_root {
+    struct authority *root;
+    struct cert *next_by_it, *it_by_next; /* one's key, signed by the other */
+};
+
 struct account {
     char name[VAULT_ACCOUNT_MAX + 1];
     enum vault_kind kind;
@@ -19,6 +25,8 @@ struct account {
     struct authority *fleet_root, *issuing_ca, *provisioning_ca; /* all, or none: the account never was shared */
     struct authority *superseded[ACCOUNT_SUPERSEDED_MAX];        /* oldest first */
     size_t n_superseded;
+    struct former_root former[VAULT_FORMER_MAX];                 /* oldest first */
+    size_t n_former;
 };
 
 struct accounts;
@@ -34,7 +42,9 @@ void account_free(struct account *a);
 int account_make_cas(struct account *a, const struct vault_lives *lives, int64_t now, struct err *err) MUSTER_MUST_CHECK;
 /* A new issuing CA, which ends at `end`; the old one is kept among the superseded. */
 int account_renew_issuing(struct account *a, int64_t now, int64_t end, struct err *err) MUSTER_MUST_CHECK;
-/* The CA whose CRLs the account signs: its fleet root, or an issuing CA, replaced ones included; NULL: it has no such one. */
+/* A new fleet root and an issuing CA under it; those so far are kept.  On failure *a is as it was.  MUSTER_EINVALID: too many are. */
+int account_rotate_root(struct account *a, const struct vault_lives *lives, int64_t now, struct err *err) MUSTER_MUST_CHECK;
+/* The CA whose CRLs the account signs: its fleet root or an issuing CA, replaced ones included; NULL: it has no such one. */
 struct authority *account_ca(const struct account *a, const uint8_t key_id[CRL_KEY_ID_LEN]);
 /* Stores a, which is new or came from account_get; takes it over into the cache.  On failure a is gone, from the cache too: the next
  * account_get reads what is on the disk. */

@@ -133,6 +133,7 @@ static void deliver(struct vault_client *c, struct outstanding *o, const struct 
     case WIRE_ACCOUNT_POLICY:
     case WIRE_ACCOUNT_SHOW:
     case WIRE_ISSUING_RENEW:
+    case WIRE_ROOT_ROTATE:
         done.account(arg, rc, err, rc ? NULL : &a->view);
         return;
     case WIRE_ACCOUNT_DELETE:

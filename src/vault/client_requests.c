@@ -54,6 +54,11 @@ int vault_issuing_renew(struct vault_client *c, struct span account, vault_accou
     return client_ask(c, &rq, (union client_callback){.account = done}, arg, err);
 }
 
+int vault_root_rotate(struct vault_client *c, const struct vault_root_rotate *given, vault_account_fn done, void *arg, struct err *err) {
+    struct wire_request rq = {.type = WIRE_ROOT_ROTATE, .rotate = *given};
+    return client_ask(c, &rq, (union client_callback){.account = done}, arg, err);
+}
+
 int vault_account_delete(struct vault_client *c, struct span account, vault_version_fn done, void *arg, struct err *err) {
     struct wire_request rq = {.type = WIRE_ACCOUNT_DELETE, .name = account};
     return client_ask(c, &rq, (union client_callback){.version = done}, arg, err);

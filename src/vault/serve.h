@@ -12,7 +12,7 @@
 #include "vault/wire.h"
 
 #define SERVE_RETRY_SECONDS 5 /* Retry-After of MUSTER_EVAULT */
-#define SERVE_DERS 3
+#define SERVE_DERS 5
 
 /* The key that signs times; time.c. */
 struct time_signer {

@@ -19,7 +19,16 @@ static int view_of(struct vault *v, const struct account *a, bool changed, struc
     int rc = serve_der(v, 0, a->fleet_root->cert, &view->fleet_root, err);
     if (rc || (rc = serve_der(v, 1, a->issuing_ca->cert, &view->issuing_ca, err)))
         return rc;
-    return serve_der(v, 2, a->provisioning_ca->cert, &view->provisioning_ca, err);
+    if ((rc = serve_der(v, 2, a->provisioning_ca->cert, &view->provisioning_ca, err)))
+        return rc;
+    buf_clear(&v->der[3]);
+    buf_clear(&v->der[4]);
+    for (size_t i = 0; i < a->n_former; i++)
+        if ((rc = cert_der(a->former[i].root->cert, &v->der[3])) || (rc = cert_der(a->former[i].next_by_it, &v->der[4])) || (rc = cert_der(a->former[i].it_by_next, &v->der[4])))
+            return err_set(err, rc, NULL);
+    view->former = buf_span(&v->der[3]);
+    view->crosses = buf_span(&v->der[4]);
+    return 0;
 }
 
 /* What an account is to be. */
@@ -105,6 +114,18 @@ int serve_issuing_renew(struct vault *v, const struct wire_request *rq, int64_t 
     if (!policy_issuing_due(&a->policy, now, a->issuing_ca->cert->not_after, a->fleet_root->cert->not_after, v->core->lives.issuing_ca, &end))
         return view_of(v, a, false, &answer->view, err);
     if ((rc = account_renew_issuing(a, now, end, err)) || (rc = account_put(v->accounts, a, err)))
+        return rc;
+    return view_of(v, a, true, &answer->view, err);
+}
+
+int serve_root_rotate(struct vault *v, const struct wire_request *rq, int64_t now, struct wire_answer *answer, struct err *err) {
+    struct account *a;
+    int rc = serve_shared_account(v, rq->rotate.account, &a, err);
+    if (rc)
+        return rc;
+    if (!hash_eq(&a->fleet_root->cert->key.spki, &rq->rotate.from))
+        return view_of(v, a, false, &answer->view, err);
+    if ((rc = account_rotate_root(a, &v->core->lives, now, err)) || (rc = account_put(v->accounts, a, err)))
         return rc;
     return view_of(v, a, true, &answer->view, err);
 }

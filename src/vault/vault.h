@@ -36,6 +36,7 @@
 #define VAULT_CRL_ENTRIES_MAX 4000000 /* of one CRL */
 #define VAULT_CRL_LIFE_MIN 1        /* seconds from a CRL to its next update */
 #define VAULT_CRL_LIFE_MAX (400 * CLOCK_DAY)
+#define VAULT_FORMER_MAX 16         /* fleet roots of an account that were rotated out and are kept */
 #define VAULT_PASSPHRASE_MIN 8      /* bytes, of an export */
 #define VAULT_PASSPHRASE_MAX 1024
 #define VAULT_TIMEOUT_MS 10000      /* per request; also what control has for vault_export_answer */
@@ -141,6 +142,9 @@ struct vault_account_view {
     struct vault_policy policy;
     /* DER; empty while the account never had the method shared */
     struct span fleet_root, issuing_ca, provisioning_ca;
+    /* DER behind DER, the oldest first: fleet roots that were rotated out; and of each of them two certificates that carry trust from one to
+     * the next: the next root's key signed by it, and its key signed by the next root */
+    struct span former, crosses;
 };
 typedef void (*vault_account_fn)(void *arg, int rc, const struct err *err, const struct vault_account_view *view);
 /* Makes the account, with fleet root, issuing CA and provisioning CA where the method has VAULT_SHARED.  Idempotent: where the account
@@ -154,6 +158,15 @@ int vault_account_show(struct vault_client *c, struct span account, vault_accoun
 /* Replaces the issuing CA where its remaining life is under the longest leaf's and a new one would live longer (changed is then
  * true); otherwise changes nothing.  MUSTER_ENOTFOUND, _EMETHODOFF. */
 int vault_issuing_renew(struct vault_client *c, struct span account, vault_account_fn done, void *arg, struct err *err) MUSTER_MUST_CHECK;
+
+struct vault_root_rotate {
+    struct span account;
+    struct hash from; /* SPKI of the fleet root that is to be replaced */
+};
+/* A new fleet root and a new issuing CA under it, which issues from now on; the root so far is kept among the former ones, and the two certify
+ * each other.  Where the fleet root is another one than `from` it was replaced already: changes nothing.  MUSTER_ENOTFOUND, _EMETHODOFF; _EINVALID: there
+ * are VAULT_FORMER_MAX former ones. */
+int vault_root_rotate(struct vault_client *c, const struct vault_root_rotate *rq, vault_account_fn done, void *arg, struct err *err) MUSTER_MUST_CHECK;
 
 typedef void (*vault_version_fn)(void *arg, int rc, const struct err *err, uint64_t version, bool changed);
 /* Destroys the account's CAs and their keys for good.  Absent: changed is false. */

@@ -158,6 +158,10 @@ static void get_request(struct cursor *c, struct wire_request *rq) {
     case WIRE_HEADS_SIGN:
         get_heads(c, rq);
         return;
+    case WIRE_ROOT_ROTATE:
+        rq->rotate.account = wire_get_bytes(c);
+        get_fixed(c, rq->rotate.from.b, sizeof rq->rotate.from.b);
+        return;
     case WIRE_EXPORT_ANSWER:
         get_fixed(c, rq->export.nonce, sizeof rq->export.nonce);
         rq->export.allowed = wire_get_bool(c);
@@ -235,6 +239,10 @@ static void put_request(struct buf *b, const struct wire_request *rq) {
             buf_add(b, hash_span(&rq->heads.at[i].hash));
         }
         return;
+    case WIRE_ROOT_ROTATE:
+        wire_put_bytes(b, rq->rotate.account);
+        buf_add(b, hash_span(&rq->rotate.from));
+        return;
     case WIRE_EXPORT_ANSWER:
         buf_add(b, span_of(rq->export.nonce, sizeof rq->export.nonce));
         buf_addc(b, rq->export.allowed);
@@ -298,6 +306,8 @@ static void get_view(struct cursor *c, struct vault_account_view *v) {
     v->fleet_root = wire_get_bytes(c);
     v->issuing_ca = wire_get_bytes(c);
     v->provisioning_ca = wire_get_bytes(c);
+    v->former = wire_get_bytes(c);
+    v->crosses = wire_get_bytes(c);
 }
 
 static void put_view(struct buf *b, const struct vault_account_view *v) {
@@ -309,6 +319,8 @@ static void put_view(struct buf *b, const struct vault_account_view *v) {
     wire_put_bytes(b, v->fleet_root);
     wire_put_bytes(b, v->issuing_ca);
     wire_put_bytes(b, v->provisioning_ca);
+    wire_put_bytes(b, v->former);
+    wire_put_bytes(b, v->crosses);
 }
 
 static void get_result(struct cursor *c, struct wire_answer *a) {
@@ -335,6 +347,7 @@ static void get_result(struct cursor *c, struct wire_answer *a) {
     case WIRE_ACCOUNT_POLICY:
     case WIRE_ACCOUNT_SHOW:
     case WIRE_ISSUING_RENEW:
+    case WIRE_ROOT_ROTATE:
         get_view(c, &a->view);
         return;
     case WIRE_SERVER_CA:
@@ -386,6 +399,7 @@ static void put_result(struct buf *b, const struct wire_answer *a) {
     case WIRE_ACCOUNT_POLICY:
     case WIRE_ACCOUNT_SHOW:
     case WIRE_ISSUING_RENEW:
+    case WIRE_ROOT_ROTATE:
         put_view(b, &a->view);
         return;
     case WIRE_SERVER_CA:

@@ -12,7 +12,7 @@ static const struct enrol_reserved nothing_reserved;
 
 /* What the registry refuses whoever comes this way for, and not this one device. */
 static bool is_of_all(int code) {
-    static const int codes[] = {MUSTER_EOTHERACCOUNT, MUSTER_ECERTUNTRUSTED, MUSTER_EDELETED, MUSTER_EROOTUNPROVED, MUSTER_EROOTDISABLED, MUSTER_EROOTREVOKED, MUSTER_EMETHODOFF};
+    static const int codes[] = {MUSTER_EOTHERACCOUNT, MUSTER_ECERTUNTRUSTED, MUSTER_EDELETED, MUSTER_EROOTUNPROVED, MUSTER_EROOTDISABLED, MUSTER_EROOTRETIRED, MUSTER_EROOTREVOKED, MUSTER_EMETHODOFF};
     for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
         if (codes[i] == code)
             return true;

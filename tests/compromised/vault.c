@@ -301,6 +301,9 @@ static void fill(struct wire_request *rq, struct span key) {
     case WIRE_ISSUING_RENEW:
         rq->name = account;
         return;
+    case WIRE_ROOT_ROTATE:
+        rq->rotate.account = account;
+        return;
     case WIRE_KEY_ISSUE:
         rq->key = (struct vault_key_issue){.account = account, .key = uuid_new(), .public_key = key};
         return;

@@ -44,6 +44,10 @@ int root_set_run(struct store_tx *tx, void *arg, struct err *err) {
     ((struct root_set *)arg)->out = json_object();
     return 0;
 }
+int root_retire_run(struct store_tx *tx, void *arg, struct err *err) {
+    ((struct root_retire *)arg)->out = json_object();
+    return 0;
+}
 
 static void check_upload(const struct root_upload *u) {
     MUST(u->cert && u->id_rule >= ID_RULE_CN && u->id_rule <= ID_RULE_FINGERPRINT && u->key_rule >= KEY_RULE_REFUSE && u->key_rule <= KEY_RULE_ANNOUNCED);
@@ -63,7 +67,7 @@ static void check_set(const struct root_set *s) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
     static void (*const handlers[])(struct http_exchange *, void *) = {admin_ROOT_UPLOAD,  admin_ROOT_PROVE,  admin_ROOT_SET,  admin_ROOT_DISABLE, admin_ROOT_ENABLE,
-                                                                       admin_ROOT_REVOKE, admin_ROOT_LIST, admin_ROOT_SHOW, admin_ROOT_EXPORT};
+                                                                       admin_ROOT_REVOKE, admin_ROOT_LIST, admin_ROOT_SHOW, admin_ROOT_EXPORT, admin_ROOT_RETIRE};
     static const int codes[] = {0, MUSTER_ECONFIRM, MUSTER_ESTATE};
     for (size_t i = 0; i < sizeof handlers / sizeof *handlers; i++) {
         struct http_exchange x = {.body = span_of(data, n)};
@@ -76,6 +80,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
             check_proof(x.job.arg);
         else if (x.job.run == root_set_run)
             check_set(x.job.arg);
+        else if (x.job.run == root_retire_run)
+            MUST(((struct root_retire *)x.job.arg)->days >= 1 && ((struct root_retire *)x.job.arg)->days <= 36500);
         exchange_settle(&x, codes[(n + i) % 3]);
     }
     return 0;

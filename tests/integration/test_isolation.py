@@ -111,6 +111,12 @@ def key_of(w):
     return {"key": w.objects[OWN]["key"]}
 
 
+def own_root_of(w):
+    """The one that the account issues under."""
+    (root,) = [r for r in w.server.muster("root", "list", "--account", OWN) if r["origin"] == "muster" and r["state"] == "active"]
+    return {"root": root["id"]}
+
+
 def root_of(w):
     return {"root": w.objects[OWN]["root"]}
 
@@ -283,6 +289,8 @@ ROWS = {
     "ROOT_DISABLE": Row(params=lambda w: {"root": w.root().root["id"]}, body=lambda w, p: {}, again=("wrong_state",)),
     "ROOT_ENABLE": Row(params=disabled_root, body=lambda w, p: {}, again=("wrong_state",)),
     "ROOT_REVOKE": Row(params=lambda w: {"root": w.root().root["id"]}, body=lambda w, p: {}, again=("wrong_state",)),
+    "ROOT_ROTATE": Row(params=own_root_of, again=("wrong_state",)),
+    "ROOT_RETIRE": Row(params=lambda w: {"root": w.root().root["id"]}, body=lambda w, p: {}, again=("wrong_state",)),
     "ROOT_EXPORT": Row(params=root_of),
 
     "CRL_LIST": Row(),

@@ -118,7 +118,7 @@ void work_enrol(struct enrolment *n) {
 }
 
 void work_use(struct job *j, const struct enrolment *n) {
-    struct admit a = {.class = ADMIT_DEVICE_OWN, .leaf = n->device.cert, .account = "", .address = "192.0.2.7"};
+    struct admit a = {.class = ADMIT_DEVICE_OWN, .leaf = n->device.cert, .anchors = {j->root.cert->fingerprint}, .n_anchors = 1, .account = "", .address = "192.0.2.7"};
     MUST(store_write_now(j->registry, admit_run, &a, &e) || a.verdict.code);
     work_note(j->w, note_of_cert(NOTE_USED, n->id, 0, n->device.cert));
 }
@@ -131,7 +131,7 @@ void work_change(struct job *j, const char *id, enum device_change change, enum 
 }
 
 void work_seen(struct job *j, const struct enrolment *n) {
-    struct admit a = {.class = ADMIT_DEVICE_OWN, .leaf = n->device.cert, .account = "", .address = "192.0.2.7"};
+    struct admit a = {.class = ADMIT_DEVICE_OWN, .leaf = n->device.cert, .anchors = {j->root.cert->fingerprint}, .n_anchors = 1, .account = "", .address = "192.0.2.7"};
     MUST(store_read_now(j->registry, admit_run, &a, &e));
     struct device_seen s = {.device = a.device_row, .address = "192.0.2.8"};
     MUST(store_write_now(j->registry, device_seen_run, &s, &e));

@@ -176,13 +176,13 @@ struct got {
     uint8_t serial[VAULT_SERIAL_LEN];
     struct hash issuer;
     struct vault_account_view view; /* without its spans */
-    struct buf der[3];
+    struct buf der[5];
 };
 
 static inline void got_init(struct got *g) {
-    for (size_t i = 0; i < 3; i++)
+    for (size_t i = 0; i < 5; i++)
         buf_fini(&g->der[i]);
-    *g = (struct got){.der = {BUF_INIT(65536), BUF_INIT(65536), BUF_INIT(65536)}};
+    *g = (struct got){.der = {BUF_INIT(65536), BUF_INIT(65536), BUF_INIT(65536), BUF_INIT(65536), BUF_INIT(65536)}};
 }
 
 static inline void came(struct got *g, int rc, const struct err *err) {
@@ -227,6 +227,8 @@ static inline void on_account(void *arg, int rc, const struct err *err, const st
     buf_add(&g->der[0], view->fleet_root);
     buf_add(&g->der[1], view->issuing_ca);
     buf_add(&g->der[2], view->provisioning_ca);
+    buf_add(&g->der[3], view->former);
+    buf_add(&g->der[4], view->crosses);
 }
 static inline void on_version(void *arg, int rc, const struct err *err, uint64_t version, bool changed) {
     struct got *g = arg;
@@ -290,6 +292,10 @@ static inline int show(const char *name) {
 static inline int renew(const char *name) {
     got_init(&g);
     return answer_of(&g, vault_issuing_renew(rig.control, span_str(name), on_account, &g, NULL));
+}
+static inline int rotate(const char *name, const struct hash *from) {
+    got_init(&g);
+    return answer_of(&g, vault_root_rotate(rig.control, &(struct vault_root_rotate){span_str(name), *from}, on_account, &g, NULL));
 }
 static inline int delete(const char *name) {
     got_init(&g);

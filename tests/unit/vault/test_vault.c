@@ -125,6 +125,61 @@ static void issuing_cas_are_renewed_in_time(void **state) {
     assert_true(hash_eq(&g.issuer, &second->fingerprint));
 }
 
+/* Whether `c` is of's name and key, certified by `by`. */
+static bool carries(const struct cert *c, const struct cert *of, const struct cert *by) {
+    return c->ca && hash_eq(&c->key.spki, &of->key.spki) && X509_NAME_cmp(X509_get_subject_name(c->x), X509_get_subject_name(of->x)) == 0 && cert_signed_by(c, by) &&
+           c->not_after == (of->not_after < by->not_after ? of->not_after : by->not_after);
+}
+
+static void fleet_roots_are_rotated(void **state) {
+    begin();
+    CLEANUP(cert_free) struct cert *first = cert_of(&g.der[0]);
+    CLEANUP(cert_free) struct cert *issuing = cert_of(&g.der[1]);
+    CLEANUP(cert_free) struct cert *provisioning = cert_of(&g.der[2]);
+    CLEANUP(buf_fini) struct buf spki = BUF_INIT(4096);
+    assert_true(g.der[3].n == 0 && g.der[4].n == 0);
+    assert_int_equal(rotate("absent", &first->key.spki), MUSTER_ENOTFOUND);
+    rig.offset = CLOCK_YEAR;
+    assert_int_equal(stop(), 0);
+    start();
+    assert_int_equal(hello(0), 0);
+    assert_int_equal(rotate("fleet", &first->key.spki), 0);
+    assert_true(g.changed);
+    uint64_t version = g.version;
+    CLEANUP(cert_free) struct cert *second = cert_of(&g.der[0]);
+    CLEANUP(cert_free) struct cert *under = cert_of(&g.der[1]);
+    CLEANUP(cert_free) struct cert *same = cert_of(&g.der[2]);
+    CLEANUP(cert_free) struct cert *former = cert_of(&g.der[3]);
+    assert_true(second->self_signed && !hash_eq(&second->key.spki, &first->key.spki) && second->not_after > first->not_after);
+    assert_true(cert_signed_by(under, second) && !cert_signed_by(under, first) && !hash_eq(&under->fingerprint, &issuing->fingerprint));
+    assert_true(hash_eq(&same->fingerprint, &provisioning->fingerprint) && hash_eq(&former->fingerprint, &first->fingerprint));
+    struct span crosses = buf_span(&g.der[4]);
+    CLEANUP(cert_free) struct cert *next_by_it = NULL;
+    CLEANUP(cert_free) struct cert *it_by_next = NULL;
+    assert_int_equal(cert_from_der_next(&crosses, &next_by_it, NULL) || cert_from_der_next(&crosses, &it_by_next, NULL), 0);
+    assert_true(crosses.n == 0 && carries(next_by_it, second, first) && carries(it_by_next, first, second));
+    assert_int_equal(rotate("fleet", &first->key.spki), 0); /* its answer was lost */
+    assert_true(!g.changed && g.version == version);
+    CLEANUP(cert_free) struct cert *still = cert_of(&g.der[0]);
+    assert_true(hash_eq(&still->fingerprint, &second->fingerprint));
+    assert_int_equal(stop(), 0);
+    start(); /* as it is on the disk */
+    assert_int_equal(hello(version), 0);
+    assert_int_equal(issue(&(struct vault_issue){SPAN_LIT("fleet"), SPAN_LIT("VIN-1"), {{1}}, a_key(&spki, KEY_P256, 0), 0}), 0);
+    assert_true(hash_eq(&g.issuer, &under->fingerprint));
+    for (int i = 1; i < VAULT_FORMER_MAX; i++) {
+        assert_int_equal(show("fleet"), 0);
+        CLEANUP(cert_free) struct cert *now = cert_of(&g.der[0]);
+        assert_int_equal(rotate("fleet", &now->key.spki), 0);
+    }
+    assert_int_equal(show("fleet"), 0);
+    CLEANUP(cert_free) struct cert *last = cert_of(&g.der[0]);
+    assert_int_equal(rotate("fleet", &last->key.spki), MUSTER_EINVALID);
+    assert_int_equal(show("fleet"), 0);
+    CLEANUP(cert_free) struct cert *kept = cert_of(&g.der[0]);
+    assert_true(hash_eq(&kept->fingerprint, &last->fingerprint));
+}
+
 /* --- certificates ------------------------------------------------------------------------------------------------------------------------- */
 
 static void device_certificates_keep_to_the_policy(void **state) {
@@ -371,6 +426,7 @@ int main(void) {
         T(accounts_are_made_changed_and_deleted),
         T(what_was_answered_survives_a_restart),
         T(issuing_cas_are_renewed_in_time),
+        T(fleet_roots_are_rotated),
         T(device_certificates_keep_to_the_policy),
         T(provisioning_keys_get_certificates),
         T(servers_get_certificates),

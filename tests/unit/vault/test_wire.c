@@ -50,6 +50,9 @@ static void sample_request(enum wire_type type, struct wire_request *rq) {
         rq->heads.at[1] = (struct vault_head){SPAN_NONE, UINT64_MAX, {{4}}};
         rq->heads.n = 2;
         return;
+    case WIRE_ROOT_ROTATE:
+        rq->rotate = (struct vault_root_rotate){SPAN_LIT("fleet"), {{5, 6}}};
+        return;
     case WIRE_EXPORT_ANSWER:
         memset(rq->export.nonce, 0x5a, sizeof rq->export.nonce);
         rq->export.allowed = true;
@@ -96,7 +99,8 @@ static void sample_answer(enum wire_type type, struct wire_answer *a) {
     case WIRE_ACCOUNT_POLICY:
     case WIRE_ACCOUNT_SHOW:
     case WIRE_ISSUING_RENEW:
-        a->view = (struct vault_account_view){9, true, VAULT_TEST, VAULT_DEVICE, policy, SPAN_LIT("r"), SPAN_LIT("i"), SPAN_LIT("p")};
+    case WIRE_ROOT_ROTATE:
+        a->view = (struct vault_account_view){9, true, VAULT_TEST, VAULT_DEVICE, policy, SPAN_LIT("r"), SPAN_LIT("i"), SPAN_LIT("p"), SPAN_LIT("f"), SPAN_LIT("c")};
         return;
     case WIRE_SERVER_CA:
     case WIRE_AUDIT_KEY:

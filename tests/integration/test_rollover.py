@@ -1,0 +1,236 @@
+"""Fleet roots and issuing CAs are replaced while devices go on: both are accepted until the old one is retired, and nobody who depends on it is forgotten."""
+import shutil
+import subprocess
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from client import Device, Fleet, new_key
+from conftest import Refused, refused, soon
+from enrolment import DAY, PATH, YEAR, Account, ask, enrolled
+from est import enrolled as enrolled_by_est
+from test_clock import Clock
+from test_est import renew
+from test_forecast import Anytime
+
+RETIRED = "root_retired"
+
+
+@pytest.fixture
+def world(fresh):
+    s = fresh(start=False)
+    s.clock = Clock(s.dir.parent / "clock")
+    s.start(env=s.clock.env)
+    return s
+
+
+def roots(s, a): return {r["state"]: r for r in s.muster("root", "list", "--account", a.name) if r["origin"] == "muster"}
+def seen(s, root): return s.muster("root", "show", root["id"])["seen"]
+def names(s, root): return {d["device_id"] for d in s.muster("root", "show", root["id"])["newest"]}
+def verifies(s, a): return s.muster("audit", "verify", "--account", a.name)["ok"] is True
+
+
+def used(s, key, name):
+    device = enrolled(s, key, name)
+    assert ask(s, device) is None
+    return device
+
+
+def issuer_of(s, a, device):
+    """Who signed it, as the certificate says."""
+    return device.cert.issuer.rfc4514_string()
+
+
+def pem_of(s, root, *options):
+    path = s.dir.parent / f"{root['id']}.pem"
+    s.muster("root", "export", root["id"], *options, "-o", path)
+    return [x509.load_pem_x509_certificate(b"-----BEGIN" + pem) for pem in path.read_bytes().split(b"-----BEGIN")[1:]]
+
+
+# --- of Muster's own ---------------------------------------------------------------------------------------------------------------------------
+
+
+def test_rotate_and_retire(world):
+    a = Account(world)
+    key = a.key("--expires", "2y")
+    stock, est = used(world, key, "stock"), enrolled_by_est(world.gateway(key), "by-est", new_key())
+    assert ask(world, est) is None
+    waits = enrolled(world, key, "waits")
+    old = roots(world, a)["active"]
+    assert seen(world, old)["7d"] == 3 and old["devices"] == 3 and names(world, old) == {"stock", "by-est", "waits"}
+    new = world.muster("root", "rotate", old["id"])
+    assert (new["origin"], new["state"], new["devices"]) == ("muster", "active", 0) and new["id"] != old["id"] and new["spki"] != old["spki"]
+    assert {s: r["id"] for s, r in roots(world, a).items()} == {"active": new["id"], "known-only": old["id"]}
+    assert ask(world, stock) is None and ask(world, est) is None, "both are accepted"
+    assert ask(world, waits) is None, "one that waited for its first use too"
+    fresh_one = used(world, key, "fresh")
+    assert issuer_of(world, a, fresh_one) != issuer_of(world, a, stock)
+    assert names(world, new) == {"fresh"} and seen(world, old)["7d"] == 3
+    renewed = renew(world, est)
+    assert names(world, new) == {"fresh"}, "not before the new certificate is used"
+    assert ask(world, renewed) is None and names(world, new) == {"fresh", "by-est"} and names(world, old) == {"stock", "waits"}
+    assert renewed.cert.issuer == fresh_one.cert.issuer
+    assert verifies(world, a)
+
+    said = refused("root_in_use", world.muster, "root", "retire", old["id"])
+    assert "2 devices" in said.text and "stock" in said.text and "waits" in said.text
+    assert ask(world, stock) is None
+    answer = world.api("POST", f"/api/v1/accounts/{a.name}/roots/{old['id']}/retire", {"days": 30})
+    assert (answer.status, answer.code, answer.json["count"]) == (409, "root_in_use", 2)
+    refused("wrong_state", world.muster, "root", "retire", new["id"])
+    refused("wrong_state", world.muster, "root", "rotate", old["id"])
+    for days in (0, 36501, "x"):
+        assert world.api("POST", f"/api/v1/accounts/{a.name}/roots/{old['id']}/retire", {"days": days}).status == 400
+
+    world.clock.set(3 * DAY)
+    assert ask(world, renewed) is None
+    refused("root_in_use", world.muster, "root", "retire", old["id"], "--days", "10")
+    again = world.muster("root", "show", old["id"])
+    assert again["seen"] == {"7d": 2, "30d": 2, "90d": 2, "365d": 2, "ever": 2}
+    retired = world.muster("root", "retire", old["id"], "--days", "2")
+    assert retired["state"] == "retired"
+    assert ask(world, stock) == ask(world, waits) == RETIRED
+    assert renew(world, stock) == (403, RETIRED)
+    assert ask(world, renewed) is None and ask(world, fresh_one) is None
+    assert verifies(world, a) and world.muster("audit", "verify")["ok"] is True
+    actions = [e["action"] for e in world.muster("audit", "list", "--account", a.name) if e["object"] == old["id"]]
+    assert actions == ["root.rotate", "root.retire"]
+    for verb in ("retire", "disable", "enable", "rotate"):
+        refused("wrong_state", world.muster, "root", verb, old["id"], *(["--yes"] if verb == "disable" else []))
+    world.stop()
+    world.start(env=world.clock.env)
+    assert ask(world, stock) == RETIRED and ask(world, renewed) is None
+    third = world.muster("root", "rotate", new["id"])
+    assert ask(world, renewed) is None and third["state"] == "active" and verifies(world, a)
+
+
+def test_roots_certify_each_other(world):
+    """Whoever knows one of them alone can go on to the other."""
+    a = Account(world)
+    old = roots(world, a)["active"]
+    assert len(pem_of(world, old, "--crosses")) == 1
+    new = world.muster("root", "rotate", old["id"])
+    assert len(pem_of(world, old)) == len(pem_of(world, new)) == 1
+    (first, old_by_new), (second, new_by_old) = pem_of(world, old, "--crosses"), pem_of(world, new, "--crosses")
+    for of, by, cross in ((second, first, new_by_old), (first, second, old_by_new)):
+        assert cross.subject == of.subject and cross.issuer == by.subject and cross.public_key().public_numbers() == of.public_key().public_numbers()
+        assert cross.not_valid_after == min(of.not_valid_after, by.not_valid_after)
+        anchor, below = world.dir.parent / "anchor.pem", world.dir.parent / "below.pem"
+        for path, cert in ((anchor, by), (below, cross)):
+            path.write_bytes(cert.public_bytes(serialization.Encoding.PEM))
+        done = subprocess.run(["openssl", "verify", "-x509_strict", "-CAfile", anchor, below], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+def test_a_registry_that_missed_the_rotation_is_told_again(world):
+    """The vault has rotated, and the registry did not hear of it: a crash between the two."""
+    a = Account(world)
+    key = a.key("--expires", "2y")
+    device = used(world, key, "device")
+    old = roots(world, a)["active"]
+    world.stop()
+    kept = world.dir.parent / "registry.db"
+    shutil.copy(world.dir / "registry.db", kept)
+    world.start(env=world.clock.env)
+    world.clock.set(5)  # CAs that are made now end later
+    world.muster("root", "rotate", old["id"])
+    world.stop()
+    for name in ("registry.db-wal", "registry.db-shm"):
+        (world.dir / name).unlink(missing_ok=True)
+    shutil.copy(kept, world.dir / "registry.db")
+    world.start(env=world.clock.env)
+    soon({"active", "known-only"}, lambda: set(roots(world, a)), 10)
+    assert roots(world, a)["known-only"]["id"] == old["id"] and ask(world, device) is None
+    assert names(world, roots(world, a)["active"]) == set()
+    used(world, key, "after")
+    assert names(world, roots(world, a)["active"]) == {"after"}
+
+
+def test_a_root_of_muster_s_own_that_is_disabled_lets_nobody_in(world):
+    a = Account(world)
+    key = a.key("--expires", "2y")
+    device, waits = used(world, key, "device"), enrolled(world, key, "waits")
+    root = roots(world, a)["active"]
+    with pytest.raises(Refused) as said:
+        world.muster("root", "disable", root["id"])
+    assert said.value.code == "confirmation_required" and "2 devices" in said.value.text
+    world.muster("root", "disable", root["id"], "--yes")
+    assert ask(world, device) == ask(world, waits) == "root_disabled"
+    assert [c["state"] for c in a.device("show", "waits")["certificates"]] == ["issued"], "nor is it a use"
+    world.muster("root", "enable", root["id"])
+    assert ask(world, device) is None and ask(world, waits) is None
+    world.muster("root", "revoke", root["id"], "--yes")
+    assert ask(world, device) == "root_revoked" and verifies(world, a)
+
+
+# --- issuing CAs replace themselves --------------------------------------------------------------------------------------------------------------
+
+
+def test_issuing_cas_replace_themselves(world):
+    """Once what is left is less than the longest leaf.  35 years, and leaves of 20: after 15."""
+    a = Account(world)
+    key = a.key("--expires", "9y")
+    first = used(world, key, "first")
+    world.clock.set(8 * YEAR)
+    second = Device(Anytime(world, key).enrol("second").body)
+    assert Anytime(world, second).get(PATH).status == 404
+    assert second.cert.issuer == first.cert.issuer
+    world.clock.set(16 * YEAR)
+    world.admin_ca = None
+
+    def actions():
+        context = Anytime(world, first).context
+        world.admin_ca = context
+        return [e["action"] for e in world.api("GET", f"/api/v1/accounts/{a.name}/audit?limit=1000").json["items"]].count("account.cas")
+    soon(1, actions, 25)
+    assert Anytime(world, first).get(PATH).status == Anytime(world, second).get(PATH).status == 404, "what the one before issued goes on"
+    made = world.api("POST", f"/api/v1/accounts/{a.name}/keys", {"expires": "30d"})
+    from test_forecast import Zip  # pylint: disable=import-outside-toplevel
+    later = Device(Anytime(world, Zip(world, made.body)).enrol("later").body)
+    assert later.cert.issuer != first.cert.issuer and Anytime(world, later).get(PATH).status == 404
+    life = later.cert.not_valid_after - later.cert.not_valid_before
+    assert life.days >= 20 * 365, "nothing is cut short"
+    assert world.api("POST", f"/api/v1/accounts/{a.name}/audit/verify", {}).json["ok"] is True
+
+
+# --- of the customer's -----------------------------------------------------------------------------------------------------------------------------
+
+
+def test_uploaded_roots_overlap(world):
+    world.account("cars")
+    old, new = Fleet("Old Root"), Fleet("New Root")
+    world.root("cars", old)
+    moves, stays = old.device("moves"), old.device("stays")
+    assert ask(world, moves) is None and ask(world, stays) is None
+    world.root("cars", new)
+    refused("wrong_state", world.muster, "root", "rotate", old.root["id"])
+    assert names(world, old.root) == {"moves", "stays"} and names(world, new.root) == set()
+    moved = new.device("moves", key=moves.key, days=(-1, 700))
+    assert ask(world, moves) is None and ask(world, moved) is None, "both are accepted while both roots are in use"
+    assert (names(world, new.root), names(world, old.root)) == ({"moves"}, {"stays"})
+    said = refused("root_in_use", world.muster, "root", "retire", old.root["id"])
+    assert "stays" in said.text
+    world.clock.set(20 * DAY)
+    assert ask(world, moved) is None
+    refused("root_in_use", world.muster, "root", "retire", old.root["id"])
+    assert world.muster("root", "retire", old.root["id"], "--days", "10")["state"] == "retired"
+    assert ask(world, stays) == RETIRED and ask(world, moved) is None
+    assert ask(world, old.device("nobody-yet")) == RETIRED
+    refused("already_exists", world.root, "cars", old)
+    assert world.muster("audit", "verify", "--account", "cars")["ok"] is True
+    unproved = world.root("cars", Fleet("Third Root"), prove=False)
+    refused("wrong_state", world.muster, "root", "retire", unproved.root["id"])
+
+
+def test_devices_that_are_cut_off_hold_no_root(world):
+    world.account("cars")
+    root = Fleet()
+    world.root("cars", root)
+    assert ask(world, root.device("gone")) is None and ask(world, root.device("held")) is None
+    world.muster("device", "revoke", "gone", "--account", "cars")
+    world.muster("device", "quarantine", "held", "--account", "cars")
+    assert names(world, root.root) == {"held"}, "who is quarantined may come back"
+    refused("root_in_use", world.muster, "root", "retire", root.root["id"])
+    world.muster("device", "revoke", "held", "--account", "cars")
+    assert world.muster("root", "retire", root.root["id"])["state"] == "retired"
