@@ -140,14 +140,16 @@ static void changed(struct http_exchange *x, int rc, const struct err *err, void
 
 void admin_ROOT_SET(struct http_exchange *x, void *arg) {
     CLEANUP_JSON json_t *body = body_object(x);
-    const char *id_rule = NULL, *key_rule = NULL, *state = NULL;
+    const char *id_rule = NULL, *key_rule = NULL, *state = NULL, *expired = NULL;
     struct root_set s = {.actor = grant_of(x)->actor, .account = grant_account(x), .root = param_of(x, "root"), .change = ROOT_SET, .id_rule = (enum id_rule)-1, .confirm = -1};
     struct err err = ERR_INIT;
     if (!body)
         return;
-    int rc = json_take(body, &err, "{s?s, s?s, s?s}", "id_rule", &id_rule, "key_rule", &key_rule, "state", &state);
+    int rc = json_take(body, &err, "{s?s, s?s, s?s, s?s}", "id_rule", &id_rule, "key_rule", &key_rule, "state", &state, "expired", &expired);
     if (!rc)
         rc = take_rules(id_rule, key_rule, &s.id_rule, &s.key_rule, &err);
+    if (!rc && expired && !(s.expired = (enum expired_rule)word_parse(&WORDS_EXPIRED_RULE, expired)))
+        rc = err_set(&err, MUSTER_EINVALID, "expired is refuse or known.");
     if (!rc && state) {
         s.state = (enum root_state)word_parse(&WORDS_ROOT_STATE, state);
         if (s.state != ROOT_ACTIVE && s.state != ROOT_KNOWN_ONLY)

@@ -22,6 +22,7 @@ struct admit {
     const struct cert *between[CHAIN_MAX_CERTS]; /* DEVICE_UPLOADED: of what the device showed, the CA certificates of the paths that hold; the caller's */
     size_t n_between;
     bool between_known;        /* false: the chain was judged at an earlier connection */
+    const struct err *above;   /* DEVICE_UPLOADED: the root, or a CA below it, has expired, and nothing else is wrong with the chain: the verdict that it has by that; NULL: it has not */
     const char *account;       /* that SNI names; "" none */
     const char *address;
     const struct enrol_reserved *reserved;

@@ -7,6 +7,17 @@
 
 #define OFFER_FRESH CLOCK_HOUR /* an offer seen within this time is not written again */
 
+/* What stands above the certificate has expired: by the root's rule that is the end, or who is known goes on.  Nothing new comes by it. */
+static bool above_lasts(struct admit *a, const struct root *r, bool known) {
+    if (!a->above || (r->expired == EXPIRED_KNOWN && known))
+        return true;
+    if (r->expired == EXPIRED_KNOWN)
+        admit_refuse(a, MUSTER_EROOTKNOWNONLY, "What the certificate stands under has expired, and lets in devices that are known alone.");
+    else
+        admit_refuse(a, MUSTER_ECERTEXPIRED, "%s", err_text(a->above));
+    return false;
+}
+
 static bool read_id(struct admit *a, const struct root *r, struct buf *id) {
     struct err why = ERR_INIT;
     int code = cert_device_id(a->leaf, r->id_rule, id, &why);
@@ -95,7 +106,7 @@ static int known_key(struct store_tx *tx, struct admit *a, int64_t account_row, 
     int found = admit_root(tx, a, account_row, &r, err);
     if (found <= 0)
         return found < 0 ? found : admit_refuse(a, MUSTER_ECERTUNTRUSTED, "The device belongs to the account %s, which does not have the fleet root of its certificate.", account.name);
-    if (!admit_root_usable(a, &r))
+    if (!admit_root_usable(a, &r) || !above_lasts(a, &r, true))
         return 0;
     if (!(account.method & METHOD_DEVICE))
         return admit_refuse(a, MUSTER_EMETHODOFF, NULL);
@@ -112,6 +123,8 @@ static int known_key(struct store_tx *tx, struct admit *a, int64_t account_row, 
         return 0;
     if (strcmp(buf_str(&id), d.device_id) != 0)
         return admit_refuse(a, MUSTER_EKEYELSEWHERE, "The certificate names another device than the one that its key is registered for.");
+    if (!device_identity_is_key(&d, a->leaf) && !above_lasts(a, &r, false))
+        return 0;
     if (!device_identity_is_key(&d, a->leaf)) /* a key that Muster made for the device, under a root that Muster did not */
         return other_key(tx, a, &account, &r, &d, err);
     if ((rc = admit_promote(tx, a, &account, &d, err)) || a->must_write || a->verdict.code || (admit_state(a, &account, &d), a->verdict.code))
@@ -318,7 +331,7 @@ static int first_contact(struct store_tx *tx, struct admit *a, struct err *err) 
     int found = choose_account(tx, a, &account, &r, err);
     if (found <= 0)
         return found;
-    if (!admit_root_usable(a, &r) || !read_id(a, &r, &id))
+    if (!admit_root_usable(a, &r) || !above_lasts(a, &r, false) || !read_id(a, &r, &id))
         return 0;
     found = first_row(tx, &row, err, SQL_DKEY_GET, "ib", account.row, hash_span(&a->leaf->key.spki));
     if (found < 0)

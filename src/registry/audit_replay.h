@@ -26,6 +26,7 @@ struct audit_root {
     struct hash fingerprint;
     enum id_rule id_rule;
     enum key_rule key_rule;
+    enum expired_rule expired;
 };
 
 struct audit_prov_key {

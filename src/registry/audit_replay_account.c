@@ -66,9 +66,11 @@ static void root_rules(struct audit_root *root, const json_t *d) {
     int key_rule = word_parse(&WORDS_KEY_RULE, replay_text(d, "key_rule"));
     if (!key_rule || id_rule_parse(span_str(replay_text(d, "id_rule")), &id_rule))
         return;
+    int expired = word_parse(&WORDS_EXPIRED_RULE, replay_text(d, "expired"));
     root->rules = true;
     root->id_rule = id_rule;
     root->key_rule = key_rule;
+    root->expired = expired ? expired : EXPIRED_REFUSE; /* entries from before there was such a rule do not say it */
 }
 
 void replay_root_upload(struct audit_replay *r, const struct audit_entry *e, const json_t *d) {

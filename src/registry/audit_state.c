@@ -65,9 +65,9 @@ static void check_root(struct audit_state *s, const struct root *row, const stru
         audit_state_bad(s, "The fleet root %s is %s, and the log says otherwise.", id, word_of(&WORDS_ROOT_STATE, row->state));
     else if (row->state == ROOT_DISABLED && r && row->state_before != r->before)
         audit_state_bad(s, "The fleet root %s was %s before, and the log says otherwise.", id, word_of(&WORDS_ROOT_STATE, row->state_before));
-    else if (row->origin == ROOT_MUSTER && (row->id_rule != ID_RULE_CN || row->key_rule != KEY_RULE_REFUSE))
+    else if (row->origin == ROOT_MUSTER && (row->id_rule != ID_RULE_CN || row->key_rule != KEY_RULE_REFUSE || row->expired != EXPIRED_REFUSE))
         audit_state_bad(s, "The rules of the fleet root %s are not those of Muster's own.", id);
-    else if (row->origin != ROOT_MUSTER && r->rules && (row->id_rule != r->id_rule || row->key_rule != r->key_rule))
+    else if (row->origin != ROOT_MUSTER && r->rules && (row->id_rule != r->id_rule || row->key_rule != r->key_rule || row->expired != r->expired))
         audit_state_bad(s, "The rules of the fleet root %s are not those that the log says.", id);
 }
 

@@ -18,6 +18,7 @@ WORDS(WORDS_ROOT_ORIGIN, [ROOT_UPLOADED] = "uploaded", [ROOT_MUSTER] = "muster")
 WORDS(WORDS_ROOT_STATE, [ROOT_UNPROVED] = "unproved", [ROOT_ACTIVE] = "active", [ROOT_KNOWN_ONLY] = "known-only", [ROOT_DISABLED] = "disabled",
       [ROOT_RETIRED] = "retired", [ROOT_REVOKED] = "revoked");
 WORDS(WORDS_KEY_RULE, [KEY_RULE_REFUSE] = "never", [KEY_RULE_ASK] = "ask", [KEY_RULE_ANNOUNCED] = "announced");
+WORDS(WORDS_EXPIRED_RULE, [EXPIRED_REFUSE] = "refuse", [EXPIRED_KNOWN] = "known");
 WORDS(WORDS_KEY_STATE, [KEY_ACTIVE] = "active", [KEY_BLACKLISTED] = "blacklisted", [KEY_EXPIRED] = "expired", [KEY_EXHAUSTED] = "exhausted");
 WORDS(WORDS_DEVICE_STATE, [DEVICE_ACTIVE] = "active", [DEVICE_PENDING] = "pending", [DEVICE_QUARANTINED] = "quarantined", [DEVICE_REVOKED] = "revoked",
       [DEVICE_DELETED] = "deleted");

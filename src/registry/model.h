@@ -32,6 +32,9 @@ enum root_origin { ROOT_UPLOADED = 1, ROOT_MUSTER = 2 };
 enum root_state { ROOT_UNPROVED = 1, ROOT_ACTIVE = 2, ROOT_KNOWN_ONLY = 3, ROOT_DISABLED = 4, ROOT_RETIRED = 5, ROOT_REVOKED = 6 };
 enum key_rule { KEY_RULE_REFUSE = 1, KEY_RULE_ASK = 2, KEY_RULE_ANNOUNCED = 3 };
 
+/* Where a fleet root, or a CA below it, has expired: nobody gets in, or devices that are registered with the key they show. */
+enum expired_rule { EXPIRED_REFUSE = 1, EXPIRED_KNOWN = 2 };
+
 enum key_state { KEY_ACTIVE = 1, KEY_BLACKLISTED = 2, KEY_EXPIRED = 3, KEY_EXHAUSTED = 4 }; /* the last two follow, and are not stored */
 
 enum device_state { DEVICE_ACTIVE = 1, DEVICE_PENDING = 2, DEVICE_QUARANTINED = 3, DEVICE_REVOKED = 4, DEVICE_DELETED = 5 };
@@ -50,7 +53,7 @@ struct words {
     int n;
 };
 extern const struct words WORDS_ACCOUNT_KIND, WORDS_METHOD, WORDS_ACCOUNT_STATE, WORDS_REPROVISION, WORDS_DEVICE_KEY, WORDS_ROOT_ORIGIN,
-    WORDS_ROOT_STATE, WORDS_KEY_RULE, WORDS_KEY_STATE, WORDS_DEVICE_STATE, WORDS_AGAIN, WORDS_CERT_STATE, WORDS_REVOKE_REASON, WORDS_ROLE;
+    WORDS_ROOT_STATE, WORDS_KEY_RULE, WORDS_EXPIRED_RULE, WORDS_KEY_STATE, WORDS_DEVICE_STATE, WORDS_AGAIN, WORDS_CERT_STATE, WORDS_REVOKE_REASON, WORDS_ROLE;
 const char *word_of(const struct words *w, int64_t number);  /* "?" where there is none */
 int word_parse(const struct words *w, const char *text);      /* 0: none */
 /* "a, b or c", for errors. */

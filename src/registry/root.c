@@ -28,6 +28,7 @@ int root_json(struct store_tx *tx, const struct account *a, const struct root *r
     json_set_time(o, "not_after", r->not_after);
     json_set_str(o, "id_rule", id_rule_name(r->id_rule));
     json_set_str(o, "key_rule", word_of(&WORDS_KEY_RULE, r->key_rule));
+    json_set_str(o, "expired", word_of(&WORDS_EXPIRED_RULE, r->expired));
     json_set_str(o, "challenge", r->challenge[0] ? r->challenge : NULL);
     json_set_time(o, "challenge_expires", r->challenge_expires);
     json_set_int(o, "devices", devices);

@@ -51,6 +51,7 @@ struct root_set {
     enum root_change change;
     enum id_rule id_rule;    /* ROOT_SET; -1: as it is */
     enum key_rule key_rule;  /* 0: as it is */
+    enum expired_rule expired; /* 0: as it is */
     enum root_state state;   /* 0: as it is; active or known-only */
     int64_t confirm;         /* ROOT_DISABLE, ROOT_REVOKE: devices that are cut off; -1: not said */
     int64_t devices;         /* out */

@@ -101,6 +101,7 @@ static int set_rules(struct store_tx *tx, const struct root_set *s, const struct
     enum id_rule id_rule = (int)s->id_rule < 0 ? r->id_rule : s->id_rule;
     enum key_rule key_rule = s->key_rule ? s->key_rule : r->key_rule;
     enum root_state state = s->state ? s->state : r->state;
+    enum expired_rule expired = s->expired ? s->expired : r->expired;
     if (s->state && r->state != ROOT_ACTIVE && r->state != ROOT_KNOWN_ONLY)
         return wrong_state(err, r, s->state == ROOT_ACTIVE ? "made active" : "made known-only");
     if (r->origin == ROOT_MUSTER)
@@ -108,7 +109,8 @@ static int set_rules(struct store_tx *tx, const struct root_set *s, const struct
     json_set_str(detail, "id_rule", id_rule_name(id_rule));
     json_set_str(detail, "key_rule", word_of(&WORDS_KEY_RULE, key_rule));
     json_set_str(detail, "state", word_of(&WORDS_ROOT_STATE, state));
-    return store_exec(tx, NULL, err, SQL_ROOT_RULES, "iiii", r->row, I(id_rule), I(key_rule), I(state));
+    json_set_str(detail, "expired", word_of(&WORDS_EXPIRED_RULE, expired));
+    return store_exec(tx, NULL, err, SQL_ROOT_RULES, "iiiii", r->row, I(id_rule), I(key_rule), I(state), I(expired));
 }
 
 static int need_confirmation(struct store_tx *tx, struct root_set *s, const struct root *r, const char *verb, struct err *err) {

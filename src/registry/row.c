@@ -56,6 +56,7 @@ int row_root(struct store_row *row, struct root *out, struct err *err) {
         .challenge_expires = store_int(row, 13),
         .created = store_int(row, 14),
         .state_before = (enum root_state)store_int(row, 15),
+        .expired = (enum expired_rule)store_int(row, 16),
     };
     row_text(row, 7, out->subject, sizeof out->subject);
     row_text(row, 12, out->challenge, sizeof out->challenge);

@@ -37,6 +37,7 @@ struct root {
     int64_t not_after;
     enum id_rule id_rule;
     enum key_rule key_rule;
+    enum expired_rule expired;
     char challenge[64];
     int64_t challenge_expires, created;
 };

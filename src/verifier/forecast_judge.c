@@ -12,7 +12,8 @@ static const struct enrol_reserved nothing_reserved;
 
 /* What the registry refuses whoever comes this way for, and not this one device. */
 static bool is_of_all(int code) {
-    static const int codes[] = {MUSTER_EOTHERACCOUNT, MUSTER_ECERTUNTRUSTED, MUSTER_EDELETED, MUSTER_EROOTUNPROVED, MUSTER_EROOTDISABLED, MUSTER_EROOTRETIRED, MUSTER_EROOTREVOKED, MUSTER_EMETHODOFF};
+    static const int codes[] = {MUSTER_EOTHERACCOUNT, MUSTER_ECERTUNTRUSTED, MUSTER_EDELETED, MUSTER_EROOTUNPROVED, MUSTER_EROOTDISABLED, MUSTER_EROOTRETIRED, MUSTER_EROOTREVOKED, MUSTER_EMETHODOFF,
+                                MUSTER_ECERTEXPIRED};
     for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
         if (codes[i] == code)
             return true;
@@ -153,7 +154,7 @@ int forecast_root_classes(struct store_tx *tx, struct forecast *f, struct err *e
         } else if (r.origin == ROOT_UPLOADED && f->n_classes < FORECAST_CLASSES_MAX) {
             /* Of devices that have not shown yet what stands between: the root's own end. */
             struct forecast_class *c = &f->classes[f->n_classes++];
-            *c = (struct forecast_class){.root = r.row, .out = !in_use || !(f->account.method & METHOD_DEVICE) || r.not_after <= f->from, .end = r.not_after, .kind = FORECAST_ROOT,
+            *c = (struct forecast_class){.root = r.row, .out = !in_use || !(f->account.method & METHOD_DEVICE) || (r.expired != EXPIRED_KNOWN && r.not_after <= f->from), .end = r.expired == EXPIRED_KNOWN ? INT64_MAX : r.not_after, .kind = FORECAST_ROOT,
                                          .object = r.row, .id = r.uuid, .code = MUSTER_ECERTEXPIRED, .leaf_code = MUSTER_ECERTEXPIRED};
             snprintf(c->subject, sizeof c->subject, "%s", r.subject);
         }

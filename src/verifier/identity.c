@@ -96,6 +96,7 @@ static bool take_known(struct identity *id, X509 *leaf) {
     id->n_anchors = v.n_anchors;
     memcpy(id->anchors, v.anchors, sizeof id->anchors);
     id->provisioning_ca = v.provisioning_ca;
+    id->above = v.above;
     if (!v.admitted)
         return true;
     id->admitted_epoch = v.epoch;
@@ -125,7 +126,7 @@ void identity_keep(const struct identity *id) {
     if (!id->verifier || hash_eq(&id->known_by, &nothing) || id->chain.code || (id->class != ADMIT_KEY && (!admitted || !id->admit.device_row || !is_lasting(&id->admit.verdict))))
         return;
     struct known_verdict v = {.epoch = id->judged_epoch, .trust = admitted ? id->admitted_trust : trust_word(), .since = clock_now(), .until = id->chain_until, .leaf = *id->leaf, .class = id->class,
-                              .n_anchors = id->n_anchors, .provisioning_ca = id->provisioning_ca, .admitted = admitted, .refused = admitted ? id->admit.verdict.code : 0,
+                              .n_anchors = id->n_anchors, .provisioning_ca = id->provisioning_ca, .above = id->above, .admitted = admitted, .refused = admitted ? id->admit.verdict.code : 0,
                               .account_row = id->admit.account_row, .device_row = id->admit.device_row,
                               .last_seen = id->admit.last_seen, .device = id->admit.device};
     v.leaf.x = NULL;
@@ -191,18 +192,29 @@ static bool judge_as_key(struct identity *id, const struct snapshot *s, int64_t 
     return true;
 }
 
+/* Of a customer's chain all but the certificate itself: what that means the root's rule says. */
+static void above_ended(struct identity *id) {
+    id->above = id->chain;
+    id->chain = ERR_INIT;
+    id->chain_until = id->leaf->not_after;
+    id->used_known = false; /* no path holds that it could be seen by */
+}
+
 void identity_judge_at(struct identity *id, const struct snapshot *s, int64_t now) {
     struct chain_found found;
     if (!id->leaf)
         return;
     read_presented(id);
     id->chain = ERR_INIT;
+    id->above = ERR_INIT;
     id->ended = 0;
     int rc = chain_judge(snapshot_fleet(s), id->leaf, id->presented, id->n_presented, now, &found, &id->chain);
     if (rc == 0 || found.n)
         take_anchors(id, &found); /* where a rule fails: for the record of the refusal */
     if (rc == MUSTER_ECERTEXPIRED && id->class == ADMIT_DEVICE_OWN)
         id->ended = found.ended;
+    else if (rc == MUSTER_ECERTEXPIRED && found.ended && id->leaf->not_after > now)
+        above_ended(id);
     if (rc != MUSTER_ECERTUNTRUSTED || judge_as_key(id, s, now))
         return;
     /* Not known so far; the operator who uploaded the root may want to hear that its proof is missing. */
@@ -229,7 +241,7 @@ const struct admit *identity_admitted(const struct identity *id) {
 }
 
 void identity_admission(const struct identity *id, const struct enrol_reserved *reserved, struct admit *out) {
-    *out = (struct admit){.class = id->class, .leaf = id->leaf, .n_anchors = id->n_anchors, .account = id->sni_account, .address = id->address, .reserved = reserved, .ended = id->ended};
+    *out = (struct admit){.class = id->class, .leaf = id->leaf, .n_anchors = id->n_anchors, .account = id->sni_account, .address = id->address, .reserved = reserved, .ended = id->ended, .above = id->above.code ? &id->above : NULL};
     memcpy(out->anchors, id->anchors, sizeof id->anchors);
     out->between_known = id->used_known;
     for (size_t i = 0; i < id->n_presented; i++)

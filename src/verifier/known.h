@@ -20,6 +20,7 @@ struct known_verdict {
     struct hash anchors[CHAIN_FOUND_MAX];
     struct hash provisioning_ca; /* of ADMIT_KEY */
     size_t n_anchors;
+    struct err above;         /* verifier.h */
     bool admitted;            /* what follows is the registry's; ADMIT_KEY has none */
     int refused;              /* the code of a device that an operator has shut out; 0: it is in */
     char account_name[ACCOUNT_NAME_MAX + 1];

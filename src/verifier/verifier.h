@@ -54,6 +54,7 @@ struct identity {
     int64_t chain_until;            /* the chain is good until then */
     struct err chain;               /* code 0: it is */
     int64_t ended;                  /* it was, until then: of MUSTER_ECERTEXPIRED under a fleet root that Muster made, whose devices may renew late; 0: no such */
+    struct err above;               /* code 0, or: the uploaded root or a CA below it has expired, and nothing else is wrong; chain.code is 0 then, and the root's rule decides */
     enum admit_class class;         /* where chain.code is 0 */
     struct hash anchors[CHAIN_FOUND_MAX]; /* fingerprints */
     size_t n_anchors;

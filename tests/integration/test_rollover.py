@@ -234,3 +234,75 @@ def test_devices_that_are_cut_off_hold_no_root(world):
     refused("root_in_use", world.muster, "root", "retire", root.root["id"])
     world.muster("device", "revoke", "held", "--account", "cars")
     assert world.muster("root", "retire", root.root["id"])["state"] == "retired"
+
+
+# --- expired, above devices whose own certificates are good ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ["root", "intermediate"])
+def test_known_devices_go_on_when_what_is_above_them_has_expired(world, what):
+    """Where the root's rule says so, and nobody else does: not new devices, not another key, not a certificate that has ended itself."""
+    world.account("cars")
+    root = Fleet(days=(-1, 10 if what == "root" else 900))
+    line = root.intermediate("Line 1", days=(-1, 10)) if what == "intermediate" else root
+    chain = [line.cert] if what == "intermediate" else []
+    world.root("cars", root, "--key-rule", "ask")
+    assert world.muster("root", "show", root.root["id"])["expired"] == "refuse"
+    known, short, later = line.device("known", chain=chain), line.device("short", chain=chain, days=(-1, 20)), line.device("later", chain=chain)
+    assert ask(world, known) is None and ask(world, short) is None
+    (one,) = [c for c in world.muster("forecast")["causes"] if c["cause"] in ("fleet-root", "intermediate")]
+    assert one["stops"] == 2 and one["code"] == "certificate_expired"
+    world.clock.set(11 * DAY)
+    assert ask(world, known) == ask(world, short) == ask(world, later) == "certificate_expired"
+    answer = world.gateway(known).get(PATH)
+    assert "expired" in answer.json["description"] and ("root" if what == "root" else "intermediate") in answer.json["description"].lower()
+
+    assert world.muster("root", "set", root.root["id"], "--expired", "known")["expired"] == "known"
+    soon(None, lambda: ask(world, known))
+    assert ask(world, short) is None
+    assert [(c["cause"], c["stops"]) for c in world.muster("forecast")["causes"]] == [("device-certificate", 1)], "what is above takes nobody along any more"
+    assert ask(world, later) == "root_known_only", "nobody new"
+    assert ask(world, line.device("known", key=new_key(), chain=chain)) == "root_known_only", "no other key, and none is offered"
+    assert world.muster("device", "show", "known", "--account", "cars")["offered_keys"] == []
+    assert ask(world, Fleet(days=(-1, 10)).device("known")) == "certificate_untrusted"
+    same_key = line.device("known", key=known.key, chain=chain, days=(-1, 500))
+    assert ask(world, same_key) is None, "a newer certificate of the key that is registered"
+    for verb, code in (("quarantine", "device_quarantined"), ("revoke", "device_revoked")):
+        world.muster("device", verb, "known", "--account", "cars")
+        assert ask(world, known) == code
+    explained = world.muster("explain", pem_file(world, short, chain), "--account", "cars")
+    assert explained["verdict"] == "admitted"
+    world.clock.set(21 * DAY)
+    assert ask(world, short) == "certificate_expired", "its own has ended"
+    world.clock.set(12 * DAY)
+    world.muster("root", "set", root.root["id"], "--expired", "refuse")
+    assert ask(world, short) == "certificate_expired"
+    world.muster("root", "set", root.root["id"], "--expired", "known")
+    world.muster("root", "disable", root.root["id"], "--yes")
+    assert ask(world, short) == "root_disabled", "what is shut stays shut"
+    assert world.muster("audit", "verify", "--account", "cars")["ok"] is True
+    refused("invalid_request", world.muster, "root", "set", root.root["id"], "--expired", "never")
+
+
+def pem_file(s, device, chain):
+    path = s.dir.parent / "chain.pem"
+    path.write_bytes(b"".join(c.public_bytes(serialization.Encoding.PEM) for c in [device.cert, *chain]))
+    return path
+
+
+def test_the_rule_is_the_account_s_own(world):
+    """One root in two accounts: each says what becomes of its devices."""
+    for name in ("cars", "trucks"):
+        world.account(name)
+    root = Fleet(days=(-1, 10))
+    ids = {}
+    for name in ("cars", "trucks"):
+        world.root(name, root)
+        ids[name] = root.root["id"]
+    car, truck = root.device("car"), root.device("truck")
+    host = {"cars": world.host("cars"), "trucks": world.host("trucks")}
+    assert world.gateway(car, sni=host["cars"]).get(PATH).status == world.gateway(truck, sni=host["trucks"]).get(PATH).status == 404
+    world.muster("root", "set", ids["cars"], "--expired", "known")
+    world.clock.set(11 * DAY)
+    assert world.gateway(car, sni=host["cars"]).get(PATH).status == 404
+    assert world.gateway(truck, sni=host["trucks"]).get(PATH).code == "certificate_expired"
