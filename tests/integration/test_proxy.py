@@ -154,8 +154,10 @@ def test_what_is_muster_s_own_never_leaves(fresh, back):
     assert reach(s, device, "/anything/at/all").status == 200
     assert back.last().target == "/anything/at/all"
     assert reach(s, device, "/.well-known/est/cacerts").headers["Content-Type"].startswith("application/pkcs7-mime")
-    for path in ("/devices/x", "/.well-known/est/serverkeygen", "/.well-known/est", "/.well-known/est/all/cacerts/x", "/time", "/time/x"):
+    for path in ("/devices/x", "/.well-known/est/fullcmc/x", "/.well-known/est", "/.well-known/est/all/cacerts/x", "/time/x"):
         assert reach(s, device, path).code == "not_found"
+    assert reach(s, device, "/.well-known/est/serverkeygen").code == "method_not_allowed"
+    assert reach(s, device, "/time?nonce=0").code == "invalid_request"
     assert reach(s, device, "/devices").code == "method_not_allowed"
     assert reach(s, device, "/devices", "POST", {"deviceId": "x"}).code == "enrol_with_device_certificate"
     assert len(back.got) == 1
