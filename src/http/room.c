@@ -6,6 +6,7 @@
 
 #define SILENT_MS 1000 /* longer than a device needs for its handshake and its first head */
 #define LOOK_AT 64     /* connections, for the slowest */
+#define LOOK_ON 4096   /* where all of those have only just come */
 #define SLOW 1024      /* bytes a second: whoever moves less makes room before one that was idle for a moment */
 
 /* How many bytes a second a client moves that is waited for; INT64_MAX: it is not, or not for long. */
@@ -17,11 +18,12 @@ static int64_t pace(const struct http_conn *c, int64_t now) {
     return (int64_t)moved * 1000 / age;
 }
 
-/* Of a few, and those go to the end of the list, so that others are looked at next time.  *least: its pace. */
+/* Of a few, and of more where none of those is slow: as many come in a second may stand in a row.  They go to the end of the list, so that others are
+ * looked at next time.  *least: its pace. */
 static struct http_conn *slowest(struct http_server *s, int64_t now, int64_t *least) {
     struct http_conn *found = NULL;
     *least = INT64_MAX;
-    for (size_t i = 0; i < LOOK_AT && i < s->n; i++) {
+    for (size_t i = 0; i < (found ? LOOK_AT : LOOK_ON) && i < s->n; i++) {
         struct http_conn *c = TAILQ_FIRST(&s->all);
         TAILQ_REMOVE(&s->all, c, all);
         TAILQ_INSERT_TAIL(&s->all, c, all);

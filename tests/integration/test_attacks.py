@@ -116,6 +116,29 @@ def test_clients_that_drip_make_room(fresh):
             c.close()
 
 
+def test_room_is_found_behind_many_that_are_new(fresh):
+    """Those that have only just come are not slow yet; the slow ones stand behind them in turn."""
+    s = fresh(config=["connections = 200", "loops = 1", "limit_device = 0"])
+    key = Account(s).key()
+    device, bad = used(s, key, "good"), used(s, key, "bad")
+    dripping = []
+    try:
+        for many, pause in ((110, 1.2), (90, 0)):
+            for _ in range(many):
+                dripping.append(s.gateway(bad).connect())
+                dripping[-1].sendall(BODY)
+            time.sleep(pause)
+        kept = []
+        for _ in range(8):  # each of them needs room
+            kept.append(s.gateway(device).connect())
+            dripping.append(kept[-1])
+            for c in kept:
+                assert s.gateway(device).on(c, "GET", PATH).status == 404
+    finally:
+        for c in dripping:
+            c.close()
+
+
 def test_who_asks_now_and_then_keeps_his_connection_among_those_that_drip(fresh):
     """One that was idle for less than a second is no better a place to be had than one that drips."""
     s = fresh(config=["connections = 16", "loops = 1"])
