@@ -16,6 +16,7 @@ static void identify(struct http_conn *c, SSL *ssl, void **peer, void *arg) {
     struct worker *w = arg;
     char address[HTTP_ADDRESS_MAX];
     http_conn_address_text(c, address);
+    bool fresh = verifier_is_fresh(w->gateway->verifier);
     struct identity *id = identity_new(w->gateway->verifier, SSL_get0_peer_certificate(ssl), SSL_get_peer_cert_chain(ssl), tls_sni(ssl), address);
     if (!id) {
         http_conn_abort(c);
@@ -23,7 +24,7 @@ static void identify(struct http_conn *c, SSL *ssl, void **peer, void *arg) {
     }
     /* A provisioning key enrols each device once, and nobody resumes what was refused: neither takes the place of a device's session.
      * Whoever may be known by the registry's newest roots is not refused yet. */
-    bool refused = id->chain.code && (id->chain.code != MUSTER_ECERTUNTRUSTED || verifier_is_fresh(w->gateway->verifier));
+    bool refused = id->chain.code && (id->chain.code != MUSTER_ECERTUNTRUSTED || fresh);
     if (refused || (!id->chain.code && id->class == ADMIT_KEY))
         http_conn_forget(c);
     *peer = id;
@@ -105,11 +106,15 @@ static void admitted(void *arg, int rc, const struct err *err) {
 static void judge(struct http_exchange *x, struct worker *w, struct identity *id);
 
 /* The registry's newest roots were looked at. */
-static void refreshed(void *arg) {
+static void refreshed(void *arg, int rc, const struct err *err) {
     struct http_exchange *x = arg;
     struct identity *id = http_exchange_peer(x);
-    identity_judge(id);
-    judge(x, http_exchange_arg(x), id);
+    if (rc) {
+        refuse(x, err);
+    } else {
+        identity_judge(id);
+        judge(x, http_exchange_arg(x), id);
+    }
     http_exchange_unref(x);
 }
 
@@ -123,15 +128,21 @@ static bool names_nobody(const struct http_exchange *x, struct worker *w, const 
     return (label[0] && !verifier_has_account(w->gateway->verifier, label)) || (host[0] && !verifier_has_account(w->gateway->verifier, host));
 }
 
+/* A root or an account that was made a moment ago is no stranger's: nobody is refused as one by what may be old, nor where that cannot be told. */
 void judge_request(struct http_exchange *x, struct worker *w, struct identity *id) {
+    bool fresh = verifier_is_fresh(w->gateway->verifier); /* before the snapshot is taken */
     identity_judge(id);
-    http_exchange_ref(x);
-    /* A root or an account that was made a moment ago is no stranger's. */
     bool unknown = id->chain.code == MUSTER_ECERTUNTRUSTED || names_nobody(x, w, id);
-    if (unknown && !verifier_is_fresh(w->gateway->verifier) && verifier_refresh(w->gateway->verifier, w->loop, refreshed, x, NULL) == 0)
+    if (!unknown || fresh) {
+        judge(x, w, id);
         return;
-    judge(x, w, id);
-    http_exchange_unref(x);
+    }
+    struct err err = ERR_INIT;
+    http_exchange_ref(x);
+    if (verifier_refresh(w->gateway->verifier, w->loop, refreshed, x, &err)) {
+        refuse(x, &err);
+        http_exchange_unref(x);
+    }
 }
 
 static void judge(struct http_exchange *x, struct worker *w, struct identity *id) {

@@ -129,7 +129,7 @@ struct refresh {
     struct verifier *v;
     struct snapshot_load load;
     uint64_t before; /* the word of trust */
-    loop_fn done;
+    verifier_fn done;
     void *arg;
 };
 
@@ -150,11 +150,11 @@ static void refreshed(void *arg, int rc, const struct err *err) {
         publish(r->v, TAKE(r->load.out));
     if (!rc)
         atomic_store(&r->v->fresh, r->before);
-    r->done(r->arg);
+    r->done(r->arg, rc, err);
     free(r);
 }
 
-int verifier_refresh(struct verifier *v, struct loop *loop, loop_fn done, void *arg, struct err *err) {
+int verifier_refresh(struct verifier *v, struct loop *loop, verifier_fn done, void *arg, struct err *err) {
     struct refresh *r = calloc(1, sizeof *r);
     if (!r)
         return err_set(err, MUSTER_ENOMEM, NULL);

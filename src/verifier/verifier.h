@@ -25,9 +25,11 @@ void verifier_free(struct verifier *v); /* after every identity and every admiss
  * nothing changed.  From one loop only; not again before that. */
 void verifier_poll(struct verifier *v, struct loop *loop, loop_fn changed, void *arg);
 /* Makes sure that the snapshot is the registry's newest: for a chain that is not known, before it is refused.  done(arg) is called later,
- * on `loop`; never where a negative code is returned.  From any loop. */
-int verifier_refresh(struct verifier *v, struct loop *loop, loop_fn done, void *arg, struct err *err) MUSTER_MUST_CHECK;
-/* Whether it is already, as far as this server's processes know: nothing has changed since it was looked at.  From any thread. */
+ * on `loop`, with a negative code where the registry could not be read; never where one is returned here.  From any loop. */
+typedef void (*verifier_fn)(void *arg, int rc, const struct err *err);
+int verifier_refresh(struct verifier *v, struct loop *loop, verifier_fn done, void *arg, struct err *err) MUSTER_MUST_CHECK;
+/* Whether it is already, as far as this server's processes know: nothing has changed since it was looked at.  From any thread.  Says
+ * nothing of a judgement from before it was asked: a newer snapshot may have come in between. */
 bool verifier_is_fresh(struct verifier *v);
 int64_t verifier_epoch(struct verifier *v); /* from any thread */
 /* The account that a host name names: "" for names that belong to none.  A name under the gateway's that is no account's is given as it
@@ -106,8 +108,8 @@ struct verdict_request {
 };
 enum verdict verdict_of(const struct identity *id, bool asked, const struct verdict_request *rq, struct err *why) MUSTER_MUST_CHECK;
 
-typedef void (*verifier_fn)(void *arg, int rc, const struct err *err); /* rc: of the storage; the verdict is in id->admit */
-/* id->chain.code is 0, or id->ended is not.  done is called later, on `loop`, exactly once; or never where a negative code is returned. */
+/* id->chain.code is 0, or id->ended is not.  done is called later, on `loop`, exactly once, with the storage's code, the verdict in id->admit;
+ * or never where a negative code is returned. */
 int verifier_admit(struct verifier *v, struct loop *loop, struct identity *id, verifier_fn done, void *arg, struct err *err) MUSTER_MUST_CHECK;
 
 DEFINE_CLEANUP(identity_unref, struct identity *)

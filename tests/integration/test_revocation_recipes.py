@@ -148,8 +148,9 @@ def test_nginx_lets_devices_in_and_not_those_on_the_lists(world, nginx):
     world.account.device("quarantine", "ngx-held")
     soon(2, world.entries, 2)
     world.fetch()
-    soon(400, lambda: nginx(bad), 5)
-    assert nginx(held) == 400 and f"CN={good.common_name}" in nginx(good)
+    for device in (bad, held):  # nginx's old worker may answer until it has heard that there is a new one
+        soon(400, lambda d=device: nginx(d), 5)
+    assert f"CN={good.common_name}" in nginx(good)
     world.account.device("release", "ngx-held")
     soon(1, world.entries, 2)
     world.fetch()
