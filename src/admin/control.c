@@ -104,6 +104,7 @@ static void told(void *arg, struct parent_message *m) {
         webhooks_attach(c->webhooks, TAKE_FD(m->fd));
         return;
     case PARENT_READY:
+    case PARENT_MASTER:
     case PARENT_EPOCH:
         return;
     }

@@ -42,6 +42,8 @@ int control_clock_accept(const char *dir, struct err *err) MUSTER_MUST_CHECK;
 /* For `musterd backup`, beside a running server: the entry of the server's log, durable when it returns. */
 struct recovery_backup;
 int control_backup_record(const char *dir, const struct recovery_backup *b, struct err *err) MUSTER_MUST_CHECK;
+/* For `musterd vault rekey`, likewise: that it begins, or (done) that it has happened and what the vault's version is since; 0: not known. */
+int control_rekey_record(const char *dir, const char *from, const char *to, bool done, uint64_t version, struct err *err) MUSTER_MUST_CHECK;
 /* For `musterd restore`: brings the databases up to date, records the restore in every log, and begins the recovery (registry/recovery.h).
  * No token of the backup opens anything: that of a new owner goes to *token.  Nothing may run on DIR meanwhile. */
 struct recovery_begin;

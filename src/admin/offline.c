@@ -127,6 +127,39 @@ int control_backup_record(const char *dir, const struct recovery_backup *b, stru
     return rc;
 }
 
+struct rekey {
+    const char *from, *to;
+    bool done;
+    uint64_t version;
+};
+
+/* The version is remembered as the newest that the log has: a vault put back from before is found out. */
+static int rekey_run(struct store_tx *tx, void *arg, struct err *err) {
+    const struct rekey *r = arg;
+    const struct actor console = {"console"};
+    int64_t known;
+    int rc = meta_get(tx, "vault", &known, err);
+    if (rc || (known < (int64_t)r->version && (rc = meta_set(tx, "vault", (int64_t)r->version, err))))
+        return rc;
+    json_t *detail = json_object();
+    json_set_str(detail, "from", r->from);
+    json_set_str(detail, "to", r->to);
+    if (r->version)
+        json_set_int(detail, "vault_version", (int64_t)r->version);
+    return audit_add(tx, AUDIT_SERVER, &console, r->done ? "vault.rekeyed" : "vault.rekey", SPAN_NONE, detail, err);
+}
+
+int control_rekey_record(const char *dir, const char *from, const char *to, bool done, uint64_t version, struct err *err) {
+    struct store *control = NULL;
+    struct rekey rekey = {from, to, done, version};
+    int rc = open_one(dir, "control.db", true, false, &control, err);
+    if (rc)
+        return rc;
+    rc = store_write_now(control, rekey_run, &rekey, err);
+    store_close(control);
+    return rc;
+}
+
 /* The accounts' logs are sealed with the key that control.db has. */
 int control_restored(const char *dir, const struct recovery_begin *b, struct buf *token, struct err *err) {
     struct store *control = NULL, *registry = NULL;

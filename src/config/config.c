@@ -375,6 +375,82 @@ void config_write(struct buf *out, const struct config_key *table, size_t n, con
     }
 }
 
+/* Whether a line sets the key; `commented`: as config_write() writes it with a '#' in front. */
+static bool line_sets(struct span line, const char *key, bool commented) {
+    size_t at = 0, n = strlen(key);
+    while (at < line.n && (line.p[at] == ' ' || line.p[at] == '\t'))
+        at++;
+    if (commented && (at >= line.n || line.p[at++] != '#'))
+        return false;
+    if (line.n - at <= n || memcmp(line.p + at, key, n) != 0)
+        return false;
+    for (at += n; at < line.n && (line.p[at] == ' ' || line.p[at] == '\t'); at++)
+        continue;
+    return at < line.n && (line.p[at] == '=' || line.p[at] == ':');
+}
+
+static bool begins_section(struct span line) { return line.n > 0 && line.p[0] == '['; }
+
+/* Lines of the text without their newline. */
+static bool text_line(struct span *rest, struct span *line) {
+    if (!rest->n)
+        return false;
+    long end = span_index(*rest, '\n');
+    *line = span_sub(*rest, 0, end < 0 ? rest->n : (size_t)end);
+    *rest = span_sub(*rest, end < 0 ? rest->n : (size_t)end + 1, rest->n);
+    return true;
+}
+
+/* Where the key's line is to stand: the number of the line, and whether it takes that one's place.  Behind all lines: there is no place for it yet. */
+static size_t place_for(struct span text, const char *key, bool *instead) {
+    struct span rest = text, line;
+    size_t i = 0, commented = SIZE_MAX, section = SIZE_MAX;
+    *instead = false;
+    for (; text_line(&rest, &line); i++) {
+        if (section == SIZE_MAX && begins_section(line))
+            section = i;
+        if (section == SIZE_MAX && line_sets(line, key, false)) {
+            *instead = true;
+            return i;
+        }
+        if (section == SIZE_MAX && commented == SIZE_MAX && line_sets(line, key, true))
+            commented = i;
+    }
+    return commented != SIZE_MAX ? commented + 1 : section != SIZE_MAX ? section : i;
+}
+
+static void rewrite_one(struct span text, const char *key, const char *value, struct buf *out) {
+    struct span rest = text, line;
+    bool instead, in_section = false;
+    size_t place = place_for(text, key, &instead), i = 0;
+    for (; text_line(&rest, &line); i++) {
+        in_section = in_section || begins_section(line);
+        if (i == place && *value)
+            buf_addf(out, "%s = %s\n", key, value);
+        if (!in_section && line_sets(line, key, false))
+            continue;
+        buf_add(out, line);
+        buf_addc(out, '\n');
+    }
+    if (i <= place && *value)
+        buf_addf(out, "%s = %s\n", key, value);
+}
+
+void config_rewrite(struct span text, const char *const *set, struct buf *out) {
+    CLEANUP(buf_fini) struct buf now = BUF_INIT(out->max);
+    buf_add(&now, text);
+    for (size_t i = 0; set[i]; i += 2) {
+        CLEANUP(buf_fini) struct buf before = now;
+        now = BUF_INIT(out->max);
+        rewrite_one(buf_span(&before), set[i], set[i + 1], &now);
+        if (!buf_ok(&before))
+            now.failed = true;
+    }
+    buf_add(out, buf_span(&now));
+    if (!buf_ok(&now))
+        out->failed = true;
+}
+
 void config_write_section(struct buf *out, const struct config_section *section) {
     comment(out, section->help);
     buf_addf(out, "#[%s %s]\n", section->name, section->argument);

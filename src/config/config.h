@@ -54,6 +54,10 @@ int config_copy_key(const struct config_key *k, void *to, const void *from, stru
 void config_fini(const struct config_key *table, size_t n, void *out);
 /* The commented file: keys of `set` (name, value pairs ended by NULL) as given, all others as comments with their default. */
 void config_write(struct buf *out, const struct config_key *table, size_t n, const char *const *set);
+/* The text of a configuration with other values for some keys of the file as a whole (name, value pairs ended by NULL), and all else as it was:
+ * a line that sets one is replaced, a further one goes; where there is none it comes behind the commented one, or in front of the sections.  A value of "" takes
+ * the key's lines away. */
+void config_rewrite(struct span text, const char *const *set, struct buf *out);
 /* One section, all of it as comments. */
 void config_write_section(struct buf *out, const struct config_section *section);
 /* The keys as a section of a man page, in scdoc's language. */

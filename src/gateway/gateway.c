@@ -68,6 +68,7 @@ static void told(void *arg, struct parent_message *m) {
         drain(g);
         return;
     case PARENT_READY:
+    case PARENT_MASTER:
     case PARENT_COURIER:
         return;
     }

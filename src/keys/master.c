@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sodium.h>
 #include <sys/stat.h>
 
@@ -17,6 +18,7 @@
 #define COSTS_OPERATIONS_MAX 64
 #define COSTS_MEMORY_MAX (1ULL << 30)
 
+_Static_assert(KEY_MASTER_LEN == SEAL_KEY_LEN, "key length");
 _Static_assert(KEY_MASTER_SALT_LEN == crypto_pwhash_SALTBYTES, "salt length");
 
 void key_master_costs_new(struct key_master_costs *out) {
@@ -55,14 +57,23 @@ static int read_secret(int dir_fd, const char *path, mode_t forbidden, size_t ma
     return 0;
 }
 
+int key_master_text(struct span key, struct secret *out, struct err *err) {
+    if (key.n != SEAL_KEY_LEN)
+        return err_set(err, MUSTER_EINTERNAL, "A master key has %zu bytes.", key.n);
+    if (secret_alloc(out, HEX_LEN + 1))
+        return err_set(err, MUSTER_ENOMEM, NULL);
+    hex_encode(key, (char *)out->p);
+    out->p[HEX_LEN] = '\n';
+    return 0;
+}
+
 static int make_key_file(int dir_fd, const char *path, struct err *err) {
     CLEANUP(secret_fini) struct secret key = SECRET_INIT;
     CLEANUP(secret_fini) struct secret text = SECRET_INIT;
-    if (secret_random(&key, SEAL_KEY_LEN) || secret_alloc(&text, HEX_LEN + 1))
+    if (secret_random(&key, SEAL_KEY_LEN))
         return err_set(err, MUSTER_ENOMEM, NULL);
-    hex_encode(secret_span(&key), (char *)text.p);
-    text.p[HEX_LEN] = '\n';
-    return file_create(dir_fd, path, secret_span(&text), 0600, err);
+    int rc = key_master_text(secret_span(&key), &text, err);
+    return rc ? rc : file_create(dir_fd, path, secret_span(&text), 0600, err);
 }
 
 static int load_key_file(int dir_fd, const char *path, bool create, struct secret *out, struct err *err) {
@@ -90,12 +101,19 @@ static int load_key_file(int dir_fd, const char *path, bool create, struct secre
     return 0;
 }
 
-int key_master_derive(struct span passphrase, const struct key_master_costs *costs, size_t min, const char *whose, struct secret *out, struct err *err) {
-    if (passphrase.n < min || passphrase.n > KEY_MASTER_PASSPHRASE_MAX)
-        return err_set(err, MUSTER_EINVALID, "The %s's passphrase has not between %zu and %d bytes.", whose, min, KEY_MASTER_PASSPHRASE_MAX);
+int key_master_costs_check(const struct key_master_costs *costs, const char *whose, struct err *err) {
     if (costs->operations < 1 || costs->operations > COSTS_OPERATIONS_MAX || costs->memory < crypto_pwhash_MEMLIMIT_MIN ||
         costs->memory > COSTS_MEMORY_MAX)
         return err_set(err, MUSTER_ECORRUPT, "The %s's head asks for impossible costs of the passphrase.", whose);
+    return 0;
+}
+
+int key_master_derive(struct span passphrase, const struct key_master_costs *costs, size_t min, const char *whose, struct secret *out, struct err *err) {
+    if (passphrase.n < min || passphrase.n > KEY_MASTER_PASSPHRASE_MAX)
+        return err_set(err, MUSTER_EINVALID, "The %s's passphrase has not between %zu and %d bytes.", whose, min, KEY_MASTER_PASSPHRASE_MAX);
+    int rc = key_master_costs_check(costs, whose, err);
+    if (rc)
+        return rc;
     CLEANUP(secret_fini) struct secret key = SECRET_INIT;
     if (secret_alloc(&key, SEAL_KEY_LEN))
         return err_set(err, MUSTER_ENOMEM, NULL);
@@ -125,11 +143,18 @@ static int load_credential(const char *path, const struct key_master_costs *cost
     return derive(passphrase, costs, out, err);
 }
 
+static int load_file(int dir_fd, const struct key_master_options *o, bool create, struct secret *out, struct err *err) {
+    char path[PATH_MAX];
+    if (snprintf(path, sizeof path, "%s%s", o->path ? o->path : KEY_MASTER_FILE_NAME, o->next ? KEY_MASTER_NEXT : "") >= (int)sizeof path)
+        return err_set(err, MUSTER_EINVALID, "The path of the master key's file is too long.");
+    return load_key_file(o->path ? AT_FDCWD : dir_fd, path, create, out, err);
+}
+
 int key_master_load(int dir_fd, const struct key_master_options *o, const struct key_master_costs *costs, bool create, struct secret *out,
                     struct err *err) {
     switch (o->kind) {
     case KEY_MASTER_FILE:
-        return load_key_file(o->path ? AT_FDCWD : dir_fd, o->path ? o->path : KEY_MASTER_FILE_NAME, create, out, err);
+        return load_file(dir_fd, o, create, out, err);
     case KEY_MASTER_PASSPHRASE:
         return derive(o->passphrase, costs, out, err);
     case KEY_MASTER_CREDENTIAL:

@@ -10,6 +10,8 @@
 
 enum key_master_kind { KEY_MASTER_FILE = 1, KEY_MASTER_PASSPHRASE = 2, KEY_MASTER_CREDENTIAL = 3 };
 #define KEY_MASTER_FILE_NAME "master.key"
+#define KEY_MASTER_NEXT ".next"
+#define KEY_MASTER_LEN 32 /* bytes of the key itself */
 #define KEY_MASTER_PASSPHRASE_MIN 8 /* bytes */
 #define KEY_MASTER_PASSPHRASE_MAX 1024
 
@@ -17,6 +19,8 @@ struct key_master_options {
     enum key_master_kind kind;
     const char *path;       /* FILE: NULL: master.key in the vault's directory; CREDENTIAL: the file, required */
     struct span passphrase; /* PASSPHRASE: its bytes, the caller's to wipe */
+    bool next;              /* FILE: not the file, but the one beside it that is to take its place: path with KEY_MASTER_NEXT behind it */
+    struct span candidate;  /* the key itself, where one is on the way to take this one's place (vault/records.h); empty: none */
 };
 
 /* How a passphrase becomes a key; public, kept in the vault's head. */
@@ -26,6 +30,8 @@ struct key_master_costs {
     uint32_t operations; /* Argon2id passes */
     uint64_t memory;     /* bytes */
 };
+/* Whether they are within all measure: MUSTER_ECORRUPT. */
+int key_master_costs_check(const struct key_master_costs *costs, const char *whose, struct err *err) MUSTER_MUST_CHECK;
 /* A fresh salt and today's costs: 3 passes over 64 MiB. */
 void key_master_costs_new(struct key_master_costs *out);
 
@@ -33,6 +39,8 @@ void key_master_costs_new(struct key_master_costs *out);
  * all measure: they may come from a file that nobody has authenticated), _ENOMEM. */
 int key_master_derive(struct span passphrase, const struct key_master_costs *costs, size_t min, const char *whose, struct secret *out, struct err *err) MUSTER_MUST_CHECK;
 
+/* 64 hex digits and a newline, for a key file. */
+int key_master_text(struct span key, struct secret *out, struct err *err) MUSTER_MUST_CHECK;
 /* The 32 bytes.  create: make the key file where it is absent (file kind only; an existing one is used as it is).  MUSTER_ENOTFOUND,
  * _EINVALID (shape, mode, passphrase too short), _ENOMEM. */
 int key_master_load(int dir_fd, const struct key_master_options *o, const struct key_master_costs *costs, bool create, struct secret *out,

@@ -11,6 +11,7 @@
 
 #include "admin/control.h"
 #include "base/clock.h"
+#include "base/hex.h"
 #include "base/log.h"
 #include "courier/process.h"
 #include "gateway/gateway.h"
@@ -123,10 +124,22 @@ static int confine(void *arg, struct err *err) {
     return c->kind == SANDBOX_VAULT ? parent_send(c->socket, PARENT_READY, 0, -1, NULL, err) : 0;
 }
 
+/* The supervisor's memory is what the next vault begins with. */
+static bool tell_rekey(int supervisor_fd, struct span key) {
+    char hex[2 * KEY_MASTER_LEN + 1];
+    struct err err = ERR_INIT;
+    if (key.n != KEY_MASTER_LEN)
+        return false;
+    hex_encode(key, hex);
+    int rc = parent_send(supervisor_fd, PARENT_MASTER, 0, -1, hex, &err);
+    secret_wipe(hex, sizeof hex);
+    return rc == 0;
+}
+
 static int run_vault(struct serve *s, const struct belongings *b, struct confine *c, struct err *err) {
     uid_t starter = geteuid() == 0 ? (uid_t)-1 : geteuid();
     const struct vault_process_options o = {.dir_fd = b->vault_dir, .master = s->master.options, .channels = b->channels,
-        .n_channels = b->n_channels, .supervisor_fd = b->socket, .export_fd = s->export_fd, .export_uid = starter, .confine = confine, .confine_arg = c};
+        .n_channels = b->n_channels, .supervisor_fd = b->socket, .rekey = tell_rekey, .export_fd = s->export_fd, .export_uid = starter, .confine = confine, .confine_arg = c};
     return vault_process_run(&o, err);
 }
 

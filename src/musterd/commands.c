@@ -6,6 +6,7 @@
 #include "musterd/init.h"
 #include "musterd/operator.h"
 #include "musterd/options.h"
+#include "musterd/rekey.h"
 #include "musterd/restore.h"
 #include "musterd/serve.h"
 
@@ -21,6 +22,12 @@ const struct command COMMANDS[] = {
     {"vault", "export", NULL, BIT(OPT_DATA) | BIT(OPT_ACCOUNT) | BIT(OPT_PASSPHRASE_FILE) | BIT(OPT_OUTPUT) | BIT(OPT_JSON), BIT(OPT_DATA) | BIT(OPT_ACCOUNT) | BIT(OPT_OUTPUT),
      false, export_run, "Writes the private key of an account's fleet root, encrypted under a passphrase, and its certificate.",
      "The server has to be running; the export is recorded in the account's audit log."},
+    {"vault", "status", NULL, BIT(OPT_DATA) | BIT(OPT_CONFIG) | BIT(OPT_JSON), BIT(OPT_DATA), false, rekey_status_run,
+     "Prints where the vault's master key comes from, when it was changed, which private keys the vault holds, and whether it answers.",
+     "Of a server that does not run it says what can be known without the master key."},
+    {"vault", "rekey", NULL, BIT(OPT_DATA) | BIT(OPT_CONFIG) | BIT(OPT_MASTER_KEY) | BIT(OPT_MASTER_KEY_FILE) | BIT(OPT_PASSPHRASE_FILE) | BIT(OPT_JSON), BIT(OPT_DATA), false, rekey_run,
+     "Puts the vault under another master key: a new one of the same kind, or of the one that --master-key names.",
+     "The server may run meanwhile, and goes on; cut off at any moment, the vault opens with the old key or the new one. The master_key lines of musterd.conf are changed where the source is another. Backups that were made without the key need the old one still: keep it, or make a new backup."},
     {"backup", "", NULL, BIT(OPT_DATA) | BIT(OPT_OUTPUT) | BIT(OPT_PASSPHRASE_FILE) | BIT(OPT_RECIPIENT) | BIT(OPT_WITHOUT_MASTER_KEY) | BIT(OPT_JSON), BIT(OPT_DATA) | BIT(OPT_OUTPUT),
      false, backup_run, "Writes the data directory as it is at one moment into one encrypted file.",
      "The server may run meanwhile, and waits for nothing. Whoever has the file and what decrypts it has the fleet's keys; the backup is recorded in the server's audit log."},

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/un.h>
 
 #include "base/file.h"
 
@@ -51,6 +52,13 @@ int data_path(const struct data *d, const char *name, char path[PATH_MAX], struc
     if (snprintf(path, PATH_MAX, "%s/%s", d->path, name) >= PATH_MAX)
         return err_set(err, MUSTER_EINVALID, "The path of the data directory is too long.");
     return 0;
+}
+
+int data_vault_socket(const struct data *d, char path[PATH_MAX], struct err *err) {
+    int rc = data_path(d, "vault.sock", path, err);
+    if (!rc && strlen(path) >= sizeof((struct sockaddr_un *)0)->sun_path)
+        snprintf(path, PATH_MAX, "/proc/self/fd/%d/vault.sock", d->fd);
+    return rc;
 }
 
 int data_write_line(const struct data *d, const char *name, const char *line, mode_t mode, struct err *err) {

@@ -29,6 +29,8 @@ void data_close(struct data *d);
 /* DIR/name into path; MUSTER_EINVALID where it is too long. */
 int data_path(const struct data *d, const char *name, char path[PATH_MAX], struct err *err) MUSTER_MUST_CHECK;
 /* One line, replaced durably. */
+/* Of the socket at which the vault listens: a path that fits a socket's address, the directory's own or by way of /proc. */
+int data_vault_socket(const struct data *d, char path[PATH_MAX], struct err *err) MUSTER_MUST_CHECK;
 int data_write_line(const struct data *d, const char *name, const char *line, mode_t mode, struct err *err) MUSTER_MUST_CHECK;
 
 DEFINE_CLEANUP_FINI(data_close, struct data)

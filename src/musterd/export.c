@@ -2,7 +2,6 @@
 #include "musterd/export.h"
 
 #include <fcntl.h>
-#include <sys/un.h>
 
 #include "base/file.h"
 #include "json/json.h"
@@ -13,14 +12,6 @@
 
 #define EXPORT_MAX 65536
 
-/* A path that fits a socket's address: the directory's own, or by way of /proc. */
-static int socket_path(const struct data *d, char path[PATH_MAX], struct err *err) {
-    int rc = data_path(d, "vault.sock", path, err);
-    if (!rc && strlen(path) >= sizeof((struct sockaddr_un *)0)->sun_path)
-        snprintf(path, PATH_MAX, "/proc/self/fd/%d/vault.sock", d->fd);
-    return rc;
-}
-
 int export_run(const struct options *o, struct err *err) {
     CLEANUP(data_close) struct data data = DATA_NONE;
     CLEANUP(secret_fini) struct secret passphrase = SECRET_INIT;
@@ -28,7 +19,7 @@ int export_run(const struct options *o, struct err *err) {
     const char *output = o->value[OPT_OUTPUT], *file = o->value[OPT_PASSPHRASE_FILE], *what = "passphrase of the export";
     char path[PATH_MAX];
     int rc = data_open_ready(&data, o->value[OPT_DATA], err);
-    if (rc || (rc = socket_path(&data, path, err)))
+    if (rc || (rc = data_vault_socket(&data, path, err)))
         return rc;
     /* Asked before the vault is: an export that nobody can keep stands in the audit log all the same. */
     if (faccessat(AT_FDCWD, output, F_OK, AT_SYMLINK_NOFOLLOW) == 0)

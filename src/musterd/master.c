@@ -1,7 +1,14 @@
 /* master: see master.h. */
 #include "musterd/master.h"
 
+#include <errno.h>
+#include <fcntl.h>
+
+#include "base/file.h"
+#include "base/hex.h"
+#include "base/log.h"
 #include "base/passphrase.h"
+#include "vault/process.h"
 
 static int find_credential(struct master *m, struct err *err) {
     const char *dir = getenv("CREDENTIALS_DIRECTORY");
@@ -32,7 +39,60 @@ int master_prepare(struct master *m, const struct settings *s, bool twice, struc
     return s->master_key == SETTINGS_MASTER_CREDENTIAL ? find_credential(m, err) : 0;
 }
 
+/* What decides is on the disk, whoever wrote it: no key goes before that is certain. */
+static int sync_head(int vault_fd, struct err *err) {
+    CLEANUP(fd_close) int head = openat(vault_fd, "head", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (head < 0 || fsync(head) || fsync(vault_fd))
+        return err_set(err, MUSTER_EIO, "The vault's head cannot be made durable: %s.", strerror(errno));
+    return 0;
+}
+
+/* Both in one directory. */
+static int put_in_place(int dir_fd, const char *from, const char *to, struct err *err) {
+    CLEANUP(buf_wipe) struct buf dir = BUF_INIT(PATH_MAX);
+    const char *slash = strrchr(to, '/');
+    buf_add(&dir, slash ? span_of(to, slash == to ? 1 : (size_t)(slash - to)) : SPAN_LIT("."));
+    CLEANUP(fd_close) int fd = openat(dir_fd, buf_str(&dir), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 || renameat(dir_fd, from, dir_fd, to) || fsync(fd))
+        return err_set(err, MUSTER_EIO, "%s cannot be put in the place of %s: %s.", from, to, strerror(errno));
+    return 0;
+}
+
+int master_tidy(const struct master *m, int vault_fd, struct err *err) {
+    struct key_master_options next = m->options;
+    CLEANUP(secret_fini) struct secret key = SECRET_INIT;
+    char path[PATH_MAX];
+    const char *to = m->options.path ? m->options.path : KEY_MASTER_FILE_NAME;
+    int dir_fd = m->options.path ? AT_FDCWD : vault_fd;
+    struct err why = ERR_INIT;
+    if (m->options.kind != KEY_MASTER_FILE)
+        return 0;
+    next.next = true;
+    int rc = snprintf(path, sizeof path, "%s" KEY_MASTER_NEXT, to) >= (int)sizeof path ? MUSTER_EINVALID : key_master_load(vault_fd, &next, NULL, false, &key, &why);
+    if (rc == MUSTER_ENOTFOUND)
+        return 0;
+    if (rc) /* one that cannot be read may be the vault's all the same */
+        return err_set(err, rc, "%s", err_text(&why));
+    int is_live = vault_is_opened_by(vault_fd, secret_span(&key), err);
+    if (is_live < 0 || (rc = sync_head(vault_fd, err)))
+        return is_live < 0 ? is_live : rc;
+    log_event(LOG_WARN, "vault_rekey_tidied", "file", path, "key", is_live ? "is the vault's" : "is not the vault's", NULL);
+    return is_live ? put_in_place(dir_fd, path, to, err) : file_remove(dir_fd, path, err);
+}
+
+bool master_take_candidate(struct master *m, const char *hex) {
+    CLEANUP(secret_fini) struct secret key = SECRET_INIT;
+    if (strlen(hex) != 2 * (size_t)KEY_MASTER_LEN || secret_alloc(&key, KEY_MASTER_LEN) || hex_decode(span_str(hex), key.p, key.n))
+        return false;
+    secret_fini(&m->candidate);
+    m->candidate = key;
+    m->options.candidate = secret_span(&m->candidate);
+    key = SECRET_INIT;
+    return true;
+}
+
 void master_fini(struct master *m) {
     secret_fini(&m->passphrase);
-    m->options.passphrase = SPAN_NONE;
+    secret_fini(&m->candidate);
+    m->options.passphrase = m->options.candidate = SPAN_NONE;
 }

@@ -10,11 +10,17 @@
 struct master {
     struct key_master_options options; /* refers to what is below */
     struct secret passphrase;
+    struct secret candidate; /* a key that is about to take the place of what `options` give */
     char path[PATH_MAX];
 };
 
 /* Asks for a passphrase where one is needed; twice: for a new vault. */
 int master_prepare(struct master *m, const struct settings *s, bool twice, struct err *err) MUSTER_MUST_CHECK;
+/* A change of the master key that was cut off beside its key file: where the vault opens with the next file already that takes the place of the
+ * other one; otherwise it goes.  vault_fd: DIR/vault.  Nothing to do unless the key comes from a file. */
+int master_tidy(const struct master *m, int vault_fd, struct err *err) MUSTER_MUST_CHECK;
+/* hex: of the supervisor's message; false: it is no key. */
+bool master_take_candidate(struct master *m, const char *hex);
 void master_fini(struct master *m); /* wipes */
 
 DEFINE_CLEANUP_FINI(master_fini, struct master)

@@ -2,6 +2,7 @@
 #include "musterd/serve.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <openssl/crypto.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -116,7 +117,15 @@ static int sandbox_begin(struct serve *s, struct err *err) {
     return 0;
 }
 
-static int master_begin(struct serve *s, struct err *err) { return master_prepare(&s->master, &s->settings, false, err); }
+/* A key file that waits to take its place does so before a vault is there; where that is not possible the vault opens all the same. */
+static int master_begin(struct serve *s, struct err *err) {
+    struct err why = ERR_INIT;
+    int rc = master_prepare(&s->master, &s->settings, false, err);
+    CLEANUP(fd_close) int vault = rc ? -1 : openat(s->data.fd, "vault", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    if (!rc && vault >= 0 && master_tidy(&s->master, vault, &why))
+        log_err(LOG_WARN, "vault_rekey_not_tidied", &why, NULL);
+    return rc;
+}
 static void master_end(struct serve *s) { master_fini(&s->master); }
 
 static int make_urls(struct serve *s, struct err *err) {

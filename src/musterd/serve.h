@@ -1,7 +1,7 @@
 /* serve: the supervisor of a running server.
  *
  * One thread, no library that starts any: it forks.  It holds DIR's lock and the listening sockets, reads nothing from the network, and
- * never opens DIR/vault's files. */
+ * of DIR/vault's files nothing but the key file, where there is one, and the head: to end a change of the master key that was cut off. */
 #ifndef MUSTER_MUSTERD_SERVE_H
 #define MUSTER_MUSTERD_SERVE_H
 

@@ -77,6 +77,8 @@ static void restart_due(struct serve *s) {
             start_again(s, k);
 }
 
+static void take_message(struct serve *s, enum sandbox_kind kind, struct child *c, struct parent_message *m);
+
 /* --- children that end -------------------------------------------------------------------------------------------------------------- */
 
 /* With 0, or by the signal that asks it to. */
@@ -111,6 +113,9 @@ static int child_ended(struct serve *s, enum sandbox_kind kind, int status, stru
     bool again = s->again[kind];
     log_end(sandbox_name(kind), c->pid, status, again || s->ending_since != 0);
     s->again[kind] = false;
+    struct parent_message last;
+    while (kind == SANDBOX_VAULT && c->socket >= 0 && parent_recv(c->socket, &last, NULL) > 0) /* of a key that the next one may need */
+        take_message(s, kind, c, &last);
     fd_close(TAKE_FD(c->socket));
     metrics_ended(&s->metrics, c->page);
     c->pid = 0;
@@ -219,6 +224,18 @@ static void pass_on(struct serve *s, enum sandbox_kind from, const struct parent
         (void)!parent_send(s->successor.socket, m->type, m->index, -1, m->text, NULL);
 }
 
+static void take_message(struct serve *s, enum sandbox_kind kind, struct child *c, struct parent_message *m) {
+    fd_close(m->fd);
+    if (m->type == PARENT_READY)
+        c->ready = true;
+    else if (m->type == PARENT_EPOCH)
+        pass_on(s, kind, m);
+    else if (m->type == PARENT_MASTER && kind == SANDBOX_VAULT && !master_take_candidate(&s->master, m->text))
+        log_event(LOG_ERROR, "vault_key_not_taken", NULL);
+    if (m->type == PARENT_MASTER)
+        secret_wipe(m->text, sizeof m->text);
+}
+
 static void read_child(struct serve *s, enum sandbox_kind kind, struct child *c) {
     struct parent_message m;
     while (c->socket >= 0) {
@@ -234,11 +251,7 @@ static void read_child(struct serve *s, enum sandbox_kind kind, struct child *c)
                 kill(c->pid, SIGTERM);
             return;
         }
-        fd_close(m.fd);
-        if (m.type == PARENT_READY)
-            c->ready = true;
-        else if (m.type == PARENT_EPOCH)
-            pass_on(s, kind, &m);
+        take_message(s, kind, c, &m);
     }
 }
 

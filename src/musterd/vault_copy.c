@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "keys/master.h"
 
+#define HEAD "vault/head"
 #define INDEX "vault/index"
 
 DEFINE_CLEANUP(closedir, DIR *)
@@ -17,22 +18,29 @@ void vault_copy_fini(struct vault_copy *v) {
         buf_wipe(&v->at[i].bytes);
     free(v->at);
     buf_fini(&v->index);
+    buf_fini(&v->head);
     *v = (struct vault_copy){0};
 }
 
-static int read_index(const struct data *d, struct buf *out, struct err *err) {
+static int read_one(const struct data *d, const char *name, struct buf *out, struct err *err) {
     char path[PATH_MAX];
     uint64_t max = 0;
-    int rc = data_path(d, INDEX, path, err);
-    if (rc || !content_may_hold(INDEX, &max))
+    int rc = data_path(d, name, path, err);
+    if (rc || !content_may_hold(name, &max))
         return rc ? rc : MUSTER_EINTERNAL;
     *out = BUF_INIT(max);
     return file_read(AT_FDCWD, path, out, err);
 }
 
+/* Both are replaced, and never with the same bytes. */
+static int read_both(const struct data *d, struct buf *head, struct buf *index, struct err *err) {
+    int rc = read_one(d, HEAD, head, err);
+    return rc ? rc : read_one(d, INDEX, index, err);
+}
+
 int vault_copy_begin(struct vault_copy *v, const struct data *d, struct err *err) {
     vault_copy_fini(v);
-    return read_index(d, &v->index, err);
+    return read_both(d, &v->head, &v->index, err);
 }
 
 /* Temporary files of base/file.c, and whatever else is no file of the vault's, stay out. */
@@ -74,7 +82,7 @@ static int read_all(struct vault_copy *v, const struct data *d, bool master_key,
         char name[sizeof CONTENT_VAULT + sizeof e->d_name];
         uint64_t max;
         snprintf(name, sizeof name, CONTENT_VAULT "%s", e->d_name);
-        bool is_master = strcmp(e->d_name, KEY_MASTER_FILE_NAME) == 0;
+        bool is_master = strcmp(e->d_name, KEY_MASTER_FILE_NAME) == 0 || strcmp(e->d_name, KEY_MASTER_FILE_NAME KEY_MASTER_NEXT) == 0;
         if (!is_file(name, &max) || (is_master && !master_key))
             continue;
         int rc = add(v, fd, name, max, &bytes, err);
@@ -86,12 +94,13 @@ static int read_all(struct vault_copy *v, const struct data *d, bool master_key,
 }
 
 int vault_copy_end(struct vault_copy *v, const struct data *d, bool master_key, struct err *err) {
+    CLEANUP(buf_fini) struct buf head = BUF_INIT(0);
     CLEANUP(buf_fini) struct buf index = BUF_INIT(0);
     struct err why = ERR_INIT;
-    int rc = read_all(v, d, master_key, &why), again = read_index(d, &index, err);
+    int rc = read_all(v, d, master_key, &why), again = read_both(d, &head, &index, err);
     if (again)
         return again;
-    if (!span_eq(buf_span(&index), buf_span(&v->index)) || rc == MUSTER_ENOTFOUND) /* a file that went while it was listed */
+    if (!span_eq(buf_span(&head), buf_span(&v->head)) || !span_eq(buf_span(&index), buf_span(&v->index)) || rc == MUSTER_ENOTFOUND) /* a file that went while it was listed */
         return 0;
     if (rc)
         return err_set(err, rc, "%s", err_text(&why));

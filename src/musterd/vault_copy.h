@@ -1,7 +1,7 @@
 /* vault_copy: the files of DIR/vault as they were at one moment, in memory.
  *
- * Every change of the vault ends with a new index (vault/records.h), whose bytes are never the same twice: the index before and behind whatever
- * else is read says whether all of it is of one state. */
+ * Every change of the vault ends with a new index (vault/records.h), whose bytes are never the same twice, and one of the master key with a new head
+ * besides: both before and behind whatever else is read say whether all of it is of one state. */
 #ifndef MUSTER_MUSTERD_VAULT_COPY_H
 #define MUSTER_MUSTERD_VAULT_COPY_H
 
@@ -16,7 +16,7 @@ struct vault_copy {
         struct buf bytes;
     } *at;                               /* as they stand in a backup */
     size_t n;
-    struct buf index;                    /* before the rest */
+    struct buf head, index;              /* before the rest */
     bool master_key;                     /* is among them */
 };
 

@@ -258,6 +258,41 @@ static int get_account(struct span body, struct account *a, struct err *err) {
     return cursor_done(&c) ? 0 : err_set(err, MUSTER_ECORRUPT, "The record of account %s does not have the shape that it was written with.", a->name);
 }
 
+static void pass_authority(struct cursor *c) {
+    wire_get_bytes(c);
+    wire_get_bytes(c);
+}
+
+int account_count_keys(struct records *r, const char *record, uint32_t *keys, struct err *err) {
+    CLEANUP(secret_fini) struct secret data_key = SECRET_INIT, body = SECRET_INIT;
+    struct vault_policy policy;
+    if (strncmp(record, RECORD_PREFIX, sizeof RECORD_PREFIX - 1))
+        return 0;
+    int rc = records_load(r, record, &data_key, &body, err);
+    if (rc)
+        return rc;
+    struct cursor c = cursor_of(secret_span(&body));
+    uint8_t format = cursor_u8(&c);
+    cursor_u16(&c); /* kind and method */
+    wire_get_policy(&c, &policy);
+    if (!wire_get_bool(&c))
+        return 0;
+    for (int i = 0; i < 3; i++)
+        pass_authority(&c);
+    uint16_t superseded = cursor_u16(&c);
+    for (uint16_t i = 0; i < superseded && !c.failed; i++)
+        pass_authority(&c);
+    uint16_t former = format > 1 ? cursor_u16(&c) : 0;
+    if (c.failed)
+        return err_set(err, MUSTER_ECORRUPT, "The vault's record %s does not have the shape that it was written with.", record);
+    keys[VAULT_KEYS_FLEET_ROOT]++;
+    keys[VAULT_KEYS_ISSUING_CA]++;
+    keys[VAULT_KEYS_PROVISIONING_CA]++;
+    keys[VAULT_KEYS_FORMER_ISSUING] += superseded;
+    keys[VAULT_KEYS_FORMER_ROOT] += former;
+    return 0;
+}
+
 /* --- the cache ----------------------------------------------------------------------------------------------------------------- */
 
 int accounts_new(struct records *r, struct accounts **out, struct err *err) {

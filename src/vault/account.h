@@ -49,6 +49,9 @@ struct authority *account_ca(const struct account *a, const uint8_t key_id[CRL_K
 /* Stores a, which is new or came from account_get; takes it over into the cache.  On failure a is gone, from the cache too: the next
  * account_get reads what is on the disk. */
 int account_put(struct accounts *as, struct account *a, struct err *err) MUSTER_MUST_CHECK;
+/* Adds the private keys that a record of the vault holds, if it is an account's; keys has VAULT_KEYS_N numbers.  No certificate is read, and no
+ * place in the cache is taken. */
+int account_count_keys(struct records *r, const char *record, uint32_t *keys, struct err *err) MUSTER_MUST_CHECK;
 /* *existed false: there was none. */
 int account_drop(struct accounts *as, struct span name, bool *existed, struct err *err) MUSTER_MUST_CHECK;
 

@@ -4,13 +4,17 @@
 #include <errno.h>
 #include <sys/socket.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "vault/policy.h"
 #include "vault/serve.h"
 
 #define FRAME_MAX (4 + WIRE_EXPORT_REQUEST_MAX)
 
-enum stage { STAGE_FREE, STAGE_READING, STAGE_WAITING };
+#define WORK_MS 600000 /* for a status or another master key */
+
+/* WAITING: for control; WORKING: upkeep.h */
+enum stage { STAGE_FREE, STAGE_READING, STAGE_WAITING, STAGE_WORKING };
 
 struct export {
     enum stage stage;
@@ -129,11 +133,27 @@ static int exported_root(struct vault *v, struct span account, struct account **
     return 0;
 }
 
+static int begin_work(struct export *e, struct vault *v, int64_t mono_ms, struct err *err) {
+    struct wire_local_request rq;
+    if (wire_local_read(e->passphrase, &rq))
+        return err_set(err, MUSTER_EINVALID, "The request to the vault is malformed.");
+    int rc = upkeep_begin(&v->upkeep, v, &rq, clock_now(), err);
+    if (rc)
+        return rc;
+    if (rq.op == WIRE_LOCAL_REKEY)
+        log_event(LOG_WARN, "vault_rekey_begun", "source", records_kind_name(rq.kind), "uid", log_num(e->uid), "pid", log_num(e->pid), NULL);
+    e->stage = STAGE_WORKING;
+    e->deadline = mono_ms + WORK_MS;
+    return 0;
+}
+
 static int ask_control(struct export *e, struct vault *v, const struct exports_options *o, int64_t mono_ms, struct err *err) {
     struct account *a;
     struct span body = span_sub(secret_span(&e->frame), 4, e->got - 4);
     if (wire_export_read(body, &e->account, &e->passphrase))
         return err_set(err, MUSTER_EINVALID, "The request for an export is malformed.");
+    if (!e->account.n)
+        return begin_work(e, v, mono_ms, err);
     if (e->passphrase.n < VAULT_PASSPHRASE_MIN || e->passphrase.n > VAULT_PASSPHRASE_MAX)
         return err_set(err, MUSTER_EINVALID, "The passphrase has not between %d and %d bytes.", VAULT_PASSPHRASE_MIN, VAULT_PASSPHRASE_MAX);
     int rc = vault_ready(v, err);
@@ -184,7 +204,9 @@ void exports_ready(struct exports *es, struct vault *v, int fd, const struct exp
     struct err why = ERR_INIT;
     if (!e)
         return;
-    if (e->stage == STAGE_WAITING) { /* bytes behind the request, or its end: whoever asked does not wait any more */
+    if (e->stage != STAGE_READING) { /* bytes behind the request, or its end: whoever asked does not wait any more */
+        if (e->stage == STAGE_WORKING)
+            upkeep_cancel(&v->upkeep, v);
         finish(e);
         return;
     }
@@ -203,7 +225,31 @@ size_t exports_poll(const struct exports *es, struct pollfd *out) {
     return n;
 }
 
-int64_t exports_expire(struct exports *es, int64_t mono_ms) {
+int exports_work(struct exports *es, struct vault *v, const struct exports_options *o, struct err *err) {
+    CLEANUP(buf_fini) struct buf answer = BUF_INIT(WIRE_EXPORT_ANSWER_MAX - 64);
+    struct export *e = NULL;
+    struct err why = ERR_INIT;
+    bool fatal;
+    for (size_t i = 0; i < EXPORTS_MAX; i++)
+        if (es->at[i].stage == STAGE_WORKING)
+            e = &es->at[i];
+    if (!e) {
+        upkeep_tidy(&v->upkeep, v);
+        return 0;
+    }
+    int rc = upkeep_step(&v->upkeep, v, o->tell_key, o->tell_key_arg, &answer, &fatal, &why);
+    if (rc > 0)
+        return 0;
+    if (rc) {
+        refuse(e, &why);
+        return fatal ? err_set(err, rc, "%s", err_text(&why)) : 0;
+    }
+    send_answer(e->fd, 0, buf_span(&answer));
+    finish(e);
+    return 0;
+}
+
+int64_t exports_expire(struct exports *es, struct vault *v, int64_t mono_ms) {
     int64_t first = INT64_MAX;
     for (size_t i = 0; i < EXPORTS_MAX; i++) {
         struct export *e = &es->at[i];
@@ -214,7 +260,10 @@ int64_t exports_expire(struct exports *es, int64_t mono_ms) {
             first = e->deadline < first ? e->deadline : first;
             continue;
         }
-        if (e->stage == STAGE_WAITING)
+        if (e->stage == STAGE_WORKING) {
+            upkeep_cancel(&v->upkeep, v);
+            err_retry(&why, MUSTER_EVAULT, SERVE_RETRY_SECONDS, "It took the vault too long; nothing was changed.");
+        } else if (e->stage == STAGE_WAITING)
             err_retry(&why, MUSTER_EVAULT, SERVE_RETRY_SECONDS, "The control process did not record the export in time.");
         else
             err_set(&why, MUSTER_EINVALID, "The request for an export did not arrive in time.");

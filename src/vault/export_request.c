@@ -1,4 +1,5 @@
-/* vault/export_request: the asking end of an export, for `musterd vault export`; see vault.h.  Blocks, with one deadline over all. */
+/* vault/export_request: the asking end of an export, for `musterd vault export`, `vault status` and `vault rekey`; see vault.h and process.h.  Blocks,
+ * with one deadline over all. */
 #include <errno.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -8,6 +9,7 @@
 #include "vault/wire.h"
 
 #define DEADLINE_MS 30000
+#define REKEY_DEADLINE_MS 600000
 
 static int wait_for(int fd, short events, int64_t deadline, struct err *err) {
     for (;;) {
@@ -17,7 +19,7 @@ static int wait_for(int fd, short events, int64_t deadline, struct err *err) {
         if (n > 0)
             return 0;
         if (n == 0)
-            return err_set(err, MUSTER_EVAULT, "The vault did not answer in %d seconds.", DEADLINE_MS / 1000);
+            return err_set(err, MUSTER_EVAULT, "The vault did not answer in time.");
         if (errno != EINTR)
             return err_set(err, MUSTER_EVAULT, "The vault's socket cannot be waited for: %s.", strerror(errno));
     }
@@ -96,14 +98,9 @@ static int receive_answer(int fd, int64_t deadline, struct buf *out, struct err 
     return buf_check(out, err);
 }
 
-int vault_export_request(const char *path, struct span account, struct span passphrase, struct buf *out, struct err *err) {
-    int64_t deadline = clock_mono_ms() + DEADLINE_MS;
+static int ask(const char *path, struct span account, struct span passphrase, int64_t deadline, struct buf *out, struct err *err) {
     CLEANUP(fd_close) int fd = -1;
     CLEANUP(buf_wipe) struct buf frame = BUF_INIT(4 + WIRE_EXPORT_REQUEST_MAX);
-    if (passphrase.n < VAULT_PASSPHRASE_MIN || passphrase.n > VAULT_PASSPHRASE_MAX)
-        return err_set(err, MUSTER_EINVALID, "The passphrase has not between %d and %d bytes.", VAULT_PASSPHRASE_MIN, VAULT_PASSPHRASE_MAX);
-    if (account.n < 1 || account.n > VAULT_ACCOUNT_MAX)
-        return err_set(err, MUSTER_EINVALID, "An account's name has 1 to %d characters.", VAULT_ACCOUNT_MAX);
     /* All the memory at once: a buffer that grows leaves copies of the passphrase behind. */
     if (!buf_extend(&frame, frame.max))
         return err_set(err, MUSTER_ENOMEM, NULL);
@@ -115,4 +112,38 @@ int vault_export_request(const char *path, struct span account, struct span pass
     if ((rc = connect_to(path, &fd, err)) || (rc = send_all(fd, buf_span(&frame), deadline, err)))
         return rc;
     return receive_answer(fd, deadline, out, err);
+}
+
+int vault_export_request(const char *path, struct span account, struct span passphrase, struct buf *out, struct err *err) {
+    if (passphrase.n < VAULT_PASSPHRASE_MIN || passphrase.n > VAULT_PASSPHRASE_MAX)
+        return err_set(err, MUSTER_EINVALID, "The passphrase has not between %d and %d bytes.", VAULT_PASSPHRASE_MIN, VAULT_PASSPHRASE_MAX);
+    if (account.n < 1 || account.n > VAULT_ACCOUNT_MAX)
+        return err_set(err, MUSTER_EINVALID, "An account's name has 1 to %d characters.", VAULT_ACCOUNT_MAX);
+    return ask(path, account, passphrase, clock_mono_ms() + DEADLINE_MS, out, err);
+}
+
+static int ask_local(const char *path, const struct wire_local_request *rq, int64_t wait_ms, struct vault_status *out, struct err *err) {
+    CLEANUP(buf_wipe) struct buf body = BUF_INIT(VAULT_PASSPHRASE_MAX);
+    CLEANUP(buf_fini) struct buf answer = BUF_INIT(WIRE_EXPORT_ANSWER_MAX);
+    if (!buf_extend(&body, body.max)) /* as above */
+        return err_set(err, MUSTER_ENOMEM, NULL);
+    buf_clear(&body);
+    int rc = wire_local_write(rq, &body);
+    if (rc)
+        return err_set(err, rc, NULL);
+    if ((rc = ask(path, SPAN_NONE, buf_span(&body), clock_mono_ms() + wait_ms, &answer, err)))
+        return rc;
+    return wire_status_read(buf_span(&answer), out) ? err_set(err, MUSTER_EVAULT, "The vault's answer is malformed.") : 0;
+}
+
+int vault_status_request(const char *path, struct vault_status *out, struct err *err) {
+    const struct wire_local_request rq = {.op = WIRE_LOCAL_STATUS};
+    return ask_local(path, &rq, DEADLINE_MS, out, err);
+}
+
+int vault_rekey_request(const char *path, const struct vault_rekey *rekey, struct vault_status *out, struct err *err) {
+    const struct wire_local_request rq = {.op = WIRE_LOCAL_REKEY, .kind = rekey->kind, .costs = rekey->costs, .key = rekey->key};
+    if (rekey->key.n != KEY_MASTER_LEN)
+        return err_set(err, MUSTER_EINTERNAL, "A master key has %zu bytes.", rekey->key.n);
+    return ask_local(path, &rq, REKEY_DEADLINE_MS, out, err);
 }

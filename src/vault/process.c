@@ -31,6 +31,7 @@ struct run {
     size_t n;
     int supervisor_fd, export_fd;
     struct exports_options exports;
+    bool (*rekey)(int supervisor_fd, struct span key);
     struct buf answer;
     uint8_t message[WIRE_MESSAGE_MAX];
 };
@@ -155,6 +156,11 @@ static bool tell_control(void *arg, const struct vault_export *wanted) {
     return false;
 }
 
+static bool tell_key(void *arg, struct span key) {
+    const struct run *r = arg;
+    return !r->rekey || r->rekey(r->supervisor_fd, key);
+}
+
 /* --- the loop ------------------------------------------------------------------------------------------------------------------- */
 
 #define POLLS_MAX (2 + VAULT_CHANNELS_MAX + EXPORTS_MAX)
@@ -177,7 +183,7 @@ static int supervisor_read(struct run *r, bool *ended) {
 }
 
 static int64_t expire(struct run *r, int64_t mono_ms) {
-    int64_t first = exports_expire(r->vault.exports, mono_ms);
+    int64_t first = exports_expire(r->vault.exports, &r->vault, mono_ms);
     for (size_t i = 0; i < r->n; i++) {
         struct channel *c = &r->channels[i];
         if (c->fd < 0 || c->pending.n == 0)
@@ -190,7 +196,7 @@ static int64_t expire(struct run *r, int64_t mono_ms) {
         }
     }
     drop_ended(r);
-    return first;
+    return upkeep_pending(&r->vault.upkeep) ? mono_ms : first;
 }
 
 static size_t fill_polls(struct run *r, struct pollfd polls[POLLS_MAX], size_t *exports) {
@@ -234,6 +240,8 @@ static int run_loop(struct run *r, const sigset_t *waiting, struct err *err) {
         if (ready < 0 && errno != EINTR)
             return err_set(err, MUSTER_EINTERNAL, "The vault cannot wait for messages: %s.", strerror(errno));
         int rc = ready > 0 ? turn(r, polls, exports, n, &ended, err) : 0;
+        if (!rc && upkeep_pending(&r->vault.upkeep))
+            rc = exports_work(r->vault.exports, &r->vault, &r->exports, err);
         if (rc)
             return rc;
     }
@@ -269,7 +277,8 @@ static struct run *run_new(const struct vault_process_options *o) {
     }
     r->supervisor_fd = o->supervisor_fd;
     r->export_fd = o->export_fd;
-    r->exports = (struct exports_options){.allowed = {0, geteuid(), o->export_uid}, .tell = tell_control, .tell_arg = r};
+    r->exports = (struct exports_options){.allowed = {0, geteuid(), o->export_uid}, .tell = tell_control, .tell_arg = r, .tell_key = tell_key, .tell_key_arg = r};
+    r->rekey = o->rekey;
     buf_init(&r->answer, WIRE_MESSAGE_MAX);
     for (size_t i = 0; i < o->n_channels; i++)
         channel_add(r, o->channels[i]);

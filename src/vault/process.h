@@ -27,6 +27,8 @@ struct vault_process_options {
     const struct vault_channel_fd *channels; /* channels at start; taken over */
     size_t n_channels;
     int supervisor_fd;                      /* SOCK_SEQPACKET, further channels come by vault_channel_send; -1: none; taken over.  Its end ends the vault */
+    /* Tells the supervisor of a master key that is about to take the other one's place, by supervisor_fd; false: it does not hear.  NULL: there is none */
+    bool (*rekey)(int supervisor_fd, struct span key);
     int export_fd;                          /* listening Unix stream socket of `musterd vault export`; -1: none; taken over */
     uid_t export_uid;                       /* who besides uid 0 and the vault's own may export; (uid_t)-1: nobody.  The vault's own: as the run begins */
     /* Called once, when everything is open and before the first message is read; an error ends the run.  NULL: none. */
@@ -55,6 +57,37 @@ struct vault_lives {
 /* Makes a vault in the empty directory: master key (where it is a file and absent), server CA and audit key.  *server_ca_pem gets the server
  * CA's certificate.  MUSTER_EEXISTS where a vault is there; a vault whose making was cut off is begun anew.  lives NULL: defaults. */
 int vault_init(int dir_fd, const struct key_master_options *master, const struct vault_lives *lives, struct buf *server_ca_pem, struct err *err) MUSTER_MUST_CHECK;
+
+/* --- `musterd vault status` and `musterd vault rekey` -------------------------------------------------------------------------- */
+
+/* Private keys by what they are for. */
+enum vault_keys { VAULT_KEYS_SERVER_CA, VAULT_KEYS_AUDIT, VAULT_KEYS_FLEET_ROOT, VAULT_KEYS_FORMER_ROOT, VAULT_KEYS_ISSUING_CA, VAULT_KEYS_FORMER_ISSUING,
+                  VAULT_KEYS_PROVISIONING_CA, VAULT_KEYS_N };
+struct vault_status {
+    uint8_t id[16];                /* of the vault */
+    enum key_master_kind kind;     /* where its master key comes from */
+    uint32_t rekeys;               /* how often that was changed */
+    int64_t rekeyed;               /* when last; 0: never */
+    uint64_t version;
+    uint32_t keys[VAULT_KEYS_N];   /* how many */
+};
+struct vault_rekey {
+    enum key_master_kind kind;     /* of the next master key */
+    struct key_master_costs costs;
+    struct span key;               /* KEY_MASTER_LEN bytes */
+};
+/* Of a running vault, at the socket of the export; blocking, up to 30 s, a rekey up to 10 minutes.  MUSTER_EUNAVAILABLE (nobody listens), _EROLE,
+ * _EVAULT, _EBUSY, _EINVALID.  When vault_rekey_request() returns 0 the vault opens with the next key alone; after a failure mostly with the old
+ * one: the head says (vault_is_opened_by). */
+int vault_status_request(const char *path, struct vault_status *out, struct err *err) MUSTER_MUST_CHECK;
+int vault_rekey_request(const char *path, const struct vault_rekey *rq, struct vault_status *out, struct err *err) MUSTER_MUST_CHECK;
+/* The same of a vault that nobody has open. */
+int vault_rekey_offline(int dir_fd, const struct key_master_options *master, const struct vault_rekey *rq, struct vault_status *out,
+                        struct err *err) MUSTER_MUST_CHECK;
+/* What the head says alone: id, kind and changes. */
+int vault_status_offline(int dir_fd, struct vault_status *out, struct err *err) MUSTER_MUST_CHECK;
+/* 1: the key is the vault's master key; 0: it is not. */
+int vault_is_opened_by(int dir_fd, struct span key, struct err *err) MUSTER_MUST_CHECK;
 
 /* Supervisor: a pair of close-on-exec SOCK_SEQPACKET sockets, fds[0] for the client, fds[1] for the vault. */
 int vault_channel_pair(int fds[2], struct err *err) MUSTER_MUST_CHECK;

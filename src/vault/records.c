@@ -1,6 +1,4 @@
-/* vault/records: see records.h. */
-#include "vault/records.h"
-
+/* vault/records: see records.h.  The head is in records_head.c, a change of the master key in records_rekey.c. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -8,39 +6,19 @@
 #include "base/cursor.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "keys/seal.h"
-#include "pki/key.h"
+#include "vault/records_part.h"
 #include "vault/wire.h"
 
-#define HEAD_MAGIC "MUSTER vault 1\n"
 #define RECORD_MAGIC "MUSTER record 1\n"
-#define VAULT_ID_LEN 16
 #define WRAPPED_KEY_LEN (SEAL_KEY_LEN + SEAL_OVERHEAD)
-#define FILE_NAME_MAX (RECORD_NAME_MAX + 24)
 #define INDEX_MAX (RECORDS_MAX * (2 + RECORD_NAME_MAX + 8 + PKI_HASH_LEN) + 64)
 #define RECORD_FILE_MAX (RECORD_BODY_MAX + 512)
-
-struct entry {
-    char name[RECORD_NAME_MAX + 1];
-    uint64_t version;
-    struct hash hash; /* of the record's file: two writings of one version differ in it */
-};
-
-struct records {
-    int dir_fd; /* a duplicate of the caller's */
-    uint8_t id[VAULT_ID_LEN];
-    struct secret master;
-    uint64_t version;
-    struct entry *entries; /* sorted by name */
-    size_t n;
-    bool doubtful; /* a write of the index failed: what is on the disk is not known */
-};
 
 /* --- boxes ------------------------------------------------------------------------------------------------------------------ */
 
 static void bound_to(const struct records *r, const char *purpose, const char *name, uint64_t version, struct buf *out) {
     buf_adds(out, "muster vault ");
-    buf_add(out, span_of(r->id, sizeof r->id));
+    buf_add(out, span_of(r->head.id, sizeof r->head.id));
     wire_put_bytes(out, span_str(purpose));
     wire_put_bytes(out, span_str(name));
     buf_add_u64(out, version);
@@ -58,62 +36,6 @@ static int open_box(const struct records *r, struct span key, const char *purpos
     bound_to(r, purpose, name, version, &bound);
     int rc = buf_check(&bound, NULL);
     return rc ? rc : seal_open(key, buf_span(&bound), box, out);
-}
-
-/* --- the head --------------------------------------------------------------------------------------------------------------- */
-
-static void put_head(const struct records *r, enum key_master_kind kind, const struct key_master_costs *costs, struct buf *out) {
-    buf_adds(out, HEAD_MAGIC);
-    buf_add(out, span_of(r->id, sizeof r->id));
-    buf_addc(out, (uint8_t)kind);
-    buf_add(out, span_of(costs->salt, sizeof costs->salt));
-    buf_add_u32(out, costs->operations);
-    buf_add_u64(out, costs->memory);
-}
-
-static int write_head(struct records *r, enum key_master_kind kind, const struct key_master_costs *costs, struct err *err) {
-    CLEANUP(buf_fini) struct buf head = BUF_INIT(1024);
-    CLEANUP(buf_fini) struct buf box = BUF_INIT(256);
-    put_head(r, kind, costs, &head);
-    int rc = seal_close(secret_span(&r->master), buf_span(&head), SPAN_NONE, &box);
-    buf_add(&head, buf_span(&box));
-    if (rc || (rc = buf_check(&head, NULL)))
-        return err_set(err, rc, NULL);
-    return file_replace(r->dir_fd, "head", buf_span(&head), 0600, err);
-}
-
-/* A passphrase kept as a credential is the same passphrase: either way in opens the vault. */
-static bool kinds_agree(enum key_master_kind stored, enum key_master_kind given) {
-    return (stored == KEY_MASTER_FILE) == (given == KEY_MASTER_FILE);
-}
-
-static int read_head(struct records *r, const struct key_master_options *master, struct err *err) {
-    CLEANUP(buf_fini) struct buf head = BUF_INIT(1024);
-    int rc = file_read(r->dir_fd, "head", &head, err);
-    if (rc)
-        return rc == MUSTER_ENOTFOUND ? err_set(err, rc, "There is no vault here.") : rc;
-    struct cursor c = cursor_of(buf_span(&head));
-    struct span magic = cursor_bytes(&c, sizeof HEAD_MAGIC - 1);
-    struct span id = cursor_bytes(&c, VAULT_ID_LEN);
-    enum key_master_kind kind = cursor_u8(&c);
-    struct span salt = cursor_bytes(&c, KEY_MASTER_SALT_LEN);
-    struct key_master_costs costs = {.operations = cursor_u32(&c), .memory = cursor_u64(&c)};
-    struct span bound = span_sub(buf_span(&head), 0, head.n - c.rest.n);
-    struct span box = cursor_bytes(&c, SEAL_OVERHEAD);
-    if (!cursor_done(&c) || !span_eq_str(magic, HEAD_MAGIC))
-        return err_set(err, MUSTER_ECORRUPT, "The vault's head does not have the shape that it was written with.");
-    if (!kinds_agree(kind, master->kind))
-        return err_set(err, MUSTER_EINVALID, "The vault was made with %s as its master key, and another kind is configured.",
-                       kind == KEY_MASTER_FILE ? "a key file" : "a passphrase");
-    memcpy(r->id, id.p, id.n);
-    memcpy(costs.salt, salt.p, salt.n);
-    rc = key_master_load(r->dir_fd, master, &costs, false, &r->master, err);
-    if (rc)
-        return rc;
-    CLEANUP(secret_fini) struct secret nothing = SECRET_INIT;
-    if (seal_open(secret_span(&r->master), bound, box, &nothing))
-        return err_set(err, MUSTER_EINVALID, "The master key is not this vault's, or the vault's head was changed.");
-    return 0;
 }
 
 /* --- the index -------------------------------------------------------------------------------------------------------------- */
@@ -142,7 +64,7 @@ static struct entry *entry_find(const struct records *r, const char *name) {
     return found ? &r->entries[at] : NULL;
 }
 
-static int write_index(struct records *r, uint64_t version, const struct entry *entries, size_t n, struct err *err) {
+int records_write_index(struct records *r, const char *file, struct span master, uint64_t version, const struct entry *entries, size_t n, struct err *err) {
     CLEANUP(buf_fini) struct buf plain = BUF_INIT(INDEX_MAX);
     CLEANUP(buf_fini) struct buf box = BUF_INIT(INDEX_MAX + SEAL_OVERHEAD);
     buf_add_u64(&plain, version);
@@ -153,9 +75,13 @@ static int write_index(struct records *r, uint64_t version, const struct entry *
         buf_add(&plain, hash_span(&entries[i].hash));
     }
     int rc = buf_check(&plain, NULL);
-    if (rc || (rc = close_box(r, secret_span(&r->master), "index", "", 0, buf_span(&plain), &box)))
+    if (rc || (rc = close_box(r, master, "index", "", 0, buf_span(&plain), &box)))
         return err_set(err, rc, NULL);
-    rc = file_replace(r->dir_fd, "index", buf_span(&box), 0600, err);
+    return file_replace(r->dir_fd, file, buf_span(&box), 0600, err);
+}
+
+static int write_index(struct records *r, uint64_t version, const struct entry *entries, size_t n, struct err *err) {
+    int rc = records_write_index(r, RECORDS_INDEX, secret_span(&r->master), version, entries, n, err);
     r->doubtful = rc != 0;
     return rc;
 }
@@ -172,15 +98,26 @@ static bool get_entry(struct cursor *c, struct entry *e, const struct entry *pre
     return !previous || strcmp(previous->name, e->name) < 0;
 }
 
-static int read_index(struct records *r, struct err *err) {
+static int open_index(struct records *r, const char *name, struct secret *plain, struct err *err) {
     CLEANUP(buf_fini) struct buf file = BUF_INIT(INDEX_MAX + SEAL_OVERHEAD);
-    CLEANUP(secret_fini) struct secret plain = SECRET_INIT;
-    int rc = file_read(r->dir_fd, "index", &file, err);
+    int rc = file_read(r->dir_fd, name, &file, err);
     if (rc)
         return rc == MUSTER_ENOTFOUND ? err_set(err, rc, "The vault's index is missing: the vault was never finished, or is not whole.") : rc;
-    rc = open_box(r, secret_span(&r->master), "index", "", 0, buf_span(&file), &plain);
+    rc = open_box(r, secret_span(&r->master), "index", "", 0, buf_span(&file), plain);
+    return rc ? err_set(err, rc, "The vault's index was changed, or belongs to another vault.") : 0;
+}
+
+/* Where a change of the master key was cut off between its head and its index, the index that belongs to the head is the next one. */
+static int read_index(struct records *r, struct err *err) {
+    CLEANUP(secret_fini) struct secret plain = SECRET_INIT;
+    struct err ignored = ERR_INIT;
+    int rc = open_index(r, RECORDS_INDEX, &plain, err);
+    if (rc == MUSTER_ECORRUPT && r->head.rekeys && open_index(r, RECORDS_INDEX_NEXT, &plain, &ignored) == 0) {
+        log_event(LOG_WARN, "vault_rekey_finished", "meaning", "a change of the master key was cut off behind its decisive step", NULL);
+        rc = 0;
+    }
     if (rc)
-        return err_set(err, rc, "The vault's index was changed, or belongs to another vault.");
+        return rc;
     struct cursor c = cursor_of(secret_span(&plain));
     uint64_t version = cursor_u64(&c);
     uint32_t n = cursor_u32(&c);
@@ -203,14 +140,14 @@ static int read_index(struct records *r, struct err *err) {
 
 /* --- opening ------------------------------------------------------------------------------------------------------------------ */
 
-static int file_name(const char *name, uint64_t version, char out[FILE_NAME_MAX]) {
-    int n = snprintf(out, FILE_NAME_MAX, "%s.%llu", name, (unsigned long long)version);
-    return n > 0 && n < FILE_NAME_MAX ? 0 : MUSTER_EINTERNAL;
+int records_file_name(const char *name, uint64_t version, char out[RECORDS_FILE_NAME_MAX]) {
+    int n = snprintf(out, RECORDS_FILE_NAME_MAX, "%s.%llu", name, (unsigned long long)version);
+    return n > 0 && n < RECORDS_FILE_NAME_MAX ? 0 : MUSTER_EINTERNAL;
 }
 
 /* Of the files in the directory: those that this module writes and the index does not name. */
 static bool is_leftover(const struct records *r, const char *file) {
-    if (strstr(file, ".tmp-"))
+    if (strstr(file, ".tmp-") || strcmp(file, RECORDS_INDEX_NEXT) == 0)
         return true;
     static const char *const beside[] = {"count-", "crls-"}; /* an account */
     char account[RECORD_NAME_MAX + 1];
@@ -281,6 +218,7 @@ void records_free(struct records *r) {
     if (!r)
         return;
     secret_fini(&r->master);
+    secret_fini(&r->next_master);
     free(r->entries);
     fd_close(r->dir_fd);
     free(r);
@@ -291,14 +229,14 @@ int records_create(int dir_fd, const struct key_master_options *master, struct r
     int rc = records_new(dir_fd, &r, err);
     if (rc)
         return rc;
-    if (faccessat(dir_fd, "index", F_OK, 0) == 0)
+    if (faccessat(dir_fd, RECORDS_INDEX, F_OK, 0) == 0)
         return err_set(err, MUSTER_EEXISTS, "There is a vault already.");
     if ((rc = check_no_accounts(dir_fd, err)))
         return rc;
-    struct key_master_costs costs;
-    key_master_costs_new(&costs);
-    secret_random_bytes(r->id, sizeof r->id);
-    if ((rc = key_master_load(r->dir_fd, master, &costs, true, &r->master, err)) || (rc = write_head(r, master->kind, &costs, err)))
+    r->head.kind = master->kind;
+    key_master_costs_new(&r->head.costs);
+    secret_random_bytes(r->head.id, sizeof r->head.id);
+    if ((rc = key_master_load(r->dir_fd, master, &r->head.costs, true, &r->master, err)) || (rc = records_head_write(r, &r->head, secret_span(&r->master), err)))
         return rc;
     *out = TAKE(r);
     return 0;
@@ -307,10 +245,13 @@ int records_create(int dir_fd, const struct key_master_options *master, struct r
 int records_open(int dir_fd, const struct key_master_options *master, struct records **out, struct err *err) {
     CLEANUP(records_free) struct records *r = NULL;
     int rc = records_new(dir_fd, &r, err);
-    if (rc || (rc = read_head(r, master, err)) || (rc = read_index(r, err)))
+    if (rc || (rc = records_head_open(r, master, err)) || (rc = read_index(r, err)))
         return rc;
     /* The version that is now reported must be one that no power cut takes back, but the process before may have been killed
-     * between its rename and the sync of the directory: so the index is written again. */
+     * between its rename and the sync of the directory: so the index is written again; and the head before it, which may be as young: an
+     * index must not outlive the head whose key opens it. */
+    if (r->head.rekeys && (rc = records_head_write(r, &r->head, secret_span(&r->master), err)))
+        return rc;
     if ((rc = write_index(r, r->version, r->entries, r->n, err)) || (rc = remove_leftovers(r, err)))
         return rc;
     *out = TAKE(r);
@@ -322,6 +263,8 @@ int records_open(int dir_fd, const struct key_master_options *master, struct rec
 uint64_t records_version(const struct records *r) { return r->version; }
 size_t records_count(const struct records *r) { return r->n; }
 bool records_has(const struct records *r, const char *name) { return entry_find(r, name) != NULL; }
+const char *records_name(const struct records *r, size_t i) { return i < r->n ? r->entries[i].name : NULL; }
+const struct records_head *records_head(const struct records *r) { return &r->head; }
 
 int records_new_key(struct secret *data_key) { return secret_random(data_key, SEAL_KEY_LEN); }
 
@@ -329,11 +272,11 @@ int records_load(struct records *r, const char *name, struct secret *data_key, s
     const struct entry *e = entry_find(r, name);
     if (!e)
         return err_set(err, MUSTER_ENOTFOUND, NULL);
-    char file_at[FILE_NAME_MAX];
+    char file_at[RECORDS_FILE_NAME_MAX];
     CLEANUP(buf_fini) struct buf file = BUF_INIT(RECORD_FILE_MAX);
     CLEANUP(secret_fini) struct secret key = SECRET_INIT;
     struct err why = ERR_INIT;
-    int rc = file_name(name, e->version, file_at);
+    int rc = records_file_name(name, e->version, file_at);
     if (rc || (rc = file_read(r->dir_fd, file_at, &file, &why)))
         return err_set(err, rc == MUSTER_ENOTFOUND ? MUSTER_ECORRUPT : rc, "The vault's record %s cannot be read: %s", name, err_text(&why));
     struct hash hash;
@@ -350,38 +293,44 @@ int records_load(struct records *r, const char *name, struct secret *data_key, s
     return 0;
 }
 
-/* After a failed write of the index: read what is there, and write it again so that it is there for good. */
-static int settle(struct records *r, struct err *err) {
+int records_settle(struct records *r, struct err *err) {
     if (!r->doubtful)
         return 0;
     int rc = read_index(r, err);
     return rc ? rc : write_index(r, r->version, r->entries, r->n, err);
 }
 
-static int write_record(struct records *r, const char *name, uint64_t version, struct span data_key, struct span body, struct hash *hash, struct err *err) {
-    char file_at[FILE_NAME_MAX];
+int records_write(struct records *r, struct span master, const char *name, uint64_t version, struct span data_key, struct span body, struct hash *hash, struct err *err) {
+    char file_at[RECORDS_FILE_NAME_MAX];
     CLEANUP(buf_fini) struct buf file = BUF_INIT(RECORD_FILE_MAX);
     buf_adds(&file, RECORD_MAGIC);
-    int rc = file_name(name, version, file_at);
-    if (rc || (rc = close_box(r, secret_span(&r->master), "data key", name, version, data_key, &file)) ||
+    int rc = records_file_name(name, version, file_at);
+    if (rc || (rc = close_box(r, master, "data key", name, version, data_key, &file)) ||
         (rc = close_box(r, data_key, "record", name, version, body, &file)))
         return err_set(err, rc, NULL);
     hash_of(buf_span(&file), hash);
     return file_replace(r->dir_fd, file_at, buf_span(&file), 0600, err);
 }
 
-/* The old file of a record whose successor is durable.  A failure is no failure of the change: the next opening tries again. */
-static void remove_old(struct records *r, const char *name, uint64_t version) {
-    char file_at[FILE_NAME_MAX];
+void records_remove_file(struct records *r, const char *name, uint64_t version) {
+    char file_at[RECORDS_FILE_NAME_MAX];
     struct err err = ERR_INIT;
-    if (file_name(name, version, file_at) == 0 && file_remove(r->dir_fd, file_at, &err))
+    if (records_file_name(name, version, file_at) == 0 && file_remove(r->dir_fd, file_at, &err))
         log_err(LOG_WARN, "vault_old_record_kept", &err, "record", name, NULL);
+}
+
+/* The files of a record that has a successor, or is gone, which is durable. */
+static void remove_files(struct records *r, const struct entry *e) {
+    const uint64_t versions[] = {e->version, e->next.version, e->old};
+    for (size_t i = 0; i < sizeof versions / sizeof *versions; i++)
+        if (versions[i])
+            records_remove_file(r, e->name, versions[i]);
 }
 
 int records_store(struct records *r, const char *name, struct span data_key, struct span body, struct err *err) {
     if (span_empty(span_str(name)) || strlen(name) > RECORD_NAME_MAX || strchr(name, '/') || strchr(name, '.') || body.n > RECORD_BODY_MAX)
         return err_set(err, MUSTER_EINTERNAL, "A record of %zu bytes cannot be kept under this name.", body.n);
-    int rc = settle(r, err);
+    int rc = records_settle(r, err);
     if (rc)
         return rc;
     bool found;
@@ -390,12 +339,14 @@ int records_store(struct records *r, const char *name, struct span data_key, str
         return err_set(err, MUSTER_EINVALID, "The vault holds %zu records, and can hold no more.", r->n);
     struct entry fresh = {.version = r->version + 1};
     memcpy(fresh.name, name, strlen(name) + 1);
-    if ((rc = write_record(r, name, fresh.version, data_key, body, &fresh.hash, err)))
+    if ((rc = records_write(r, secret_span(&r->master), name, fresh.version, data_key, body, &fresh.hash, err)))
         return rc;
     struct entry *entries = calloc(r->n + 2, sizeof *entries);
     if (!entries)
         return err_set(err, MUSTER_ENOMEM, NULL);
-    uint64_t old = found ? r->entries[at].version : 0;
+    struct entry old = {0};
+    if (found)
+        old = r->entries[at];
     size_t after = at + (found ? 1 : 0);
     if (at)
         memcpy(entries, r->entries, at * sizeof *entries);
@@ -411,13 +362,12 @@ int records_store(struct records *r, const char *name, struct span data_key, str
     r->entries = entries;
     r->n = n;
     r->version = fresh.version;
-    if (found)
-        remove_old(r, name, old);
+    remove_files(r, &old);
     return 0;
 }
 
 int records_drop(struct records *r, const char *name, struct err *err) {
-    int rc = settle(r, err);
+    int rc = records_settle(r, err);
     if (rc)
         return rc;
     bool found;
@@ -427,7 +377,7 @@ int records_drop(struct records *r, const char *name, struct err *err) {
     struct entry *entries = calloc(r->n, sizeof *entries);
     if (!entries)
         return err_set(err, MUSTER_ENOMEM, NULL);
-    uint64_t old = r->entries[at].version;
+    struct entry old = r->entries[at];
     memcpy(entries, r->entries, at * sizeof *entries);
     memcpy(entries + at, r->entries + at + 1, (r->n - at - 1) * sizeof *entries);
     if ((rc = write_index(r, r->version + 1, entries, r->n - 1, err))) {
@@ -438,7 +388,7 @@ int records_drop(struct records *r, const char *name, struct err *err) {
     r->entries = entries;
     r->n--;
     r->version++;
-    remove_old(r, name, old);
+    remove_files(r, &old);
     return 0;
 }
 

@@ -42,6 +42,7 @@ void vault_close(struct vault *v) {
     time_signer_fini(&v->time);
     crl_maker_free(v->crl);
     exports_free(v->exports);
+    secret_fini(&v->upkeep.key);
     counts_free(v->counts);
     accounts_free(v->accounts);
     core_free(v->core);

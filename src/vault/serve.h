@@ -9,6 +9,7 @@
 #include "vault/core.h"
 #include "vault/count.h"
 #include "vault/export.h"
+#include "vault/upkeep.h"
 #include "vault/wire.h"
 
 #define SERVE_RETRY_SECONDS 5 /* Retry-After of MUSTER_EVAULT */
@@ -29,6 +30,7 @@ struct vault {
     struct accounts *accounts;
     struct counts *counts;
     struct exports *exports;
+    struct upkeep upkeep;
     struct time_signer time;
     struct crl_maker *crl; /* the one under way; NULL: none */
     bool greeted; /* control's log is not newer than this vault */

@@ -28,7 +28,7 @@ bool wire_get_bool(struct cursor *c) {
     return v == 1;
 }
 
-static void get_fixed(struct cursor *c, uint8_t *out, size_t n) {
+void wire_get_fixed(struct cursor *c, uint8_t *out, size_t n) {
     struct span s = cursor_bytes(c, n);
     memset(out, 0, n);
     if (s.n)
@@ -93,13 +93,13 @@ static void get_heads(struct cursor *c, struct wire_request *rq) {
         if (h->chain.n > VAULT_ACCOUNT_MAX)
             c->failed = true;
         h->seq = cursor_u64(c);
-        get_fixed(c, h->hash.b, sizeof h->hash.b);
+        wire_get_fixed(c, h->hash.b, sizeof h->hash.b);
     }
 }
 
 static void get_crl(struct cursor *c, struct vault_crl_begin *b) {
     b->account = wire_get_bytes(c);
-    get_fixed(c, b->key_id, sizeof b->key_id);
+    wire_get_fixed(c, b->key_id, sizeof b->key_id);
     b->life = (int64_t)cursor_u64(c);
     b->counts.entries = cursor_u32(c);
     b->counts.undated = cursor_u32(c);
@@ -113,7 +113,7 @@ static void get_entries(struct cursor *c, struct wire_request *rq) {
         c->failed = true;
     for (size_t i = 0; i < rq->entries.n && !c->failed; i++) {
         struct crl_entry *e = &rq->entries.at[i];
-        get_fixed(c, e->serial, sizeof e->serial);
+        wire_get_fixed(c, e->serial, sizeof e->serial);
         e->revoked = (int64_t)cursor_u64(c);
         e->reason = cursor_u8(c);
     }
@@ -130,7 +130,7 @@ static void get_request(struct cursor *c, struct wire_request *rq) {
     case WIRE_ISSUE:
         rq->issue.account = wire_get_bytes(c);
         rq->issue.device_id = wire_get_bytes(c);
-        get_fixed(c, rq->issue.uuid.b, sizeof rq->issue.uuid.b);
+        wire_get_fixed(c, rq->issue.uuid.b, sizeof rq->issue.uuid.b);
         rq->issue.public_key = wire_get_bytes(c);
         rq->issue.life = (int64_t)cursor_u64(c);
         return;
@@ -148,7 +148,7 @@ static void get_request(struct cursor *c, struct wire_request *rq) {
         return;
     case WIRE_KEY_ISSUE:
         rq->key.account = wire_get_bytes(c);
-        get_fixed(c, rq->key.key.b, sizeof rq->key.key.b);
+        wire_get_fixed(c, rq->key.key.b, sizeof rq->key.key.b);
         rq->key.public_key = wire_get_bytes(c);
         rq->key.life = (int64_t)cursor_u64(c);
         return;
@@ -160,10 +160,10 @@ static void get_request(struct cursor *c, struct wire_request *rq) {
         return;
     case WIRE_ROOT_ROTATE:
         rq->rotate.account = wire_get_bytes(c);
-        get_fixed(c, rq->rotate.from.b, sizeof rq->rotate.from.b);
+        wire_get_fixed(c, rq->rotate.from.b, sizeof rq->rotate.from.b);
         return;
     case WIRE_EXPORT_ANSWER:
-        get_fixed(c, rq->export.nonce, sizeof rq->export.nonce);
+        wire_get_fixed(c, rq->export.nonce, sizeof rq->export.nonce);
         rq->export.allowed = wire_get_bool(c);
         return;
     case WIRE_CRL_BEGIN:
@@ -283,8 +283,8 @@ int wire_request_write(const struct wire_request *rq, struct buf *out) {
 
 static void get_issued(struct cursor *c, struct vault_issued *i) {
     i->der = wire_get_bytes(c);
-    get_fixed(c, i->issuer.b, sizeof i->issuer.b);
-    get_fixed(c, i->serial, sizeof i->serial);
+    wire_get_fixed(c, i->issuer.b, sizeof i->issuer.b);
+    wire_get_fixed(c, i->serial, sizeof i->serial);
     i->not_before = (int64_t)cursor_u64(c);
     i->not_after = (int64_t)cursor_u64(c);
 }
@@ -483,7 +483,7 @@ int wire_wanted_read(struct span message, struct vault_export *out) {
     uint16_t number = cursor_u16(&c);
     if (id != 0 || number != WIRE_EXPORT_WANTED)
         return MUSTER_EINVALID;
-    get_fixed(&c, out->nonce, sizeof out->nonce);
+    wire_get_fixed(&c, out->nonce, sizeof out->nonce);
     out->account = wire_get_bytes(&c);
     out->uid = cursor_u32(&c);
     out->pid = cursor_u32(&c);

@@ -12,7 +12,7 @@
 #define MUSTER_VAULT_WIRE_H
 
 #include "base/cursor.h"
-#include "vault/vault.h"
+#include "vault/process.h"
 
 #define WIRE_MESSAGE_MAX (64 * 1024)
 #define WIRE_ANSWER_BIT 0x8000
@@ -103,15 +103,30 @@ int wire_export_read(struct span message, struct span *account, struct span *pas
 int wire_export_write(struct span account, struct span passphrase, struct buf *out) MUSTER_MUST_CHECK;
 struct wire_export_answer {
     int rc;
-    struct span text; /* of the error, or the PEM */
+    struct span text; /* of the error; or the PEM, or a status */
 };
 int wire_export_answer_read(struct span message, struct wire_export_answer *out) MUSTER_MUST_CHECK;
 int wire_export_answer_write(const struct wire_export_answer *a, struct buf *out) MUSTER_MUST_CHECK;
+
+/* An export's request of no account is another one, and this stands in the passphrase's place; the answer to both is a status. */
+enum wire_local { WIRE_LOCAL_NONE, WIRE_LOCAL_STATUS, WIRE_LOCAL_REKEY };
+struct wire_local_request {
+    enum wire_local op;
+    /* REKEY */
+    enum key_master_kind kind;
+    struct key_master_costs costs;
+    struct span key; /* KEY_MASTER_LEN bytes */
+};
+int wire_local_read(struct span message, struct wire_local_request *out) MUSTER_MUST_CHECK;
+int wire_local_write(const struct wire_local_request *rq, struct buf *out) MUSTER_MUST_CHECK;
+int wire_status_read(struct span message, struct vault_status *out) MUSTER_MUST_CHECK;
+int wire_status_write(const struct vault_status *s, struct buf *out) MUSTER_MUST_CHECK;
 
 /* Shared with the sealed records: the same primitives, one way to write a field. */
 void wire_put_bytes(struct buf *b, struct span s); /* fails the buffer where s has over 65535 bytes */
 void wire_put_policy(struct buf *b, const struct vault_policy *p);
 struct span wire_get_bytes(struct cursor *c);
+void wire_get_fixed(struct cursor *c, uint8_t *out, size_t n); /* zeros where there is less */
 bool wire_get_bool(struct cursor *c);
 void wire_get_policy(struct cursor *c, struct vault_policy *p);
 

@@ -56,6 +56,17 @@ static void check_export(struct span in) {
     }
 }
 
+static void check_local(struct span in) {
+    struct wire_local_request rq;
+    struct vault_status status;
+    CLEANUP(buf_fini) struct buf out = BUF_INIT(WIRE_MESSAGE_MAX);
+    if (wire_local_read(in, &rq) == 0)
+        MUST(wire_local_write(&rq, &out) == 0 && span_eq(buf_span(&out), in));
+    buf_clear(&out);
+    if (wire_status_read(in, &status) == 0)
+        MUST(wire_status_write(&status, &out) == 0 && span_eq(buf_span(&out), in));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
     struct span in = span_of(data, n);
     if (n > WIRE_MESSAGE_MAX)
@@ -63,5 +74,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
     check_request(in);
     check_answer(in);
     check_export(in);
+    check_local(in);
     return 0;
 }

@@ -129,6 +129,24 @@ def test_the_kernel_keeps_them_apart_without_a_sandbox(apart):
     assert not [user for user in USERS.values() if may(user, "-w", s.dir / "musterd.conf")]
 
 
+@pytest.mark.parametrize("running", [True, False])
+def test_another_master_key_belongs_to_the_vault(apart, running):
+    s = apart.start()
+    s.account("apart")
+    key = s.key("apart")
+    if not running:
+        s.stop()
+    done = s.musterd("vault", "rekey")
+    assert done.returncode == 0, done.stderr
+    if running:
+        s.stop()
+    for path in (s.dir / "vault").iterdir():
+        assert pwd.getpwuid(path.stat().st_uid).pw_name == USERS["vault"], path
+    s.start()
+    check_files(s)
+    assert ask(s, Device(s.gateway(key).enrol("first").body)) is None
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_is_confined_as_its_user(apart, kind):
     s = apart.start()

@@ -142,8 +142,31 @@ static void faults_in_sections(void **state) {
     }
 }
 
+static void rewriting_changes_those_lines_alone(void **state) {
+    static const struct { const char *before, *after; } rows[] = {
+        {"", "name = n\n"},
+        {"a = 1\nname = old\nb = 2", "a = 1\nname = n\nb = 2\n"},
+        {"# name = x\n#name = \nb = 2\n", "# name = x\n#name = \nname = n\nb = 2\n"},
+        {"namely = 1\n[route /a]\nname = theirs\n", "namely = 1\nname = n\n[route /a]\nname = theirs\n"},
+        {" name=a\nname : b\n", "name = n\n"},
+        {"hosts = a\n#hosts = b\n", "hosts = a\n#hosts = b\nname = n\n"},
+        {"hosts = a\ncount = 3\n\n", "hosts = a\n\nname = n\n"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        CLEANUP(buf_fini) struct buf out = BUF_INIT(4096);
+        const char *const set[] = {"name", "n", "count", "", NULL};
+        config_rewrite(span_str(rows[i].before), set, &out);
+        assert_true(buf_ok(&out));
+        assert_string_equal(buf_str(&out), rows[i].after);
+    }
+    CLEANUP(buf_fini) struct buf small = BUF_INIT(10);
+    const char *const set[] = {"name", "a value that is too long", NULL};
+    config_rewrite(SPAN_NONE, set, &small);
+    assert_false(buf_ok(&small));
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(defaults_and_values), cmocka_unit_test(bent_lines_are_refused), cmocka_unit_test(what_is_written_can_be_read),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(defaults_and_values), cmocka_unit_test(bent_lines_are_refused), cmocka_unit_test(what_is_written_can_be_read), cmocka_unit_test(rewriting_changes_those_lines_alone),
                                        cmocka_unit_test(routes_are_sections), cmocka_unit_test(faults_in_sections)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -35,6 +35,7 @@ static struct {
     int supervisor; /* the test's end */
     int raw;        /* a further gateway channel without a client, or -1 */
     int64_t offset; /* of the vault's clock */
+    bool (*rekey)(int supervisor_fd, struct span key);
     struct loop *loop;
     struct vault_client *control, *gateway;
 } rig;
@@ -61,7 +62,7 @@ static inline _Noreturn void be_the_vault(const struct vault_channel_fd *channel
     log_set_fd(log_fd);
     clock_set_offset(rig.offset);
     const struct vault_process_options o = {
-        .dir_fd = rig.dir_fd, .master = master, .channels = channels, .n_channels = n, .supervisor_fd = supervisor_fd,
+        .dir_fd = rig.dir_fd, .master = master, .channels = channels, .n_channels = n, .supervisor_fd = supervisor_fd, .rekey = rig.rekey,
         .export_fd = export_fd, .export_uid = (uid_t)-1, .confine = confined, .confine_arg = confine_rc};
     int rc = vault_process_run(&o, NULL);
     prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); /* for the leak checker */

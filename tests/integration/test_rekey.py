@@ -1,0 +1,262 @@
+"""Another master key for the vault: while it serves and while it does not, from every kind of source to every other one, and cut off at any
+instant: it opens with the old key or the new one, and no device notices."""
+import json
+import os
+import random
+import signal
+import subprocess
+import threading
+import time
+
+import pytest
+
+from client import Device
+from conftest import LONG, MUSTERD, soon
+from enrolment import ask
+
+ROUNDS = 60 if LONG else 8
+SEED = int(os.environ.get("MUSTER_SEED", time.time_ns() % 1_000_000))
+WORDS = "a passphrase of the vault"
+
+
+def status(s):
+    done = s.musterd("vault", "status", "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def rekey(s, *options, words=None, ok=True):
+    done = s.musterd("vault", "rekey", "--json", *options, input=words)
+    assert not ok or done.returncode == 0, done.stderr
+    return json.loads(done.stdout) if ok else done
+
+
+def secret(path, text):
+    path.write_text(text + "\n", encoding="utf-8")
+    path.chmod(0o600)
+    return path
+
+
+def enrol(s, key, device_id):
+    device = Device(s.gateway(key).enrol(device_id).body)
+    assert ask(s, device) is None
+    return device
+
+
+def server_log(s): return [(e["action"], e["detail"]) for e in s.muster("audit", "list") if e["action"].startswith("vault.rekey")]
+
+
+def setting(s, name):
+    lines = (s.dir / "musterd.conf").read_text(encoding="utf-8").splitlines()
+    return [line.split("=", 1)[1].strip() for line in lines if line.split("=", 1)[0].strip() == name]
+
+
+def key_file(s): return (s.dir / "vault" / "master.key").read_text(encoding="ascii")
+
+
+class Enrolling(threading.Thread):
+    """A fleet that comes in all the while: every answer is a certificate."""
+
+    def __init__(self, s, key):
+        super().__init__(daemon=True)
+        self.s, self.key, self.over, self.answers = s, key, False, []
+
+    def run(self):
+        while not self.over:
+            self.answers.append(self.s.gateway(self.key).enrol(f"fleet-{len(self.answers)}").status)
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *why):
+        self.over = True
+        self.join(60)
+
+
+def test_a_server_that_runs_gets_another_key_and_no_device_notices(server, fresh):
+    s = fresh()
+    s.account("acme")
+    key = s.key("acme")
+    known = enrol(s, key, "before")
+    before, old = status(s), key_file(s)
+    assert before["source"] == "file" and before["rekeyed"] is None and before["answers"] and before["backend"] == "sealed"
+    assert before["keys"] == {"server_ca": 1, "audit": 1, "fleet_root": 1, "former_fleet_root": 0, "issuing_ca": 1, "former_issuing_ca": 0, "provisioning_ca": 1}
+    with Enrolling(s, key) as fleet:
+        said = rekey(s)
+        soon(True, lambda: len(fleet.answers) > 3, 20)
+    assert set(fleet.answers) == {200}
+    after = status(s)
+    assert said["source"] == said["from"] == "file" and after["rekeys"] == 1 and after["rekeyed"] == said["rekeyed"] and after["id"] == before["id"] == said["id"]
+    assert after["keys"] == before["keys"] and after["version"] == before["version"] + 1
+    assert key_file(s) != old and not (s.dir / "vault" / "master.key.next").exists()
+    assert [a for a, _ in server_log(s)] == ["vault.rekey", "vault.rekeyed"]
+    assert server_log(s)[1][1] == {"from": "file", "to": "file", "vault_version": after["version"]}
+    os.kill(s.child("vault"), signal.SIGKILL)
+    soon(True, lambda: s.gateway(key).enrol("behind").status == 200, 20)
+    s.stop()
+    (s.dir / "vault" / "master.key").write_text(old, encoding="ascii")
+    done = s.musterd("serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0")
+    assert done.returncode == 1 and "The master key is not this vault's" in s.log_text() + done.stderr
+
+
+def test_a_server_that_does_not_run(fresh):
+    s = fresh(start=False)
+    old = key_file(s)
+    assert status(s)["answers"] is False and status(s)["keys"] is None and status(s)["source"] == "file"
+    assert rekey(s)["rekeys"] == 1 and key_file(s) != old
+    assert rekey(s)["rekeys"] == 2
+    s.start()
+    assert status(s)["answers"] and status(s)["rekeys"] == 2
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_from_every_kind_of_source_to_every_other(fresh, tmp_path, running):
+    s = fresh()
+    s.account("acme")
+    key = s.key("acme")
+    known = enrol(s, key, "known")
+    serving = {}
+
+    def change(*options, words=None, then=None):
+        if not running:
+            s.stop()
+        said = rekey(s, *options, words=words)
+        serving["words"] = then
+        if not running:
+            start()
+        return said
+
+    def start():
+        """With what musterd.conf says by now."""
+        source = (setting(s, "master_key") or ["file"])[0]
+        if source != "passphrase":
+            s.start()
+            return
+        # serve reads the passphrase from the first line of stdin
+        read, write = os.pipe()
+        os.write(write, (serving["words"] + "\n").encode())
+        os.close(write)
+        stdin = os.dup(0)
+        try:
+            os.dup2(read, 0)
+            s.start()
+        finally:
+            os.dup2(stdin, 0)
+            os.close(stdin)
+            os.close(read)
+
+    def old_words(): return "" if running or (setting(s, "master_key") or ["file"])[0] != "passphrase" else serving["words"] + "\n"
+
+    def check(source):
+        assert status(s)["source"] == source and status(s)["answers"]
+        os.kill(s.child("vault"), signal.SIGKILL)  # the next one opens by what the supervisor knows
+        device = f"{source}-{time.monotonic_ns()}"
+        soon(200, lambda: s.gateway(key).enrol(device).status, 20)
+        s.stop()
+        start()
+        soon(True, lambda: status(s)["answers"], 10)
+        assert ask(s, known) is None
+        soon(200, lambda: s.gateway(key).enrol(device + "-again").status, 20)
+
+    assert change("--master-key", "passphrase", words=WORDS + "\n", then=WORDS)["source"] == "passphrase"
+    assert setting(s, "master_key") == ["passphrase"]
+    check("passphrase")
+    change("--passphrase-file", secret(tmp_path / "second", WORDS + " 2"), words=old_words(), then=WORDS + " 2")
+    check("passphrase")
+    credential = secret(tmp_path / "credential", WORDS + " 3")
+    change("--master-key", "credential", "--master-key-file", credential, words=old_words())
+    assert setting(s, "master_key") == ["credential"] and setting(s, "master_key_file") == [str(credential)]
+    check("credential")
+    change("--master-key", "file", "--master-key-file", tmp_path / "a.key")
+    assert setting(s, "master_key") == ["file"] and (tmp_path / "a.key").stat().st_mode & 0o777 == 0o600
+    check("file")
+    change("--master-key-file", tmp_path / "b.key")
+    check("file")
+    change()
+    check("file")
+    assert status(s)["rekeys"] == 6
+    for line in s.log_text().splitlines() + [json.dumps(server_log(s))]:
+        assert WORDS not in line and (tmp_path / "b.key").read_text(encoding="ascii").strip() not in line
+
+
+def test_what_is_refused_changes_nothing(fresh, tmp_path):
+    s = fresh()
+    old, conf = key_file(s), (s.dir / "musterd.conf").read_bytes()
+    (tmp_path / "open").write_text(WORDS, encoding="utf-8")
+    (tmp_path / "open").chmod(0o644)
+    for options, words in [(["--master-key", "passphrase"], "short\n"), (["--master-key", "passphrase"], ""), (["--master-key", "credential"], ""),
+                           (["--master-key", "passphrase", "--passphrase-file", tmp_path / "open"], None), (["--master-key", "credential", "--master-key-file", tmp_path / "none"], None),
+                           (["--master-key-file", tmp_path / "open"], None)]:
+        done = rekey(s, *options, words=words, ok=False)
+        assert done.returncode == 1, (options, done.stderr)
+    assert rekey(s, "--master-key", "tpm", ok=False).returncode == 2
+    assert rekey(s, "--master-key-file", "relative", ok=False).returncode == 2
+    assert key_file(s) == old and (s.dir / "musterd.conf").read_bytes() == conf and status(s)["rekeys"] == 0 and not server_log(s)
+    # from a source that is not the configured one a start says what is wanted
+    rekey(s, "--master-key", "passphrase", words=WORDS + "\n")
+    s.stop()
+    (s.dir / "musterd.conf").write_bytes(conf)
+    done = s.musterd("serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0")
+    assert done.returncode == 1 and "master_key in musterd.conf has to be passphrase" in s.log_text() + done.stderr
+
+
+def test_killed_at_any_instant_it_opens_all_the_same(fresh):
+    """The command, the vault or all of it: no start needs anybody's help, and what was issued is there."""
+    chance = random.Random(SEED)
+    s = fresh()
+    for i in range(12):
+        s.account(f"a{i}")
+    key = s.key("a3")
+    known = enrol(s, key, "known")
+    seen = set()
+    for i in range(ROUNDS):
+        running = chance.random() < 0.7
+        if not running:
+            s.stop()
+        command = subprocess.Popen([MUSTERD, "vault", "rekey", "--data", s.dir, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        time.sleep(chance.uniform(0, 0.25))
+        victim = chance.choice(["command", "vault", "server"]) if running else "command"
+        if victim == "vault":
+            os.kill(s.child("vault"), signal.SIGKILL)
+        elif victim == "server":
+            s.stop(signal.SIGKILL)
+        else:
+            command.kill()
+        command.communicate(timeout=60)
+        seen.add((victim, command.returncode == 0))
+        if victim == "vault":
+            soon(True, lambda: status(s)["answers"], 20)
+            soon(200, lambda: s.gateway(key).enrol(f"round-{i}").status, 20)
+        if s.process is None:
+            s.start()
+        soon(200, lambda: s.gateway(key).enrol(f"started-{i}").status, 20)
+        s.stop()
+        s.start()
+        assert ask(s, known) is None, f"MUSTER_SEED={SEED}"
+        rekey(s)
+        assert not (s.dir / "vault" / "master.key.next").exists()
+    assert len(seen) > 1, f"MUSTER_SEED={SEED}"
+
+
+def test_a_backup_from_before_and_behind(fresh, tmp_path):
+    s = fresh()
+    s.account("acme")
+    key = s.key("acme")
+    words = secret(tmp_path / "words", WORDS)
+    for name in ["before", "behind"]:
+        done = s.musterd("backup", "-o", tmp_path / name, "--passphrase-file", words)
+        assert done.returncode == 0, done.stderr
+        rekey(s)
+    ports = s.ports
+    s.stop()
+    for name in ["before", "behind"]:
+        directory = tmp_path / f"restored-{name}"
+        done = subprocess.run([MUSTERD, "restore", tmp_path / name, "--data", directory, "--passphrase-file", words], capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr
+        restored = type(s).__new__(type(s))
+        restored.dir, restored.process, restored.hosts, restored.ports = directory, None, set(), ports
+        restored.log = open(tmp_path / f"{name}.log", "a", encoding="utf-8")
+        restored.start()
+        assert status(restored)["answers"] and status(restored)["rekeys"] == (name == "behind")
+        restored.stop()
