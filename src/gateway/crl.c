@@ -6,8 +6,10 @@
 #include <sys/stat.h>
 
 #include "base/clock.h"
+#include "gateway/ocsp.h"
 #include "http/stream.h"
 #include "metrics/metrics.h"
+#include "pki/ocsp_read.h"
 
 #define BEGINNING 2048        /* bytes in which the dates stand */
 #define PIECE (32 * 1024)
@@ -198,7 +200,11 @@ static void serve(struct http_exchange *x, void *arg) {
     send_more(x, d);
 }
 
-const struct http_route CRL_ROUTES[] = {{.method = "GET", .path = "/crl/{account}/{file}", .handler = serve, .stream = true}};
+const struct http_route CRL_ROUTES[] = {
+    {.method = "GET", .path = "/crl/{account}/{file}", .handler = serve, .stream = true},
+    {.method = "GET", .path = "/ocsp/{account}/{*request}", .handler = ocsp_get, .stream = true},
+    {.method = "POST", .path = "/ocsp/{account}", .handler = ocsp_post, .body_max = OCSP_REQUEST_MAX, .media = "application/ocsp-request"},
+};
 const size_t CRL_ROUTES_N = sizeof CRL_ROUTES / sizeof *CRL_ROUTES;
 
 static void error_body(struct http_exchange *x, const struct err *err, struct buf *out, const char **content_type) {
@@ -215,6 +221,8 @@ int crl_open(struct worker *w, int listen_fd, struct err *err) {
                                     .error_body = error_body, .answered = answered};
     o.limits.connections = CRL_CONNECTIONS;
     o.limits.idle_ms = 30000;
+    o.limits.names_in_path = true; /* an OCSP request in base64 has slashes, encoded */
+    o.limits.old_version = true;
     w->crl = http_server_new(&o, err);
     return w->crl ? 0 : err->code;
 }

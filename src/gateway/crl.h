@@ -1,9 +1,9 @@
 /* crl: a plain-HTTP listener of the gateway's that serves certificate revocation lists (RFC 5280, 4.2.1.13: they are fetched without TLS, being
- * signed), off unless the setting crl_listen names an address.
+ * signed), off unless the setting crl_listen names an address.  HTTP/1.0 is served as well: simple verifiers speak nothing else.
  *
  *   GET, HEAD /crl/ACCOUNT/KEY.crl    DER, application/pkix-crl; KEY: the CA's subject key identifier in hex
  *
- * Anything else is a 404.  It knows files under DIR/crl and nothing besides: no account, no device, no certificate is looked at.  Files are
+ * and OCSP (ocsp.h).  Anything else is a 404.  Of lists it knows files under DIR/crl and nothing besides.  Files are
  * control's, replaced whole; a download that has begun goes on with the one that it began with, and holds no memory but what waits for the
  * client.  At most CRL_CONNECTIONS a loop, and slow ones are cut off as on every listener. */
 #ifndef MUSTER_GATEWAY_CRL_H

@@ -11,6 +11,8 @@
 #include "gateway/est.h"
 #include "gateway/internal.h"
 #include "gateway/keep.h"
+#include "gateway/ocsp.h"
+#include "gateway/ocsp_cache.h"
 #include "gateway/signed_time.h"
 #include "metrics/metrics.h"
 #include "registry/registry.h"
@@ -123,6 +125,9 @@ static int open_crls(struct gateway *g, struct err *err) {
     g->crls_dir = open(buf_str(&path), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (g->crls_dir < 0)
         return err_set(err, MUSTER_EIO, "%s cannot be opened: %s.", buf_str(&path), strerror(errno));
+    g->ocsp_cache = ocsp_cache_new(OCSP_KEPT_MAX);
+    if (!g->ocsp_cache)
+        return err_set(err, MUSTER_ENOMEM, NULL);
     g->crl_router = http_router_new(CRL_ROUTES, CRL_ROUTES_N, err);
     return g->crl_router ? 0 : err->code;
 }
@@ -187,6 +192,7 @@ static void close_all(struct gateway *g) {
     free(g->routes);
     http_router_free(g->auth_router);
     http_router_free(g->crl_router);
+    ocsp_cache_free(g->ocsp_cache);
     fd_close(g->crls_dir);
     tls_server_free(g->tls);
     anchors_unref(g->anchors);

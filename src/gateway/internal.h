@@ -41,6 +41,8 @@ struct gateway {
     struct worker *workers;
     size_t n_running; /* workers that have not drained yet */
     uint8_t refusal_salt[16];
+    _Atomic int64_t ocsp_due;       /* ocsp.h */
+    struct ocsp_cache *ocsp_cache;  /* NULL: the plain listener is off */
     bool draining;
 };
 
@@ -55,6 +57,7 @@ struct worker {
     struct auth_cache *auth_cache;
     struct log_budget auth_strangers; /* auth.c */
     struct http_server *crl;          /* NULL: none, crl.c */
+    size_t ocsp_looks, ocsp_signing;  /* questions under way; ocsp.c */
     int n_serving;                    /* of these servers, those that have not drained; while draining */
     struct vault_client *vault;
     struct http_client *client; /* to what stands behind */

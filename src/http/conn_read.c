@@ -49,7 +49,7 @@ void conn_refuse(struct http_conn *c, const struct err *err) {
 
 static enum progress take_head(struct http_conn *c) {
     const struct http_limits *l = &c->server->o.limits;
-    const struct head_limits limits = {.bytes = l->head_bytes, .target = l->target_bytes, .fields = l->fields, .names_in_path = l->names_in_path};
+    const struct head_limits limits = {.bytes = l->head_bytes, .target = l->target_bytes, .fields = l->fields, .names_in_path = l->names_in_path, .old_version = l->old_version};
     struct err err = ERR_INIT;
     if (head_scan(&c->scan, buf_span(&c->in), &limits, &err)) {
         conn_refuse(c, &err);

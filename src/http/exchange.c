@@ -125,7 +125,7 @@ static void find_route(struct http_exchange *x) {
 
 bool exchange_begin(struct http_conn *c, struct buf *bytes, size_t head_n) {
     const struct http_limits *l = &c->server->o.limits;
-    const struct head_limits limits = {.bytes = l->head_bytes, .target = l->target_bytes, .fields = l->fields, .names_in_path = l->names_in_path};
+    const struct head_limits limits = {.bytes = l->head_bytes, .target = l->target_bytes, .fields = l->fields, .names_in_path = l->names_in_path, .old_version = l->old_version};
     struct http_exchange *x = exchange_new(c);
     if (!x)
         return false;

@@ -69,9 +69,13 @@ int head_scan(struct head_scan *st, struct span bytes, const struct head_limits 
 }
 
 /* HTTP-version (RFC 9112, 2.3): two digits; anything well-formed but 1.1 has a status of its own. */
-static int read_version(struct span v, struct err *err) {
+static int read_version(struct span v, const struct head_limits *limits, struct http_head *out, struct err *err) {
     if (span_eq_str(v, "HTTP/1.1"))
         return 0;
+    if (limits->old_version && span_eq_str(v, "HTTP/1.0")) {
+        out->close = out->old = true;
+        return 0;
+    }
     bool wellformed = v.n == 8 && span_starts(v, SPAN_LIT("HTTP/")) && v.p[5] >= '0' && v.p[5] <= '9' && v.p[6] == '.' &&
                       v.p[7] >= '0' && v.p[7] <= '9';
     if (!wellformed)
@@ -104,7 +108,7 @@ static int read_request_line(struct span line, const struct head_limits *limits,
         return malformed(err, "The request line does not have three parts.");
     out->method = span_sub(line, 0, (size_t)first);
     /* The version first: an HTTP/2 preface should hear that, not that its "*" is no path. */
-    int rc = read_version(span_sub(rest, (size_t)second + 1, rest.n), err);
+    int rc = read_version(span_sub(rest, (size_t)second + 1, rest.n), limits, out, err);
     if (rc)
         return rc;
     if (!head_is_token(out->method) || out->method.n > HEAD_METHOD_MAX)
@@ -256,13 +260,15 @@ static int read_framing(struct http_head *out, struct err *err) {
         } else if (span_eq_nocase(name, SPAN_LIT("Expect"))) {
             if (!span_eq_nocase(value, SPAN_LIT("100-continue")))
                 rc = err_set(err, MUSTER_EHTTPEXPECT, NULL);
-            out->expect_continue = true;
+            out->expect_continue = !out->old; /* RFC 9110, 10.1.1 */
         }
         if (rc)
             return rc;
     }
-    if (!host)
+    if (!host && !out->old)
         return malformed(err, "The request has no Host.");
+    if (out->old && out->chunked)
+        return malformed(err, "The request is of HTTP/1.0 and has a Transfer-Encoding.");
     if (out->has_length && out->chunked)
         return malformed(err, "The request has both Content-Length and Transfer-Encoding.");
     return 0;

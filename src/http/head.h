@@ -22,6 +22,7 @@ struct head_limits {
     size_t target; /* bytes of the request target */
     size_t fields;
     bool names_in_path; /* uri_check_path_of_names() */
+    bool old_version;   /* HTTP/1.0 is taken as well, by one request a connection; it may lack a Host and has no coding (RFC 9112, 6.1) */
 };
 
 /* Looks for the end of a head in bytes that arrive piece by piece.  Start with zeros. */
@@ -39,11 +40,12 @@ int head_scan(struct head_scan *st, struct span bytes, const struct head_limits 
 struct http_head {
     struct span method;
     struct span target, path, query; /* as sent; path begins with '/', query without '?' */
-    struct span host;                /* Host without its port, brackets kept */
+    struct span host;                /* Host without its port, brackets kept; empty: HTTP/1.0 without one */
     bool has_length, chunked;        /* never both */
     uint64_t length;                 /* Content-Length */
     bool expect_continue;
-    bool close;                      /* Connection: close */
+    bool old;                        /* HTTP/1.0 */
+    bool close;                      /* Connection: close, or HTTP/1.0 */
     struct http_field *fields;       /* the caller's array, of at least head_limits.fields */
     size_t n_fields;
 };

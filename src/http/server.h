@@ -39,6 +39,7 @@ struct http_limits {
     size_t target_bytes;  /* 4096; at most HEAD_TARGET_MAX */
     size_t fields;        /* 64; at most HEAD_FIELDS_MAX */
     bool names_in_path;   /* false; true: %2f and %5c may stand in a path, for names in {parameters} */
+    bool old_version;     /* false; true: HTTP/1.0 is served as well, for simple clients of what anybody may read */
     size_t connections;   /* 4096 per server; above, one is closed: the oldest that has asked nothing for a second, the oldest idle one, or a slow one */
 };
 extern const struct http_limits HTTP_LIMITS_DEFAULT;

@@ -3,12 +3,12 @@
 
 #include "base/clock.h"
 #include "pki/der.h"
+#include "pki/der_read.h"
 #include "pki/pki.h"
 
 #define SIGNATURE_MAX 80 /* of ECDSA with P-256: 72 at most */
 #define HEAD_MAX 2048
 #define NAME_MAX_BYTES 1024
-#define DER_ENUMERATED 0x0a
 
 #define ECDSA_WITH_SHA256 DER_BYTES(0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02)
 #define VERSION_2 DER_BYTES(0x02, 0x01, 0x01)
@@ -48,50 +48,17 @@ bool crl_key_id(const struct cert *ca, uint8_t out[CRL_KEY_ID_LEN]) {
     return true;
 }
 
-/* The content of the element at the front of *rest, which goes on behind it; false: there is none with that tag. */
-static bool element(struct span *rest, uint8_t tag, struct span *content) {
-    size_t head = 2, n;
-    if (rest->n < 2 || rest->p[0] != tag)
-        return false;
-    n = rest->p[1];
-    if (n == 0x81 || n == 0x82) {
-        size_t bytes = n & 0x0f;
-        if (rest->n < 2 + bytes)
-            return false;
-        n = bytes == 1 ? rest->p[2] : (size_t)rest->p[2] << 8 | rest->p[3];
-        head += bytes;
-    } else if (n > 0x7f) {
-        return false;
-    }
-    if (rest->n - head < n)
-        return false;
-    *content = span_sub(*rest, head, n);
-    *rest = span_sub(*rest, head + n, rest->n);
-    return true;
-}
-
-/* The eight fields in front of the extensions are passed over, whatever is in them. */
-static bool extensions_of(struct span der, struct span *out) {
-    static const uint8_t fields[] = {DER_CONTEXT(0), DER_INTEGER, DER_SEQUENCE, DER_SEQUENCE, DER_SEQUENCE, DER_SEQUENCE, DER_SEQUENCE};
-    struct span whole, tbs, field;
-    if (!element(&der, DER_SEQUENCE, &whole) || !element(&whole, DER_SEQUENCE, &tbs))
-        return false;
-    for (size_t i = 0; i < sizeof fields; i++)
-        if (!element(&tbs, fields[i], &field))
-            return false;
-    return element(&tbs, DER_CONTEXT(3), &field) && element(&field, DER_SEQUENCE, out);
-}
-
 bool crl_issuer_key_id(struct span der, uint8_t out[CRL_KEY_ID_LEN]) {
-    struct span all, one;
-    if (!extensions_of(der, &all))
+    struct der_certificate cert;
+    struct span one;
+    if (!der_certificate_read(der, &cert))
         return false;
-    while (element(&all, DER_SEQUENCE, &one)) {
+    while (der_take(&cert.extensions, DER_SEQUENCE, &one)) {
         struct span value, id;
         if (!span_starts(one, ID_AUTHORITY_KEY))
             continue;
         one = span_sub(one, ID_AUTHORITY_KEY.n, one.n);
-        if (!element(&one, DER_OCTET_STRING, &value) || !element(&value, DER_SEQUENCE, &id) || !element(&id, DER_IMPLICIT(0), &value) || value.n != CRL_KEY_ID_LEN)
+        if (!der_take(&one, DER_OCTET_STRING, &value) || !der_take(&value, DER_SEQUENCE, &id) || !der_take(&id, DER_IMPLICIT(0), &value) || value.n != CRL_KEY_ID_LEN)
             return false;
         memcpy(out, value.p, CRL_KEY_ID_LEN);
         return true;

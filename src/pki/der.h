@@ -7,9 +7,12 @@
 
 #include "base/span.h"
 
+#define DER_BOOLEAN 0x01
 #define DER_INTEGER 0x02
 #define DER_BIT_STRING 0x03
 #define DER_OCTET_STRING 0x04
+#define DER_OID 0x06
+#define DER_ENUMERATED 0x0a
 #define DER_UTF8_STRING 0x0c
 #define DER_UTC_TIME 0x17
 #define DER_GENERALIZED_TIME 0x18

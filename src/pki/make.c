@@ -18,13 +18,14 @@ DEFINE_CLEANUP(AUTHORITY_KEYID_free, AUTHORITY_KEYID *)
 DEFINE_CLEANUP(ASN1_OCTET_STRING_free, ASN1_OCTET_STRING *)
 DEFINE_CLEANUP(GENERAL_NAME_free, GENERAL_NAME *)
 DEFINE_CLEANUP(BN_free, BIGNUM *)
+DEFINE_CLEANUP(ASN1_NULL_free, ASN1_NULL *)
 
 #define KU_LEAF KU_DIGITAL_SIGNATURE
 #define KU_CA (KU_KEY_CERT_SIGN | KU_CRL_SIGN)
 
 /* What a profile fixes.  No caller can say any of it. */
 static const struct profile {
-    bool ca, extensions, eku_critical;
+    bool ca, extensions, eku_critical, no_check; /* no_check: whether it was revoked is not asked */
     int path_length; /* -1: none */
     int eku;         /* NID; 0: no extension */
     int usage;
@@ -37,6 +38,7 @@ static const struct profile {
     [PROFILE_PROVISIONING_KEY] = {.extensions = true, .path_length = -1, .eku = NID_client_auth, .usage = KU_LEAF},
     [PROFILE_SERVER] = {.extensions = true, .path_length = -1, .eku = NID_server_auth, .usage = KU_LEAF},
     [PROFILE_TIME] = {.extensions = true, .path_length = -1, .eku = NID_time_stamp, .eku_critical = true, .usage = KU_LEAF},
+    [PROFILE_OCSP] = {.extensions = true, .path_length = -1, .eku = NID_OCSP_sign, .no_check = true, .usage = KU_LEAF},
     [PROFILE_CHALLENGE] = {.path_length = -1},
 };
 
@@ -110,6 +112,11 @@ static int add_eku(X509 *x, const struct profile *p) {
     return add_ext(x, NID_ext_key_usage, eku, p->eku_critical);
 }
 
+static int add_no_check(X509 *x) {
+    CLEANUP(ASN1_NULL_free) ASN1_NULL *null = ASN1_NULL_new();
+    return add_ext(x, NID_id_pkix_OCSP_noCheck, null, false);
+}
+
 /* RFC 7093, method 1: the leftmost 160 bits of SHA-256 of the key's bits. */
 static int key_id(X509 *x, ASN1_OCTET_STRING **out) {
     const ASN1_BIT_STRING *bits = X509_get0_pubkey_bitstr(x);
@@ -179,7 +186,7 @@ static int add_extensions(X509 *x, const struct make_request *rq, const struct c
     const struct profile *p = &profiles[rq->profile];
     if (!p->extensions)
         return 0;
-    if (add_basic(x, p) || add_usage(x, p, kind) || (p->eku && add_eku(x, p)) || add_key_ids(x, issuer) || add_san(x, rq))
+    if (add_basic(x, p) || add_usage(x, p, kind) || (p->eku && add_eku(x, p)) || (p->no_check && add_no_check(x)) || add_key_ids(x, issuer) || add_san(x, rq))
         return MUSTER_ECRYPTO;
     return 0;
 }

@@ -18,6 +18,7 @@ enum cert_profile {
     PROFILE_PROVISIONING_KEY,/* as device, under the provisioning CA */
     PROFILE_SERVER,          /* EKU serverAuth, SANs */
     PROFILE_TIME,            /* EKU timeStamping alone, critical (RFC 3161, 2.3); under the server CA */
+    PROFILE_OCSP,            /* EKU OCSPSigning alone and id-pkix-ocsp-nocheck (RFC 6960, 4.2.2.2); under a fleet root or an issuing CA */
     PROFILE_CHALLENGE,       /* leaf for tests and the offline CA: subject CN only */
 };
 

@@ -2,6 +2,7 @@
 #include "vault/authority.h"
 
 #include "base/clock.h"
+#include "vault/ocsp_signer.h"
 #include "vault/wire.h"
 
 #define CERT_MAX (16 * 1024)
@@ -28,6 +29,7 @@ void authority_free(struct authority *a) {
     buf_fini(&a->ref);
     EVP_PKEY_free(a->key);
     leaf_ca_free(a->leaf);
+    ocsp_signer_free(a->ocsp);
     free(a);
 }
 

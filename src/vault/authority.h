@@ -14,6 +14,7 @@ struct authority {
     const char *label;  /* of the reference; static */
     EVP_PKEY *key;      /* owned; NULL until first used */
     struct leaf_ca *leaf; /* owned; NULL until authority_sign() made one */
+    struct ocsp_signer *ocsp; /* owned; NULL until ocsp_signer_of() made one */
 };
 
 /* "now + life" without overflow; VAULT_LIFE_NONE and what lies beyond the year 9999 give CLOCK_NO_EXPIRY. */

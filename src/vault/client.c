@@ -156,6 +156,9 @@ static void deliver(struct vault_client *c, struct outstanding *o, const struct 
     case WIRE_CRL_SIGN:
         done.crl_sign(arg, rc, err, rc ? SPAN_NONE : a->crl.front, rc ? SPAN_NONE : a->crl.tail);
         return;
+    case WIRE_OCSP_SIGN:
+        done.ocsp(arg, rc, err, rc ? NULL : &a->ocsp);
+        return;
     }
 }
 

@@ -18,6 +18,7 @@ union client_callback {
     vault_done_fn done;
     vault_crl_begin_fn crl_begin;
     vault_crl_sign_fn crl_sign;
+    vault_ocsp_fn ocsp;
 };
 
 /* Sends the request, whose type and fields are set, or keeps it until the channel takes it; `done` as vault.h says. */

@@ -23,6 +23,18 @@ int vault_issue(struct vault_client *c, const struct vault_issue *given, vault_i
     return client_ask(c, &rq, (union client_callback){.issue = done}, arg, err);
 }
 
+int vault_ocsp_sign(struct vault_client *c, const struct vault_ocsp *given, vault_ocsp_fn done, void *arg, struct err *err) {
+    struct wire_request rq; /* likewise */
+    bool shaped = given->n >= 1 && given->n <= OCSP_SINGLES_MAX && given->nonce.n <= OCSP_NONCE_MAX;
+    for (size_t i = 0; shaped && i < given->n; i++)
+        shaped = given->at[i].hash != OCSP_OTHER && given->at[i].serial_n >= 1 && given->at[i].serial_n <= OCSP_SERIAL_MAX;
+    if (!shaped)
+        return err_set(err, MUSTER_EINVALID, "That is no question to an OCSP responder.");
+    rq.type = WIRE_OCSP_SIGN;
+    rq.ocsp = *given;
+    return client_ask(c, &rq, (union client_callback){.ocsp = done}, arg, err);
+}
+
 int vault_hello(struct vault_client *c, uint64_t log_version, vault_hello_fn done, void *arg, struct err *err) {
     struct wire_request rq = {.type = WIRE_HELLO, .log_version = log_version};
     return client_ask(c, &rq, (union client_callback){.hello = done}, arg, err);

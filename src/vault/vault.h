@@ -1,6 +1,6 @@
 /* vault: the client half.  Asks the vault's process to make certificates and to hold keys; it never sees a private key.
  *
- * Called by a gateway (its channel: vault_issue, vault_time, vault_time_sign) and by control (everything else).  A request on a channel
+ * Called by a gateway (its channel: vault_issue, vault_time, vault_time_sign, vault_ocsp_sign) and by control (everything else).  A request on a channel
  * that may not make it ends the vault's process, so a caller never tries one out.
  *
  * All calls and all callbacks are on the thread of the loop that was given to vault_client_new.  A request function returns 0:
@@ -21,6 +21,7 @@
 #include "base/uuid.h"
 #include "loop/loop.h"
 #include "pki/crl_make.h"
+#include "pki/ocsp.h"
 
 #define VAULT_ACCOUNT_MAX 32        /* characters of an account's name: a lower-case DNS label */
 #define VAULT_DEVICE_ID_MAX 128     /* bytes */
@@ -36,6 +37,8 @@
 #define VAULT_CRL_ENTRIES_MAX 4000000 /* of one CRL */
 #define VAULT_CRL_LIFE_MIN 1        /* seconds from a CRL to its next update */
 #define VAULT_CRL_LIFE_MAX (400 * CLOCK_DAY)
+#define VAULT_OCSP_LIFE_MIN 1       /* seconds from an OCSP answer to its next update */
+#define VAULT_OCSP_LIFE_MAX (3 * CLOCK_DAY) /* half of what the responder's certificate has left when it is made */
 #define VAULT_FORMER_MAX 16         /* fleet roots of an account that were rotated out and are kept */
 #define VAULT_PASSPHRASE_MIN 8      /* bytes, of an export */
 #define VAULT_PASSPHRASE_MAX 1024
@@ -103,6 +106,23 @@ typedef void (*vault_time_sign_fn)(void *arg, int rc, const struct err *err, con
 int vault_time_sign(struct vault_client *c, struct span nonce, vault_time_sign_fn done, void *arg, struct err *err) MUSTER_MUST_CHECK;
 /* The bytes that it signs: three lines of text, VAULT_TIME_PREFIX, the time by RFC 3339, and the nonce in lower-case hex. */
 void vault_time_message(int64_t time, struct span nonce, struct buf *out);
+
+/* What is to be said of certificates of one CA (RFC 6960). */
+struct vault_ocsp {
+    struct span account;
+    uint8_t key_id[CRL_KEY_ID_LEN]; /* the CA's: a fleet root or an issuing CA of the account, which may have been replaced */
+    int64_t life;                   /* seconds to the next update; VAULT_OCSP_LIFE_MIN..VAULT_OCSP_LIFE_MAX; clamped to the end of the responder's certificate */
+    struct span nonce;              /* at most OCSP_NONCE_MAX bytes; empty: none */
+    struct ocsp_single at[OCSP_SINGLES_MAX];
+    size_t n;                       /* 1..OCSP_SINGLES_MAX */
+};
+struct vault_ocsp_signed {
+    int64_t this_update, next_update;
+    struct span der; /* the whole OCSPResponse */
+};
+typedef void (*vault_ocsp_fn)(void *arg, int rc, const struct err *err, const struct vault_ocsp_signed *answer);
+/* Signs it by a responder that the CA has certified for that alone, for seven days at most.  MUSTER_ENOTFOUND (account, or no such CA of it), _EINVALID. */
+int vault_ocsp_sign(struct vault_client *c, const struct vault_ocsp *rq, vault_ocsp_fn done, void *arg, struct err *err) MUSTER_MUST_CHECK;
 
 /* --- control's channel ---------------------------------------------------------------------------------------------------- */
 

@@ -172,6 +172,9 @@ static void get_request(struct cursor *c, struct wire_request *rq) {
     case WIRE_CRL_ENTRIES:
         get_entries(c, rq);
         return;
+    case WIRE_OCSP_SIGN:
+        wire_get_ocsp(c, &rq->ocsp);
+        return;
     case WIRE_TIME:
     case WIRE_SERVER_CA:
     case WIRE_AUDIT_KEY:
@@ -263,6 +266,9 @@ static void put_request(struct buf *b, const struct wire_request *rq) {
             buf_add_u64(b, (uint64_t)rq->entries.at[i].revoked);
             buf_addc(b, rq->entries.at[i].reason);
         }
+        return;
+    case WIRE_OCSP_SIGN:
+        wire_put_ocsp(b, &rq->ocsp);
         return;
     case WIRE_TIME:
     case WIRE_SERVER_CA:
@@ -369,6 +375,11 @@ static void get_result(struct cursor *c, struct wire_answer *a) {
         a->crl.front = wire_get_bytes(c);
         a->crl.tail = wire_get_bytes(c);
         return;
+    case WIRE_OCSP_SIGN:
+        a->ocsp.this_update = (int64_t)cursor_u64(c);
+        a->ocsp.next_update = (int64_t)cursor_u64(c);
+        a->ocsp.der = wire_get_bytes(c);
+        return;
     case WIRE_EXPORT_ANSWER:
         return;
     }
@@ -420,6 +431,11 @@ static void put_result(struct buf *b, const struct wire_answer *a) {
     case WIRE_CRL_SIGN:
         wire_put_bytes(b, a->crl.front);
         wire_put_bytes(b, a->crl.tail);
+        return;
+    case WIRE_OCSP_SIGN:
+        buf_add_u64(b, (uint64_t)a->ocsp.this_update);
+        buf_add_u64(b, (uint64_t)a->ocsp.next_update);
+        wire_put_bytes(b, a->ocsp.der);
         return;
     case WIRE_EXPORT_ANSWER:
         return;

@@ -53,6 +53,7 @@ struct wire_request {
             struct crl_entry at[VAULT_CRL_PIECE];
             size_t n;
         } entries;                      /* CRL_ENTRIES */
+        struct vault_ocsp ocsp;         /* OCSP_SIGN */
     };
 };
 
@@ -80,6 +81,7 @@ struct wire_answer {
         struct {
             struct span front, tail;
         } crl;                          /* CRL_SIGN */
+        struct vault_ocsp_signed ocsp;  /* OCSP_SIGN */
     };                                  /* EXPORT_ANSWER: nothing */
 };
 
@@ -128,6 +130,10 @@ void wire_put_policy(struct buf *b, const struct vault_policy *p);
 struct span wire_get_bytes(struct cursor *c);
 void wire_get_fixed(struct cursor *c, uint8_t *out, size_t n); /* zeros where there is less */
 bool wire_get_bool(struct cursor *c);
+void wire_get_fixed(struct cursor *c, uint8_t *out, size_t n); /* zeros where there are not so many bytes */
 void wire_get_policy(struct cursor *c, struct vault_policy *p);
+/* wire_ocsp.c */
+void wire_get_ocsp(struct cursor *c, struct vault_ocsp *o);
+void wire_put_ocsp(struct buf *b, const struct vault_ocsp *o);
 
 #endif

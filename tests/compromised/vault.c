@@ -330,6 +330,7 @@ static void fill(struct wire_request *rq, struct span key) {
     case WIRE_HELLO:
     case WIRE_TIME:
     case WIRE_TIME_SIGN:
+    case WIRE_OCSP_SIGN:
     case WIRE_ISSUE:
     case WIRE_SERVER_CA:
     case WIRE_AUDIT_KEY:

@@ -6,6 +6,7 @@
 
 static const struct head_limits LIMITS = {.bytes = 2048, .target = 512, .fields = 16};
 static const struct head_limits OPERATORS = {.bytes = 2048, .target = 512, .fields = 16, .names_in_path = true};
+static const struct head_limits ANYBODY = {.bytes = 2048, .target = 512, .fields = 16, .old_version = true};
 
 static int scan(struct span in, size_t step, struct head_scan *st) {
     struct err err = ERR_INIT;
@@ -86,6 +87,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
     /* The operators' listener takes the same, and in a path encoded slashes, backslashes and dots besides. */
     int theirs = head_read(head, &OPERATORS, &same, NULL);
     MUST(rc ? theirs != 0 || uri_check_path(same.path, NULL) != 0 : theirs == 0);
+    /* The plain listener takes the same, and HTTP/1.0 besides: once a connection, and never in pieces. */
+    struct http_head old = {.fields = others};
+    int plain = head_read(head, &ANYBODY, &old, NULL);
+    MUST(rc ? plain != 0 || (old.old && old.close && !old.chunked && !old.expect_continue) : plain == 0 && !old.old && old.close == h.close);
     if (rc)
         return 0;
     check_accepted(&h, head);

@@ -43,7 +43,8 @@ class World:
     """A server with an account, and a directory of another machine: a token that may read the account, the script, a certificate of its own."""
 
     def __init__(self, top):
-        self.server = Server(top / "data").start()
+        self.plain = free_port()
+        self.server = Server(top / "data", config=[f"crl_listen = 127.0.0.1:{self.plain}"]).start()
         self.account = enrolment.Account(self.server)
         self.key = self.account.key()
         self.dir = top / "elsewhere"
@@ -102,18 +103,22 @@ def world(tmp_path_factory):
 # --- nginx --------------------------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def nginx(world):
+def serve_nginx(world, name, listen, *changes):
+    """The recipe of that name by a real nginx."""
     port = free_port()
-    conf = world.dir / "nginx.conf"
-    recipe = block("# muster-nginx.conf").replace("listen 8444 ssl;", f"listen 127.0.0.1:{port} ssl;")
+    conf = world.dir / f"nginx-{name}.conf"
+    recipe = block(f"# {name}.conf").replace(f"listen {listen} ssl;", f"listen 127.0.0.1:{port} ssl;")
     assert str(port) in recipe
-    (world.dir / "muster-nginx.conf").write_text(recipe)
+    for before, after in changes:
+        assert before in recipe
+        recipe = recipe.replace(before, after)
+    (world.dir / f"{name}.conf").write_text(recipe)
+    log = world.dir / f"{name}.log"
     temp = " ".join(f"{kind}_temp_path {world.dir}/temp;" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
-    conf.write_text(f"daemon off; pid {world.dir}/nginx.pid; error_log {world.dir}/error.log; events {{}}\nhttp {{ access_log off; {temp}\ninclude {world.dir}/muster-nginx.conf;\n}}\n")
-    world.command(f"nginx\nexec {NGINX} -p {world.dir} -e {world.dir}/error.log -c {conf} \"$@\"\n")
+    conf.write_text(f"daemon off; pid {world.dir}/{name}.pid; error_log {log}; events {{}}\nhttp {{ access_log off; {temp}\ninclude {world.dir}/{name}.conf;\n}}\n")
+    world.command(f"nginx\nexec {NGINX} -p {world.dir} -e {log} -c {conf} \"$@\"\n")
     world.take_files()  # the first time there is nothing to reload yet
-    process = subprocess.Popen([NGINX, "-p", world.dir, "-e", world.dir / "error.log", "-c", conf])
+    process = subprocess.Popen([NGINX, "-p", world.dir, "-e", log, "-c", conf])
 
     def ask(device):
         """What nginx says: the device's name, or why not."""
@@ -136,6 +141,11 @@ def nginx(world):
     yield ask
     process.send_signal(signal.SIGQUIT)
     assert process.wait(timeout=20) == 0
+
+
+@pytest.fixture(scope="module")
+def nginx(world):
+    yield from serve_nginx(world, "muster-nginx", 8444)
 
 
 def test_nginx_lets_devices_in_and_not_those_on_the_lists(world, nginx):
@@ -178,6 +188,30 @@ def test_nginx_needs_the_list_of_the_root_too(world, nginx):
     (world.dir / "crls.pem").write_text(whole)
     subprocess.run([world.bin / "nginx", "-s", "reload"], check=True, env=world.env, timeout=20)
     soon(True, lambda: f"CN={good.common_name}" in str(nginx(good)), 5)
+
+
+# --- nginx with OCSP ------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def asking(world):
+    responder = f"http://127.0.0.1:{world.plain}/ocsp/{world.account.name}"
+    yield from serve_nginx(world, "muster-ocsp", 8445, ("http://127.0.0.1:8080/ocsp/ACCOUNT", responder))
+
+
+def test_nginx_asks_about_each_device_and_lets_in_who_is_good(world, asking):
+    good, bad, held = world.used("ocsp-good"), world.used("ocsp-bad"), world.used("ocsp-held")
+    world.account.device("revoke", "ocsp-bad")
+    world.account.device("quarantine", "ocsp-held")
+    assert f"CN={good.common_name}" in asking(good)
+    assert asking(bad) == 400 and asking(held) == 400
+    assert f"CN={good.common_name}" in asking(good)
+    assert asking(Fleet().device("ocsp-good")) == 400
+    late = world.used("ocsp-late")  # nobody has asked about it yet
+    world.account.device("revoke", "ocsp-late")
+    assert asking(late) == 400
+    counted = world.server.api("GET", "/metrics").body.decode()
+    assert 'muster_ocsp_answers_total{answer="malformed"} 0' in counted and 'muster_ocsp_answers_total{answer="unauthorized"} 0' in counted
 
 
 # --- mosquitto ----------------------------------------------------------------------------------------------------------------------------------

@@ -68,6 +68,9 @@ static void sample_request(enum wire_type type, struct wire_request *rq) {
         rq->entries.at[1] = (struct crl_entry){{3, 4}, 0, 6};
         rq->entries.n = 2;
         return;
+    case WIRE_OCSP_SIGN:
+        rq->ocsp = (struct vault_ocsp){SPAN_LIT("fleet"), {1, 2, 3}, 3600, SPAN_LIT("nonce"), {{OCSP_SHA1, true, {1, 2}, 2, OCSP_REVOKED, 1700000000, 6}, {OCSP_SHA256, false, {3}, 1, OCSP_GOOD, 0, 0}}, 2};
+        return;
     case WIRE_TIME:
     case WIRE_SERVER_CA:
     case WIRE_AUDIT_KEY:
@@ -113,6 +116,9 @@ static void sample_answer(enum wire_type type, struct wire_answer *a) {
     case WIRE_CRL_SIGN:
         a->crl.front = SPAN_LIT("front");
         a->crl.tail = SPAN_LIT("tail");
+        return;
+    case WIRE_OCSP_SIGN:
+        a->ocsp = (struct vault_ocsp_signed){1700000000, INT64_MAX, SPAN_LIT("\x30\x01\x00")};
         return;
     case WIRE_HEADS_SIGN:
         a->heads.time = 1700000000;
