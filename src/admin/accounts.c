@@ -54,7 +54,7 @@ struct change {
     void (*begin)(struct change *ch);
     bool begun;
     json_t *body;
-    bool create, rotate;
+    bool create, rotate, profile; /* profile: what changes, and is answered, is the issuing profile */
     char name[ACCOUNT_NAME_MAX + 1];
     enum account_kind kind;
     enum account_method method;
@@ -143,7 +143,8 @@ static void registered(struct change *ch, int rc, const struct err *err) {
         return;
     }
     json_t *out = ch->create ? TAKE(ch->creation.out) : TAKE(ch->setting.out);
-    add_urls(ch->c, out);
+    if (!ch->profile)
+        add_urls(ch->c, out);
     certificates_look(ch->c->certificates);
     reply_json(ch->x, ch->create ? 201 : 200, out);
     change_end(ch);
@@ -178,7 +179,7 @@ static void version_done(void *arg, int rc, const struct err *err) {
         ch->creation = (struct account_create){.actor = ch->actor, .name = span_str(ch->name), .kind = ch->kind, .method = ch->method, .settings = ch->settings, .cas = cas};
         rc = store_write(ch->c->registry, ch->c->loop, account_create_run, creation_done, &ch->creation, &why);
     } else {
-        ch->setting = (struct account_set){.actor = ch->actor, .name = span_str(ch->name), .method = ch->method, .settings = ch->settings, .cas = cas};
+        ch->setting = (struct account_set){.actor = ch->actor, .name = span_str(ch->name), .method = ch->method, .settings = ch->settings, .cas = cas, .profile = ch->profile};
         rc = store_write(ch->c->registry, ch->c->loop, account_set_run, setting_done, &ch->setting, &why);
     }
     if (rc)
@@ -207,11 +208,13 @@ void vault_account_of(const char *name, enum account_kind kind, enum account_met
     *out = (struct vault_account){.name = span_str(name),
                                   .kind = kind == ACCOUNT_TEST ? VAULT_TEST : VAULT_PRODUCTION,
                                   .method = (enum vault_method)method,
-                                  .policy = {.set = VAULT_SET_LIFE | VAULT_SET_LIFE_MAX | VAULT_SET_RSA | VAULT_SET_CEILING,
+                                  .policy = {.set = VAULT_SET_LIFE | VAULT_SET_LIFE_MAX | VAULT_SET_RSA | VAULT_SET_CEILING | VAULT_SET_PROFILE,
                                              .device_life = s->device_life,
-                                             .device_life_max = s->device_life,
+                                             .device_life_max = s->profile.life_max > s->device_life ? s->profile.life_max : s->device_life,
                                              .rsa_allowed = s->device_key == DEVICE_KEY_RSA,
-                                             .ceiling = (uint32_t)s->issue_ceiling}};
+                                             .ceiling = (uint32_t)s->issue_ceiling,
+                                             .profile = s->profile}};
+    out->policy.profile.life_max = 0; /* stands in the two above */
 }
 
 static void told_done(void *arg, int rc, const struct err *err) {
@@ -309,7 +312,7 @@ static void current_known(void *arg, int rc, const struct err *err) {
     ch->kind = ch->show.kind;
     ch->method = ch->show.method;
     ch->settings = ch->show.settings;
-    rc = take_setting(ch, &count, &why);
+    rc = ch->profile ? profile_change(ch->body, &ch->settings, &why) : take_setting(ch, &count, &why);
     if (rc == MUSTER_ECONFIRM) {
         reply_confirm(ch->x, &why, count);
         change_end(ch);
@@ -323,6 +326,13 @@ static void current_known(void *arg, int rc, const struct err *err) {
 static void begin_setting(struct change *ch) { look_up(ch, current_known); }
 
 void admin_ACCOUNT_SET(struct http_exchange *x, void *arg) { change_begin(x, grant_account(x), begin_setting); }
+
+static void begin_profile(struct change *ch) {
+    ch->profile = true;
+    begin_setting(ch);
+}
+
+void admin_PROFILE_SET(struct http_exchange *x, void *arg) { change_begin(x, grant_account(x), begin_profile); }
 
 /* --- rotating its fleet root: likewise --------------------------------------------------------------------------------------------- */
 

@@ -170,6 +170,8 @@ void account_url(struct control *c, const char *account, struct buf *out);
 const char *account_host(struct control *c, const char *account, char out[600]);
 
 /* accounts.c: what the vault is told of an account. name stays the caller's. */
+/* A change of the issuing profile, as the API takes it, into settings (profile.c). */
+int profile_change(json_t *body, struct account_settings *s, struct err *err) MUSTER_MUST_CHECK;
 void vault_account_of(const char *name, enum account_kind kind, enum account_method method, const struct account_settings *s, struct vault_account *out);
 
 /* anchor.c: heads of the audit chains, signed by the vault. */

@@ -43,6 +43,7 @@ static void enrolled(void *arg, int rc, const struct err *err, const struct issu
         buf_wipe(&p12);
         http_reply_err(x, err);
     } else {
+        refusal_keep_shadow(x, issued->shadow);
         log_event(LOG_INFO, issued->again ? "device_enrolled_again" : "device_enrolled", "request", http_exchange_id(x), "account", issued->account, "device",
                   issued->device_id, NULL);
         http_reply_buf(x, 200, "application/x-pkcs12", &p12, true);

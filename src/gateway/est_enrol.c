@@ -50,6 +50,7 @@ static void issued(void *arg, int rc, const struct err *err, const struct issued
     } else if (rc) {
         invited_refuse(x, w, err);
     } else {
+        refusal_keep_shadow(x, issued->shadow);
         log_event(LOG_INFO, withheld.code ? "device_waits" : renews ? "device_renewed" : issued->again ? "device_enrolled_again" : "device_enrolled", "request", http_exchange_id(x), "account",
                   issued->account, "device", issued->device_id, NULL);
         if (withheld.code)
@@ -76,7 +77,7 @@ static int begun(struct http_exchange *x, struct worker *w, int rc) {
 /* by NULL: a provisioning key.  Without a key in the claim Muster makes one. */
 static int start_enrolment(struct http_exchange *x, struct worker *w, const struct csr_claim *claim, const struct invited *by, const char *account, struct err *err) {
     const struct identity *id = http_exchange_peer(x);
-    struct issuer_enrol rq = {.device_id = buf_span(&claim->device_id), .address = id->address, .account = account, .life = LIFE};
+    struct issuer_enrol rq = {.device_id = buf_span(&claim->device_id), .address = id->address, .account = account, .usual = LIFE};
     if (claim->public_der.n)
         rq.own = (struct issuer_key){&claim->key, buf_span(&claim->public_der)};
     else
@@ -157,7 +158,7 @@ void est_renew(struct http_exchange *x, void *arg) {
     if (!rc && id->class == ADMIT_DEVICE_UPLOADED) {
         rc = est_queue(x, w, &claim.key.spki, &err);
     } else if (!rc && !(rc = limits_renewal_begin(w->gateway->limits, id->admit.device_row, span_str(id->admit.device_id), &err))) {
-        const struct issuer_renew rq = {.device = id->admit.device_row, .certificate = id->leaf->fingerprint, .address = id->address, .life = LIFE,
+        const struct issuer_renew rq = {.device = id->admit.device_row, .certificate = id->leaf->fingerprint, .address = id->address, .usual = LIFE,
                                         .own = {&claim.key, buf_span(&claim.public_der)}};
         http_exchange_ref(x);
         rc = begun(x, w, issuer_renew(&w->issuer, &rq, issued, x, &err));

@@ -109,6 +109,8 @@ void refusals_free(struct worker *w); /* after store_stop() */
 bool refusal_is_one(const struct err *err, const struct identity *peer);
 /* Before the answer: gives the request an ID that finds the record. */
 void refusal_keep_request(struct http_exchange *x, const struct err *err);
+/* The request got what it asked for; by a profile that is tried it would not have.  NULL: it would have. */
+void refusal_keep_shadow(struct http_exchange *x, const struct err *err);
 /* The device ID that an enrolment asks for, for the record of its refusal. */
 void refusal_claims(struct http_exchange *x, const char *device_id);
 /* What is kept with an enrolment (http_exchange_data()); NULL: out of memory. */

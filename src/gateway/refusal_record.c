@@ -317,6 +317,19 @@ void refusal_keep_request(struct http_exchange *x, const struct err *err) {
     http_exchange_set_id(x, &id);
 }
 
+void refusal_keep_shadow(struct http_exchange *x, const struct err *err) {
+    struct http_conn *c = http_exchange_conn(x);
+    struct occasion o = {.worker = http_exchange_arg(x), .err = err, .peer = http_exchange_peer(x), .ssl = c ? http_conn_ssl(c) : NULL, .x = x};
+    if (!err || !o.worker->refusals)
+        return;
+    metrics_count(METRIC_SHADOW, 0, 0);
+    if (o.peer)
+        snprintf(o.address, sizeof o.address, "%s", o.peer->address);
+    put_account(&o, o.ssl && *tls_sni(o.ssl) ? span_str(tls_sni(o.ssl)) : http_host(x));
+    put_label(&o, est_label(x));
+    keep(&o);
+}
+
 void refusal_keep_connection(struct http_conn *c, SSL *ssl, const struct err *err, const struct identity *peer, struct worker *w) {
     struct occasion o = {.worker = w, .err = err, .peer = peer, .ssl = ssl};
     if (!w->refusals)

@@ -15,9 +15,10 @@ struct told {
     struct span same;          /* the certificate that the device got before: there is nothing to issue; .n 0: there is */
     const char *account, *device_id;
     struct uuid device;
-    int64_t life;
+    const struct device_profile *profile, *narrow; /* registry/enrol.h */
     bool again;
     int withheld;
+    const struct err *shadow;
 };
 
 struct job {
@@ -28,7 +29,7 @@ struct job {
     const struct kind *kind;
     struct issuer *issuer;
     char device_id[DEVICE_ID_MAX + 1], address[64], account[ACCOUNT_NAME_MAX + 1];
-    int64_t life, began;   /* began: monotonic, microseconds */
+    int64_t life, usual, began; /* began: monotonic, microseconds */
     EVP_PKEY *key;         /* NULL: the device has its own */
     struct key_facts own;
     struct hash code;      /* of an invitation */
@@ -54,7 +55,7 @@ static struct told enrol_told(const struct job *j) {
     const struct enrol_verdict *v = &e->verdict;
     bool refused = v->how == ENROL_REFUSED || v->how == ENROL_ASK;
     return (struct told){.refused = refused ? &v->err : NULL, .ask = v->how == ENROL_ASK, .same = v->how == ENROL_SAME ? buf_span(&e->same) : SPAN_NONE, .account = e->account_name,
-                         .device_id = j->device_id, .device = e->device, .life = e->device_life, .again = v->how == ENROL_AGAIN || v->how == ENROL_SAME, .withheld = v->withheld};
+                         .device_id = j->device_id, .device = e->device, .profile = &e->profile, .narrow = &e->narrow, .again = v->how == ENROL_AGAIN || v->how == ENROL_SAME, .withheld = v->withheld, .shadow = &v->shadow};
 }
 
 static void enrol_count(const struct job *j, int rc) {
@@ -73,7 +74,7 @@ static struct told renew_told(const struct job *j) {
     const struct renew *r = &j->renew;
     enum renew_how how = r->verdict.how;
     return (struct told){.refused = how == RENEW_REFUSED ? &r->verdict.err : NULL, .same = how == RENEW_SAME ? buf_span(&r->same) : SPAN_NONE, .account = r->account_name,
-                         .device_id = r->device_id, .device = r->uuid, .life = r->device_life, .again = how == RENEW_SAME};
+                         .device_id = r->device_id, .device = r->uuid, .profile = &r->profile, .narrow = &r->narrow, .again = how == RENEW_SAME, .shadow = &r->verdict.shadow};
 }
 
 static void renew_count(const struct job *j, int rc) {
@@ -102,7 +103,7 @@ static void finish(struct job *j, int rc, const struct err *err) {
     const struct told t = j->kind->told(j);
     j->kind->count(j, rc);
     const struct issued issued = {.key = j->key, .cert = t.same.n ? t.same : buf_span(&j->der), .account = t.account, .device_id = t.device_id, .device = t.device, .again = t.again,
-                                  .withheld = t.withheld};
+                                  .withheld = t.withheld, .shadow = t.shadow->code ? t.shadow : NULL};
     j->done(j->arg, rc, err, rc ? NULL : &issued);
     job_free(j);
 }
@@ -169,9 +170,12 @@ static int ask_vault(struct job *j, const struct told *t, struct err *err) {
     int rc = make_key(j, err);
     if (rc)
         return rc;
-    int64_t most = t->life;
+    CLEANUP(buf_fini) struct buf narrow = BUF_INIT(PROFILE_TEXT_MAX);
+    device_profile_write(t->narrow, &narrow);
+    if ((rc = buf_check(&narrow, err)))
+        return rc;
     const struct vault_issue rq = {.account = span_str(t->account), .device_id = span_str(t->device_id), .uuid = t->device, .public_key = buf_span(&j->spki),
-                                   .life = j->life > 0 && j->life < most ? j->life : most};
+                                   .life = device_profile_life(t->profile, j->life, j->usual), .narrow = buf_span(&narrow)};
     return vault_issue(j->issuer->vault, &rq, signed_by_vault, j, err);
 }
 
@@ -194,7 +198,7 @@ static void checked(void *arg, int rc, const struct err *err) {
 
 /* --- the beginning ------------------------------------------------------------------------------------------------------------------- */
 
-static struct job *job_new(struct issuer *is, const struct kind *kind, const char *address, int64_t life, const struct issuer_key *own, issuer_fn done, void *arg) {
+static struct job *job_new(struct issuer *is, const struct kind *kind, const char *address, int64_t life, int64_t usual, const struct issuer_key *own, issuer_fn done, void *arg) {
     struct job *j = calloc(1, sizeof *j);
     if (!j)
         return NULL;
@@ -203,6 +207,7 @@ static struct job *job_new(struct issuer *is, const struct kind *kind, const cha
     j->done = done;
     j->arg = arg;
     j->life = life;
+    j->usual = usual;
     j->began = clock_mono_us();
     j->spki = BUF_INIT(4096);
     j->der = BUF_INIT(DER_MAX);
@@ -226,7 +231,7 @@ static int begin(struct job *j, struct err *err) {
 int issuer_enrol(struct issuer *is, const struct issuer_enrol *rq, issuer_fn done, void *arg, struct err *err) {
     if (rq->device_id.n > DEVICE_ID_MAX || memchr(rq->device_id.p, 0, rq->device_id.n))
         return err_set(err, MUSTER_EDEVICEID, NULL);
-    struct job *j = job_new(is, &ENROL, rq->address, rq->life, &rq->own, done, arg);
+    struct job *j = job_new(is, &ENROL, rq->address, rq->life, rq->usual, &rq->own, done, arg);
     if (!j)
         return err_set(err, MUSTER_ENOMEM, NULL);
     memcpy(j->device_id, rq->device_id.p, rq->device_id.n);
@@ -239,7 +244,7 @@ int issuer_enrol(struct issuer *is, const struct issuer_enrol *rq, issuer_fn don
 }
 
 int issuer_renew(struct issuer *is, const struct issuer_renew *rq, issuer_fn done, void *arg, struct err *err) {
-    struct job *j = job_new(is, &RENEW, rq->address, rq->life, &rq->own, done, arg);
+    struct job *j = job_new(is, &RENEW, rq->address, rq->life, rq->usual, &rq->own, done, arg);
     if (!j)
         return err_set(err, MUSTER_ENOMEM, NULL);
     j->renew = (struct renew){.device = rq->device, .certificate = rq->certificate, .own = &j->own, .address = j->address, .same = BUF_INIT(DER_MAX)};

@@ -34,14 +34,15 @@ struct issuer_enrol {
     struct span device_id;  /* copied */
     const char *address;    /* copied */
     const char *account;    /* that the host name or the path names; "" none; copied */
-    int64_t life;           /* seconds that the device asks for; 0: the account's */
+    int64_t life;           /* seconds that the device asks for; 0: what the account's profile says */
+    int64_t usual;          /* then at most so many; 0: any */
     struct issuer_key own;
 };
 struct issuer_renew {
     int64_t device;          /* row, as it was admitted */
     struct hash certificate; /* fingerprint of the one that the connection showed */
     const char *address;     /* copied */
-    int64_t life;            /* as above */
+    int64_t life, usual;     /* as above */
     struct issuer_key own;   /* with facts */
 };
 struct issued {
@@ -50,6 +51,7 @@ struct issued {
     const char *account, *device_id;
     struct uuid device;
     bool again;             /* an answer that was lost before */
+    const struct err *shadow; /* what a profile that is tried would have refused it for; NULL: nothing */
     int withheld;           /* the certificate is stored, and not to be given out yet: why (registry/enrol.h); only where the key is the device's own */
 };
 /* err: the refusal where rc is not 0. */

@@ -11,7 +11,7 @@
     {"approval", "yes|no", TO_BODY_BOOL, NULL, "Whether a new device waits for an operator, by whichever method it comes", false}, \
     {"expected-only", "yes|no", TO_BODY_BOOL, NULL, "Whether only devices announced by `device import` may arrive", false},   \
     {"device-key", "p256|rsa2048", TO_BODY_TEXT, NULL, "The kind of key that is made for devices that enrol; with rsa2048 they may bring RSA keys of their own as well", false},                   \
-    {"device-life", "SECONDS", TO_BODY_INT, NULL, "The longest life of a device certificate issued here", false},             \
+    {"device-life", "TIME", TO_BODY_TEXT, NULL, "The life of a device certificate issued here: 90d, 20y; none: without a well-defined end; `profile set` says more", false},             \
     {"lost-answer-window", "SECONDS", TO_BODY_INT, NULL, "How long a device that never got its certificate may ask again", false}, \
     {"issue-ceiling", "N", TO_BODY_INT, NULL, "The most certificates that the vault issues for the account in an hour", false}, \
     {"renewal-window", "SECONDS", TO_BODY_INT, NULL, "How long before its end a certificate is renewed by EST; 0 (the default): at any time", false}, \
@@ -19,6 +19,16 @@
     {"superseded-renewal", "SECONDS", TO_BODY_INT, NULL, "How long a certificate that the device has replaced may still be renewed, and do nothing else (30 days); 0: not at all", false}, \
     {"server-keygen", "yes|no", TO_BODY_BOOL, NULL, "Whether a device may have its key made by the server over EST (serverkeygen)", false}, \
     {"csr-queue", "yes|no", TO_BODY_BOOL, NULL, "Whether devices with certificates of your own CA may send requests for it to sign, by EST (`csr list`)", false}
+
+/* What certificates of devices may be: of an account, and of a provisioning key within it. */
+#define PROFILE_RULES                                                                                                          \
+    {"life", "TIME", TO_BODY_TEXT, NULL, "How long a certificate lives where its device asks for none in particular: 90d, 20y; none: without a well-defined end", false}, \
+    {"longest-life", "TIME", TO_BODY_TEXT, NULL, "What a device may ask for at most; likewise", false},                       \
+    {"key-type", "p256|p384|p521|ed25519|rsa2048|rsa3072|rsa4096", TO_BODY_LIST, "key_types", "A kind of key that devices may have; may be repeated; replaces those before", false}, \
+    {"key-usage", "digital-signature|key-encipherment|key-agreement|content-commitment", TO_BODY_LIST, "key_usages", "A keyUsage of the certificates; may be repeated; replaces those before", false}
+#define PROFILE_NAMES                                                                                                          \
+    {"subject", "TEMPLATE", TO_BODY_TEXT, NULL, "The subject, with {device_id}, {account} and {uuid}; the usual one is O={account},OU=Devices,CN={device_id}", false}, \
+    {"san", "TEMPLATE", TO_BODY_LIST, NULL, "A further name, such as dns:{device_id}.devices.example.com or uri:urn:example:{device_id}; may be repeated; replaces those before", false}
 
 /* What the commands of the fleet CA on this machine share. */
 #define CA_DIR {"ca", "DIR", TO_LOCAL, NULL, "The fleet CA's directory (MUSTER_CA_DIR, or ./ca)", false}
@@ -85,6 +95,18 @@ const struct command COMMANDS[] = {
     {.noun = "account", .verb = "delete", .args = {{"NAME", NULL, false, false}}, .method = "DELETE", .path = "/api/v1/accounts/{name}",
      .confirm_query = "confirm", .help = "Delete an account for good, after showing how many devices that cuts off."},
 
+    {.noun = "profile", .verb = "show", .account = true, .method = "GET", .path = ACCOUNT "/profile",
+     .help = "Show an account's issuing profile: what certificates of its devices may be, and a profile that is tried."},
+    {.noun = "profile", .verb = "set", .account = true, .method = "PATCH", .path = ACCOUNT "/profile",
+     .options = {PROFILE_RULES, PROFILE_NAMES,
+                 {"reset", "FIELD", TO_BODY_RESET, NULL, "Back to where nothing is said of: life, longest-life, key-types, key-usages, subject or san; may be repeated", false},
+                 {"shadow", "try|enforce|drop", TO_BODY_TEXT, NULL, "try: change a profile that refuses nobody and says whom it would have; enforce: let that one hold; drop: forget it", false}},
+     .help = "Change an account's issuing profile, or try one before it refuses anybody (--shadow)."},
+
+    {.noun = "profile", .verb = "tried", .account = true, .method = "GET", .path = ACCOUNT "/refusals?code=shadow_refused", .columns = "last_seen device_id count reason address",
+     .options = {{"since", "TIME", TO_QUERY, NULL, "Those since then: RFC 3339, or a length such as 2h, counted back", false}},
+     .help = "List the certificates that a profile which is tried would have refused; they were issued all the same."},
+
     {.noun = "key", .verb = "create", .account = true, .method = "POST", .path = ACCOUNT "/keys", .run = command_key_create,
      .options = {{"output", "FILE", TO_LOCAL, NULL, "Where the credentials.zip goes (mode 0600; also -o)", true},
                  {"name", "NAME", TO_BODY_TEXT, NULL, "A name for the key", false},
@@ -93,7 +115,7 @@ const struct command COMMANDS[] = {
                  {"id-pattern", "PATTERN", TO_BODY_TEXT, NULL, "The device IDs that it may enrol, with *, ? and [a-z]", false},
                  {"source", "CIDR", TO_BODY_LIST, "sources", "A network that it may be used from; may be repeated", false},
                  {"per-hour", "N", TO_BODY_INT, NULL, "The most devices that it may enrol in an hour", false},
-                 {"build", "ID", TO_BODY_TEXT, NULL, "The build or image that it is for, for your own records", false}},
+                 {"build", "ID", TO_BODY_TEXT, NULL, "The build or image that it is for, for your own records", false}, PROFILE_RULES},
      .help = "Make a temporary provisioning key, as the credentials.zip that a base image needs."},
     {.noun = "key", .verb = "list", .account = true, .method = "GET", .path = ACCOUNT "/keys", .columns = "id name state expires spent max_devices build",
      .help = "List provisioning keys."},
@@ -108,8 +130,8 @@ const struct command COMMANDS[] = {
                  {"max-devices", "N|none", TO_BODY_NULLABLE_INT, NULL, "The most devices that it may enrol", false},
                  {"id-pattern", "PATTERN", TO_BODY_TEXT, NULL, "The device IDs that it may enrol", false},
                  {"source", "CIDR", TO_BODY_LIST, "sources", "A network that it may be used from; may be repeated; replaces those before", false},
-                 {"per-hour", "N|none", TO_BODY_NULLABLE_INT, NULL, "The most devices that it may enrol in an hour", false}},
-     .help = "Change a provisioning key's bounds."},
+                 {"per-hour", "N|none", TO_BODY_NULLABLE_INT, NULL, "The most devices that it may enrol in an hour", false}, PROFILE_RULES},
+     .help = "Change a provisioning key's bounds, and what it allows of its account's issuing profile."},
     {.noun = "key", .verb = "blacklist", .args = {{"KEY", NULL, false, false}}, .account = true, .account_free = true, .method = "POST",
      .path = ACCOUNT "/keys/{key}/blacklist", .help = "Let no new device use the key, from now; the devices that it enrolled keep working."},
     {.noun = "key", .verb = "install", .args = {{"CREDENTIALS.ZIP", NULL, true, false}}, .local = true, .run = command_key_install, .options = {IMAGE},

@@ -15,7 +15,7 @@ static void usage(FILE *out, const struct command *c) {
     for (size_t i = 0; i < COMMAND_OPTIONS && c->options[i].name; i++)
         if (!c->options[i].required)
             fprintf(out, c->options[i].value ? " [--%s %s%s" : " [--%s%s%s", c->options[i].name, c->options[i].value ? c->options[i].value : "",
-                    c->options[i].to == TO_BODY_LIST || c->options[i].to == TO_LOCAL_LIST ? "]…" : "]");
+                    c->options[i].to == TO_BODY_LIST || c->options[i].to == TO_BODY_RESET || c->options[i].to == TO_LOCAL_LIST ? "]…" : "]");
     fputc('\n', out);
 }
 

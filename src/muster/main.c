@@ -82,7 +82,7 @@ static int take_option(struct invocation *in, int argc, char **argv, int *i, str
         int rc = check_choice(o, value, err);
         if (rc)
             return rc;
-        size_t max = o->to == TO_BODY_LIST || o->to == TO_LOCAL_LIST ? 64 : 1;
+        size_t max = o->to == TO_BODY_LIST || o->to == TO_BODY_RESET || o->to == TO_LOCAL_LIST ? 64 : 1;
         if (in->option_n[k] == max)
             return err_set(err, MUSTER_EUSAGE, max == 1 ? "--%s is given twice." : "--%s is given too often.", o->name);
         in->option[k][in->option_n[k]++] = value;

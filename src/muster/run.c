@@ -87,6 +87,13 @@ static int body_option(json_t *body, const struct option_row *o, const char *con
         json_set(body, field, list);
         return 0;
     }
+    case TO_BODY_RESET:
+        for (size_t i = 0; i < n; i++) {
+            const struct option_row named = {.name = values[i]};
+            field_name(&named, field);
+            json_set(body, field, json_null());
+        }
+        return 0;
     case TO_QUERY:
     case TO_LOCAL:
     case TO_LOCAL_LIST:

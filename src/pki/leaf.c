@@ -6,7 +6,7 @@
 #include "pki/pki.h"
 
 #define TEXT_MAX 64 /* characters of a part of a name: RFC 5280, appendix A.1 */
-#define TBS_MAX 2048
+#define TBS_MAX 3072
 #define SIGNATURE_MAX 80 /* of ECDSA with P-256: 72 at most */
 #define KEY_ID_LEN 20
 #define NAME_MAX_BYTES 1024
@@ -75,7 +75,7 @@ static struct span common_name(const struct make_request *rq) { return rq->devic
 bool leaf_fits(const struct make_request *rq) {
     const struct subject *s = &rq->subject;
     bool profile = rq->profile == PROFILE_DEVICE || (rq->profile == PROFILE_PROVISIONING_KEY && rq->device_id.n == 0);
-    return profile && key_is_p256_der(rq->public_key) && common_name(rq).n && plain_text(common_name(rq)) && plain_text(s->organisation) &&
+    return profile && !rq->n_san && !rq->usages && key_is_p256_der(rq->public_key) && common_name(rq).n && plain_text(common_name(rq)) && plain_text(s->organisation) &&
            plain_text(s->organisational_unit) && !s->country.n && !s->state.n && !s->locality.n && !s->serial_number.n && rq->serial[0] > 0 && rq->serial[0] < 0x80 &&
            rq->not_before <= rq->not_after;
 }

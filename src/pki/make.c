@@ -93,11 +93,20 @@ static int add_basic(X509 *x, const struct profile *p) {
     return add_ext(x, NID_basic_constraints, bc, true);
 }
 
+/* RFC 8410, 5 (Ed25519 agrees on nothing), RFC 5480, 3 (elliptic keys encipher nothing), RFC 3279, 2.3.1 (RSA keys agree on nothing). */
+static int usage_asked(uint32_t asked, enum key_kind kind) {
+    const bool curve = kind == KEY_P256 || kind == KEY_P384 || kind == KEY_P521;
+    return KU_DIGITAL_SIGNATURE | (asked & MAKE_USE_COMMIT ? KU_NON_REPUDIATION : 0) | ((asked & MAKE_USE_ENCIPHER) && kind == KEY_RSA ? KU_KEY_ENCIPHERMENT : 0) |
+           ((asked & MAKE_USE_AGREE) && curve ? KU_KEY_AGREEMENT : 0);
+}
+
 /* KU_… constants are the bits of the first byte, and of the second above it. */
-static int add_usage(X509 *x, const struct profile *p, enum key_kind kind) {
+static int add_usage(X509 *x, const struct make_request *rq, const struct profile *p, enum key_kind kind) {
     CLEANUP(ASN1_BIT_STRING_free) ASN1_BIT_STRING *bits = ASN1_BIT_STRING_new();
     int usage = p->usage;
-    if (!p->ca && kind == KEY_RSA)
+    if (rq->profile == PROFILE_DEVICE && rq->usages)
+        usage = usage_asked(rq->usages, kind);
+    else if (!p->ca && kind == KEY_RSA)
         usage |= KU_KEY_ENCIPHERMENT;
     for (int i = 0; bits && i < 8; i++)
         if ((usage & (0x80 >> i)) && !ASN1_BIT_STRING_set_bit(bits, i, 1))
@@ -179,6 +188,9 @@ static int add_san(X509 *x, const struct make_request *rq) {
             return MUSTER_ENOMEM;
     if (id_in_san(rq) && push_device(names, rq->device_id))
         return MUSTER_ENOMEM;
+    for (size_t i = 0; rq->profile == PROFILE_DEVICE && i < rq->n_san && i < MAKE_SANS; i++)
+        if (push_name(names, rq->san[i].uri ? GEN_URI : GEN_DNS, rq->san[i].value))
+            return MUSTER_ENOMEM;
     return sk_GENERAL_NAME_num(names) ? add_ext(x, NID_subject_alt_name, names, false) : 0;
 }
 
@@ -186,7 +198,7 @@ static int add_extensions(X509 *x, const struct make_request *rq, const struct c
     const struct profile *p = &profiles[rq->profile];
     if (!p->extensions)
         return 0;
-    if (add_basic(x, p) || add_usage(x, p, kind) || (p->eku && add_eku(x, p)) || (p->no_check && add_no_check(x)) || add_key_ids(x, issuer) || add_san(x, rq))
+    if (add_basic(x, p) || add_usage(x, rq, p, kind) || (p->eku && add_eku(x, p)) || (p->no_check && add_no_check(x)) || add_key_ids(x, issuer) || add_san(x, rq))
         return MUSTER_ECRYPTO;
     return 0;
 }

@@ -29,10 +29,21 @@ struct made_cert {
     int64_t not_before, not_after;
 };
 
+/* Key usages of PROFILE_DEVICE where they are not the usual ones. */
+enum make_usage { MAKE_USE_SIGN = 1, MAKE_USE_ENCIPHER = 2, MAKE_USE_AGREE = 4, MAKE_USE_COMMIT = 8 };
+#define MAKE_SANS 4
+struct make_san {
+    bool uri; /* or a DNS name */
+    struct span value;
+};
+
 struct make_request {
     enum cert_profile profile;
     struct subject subject;    /* its common_name 1..64 characters; longer device IDs: see device_id */
     struct span device_id;     /* PROFILE_DEVICE only: over 64 characters it goes to a SAN (otherName-free: URI "urn:muster:device:" percent-encoded) and CN is left to the subject */
+    struct make_san san[MAKE_SANS]; /* PROFILE_DEVICE only */
+    size_t n_san;
+    uint32_t usages;           /* PROFILE_DEVICE only, enum make_usage; 0: the profile's. digitalSignature is always there, and what does not fit the key's kind is left out */
     const char *const *dns;    /* PROFILE_SERVER: NULL-terminated; dNSName SANs; a value that parses as an IP address becomes iPAddress */
     struct span public_key;    /* SubjectPublicKeyInfo */
     int64_t not_before, not_after;

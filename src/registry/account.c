@@ -4,18 +4,24 @@
 #include "pki/crl_make.h"
 #include "registry/audit_seal.h"
 #include "registry/event.h"
+#include "registry/profile.h"
 #include "registry/root.h"
 #include "registry/root_json.h"
 #include "registry/row.h"
 
 void account_settings_default(struct account_settings *s) {
-    *s = (struct account_settings){.reprovision = REPROVISION_NEVER, .device_key = DEVICE_KEY_P256, .device_life = 20 * CLOCK_YEAR,
+    *s = (struct account_settings){.reprovision = REPROVISION_NEVER, .device_key = DEVICE_KEY_P256, .device_life = DEVICE_LIFE,
                                    .lost_answer_window = CLOCK_DAY, .issue_ceiling = 20000, .late_renewal = LATE_RENEWAL, .superseded_renewal = SUPERSEDED_RENEWAL};
 }
 
 int account_settings_check(const struct account_settings *s, struct err *err) {
-    if (s->device_life < CLOCK_HOUR || s->device_life > 100 * CLOCK_YEAR)
-        return err_set(err, MUSTER_EINVALID, "device_life is between 1h and 100y.");
+    if (s->device_life != PROFILE_NO_END && (s->device_life < CLOCK_HOUR || s->device_life > 100 * CLOCK_YEAR))
+        return err_set(err, MUSTER_EINVALID, "device_life is between 1h and 100y, or \"none\" for no well-defined end.");
+    int rc = device_profile_check(&s->profile, err);
+    if (rc || (rc = device_profile_check(&s->shadow, err)))
+        return rc;
+    if (s->profile.life_max && s->profile.life_max < s->device_life)
+        return err_set(err, MUSTER_EINVALID, "device_life is over the longest_life of the account's profile.");
     if (s->lost_answer_window < 0 || s->lost_answer_window > 30 * CLOCK_DAY)
         return err_set(err, MUSTER_EINVALID, "lost_answer_window is between 0 and 30d.");
     if (s->issue_ceiling < 1 || s->issue_ceiling > 10000000)
@@ -66,7 +72,7 @@ static int take_setting(struct account_settings *s, const char *key, json_t *v, 
         rc = take_word(v, key, &WORDS_DEVICE_KEY, &word, err);
         s->device_key = (enum device_key_kind)word;
     } else if (strcmp(key, "device_life") == 0) {
-        rc = take_span(v, key, &s->device_life, err);
+        rc = profile_life_take(v, key, &s->device_life, err);
     } else if (strcmp(key, "lost_answer_window") == 0) {
         rc = take_span(v, key, &s->lost_answer_window, err);
     } else if (strcmp(key, "renewal_window") == 0) {
@@ -148,7 +154,7 @@ static int account_json(struct store_tx *tx, const struct account *a, json_t **o
     json_set_bool(settings, "approval", a->approval);
     json_set_bool(settings, "expected_only", a->expected_only);
     json_set_str(settings, "device_key", word_of(&WORDS_DEVICE_KEY, a->device_key));
-    json_set_int(settings, "device_life", a->device_life);
+    profile_life_add(settings, "device_life", a->device_life);
     json_set_int(settings, "lost_answer_window", a->lost_answer_window);
     json_set_int(settings, "issue_ceiling", a->issue_ceiling);
     json_set_int(settings, "renewal_window", a->renewal_window);
@@ -167,7 +173,7 @@ static int account_json(struct store_tx *tx, const struct account *a, json_t **o
 
 static struct account_settings settings_of(const struct account *a) {
     return (struct account_settings){a->reprovision, a->approval, a->expected_only, a->device_key, a->device_life, a->lost_answer_window, a->issue_ceiling,
-                                     a->renewal_window, a->late_renewal, a->superseded_renewal, a->server_keygen, a->csr_queue};
+                                     a->renewal_window, a->late_renewal, a->superseded_renewal, a->server_keygen, a->csr_queue, a->profile, a->shadow};
 }
 
 int account_show_run(struct store_tx *tx, void *arg, struct err *err) {
@@ -179,6 +185,8 @@ int account_show_run(struct store_tx *tx, void *arg, struct err *err) {
     s->kind = a.kind;
     s->method = a.method;
     s->settings = settings_of(&a);
+    if (s->profile)
+        return (s->out = profile_json(&a)) ? 0 : err_set(err, MUSTER_ENOMEM, NULL);
     rc = one_int(tx, &s->devices_shared, 0, err, SQL_ACCOUNT_METHOD, "ii", a.row, I(METHOD_SHARED));
     if (!rc)
         rc = one_int(tx, &s->devices_device, 0, err, SQL_ACCOUNT_METHOD, "ii", a.row, I(METHOD_DEVICE));
@@ -373,7 +381,7 @@ static json_t *settings_detail(enum account_kind kind, enum account_method metho
     json_set_bool(d, "approval", s->approval);
     json_set_bool(d, "expected_only", s->expected_only);
     json_set_str(d, "device_key", word_of(&WORDS_DEVICE_KEY, s->device_key));
-    json_set_int(d, "device_life", s->device_life);
+    profile_life_add(d, "device_life", s->device_life);
     json_set_int(d, "lost_answer_window", s->lost_answer_window);
     json_set_int(d, "issue_ceiling", s->issue_ceiling);
     json_set_int(d, "renewal_window", s->renewal_window);
@@ -381,6 +389,8 @@ static json_t *settings_detail(enum account_kind kind, enum account_method metho
     json_set_int(d, "superseded_renewal", s->superseded_renewal);
     json_set_bool(d, "server_keygen", s->server_keygen);
     json_set_bool(d, "csr_queue", s->csr_queue);
+    profile_detail_add(d, "profile", &s->profile);
+    profile_detail_add(d, "shadow", &s->shadow);
     return d;
 }
 
@@ -394,8 +404,10 @@ int account_create_run(struct store_tx *tx, void *arg, struct err *err) {
     if (found)
         return a.state == ACCOUNT_DELETED ? err_set(err, MUSTER_EEXISTS, "There was an account \"%s\" before, and names of accounts are not used again.", a.name)
                                           : err_set(err, MUSTER_EEXISTS, "There is an account \"%s\" already.", a.name);
-    int rc = store_exec(tx, NULL, err, SQL_ACCOUNT_ADD, "tiiiiiiiiiiiiiiii", c->name, I(c->kind), I(c->method), I(ACCOUNT_ACTIVE), clock_now(), I(s->reprovision), I(s->approval),
-                        I(s->expected_only), I(s->device_key), s->device_life, s->lost_answer_window, s->issue_ceiling, s->renewal_window, s->late_renewal, s->superseded_renewal, I(s->server_keygen), I(s->csr_queue));
+    char text[PROFILE_TEXT_MAX + 1], shadow[PROFILE_TEXT_MAX + 1];
+    int rc = store_exec(tx, NULL, err, SQL_ACCOUNT_ADD, "tiiiiiiiiiiiiiiiiss", c->name, I(c->kind), I(c->method), I(ACCOUNT_ACTIVE), clock_now(), I(s->reprovision), I(s->approval),
+                        I(s->expected_only), I(s->device_key), s->device_life, s->lost_answer_window, s->issue_ceiling, s->renewal_window, s->late_renewal, s->superseded_renewal, I(s->server_keygen), I(s->csr_queue),
+                        profile_text(&s->profile, text), profile_text(&s->shadow, shadow));
     if (rc || (rc = account_need(tx, c->name, &a, err)) || (rc = add_cas(tx, &a, &c->cas, &c->actor, err)))
         return rc;
     rc = audit_add(tx, a.row, &c->actor, "account.create", c->name, settings_detail(c->kind, c->method, s), err);
@@ -406,13 +418,17 @@ int account_set_run(struct store_tx *tx, void *arg, struct err *err) {
     struct account_set *c = arg;
     const struct account_settings *s = &c->settings;
     struct account a;
+    char text[PROFILE_TEXT_MAX + 1], shadow[PROFILE_TEXT_MAX + 1];
     int rc = account_need(tx, c->name, &a, err);
-    if (rc || (rc = store_exec(tx, NULL, err, SQL_ACCOUNT_SET, "iiiiiiiiiiiiii", a.row, I(c->method), I(s->reprovision), I(s->approval), I(s->expected_only), I(s->device_key),
-                               s->device_life, s->lost_answer_window, s->issue_ceiling, s->renewal_window, s->late_renewal, s->superseded_renewal, I(s->server_keygen), I(s->csr_queue))))
+    if (rc || (rc = store_exec(tx, NULL, err, SQL_ACCOUNT_SET, "iiiiiiiiiiiiiiss", a.row, I(c->method), I(s->reprovision), I(s->approval), I(s->expected_only), I(s->device_key),
+                               s->device_life, s->lost_answer_window, s->issue_ceiling, s->renewal_window, s->late_renewal, s->superseded_renewal, I(s->server_keygen), I(s->csr_queue),
+                               profile_text(&s->profile, text), profile_text(&s->shadow, shadow))))
         return rc;
     if ((rc = add_cas(tx, &a, &c->cas, &c->actor, err)) || (rc = audit_add(tx, a.row, &c->actor, "account.set", c->name, settings_detail(a.kind, c->method, s), err)) ||
         (rc = account_need(tx, c->name, &a, err)))
         return rc;
+    if (c->profile)
+        return (c->out = profile_json(&a)) ? 0 : err_set(err, MUSTER_ENOMEM, NULL);
     return account_json(tx, &a, &c->out, err);
 }
 

@@ -2,6 +2,7 @@
 #ifndef MUSTER_REGISTRY_ACCOUNT_H
 #define MUSTER_REGISTRY_ACCOUNT_H
 
+#include "pki/device_profile.h"
 #include "registry/registry.h"
 
 struct account_settings {
@@ -9,7 +10,7 @@ struct account_settings {
     bool approval;                  /* a new device is pending until an operator approves it */
     bool expected_only;             /* only devices that were announced get in at once; others are pending */
     enum device_key_kind device_key; /* kind of the key pairs that the server makes for devices */
-    int64_t device_life;            /* seconds, of a device certificate; 20 years */
+    int64_t device_life;            /* seconds, of a device certificate; 20 years; PROFILE_NO_END */
     int64_t lost_answer_window;     /* seconds; 24 h */
     int64_t issue_ceiling;          /* certificates an hour; 20000 */
     int64_t renewal_window;         /* seconds before its end in which a certificate is renewed; 0: at any time */
@@ -17,6 +18,8 @@ struct account_settings {
     int64_t superseded_renewal;     /* likewise, of one that the device has replaced, from then on; 30 days; 0: never */
     bool server_keygen;             /* EST's serverkeygen: the server makes a device's key and sends it; no */
     bool csr_queue;                 /* devices under uploaded roots may send requests for the customer's own CA to sign (csr_queue.h); no */
+    struct device_profile profile;  /* without its life, which is device_life */
+    struct device_profile shadow;   /* one that is tried, with its life; life 0: none is */
 };
 void account_settings_default(struct account_settings *s);
 int account_settings_check(const struct account_settings *s, struct err *err) MUSTER_MUST_CHECK;
@@ -42,6 +45,7 @@ int account_create_run(struct store_tx *tx, void *arg, struct err *err); /* MUST
 
 struct account_show {
     struct span name;
+    bool profile; /* `out` is to be its issuing profile */
     json_t *out;
     struct account_settings settings; /* for whoever changes some of them */
     enum account_kind kind;
@@ -61,6 +65,7 @@ int account_list_run(struct store_tx *tx, void *arg, struct err *err);
 struct account_set {
     struct actor actor;
     struct span name;
+    bool profile;           /* as of account_show */
     enum account_method method;
     struct account_settings settings;
     struct account_cas cas; /* where the method has become shared for the first time */

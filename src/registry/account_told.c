@@ -2,9 +2,10 @@
  * they were before there was such a setting, so that texts of earlier versions stay good. */
 #include "registry/account_told.h"
 
+#include "registry/profile.h"
 #include "registry/row.h"
 
-#define TEXT_MAX 600
+#define TEXT_MAX (600 + 2 * PROFILE_TEXT_MAX)
 
 /* Settings that came later are in it where they are not the default, so that a text from before there were any stays the same. */
 static void text_of(enum account_kind kind, enum account_method method, const struct account_settings *s, char out[TEXT_MAX]) {
@@ -20,6 +21,13 @@ static void text_of(enum account_kind kind, enum account_method method, const st
     n = strlen(out);
     if (s->csr_queue)
         snprintf(out + n, TEXT_MAX - n, " csr_queue=1");
+    char profile[PROFILE_TEXT_MAX + 1];
+    n = strlen(out);
+    if (*profile_text(&s->profile, profile))
+        snprintf(out + n, TEXT_MAX - n, " profile=%s", profile);
+    n = strlen(out);
+    if (*profile_text(&s->shadow, profile))
+        snprintf(out + n, TEXT_MAX - n, " shadow=%s", profile);
 }
 
 struct told {

@@ -37,7 +37,7 @@ struct audit_prov_key {
     int64_t certificate_not_after; /* known with spki */
     int64_t expires, max_devices, per_hour, spent;
     char id_pattern[DEVICE_ID_MAX + 1];
-    uint64_t rest; /* keyed hash of id_pattern, sources and build */
+    uint64_t rest; /* keyed hash of id_pattern, sources, build and profile */
 };
 
 /* A public key that an operator accepted for a device and that has not come yet: one of the device's list. */
@@ -63,6 +63,7 @@ struct audit_replay {
     enum reprovision reprovision;
     bool approval, expected_only, server_keygen, csr_queue;
     enum device_key_kind device_key;
+    struct device_profile profile, shadow;
     int64_t device_life, lost_answer_window, issue_ceiling, renewal_window, late_renewal, superseded_renewal;
     struct audit_sum expected;
     struct audit_root *roots;
@@ -83,6 +84,6 @@ struct audit_root *audit_replay_root(struct audit_replay *r, const struct uuid *
 struct audit_prov_key *audit_replay_key(struct audit_replay *r, const struct uuid *uuid);
 /* Whether the key, by its mark, is one of the device's accepted ones: what points to it. */
 uint32_t *audit_replay_accepted(struct audit_replay *r, struct audit_device *d, uint64_t key);
-uint64_t audit_replay_rest(const struct audit_replay *r, const char *id_pattern, const char *sources, const char *build);
+uint64_t audit_replay_rest(const struct audit_replay *r, const char *id_pattern, const char *sources, const char *build, const struct device_profile *profile);
 
 #endif

@@ -1,5 +1,6 @@
 /* audit_replay_account: the account's own things, entry by entry: settings, announced devices, fleet roots, provisioning keys. */
 #include "registry/audit_replay_part.h"
+#include "registry/profile.h"
 
 /* --- the account ----------------------------------------------------------------------------------------------------------------- */
 
@@ -14,7 +15,7 @@ void replay_account_settings(struct audit_replay *r, const struct audit_entry *e
     r->approval = json_is_true(json_object_get(d, "approval"));
     r->expected_only = json_is_true(json_object_get(d, "expected_only"));
     r->device_key = word_parse(&WORDS_DEVICE_KEY, replay_text(d, "device_key"));
-    r->device_life = replay_int(d, "device_life");
+    r->device_life = json_is_string(json_object_get(d, "device_life")) ? PROFILE_NO_END : replay_int(d, "device_life");
     r->lost_answer_window = replay_int(d, "lost_answer_window");
     r->issue_ceiling = replay_int(d, "issue_ceiling");
     r->renewal_window = replay_int(d, "renewal_window");
@@ -23,6 +24,8 @@ void replay_account_settings(struct audit_replay *r, const struct audit_entry *e
     r->superseded_renewal = json_object_get(d, "superseded_renewal") ? replay_int(d, "superseded_renewal") : SUPERSEDED_RENEWAL;
     r->server_keygen = json_is_true(json_object_get(d, "server_keygen"));
     r->csr_queue = json_is_true(json_object_get(d, "csr_queue"));
+    profile_detail_read(d, "profile", &r->profile);
+    profile_detail_read(d, "shadow", &r->shadow);
 }
 
 void replay_account_delete(struct audit_replay *r, const struct audit_entry *e, const json_t *d) { r->deleted = true; }
@@ -140,9 +143,10 @@ void replay_root_revoke(struct audit_replay *r, const struct audit_entry *e, con
 
 /* --- provisioning keys ------------------------------------------------------------------------------------------------------------- */
 
-uint64_t audit_replay_rest(const struct audit_replay *r, const char *id_pattern, const char *sources, const char *build) {
+uint64_t audit_replay_rest(const struct audit_replay *r, const char *id_pattern, const char *sources, const char *build, const struct device_profile *profile) {
     CLEANUP(buf_fini) struct buf b = BUF_INIT(4096);
-    buf_addf(&b, "%s\n%s\n%s", id_pattern, sources, build);
+    buf_addf(&b, "%s\n%s\n%s\n", id_pattern, sources, build);
+    device_profile_write(profile, &b);
     return audit_devices_hash(r->devices, buf_span(&b));
 }
 
@@ -173,7 +177,9 @@ static void key_bounds(struct audit_replay *r, struct audit_prov_key *k, const s
     k->max_devices = replay_int(d, "max_devices");
     k->per_hour = replay_int(d, "per_hour");
     snprintf(k->id_pattern, sizeof k->id_pattern, "%s", replay_text(d, "id_pattern"));
-    k->rest = audit_replay_rest(r, replay_text(d, "id_pattern"), replay_text(d, "sources"), replay_text(d, "build"));
+    struct device_profile profile;
+    profile_detail_read(d, "profile", &profile);
+    k->rest = audit_replay_rest(r, replay_text(d, "id_pattern"), replay_text(d, "sources"), replay_text(d, "build"), &profile);
 }
 
 void replay_key_create(struct audit_replay *r, const struct audit_entry *e, const json_t *d) {

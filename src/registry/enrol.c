@@ -4,6 +4,7 @@
 #include "registry/audit.h"
 #include "registry/device_identity.h"
 #include "registry/event.h"
+#include "registry/profile.h"
 
 struct loaded {
     struct account account;
@@ -313,7 +314,8 @@ int enrol_run(struct store_tx *tx, void *arg, struct err *err) {
         return rc;
     snprintf(e->account_name, sizeof e->account_name, "%s", l.account.name);
     e->device_key = l.account.device_key;
-    e->device_life = l.account.device_life;
+    profile_of(&l.account, e->code ? NULL : &l.key, &e->profile);
+    e->narrow = e->code ? (struct device_profile){0} : l.key.profile;
     if ((rc = load(tx, e, &l, err)))
         return rc;
     enrol_decide(&l.facts, &e->verdict);

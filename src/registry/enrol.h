@@ -44,6 +44,7 @@ struct enrol_verdict {
     struct err err;           /* why not, for REFUSED and ASK */
     enum device_state state;  /* of a new device */
     int withheld;             /* where the device has a key of its own: why it waits for its certificate; MUSTER_EPENDING, MUSTER_EUNEXPECTED, 0: it does not */
+    struct err shadow;        /* what a profile that is tried would have said (profile.h) */
 };
 void enrol_decide(const struct enrol_facts *f, struct enrol_verdict *out);
 
@@ -78,7 +79,8 @@ struct enrol {
     char account_name[ACCOUNT_NAME_MAX + 1];
     struct uuid device;       /* the device's id: `uuid`, or that of the known one */
     enum device_key_kind device_key;
-    int64_t device_life;
+    struct device_profile profile; /* what the certificate may be, spelt out; and what of that is the key's to say */
+    struct device_profile narrow;
     struct buf same;          /* DER of ENROL_SAME; the caller frees it */
 };
 /* 0 with a verdict; only failures of the storage are errors.  Without a certificate and in a reading transaction an ASK is not written. */

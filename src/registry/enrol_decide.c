@@ -1,5 +1,6 @@
 /* enrol_decide: who may enrol, in the order in which it is asked.  Pure; see enrol.h. */
 #include "registry/enrol.h"
+#include "registry/profile.h"
 
 static void refuse(struct enrol_verdict *v, int code, int retry_after) {
     v->how = ENROL_REFUSED;
@@ -93,6 +94,19 @@ static int withheld(const struct enrol_facts *f, const struct enrol_verdict *v) 
     return f->account->expected_only && !f->account->approval ? MUSTER_EUNEXPECTED : MUSTER_EPENDING;
 }
 
+/* Whether the account's profile takes such a key: the device's own, or one of the kind that the server makes. */
+static bool key_taken(const struct enrol_facts *f, struct enrol_verdict *v) {
+    struct device_profile p;
+    profile_of(f->account, f->key, &p);
+    if (f->own)
+        return own_key_judge(&p, f->own, f->own_is, &v->err) == 0;
+    const struct key_facts made = profile_made_key(f->account);
+    if (device_profile_key(&p, &made, NULL) == 0)
+        return true;
+    refuse(v, MUSTER_EKEYTYPE, 0);
+    return false;
+}
+
 static void decide(const struct enrol_facts *f, struct enrol_verdict *v) {
     if (f->now < f->newest - CLOCK_TOLERANCE) {
         refuse(v, MUSTER_ECLOCK, 60);
@@ -100,7 +114,7 @@ static void decide(const struct enrol_facts *f, struct enrol_verdict *v) {
     }
     if (credential_good(f, v) && f->server_keygen && !f->account->server_keygen)
         refuse(v, MUSTER_EKEYGENOFF, 0);
-    if (v->err.code || (f->own && own_key_judge(f->account, f->own, f->own_is, &v->err)))
+    if (v->err.code || !key_taken(f, v))
         return;
     if (f->device && !device_may(f, v))
         return;
@@ -127,6 +141,8 @@ static void decide(const struct enrol_facts *f, struct enrol_verdict *v) {
 void enrol_decide(const struct enrol_facts *f, struct enrol_verdict *v) {
     *v = (struct enrol_verdict){.how = ENROL_REFUSED};
     decide(f, v);
-    if (v->how != ENROL_REFUSED && v->how != ENROL_ASK)
-        v->withheld = withheld(f, v);
+    if (v->how == ENROL_REFUSED || v->how == ENROL_ASK)
+        return;
+    v->withheld = withheld(f, v);
+    profile_shadow_judge(f->account, f->key, f->own, &v->shadow);
 }

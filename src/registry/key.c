@@ -4,6 +4,7 @@
 #include "registry/audit.h"
 #include "registry/event.h"
 #include "registry/key_json.h"
+#include "registry/profile.h"
 #include "registry/row.h"
 
 #define ENROLLED_SHOWN 1000
@@ -35,6 +36,7 @@ int key_json(struct store_tx *tx, const struct account *a, const struct prov_key
     json_set_str(o, "id_pattern", k->id_pattern[0] ? k->id_pattern : NULL);
     json_set_str(o, "sources", k->sources[0] ? k->sources : NULL);
     json_set_str(o, "build", k->build[0] ? k->build : NULL);
+    profile_key_add(o, &k->profile);
     json_set_hex(o, "fingerprint", hash_span(&k->fingerprint));
     json_set_int(o, "devices", devices);
     json_set_time(o, "last_used", k->last_used);
@@ -58,6 +60,8 @@ int key_bounds_check(const struct key_bounds *b, struct err *err) {
         rc = id_pattern_check(b->id_pattern, err);
     if (!rc)
         rc = sources_check(b->sources, err);
+    if (!rc)
+        rc = device_profile_check(&b->profile, err);
     if (rc)
         return rc;
     if (b->max_devices < 0 || b->max_devices > 1000000000 || b->per_hour < 0 || b->per_hour > 1000000000)
@@ -118,6 +122,7 @@ int key_bounds_json(struct key_bounds *b, json_t *from, struct err *err) {
     const char *key;
     json_t *v;
     json_object_foreach(from, key, v) {
+        bool known;
         int rc;
         if (strcmp(key, "name") == 0)
             rc = take_text(v, key, b->name, sizeof b->name, err);
@@ -133,7 +138,7 @@ int key_bounds_json(struct key_bounds *b, json_t *from, struct err *err) {
             rc = take_count(v, key, &b->per_hour, err);
         else if (strcmp(key, "expires") == 0)
             rc = take_expiry(v, &b->expires, err);
-        else
+        else if ((rc = profile_take(&b->profile, key, v, &known, err)) == 0 && !known)
             rc = err_set(err, MUSTER_EINVALID, "A provisioning key has no \"%.40s\".", key);
         if (rc)
             return rc;
@@ -143,31 +148,33 @@ int key_bounds_json(struct key_bounds *b, json_t *from, struct err *err) {
 
 /* --- operations ------------------------------------------------------------------------------------------------------------------- */
 
-int key_bounds_fit(const struct key_bounds *b, int64_t certificate_not_after, struct err *err) {
+int key_bounds_fit(const struct account *a, const struct key_bounds *b, int64_t certificate_not_after, struct err *err) {
+    struct device_profile whole;
     if (b->expires > certificate_not_after) {
         char end[CLOCK_RFC3339_LEN + 1];
         clock_rfc3339(certificate_not_after, end);
         return err_set(err, MUSTER_EINVALID, "The key's certificate ends at %s; expires cannot lie behind that.", end);
     }
-    return 0;
+    profile_of(a, NULL, &whole);
+    return device_profile_narrows(&whole, &b->profile, err);
 }
 
 int key_create_run(struct store_tx *tx, void *arg, struct err *err) {
     struct key_create *c = arg;
     struct account a;
     struct prov_key k;
-    char id[UUID_TEXT_LEN + 1];
+    char id[UUID_TEXT_LEN + 1], profile[PROFILE_TEXT_MAX + 1];
     int64_t now = clock_now();
     uuid_text(&c->id, id);
     if (!c->bounds.name[0])
         snprintf(c->bounds.name, sizeof c->bounds.name, "key-%.13s", id);
     int rc = account_need(tx, c->account, &a, err);
-    if (rc || (rc = clock_check(tx, now, err)) || (rc = key_bounds_fit(&c->bounds, c->cert->not_after, err)))
+    if (rc || (rc = clock_check(tx, now, err)) || (rc = key_bounds_fit(&a, &c->bounds, c->cert->not_after, err)))
         return rc;
     if (!(a.method & METHOD_SHARED))
         return err_set(err, MUSTER_EMETHODOFF, "The account %s does not take shared credentials.", a.name);
-    rc = store_exec(tx, NULL, err, SQL_KEY_ADD, "uisiiiiiisssbb", &c->id, a.row, c->bounds.name, I(KEY_ACTIVE), now, c->bounds.expires, c->cert->not_after, c->bounds.max_devices,
-                    c->bounds.per_hour, c->bounds.id_pattern, c->bounds.sources, c->bounds.build, hash_span(&c->cert->key.spki), hash_span(&c->cert->fingerprint));
+    rc = store_exec(tx, NULL, err, SQL_KEY_ADD, "uisiiiiiisssbbs", &c->id, a.row, c->bounds.name, I(KEY_ACTIVE), now, c->bounds.expires, c->cert->not_after, c->bounds.max_devices,
+                    c->bounds.per_hour, c->bounds.id_pattern, c->bounds.sources, c->bounds.build, hash_span(&c->cert->key.spki), hash_span(&c->cert->fingerprint), profile_text(&c->bounds.profile, profile));
     if (rc == MUSTER_EEXISTS)
         return err_set(err, rc, "The account %s has a provisioning key \"%s\" already.", a.name, c->bounds.name);
     if (rc || (rc = key_need(tx, &a, span_str(id), &k, err)) || (rc = key_json(tx, &a, &k, &c->out, err)) || (rc = event_key(tx, &a, &k, EVENT_KEY_CREATED, NULL, err)))

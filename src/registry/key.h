@@ -2,6 +2,7 @@
 #ifndef MUSTER_REGISTRY_KEY_H
 #define MUSTER_REGISTRY_KEY_H
 
+#include "pki/device_profile.h"
 #include "registry/registry.h"
 
 #define KEY_LIFE_DEFAULT (30 * CLOCK_DAY)
@@ -14,9 +15,10 @@ struct key_bounds {
     char id_pattern[DEVICE_ID_MAX + 1]; /* "": any */
     char sources[1025];                 /* networks; "": any */
     char build[NAME_MAX_BYTES + 1];     /* of the image it goes into, for people */
+    struct device_profile profile;      /* what its devices' certificates may be, within the account's profile */
 };
 int key_bounds_check(const struct key_bounds *b, struct err *err) MUSTER_MUST_CHECK;
-/* Takes the fields name, expires, max_devices, per_hour, id_pattern, sources (array or text), build; every other one is refused. */
+/* Takes the fields name, expires, max_devices, per_hour, id_pattern, sources (array or text), build, and of the profile key_types, key_usages, life, longest_life; every other one is refused. */
 int key_bounds_json(struct key_bounds *b, json_t *from, struct err *err) MUSTER_MUST_CHECK;
 
 struct key_create {

@@ -6,7 +6,8 @@
 #include "registry/row.h"
 
 int key_json(struct store_tx *tx, const struct account *a, const struct prov_key *k, json_t **out, struct err *err) MUSTER_MUST_CHECK; /* replaces *out */
-int key_bounds_fit(const struct key_bounds *b, int64_t certificate_not_after, struct err *err) MUSTER_MUST_CHECK;
+/* Within its certificate, and within its account's profile. */
+int key_bounds_fit(const struct account *a, const struct key_bounds *b, int64_t certificate_not_after, struct err *err) MUSTER_MUST_CHECK;
 /* For an answer about devices that were cut off: "live_keys" and "live_key_names", the keys that still enrol in the account (not more than
  * KEY_NAMES_SHOWN names), and with `warn` a sentence of "warnings" that names them. */
 #define KEY_NAMES_SHOWN 20

@@ -17,7 +17,8 @@
 #define OFFERS_MAX 16          /* foreign keys remembered for one device */
 #define ROOTS_MAX 64           /* of an account */
 #define ROOT_NAMESAKES_MAX 4   /* of them, with one subject */
-#define LATE_RENEWAL (90 * CLOCK_DAY)        /* seconds; of an account, where nobody says another (and in migration 10) */
+#define DEVICE_LIFE (20 * CLOCK_YEAR)        /* seconds; of an account, where nobody says another (as the next two, which stand in migration 10 too) */
+#define LATE_RENEWAL (90 * CLOCK_DAY)
 #define SUPERSEDED_RENEWAL (30 * CLOCK_DAY)
 #define CLOCK_TOLERANCE 300    /* seconds that the clock may be behind the log */
 

@@ -26,11 +26,14 @@ int own_key_load(struct store_tx *tx, int64_t account, const struct device *d, c
     return 0;
 }
 
-int own_key_judge(const struct account *a, const struct key_facts *k, enum own_key whose, struct err *why) {
-    if (k->kind == KEY_RSA && a->device_key != DEVICE_KEY_RSA) /* it costs every handshake dear, and is an account's choice */
-        return err_set(why, MUSTER_ECSR, "The request cannot be signed: the account takes no RSA keys, but P-256 (or P-384, P-521, Ed25519).");
+int own_key_judge(const struct device_profile *p, const struct key_facts *k, enum own_key whose, struct err *why) {
+    struct err kind = ERR_INIT;
     if (k->kind == KEY_RSA && k->bits > KEY_RSA_OWN_MAX)
         return err_set(why, MUSTER_ECSR, "The request cannot be signed: its key is RSA of %d bits, and at most %d are certified.", k->bits, KEY_RSA_OWN_MAX);
+    if (k->kind == KEY_RSA && !(p->keys & PROFILE_KEYS_RSA)) /* it costs every handshake dear, and is an account's choice */
+        return err_set(why, MUSTER_ECSR, "The request cannot be signed: the account takes no RSA keys, but others: P-256 unless its profile says which.");
+    if (device_profile_key(p, k, &kind))
+        return err_set(why, MUSTER_ECSR, "The request cannot be signed. %s", kind.text);
     switch (whose) {
     case OWN_KEY_FREE:
     case OWN_KEY_OWN:

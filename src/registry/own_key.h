@@ -9,7 +9,7 @@ enum own_key { OWN_KEY_FREE, OWN_KEY_OWN, OWN_KEY_BARRED, OWN_KEY_ELSEWHERE, OWN
 
 /* d: the device that asks; NULL: one that is not known. */
 int own_key_load(struct store_tx *tx, int64_t account, const struct device *d, const struct hash *spki, enum own_key *out, struct err *err) MUSTER_MUST_CHECK;
-/* 0, or the code of *why: the account takes no such keys (MUSTER_ECSR), or it is somebody else's, or over (MUSTER_EKEYELSEWHERE, MUSTER_EKEYBARRED).  Pure. */
-int own_key_judge(const struct account *a, const struct key_facts *k, enum own_key whose, struct err *why) MUSTER_MUST_CHECK;
+/* 0, or the code of *why: the profile, spelt out, takes no such keys (MUSTER_ECSR), or it is somebody else's, or over (MUSTER_EKEYELSEWHERE, MUSTER_EKEYBARRED).  Pure. */
+int own_key_judge(const struct device_profile *p, const struct key_facts *k, enum own_key whose, struct err *why) MUSTER_MUST_CHECK;
 
 #endif

@@ -133,6 +133,8 @@ static int refusal_is_new(struct store_tx *tx, const struct refusal *r, struct e
     if (found < 0 || known < 0)
         return found < 0 ? found : known;
     /* Whoever makes up device IDs is one event an hour. */
+    if (r->code == MUSTER_ESHADOW) /* nothing was refused */
+        return 0;
     int rc = known ? 0 : event_refused_due(tx, found ? a.row : 0, r->code, &due, err);
     if (rc || (!known && !due))
         return rc;

@@ -48,6 +48,7 @@ static int row_refusal(struct store_row *row, struct shown *s, int64_t *device, 
     json_set_time(o, "last_seen", s->last);
     json_set_int(o, "count", store_int(row, 5));
     json_set_str(o, "code", s->code);
+    json_set_bool(o, "shadow", err_from_code(s->code) == MUSTER_ESHADOW);
     json_set_span(o, "reason", store_text(row, 7));
     json_set_str(o, "fix", err_fix(err_from_code(s->code)));
     json_set(o, "account", json_null());

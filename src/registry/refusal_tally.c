@@ -15,6 +15,8 @@ static struct refusal_tally_code *code_of(struct refusal_tally *t, struct store_
 }
 
 static void take(struct refusal_tally *t, struct store_row *row) {
+    if (span_eq_str(store_text(row, 0), err_code(MUSTER_ESHADOW))) /* nothing was refused */
+        return;
     int64_t count = store_int(row, 1), last = store_int(row, 2);
     struct refusal_tally_code *c = code_of(t, row);
     t->total += count;

@@ -4,6 +4,7 @@
 #include "registry/audit.h"
 #include "registry/device_identity.h"
 #include "registry/event.h"
+#include "registry/profile.h"
 
 struct loaded {
     struct account account;
@@ -38,7 +39,9 @@ static int64_t early(const struct renew_facts *f) {
 /* A key that was barred when its certificate was replaced comes back with it. */
 static bool key_good(const struct renew_facts *f, struct renew_verdict *v) {
     const bool back = v->superseded && f->former_key && f->own_is == OWN_KEY_BARRED;
-    return own_key_judge(f->account, f->own, back ? OWN_KEY_OWN : f->own_is, &v->err) == 0;
+    struct device_profile p;
+    profile_of(f->account, f->key, &p);
+    return own_key_judge(&p, f->own, back ? OWN_KEY_OWN : f->own_is, &v->err) == 0;
 }
 
 void renew_decide(const struct renew_facts *f, struct renew_verdict *v) {
@@ -62,6 +65,8 @@ void renew_decide(const struct renew_facts *f, struct renew_verdict *v) {
         refuse(v, MUSTER_EREISSUELIMIT, (int)(f->certificates_since + CLOCK_DAY - f->now));
     else
         v->how = RENEW_NEW;
+    if (v->how != RENEW_REFUSED)
+        profile_shadow_judge(f->account, f->key, f->own, &v->shadow);
 }
 
 /* --- load ---------------------------------------------------------------------------------------------------------------------------- */
@@ -169,10 +174,12 @@ int renew_run(struct store_tx *tx, void *arg, struct err *err) {
     snprintf(r->account_name, sizeof r->account_name, "%s", l.account.name);
     snprintf(r->device_id, sizeof r->device_id, "%s", l.device.device_id);
     r->uuid = l.device.uuid;
-    r->device_life = l.account.device_life;
     int rc = load(tx, r, &l, err);
     if (rc)
         return rc;
+    l.facts.key = l.key.row ? &l.key : NULL;
+    profile_of(&l.account, l.facts.key, &r->profile);
+    r->narrow = l.key.profile;
     renew_decide(&l.facts, &r->verdict);
     return r->verdict.how == RENEW_NEW && r->cert && store_writable(tx) ? apply(tx, r, &l, err) : 0;
 }

@@ -28,6 +28,7 @@ struct renew_facts {
     int64_t superseded;          /* since when another has stood in its place; 0: it was never the device's, or is over */
     bool revoked;                /* it was, by itself, whatever else holds of it */
     bool former_key;             /* the request is for the key of the certificate that asks */
+    const struct prov_key *key;  /* that brought the device in; NULL: none did */
     const struct key_facts *own; /* of the request */
     enum own_key own_is;
     bool same;                   /* a certificate for that key waits for its first use */
@@ -36,6 +37,7 @@ struct renew_facts {
 struct renew_verdict {
     enum renew_how how;
     struct err err; /* why not */
+    struct err shadow; /* what a profile that is tried would have said (profile.h) */
     bool superseded, by_grant; /* of RENEW_NEW: the certificate that asked was replaced; so long ago that an operator's word was needed, which is spent */
 };
 void renew_decide(const struct renew_facts *f, struct renew_verdict *out);
@@ -50,7 +52,7 @@ struct renew {
     struct renew_verdict verdict;
     char account_name[ACCOUNT_NAME_MAX + 1], device_id[DEVICE_ID_MAX + 1];
     struct uuid uuid;             /* the device's */
-    int64_t device_life;          /* the account's */
+    struct device_profile profile, narrow; /* as of enrol.h */
     struct buf same;              /* DER of RENEW_SAME; the caller frees it */
 };
 /* 0 with a verdict; only failures of the storage are errors. */

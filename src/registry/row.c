@@ -41,7 +41,8 @@ int row_account(struct store_row *row, struct account *out, struct err *err) {
         .own_root = store_int(row, 18),
     };
     row_text(row, 1, out->name, sizeof out->name);
-    return account_name_check(span_str(out->name), NULL) ? corrupt(err, "account") : 0;
+    bool good = !account_name_check(span_str(out->name), NULL) && !device_profile_read(store_text(row, 19), &out->profile, NULL) && !device_profile_read(store_text(row, 20), &out->shadow, NULL);
+    return good ? 0 : corrupt(err, "account");
 }
 
 int row_root(struct store_row *row, struct root *out, struct err *err) {
@@ -80,7 +81,8 @@ int row_key(struct store_row *row, struct prov_key *out, struct err *err) {
     row_text(row, 11, out->id_pattern, sizeof out->id_pattern);
     row_text(row, 12, out->sources, sizeof out->sources);
     row_text(row, 13, out->build, sizeof out->build);
-    return store_uuid(row, 1, &out->uuid) || row_hash(row, 14, &out->spki) || row_hash(row, 15, &out->fingerprint) ? corrupt(err, "prov_key") : 0;
+    bool profile = device_profile_read(store_text(row, 17), &out->profile, NULL) == 0;
+    return store_uuid(row, 1, &out->uuid) || row_hash(row, 14, &out->spki) || row_hash(row, 15, &out->fingerprint) || !profile ? corrupt(err, "prov_key") : 0;
 }
 
 int row_device(struct store_row *row, struct device *out, struct err *err) {

@@ -2,6 +2,7 @@
 #ifndef MUSTER_REGISTRY_ROW_H
 #define MUSTER_REGISTRY_ROW_H
 
+#include "pki/device_profile.h"
 #include "registry/registry.h"
 
 #define I(x) ((int64_t)(x)) /* parameters of kind i are 64-bit */
@@ -24,6 +25,8 @@ struct account {
     bool approval, expected_only, server_keygen, csr_queue;
     enum device_key_kind device_key;
     int64_t device_life, lost_answer_window, issue_ceiling, renewal_window, late_renewal, superseded_renewal;
+    struct device_profile profile; /* without its life, which is device_life; registry/profile.h */
+    struct device_profile shadow;  /* one that is tried, with its life; life 0: none is */
     int64_t own_root; /* of Muster's fleet roots the one that it issues under; 0: none */
 };
 
@@ -50,6 +53,7 @@ struct prov_key {
     int64_t created, expires, certificate_not_after, max_devices, spent, per_hour, last_used;
     char id_pattern[DEVICE_ID_MAX + 1], sources[1025], build[NAME_MAX_BYTES + 1];
     struct hash spki, fingerprint;
+    struct device_profile profile; /* what it allows of its account's */
 };
 
 struct device {

@@ -9,7 +9,7 @@
 #include "vault/policy.h"
 #include "vault/wire.h"
 
-#define FORMAT 2        /* 1: without fleet roots that were rotated out */
+#define FORMAT 3        /* 1: without fleet roots that were rotated out; 2: without a profile */
 #define CROSS_MAX (16 * 1024)
 #define CACHE_MAX 128
 #define RECORD_PREFIX "account-"
@@ -251,7 +251,10 @@ static int get_account(struct span body, struct account *a, struct err *err) {
         return err_set(err, MUSTER_EVERSION, "The record of account %s has format %u; this version of Muster knows format %u.", a->name, format, FORMAT);
     a->kind = cursor_u8(&c);
     a->method = cursor_u8(&c);
-    wire_get_policy(&c, &a->policy);
+    if (format > 2)
+        wire_get_policy(&c, &a->policy);
+    else
+        wire_get_policy_before_profiles(&c, &a->policy);
     int rc = wire_get_bool(&c) ? get_cas(&c, a, format, err) : 0;
     if (rc)
         return rc;

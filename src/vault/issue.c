@@ -37,23 +37,18 @@ int serve_issue(struct vault *v, const struct wire_request *request, int64_t now
     const struct vault_issue *given = &request->issue;
     struct account *a;
     struct key_facts facts;
+    struct device_profile profile;
     int64_t life;
     int rc = serve_shared_account(v, given->account, &a, err);
-    if (rc || (rc = policy_device_id(given->device_id, err)) || (rc = public_key_facts(given->public_key, &facts, err)) ||
-        (rc = policy_device_key(&facts, a->policy.rsa_allowed, err)) || (rc = policy_device_life(&a->policy, given->life, &life, err)))
+    if (rc || (rc = policy_device_id(given->device_id, err)) || (rc = policy_device_profile(&a->policy, given->narrow, &profile, err)) ||
+        (rc = public_key_facts(given->public_key, &facts, err)) || (rc = device_profile_key(&profile, &facts, err)) || (rc = policy_device_life(&profile, given->life, &life, err)))
+        return rc;
+    CLEANUP(device_profile_names_fini) struct device_profile_names names = DEVICE_PROFILE_NAMES_INIT;
+    struct make_request rq = {.profile = PROFILE_DEVICE, .public_key = given->public_key};
+    if ((rc = device_profile_fill(&profile, span_str(a->name), given->device_id, &given->uuid, &names, &rq, err)))
         return rc;
     if ((rc = count_take(v->counts, v->records, a->name, secret_span(&a->data_key), a->policy.ceiling, now, err)))
         return rc;
-    char uuid[UUID_TEXT_LEN + 1];
-    uuid_text(&given->uuid, uuid);
-    struct make_request rq = {
-        .profile = PROFILE_DEVICE,
-        .subject.common_name = policy_too_long_for_cn(given->device_id) ? span_str(uuid) : given->device_id,
-        .subject.organisation = span_str(a->name),
-        .subject.organisational_unit = SPAN_LIT("Devices"),
-        .device_id = given->device_id,
-        .public_key = given->public_key,
-    };
     return sign(v, &rq, a->issuing_ca, a->keys, now, life, &answer->issued, err);
 }
 

@@ -12,7 +12,7 @@
 #define DEFAULT_DEVICE_LIFE (20 * CLOCK_YEAR)
 #define DEFAULT_CEILING 20000
 #define CEILING_MAX 10000000
-#define SET_ALL (VAULT_SET_LIFE | VAULT_SET_LIFE_MAX | VAULT_SET_RSA | VAULT_SET_CEILING)
+#define SET_ALL (VAULT_SET_LIFE | VAULT_SET_LIFE_MAX | VAULT_SET_RSA | VAULT_SET_CEILING | VAULT_SET_PROFILE)
 /* A new issuing CA has to last this much longer than the old one: without it an account whose leaves live as long as its issuing
  * CAs would get a new CA each time that somebody asks. */
 #define RENEW_GAIN (30 * CLOCK_DAY)
@@ -101,6 +101,8 @@ int policy_apply(struct vault_policy *p, const struct vault_policy *given, struc
         new.rsa_allowed = given->rsa_allowed;
     if (given->set & VAULT_SET_CEILING)
         new.ceiling = given->ceiling;
+    if (given->set & VAULT_SET_PROFILE)
+        new.profile = given->profile;
     /* A maximum alone pulls the default down with it, so that it can be lowered in one step. */
     if ((given->set & VAULT_SET_LIFE_MAX) && !(given->set & VAULT_SET_LIFE) && new.device_life > new.device_life_max)
         new.device_life = new.device_life_max;
@@ -110,19 +112,27 @@ int policy_apply(struct vault_policy *p, const struct vault_policy *given, struc
         return err_set(err, MUSTER_EINVALID, "The life of a device certificate is over the longest that the account allows.");
     if (new.ceiling < 1 || new.ceiling > CEILING_MAX)
         return err_set(err, MUSTER_EINVALID, "The ceiling is 1 to %d certificates an hour.", CEILING_MAX);
+    int rc = device_profile_check(&new.profile, err);
+    if (rc)
+        return rc;
+    if (new.profile.life || new.profile.life_max)
+        return err_set(err, MUSTER_EINVALID, "The profile has lives of its own.");
     *p = new;
     return 0;
 }
 
 bool policy_eq(const struct vault_policy *a, const struct vault_policy *b) {
-    return a->device_life == b->device_life && a->device_life_max == b->device_life_max && a->rsa_allowed == b->rsa_allowed && a->ceiling == b->ceiling;
+    return a->device_life == b->device_life && a->device_life_max == b->device_life_max && a->rsa_allowed == b->rsa_allowed && a->ceiling == b->ceiling &&
+           device_profile_eq(&a->profile, &b->profile);
 }
 
-int policy_device_key(const struct key_facts *k, bool rsa_allowed, struct err *err) {
-    if (k->kind == KEY_RSA ? rsa_allowed && k->bits <= KEY_RSA_OWN_MAX && key_acceptable(k, NULL) == 0 : key_acceptable(k, NULL) == 0)
-        return 0;
-    return err_set(err, MUSTER_ECERTWEAKKEY, "The account takes keys of the kinds P-256, P-384, P-521 and Ed25519%s; this one is %s of %d bits.", rsa_allowed ? ", and RSA of 2048 to 4096 bits" : "",
-                   key_kind_name(k->kind), k->bits);
+int policy_device_profile(const struct vault_policy *p, struct span narrow, struct device_profile *out, struct err *err) {
+    struct device_profile key;
+    int rc = narrow.n ? device_profile_read(narrow, &key, err) : 0;
+    if (rc)
+        return rc;
+    device_profile_effective(&p->profile, p->device_life, p->device_life_max, p->rsa_allowed, narrow.n ? &key : NULL, out);
+    return 0;
 }
 
 int policy_provisioning_key(const struct key_facts *k, bool rsa_allowed, struct err *err) {
@@ -139,12 +149,10 @@ int policy_server_key(const struct key_facts *k, struct err *err) {
                    key_kind_name(k->kind), k->bits);
 }
 
-int policy_device_life(const struct vault_policy *p, int64_t wanted, int64_t *life, struct err *err) {
+int policy_device_life(const struct device_profile *p, int64_t wanted, int64_t *life, struct err *err) {
     if (wanted < 0)
         return err_set(err, MUSTER_EINVALID, "The life of a certificate cannot be negative.");
-    *life = wanted == 0 ? p->device_life : wanted;
-    if (*life > p->device_life_max)
-        *life = p->device_life_max;
+    *life = device_profile_life(p, wanted, 0);
     return 0;
 }
 

@@ -22,15 +22,15 @@ void policy_default(struct vault_policy *out);
 int policy_apply(struct vault_policy *p, const struct vault_policy *given, struct err *err) MUSTER_MUST_CHECK;
 bool policy_eq(const struct vault_policy *a, const struct vault_policy *b);
 
-/* Keys of devices, which may have made them: P-256, P-384, P-521, Ed25519, and where the account allows it RSA of 2048 to 4096 bits; MUSTER_ECERTWEAKKEY. */
-int policy_device_key(const struct key_facts *k, bool rsa_allowed, struct err *err) MUSTER_MUST_CHECK;
+/* What a device's certificate may be: the account's profile, and within it what `narrow` says (text; empty: nothing).  MUSTER_EINVALID. */
+int policy_device_profile(const struct vault_policy *p, struct span narrow, struct device_profile *out, struct err *err) MUSTER_MUST_CHECK;
 /* Provisioning keys, which Muster makes; MUSTER_ECERTWEAKKEY. */
 int policy_provisioning_key(const struct key_facts *k, bool rsa_allowed, struct err *err) MUSTER_MUST_CHECK;
 /* Keys of the gateway's own certificates. */
 int policy_server_key(const struct key_facts *k, struct err *err) MUSTER_MUST_CHECK;
 
 /* The life that a device gets of the one that it asks for (0: none in particular; below 0: MUSTER_EINVALID). */
-int policy_device_life(const struct vault_policy *p, int64_t wanted, int64_t *life, struct err *err) MUSTER_MUST_CHECK;
+int policy_device_life(const struct device_profile *p, int64_t wanted, int64_t *life, struct err *err) MUSTER_MUST_CHECK;
 /* Where no device certificate of the account has a well-defined end, its CAs have none either. */
 int64_t policy_ca_life(const struct vault_policy *p, int64_t life);
 /* Whether an issuing CA that ends at issuing_end is to be replaced now, and when the new one would end. */

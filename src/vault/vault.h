@@ -21,6 +21,7 @@
 #include "base/uuid.h"
 #include "loop/loop.h"
 #include "pki/crl_make.h"
+#include "pki/device_profile.h"
 #include "pki/ocsp.h"
 
 #define VAULT_ACCOUNT_MAX 32        /* characters of an account's name: a lower-case DNS label */
@@ -83,6 +84,7 @@ struct vault_issue {
     struct uuid uuid;       /* of the device in the registry: the subject CN where the device ID has more than 64 characters */
     struct span public_key; /* SubjectPublicKeyInfo, DER */
     int64_t life;           /* seconds from now; 0: the account's own; clamped to the policy's maximum and the issuer's end */
+    struct span narrow;     /* what the provisioning key allows within the account's profile: text of device_profile.h; empty: all of it */
 };
 struct vault_issued {
     struct span der;        /* the certificate */
@@ -91,9 +93,8 @@ struct vault_issued {
     int64_t not_before, not_after;
 };
 typedef void (*vault_issue_fn)(void *arg, int rc, const struct err *err, const struct vault_issued *issued);
-/* A device certificate under the account's issuing CA.  MUSTER_ENOTFOUND (account), _EMETHODOFF (not a shared account), _EDEVICEID,
- * _EIDTAKEN (reserved prefix), _ECERTWEAKKEY (neither P-256, P-384, P-521 nor Ed25519, nor RSA of 2048 to 4096 bits where the account allows that), _EINVALID (public key
- * unreadable), _ECEILING with Retry-After (as many in this hour as the account may). */
+/* A device certificate under the account's issuing CA, by the account's profile.  MUSTER_ENOTFOUND (account), _EMETHODOFF (not a shared account), _EDEVICEID,
+ * _EIDTAKEN (reserved prefix), _ECERTWEAKKEY (of no kind that the profile takes), _EINVALID (public key or narrow unreadable), _ECEILING with Retry-After (as many in this hour as the account may). */
 int vault_issue(struct vault_client *c, const struct vault_issue *rq, vault_issue_fn done, void *arg, struct err *err) MUSTER_MUST_CHECK;
 
 struct vault_time_signed {
@@ -140,13 +141,15 @@ enum vault_policy_set {
     VAULT_SET_CEILING = 8,
     VAULT_SET_METHOD = 16,  /* vault_account_policy only */
     VAULT_SET_KIND = 32,    /* vault_account_policy only */
+    VAULT_SET_PROFILE = 64,
 };
 struct vault_policy {
     uint32_t set;            /* of VAULT_SET_…: in requests, which fields count (others keep their value or default); in answers all */
     int64_t device_life;     /* seconds for a device that asks for none; default 20 years; at most device_life_max */
     int64_t device_life_max; /* seconds, longest life of a device certificate; default 20 years; may be VAULT_LIFE_NONE */
-    bool rsa_allowed;        /* RSA device keys; default false */
+    bool rsa_allowed;        /* RSA keys of provisioning keys, and of devices where the profile does not say which keys; default false */
     uint32_t ceiling;        /* device certificates per clock hour; default 20000; 1..10000000 */
+    struct device_profile profile; /* without lives, which are the two above */
 };
 struct vault_account {
     struct span name;

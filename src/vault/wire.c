@@ -41,14 +41,26 @@ void wire_put_policy(struct buf *b, const struct vault_policy *p) {
     buf_add_u64(b, (uint64_t)p->device_life_max);
     buf_addc(b, p->rsa_allowed);
     buf_add_u32(b, p->ceiling);
+    CLEANUP(buf_fini) struct buf profile = BUF_INIT(PROFILE_TEXT_MAX);
+    device_profile_write(&p->profile, &profile);
+    b->failed = b->failed || profile.failed;
+    wire_put_bytes(b, buf_span(&profile));
 }
 
 void wire_get_policy(struct cursor *c, struct vault_policy *p) {
+    wire_get_policy_before_profiles(c, p);
+    struct span profile = wire_get_bytes(c);
+    if (c->failed || device_profile_read(profile, &p->profile, NULL))
+        c->failed = true;
+}
+
+void wire_get_policy_before_profiles(struct cursor *c, struct vault_policy *p) {
     p->set = cursor_u32(c);
     p->device_life = (int64_t)cursor_u64(c);
     p->device_life_max = (int64_t)cursor_u64(c);
     p->rsa_allowed = wire_get_bool(c);
     p->ceiling = cursor_u32(c);
+    p->profile = (struct device_profile){0};
 }
 
 /* What follows the id and the number, once a message is done with. */
@@ -133,6 +145,7 @@ static void get_request(struct cursor *c, struct wire_request *rq) {
         wire_get_fixed(c, rq->issue.uuid.b, sizeof rq->issue.uuid.b);
         rq->issue.public_key = wire_get_bytes(c);
         rq->issue.life = (int64_t)cursor_u64(c);
+        rq->issue.narrow = wire_get_bytes(c);
         return;
     case WIRE_ACCOUNT_CREATE:
     case WIRE_ACCOUNT_POLICY:
@@ -209,6 +222,7 @@ static void put_request(struct buf *b, const struct wire_request *rq) {
         buf_add(b, uuid_span(&rq->issue.uuid));
         wire_put_bytes(b, rq->issue.public_key);
         buf_add_u64(b, (uint64_t)rq->issue.life);
+        wire_put_bytes(b, rq->issue.narrow);
         return;
     case WIRE_ACCOUNT_CREATE:
     case WIRE_ACCOUNT_POLICY:

@@ -132,6 +132,7 @@ void wire_get_fixed(struct cursor *c, uint8_t *out, size_t n); /* zeros where th
 bool wire_get_bool(struct cursor *c);
 void wire_get_fixed(struct cursor *c, uint8_t *out, size_t n); /* zeros where there are not so many bytes */
 void wire_get_policy(struct cursor *c, struct vault_policy *p);
+void wire_get_policy_before_profiles(struct cursor *c, struct vault_policy *p); /* of records that were written then */
 /* wire_ocsp.c */
 void wire_get_ocsp(struct cursor *c, struct vault_ocsp *o);
 void wire_put_ocsp(struct buf *b, const struct vault_ocsp *o);

@@ -1,4 +1,5 @@
 /* forecast_judge: asks the gateway's own functions as of times to come; see forecast.h. */
+#include "registry/profile.h"
 #include "registry/renew.h"
 #include "verifier/forecast_part.h"
 #include "verifier/verifier.h"
@@ -83,7 +84,13 @@ static void name_ca(const struct cert *c, char out[256]) {
 /* Whether the account renews, by the rule that would be asked a moment before the end of a certificate: for a new key of the kind that the account
  * takes, since a device that was enrolled under another setting may make one. */
 static bool may_renew(const struct forecast *f, struct identity *id) {
-    const struct key_facts own = {.kind = f->account.device_key == DEVICE_KEY_RSA ? KEY_RSA : KEY_P256, .bits = f->account.device_key == DEVICE_KEY_RSA ? KEY_RSA_OWN_MAX : 256};
+    struct device_profile profile;
+    profile_of(&f->account, NULL, &profile);
+    const struct key_facts own = profile.keys & PROFILE_KEY_P256      ? (struct key_facts){.kind = KEY_P256, .bits = 256}
+                                 : profile.keys & PROFILE_KEY_P384    ? (struct key_facts){.kind = KEY_P384, .bits = 384}
+                                 : profile.keys & PROFILE_KEY_P521    ? (struct key_facts){.kind = KEY_P521, .bits = 521}
+                                 : profile.keys & PROFILE_KEY_ED25519 ? (struct key_facts){.kind = KEY_ED25519, .bits = 256}
+                                                                      : (struct key_facts){.kind = KEY_RSA, .bits = profile.keys & PROFILE_KEY_RSA2048 ? 2048 : profile.keys & PROFILE_KEY_RSA3072 ? 3072 : 4096};
     const struct device device = {.account = f->account.row, .state = DEVICE_ACTIVE, .has_certificate = true, .certificate_not_after = f->from + CLOCK_DAY};
     const struct renew_facts facts = {.now = f->from + CLOCK_DAY - 1, .account = &f->account, .device = &device, .live = true, .own = &own, .own_is = OWN_KEY_FREE};
     const struct verdict_request rq = {.kind = REQUEST_RENEW, .host_account = "", .path_account = "", .recovery = snapshot_in_recovery(f->snapshot)};

@@ -72,18 +72,18 @@ static bool back(struct attack *a, size_t loop) {
 /* [3] extensions with basicConstraints CA:TRUE, as a certificate has them behind its key. */
 static const uint8_t CA_EXTENSIONS[] = {0xa3, 0x13, 0x30, 0x11, 0x30, 0x0f, 0x06, 0x03, 0x55, 0x1d, 0x13, 0x01, 0x01, 0xff, 0x04, 0x05, 0x30, 0x03, 0x01, 0x01, 0xff};
 
-enum shape { PLAIN, TRAILING, EXTENDED, OFF_CURVE, AT_INFINITY, COMPRESSED, LONG_FORM, CUT, EMPTY, NOISE, P384, ED25519, RSA };
+enum shape { PLAIN, TRAILING, EXTENDED, OFF_CURVE, AT_INFINITY, COMPRESSED, LONG_FORM, CUT, EMPTY, NOISE, P384, P521, ED25519, RSA };
 
 static void generated(enum key_kind kind, int bits, const char *encoding, struct buf *out) {
-    CLEANUP(EVP_PKEY_free) EVP_PKEY *key = NULL;
+    CLEANUP(EVP_PKEY_free) EVP_PKEY *key = kind == KEY_P521 ? EVP_EC_gen("P-521") : NULL; /* Muster makes none */
     buf_clear(out);
-    if (key_generate(kind, bits, &key, NULL) || (encoding && EVP_PKEY_set_utf8_string_param(key, OSSL_PKEY_PARAM_EC_POINT_CONVERSION_FORMAT, encoding) != 1) ||
+    if ((!key && key_generate(kind, bits, &key, NULL)) || (encoding && EVP_PKEY_set_utf8_string_param(key, OSSL_PKEY_PARAM_EC_POINT_CONVERSION_FORMAT, encoding) != 1) ||
         key_public_der(key, out, NULL))
         abort();
 }
 
 static void key_of(enum shape shape, struct buf *out) {
-    generated(shape == P384 ? KEY_P384 : shape == ED25519 ? KEY_ED25519 : shape == RSA ? KEY_RSA : KEY_P256, 2048, shape == COMPRESSED ? "compressed" : NULL, out);
+    generated(shape == P384 ? KEY_P384 : shape == P521 ? KEY_P521 : shape == ED25519 ? KEY_ED25519 : shape == RSA ? KEY_RSA : KEY_P256, 2048, shape == COMPRESSED ? "compressed" : NULL, out);
     switch (shape) {
     case TRAILING:
         buf_addc(out, 0);
@@ -118,6 +118,7 @@ static void key_of(enum shape shape, struct buf *out) {
     case PLAIN:
     case COMPRESSED:
     case P384:
+    case P521:
     case ED25519:
     case RSA:
         break;
@@ -132,6 +133,7 @@ static const struct {
     struct span id;
     enum shape key;
     int64_t life;
+    struct span narrow;
 } ISSUES[] = {
     {"as_ever", SPAN_LIT("bought"), PLAIN, 0},
     {"another_device", SPAN_LIT("victim"), PLAIN, 0},
@@ -162,11 +164,18 @@ static const struct {
     {"noise", SPAN_LIT("key"), NOISE, 0},
     {"p384", SPAN_LIT("key"), P384, 0},
     {"ed25519", SPAN_LIT("key"), ED25519, 0},
+    {"p521", SPAN_LIT("key"), P521, 0},
     {"rsa", SPAN_LIT("key"), RSA, 0},
+    /* What a provisioning key allows is told to the vault by the gateway; it only takes away. */
+    {"narrowed", SPAN_LIT("narrow"), PLAIN, 0, SPAN_LIT("keys=p256\nlife=3600\n")},
+    {"narrowed_wider", SPAN_LIT("narrow"), RSA, INT64_MAX, SPAN_LIT("keys=rsa2048\nlife=9223372036854775807\nlife_max=9223372036854775807\n")},
+    {"narrowed_to_longer", SPAN_LIT("narrow"), PLAIN, INT64_MAX, SPAN_LIT("usages=digital-signature,key-agreement,content-commitment\nlife=9223372036854775807\nlife_max=9223372036854775807\n")},
+    {"narrowed_to_names", SPAN_LIT("narrow"), PLAIN, 0, SPAN_LIT("subject=O=Muster,OU=Servers,CN={device_id}\nsan=dns:{device_id}.example.com\n")},
+    {"narrowed_by_noise", SPAN_LIT("narrow"), PLAIN, 0, SPAN_LIT("eku=serverAuth\n")},
 };
 
-static int issue(struct attack *a, size_t loop, const char *account, struct span id, struct span key, int64_t life, struct buf *out, struct wire_answer *answer) {
-    struct wire_request rq = {.type = WIRE_ISSUE, .issue = {.account = span_str(account), .device_id = id, .uuid = uuid_new(), .public_key = key, .life = life}};
+static int issue(struct attack *a, size_t loop, const char *account, struct span id, struct span key, int64_t life, struct span narrow, struct buf *out, struct wire_answer *answer) {
+    struct wire_request rq = {.type = WIRE_ISSUE, .issue = {.account = span_str(account), .device_id = id, .uuid = uuid_new(), .public_key = key, .life = life, .narrow = narrow}};
     return ask(a, loop, written(&rq, out), answer);
 }
 
@@ -196,7 +205,7 @@ static void arbitrary(struct attack *a, const char *account) {
             key_n = good.n;
             key[n[1] % good.n] ^= (uint8_t)(1 << n[0] % 8);
         }
-        ended = !issue(a, 0, account, span_of(id, id_n), span_of(key, key_n), life, &out, &answer);
+        ended = !issue(a, 0, account, span_of(id, id_n), span_of(key, key_n), life, SPAN_NONE, &out, &answer);
         if (!ended && answer.rc == 0) {
             show(account, &answer);
             issued++;
@@ -234,7 +243,7 @@ void attack_vault(struct attack *a) {
         for (size_t i = 0; i < sizeof ISSUES / sizeof *ISSUES; i++) {
             struct wire_answer answer;
             key_of(ISSUES[i].key, &key);
-            int got = issue(a, i % a->o->loops, account, ISSUES[i].id, buf_span(&key), ISSUES[i].life, &out, &answer);
+            int got = issue(a, i % a->o->loops, account, ISSUES[i].id, buf_span(&key), ISSUES[i].life, ISSUES[i].narrow, &out, &answer);
             say("vault %s %s: %s", ISSUES[i].what, account, result(account, got, &answer));
         }
     }
@@ -253,7 +262,7 @@ static int issue_many(struct attack *a, const char *account, int n) {
     for (int i = 0; i < n; i++) {
         char id[32];
         snprintf(id, sizeof id, "one-of-many-%d", i);
-        if (!issue(a, (size_t)i % a->o->loops, account, span_str(id), buf_span(&key), 0, &out, &answer))
+        if (!issue(a, (size_t)i % a->o->loops, account, span_str(id), buf_span(&key), 0, SPAN_NONE, &out, &answer))
             break;
         last = answer.rc;
         issued += answer.rc == 0;
@@ -290,7 +299,7 @@ static const char *forbid(struct attack *a, struct span message) {
 
 static void fill(struct wire_request *rq, struct span key) {
     const struct span account = span_str(given("MUSTER_ATTACK_NARROW"));
-    struct vault_policy wide = {.set = VAULT_SET_LIFE_MAX | VAULT_SET_CEILING | VAULT_SET_RSA, .device_life_max = VAULT_LIFE_NONE, .ceiling = 10000000, .rsa_allowed = true};
+    struct vault_policy wide = {.set = VAULT_SET_LIFE_MAX | VAULT_SET_CEILING | VAULT_SET_RSA | VAULT_SET_PROFILE, .device_life_max = VAULT_LIFE_NONE, .ceiling = 10000000, .rsa_allowed = true, .profile = {.keys = PROFILE_KEYS_EC | PROFILE_KEYS_RSA, .usages = 15, .subject = "O=Muster,CN={device_id}", .san = "dns:{device_id}.example.com"}};
     switch (rq->type) {
     case WIRE_ACCOUNT_CREATE:
     case WIRE_ACCOUNT_POLICY:

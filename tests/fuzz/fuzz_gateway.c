@@ -28,6 +28,7 @@ int issuer_enrol(struct issuer *is, const struct issuer_enrol *rq, issuer_fn don
 
 struct span http_host(const struct http_exchange *x) { return SPAN_LIT("acme.gateway.example"); }
 void refusal_claims(struct http_exchange *x, const char *device_id) { MUST(device_id); }
+void refusal_keep_shadow(struct http_exchange *x, const struct err *err) { MUST(!err); }
 void verifier_account_of(struct verifier *v, struct span host, char out[ACCOUNT_NAME_MAX + 1]) { snprintf(out, ACCOUNT_NAME_MAX + 1, "acme"); }
 static int anchors_held;
 struct anchors *server_identity_anchors(struct gateway *g) {

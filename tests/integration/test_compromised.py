@@ -22,6 +22,10 @@ SYSTEM = ["/", "/etc", "/etc/passwd", "/etc/shadow", "/etc/hosts", "/etc/ssl/ope
           "/proc/self/fd", "/sys/kernel", "/dev/mem", "/dev/null", "/tmp", "/run", "/root", "/var/lib"]
 
 
+STRICT = ["--life", "1d", "--longest-life", "30d", "--key-type", "p384", "--key-type", "p256", "--subject", "O=Acme {account},CN={device_id}", "--san", "uri:urn:acme:{device_id}",
+          "--key-usage", "digital-signature", "--key-usage", "key-agreement"]
+
+
 class Attack:
     """A server that was furnished, stopped, and started again with the attacker's gateway; `said` is what the attacker said."""
 
@@ -29,6 +33,8 @@ class Attack:
         self.s, self.monkeypatch = s, monkeypatch
         s.account("wide", "test", "both")
         s.account("narrow", "test", "shared", "--issue-ceiling", CEILING, "--device-life", 365 * 86400)
+        s.account("strict", "test", "shared")
+        s.muster("profile", "set", "--account", "strict", *STRICT)
         s.account("own", "test", "device")
         s.account("gone", "test", "shared")
         s.muster("account", "delete", "gone", "--yes")
@@ -41,7 +47,7 @@ class Attack:
         s.stop()
         self.monkeypatch.setattr(conftest, "MUSTERD", COMPROMISED)
         paths = [str(p) for p in (s.dir.parent, s.dir, *s.dir.rglob("*"), *s.dir.parent.glob("*.zip"))] + SYSTEM
-        s.start(env={"MUSTER_ATTACK": " ".join(steps), "MUSTER_ATTACK_ACCOUNTS": "wide narrow own gone none", "MUSTER_ATTACK_NARROW": "narrow", "MUSTER_ATTACK_DIR": str(s.dir),
+        s.start(env={"MUSTER_ATTACK": " ".join(steps), "MUSTER_ATTACK_ACCOUNTS": "wide narrow strict own gone none", "MUSTER_ATTACK_NARROW": "narrow", "MUSTER_ATTACK_DIR": str(s.dir),
                      "MUSTER_ATTACK_PATHS": "\n".join(paths), "MUSTER_ATTACK_PORT": s.ports[1].rsplit(":", 1)[1], **given})
         self.monkeypatch.undo()
         self.processes = {k: s.child(k) for k in ("control", "courier")}
@@ -86,11 +92,15 @@ def attack(fresh, monkeypatch):
 # --- the vault ---------------------------------------------------------------------------------------------------------------------------------
 
 # What the gateway's channel is for: it may name devices as it likes, within the account's profile.
-ISSUED = {"as_ever", "another_device", "a_host_name", "a_ca_by_name", "a_name_in_a_name", "128_bytes", "a_second", "for_ever", "a_century", "compressed", "p384", "ed25519"}
+ISSUED = {"as_ever", "another_device", "a_host_name", "a_ca_by_name", "a_name_in_a_name", "128_bytes", "a_second", "for_ever", "a_century", "compressed", "p384", "p521", "ed25519",
+          "narrowed", "narrowed_to_longer"}
 REFUSED = {"129_bytes": "device_id_invalid", "no_id": "device_id_invalid", "nul_in_id": "device_id_invalid", "control_in_id": "device_id_invalid", "no_utf8": "device_id_invalid",
            "der_as_id": "device_id_invalid", "a_challenge": "device_id_reserved", "below_zero": "invalid_request", "far_below_zero": "invalid_request", "trailing_byte": "invalid_request",
            "extensions_behind_the_key": "invalid_request", "off_the_curve": "invalid_request", "at_infinity": "invalid_request", "long_form": "invalid_request", "cut_key": "invalid_request",
-           "no_key": "invalid_request", "noise": "invalid_request", "rsa": "certificate_weak_key"}
+           "no_key": "invalid_request", "noise": "invalid_request", "rsa": "certificate_weak_key", "narrowed_wider": "certificate_weak_key",
+           "narrowed_by_noise": "invalid_request"}
+# Of the names that a provisioning key has no say in nothing is refused; nothing of them comes into the certificate either.
+ISSUED.add("narrowed_to_names")
 
 
 def within_the_profile(s, account, cert, life):
@@ -106,11 +116,25 @@ def within_the_profile(s, account, cert, life):
     assert name == {NameOID.ORGANIZATION_NAME: [account], NameOID.ORGANIZATIONAL_UNIT_NAME: ["Devices"]}
     assert account in cert.issuer.rfc4514_string()
     key = cert.public_key()
-    assert isinstance(key, ed25519.Ed25519PublicKey) or key.curve.name in ("secp256r1", "secp384r1")
+    assert isinstance(key, ed25519.Ed25519PublicKey) or key.curve.name in ("secp256r1", "secp384r1", "secp521r1")
     assert (cert.not_valid_after - datetime.datetime.utcnow()).total_seconds() <= life + 300
     if ExtensionOID.SUBJECT_ALTERNATIVE_NAME in extensions:
         names = list(extensions[ExtensionOID.SUBJECT_ALTERNATIVE_NAME].value)
         assert len(names) == 1 and isinstance(names[0], x509.UniformResourceIdentifier) and names[0].value.startswith("urn:muster:device:")
+
+
+def within_the_strict_profile(cert):
+    """STRICT, to the letter."""
+    usage = cert.extensions.get_extension_for_oid(ExtensionOID.KEY_USAGE).value
+    assert usage.digital_signature and usage.key_agreement and not (usage.key_cert_sign or usage.crl_sign or usage.key_encipherment or usage.content_commitment)
+    assert cert.extensions.get_extension_for_oid(ExtensionOID.BASIC_CONSTRAINTS).value.ca is False
+    assert list(cert.extensions.get_extension_for_oid(ExtensionOID.EXTENDED_KEY_USAGE).value) == [ExtendedKeyUsageOID.CLIENT_AUTH]
+    subject = [(a.oid, a.value) for a in cert.subject]
+    assert subject[0] == (NameOID.ORGANIZATION_NAME, "Acme strict") and subject[1][0] == NameOID.COMMON_NAME and len(subject) == 2
+    names = [n.value for n in cert.extensions.get_extension_for_oid(ExtensionOID.SUBJECT_ALTERNATIVE_NAME).value]
+    assert [n for n in names if not n.startswith("urn:muster:device:")] == [names[-1]] and names[-1].startswith("urn:acme:")
+    assert cert.public_key().curve.name in ("secp256r1", "secp384r1")
+    assert (cert.not_valid_after - datetime.datetime.utcnow()).total_seconds() <= 30 * 86400 + 300
 
 
 def test_the_vault_issues_nothing_outside_profile_and_ceiling(attack):
@@ -122,15 +146,21 @@ def test_the_vault_issues_nothing_outside_profile_and_ceiling(attack):
         assert said[f"{what} wide"] == "issued", what
     for what, code in REFUSED.items():
         assert said[f"{what} wide"] == code, what
+    strict = ISSUED - {"p521", "ed25519"}
+    assert {what for what in ISSUED | set(REFUSED) if said[f"{what} strict"] == "issued"} == strict
+    assert {said[f"{what} strict"] for what in ("p521", "ed25519", "rsa", "narrowed_wider")} == {"certificate_weak_key"}
     for account, code in (("own", "method_not_enabled"), ("gone", "not_found"), ("none", "not_found")):
         assert {said[f"{what} {account}"] for what in ISSUED | set(REFUSED)} == {code}
     assert said["arbitrary wide"] == "125 issued"
     certificates = attack.certificates()
-    assert len(certificates) == 125 + 100 + 2 * len(ISSUED)
+    assert len(certificates) == 125 + 100 + 2 * len(ISSUED) + len(strict)
     assert len({c.serial_number for _, c in certificates}) == len(certificates)
     lives = {"wide": 20 * YEAR + 5 * 86400, "narrow": YEAR}
     for account, cert in certificates:
-        within_the_profile(attack.s, account, cert, lives[account])
+        if account == "strict":
+            within_the_strict_profile(cert)
+        else:
+            within_the_profile(attack.s, account, cert, lives[account])
     before, after = map(int, re.search(r"narrow: (\d+) before, ended, and back, (\d+) after", "\n".join(attack.lines("ceiling"))).groups())
     assert before + after + len(ISSUED) <= CEILING * hours and (hours > 1 or before + len(ISSUED) == CEILING)
     attack.lives()

@@ -357,7 +357,7 @@ def test_the_server_goes_on(forged):
 # --- what control makes of it ---------------------------------------------------------------------------------------------------------------
 
 
-WIDER = ("UPDATE account SET issue_ceiling = 10000000, device_life = device_life * 4, device_key = 2, approval = 0 WHERE name = 'narrow'; UPDATE account SET method = 3 WHERE name = 'own'; "
+WIDER = ("UPDATE account SET issue_ceiling = 10000000, device_life = device_life * 4, device_key = 2, approval = 0, profile = 'keys=p256,p384,p521,ed25519,rsa2048' || char(10) WHERE name = 'narrow'; UPDATE account SET method = 3 WHERE name = 'own'; "
          "INSERT INTO account (name, kind, method, state, created, reprovision, approval, expected_only, device_key, device_life, lost_answer_window, issue_ceiling) SELECT 'mallory', kind, method, state, "
          "created, reprovision, approval, expected_only, device_key, device_life, lost_answer_window, issue_ceiling FROM account WHERE name = 'wide'; UPDATE account SET state = 3 WHERE name = 'doomed'")
 

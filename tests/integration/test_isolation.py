@@ -270,6 +270,8 @@ ROWS = {
     "ACCOUNT_LIST": Row(),
     "ACCOUNT_CREATE": Row(body=lambda w, p: {"id": w.fresh("made"), "kind": "test", "method": "device"}),
     "ACCOUNT_SHOW": Row(),
+    "PROFILE_SHOW": Row(),
+    "PROFILE_SET": Row(body=lambda w, p: {"longest_life": "20y"}),
     "ACCOUNT_SET": Row(body=lambda w, p: {"device_life": "10y"}),
     "ACCOUNT_DELETE": Row(params=doomed_account, query=lambda w: "?confirm=0"),
 

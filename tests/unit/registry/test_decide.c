@@ -23,7 +23,7 @@ struct row {
     bool expected, pinned, used;
     int64_t waiting; /* 0: the key that enrolled the device */
     enum enrol_how how;
-    int code;
+    int code, shadow;
     enum device_state state;
 };
 
@@ -34,6 +34,8 @@ static void check(const struct row *r) {
     enrol_decide(&f, &v);
     if (v.how != r->how || v.err.code != r->code || (v.how == ENROL_NEW && r->state && v.state != r->state))
         fail_msg("%s: how %d, %s", r->what, v.how, err_code(v.err.code));
+    if (v.shadow.code != r->shadow)
+        fail_msg("%s: of what is tried %s", r->what, err_code(v.shadow.code));
     if (err_http(v.err.code) == 429 && v.how == ENROL_REFUSED && v.err.code)
         assert_true(v.err.retry_after >= 1);
 }
@@ -56,6 +58,15 @@ static void keys(void **state) {
         ROW("its network", .k.sources = "198.51.100.0/24 192.0.2.0/29", .how = ENROL_NEW),
         ROW("another pattern", .k.id_pattern = "gate-*", .code = MUSTER_EKEYPATTERN),
         ROW("its pattern", .k.id_pattern = "unit-[0-9]", .how = ENROL_NEW),
+        ROW("a profile without the keys that the server makes", .a.profile.keys = PROFILE_KEY_P384, .code = MUSTER_EKEYTYPE),
+        ROW("a profile with them", .a.profile.keys = PROFILE_KEY_P256, .how = ENROL_NEW),
+        ROW("a provisioning key without them", .k.profile.keys = PROFILE_KEY_ED25519, .code = MUSTER_EKEYTYPE),
+        ROW("a provisioning key that its account has grown too narrow for", .a.profile.keys = PROFILE_KEY_P256, .k.profile.keys = PROFILE_KEY_P384, .code = MUSTER_EKEYTYPE),
+        ROW("RSA, which the profile does not take", .a.device_key = DEVICE_KEY_RSA, .a.profile.keys = PROFILE_KEY_P256 | PROFILE_KEY_RSA3072, .code = MUSTER_EKEYTYPE),
+        ROW("RSA, which it takes", .a.device_key = DEVICE_KEY_RSA, .a.profile.keys = PROFILE_KEY_RSA2048, .how = ENROL_NEW),
+        ROW("a profile that is only tried", .a.shadow = {.keys = PROFILE_KEY_P384, .life = 3600}, .how = ENROL_NEW, .shadow = MUSTER_ESHADOW),
+        ROW("a profile that is tried, and takes it", .a.shadow = {.keys = PROFILE_KEY_P256, .life = 3600}, .how = ENROL_NEW),
+        ROW("one that is tried refuses nobody, the one that holds does", .a.profile.keys = PROFILE_KEY_P384, .a.shadow = {.keys = PROFILE_KEY_P384, .life = 3600}, .code = MUSTER_EKEYTYPE),
         ROW("spent", .k.max_devices = 5, .k.spent = 5, .code = MUSTER_EKEYEXHAUSTED),
         ROW("the last one", .k.max_devices = 5, .k.spent = 4, .how = ENROL_NEW),
         ROW("too many within an hour", .k.per_hour = 2, .last_hour = 2, .oldest = NOW - 3599, .code = MUSTER_EKEYRATE),

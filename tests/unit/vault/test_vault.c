@@ -45,7 +45,7 @@ static void accounts_are_made_changed_and_deleted(void **state) {
     bad[0].name = SPAN_LIT("Fleet");
     bad[1].kind = 3;
     bad[2].method = 0;
-    bad[3].policy = (struct vault_policy){.set = 0x40};
+    bad[3].policy = (struct vault_policy){.set = 0x80};
     for (size_t i = 0; i < 4; i++) {
         if (i)
             bad[i].name = SPAN_LIT("new");
@@ -276,6 +276,71 @@ static void device_certificates_keep_to_the_policy(void **state) {
     assert_int_equal(issue(&rq), MUSTER_EMETHODOFF);
 }
 
+/* The account's profile is the vault's to keep to, whoever asks and whatever he says that a provisioning key allows; and it outlives the process. */
+static void device_certificates_keep_to_the_profile(void **state) {
+    begin();
+    CLEANUP(buf_fini) struct buf p256 = BUF_INIT(4096), p384 = BUF_INIT(4096), rsa = BUF_INIT(4096);
+    struct vault_issue rq = {.account = SPAN_LIT("fleet"), .device_id = SPAN_LIT("VIN-1"), .uuid = {{1, 2, 3}}, .public_key = a_key(&p256, KEY_P256, 0)};
+    struct vault_account a = {.name = SPAN_LIT("fleet"),
+                              .policy = {.set = VAULT_SET_PROFILE | VAULT_SET_LIFE | VAULT_SET_LIFE_MAX, .device_life = CLOCK_DAY, .device_life_max = CLOCK_YEAR,
+                                         .profile = {.keys = PROFILE_KEY_P256 | PROFILE_KEY_RSA2048, .subject = "O=Acme,CN={device_id}", .san = "uri:urn:acme:{account}:{device_id}"}}};
+    assert_int_equal(change(&a), 0);
+    assert_true(g.changed && device_profile_eq(&g.view.policy.profile, &a.policy.profile));
+    assert_int_equal(change(&a), 0);
+    assert_false(g.changed);
+    assert_int_equal(stop(), 0);
+    start();
+    assert_int_equal(hello(1), 0);
+    assert_int_equal(show("fleet"), 0);
+    assert_true(device_profile_eq(&g.view.policy.profile, &a.policy.profile));
+    assert_int_equal(issue(&rq), 0);
+    CLEANUP(cert_free) struct cert *leaf = cert_of(&g.der[0]);
+    assert_subject(leaf, "CN=VIN-1");
+    assert_subject(leaf, "O=Acme");
+    assert_true(near(leaf->not_after, clock_now() + CLOCK_DAY) && cert_allows_client(leaf));
+    CLEANUP(buf_fini) struct buf uri = BUF_INIT(1024);
+    assert_int_equal(cert_device_id(leaf, ID_RULE_SAN_URI, &uri, NULL), 0);
+    assert_string_equal(buf_str(&uri), "urn:acme:fleet:VIN-1");
+    rq.life = 10 * CLOCK_YEAR;
+    assert_int_equal(issue(&rq), 0);
+    assert_true(near(g.not_after, clock_now() + CLOCK_YEAR));
+    rq.public_key = a_key(&p384, KEY_P384, 0);
+    assert_int_equal(issue(&rq), MUSTER_ECERTWEAKKEY);
+    rq.public_key = a_key(&rsa, KEY_RSA, 2048); /* said by the profile, whatever keys the account makes */
+    assert_int_equal(issue(&rq), 0);
+    rq.narrow = SPAN_LIT("keys=p256,p384\nlife_max=7200\n");
+    assert_int_equal(issue(&rq), MUSTER_ECERTWEAKKEY);
+    rq.public_key = buf_span(&p384);
+    assert_int_equal(issue(&rq), MUSTER_ECERTWEAKKEY);
+    rq.public_key = buf_span(&p256);
+    assert_int_equal(issue(&rq), 0);
+    assert_true(near(g.not_after, clock_now() + 7200));
+    rq.narrow = SPAN_LIT("life=9223372036854775807\nlife_max=9223372036854775807\n");
+    assert_int_equal(issue(&rq), 0);
+    assert_true(near(g.not_after, clock_now() + CLOCK_YEAR));
+    rq.narrow = SPAN_LIT("keys=everything\n");
+    assert_int_equal(issue(&rq), MUSTER_EINVALID);
+    a.policy.profile = (struct device_profile){.life = CLOCK_YEAR};
+    assert_int_equal(change(&a), MUSTER_EINVALID);
+}
+
+/* Without an end where nothing above has one: the account's CAs are made so too (RFC 5280, 4.1.2.5). */
+static void without_a_well_defined_end(void **state) {
+    start();
+    assert_int_equal(hello(1), 0);
+    struct vault_account endless = {.name = SPAN_LIT("endless"), .kind = VAULT_TEST, .method = VAULT_SHARED,
+                                    .policy = {.set = VAULT_SET_LIFE | VAULT_SET_LIFE_MAX, .device_life = VAULT_LIFE_NONE, .device_life_max = VAULT_LIFE_NONE}};
+    assert_int_equal(create(&endless), 0);
+    CLEANUP(buf_fini) struct buf spki = BUF_INIT(4096);
+    struct vault_issue rq = {.account = SPAN_LIT("endless"), .device_id = SPAN_LIT("VIN-1"), .uuid = {{1}}, .public_key = a_key(&spki, KEY_P256, 0)};
+    assert_int_equal(issue(&rq), 0);
+    assert_int_equal(g.not_after, CLOCK_NO_EXPIRY);
+    rq.life = VAULT_LIFE_NONE;
+    assert_int_equal(issue(&rq), 0);
+    assert_int_equal(g.not_after, CLOCK_NO_EXPIRY);
+    assert_non_null(memmem(g.der[0].p, g.der[0].n, "99991231235959Z", 15));
+}
+
 static void provisioning_keys_get_certificates(void **state) {
     begin();
     CLEANUP(cert_free) struct cert *root = cert_of(&g.der[0]);
@@ -428,6 +493,8 @@ int main(void) {
         T(issuing_cas_are_renewed_in_time),
         T(fleet_roots_are_rotated),
         T(device_certificates_keep_to_the_policy),
+        T(device_certificates_keep_to_the_profile),
+        T(without_a_well_defined_end),
         T(provisioning_keys_get_certificates),
         T(servers_get_certificates),
         T(times_are_signed),

@@ -1,0 +1,221 @@
+"""Issuing profiles: what certificates of an account's devices may be, and what its provisioning keys allow of that."""
+import datetime
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
+
+from conftest import Refused
+from enrolment import DAY, YEAR, Account, ask, enrol, enrolled
+from est import Device, certificates, csr, post
+from est import enrolled as est_enrolled
+
+DEFAULT = {"life": 20 * YEAR, "longest_life": 20 * YEAR, "key_types": ["p256", "p384", "p521", "ed25519"], "key_usages": ["digital-signature", "key-encipherment"],
+           "subject": "O={account},OU=Devices,CN={device_id}", "san": []}
+KEYS = {"p256": lambda: ec.generate_private_key(ec.SECP256R1()), "p384": lambda: ec.generate_private_key(ec.SECP384R1()), "p521": lambda: ec.generate_private_key(ec.SECP521R1()),
+        "ed25519": ed25519.Ed25519PrivateKey.generate, "rsa2048": lambda: rsa.generate_private_key(65537, 2048), "rsa3072": lambda: rsa.generate_private_key(65537, 3072)}
+
+
+@pytest.fixture
+def account(server):
+    return lambda *options, **more: Account(server, *options, **more)
+
+
+def profile(a, *options):
+    return a.server.muster("profile", "set" if options else "show", "--account", a.name, *options)
+
+
+def patch(a, **body):
+    return a.server.api("PATCH", f"/api/v1/accounts/{a.name}/profile", body)
+
+
+def whole(a):
+    """What `audit verify` says."""
+    try:
+        return a.server.muster("audit", "verify", "--account", a.name)["ok"] is True
+    except Refused as e:
+        assert "settings of the account" in e.text or "provisioning key" in e.text, e.text
+        return False
+
+
+def lives(identity, seconds):
+    return abs((identity.cert.not_valid_after - datetime.datetime.utcnow()).total_seconds() - seconds) < 600
+
+
+def told(answer):
+    return answer.status, answer.code
+
+
+def test_what_there_was_before_profiles_is_the_default(account):
+    a = account()
+    assert profile(a) == {"id": a.name, **DEFAULT, "shadow": None}
+    b = account("--device-key", "rsa2048", "--device-life", "1y")
+    assert profile(b) == {"id": b.name, **DEFAULT, "key_types": DEFAULT["key_types"] + ["rsa2048", "rsa3072", "rsa4096"], "life": YEAR, "longest_life": YEAR, "shadow": None}
+
+
+def test_lives(account, server):
+    """What a device asks for is clamped, never refused; one that asks for nothing, and every EST client, gets the usual one."""
+    a = account()
+    shown = profile(a, "--life", "30d", "--longest-life", "1y")
+    assert (shown["life"], shown["longest_life"]) == (30 * DAY, YEAR)
+    assert server.muster("account", "show", a.name)["settings"]["device_life"] == 30 * DAY
+    key = a.key()
+    assert lives(enrolled(server, key, "asks", ttl="10"), 10 * DAY)
+    assert lives(enrolled(server, key, "asks-for-more", ttl="36000"), YEAR)
+    assert lives(enrolled(server, key, "asks-for-nothing", ttl=None), 30 * DAY)
+    est = est_enrolled(server.gateway(key), "est", KEYS["p256"]())
+    assert lives(est, 30 * DAY)
+    profile(a, "--longest-life", "5d")  # pulls the usual one down with it
+    assert profile(a)["life"] == 5 * DAY
+    assert lives(enrolled(server, key, "late", ttl="10"), 5 * DAY)
+    for wrong in ({"life": "59m"}, {"life": "101y"}, {"life": 0}, {"life": "30d"}, {"longest_life": "x"}, {"life": True}, {"life": "6d", "longest_life": "5d"}):
+        assert told(patch(a, **wrong)) == (400, "invalid_request"), wrong
+    assert told(server.api("PATCH", f"/api/v1/accounts/{a.name}", {"device_life": "6d"})) == (400, "invalid_request")
+    assert patch(a, life=None, longest_life=None).json["life"] == 20 * YEAR
+    assert whole(a)
+
+
+def test_a_certificate_without_a_well_defined_end(account, server):
+    a = account("--device-life", "none")
+    assert profile(a)["life"] == profile(a)["longest_life"] == "none"
+    assert server.muster("account", "show", a.name)["settings"]["device_life"] == "none"
+    device = enrolled(server, a.key(), "for-ever", ttl=None)
+    assert device.cert.not_valid_after == datetime.datetime(9999, 12, 31, 23, 59, 59)
+    assert ask(server, device) is None
+    assert lives(est_enrolled(server.gateway(a.key()), "renews", KEYS["p256"]()), YEAR)
+    assert whole(a)
+
+
+def test_kinds_of_keys(account, server):
+    """Those that the profile names, and no others: for what devices bring, and for what the server makes."""
+    a = account("--server-keygen", "yes")
+    key = a.key()
+    for kind, make in KEYS.items():
+        patch(a, key_types=None)
+        kinds = [k for k in KEYS if k != kind]
+        assert profile(a, *sum((["--key-type", k] for k in kinds), []))["key_types"] == [k for k in ("p256", "p384", "p521", "ed25519", "rsa2048", "rsa3072", "rsa4096") if k in kinds]
+        refused = post(server.gateway(key), "simpleenroll", csr(make(), f"brings-{kind}"))
+        assert told(refused) == (400, "csr_invalid") and kinds[0] in refused.json["description"] or kind.startswith("rsa")
+        if kind == "p256":  # that is what the server makes
+            assert enrol(server, key, "made") == (403, "key_type_off")
+            assert told(post(server.gateway(key), "serverkeygen", csr(make(), "made"))) == (403, "key_type_off")
+        profile(a, "--key-type", kind)
+        device = est_enrolled(server.gateway(key), f"brings-{kind}", make())
+        assert ask(server, device) is None
+    assert told(patch(a, key_types=["dsa"])) == (400, "invalid_request") and told(patch(a, key_types=[])) == (400, "invalid_request")
+    assert server.api("GET", f"/api/v1/accounts/{a.name}/devices/made").status == 404
+    assert whole(a)
+
+
+def test_names(account, server):
+    """By template; the CN is always the device ID.  A DNS name in which the ID cannot stand is left out."""
+    a = account()
+    profile(a, "--subject", "C=DE,O=Acme {account},serialNumber={device_id},CN={device_id}", "--san", "dns:{device_id}.cars.example.com", "--san", "uri:urn:acme:{account}:{device_id}")
+    key = a.key()
+    for device_id, names in (("car-1", ["car-1.cars.example.com", f"urn:acme:{a.name}:car-1"]), ("car.2/x", [f"urn:acme:{a.name}:car.2%2Fx"])):
+        device = enrolled(server, key, device_id)
+        cert = device.cert
+        assert [(n.oid, n.value) for n in cert.subject] == [(NameOID.COUNTRY_NAME, "DE"), (NameOID.ORGANIZATION_NAME, f"Acme {a.name}"), (NameOID.SERIAL_NUMBER, device_id), (NameOID.COMMON_NAME, device_id)]
+        assert [n.value for n in cert.extensions.get_extension_for_oid(ExtensionOID.SUBJECT_ALTERNATIVE_NAME).value] == names
+        assert list(cert.extensions.get_extension_for_oid(ExtensionOID.EXTENDED_KEY_USAGE).value) == [ExtendedKeyUsageOID.CLIENT_AUTH]
+        assert ask(server, device) is None
+        assert server.api("GET", f"/api/v1/accounts/{a.name}/devices?prefix={device_id}").json["items"][0]["device_id"] == device_id
+    for wrong in ({"subject": "O=x"}, {"subject": "CN={uuid}"}, {"subject": "CN=x"}, {"san": ["dns:{device_id}"]}, {"san": ["uri:urn:muster:device:{device_id}"]}, {"san": ["ip:{device_id}"]}, {"san": "x"},
+                  {"san": ["uri:a:{uuid}"] * 5}, {"subject": 1}, {"extended_key_usage": ["serverAuth"]}, {"id": "x"}, {"subject": "CN={device_id},O=" + "x" * 65}):
+        assert told(patch(a, **wrong)) == (400, "invalid_request"), wrong
+    assert profile(a, "--reset", "san", "--reset", "subject")["san"] == []
+    assert whole(a)
+
+
+def test_a_changed_template_does_not_block_a_renewal(account, server):
+    """The registered identity counts; the new certificate has the names of now."""
+    a = account()
+    profile(a, "--subject", "O=Before,CN={device_id}")
+    own = KEYS["p256"]()
+    device = est_enrolled(server.gateway(a.key()), "car-1", own)
+    assert ask(server, device) is None
+    profile(a, "--subject", "O=After,serialNumber={device_id},CN={device_id}", "--san", "uri:urn:after:{device_id}")
+    (cert,) = certificates(post(server.gateway(device), "simplereenroll", csr(own, subject=device.cert.subject)))
+    assert cert.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)[0].value == "After"
+    after = Device(own, cert)
+    assert ask(server, after) is None
+    assert whole(a)
+
+
+def test_key_usages(account, server):
+    a = account("--device-key", "rsa2048")
+    key = a.key()
+
+    def usage(device_id, kind):
+        u = est_enrolled(server.gateway(key), device_id, KEYS[kind]()).cert.extensions.get_extension_for_oid(ExtensionOID.KEY_USAGE).value
+        return [n for n in ("digital_signature", "content_commitment", "key_encipherment", "key_agreement", "key_cert_sign", "crl_sign") if getattr(u, n)]
+
+    assert usage("usual-rsa", "rsa2048") == ["digital_signature", "key_encipherment"] and usage("usual", "p256") == ["digital_signature"]
+    profile(a, "--key-usage", "digital-signature")
+    assert usage("sign-rsa", "rsa2048") == ["digital_signature"]
+    profile(a, "--key-usage", "digital-signature", "--key-usage", "key-agreement", "--key-usage", "content-commitment")
+    assert usage("agree", "p256") == ["digital_signature", "content_commitment", "key_agreement"]
+    assert usage("agree-rsa", "rsa2048") == ["digital_signature", "content_commitment"] and usage("agree-ed", "ed25519") == ["digital_signature", "content_commitment"]
+    for wrong in (["key-agreement"], ["digital-signature", "key-cert-sign"], ["digital-signature", "server-auth"], []):
+        assert told(patch(a, key_usages=wrong)) == (400, "invalid_request")
+
+
+def test_a_provisioning_key_only_narrows(account, server):
+    a = account()
+    profile(a, "--life", "1y", "--longest-life", "2y", "--key-type", "p256", "--key-type", "ed25519")
+    narrow = a.key("--life", "5d", "--longest-life", "10d", "--key-type", "ed25519", "--key-usage", "digital-signature")
+    shown = server.api("GET", f"/api/v1/accounts/-/keys/{narrow.shown['id']}").json
+    assert (shown["life"], shown["longest_life"], shown["key_types"], shown["key_usages"]) == (5 * DAY, 10 * DAY, ["ed25519"], ["digital-signature"])
+    assert enrol(server, narrow, "made") == (403, "key_type_off")
+    assert told(post(server.gateway(narrow), "simpleenroll", csr(KEYS["p256"](), "p256"))) == (400, "csr_invalid")
+    own = KEYS["ed25519"]()
+    device = est_enrolled(server.gateway(narrow), "ed25519", own)
+    assert lives(device, 5 * DAY) and ask(server, device) is None
+    # Renewals keep to what the key that brought the device allows.
+    (cert,) = certificates(post(server.gateway(device), "simplereenroll", csr(own, "ed25519")))
+    assert lives(Device(own, cert), 5 * DAY)
+    assert told(post(server.gateway(device), "simplereenroll", csr(KEYS["p256"](), "ed25519"))) == (400, "csr_invalid")
+
+    def change(**body):
+        return server.api("PATCH", f"/api/v1/accounts/-/keys/{narrow.shown['id']}", body)
+
+    for wider in ({"life": "3y"}, {"longest_life": "3y"}, {"longest_life": "none"}, {"key_types": ["p384"]}, {"key_types": ["ed25519", "rsa2048"]}, {"key_usages": ["digital-signature", "key-agreement"]},
+                  {"subject": "CN={device_id},O=x"}, {"san": ["uri:urn:x:{uuid}"]}):
+        assert told(change(**wider)) == (400, "invalid_request"), wider
+    with_all = server.muster("key", "set", narrow.shown["id"], "--key-type", "p256", "--key-type", "ed25519", "--longest-life", "2y")
+    assert with_all["key_types"] == ["p256", "ed25519"]
+    # An account that becomes narrower than its keys holds for them as well.
+    profile(a, "--key-type", "p256", "--longest-life", "1d")
+    assert told(post(server.gateway(narrow), "simpleenroll", csr(KEYS["ed25519"](), "other"))) == (400, "csr_invalid")
+    assert lives(enrolled(server, narrow, "made"), DAY)
+    assert change(life=None, longest_life=None, key_types=None, key_usages=None).json["key_types"] is None
+    assert whole(a)
+
+
+def test_a_forged_row_does_not_reach_the_vault(account, server):
+    """Control tells the vault nothing that an operator did not say; test_forged_rows has the rest of the settings.  And `audit verify` sees it."""
+    import sqlite3
+    a = account()
+    profile(a, "--key-type", "p256", "--longest-life", "1d")
+    key = a.key("--key-type", "p256")
+    assert whole(a)
+    for forged, mended in (("UPDATE account SET profile = 'keys=p256,rsa4096\n' WHERE name = ?", "UPDATE account SET profile = 'keys=p256\nlife_max=86400\n' WHERE name = ?"),
+                           ("UPDATE account SET shadow = 'life=86400\n' WHERE name = ?", "UPDATE account SET shadow = '' WHERE name = ?"),
+                           ("UPDATE prov_key SET profile = '' WHERE account = (SELECT id FROM account WHERE name = ?)", "UPDATE prov_key SET profile = 'keys=p256\n' WHERE account = (SELECT id FROM account WHERE name = ?)")):
+        for statement, ok in ((forged, False), (mended, True)):
+            with sqlite3.connect(server.dir / "registry.db") as db:
+                db.execute(statement, (a.name,))
+            db.close()
+            assert whole(a) is ok, statement
+    assert lives(enrolled(server, key, "after"), DAY)
+
+
+def test_who_may(account, server):
+    """Owners change it; operators and auditors read it; nobody of another account does either."""
+    a, b = account(), account()
+    for role, may_read, may_set in (("owner", 200, 200), ("operator", 200, 403), ("auditor", 200, 403), ("factory", 403, 403)):
+        token = server.muster("token", "create", f"{a.name}-{role}", "--role", role, "--account", a.name)["token"]
+        assert server.api("GET", f"/api/v1/accounts/{a.name}/profile", token=token).status == may_read
+        assert server.api("PATCH", f"/api/v1/accounts/{a.name}/profile", {"longest_life": "20y"}, token=token).status == may_set
+        assert server.api("GET", f"/api/v1/accounts/{b.name}/profile", token=token).status in (403, 404)
