@@ -145,7 +145,8 @@ static void look_ahead(struct items *i, const struct facts *f, const char *accou
 }
 
 static void look_at_account(struct items *i, const struct facts *f, const struct overview_account *a) {
-    char ending[UUID_TEXT_LEN + 1], unproved[UUID_TEXT_LEN + 1];
+    char ending[UUID_TEXT_LEN + 1], unproved[UUID_TEXT_LEN + 1], overdue[UUID_TEXT_LEN + 1];
+    uuid_text(&a->root_crl_root, overdue);
     uuid_text(&a->root_ending, ending);
     uuid_text(&a->root_unproved, unproved);
     look_at_end(i, f, "root_ends", a->name, ending, a->root_end, SOON_CA, "A fleet root");
@@ -156,6 +157,8 @@ static void look_at_account(struct items *i, const struct facts *f, const struct
     look_at_devices(i, a);
     look_ahead(i, f, a->name);
     look_at_keys(i, a);
+    if (a->root_crl_due && a->root_crl_due <= f->now)
+        add(i, WARNING, "root_crl_overdue", a->name, overdue, "muster crl import", "The revocation list of a fleet CA was due for its next update at %s: who stands on it stays out, and who was revoked since comes in.", date_of(a->root_crl_due));
     if (a->roots[ROOT_UNPROVED])
         add(i, NOTICE, "root_unproved", a->name, unproved, "muster root prove", "An uploaded fleet root waits for its proof: its devices are refused.");
     if (a->roots[ROOT_DISABLED])

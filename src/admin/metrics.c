@@ -140,6 +140,13 @@ static void add_forecast(struct buf *out, const struct control *c, const struct 
     one(out, METRIC_FORECAST_AGE, f->now > forecast_from(p) ? (double)(f->now - forecast_from(p)) : 0);
 }
 
+static void add_root_crls(struct buf *out, const struct facts *f) {
+    metrics_family(out, METRIC_ROOT_CRL_DUE);
+    for (size_t i = 0; i < f->registry.n; i++)
+        if (f->registry.at[i].root_crl_due)
+            two(out, METRIC_ROOT_CRL_DUE, f->registry.at[i].name, NULL, (double)f->registry.at[i].root_crl_due);
+}
+
 static void add_crls(struct buf *out, const struct facts *f) {
     metrics_family(out, METRIC_CRL_NEXT_UPDATE);
     for (size_t i = 0; f->crls && i < f->registry.n; i++)
@@ -163,6 +170,7 @@ static void collected(struct http_exchange *x, const struct facts *f) {
     if (!f->registry_db.code) { /* better no number than a wrong one */
         add_accounts(&out, f);
         add_crls(&out, f);
+        add_root_crls(&out, f);
     }
     add_forecast(&out, c, f);
     if (buf_ok(&out))

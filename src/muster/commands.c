@@ -177,6 +177,12 @@ const struct command COMMANDS[] = {
     {.noun = "root", .verb = "crl", .account = true, .method = "GET", .path = ACCOUNT "/crls", .columns = "id kind issuer number entries next_update state",
      .help = "List the certificate revocation lists of an account's own CAs; the same as `crl list`."},
 
+    {.noun = "crl", .verb = "import", .args = {{"ROOT", NULL, false, false}, {"FILE", "crl", true, false}}, .account = true, .account_free = true, .method = "POST",
+     .path = ACCOUNT "/roots/{root}/crl",
+     .options = {{"ca", "FILE", TO_BODY_FILE, NULL, "The CA below the root that made the list, in PEM, and what stands between it and the root", false}},
+     .help = "Honour a revocation list of your own fleet CA, in PEM: devices that stand on it, or whose CA does, are refused at once, until a newer list without them is imported."},
+    {.noun = "crl", .verb = "imported", .account = true, .method = "GET", .path = ACCOUNT "/root-crls", .columns = "id root issuer number entries next_update state",
+     .help = "List the revocation lists of your own fleet CAs that were imported and count."},
     {.noun = "crl", .verb = "list", .account = true, .method = "GET", .path = ACCOUNT "/crls", .columns = "id kind issuer number entries next_update state",
      .help = "List the certificate revocation lists of an account's own CAs: each fleet root's and each issuing CA's."},
     {.noun = "crl", .verb = "show", .args = {{"CRL", NULL, false, false}}, .account = true, .method = "GET", .path = ACCOUNT "/crls/{crl}",

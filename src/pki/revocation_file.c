@@ -3,6 +3,9 @@
 
 #include <openssl/err.h>
 #include <openssl/pem.h>
+#include <openssl/x509v3.h>
+
+#include "base/clock.h"
 
 struct revocation_file {
     X509_CRL *x[REVOCATION_FILE_LISTS];
@@ -73,6 +76,50 @@ bool revocation_file_is_of(const struct revocation_file *c, size_t i, const stru
     bool yes = key && X509_NAME_cmp(X509_CRL_get_issuer(c->x[i]), X509_get_subject_name(ca->x)) == 0 && X509_CRL_verify(c->x[i], key) == 1;
     ERR_clear_error();
     return yes;
+}
+
+static bool is_weak(int signature) {
+    int hash = NID_undef;
+    if (!OBJ_find_sigid_algs(signature, &hash, NULL))
+        return true;
+    return hash == NID_md5 || hash == NID_sha1 || hash == NID_md4 || hash == NID_md2 || hash == NID_ripemd160;
+}
+
+/* *out as it is where there is none. */
+static int take_time(const ASN1_TIME *t, int64_t *out) {
+    struct tm tm;
+    if (!t)
+        return 0;
+    if (ASN1_TIME_to_tm(t, &tm) != 1)
+        return MUSTER_EINVALID;
+    *out = clock_from_civil(tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec);
+    return 0;
+}
+
+static bool take_number(const X509_CRL *x, struct revocation_file_facts *out) {
+    int found = 0;
+    ASN1_INTEGER *number = X509_CRL_get_ext_d2i(x, NID_crl_number, &found, NULL);
+    const size_t n = number ? (size_t)ASN1_STRING_length(number) : 0;
+    bool good = number ? ASN1_STRING_type(number) == V_ASN1_INTEGER && n >= 1 && n <= sizeof out->number : found == -1; /* -1: there is none */
+    if (good && number) {
+        memcpy(out->number, ASN1_STRING_get0_data(number), n);
+        out->number_n = n;
+    }
+    ASN1_INTEGER_free(number);
+    return good;
+}
+
+int revocation_file_facts(const struct revocation_file *c, size_t i, struct revocation_file_facts *out, struct err *err) {
+    unsigned char *der = NULL;
+    const X509_CRL *x = c->x[i];
+    *out = (struct revocation_file_facts){.weak = is_weak(X509_CRL_get_signature_nid(x))};
+    bool good = take_number(x, out) && X509_CRL_get0_lastUpdate(x) && !take_time(X509_CRL_get0_lastUpdate(x), &out->this_update) && !take_time(X509_CRL_get0_nextUpdate(x), &out->next_update);
+    int n = i2d_X509_CRL((X509_CRL *)x, &der);
+    ERR_clear_error();
+    if (n > 0)
+        hash_of(span_of(der, (size_t)n), &out->hash);
+    OPENSSL_free(der);
+    return good && n > 0 ? 0 : bad(err, "its number or its dates cannot be read");
 }
 
 static STACK_OF(X509_REVOKED) *entries_of(const struct revocation_file *c, size_t i) { return X509_CRL_get_REVOKED(c->x[i]); } /* NULL: none */

@@ -17,6 +17,18 @@ int revocation_file_read(struct span file, struct revocation_file **out, struct 
 void revocation_file_free(struct revocation_file *c); /* NULL accepted */
 size_t revocation_file_lists(const struct revocation_file *c); /* 1..REVOCATION_FILE_LISTS */
 
+/* Of list number i, what it says of itself. */
+#define REVOCATION_FILE_NUMBER_MAX 20 /* bytes (RFC 5280, 5.2.3) */
+struct revocation_file_facts {
+    uint8_t number[REVOCATION_FILE_NUMBER_MAX];
+    size_t number_n;                  /* big endian, without zeros in front; 0: it has none */
+    int64_t this_update, next_update; /* next_update 0: it names none */
+    struct hash hash;                 /* of the whole list, in DER */
+    bool weak;                        /* its signature's hash is MD5's or SHA-1's like */
+};
+/* MUSTER_EINVALID */
+int revocation_file_facts(const struct revocation_file *c, size_t i, struct revocation_file_facts *out, struct err *err) MUSTER_MUST_CHECK;
+
 /* Of list number i: whether this CA issued it, by its name and its key; and how many entries it has. */
 bool revocation_file_is_of(const struct revocation_file *c, size_t i, const struct cert *ca);
 size_t revocation_file_entries(const struct revocation_file *c, size_t i);

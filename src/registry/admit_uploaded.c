@@ -4,6 +4,7 @@
 #include "registry/device_chain.h"
 #include "registry/device_identity.h"
 #include "registry/event.h"
+#include "registry/root_crl.h"
 
 #define OFFER_FRESH CLOCK_HOUR /* an offer seen within this time is not written again */
 
@@ -16,6 +17,21 @@ static bool above_lasts(struct admit *a, const struct root *r, bool known) {
     else
         admit_refuse(a, MUSTER_ECERTEXPIRED, "%s", err_text(a->above));
     return false;
+}
+
+/* *ok false: its CA has taken the certificate back, or one above it; sets the verdict. */
+static int check_lists(struct store_tx *tx, struct admit *a, const struct root *r, bool *ok, struct err *err) {
+    static const char *const reasons[] = {[0] = "", [1] = " (key compromise)", [2] = " (CA compromise)", [4] = " (superseded)", [6] = " (on hold)"};
+    const struct cert *certs[1 + CHAIN_MAX_CERTS] = {a->leaf};
+    int64_t reason = 0;
+    int which;
+    memcpy(certs + 1, a->between, a->n_between * sizeof *certs);
+    int rc = root_crl_find(tx, r, certs, 1 + a->n_between, &which, &reason, err);
+    *ok = !rc && which < 0;
+    if (rc || *ok)
+        return rc;
+    const char *why = reason >= 0 && reason < (int64_t)(sizeof reasons / sizeof *reasons) && reasons[reason] ? reasons[reason] : "";
+    return admit_refuse(a, MUSTER_ECERTLISTED, which ? "A CA certificate above the device's stands on a revocation list of the fleet CA%s." : "The certificate stands on a revocation list of the fleet CA%s.", why);
 }
 
 static bool read_id(struct admit *a, const struct root *r, struct buf *id) {
@@ -108,6 +124,8 @@ static int known_key(struct store_tx *tx, struct admit *a, int64_t account_row, 
         return found < 0 ? found : admit_refuse(a, MUSTER_ECERTUNTRUSTED, "The device belongs to the account %s, which does not have the fleet root of its certificate.", account.name);
     if (!admit_root_usable(a, &r) || !above_lasts(a, &r, true))
         return 0;
+    if ((rc = check_lists(tx, a, &r, &ok, err)) || !ok)
+        return rc;
     if (!(account.method & METHOD_DEVICE))
         return admit_refuse(a, MUSTER_EMETHODOFF, NULL);
     found = device_find_row(tx, device_row, &d, err);
@@ -328,11 +346,15 @@ static int first_contact(struct store_tx *tx, struct admit *a, struct err *err) 
     struct root r;
     struct device d;
     struct store_row *row;
+    bool ok;
     int found = choose_account(tx, a, &account, &r, err);
     if (found <= 0)
         return found;
-    if (!admit_root_usable(a, &r) || !above_lasts(a, &r, false) || !read_id(a, &r, &id))
+    if (!admit_root_usable(a, &r) || !above_lasts(a, &r, false))
         return 0;
+    int rc = check_lists(tx, a, &r, &ok, err);
+    if (rc || !ok || !read_id(a, &r, &id))
+        return rc;
     found = first_row(tx, &row, err, SQL_DKEY_GET, "ib", account.row, hash_span(&a->leaf->key.spki));
     if (found < 0)
         return found;

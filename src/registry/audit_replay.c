@@ -90,6 +90,7 @@ static const struct action {
     {"root.revoke", CONTROL, ACCOUNT, replay_root_revoke},
     {"root.retire", CONTROL, ACCOUNT, replay_root_retire},
     {"root.rotate", CONTROL, ACCOUNT, replay_root_rotate},
+    {"root.crl", CONTROL, ACCOUNT, replay_root_crl},
     {"key.create", CONTROL, ACCOUNT, replay_key_create},
     {"key.set", CONTROL, ACCOUNT, replay_key_set},
     {"key.blacklist", CONTROL, ACCOUNT, replay_key_blacklist},

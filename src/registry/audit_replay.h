@@ -57,7 +57,7 @@ struct audit_replay {
     bool first_part;         /* roots, keys and settings are followed in the first part alone */
     uint64_t orphans, orphans_held; /* certificates of devices that were released */
     /* the account */
-    bool created, deleted, summed, had_cas; /* summed: every import said its sum; had_cas: shared credentials were on once */
+    bool created, deleted, summed, had_cas, unlisted; /* summed: every import of announced devices said its sum; unlisted: one of a revocation list did not; had_cas: shared credentials were on once */
     enum account_kind kind;
     enum account_method method;
     enum reprovision reprovision;
@@ -65,7 +65,7 @@ struct audit_replay {
     enum device_key_kind device_key;
     struct device_profile profile, shadow;
     int64_t device_life, lost_answer_window, issue_ceiling, renewal_window, late_renewal, superseded_renewal;
-    struct audit_sum expected;
+    struct audit_sum expected, listed; /* listed: of imported revocation lists */
     struct audit_root *roots;
     struct audit_prov_key *keys;
     struct audit_accepted *accepted;

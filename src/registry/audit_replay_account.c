@@ -38,6 +38,14 @@ void replay_expected_changed(struct audit_replay *r, const struct audit_entry *e
         r->summed = false;
 }
 
+void replay_root_crl(struct audit_replay *r, const struct audit_entry *e, const json_t *d) {
+    struct audit_sum sum;
+    if (audit_sum_read(d, &sum))
+        audit_sum_join(&r->listed, &sum);
+    else
+        r->unlisted = true;
+}
+
 /* --- roots ------------------------------------------------------------------------------------------------------------------------ */
 
 struct audit_root *audit_replay_root(struct audit_replay *r, const struct uuid *uuid) {

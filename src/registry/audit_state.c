@@ -1,5 +1,6 @@
 /* audit_state: see audit_state.h.  Here are the steps and the account's own rows; devices, certificates and invitations are audit_rows.c's. */
 #include "registry/audit_state_work.h"
+#include "registry/root_crl.h"
 
 #include "base/hex.h"
 #include "pki/crl_make.h"
@@ -190,6 +191,22 @@ static int check_expected(struct store_tx *tx, struct audit_state *s, struct err
     return rc;
 }
 
+/* Who stands on an imported revocation list is refused: nobody may take an entry off, or put one on. */
+static int check_listed(struct store_tx *tx, struct audit_state *s, struct err *err) {
+    CLEANUP(store_row_end) struct store_row *row = NULL;
+    struct audit_sum sum = {{0}};
+    if (s->work->replay.unlisted)
+        return 0;
+    int rc = store_query(tx, &row, err, SQL_STATE_LISTED, "i", s->verify.chain);
+    if (rc)
+        return rc;
+    while ((rc = store_next(row, err)) > 0)
+        root_crl_sum(&sum, s->verify.chain, store_blob(row, 0), store_blob(row, 1), store_int(row, 2));
+    if (rc == 0 && !audit_sum_eq(&sum, &s->work->replay.listed))
+        audit_state_bad(s, "The revocation lists of fleet CAs are not those that operators imported.");
+    return rc;
+}
+
 static int check_account(struct store_tx *tx, struct audit_state *s, struct err *err) {
     struct account a;
     int found = account_find_row(tx, s->verify.chain, &a, err);
@@ -204,7 +221,8 @@ static int check_account(struct store_tx *tx, struct audit_state *s, struct err 
     }
     if (rc || s->verify.bad || s->work->deleted || (rc = check_cas(tx, s, err)) || (rc = check_roots(tx, s, err)) || (rc = check_keys(tx, s, err)))
         return rc;
-    return check_expected(tx, s, err);
+    rc = check_expected(tx, s, err);
+    return rc ? rc : check_listed(tx, s, err);
 }
 
 /* --- steps --------------------------------------------------------------------------------------------------------------------------- */

@@ -186,7 +186,7 @@ int event_forget_run(struct store_tx *tx, void *arg, struct err *err) { return s
 
 /* An account that begins to ask for what expires is told of what is near already: what it was told before does not count. */
 static int want(struct store_tx *tx, int64_t account, int64_t events, struct err *err) {
-    const int64_t expiring = event_bit(EVENT_CERTIFICATE_EXPIRING) | event_bit(EVENT_KEY_EXPIRING) | event_bit(EVENT_FORECAST_STOPS);
+    const int64_t expiring = event_bit(EVENT_CERTIFICATE_EXPIRING) | event_bit(EVENT_KEY_EXPIRING) | event_bit(EVENT_FORECAST_STOPS) | event_bit(EVENT_ROOT_CRL_DUE);
     int64_t before;
     int rc = one_int(tx, &before, 0, err, SQL_EVENT_WANT, "i", account);
     if (rc || before == events)

@@ -3,7 +3,7 @@
 
 #define STEP 200 /* events of one kind in one transaction */
 
-enum what { WHAT_DEVICE = 1, WHAT_ROOT = 2, WHAT_ISSUING = 3, WHAT_KEY = 4, WHAT_SERVER = 5 };
+enum what { WHAT_DEVICE = 1, WHAT_ROOT = 2, WHAT_ISSUING = 3, WHAT_KEY = 4, WHAT_SERVER = 5, WHAT_CRL = 6 };
 
 /* From where to where one number of days looks now. */
 struct range {
@@ -45,13 +45,19 @@ static int say(struct store_tx *tx, const struct account *a, const struct range 
     struct device d;
     struct root root;
     struct prov_key k;
-    int found = r->what == WHAT_DEVICE ? device_find_row(tx, row, &d, err) : r->what == WHAT_ROOT ? root_find_row(tx, row, &root, err) : key_find_row(tx, row, &k, err);
+    int found = r->what == WHAT_DEVICE ? device_find_row(tx, row, &d, err) : r->what == WHAT_ROOT || r->what == WHAT_CRL ? root_find_row(tx, row, &root, err) : key_find_row(tx, row, &k, err);
     if (found <= 0)
         return found < 0 ? found : err_set(err, MUSTER_ECORRUPT, NULL);
     if (r->what == WHAT_DEVICE)
         return event_device(tx, a, &d, d.state, EVENT_CERTIFICATE_EXPIRING, more_of(r, "device", end), err);
     if (r->what == WHAT_ROOT)
         return event_root(tx, a, &root, root.state, EVENT_CERTIFICATE_EXPIRING, more_of(r, "root", end), err);
+    if (r->what == WHAT_CRL) {
+        json_t *more = json_object();
+        json_set_time(more, "next_update", end);
+        json_set_int(more, "days", r->days);
+        return event_root(tx, a, &root, root.state, EVENT_ROOT_CRL_DUE, more, err);
+    }
     if (k.max_devices && k.spent >= k.max_devices) /* it ended before */
         return 0;
     return event_key(tx, a, &k, EVENT_KEY_EXPIRING, more_of(r, NULL, 0), err);
@@ -62,7 +68,7 @@ static int swept(struct store_tx *tx, int64_t account, const struct range *r, in
 }
 
 static int sweep_list(struct store_tx *tx, struct event_sweep *s, const struct account *a, const struct range *r, bool *full, struct err *err) {
-    static const int statements[] = {[WHAT_DEVICE] = SQL_DEVICE_ENDING, [WHAT_ROOT] = SQL_ROOT_ENDING, [WHAT_KEY] = SQL_KEY_ENDING};
+    static const int statements[] = {[WHAT_DEVICE] = SQL_DEVICE_ENDING, [WHAT_ROOT] = SQL_ROOT_ENDING, [WHAT_KEY] = SQL_KEY_ENDING, [WHAT_CRL] = SQL_ROOT_CRL_ENDING};
     int64_t at[STEP], ends[STEP];
     size_t n = 0;
     struct store_row *row;
@@ -102,15 +108,15 @@ static int sweep_account(struct store_tx *tx, struct event_sweep *s, const struc
         enum what what;
         int days, below;
     } looks[] = {{WHAT_DEVICE, 1, 0}, {WHAT_DEVICE, 7, 1}, {WHAT_DEVICE, 30, 7}, {WHAT_ROOT, 1, 0}, {WHAT_ROOT, 7, 1},    {WHAT_ROOT, 30, 7},
-                 {WHAT_KEY, 1, 0},    {WHAT_KEY, 7, 1},    {WHAT_ISSUING, 1, 0}, {WHAT_ISSUING, 7, 1}, {WHAT_ISSUING, 30, 7}};
-    bool certificates, keys;
+                 {WHAT_KEY, 1, 0},    {WHAT_KEY, 7, 1},    {WHAT_ISSUING, 1, 0}, {WHAT_ISSUING, 7, 1}, {WHAT_ISSUING, 30, 7}, {WHAT_CRL, 1, 0}};
+    bool certificates, keys, lists;
     int64_t issuing;
     int rc = event_is_wanted(tx, a->row, EVENT_CERTIFICATE_EXPIRING, &certificates, err);
-    if (rc || (rc = event_is_wanted(tx, a->row, EVENT_KEY_EXPIRING, &keys, err)) || (rc = one_int(tx, &issuing, 0, err, SQL_CA_ISSUING_END, "i", a->row)))
+    if (rc || (rc = event_is_wanted(tx, a->row, EVENT_KEY_EXPIRING, &keys, err)) || (rc = event_is_wanted(tx, a->row, EVENT_ROOT_CRL_DUE, &lists, err)) || (rc = one_int(tx, &issuing, 0, err, SQL_CA_ISSUING_END, "i", a->row)))
         return rc;
     for (size_t i = 0; !rc && i < sizeof looks / sizeof *looks; i++) {
         struct range r;
-        if (!(looks[i].what == WHAT_KEY ? keys : certificates))
+        if (!(looks[i].what == WHAT_KEY ? keys : looks[i].what == WHAT_CRL ? lists : certificates))
             continue;
         if ((rc = range_of(tx, a->row, s->now, looks[i].days, looks[i].below, looks[i].what, &r, err)))
             return rc;

@@ -89,6 +89,17 @@ static int load_roots(struct store_tx *tx, int64_t account, struct overview_acco
     return rc;
 }
 
+static int load_root_crls(struct store_tx *tx, int64_t account, struct overview_account *o, struct err *err) {
+    struct store_row *row;
+    int found = first_row(tx, &row, err, SQL_ROOT_CRL_DUE, "i", account);
+    if (found <= 0)
+        return found;
+    o->root_crl_due = store_int(row, 0);
+    int rc = store_uuid(row, 1, &o->root_crl_root);
+    store_row_end(row);
+    return rc;
+}
+
 static int load_cas(struct store_tx *tx, int64_t account, struct overview_account *o, struct err *err) {
     CLEANUP(store_row_end) struct store_row *row = NULL;
     int rc = store_query(tx, &row, err, SQL_CA_ENDS, "i", account);
@@ -114,6 +125,8 @@ static int load_account(struct store_tx *tx, const struct account *a, int64_t no
         rc = load_keys(tx, a->row, now, o, err);
     if (!rc)
         rc = load_roots(tx, a->row, o, err);
+    if (!rc)
+        rc = load_root_crls(tx, a->row, o, err);
     return rc ? rc : load_cas(tx, a->row, o, err);
 }
 

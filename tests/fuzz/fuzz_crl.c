@@ -12,6 +12,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
     MUST(revocation_file_read(span_of(data, n), &again, NULL) == 0 && revocation_file_lists(again) == revocation_file_lists(c));
     for (size_t i = 0; i < revocation_file_lists(c); i++) {
         MUST(!revocation_file_is_of(c, i, &nobody));
+        struct revocation_file_facts f, g;
+        if (revocation_file_facts(c, i, &f, NULL) == 0) {
+            MUST(f.number_n <= REVOCATION_FILE_NUMBER_MAX && (f.number_n < 2 || f.number[0]));
+            MUST(revocation_file_facts(again, i, &g, NULL) == 0 && hash_eq(&f.hash, &g.hash) && f.this_update == g.this_update && f.next_update == g.next_update);
+        }
         MUST(revocation_file_entries(again, i) == revocation_file_entries(c, i));
         for (size_t k = 0; k < revocation_file_entries(c, i); k++) {
             struct revocation_file_entry e;

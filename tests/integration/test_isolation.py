@@ -18,6 +18,7 @@ import pytest
 from client import Device, Fleet, new_key
 from conftest import soon
 from est import csr, post
+from test_root_crl import crl, pem
 
 ROUTES = pathlib.Path(__file__).parents[2] / "src" / "admin" / "routes.def"
 ROLES = {"O": "owner", "P": "operator", "A": "auditor", "F": "factory"}
@@ -246,6 +247,11 @@ def doomed_token(w):
     return {"token": w.server.token(w.fresh("token"), "factory", OWN)["id"]}
 
 
+def listing_root(w):
+    w.lister = w.root()
+    return {"root": w.lister.root["id"]}
+
+
 def in_recovery(w):
     """The server as a restore leaves it."""
     with sqlite3.connect(w.server.dir / "registry.db", timeout=30) as db:
@@ -295,6 +301,8 @@ ROWS = {
     "ROOT_RETIRE": Row(params=lambda w: {"root": w.root().root["id"]}, body=lambda w, p: {}, again=("wrong_state",)),
     "ROOT_EXPORT": Row(params=root_of),
 
+    "ROOT_CRL_IMPORT": Row(params=listing_root, body=lambda w, p: {"crl": pem(crl(w.lister)).decode()}, again=("crl_older",)),
+    "ROOT_CRL_LIST": Row(),
     "CRL_LIST": Row(),
     "CRL_SHOW": Row(params=crl_of),
     "CRL_EXPORT": Row(params=crl_of),
