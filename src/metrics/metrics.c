@@ -12,6 +12,7 @@ struct block {
 };
 struct page {
     struct block block[BLOCKS];
+    atomic_uint used; /* blocks from the first that have been counted in, whoever ran here: nobody need read the others, whose memory is not there */
 };
 
 static struct block unread; /* where nobody asked to count */
@@ -20,12 +21,21 @@ static atomic_uint threads;
 static _Thread_local struct block *mine;
 static _Thread_local struct page *mine_in; /* a fork takes the thread-local along; the page has changed then */
 
+static void use(struct page *p, unsigned blocks) {
+    unsigned used = atomic_load(&p->used);
+    while (used < blocks && !atomic_compare_exchange_weak(&p->used, &used, blocks))
+        ;
+}
+
 static struct block *block(void) {
     if (__builtin_expect(mine && mine_in == own, 1))
         return mine;
     unsigned at = own ? atomic_fetch_add(&threads, 1) : 0;
+    at = at < BLOCKS ? at : BLOCKS - 1;
     mine_in = own;
-    mine = own ? &own->block[at < BLOCKS ? at : BLOCKS - 1] : &unread;
+    mine = own ? &own->block[at] : &unread;
+    if (own)
+        use(own, at + 1);
     return mine;
 }
 
@@ -97,12 +107,18 @@ int metrics_keep(struct metrics *m, enum metrics_page page, bool reads, struct e
     return rc;
 }
 
+/* Of another process's page, in which anything may stand.  The first has values that no thread counted. */
+static unsigned blocks_of(const struct page *p) {
+    unsigned used = atomic_load(&p->used);
+    return used < 1 ? 1 : used < BLOCKS ? used : BLOCKS;
+}
+
 void metrics_ended(struct metrics *m, enum metrics_page page) {
     struct page *p = m->page[page];
     for (unsigned i = 0; p && i < METRIC_COUNT; i++) {
         const struct metrics_row *r = &METRICS_TABLE[i];
         for (unsigned s = r->at; (r->type == METRICS_GAUGE || r->type == METRICS_LEVEL) && s < r->at + r->slots; s++)
-            for (unsigned b = 0; b < BLOCKS; b++)
+            for (unsigned b = 0; b < blocks_of(p); b++)
                 atomic_store_explicit(&p->block[b].slot[s], 0, memory_order_relaxed);
     }
 }
@@ -115,7 +131,7 @@ int64_t metrics_slot(const struct metrics *m, unsigned pages, unsigned slot, enu
     int64_t most = 0;
     for (int i = 0; i < METRICS_PAGES; i++) {
         const struct page *p = (pages >> i) & 1 ? m->page[i] : NULL;
-        for (unsigned b = 0; p && b < BLOCKS; b++) {
+        for (unsigned b = 0, n = p ? blocks_of(p) : 0; b < n; b++) {
             int64_t v = atomic_load_explicit(&p->block[b].slot[slot], memory_order_relaxed);
             sum += (uint64_t)v;
             most = v > most ? v : most;

@@ -38,7 +38,7 @@ int queue_put(struct queue *q, struct job *j, struct err *err) {
         l->last = &j->next;
         q->n++;
         metrics_add(METRIC_QUEUE, q->kind, 0, 1);
-        if (!q->gathering || j->looks)
+        if (!q->gathering || q->n == q->enough)
             pthread_cond_signal(&q->filled);
     }
     pthread_mutex_unlock(&q->lock);
@@ -85,9 +85,10 @@ static struct job *cut(struct queue *q, struct job_list *l, size_t most) {
 }
 
 /* Under the lock, which it lets go meanwhile. */
-static void sleep_until(struct queue *q, int64_t us) {
+static void sleep_until(struct queue *q, int64_t us, size_t enough) {
     const struct timespec by = {.tv_sec = us / 1000000, .tv_nsec = us % 1000000 * 1000};
-    q->gathering = q->jobs.first != NULL;
+    q->enough = enough;
+    q->gathering = q->jobs.first || q->looks.first;
     if (us == INT64_MAX)
         pthread_cond_wait(&q->filled, &q->lock);
     else
@@ -101,8 +102,9 @@ enum queue_took queue_take(struct queue *q, size_t most, int64_t from, int64_t u
     pthread_mutex_lock(&q->lock);
     for (;;) {
         const int64_t now = clock_mono_us();
-        const bool due = q->jobs.first && (now >= from || q->ending || q->n >= most);
-        if (q->looks.first && !(due && q->looked)) {
+        const bool open = now >= from || q->ending || q->n >= most;
+        const bool due = q->jobs.first && open;
+        if (q->looks.first && open && !(due && q->looked)) {
             *list = cut(q, &q->looks, most);
             took = QUEUE_LOOKS;
             break;
@@ -112,11 +114,11 @@ enum queue_took queue_take(struct queue *q, size_t most, int64_t from, int64_t u
             took = QUEUE_JOBS;
             break;
         }
-        if (q->ending || (!q->jobs.first && now >= until)) {
+        if (q->ending || (!q->jobs.first && !q->looks.first && now >= until)) {
             took = q->ending ? QUEUE_ENDED : QUEUE_NOTHING;
             break;
         }
-        sleep_until(q, q->jobs.first ? from : until);
+        sleep_until(q, q->jobs.first || q->looks.first ? from : until, most);
     }
     q->looked = took == QUEUE_LOOKS;
     pthread_mutex_unlock(&q->lock);

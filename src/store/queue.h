@@ -27,7 +27,8 @@ struct queue {
     size_t n, max;
     enum metrics_queue kind;
     bool ending;
-    bool gathering; /* nobody need be woken but for a look */
+    bool gathering; /* something is there already, and nobody need be woken before its time but where there is enough */
+    size_t enough;  /* of what is there then */
     bool looked;    /* looks were taken last: they do not keep others out */
 };
 
@@ -41,9 +42,8 @@ int queue_wait(struct queue *q, struct job *j, struct err *err) MUSTER_MUST_CHEC
 void queue_end(struct queue *q);
 
 enum queue_took { QUEUE_LOOKS, QUEUE_JOBS, QUEUE_NOTHING, QUEUE_ENDED };
-/* Waits for up to `most` jobs in order of arrival: looks as soon as there are any, though not twice in front of others that are
- * due; others not before `from`, unless there are `most`.  NOTHING: none
- * came until `until`.  Times are monotonic, in microseconds; INT64_MAX: for ever. */
+/* Waits for up to `most` jobs in order of arrival, not before `from` unless there are `most`: looks first, though not twice in front of the
+ * others.  NOTHING: none came until `until`.  Times are monotonic, in microseconds; INT64_MAX: for ever. */
 enum queue_took queue_take(struct queue *q, size_t most, int64_t from, int64_t until, struct job **list);
 /* Hands jobs back that were run: to the loops that asked, each woken once for as many as come after one another, to threads that wait, or to
  * nobody. */

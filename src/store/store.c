@@ -10,7 +10,7 @@
 
 #define BATCH_MAX 256
 #define READERS_MAX 16
-#define APART_US 4000      /* between the beginnings of two batches: under load one commit serves several, and a request that comes alone waits for none */
+#define APART_US 4000      /* from the beginning of a batch to what comes next, looks too: under load one wake-up serves several; who comes alone waits for nobody */
 #define PROBE_US 1000000   /* between two tries of a disk that did not take a write */
 
 struct store {

@@ -41,12 +41,32 @@ static void looks_go_first_and_keep_nobody_out(void **state) {
 }
 
 static void what_is_not_due_waits_unless_there_is_enough_of_it(void **state) {
-    struct job *a = put(0, false), *b = put(1, true);
+    struct job *a = put(0, false), *b = put(1, true), *c = put(2, false), *d = put(3, false);
     taken(QUEUE_LOOKS, 1, LATER, INT64_MAX, b);
-    struct job *c = put(1, true); /* another look goes in front as well: nobody is due */
-    taken(QUEUE_LOOKS, 1, LATER, INT64_MAX, c);
-    struct job *d = put(1, false), *e = put(2, false), *f = put(3, false);
-    taken(QUEUE_JOBS, 4, LATER, INT64_MAX, a, d, e, f);
+    struct job *e = put(1, false);
+    taken(QUEUE_JOBS, 4, LATER, INT64_MAX, a, c, d, e);
+}
+
+static void *put_one(void *arg) {
+    put(3, *(bool *)arg);
+    return NULL;
+}
+
+/* Who sleeps because what is there is not due hears of the one that makes it enough. */
+static void enough_of_it_wakes(void **state) {
+    for (int look = 0; look < 2; look++) {
+        pthread_t other;
+        bool looks = look;
+        struct job *a = put(0, false), *b = put(1, false), *c = put(2, false);
+        assert_int_equal(pthread_create(&other, NULL, put_one, &looks), 0);
+        if (looks)
+            taken(QUEUE_LOOKS, 1, LATER, INT64_MAX, &jobs[3]);
+        else
+            taken(QUEUE_JOBS, 4, LATER, INT64_MAX, a, b, c, &jobs[3]);
+        pthread_join(other, NULL);
+        if (looks)
+            taken(QUEUE_JOBS, 3, 0, INT64_MAX, a, b, c);
+    }
 }
 
 static void it_waits_as_long_as_it_was_told(void **state) {
@@ -57,6 +77,10 @@ static void it_waits_as_long_as_it_was_told(void **state) {
     const int64_t from = clock_mono_us() + 20000;
     taken(QUEUE_JOBS, 1, from, INT64_MAX, a);
     assert_true(clock_mono_us() >= from);
+    a = put(0, true);
+    const int64_t again = clock_mono_us() + 20000;
+    taken(QUEUE_LOOKS, 1, again, INT64_MAX, a);
+    assert_true(clock_mono_us() >= again);
 }
 
 static void a_full_one_says_so(void **state) {
@@ -93,6 +117,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(looks_go_first_and_keep_nobody_out, begin, end),
         cmocka_unit_test_setup_teardown(what_is_not_due_waits_unless_there_is_enough_of_it, begin, end),
+        cmocka_unit_test_setup_teardown(enough_of_it_wakes, begin, end),
         cmocka_unit_test_setup_teardown(it_waits_as_long_as_it_was_told, begin, end),
         cmocka_unit_test_setup_teardown(a_full_one_says_so, begin, end),
         cmocka_unit_test_setup_teardown(what_is_there_is_taken_before_the_end, begin, end),
