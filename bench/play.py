@@ -1,6 +1,6 @@
 """play: the servers and the load of the measurements in this folder: real servers, bench_floor and nginx, certificates of openssl's making, and what
 all processes of a server have used.  begin() comes first; what it starts ends with the program."""
-import atexit, contextlib, json, os, pathlib, resource, shutil, socket, sqlite3, subprocess, sys, tempfile, time, zipfile
+import atexit, base64, contextlib, json, os, pathlib, re, resource, select, shutil, socket, sqlite3, ssl, subprocess, sys, tempfile, time, urllib.parse, zipfile
 
 CONCURRENCY = 16
 FILES = 65536  # what each program may have open
@@ -82,7 +82,7 @@ def certificate(name, subject, issuer=None, extensions=(), key=None):
     return cert
 
 
-NO_LIMITS = "connections = 60000\nenrolments = 10000\nlimit_source = 0\nlimit_device = 0\nlimit_key = 0\nlimit_account = 0\nlimit_guesses = 0\n"
+NO_LIMITS = "connections = 60000\nenrolments = 10000\nlimit_source = 0\nlimit_device = 0\nlimit_key = 0\nlimit_account = 0\nlimit_guesses = 0\nlimit_ocsp = 100000\ncrl_listen = 127.0.0.1:0\n"
 
 
 class Muster(Server):
@@ -226,6 +226,81 @@ def fresh(letter):
     global _count
     _count += 1
     return f"{letter}{_count}"
+
+
+def plain(server, ops, request, look, concurrency=CONCURRENCY):
+    """Requests without TLS on kept connections to the listener of revocation lists and OCSP; look(body) for each answer.  What the client itself takes does not count."""
+    port = int(server.cli("crl", "list", "--account", "bench")[0]["url"].split("/")[2].rsplit(":", 1)[1])
+    poll, asked, answered = select.poll(), 0, 0
+    open_ = {}
+    for _ in range(concurrency):
+        s = socket.create_connection(("127.0.0.1", port))
+        open_[s.fileno()] = [s, b""]
+        poll.register(s, select.POLLIN)
+    before, began = cpu(server.pid), time.monotonic()
+    for one in list(open_.values())[:ops]:
+        one[0].sendall(request(asked))
+        asked += 1
+    while answered < ops:
+        for fd, _ in poll.poll():
+            one = open_[fd]
+            got = one[0].recv(65536)
+            assert got, "the connection was closed"
+            one[1] += got
+            head, end, body = one[1].partition(b"\r\n\r\n")
+            if not end or len(body) < int(re.search(rb"(?i)content-length: (\d+)", head)[1]):
+                continue
+            assert head.startswith(b"HTTP/1.1 200"), head
+            look(body)
+            one[1], answered = b"", answered + 1
+            if asked < ops:
+                one[0].sendall(request(asked))
+                asked += 1
+    used, took = (cpu(server.pid) - before) / 1000 / ops, time.monotonic() - began
+    for one in open_.values():
+        one[0].close()
+    return used, {"ops": ops, "seconds": round(took, 3)}
+
+
+class Asked:
+    """One device of Muster's own, and OCSP requests about it, by openssl; of a request with a nonce another nonce each time."""
+    def __init__(self, server):
+        enrol(server, 1)
+        with contextlib.closing(sqlite3.connect(f"file:{server.data}/registry.db?mode=ro", uri=True)) as db:
+            ca, serial = db.execute("SELECT ca.der, cert.serial FROM cert JOIN ca ON ca.id = cert.issuer ORDER BY cert.id DESC LIMIT 1").fetchone()
+        issuer, self.nonced, self.bare = top / "asked-issuer.pem", top / "asked-nonce.der", top / "asked.der"
+        issuer.write_text(ssl.DER_cert_to_PEM_cert(ca))
+        for out, option in ((self.nonced, "-nonce"), (self.bare, "-no_nonce")):
+            run("openssl", "ocsp", "-issuer", issuer, "-serial", "0x" + serial.hex(), option, "-reqout", out)
+        self.nonced, self.bare = self.nonced.read_bytes(), self.bare.read_bytes()
+
+    def signed(self, server, ops):
+        """A read of the registry and a signature each."""
+        def request(i):
+            der = self.nonced[:-8] + os.urandom(8)  # the nonce stands at the end
+            return b"POST /ocsp/bench HTTP/1.1\r\nHost: a\r\nContent-Type: application/ocsp-request\r\nContent-Length: %d\r\n\r\n" % len(der) + der
+        return plain(server, ops, request, self.look)
+
+    def kept(self, server, ops):
+        """The same answer again."""
+        path = urllib.parse.quote(base64.b64encode(self.bare).decode(), safe="")
+        request = f"GET /ocsp/bench/{path} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+        return plain(server, ops, lambda i: request, self.look)
+
+    @staticmethod
+    def look(body):
+        assert body[4:7] == b"\x0a\x01\x00" and b"\x80\x00\x18\x0f" in body, "not successful, or not good"
+
+
+def crl(server, ops):
+    """The list of an issuing CA, fetched again and again."""
+    path = next(c["url"] for c in server.cli("crl", "list", "--account", "bench") if c["kind"] == "issuing-ca").split("/", 3)[3]
+    request = f"GET /{path} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+
+    def look(body):
+        assert body[:1] == b"\x30" and len(body) > 200
+
+    return plain(server, ops, lambda i: request, look)
 
 
 def fleet_device(): return ["--issuer", fleet, "--issuer-key", fleet.with_suffix(".key"), "--prefix", fresh("d"), "--status", 404]

@@ -25,6 +25,8 @@ const struct config_key SETTINGS_TABLE[] = {
      "ADDR:PORT where the gateway serves certificate revocation lists and answers OCSP without TLS, and nothing else. Port 0 picks one. Empty: nowhere; `muster crl export` has the lists all the same."},
     {"crl_interval", CONFIG_SPAN, AT(crl_interval), "1d", 1, 2592000, NULL, "A revocation list is made again after this long, and within a second of each revocation."},
     {"crl_life", CONFIG_SPAN, AT(crl_life), "7d", 2, 34560000, NULL, "How long after it was made a revocation list names its next update: beyond it verifiers take it for too old, and refuse everybody."},
+    {"certificate_ocsp", CONFIG_TEXT, AT(certificate_ocsp), "", 0, 0, NULL,
+     "The URL of OCSP that new device certificates name, as verifiers reach crl_listen: http://HOST:PORT/ocsp; the account is put behind it. It stays in them for their life. Empty: they name none."},
     {"ocsp_life", CONFIG_SPAN, AT(ocsp_life), "1h", 60, 259200, NULL, "How long after it was made an OCSP answer names its next update. A verifier that keeps it may let in for so long who is revoked meanwhile."},
     {"loops", CONFIG_INT, AT(loops), "0", 0, 256, NULL, "Event-loop threads of the gateway. 0: one a core."},
     {"sandbox", CONFIG_BOOL, AT(sandbox), "on", 0, 0, NULL, "Confine each process with Landlock and seccomp. Off is for kernels that cannot; it is said in the log at each start."},

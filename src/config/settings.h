@@ -31,6 +31,7 @@ struct settings {
     char *auth_users;        /* list of users whose processes may ask there, besides root */
     char *identity_headers; /* list; gateway/identity_headers.h */
     char *crl_listen;   /* ADDR:PORT where revocation lists are served without TLS; "": nowhere */
+    char *certificate_ocsp; /* URL that device certificates name for OCSP, without the account; "": none */
     int64_t ocsp_life, limit_ocsp; /* seconds to the next update of an OCSP answer; answers that are signed a second */
     int64_t crl_interval, crl_life; /* seconds: from one list to the next, and to its next update */
     /* processes */

@@ -12,8 +12,8 @@
 #include "registry/ocsp.h"
 #include "registry/trust.h"
 
-#define LOOKS_MAX 64   /* questions to the registry under way, a loop */
-#define SIGNING_MAX 4  /* of them, at the vault */
+#define LOOKS_MAX 256  /* questions under way, a loop */
+#define SIGNING_MAX 64 /* of them, at the vault: an enrolment waits behind all of them for a few milliseconds */
 #define AGE_MAX 300    /* seconds that an HTTP cache may keep an answer: who is revoked meanwhile is let in by it */
 #define SECOND 1000000LL
 #define ANSWER_MAX (64 * 1024) /* bytes */

@@ -5,8 +5,8 @@
  *
  * What is said comes from the registry (registry/ocsp.h), signed by the vault.  Anybody may ask, so everything is bounded: an answer that was
  * signed before is given again as long as the registry says the same and half of its life is not over, without a signature, and where nothing
- * at all has changed without the registry; signatures have a rate (limit_ocsp), and few are under way at a time, so that issuing waits for
- * a handful of them at most.  Beyond, the answer is tryLater.  With a nonce nothing is given again. */
+ * at all has changed without the registry; signatures have a rate (limit_ocsp), and a bounded number is at the vault at a time, so that
+ * issuing waits for milliseconds.  Beyond, the answer is tryLater.  With a nonce nothing is given again. */
 #ifndef MUSTER_GATEWAY_OCSP_H
 #define MUSTER_GATEWAY_OCSP_H
 

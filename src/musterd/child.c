@@ -139,7 +139,7 @@ static bool tell_rekey(int supervisor_fd, struct span key) {
 static int run_vault(struct serve *s, const struct belongings *b, struct confine *c, struct err *err) {
     uid_t starter = geteuid() == 0 ? (uid_t)-1 : geteuid();
     const struct vault_process_options o = {.dir_fd = b->vault_dir, .master = s->master.options, .channels = b->channels,
-        .n_channels = b->n_channels, .supervisor_fd = b->socket, .rekey = tell_rekey, .export_fd = s->export_fd, .export_uid = starter, .confine = confine, .confine_arg = c};
+        .n_channels = b->n_channels, .supervisor_fd = b->socket, .rekey = tell_rekey, .ocsp_url = s->settings.certificate_ocsp, .export_fd = s->export_fd, .export_uid = starter, .confine = confine, .confine_arg = c};
     return vault_process_run(&o, err);
 }
 

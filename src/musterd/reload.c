@@ -17,7 +17,7 @@ static void tell(struct serve *s, enum sandbox_kind kind) {
 
 /* What the supervisor has made of them already: sockets, users, threads, the vault. */
 static const char *const FIXED[] = {"listen", "admin", "loops", "sandbox", "vault_user", "control_user", "gateway_user", "courier_user", "master_key", "master_key_file",
-                                    "auth_socket", "auth_socket_group", "auth_users", "crl_listen"};
+                                    "auth_socket", "auth_socket_group", "auth_users", "crl_listen", "certificate_ocsp"};
 
 static int keep_fixed(const struct settings *old, struct settings *fresh, struct err *err) {
     int rc = 0;

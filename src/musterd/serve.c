@@ -18,6 +18,7 @@
 #include "musterd/landlock.h"
 #include "musterd/places.h"
 #include "musterd/supervise.h"
+#include "vault/vault.h"
 
 #define LISTEN_SECONDS 3
 #define LISTEN_TRIES_A_SECOND 20
@@ -53,10 +54,19 @@ static int check_crls(const struct settings *s, struct err *err) {
     return s->crl_interval < s->crl_life ? 0 : err_set(err, MUSTER_ECONFIG, "crl_interval has to be shorter than crl_life, lest a list is over before the next one is made.");
 }
 
+/* Certificates that have it live for years. */
+static int check_ocsp_url(const char *url, struct err *err) {
+    const struct span s = span_str(url);
+    bool good = s.n == 0 || (s.n <= VAULT_OCSP_URL_MAX && span_starts(s, SPAN_LIT("http://")) && s.n > 7 && s.p[s.n - 1] != '/');
+    for (size_t i = 0; i < s.n; i++)
+        good = good && s.p[i] > 0x20 && s.p[i] < 0x7f && !strchr("\"<>\\^`{|}?#", s.p[i]);
+    return good ? 0 : err_set(err, MUSTER_ECONFIG, "certificate_ocsp is a URL like http://pki.example.com:8080/ocsp, of at most %d characters, without a slash at its end.", VAULT_OCSP_URL_MAX);
+}
+
 int serve_settings(const struct serve *s, struct settings *out, struct err *err) {
     CLEANUP(settings_fini) struct settings fresh = {0};
     int rc = places_settings(s->options, &s->data, &fresh, err);
-    if (rc || (rc = check_own_certificate(&fresh, err)) || (rc = check_crls(&fresh, err)) || (rc = gateway_settings_check(&fresh, err)) ||
+    if (rc || (rc = check_own_certificate(&fresh, err)) || (rc = check_crls(&fresh, err)) || (rc = check_ocsp_url(fresh.certificate_ocsp, err)) || (rc = gateway_settings_check(&fresh, err)) ||
         (rc = courier_settings_check(fresh.webhook_networks, err)))
         return rc;
     *out = fresh;

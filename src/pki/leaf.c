@@ -20,6 +20,8 @@
               0x08, 0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x02)
 #define ID_SUBJECT_KEY DER_BYTES(0x06, 0x03, 0x55, 0x1d, 0x0e)
 #define ID_AUTHORITY_KEY DER_BYTES(0x06, 0x03, 0x55, 0x1d, 0x23)
+#define ID_INFO_ACCESS DER_BYTES(0x06, 0x08, 0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x01, 0x01)
+#define ID_AD_OCSP DER_BYTES(0x06, 0x08, 0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x30, 0x01)
 enum { AT_CN = 3, AT_O = 10, AT_OU = 11 }; /* id-at */
 
 struct leaf_ca {
@@ -75,7 +77,7 @@ static struct span common_name(const struct make_request *rq) { return rq->devic
 bool leaf_fits(const struct make_request *rq) {
     const struct subject *s = &rq->subject;
     bool profile = rq->profile == PROFILE_DEVICE || (rq->profile == PROFILE_PROVISIONING_KEY && rq->device_id.n == 0);
-    return profile && !rq->n_san && !rq->usages && key_is_p256_der(rq->public_key) && common_name(rq).n && plain_text(common_name(rq)) && plain_text(s->organisation) &&
+    return profile && rq->ocsp.n <= MAKE_URL_MAX && !rq->n_san && !rq->usages && key_is_p256_der(rq->public_key) && common_name(rq).n && plain_text(common_name(rq)) && plain_text(s->organisation) &&
            plain_text(s->organisational_unit) && !s->country.n && !s->state.n && !s->locality.n && !s->serial_number.n && rq->serial[0] > 0 && rq->serial[0] < 0x80 &&
            rq->not_before <= rq->not_after;
 }
@@ -88,12 +90,25 @@ static void put_extension(struct der_writer *w, struct span id, size_t value_end
     der_wrap(w, DER_SEQUENCE, value_end);
 }
 
-static void put_extensions(struct der_writer *w, const struct leaf_ca *ca, const uint8_t own_id[KEY_ID_LEN]) {
-    size_t all = der_end(w);
-    der_element(w, DER_IMPLICIT(0), span_of(ca->key_id, KEY_ID_LEN));
-    der_wrap(w, DER_SEQUENCE, all);
-    put_extension(w, ID_AUTHORITY_KEY, all);
+static void put_ocsp(struct der_writer *w, struct span url) {
+    const size_t end = der_end(w);
+    if (!url.n)
+        return;
+    der_element(w, DER_IMPLICIT(6), url);
+    der_put(w, ID_AD_OCSP);
+    der_wrap(w, DER_SEQUENCE, end);
+    der_wrap(w, DER_SEQUENCE, end);
+    put_extension(w, ID_INFO_ACCESS, end);
+}
+
+static void put_extensions(struct der_writer *w, const struct leaf_ca *ca, const struct make_request *rq, const uint8_t own_id[KEY_ID_LEN]) {
+    const size_t all = der_end(w);
+    put_ocsp(w, rq->profile == PROFILE_DEVICE ? rq->ocsp : SPAN_NONE);
     size_t end = der_end(w);
+    der_element(w, DER_IMPLICIT(0), span_of(ca->key_id, KEY_ID_LEN));
+    der_wrap(w, DER_SEQUENCE, end);
+    put_extension(w, ID_AUTHORITY_KEY, end);
+    end = der_end(w);
     der_element(w, DER_OCTET_STRING, span_of(own_id, KEY_ID_LEN));
     put_extension(w, ID_SUBJECT_KEY, end);
     der_put(w, EXTENSIONS);
@@ -133,7 +148,7 @@ static void put_tbs(struct der_writer *w, const struct leaf_ca *ca, const struct
     struct hash own;
     size_t all = der_end(w);
     hash_of(key_p256_point(rq->public_key), &own); /* RFC 7093, method 1 */
-    put_extensions(w, ca, own.b);
+    put_extensions(w, ca, rq, own.b);
     der_put(w, rq->public_key);
     put_subject(w, rq);
     size_t end = der_end(w);

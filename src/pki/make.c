@@ -19,6 +19,8 @@ DEFINE_CLEANUP(ASN1_OCTET_STRING_free, ASN1_OCTET_STRING *)
 DEFINE_CLEANUP(GENERAL_NAME_free, GENERAL_NAME *)
 DEFINE_CLEANUP(BN_free, BIGNUM *)
 DEFINE_CLEANUP(ASN1_NULL_free, ASN1_NULL *)
+DEFINE_CLEANUP(AUTHORITY_INFO_ACCESS_free, AUTHORITY_INFO_ACCESS *)
+DEFINE_CLEANUP(ACCESS_DESCRIPTION_free, ACCESS_DESCRIPTION *)
 
 #define KU_LEAF KU_DIGITAL_SIGNATURE
 #define KU_CA (KU_KEY_CERT_SIGN | KU_CRL_SIGN)
@@ -150,6 +152,23 @@ static int add_key_ids(X509 *x, const struct cert *issuer) {
     return aki->keyid ? add_ext(x, NID_authority_key_identifier, aki, false) : MUSTER_ENOMEM;
 }
 
+static int add_ocsp(X509 *x, struct span url) {
+    CLEANUP(AUTHORITY_INFO_ACCESS_free) AUTHORITY_INFO_ACCESS *all = AUTHORITY_INFO_ACCESS_new();
+    CLEANUP(ACCESS_DESCRIPTION_free) ACCESS_DESCRIPTION *one = ACCESS_DESCRIPTION_new();
+    ASN1_IA5STRING *text = ASN1_IA5STRING_new();
+    if (!all || !one || !text || url.n > MAKE_URL_MAX || ASN1_STRING_set(text, url.p, (int)url.n) != 1) {
+        ASN1_IA5STRING_free(text);
+        return MUSTER_ENOMEM;
+    }
+    ASN1_OBJECT_free(one->method);
+    one->method = OBJ_nid2obj(NID_ad_OCSP);
+    GENERAL_NAME_set0_value(one->location, GEN_URI, text);
+    if (sk_ACCESS_DESCRIPTION_push(all, one) <= 0)
+        return MUSTER_ENOMEM;
+    one = NULL;
+    return add_ext(x, NID_info_access, all, false);
+}
+
 static int push_name(GENERAL_NAMES *names, int type, struct span value) {
     CLEANUP(GENERAL_NAME_free) GENERAL_NAME *name = GENERAL_NAME_new();
     ASN1_STRING *text = type == GEN_IPADD ? ASN1_OCTET_STRING_new() : ASN1_IA5STRING_new();
@@ -198,7 +217,7 @@ static int add_extensions(X509 *x, const struct make_request *rq, const struct c
     const struct profile *p = &profiles[rq->profile];
     if (!p->extensions)
         return 0;
-    if (add_basic(x, p) || add_usage(x, rq, p, kind) || (p->eku && add_eku(x, p)) || (p->no_check && add_no_check(x)) || add_key_ids(x, issuer) || add_san(x, rq))
+    if (add_basic(x, p) || add_usage(x, rq, p, kind) || (p->eku && add_eku(x, p)) || (p->no_check && add_no_check(x)) || add_key_ids(x, issuer) || (rq->profile == PROFILE_DEVICE && rq->ocsp.n && add_ocsp(x, rq->ocsp)) || add_san(x, rq))
         return MUSTER_ECRYPTO;
     return 0;
 }

@@ -32,6 +32,7 @@ struct made_cert {
 /* Key usages of PROFILE_DEVICE where they are not the usual ones. */
 enum make_usage { MAKE_USE_SIGN = 1, MAKE_USE_ENCIPHER = 2, MAKE_USE_AGREE = 4, MAKE_USE_COMMIT = 8 };
 #define MAKE_SANS 4
+#define MAKE_URL_MAX 255 /* bytes */
 struct make_san {
     bool uri; /* or a DNS name */
     struct span value;
@@ -44,6 +45,7 @@ struct make_request {
     struct make_san san[MAKE_SANS]; /* PROFILE_DEVICE only */
     size_t n_san;
     uint32_t usages;           /* PROFILE_DEVICE only, enum make_usage; 0: the profile's. digitalSignature is always there, and what does not fit the key's kind is left out */
+    struct span ocsp;          /* PROFILE_DEVICE only: URL of its CA's OCSP responder (authorityInfoAccess), printable ASCII, at most MAKE_URL_MAX bytes; empty: none is named */
     const char *const *dns;    /* PROFILE_SERVER: NULL-terminated; dNSName SANs; a value that parses as an IP address becomes iPAddress */
     struct span public_key;    /* SubjectPublicKeyInfo */
     int64_t not_before, not_after;

@@ -9,17 +9,23 @@ static void give_up(struct vault *v) {
     v->crl = NULL;
 }
 
+int serve_ca(struct vault *v, struct span name, const uint8_t key_id[CRL_KEY_ID_LEN], struct account **account, struct authority **ca, struct err *err) {
+    int rc = account_get(v->accounts, name, account, err);
+    if (rc)
+        return rc;
+    *ca = account_ca(*account, key_id);
+    return *ca ? 0 : err_set(err, MUSTER_ENOTFOUND, "The account %s has no CA of that key.", (*account)->name);
+}
+
 int serve_crl_begin(struct vault *v, const struct wire_request *request, int64_t now, struct wire_answer *answer, struct err *err) {
     const struct vault_crl_begin *rq = &request->crl;
     struct account *a;
+    struct authority *ca;
     EVP_PKEY *key;
     give_up(v);
-    int rc = account_get(v->accounts, rq->account, &a, err);
+    int rc = serve_ca(v, rq->account, rq->key_id, &a, &ca, err);
     if (rc)
         return rc;
-    struct authority *ca = account_ca(a, rq->key_id);
-    if (!ca)
-        return err_set(err, MUSTER_ENOTFOUND, "The account %s has no CA of that key.", a->name);
     if (rq->life < VAULT_CRL_LIFE_MIN || rq->life > VAULT_CRL_LIFE_MAX || rq->counts.entries > VAULT_CRL_ENTRIES_MAX)
         return err_set(err, MUSTER_EINVALID, "A CRL has at most %d entries, and its next update follows within 400 days.", VAULT_CRL_ENTRIES_MAX);
     struct crl_plan plan = {.this_update = now - CRL_BACKDATE, .next_update = now + rq->life, .counts = rq->counts};

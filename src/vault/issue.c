@@ -47,6 +47,11 @@ int serve_issue(struct vault *v, const struct wire_request *request, int64_t now
     struct make_request rq = {.profile = PROFILE_DEVICE, .public_key = given->public_key};
     if ((rc = device_profile_fill(&profile, span_str(a->name), given->device_id, &given->uuid, &names, &rq, err)))
         return rc;
+    char ocsp[VAULT_OCSP_URL_MAX + 1 + VAULT_ACCOUNT_MAX + 1];
+    if (v->ocsp_url && *v->ocsp_url) {
+        snprintf(ocsp, sizeof ocsp, "%s/%s", v->ocsp_url, a->name);
+        rq.ocsp = span_str(ocsp);
+    }
     if ((rc = count_take(v->counts, v->records, a->name, secret_span(&a->data_key), a->policy.ceiling, now, err)))
         return rc;
     return sign(v, &rq, a->issuing_ca, a->keys, now, life, &answer->issued, err);

@@ -7,12 +7,10 @@ int serve_ocsp_sign(struct vault *v, const struct wire_request *request, int64_t
     const struct vault_ocsp *rq = &request->ocsp;
     struct ocsp_signer *signer;
     struct account *a;
-    int rc = account_get(v->accounts, rq->account, &a, err);
+    struct authority *ca;
+    int rc = serve_ca(v, rq->account, rq->key_id, &a, &ca, err);
     if (rc)
         return rc;
-    struct authority *ca = account_ca(a, rq->key_id);
-    if (!ca)
-        return err_set(err, MUSTER_ENOTFOUND, "The account %s has no CA of that key.", a->name);
     if (rq->life < VAULT_OCSP_LIFE_MIN || rq->life > VAULT_OCSP_LIFE_MAX)
         return err_set(err, MUSTER_EINVALID, "The next update of an OCSP answer follows within three days.");
     if ((rc = ocsp_signer_of(ca, a->keys, now, &signer, err)))

@@ -293,6 +293,7 @@ static int run_whole(const struct vault_process_options *o, struct err *err) {
     int rc = harden(err);
     if (rc || (rc = handle_signals(&waiting, err)) || (rc = vault_open(&r->vault, o->dir_fd, &o->master, err)))
         return rc;
+    r->vault.ocsp_url = o->ocsp_url;
     if (o->confine && (rc = o->confine(o->confine_arg, err)))
         return rc;
     log_event(LOG_INFO, "vault_open", "version", log_num((long long)records_version(r->vault.records)), NULL);

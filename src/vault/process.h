@@ -29,6 +29,7 @@ struct vault_process_options {
     int supervisor_fd;                      /* SOCK_SEQPACKET, further channels come by vault_channel_send; -1: none; taken over.  Its end ends the vault */
     /* Tells the supervisor of a master key that is about to take the other one's place, by supervisor_fd; false: it does not hear.  NULL: there is none */
     bool (*rekey)(int supervisor_fd, struct span key);
+    const char *ocsp_url;                   /* that each device certificate names, with /ACCOUNT behind; NULL or "": none.  At most VAULT_OCSP_URL_MAX bytes of printable ASCII */
     int export_fd;                          /* listening Unix stream socket of `musterd vault export`; -1: none; taken over */
     uid_t export_uid;                       /* who besides uid 0 and the vault's own may export; (uid_t)-1: nobody.  The vault's own: as the run begins */
     /* Called once, when everything is open and before the first message is read; an error ends the run.  NULL: none. */

@@ -32,6 +32,7 @@ struct vault {
     struct exports *exports;
     struct upkeep upkeep;
     struct time_signer time;
+    const char *ocsp_url;  /* process.h */
     struct crl_maker *crl; /* the one under way; NULL: none */
     bool greeted; /* control's log is not newer than this vault */
     bool older;   /* it was: nothing is served any more */
@@ -59,6 +60,8 @@ int serve_message(struct vault *v, enum vault_channel kind, struct span message,
 int issue_time_certificate(struct vault *v, struct span public_key, int64_t now, struct vault_issued *out, struct err *err) MUSTER_MUST_CHECK;
 /* An account with shared credentials and its CAs; MUSTER_ENOTFOUND, MUSTER_EMETHODOFF. */
 int serve_shared_account(struct vault *v, struct span name, struct account **out, struct err *err) MUSTER_MUST_CHECK;
+/* The CA of an account whose subject key identifier that is, and whose lists and OCSP answers are signed; MUSTER_ENOTFOUND. */
+int serve_ca(struct vault *v, struct span name, const uint8_t key_id[CRL_KEY_ID_LEN], struct account **account, struct authority **ca, struct err *err) MUSTER_MUST_CHECK;
 /* DER of a certificate into v->der[slot]. */
 int serve_der(struct vault *v, size_t slot, const struct cert *c, struct span *out, struct err *err) MUSTER_MUST_CHECK;
 

@@ -40,6 +40,7 @@
 #define VAULT_CRL_LIFE_MAX (400 * CLOCK_DAY)
 #define VAULT_OCSP_LIFE_MIN 1       /* seconds from an OCSP answer to its next update */
 #define VAULT_OCSP_LIFE_MAX (3 * CLOCK_DAY) /* half of what the responder's certificate has left when it is made */
+#define VAULT_OCSP_URL_MAX 200      /* bytes, without the account */
 #define VAULT_FORMER_MAX 16         /* fleet roots of an account that were rotated out and are kept */
 #define VAULT_PASSPHRASE_MIN 8      /* bytes, of an export */
 #define VAULT_PASSPHRASE_MAX 1024

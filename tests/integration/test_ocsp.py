@@ -391,6 +391,36 @@ def test_gnutls_asks_and_verifies(server, fleet):
         assert f"Certificate Status: {word}" in done.stdout and "Verifying OCSP Response: Success" in done.stdout + done.stderr, done.stdout + done.stderr
 
 
+def test_certificates_name_it_where_a_setting_says_so(fresh):
+    """And only those of devices: whoever finds the address there asks, and is answered."""
+    port = free_port()
+    s = fresh(config=[f"crl_listen = 127.0.0.1:{port}", f"certificate_ocsp = http://127.0.0.1:{port}/ocsp"])
+    s.plain = port
+    f = Fleet_(s)
+    d, long = f.used("named"), f.used("x" * 100)
+    for device in (d, long):
+        access = device.cert.extensions.get_extension_for_oid(ExtensionOID.AUTHORITY_INFORMATION_ACCESS)
+        (one,) = access.value
+        assert not access.critical and one.access_method == x509.oid.AuthorityInformationAccessOID.OCSP and one.access_location.value == f"http://127.0.0.1:{port}/ocsp/{f.name}"
+        done = subprocess.run(["openssl", "x509", "-in", device.cert_file, "-noout", "-ocsp_uri"], capture_output=True, text=True, check=True, timeout=60)
+        asked = subprocess.run(["openssl", "ocsp", "-CAfile", f.bundle, "-issuer", f.file(f.issuing), "-cert", device.cert_file, "-url", done.stdout.strip()], capture_output=True, text=True, timeout=60, check=False)
+        assert "Response verify OK" in asked.stderr and ": good" in asked.stdout, asked.stdout + asked.stderr
+    for other in (f.root, f.issuing):
+        assert not [e for e in other.extensions if e.oid == ExtensionOID.AUTHORITY_INFORMATION_ACCESS]
+    assert s.muster("audit", "verify", "--account", f.name)["ok"] is True
+
+
+def test_certificates_name_nothing_by_default(server, fleet):
+    assert not [e for e in fleet().used("unnamed").cert.extensions if e.oid == ExtensionOID.AUTHORITY_INFORMATION_ACCESS]
+
+
+@pytest.mark.parametrize("url", ["https://a/ocsp", "a:8080/ocsp", "http://", "http://a/ocsp/", 'http://a/"', "http://a/ocsp?x"])
+def test_an_address_that_is_none_is_refused(fresh, url):
+    s = fresh(start=False, config=[f"certificate_ocsp = {url}"])
+    done = s.musterd("serve")
+    assert done.returncode and "certificate_ocsp" in done.stderr
+
+
 # --- bounds -----------------------------------------------------------------------------------------------------------------------------------
 
 

@@ -99,7 +99,17 @@ static void shapes(void **state) {
     rq.subject.organisational_unit = SPAN_NONE;
     same(&ca, fast, &rq);
     rq = request(buf_span(&spki));
+    char url[MAKE_URL_MAX + 1];
+    memset(url, 'u', sizeof url);
+    for (size_t n = 1; n <= MAKE_URL_MAX; n += n < 200 ? 13 : 1) {
+        rq.ocsp = span_of(url, n);
+        same(&ca, fast, &rq);
+    }
+    rq.ocsp = span_of(url, MAKE_URL_MAX + 1);
+    assert_false(leaf_fits(&rq));
+    rq = request(buf_span(&spki));
     rq.profile = PROFILE_PROVISIONING_KEY;
+    rq.ocsp = SPAN_LIT("http://nobody asks about these"); /* left out by both */
     rq.device_id = SPAN_NONE;
     rq.subject.organisational_unit = SPAN_LIT("Provisioning keys");
     same(&ca, fast, &rq);
