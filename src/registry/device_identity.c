@@ -59,16 +59,28 @@ int device_identity_renew(struct store_tx *tx, const struct device *d, const str
     return store_exec(tx, NULL, err, SQL_DEVICE_CERT, "ibiii", d->row, hash_span(&leaf->fingerprint), leaf->not_after, root, chain);
 }
 
+/* Its issuing CA's row.  The vault replaces an issuing CA by itself; until the operators' process has written the new one down, no gateway
+ * would let its devices in. */
+static int issuer_of(struct store_tx *tx, int64_t account, struct span der, int64_t *ca, struct err *err) {
+    uint8_t id[CRL_KEY_ID_LEN];
+    *ca = 0;
+    if (!crl_issuer_key_id(der, id))
+        return 0;
+    int rc = one_int(tx, ca, 0, err, SQL_CA_BY_KEY_ID, "ib", account, span_of(id, sizeof id));
+    return rc || *ca ? rc : err_retry(err, MUSTER_EUNAVAILABLE, 1, "The account's issuing CA was replaced a moment ago.");
+}
+
 int device_identity_issued(struct store_tx *tx, const struct device_issued *i, int64_t now, struct err *err) {
     const struct made_cert *c = i->cert;
-    uint8_t issuer[CRL_KEY_ID_LEN];
-    const struct span by = crl_issuer_key_id(c->der, issuer) ? span_of(issuer, sizeof issuer) : SPAN_NONE;
-    int rc = i->comes_back ? store_exec(tx, NULL, err, SQL_DKEY_COME_BACK, "ibi", i->account, hash_span(&c->spki), i->device) : 0;
+    int64_t ca;
+    int rc = issuer_of(tx, i->account, c->der, &ca, err);
+    if (!rc && i->comes_back)
+        rc = store_exec(tx, NULL, err, SQL_DKEY_COME_BACK, "ibi", i->account, hash_span(&c->spki), i->device);
     if (rc)
         return rc;
     rc = (i->own_key ? hold_key : add_key)(tx, i->account, i->device, &c->spki, now, err);
-    return rc ? rc : store_exec(tx, NULL, err, SQL_CERT_ADD, "bbiirbbiiiiib", c->serial, hash_span(&c->fingerprint), i->account, i->device, i->prov_key, hash_span(&c->spki), c->der,
-                                c->not_before, c->not_after, now, i->enrolled ? i->enrolled : now, I(i->renews), by);
+    return rc ? rc : store_exec(tx, NULL, err, SQL_CERT_ADD, "bbiirbbiiiiir", c->serial, hash_span(&c->fingerprint), i->account, i->device, i->prov_key, hash_span(&c->spki), c->der,
+                                c->not_before, c->not_after, now, i->enrolled ? i->enrolled : now, I(i->renews), ca);
 }
 
 int device_identity_waiting(struct store_tx *tx, int64_t device, int64_t *prov_key, struct err *err) {

@@ -1,5 +1,6 @@
 """Fleet roots and issuing CAs are replaced while devices go on: both are accepted until the old one is retired, and nobody who depends on it is forgotten."""
 import shutil
+import sqlite3
 import subprocess
 
 import pytest
@@ -9,7 +10,7 @@ from cryptography.hazmat.primitives import serialization
 from client import Device, Fleet, new_key
 from conftest import Refused, refused, soon
 from enrolment import DAY, PATH, YEAR, Account, ask, enrolled
-from est import enrolled as enrolled_by_est
+from est import csr, enrolled as enrolled_by_est, post
 from test_clock import Clock
 from test_est import renew
 from test_forecast import Anytime
@@ -192,6 +193,30 @@ def test_issuing_cas_replace_themselves(world):
     life = later.cert.not_valid_after - later.cert.not_valid_before
     assert life.days >= 20 * 365, "nothing is cut short"
     assert world.api("POST", f"/api/v1/accounts/{a.name}/audit/verify", {}).json["ok"] is True
+
+
+def test_nothing_leaves_of_an_issuing_ca_that_the_registry_does_not_know_yet(server):
+    """Its devices would be strangers until the operators' process has written it down."""
+    a = Account(server)
+    key = a.key()
+    used(server, key, "before")
+    registry = sqlite3.connect(server.dir / "registry.db", timeout=20)
+    mine = "FROM ca WHERE kind = 1 AND account = (SELECT id FROM account WHERE name = ?)"
+    ((row, key_id),) = registry.execute(f"SELECT id, key_id {mine}", (a.name,)).fetchall()
+
+    def known_as(value):
+        with registry:
+            registry.execute("UPDATE ca SET key_id = ? WHERE id = ?", (value, row))
+    known_as(bytes(20))
+    try:
+        for ask_for in (server.gateway(key).enrol, lambda name: post(server.gateway(key), "simpleenroll", csr(new_key(), name))):
+            answer = ask_for("waits")
+            assert (answer.status, answer.code, answer.headers["Retry-After"]) == (503, "unavailable", "1")
+        refused("not_found", a.device, "show", "waits")
+    finally:
+        known_as(key_id)
+        registry.close()
+    used(server, key, "waits")
 
 
 # --- of the customer's -----------------------------------------------------------------------------------------------------------------------------

@@ -145,7 +145,7 @@ static const struct {
     {"CERT_LINEAGE", "state", "the certificates of one device"},
     {"CERT_LIVE_SINCE", "state", "the certificates of one device"},
     {"CERT_WAITING", "state", "the certificates of one device"},
-    {"CERT_ADD", "key_id", "the CAs of one account, which are a few"},
+    {"CA_BY_KEY_ID", "key_id", "the CAs of one account, which are a few"},
     {"CERT_NO_ISSUER", "issuer", "is what the index is of"},
     {"STATE_CERTS", "account kind", "one CA, by its row"},
     {"ROOT_CRL_LIVE", "live", "is what the index is of"},
