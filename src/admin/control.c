@@ -7,6 +7,7 @@
 
 #include "admin/crl.h"
 #include "admin/internal.h"
+#include "admin/hook_run.h"
 #include "admin/webhook_run.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -149,7 +150,8 @@ static int open_all(struct control *c, struct err *err) {
     c->forecasting = c->recent ? forecasting_new(c, err) : NULL;
     c->crls = c->forecasting ? crls_new(c, err) : NULL;
     c->webhooks = c->crls ? webhooks_new(c, err) : NULL;
-    c->parent = c->webhooks ? parent_new(c->loop, o->parent_fd, told, c) : NULL;
+    c->hooks = c->webhooks ? hooks_new(c, err) : NULL;
+    c->parent = c->hooks ? parent_new(c->loop, o->parent_fd, told, c) : NULL;
     if (!c->parent)
         return err->code ? err->code : err_set(err, MUSTER_ENOMEM, NULL);
     clock_compare(c);
@@ -178,6 +180,7 @@ static void close_all(struct control *c) {
     if (c->store)
         store_close(c->store);
     webhooks_free(c->webhooks);
+    hooks_free(c->hooks);
     anchoring_free(c->anchoring);
     pulse_free(c->pulse);
     recent_free(c->recent);

@@ -36,6 +36,7 @@ struct control {
     struct certificates *certificates;
     struct anchoring *anchoring;
     struct webhooks *webhooks;
+    struct hooks *hooks;
     struct pulse *pulse;
     struct recent *recent;
     struct forecasting *forecasting;

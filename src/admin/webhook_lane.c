@@ -274,6 +274,32 @@ int lanes_test(struct lanes *all, const struct uuid *webhook, const char *accoun
     return rc ? rc : courier_client_send(all->courier, &order, fn, arg, err);
 }
 
+/* The account's own comes first. */
+static struct lane *asked_lane(struct lanes *all, const char *account) {
+    struct lane *found = NULL;
+    for (struct lane *l = all->first; l; l = l->next) {
+        bool own = strcmp(l->hook.w.account, account) == 0;
+        if (l->there && l->hook.w.state == WEBHOOK_ACTIVE && (l->hook.w.events & event_bit(EVENT_CERTIFICATE_ASK)) && (own || (!l->hook.w.account[0] && !found)))
+            found = l;
+        if (found == l && own)
+            return l;
+    }
+    return found;
+}
+
+int lanes_ask(struct lanes *all, const char *account, const struct uuid *id, struct span payload, courier_fn fn, void *arg, struct err *err) {
+    CLEANUP(buf_fini) struct buf signature = BUF_INIT(512);
+    struct courier_order order;
+    char text[UUID_TEXT_LEN + 1];
+    struct lane *l = asked_lane(all, account);
+    if (!l)
+        return err_set(err, MUSTER_ENOTFOUND, "no active webhook is told of certificate.ask.");
+    if (!all->courier)
+        return err_retry(err, MUSTER_EBUSY, 5, "The server ends.");
+    int rc = order_of(&l->hook, EVENT_CERTIFICATE_ASK, id, payload, &signature, text, &order, err);
+    return rc ? rc : courier_client_send(all->courier, &order, fn, arg, err);
+}
+
 void lanes_fini(struct lanes *all) {
     for (struct lane *l = all->first, *next; l; l = next) {
         next = l->next;

@@ -19,4 +19,7 @@ void webhooks_reload(struct webhooks *w, loop_fn fn, void *arg);
 /* One event of the kind webhook.test, at once and past the queue. MUSTER_ENOTFOUND, MUSTER_EUNAVAILABLE, MUSTER_EBUSY. */
 int webhooks_test(struct webhooks *w, const struct uuid *webhook, const char *account, struct uuid *event, courier_fn fn, void *arg, struct err *err) MUSTER_MUST_CHECK;
 
+/* Asks whoever is told of certificate.ask: the account's own webhook, or the server's.  MUSTER_ENOTFOUND: there is none; MUSTER_EUNAVAILABLE, MUSTER_EBUSY. */
+int webhooks_ask(struct webhooks *w, const char *account, const struct uuid *id, struct span payload, courier_fn fn, void *arg, struct err *err) MUSTER_MUST_CHECK;
+
 #endif

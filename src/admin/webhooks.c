@@ -195,7 +195,7 @@ static bool creation_of(struct http_exchange *x, struct webhook_create *c) {
 }
 
 static void account_known(struct http_exchange *x, int rc, const struct err *err, void *op) {
-    struct webhook_create c = {.url = ""};
+    struct webhook_create c = {.owner = grant_of(x)->token.role == ROLE_OWNER};
     json_decref(TAKE(((struct account_show *)op)->out));
     if (rc)
         http_reply_err(x, err);
@@ -204,7 +204,7 @@ static void account_known(struct http_exchange *x, int rc, const struct err *err
 }
 
 void admin_WEBHOOK_CREATE(struct http_exchange *x, void *arg) {
-    struct webhook_create c = {.url = ""};
+    struct webhook_create c = {.owner = grant_of(x)->token.role == ROLE_OWNER};
     if (!creation_of(x, &c))
         return;
     if (!c.account[0]) {
@@ -249,7 +249,7 @@ static int take_change(struct http_exchange *x, json_t *body, struct webhook_set
 }
 
 void admin_WEBHOOK_SET(struct http_exchange *x, void *arg) {
-    struct webhook_set s = {.actor = grant_of(x)->actor, .account = grant_of(x)->account};
+    struct webhook_set s = {.owner = grant_of(x)->token.role == ROLE_OWNER, .actor = grant_of(x)->actor, .account = grant_of(x)->account};
     struct err err = ERR_INIT;
     if (!id_of(x, &s.id))
         return;
@@ -304,7 +304,7 @@ static void rotated(struct http_exchange *x, int rc, const struct err *err, void
 }
 
 void admin_WEBHOOK_ROTATE(struct http_exchange *x, void *arg) {
-    struct webhook_rotate r = {.actor = grant_of(x)->actor, .account = grant_of(x)->account, .overlap = OVERLAP_DEFAULT};
+    struct webhook_rotate r = {.owner = grant_of(x)->token.role == ROLE_OWNER, .actor = grant_of(x)->actor, .account = grant_of(x)->account, .overlap = OVERLAP_DEFAULT};
     const char *overlap = NULL;
     struct err err = ERR_INIT;
     if (!id_of(x, &r.id))

@@ -37,7 +37,7 @@ void est_reply_waits(struct http_exchange *x, const struct err *why) {
         http_reply(x, 202, "application/json", buf_span(&body));
 }
 
-static bool waits(int code) { return code == MUSTER_EAPPROVAL || code == MUSTER_EPENDING || code == MUSTER_EUNEXPECTED; }
+static bool waits(int code) { return code == MUSTER_EHOOKWAITS || code == MUSTER_EAPPROVAL || code == MUSTER_EPENDING || code == MUSTER_EUNEXPECTED; }
 
 static void issued(void *arg, int rc, const struct err *err, const struct issued *issued) {
     struct http_exchange *x = arg;
@@ -45,7 +45,7 @@ static void issued(void *arg, int rc, const struct err *err, const struct issued
     const struct err withheld = {.code = rc ? 0 : issued->withheld};
     const bool renews = judge_kind(x) == REQUEST_RENEW;
     limits_enrolment_end(w->gateway->limits);
-    if (rc && !renews && waits(rc)) {
+    if (rc && waits(rc) && (!renews || rc == MUSTER_EHOOKWAITS)) {
         est_reply_waits(x, err);
     } else if (rc) {
         invited_refuse(x, w, err);
@@ -152,6 +152,9 @@ void est_renew(struct http_exchange *x, void *arg) {
     struct err err = ERR_INIT;
     const struct identity *id = http_exchange_peer(x);
     CLEANUP(csr_claim_fini) struct csr_claim claim = CSR_CLAIM_INIT;
+    struct http_conn *c = http_exchange_conn(x);
+    if (id->class == ADMIT_DEVICE_OWN && c) /* what its certificate says besides the device ID is by the account's template */
+        claim.renews = SSL_get0_peer_certificate(http_conn_ssl(c));
     int rc = est_request_read(http_body(x), &claim, &err);
     if (!rc && !names_its_sender(&claim, &id->admit))
         rc = err_set(&err, MUSTER_ECSR, "The request cannot be signed: it names another device than the one that sends it.");

@@ -276,6 +276,8 @@ static bool is_admitted(const struct identity *peer) {
 
 bool refusal_is_one(const struct err *err, const struct identity *peer) {
     int status = err_http(err->code);
+    if (err->code == MUSTER_EHOOKWAITS) /* nothing is refused yet */
+        return false;
     return !is_admitted(peer) || (status < 500 && err->code != MUSTER_ENOTFOUND && err->code != MUSTER_EHTTPMETHOD);
 }
 

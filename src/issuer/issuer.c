@@ -58,11 +58,14 @@ static struct told enrol_told(const struct job *j) {
                          .device_id = j->device_id, .device = e->device, .profile = &e->profile, .narrow = &e->narrow, .again = v->how == ENROL_AGAIN || v->how == ENROL_SAME, .withheld = v->withheld, .shadow = &v->shadow};
 }
 
+/* Not for want of an answer from outside, which is a refusal. */
+static bool server_failed(int rc) { return rc && err_http(rc) >= 500 && rc != MUSTER_EHOOKWAITS && rc != MUSTER_EHOOKFAILED; }
+
 static void enrol_count(const struct job *j, int rc) {
     static const enum metrics_enrolment results[] = {[ENROL_REFUSED] = ENROLMENT_REFUSED, [ENROL_NEW] = ENROLMENT_NEW, [ENROL_AGAIN] = ENROLMENT_AGAIN,
                                                      [ENROL_REPLACE] = ENROLMENT_REPLACED, [ENROL_ASK] = ENROLMENT_REFUSED, [ENROL_SAME] = ENROLMENT_AGAIN};
     bool failed = rc && j->enrol.verdict.how != ENROL_REFUSED && j->enrol.verdict.how != ENROL_ASK;
-    metrics_count(METRIC_ENROLMENTS, failed || (rc && err_http(rc) >= 500) ? ENROLMENT_FAILED : results[j->enrol.verdict.how], 0);
+    metrics_count(METRIC_ENROLMENTS, failed || server_failed(rc) ? ENROLMENT_FAILED : results[j->enrol.verdict.how], 0);
     if (!rc)
         metrics_observe(METRIC_ENROLMENT_TIME, clock_mono_us() - j->began);
 }
@@ -73,13 +76,13 @@ static void enrol_fini(struct job *j) { buf_fini(&j->enrol.same); }
 static struct told renew_told(const struct job *j) {
     const struct renew *r = &j->renew;
     enum renew_how how = r->verdict.how;
-    return (struct told){.refused = how == RENEW_REFUSED ? &r->verdict.err : NULL, .same = how == RENEW_SAME ? buf_span(&r->same) : SPAN_NONE, .account = r->account_name,
+    return (struct told){.refused = how == RENEW_REFUSED || how == RENEW_ASK ? &r->verdict.err : NULL, .ask = how == RENEW_ASK, .same = how == RENEW_SAME ? buf_span(&r->same) : SPAN_NONE, .account = r->account_name,
                          .device_id = r->device_id, .device = r->uuid, .profile = &r->profile, .narrow = &r->narrow, .again = how == RENEW_SAME, .shadow = &r->verdict.shadow};
 }
 
 static void renew_count(const struct job *j, int rc) {
-    static const enum metrics_renewal results[] = {[RENEW_REFUSED] = RENEWAL_REFUSED, [RENEW_NEW] = RENEWAL_NEW, [RENEW_SAME] = RENEWAL_AGAIN};
-    bool failed = rc && (j->renew.verdict.how != RENEW_REFUSED || err_http(rc) >= 500);
+    static const enum metrics_renewal results[] = {[RENEW_REFUSED] = RENEWAL_REFUSED, [RENEW_NEW] = RENEWAL_NEW, [RENEW_SAME] = RENEWAL_AGAIN, [RENEW_ASK] = RENEWAL_REFUSED};
+    bool failed = rc && ((j->renew.verdict.how != RENEW_REFUSED && j->renew.verdict.how != RENEW_ASK) || server_failed(rc));
     const struct renew_verdict *v = &j->renew.verdict;
     metrics_count(METRIC_RENEWALS, failed ? RENEWAL_FAILED : v->how == RENEW_NEW && v->superseded ? RENEWAL_SUPERSEDED : results[v->how], 0);
 }

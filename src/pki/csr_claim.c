@@ -54,15 +54,26 @@ static int foreign(struct err *err, const char *kind, struct span name) {
                    (const char *)name.p);
 }
 
-/* No name but the device's own. */
-static int check_names(GENERAL_NAMES *names, struct span id, struct err *err) {
+static bool stands_in(const X509 *x, int type, struct span text) {
+    CLEANUP(GENERAL_NAMES_free) GENERAL_NAMES *names = x ? X509_get_ext_d2i(x, NID_subject_alt_name, NULL, NULL) : NULL;
+    for (int i = 0; names && i < sk_GENERAL_NAME_num(names); i++) {
+        const GENERAL_NAME *name = sk_GENERAL_NAME_value(names, i);
+        const ASN1_STRING *value = text_name(name);
+        if (value && name->type == type && span_eq(text_of(value), text))
+            return true;
+    }
+    return false;
+}
+
+/* No name but the device's own, or one that its certificate has. */
+static int check_names(GENERAL_NAMES *names, struct span id, const X509 *renews, struct err *err) {
     static const char *const kinds[] = {[GEN_OTHERNAME] = "another name", [GEN_EMAIL] = "an e-mail address", [GEN_DNS] = "the DNS name", [GEN_X400] = "an X.400 address",
                                         [GEN_DIRNAME] = "a directory name", [GEN_EDIPARTY] = "an EDI party", [GEN_URI] = "the URI", [GEN_IPADD] = "an IP address", [GEN_RID] = "a registered ID"};
     for (int i = 0; i < sk_GENERAL_NAME_num(names); i++) {
         const GENERAL_NAME *name = sk_GENERAL_NAME_value(names, i);
         const ASN1_STRING *value = text_name(name);
         struct span text = value ? text_of(value) : SPAN_NONE;
-        if (!value || (!device_uri_is(text) && !span_eq(text, id)))
+        if (!value || (!device_uri_is(text) && !span_eq(text, id) && !stands_in(renews, name->type, text)))
             return foreign(err, kinds[name->type], text);
     }
     return 0;
@@ -111,7 +122,7 @@ static int claim_names(const struct csr *c, struct csr_claim *out, struct err *e
         buf_add(&out->other_cn, buf_span(&cn));
     if (!out->device_id.n)
         return wrong(err, "it names no device; the subject's CN has to be the device ID");
-    return (rc = check_names(names, buf_span(&out->device_id), err)) ? rc : buf_check(&out->device_id, err);
+    return (rc = check_names(names, buf_span(&out->device_id), out->renews, err)) ? rc : buf_check(&out->device_id, err);
 }
 
 static int read_library(struct span der, struct csr_claim *out, struct err *err) {

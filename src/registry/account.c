@@ -11,7 +11,7 @@
 
 void account_settings_default(struct account_settings *s) {
     *s = (struct account_settings){.reprovision = REPROVISION_NEVER, .device_key = DEVICE_KEY_P256, .device_life = DEVICE_LIFE,
-                                   .lost_answer_window = CLOCK_DAY, .issue_ceiling = 20000, .late_renewal = LATE_RENEWAL, .superseded_renewal = SUPERSEDED_RENEWAL};
+                                   .lost_answer_window = CLOCK_DAY, .issue_ceiling = 20000, .late_renewal = LATE_RENEWAL, .superseded_renewal = SUPERSEDED_RENEWAL, .hook = HOOK_OFF};
 }
 
 int account_settings_check(const struct account_settings *s, struct err *err) {
@@ -85,6 +85,9 @@ static int take_setting(struct account_settings *s, const char *key, json_t *v, 
         rc = take_bool(v, key, &s->server_keygen, err);
     } else if (strcmp(key, "csr_queue") == 0) {
         rc = take_bool(v, key, &s->csr_queue, err);
+    } else if (strcmp(key, "hook") == 0) {
+        rc = take_word(v, key, &WORDS_HOOK, &word, err);
+        s->hook = (enum hook_rule)word;
     } else if (strcmp(key, "issue_ceiling") == 0) {
         s->issue_ceiling = json_integer_value(v);
         rc = json_is_integer(v) ? 0 : err_set(err, MUSTER_EINVALID, "issue_ceiling is a number.");
@@ -162,6 +165,7 @@ static int account_json(struct store_tx *tx, const struct account *a, json_t **o
     json_set_int(settings, "superseded_renewal", a->superseded_renewal);
     json_set_bool(settings, "server_keygen", a->server_keygen);
     json_set_bool(settings, "csr_queue", a->csr_queue);
+    json_set_str(settings, "hook", word_of(&WORDS_HOOK, a->hook));
     json_set(o, "settings", settings);
     for (int s = 1; s <= DEVICE_DELETED; s++)
         json_set_int(devices, word_of(&WORDS_DEVICE_STATE, s), count[s]);
@@ -173,7 +177,7 @@ static int account_json(struct store_tx *tx, const struct account *a, json_t **o
 
 static struct account_settings settings_of(const struct account *a) {
     return (struct account_settings){a->reprovision, a->approval, a->expected_only, a->device_key, a->device_life, a->lost_answer_window, a->issue_ceiling,
-                                     a->renewal_window, a->late_renewal, a->superseded_renewal, a->server_keygen, a->csr_queue, a->profile, a->shadow};
+                                     a->renewal_window, a->late_renewal, a->superseded_renewal, a->server_keygen, a->csr_queue, a->profile, a->shadow, a->hook};
 }
 
 int account_show_run(struct store_tx *tx, void *arg, struct err *err) {
@@ -389,6 +393,8 @@ static json_t *settings_detail(enum account_kind kind, enum account_method metho
     json_set_int(d, "superseded_renewal", s->superseded_renewal);
     json_set_bool(d, "server_keygen", s->server_keygen);
     json_set_bool(d, "csr_queue", s->csr_queue);
+    if (s->hook != HOOK_OFF)
+        json_set_str(d, "hook", word_of(&WORDS_HOOK, s->hook));
     profile_detail_add(d, "profile", &s->profile);
     profile_detail_add(d, "shadow", &s->shadow);
     return d;
@@ -405,9 +411,9 @@ int account_create_run(struct store_tx *tx, void *arg, struct err *err) {
         return a.state == ACCOUNT_DELETED ? err_set(err, MUSTER_EEXISTS, "There was an account \"%s\" before, and names of accounts are not used again.", a.name)
                                           : err_set(err, MUSTER_EEXISTS, "There is an account \"%s\" already.", a.name);
     char text[PROFILE_TEXT_MAX + 1], shadow[PROFILE_TEXT_MAX + 1];
-    int rc = store_exec(tx, NULL, err, SQL_ACCOUNT_ADD, "tiiiiiiiiiiiiiiiiss", c->name, I(c->kind), I(c->method), I(ACCOUNT_ACTIVE), clock_now(), I(s->reprovision), I(s->approval),
+    int rc = store_exec(tx, NULL, err, SQL_ACCOUNT_ADD, "tiiiiiiiiiiiiiiiissi", c->name, I(c->kind), I(c->method), I(ACCOUNT_ACTIVE), clock_now(), I(s->reprovision), I(s->approval),
                         I(s->expected_only), I(s->device_key), s->device_life, s->lost_answer_window, s->issue_ceiling, s->renewal_window, s->late_renewal, s->superseded_renewal, I(s->server_keygen), I(s->csr_queue),
-                        profile_text(&s->profile, text), profile_text(&s->shadow, shadow));
+                        profile_text(&s->profile, text), profile_text(&s->shadow, shadow), I(s->hook));
     if (rc || (rc = account_need(tx, c->name, &a, err)) || (rc = add_cas(tx, &a, &c->cas, &c->actor, err)))
         return rc;
     rc = audit_add(tx, a.row, &c->actor, "account.create", c->name, settings_detail(c->kind, c->method, s), err);
@@ -420,9 +426,9 @@ int account_set_run(struct store_tx *tx, void *arg, struct err *err) {
     struct account a;
     char text[PROFILE_TEXT_MAX + 1], shadow[PROFILE_TEXT_MAX + 1];
     int rc = account_need(tx, c->name, &a, err);
-    if (rc || (rc = store_exec(tx, NULL, err, SQL_ACCOUNT_SET, "iiiiiiiiiiiiiiss", a.row, I(c->method), I(s->reprovision), I(s->approval), I(s->expected_only), I(s->device_key),
+    if (rc || (rc = store_exec(tx, NULL, err, SQL_ACCOUNT_SET, "iiiiiiiiiiiiiissi", a.row, I(c->method), I(s->reprovision), I(s->approval), I(s->expected_only), I(s->device_key),
                                s->device_life, s->lost_answer_window, s->issue_ceiling, s->renewal_window, s->late_renewal, s->superseded_renewal, I(s->server_keygen), I(s->csr_queue),
-                               profile_text(&s->profile, text), profile_text(&s->shadow, shadow))))
+                               profile_text(&s->profile, text), profile_text(&s->shadow, shadow), I(s->hook))))
         return rc;
     if ((rc = add_cas(tx, &a, &c->cas, &c->actor, err)) || (rc = audit_add(tx, a.row, &c->actor, "account.set", c->name, settings_detail(a.kind, c->method, s), err)) ||
         (rc = account_need(tx, c->name, &a, err)))
@@ -457,7 +463,7 @@ int account_delete_run(struct store_tx *tx, void *arg, struct err *err) {
         return err_set(err, MUSTER_ECONFIRM, "Deleting the account %s cuts off %lld device%s for good.", a.name, (long long)d->devices, d->devices == 1 ? "" : "s");
     if ((rc = store_exec(tx, NULL, err, SQL_ACCOUNT_STATE, "ii", a.row, I(ACCOUNT_DELETED))) || (rc = store_exec(tx, NULL, err, SQL_ACCOUNT_KEYS_FREE, "i", a.row)) ||
         (rc = store_exec(tx, NULL, err, SQL_INVITATION_DROP_ALL, "i", a.row)) ||
-        (rc = store_exec(tx, NULL, err, SQL_CSR_DROP_ALL, "i", a.row)) ||
+        (rc = store_exec(tx, NULL, err, SQL_CSR_DROP_ALL, "i", a.row)) || (rc = store_exec(tx, NULL, err, SQL_ASK_DROP_ALL, "i", a.row)) ||
         (rc = epoch_raise(tx, err)))
         return rc;
     json_t *detail = json_object();

@@ -20,6 +20,7 @@ struct account_settings {
     bool csr_queue;                 /* devices under uploaded roots may send requests for the customer's own CA to sign (csr_queue.h); no */
     struct device_profile profile;  /* without its life, which is device_life */
     struct device_profile shadow;   /* one that is tried, with its life; life 0: none is */
+    enum hook_rule hook;            /* off */
 };
 void account_settings_default(struct account_settings *s);
 int account_settings_check(const struct account_settings *s, struct err *err) MUSTER_MUST_CHECK;

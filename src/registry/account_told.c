@@ -21,6 +21,9 @@ static void text_of(enum account_kind kind, enum account_method method, const st
     n = strlen(out);
     if (s->csr_queue)
         snprintf(out + n, TEXT_MAX - n, " csr_queue=1");
+    n = strlen(out);
+    if (s->hook != HOOK_OFF)
+        snprintf(out + n, TEXT_MAX - n, " hook=%d", (int)s->hook);
     char profile[PROFILE_TEXT_MAX + 1];
     n = strlen(out);
     if (*profile_text(&s->profile, profile))

@@ -67,6 +67,7 @@ static const struct action {
     {"device.asks_again", GATEWAY, NOTHING, NULL},
     {"device.recover", CONTROL, DEVICE, replay_device_recover},
     {"device.csr", GATEWAY, NOTHING, NULL},
+    {"device.allow", CONTROL, ACCOUNT, replay_device_allow},
     {"device.approve", CONTROL, DEVICE, replay_device_approve},
     {"device.refuse", CONTROL, DEVICE, replay_device_refuse},
     {"device.revoke", CONTROL, DEVICE, replay_device_revoke},
@@ -128,6 +129,7 @@ void audit_replay_begin(struct audit_replay *r) {
     free(r->roots);
     free(r->keys);
     free(r->accepted);
+    free(r->allowed);
     audit_invitations_begin(&r->invited);
     *r = (struct audit_replay){.name = r->name, .unsealed = r->unsealed, .verify = r->verify, .devices = r->devices, .invited = r->invited, .first_part = r->first_part, .summed = true};
 }
@@ -138,6 +140,8 @@ void audit_replay_fini(struct audit_replay *r) {
     free(r->roots);
     free(r->keys);
     free(r->accepted);
+    free(r->allowed);
+    r->allowed = NULL;
     r->roots = NULL;
     r->keys = NULL;
     r->accepted = NULL;

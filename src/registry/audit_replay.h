@@ -46,6 +46,14 @@ struct audit_accepted {
     uint32_t next; /* 1 + its place; 0: the last one */
 };
 
+/* An answer that lets one certificate be issued. */
+struct audit_allowed {
+    struct uuid ask;
+    uint64_t device; /* hash of its ID */
+    bool renews;
+    int64_t at;
+};
+
 struct audit_replay {
     const char *name;        /* of the account */
     int64_t unsealed;        /* entries up to here are older than seals */
@@ -64,13 +72,15 @@ struct audit_replay {
     bool approval, expected_only, server_keygen, csr_queue;
     enum device_key_kind device_key;
     struct device_profile profile, shadow;
+    enum hook_rule hook;
+    struct audit_allowed *allowed; /* by whoever is asked before certificates are issued, and not used yet */
     int64_t device_life, lost_answer_window, issue_ceiling, renewal_window, late_renewal, superseded_renewal;
     struct audit_sum expected, listed; /* listed: of imported revocation lists */
     struct audit_root *roots;
     struct audit_prov_key *keys;
     struct audit_accepted *accepted;
     size_t rotated; /* fleet roots of Muster's own that others took the place of */
-    size_t n_roots, n_keys, last_key, n_accepted;
+    size_t n_roots, n_keys, last_key, n_accepted, n_allowed;
 };
 
 /* The mark of a certificate together with what it came by: the provisioning key, or the fleet root; by NULL: neither. */

@@ -24,6 +24,8 @@ void replay_account_settings(struct audit_replay *r, const struct audit_entry *e
     r->superseded_renewal = json_object_get(d, "superseded_renewal") ? replay_int(d, "superseded_renewal") : SUPERSEDED_RENEWAL;
     r->server_keygen = json_is_true(json_object_get(d, "server_keygen"));
     r->csr_queue = json_is_true(json_object_get(d, "csr_queue"));
+    r->hook = word_parse(&WORDS_HOOK, replay_text(d, "hook"));
+    r->hook = r->hook ? r->hook : HOOK_OFF;
     profile_detail_read(d, "profile", &r->profile);
     profile_detail_read(d, "shadow", &r->shadow);
 }

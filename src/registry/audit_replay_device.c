@@ -82,6 +82,8 @@ void replay_device_enrol(struct audit_replay *r, const struct audit_entry *e, co
     const struct audit_prov_key *key = invited ? NULL : replay_key_named(r, replay_text(detail, "key"));
     if (invited)
         replay_invitation_spend(r, e, detail);
+    if (strcmp(how, "answer lost") != 0) /* the same enrolment */
+        replay_allowed(r, e, detail, false);
     d->certs += replay_mark_by(r, detail, key ? &key->uuid : NULL, 0);
     d->waiting += replay_mark(r, detail, "fingerprint");
     if (strcmp(how, "re-provisioned") == 0)
@@ -105,6 +107,7 @@ void replay_device_renew(struct audit_replay *r, const struct audit_entry *e, co
         replay_bad(r, e, "No operator let the device renew a certificate that it had replaced");
     else if (superseded && !released && !r->superseded_renewal)
         replay_bad(r, e, "The account renewed no certificates that were replaced");
+    replay_allowed(r, e, detail, true);
     if (released)
         d->granted = false;
     d->states &= LIVE;

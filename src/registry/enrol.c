@@ -12,6 +12,7 @@ struct loaded {
     struct invitation invitation;
     struct device device;
     struct enrol_facts facts;
+    struct hook_ask ask;
 };
 
 static void refuse(struct enrol *e, int code) { e->verdict = (struct enrol_verdict){.how = ENROL_REFUSED, .err = {.code = code}}; }
@@ -137,6 +138,17 @@ static int load_hour(struct store_tx *tx, struct loaded *l, struct err *err) {
     return 0;
 }
 
+/* What is only explained is not asked for. */
+static int load_answer(struct store_tx *tx, const struct enrol *e, struct loaded *l, struct err *err) {
+    struct enrol_facts *f = &l->facts;
+    if (l->account.hook == HOOK_OFF || e->leave_out || e->at)
+        return 0;
+    f->asks = l->account.hook != HOOK_TRY;
+    l->ask = (struct hook_ask){.device_id = e->device_id, .by = e->code ? "invitation" : l->key.name, .spki = e->own ? hash_span(&e->own->spki) : SPAN_NONE, .address = e->address};
+    hook_what(false, l->key.row, e->code ? l->invitation.row : 0, NULL, e->device_id, e->own ? &e->own->spki : NULL, &l->ask.what);
+    return f->asks ? hook_find(tx, l->account.row, &l->ask.what, &f->answer, err) : 0;
+}
+
 static int load(struct store_tx *tx, struct enrol *e, struct loaded *l, struct err *err) {
     struct store_row *row;
     struct enrol_facts *f = &l->facts;
@@ -144,7 +156,7 @@ static int load(struct store_tx *tx, struct enrol *e, struct loaded *l, struct e
     *f = (struct enrol_facts){.now = e->at ? e->at : clock_now(), .now_ms = now_ms, .address = e->address, .device_id = e->device_id, .leave_out = e->leave_out, .account = &l->account,
                               .key = e->code ? NULL : &l->key, .invitation = e->code ? &l->invitation : NULL, .server_keygen = e->server_keygen};
     int rc = e->at ? 0 : meta_get(tx, "newest", &f->newest, err);
-    if (rc || (f->key && (rc = load_hour(tx, l, err))))
+    if (rc || (f->key && (rc = load_hour(tx, l, err))) || (rc = load_answer(tx, e, l, err)))
         return rc;
     int found = first_row(tx, &row, err, SQL_DEVICE_BY_ID, "it", l->account.row, e->device_id);
     if (found < 0)
@@ -200,6 +212,8 @@ static json_t *detail_of(const struct enrol *e, const struct loaded *l, const st
     json_set_str(d, "address", e->address);
     json_set_hex(d, "serial", e->cert->serial);
     json_set_hex(d, "fingerprint", hash_span(&e->cert->fingerprint));
+    if (l->facts.asks && e->verdict.how != ENROL_AGAIN)
+        json_set_uuid(d, "ask", &l->facts.answer.uuid);
     if (e->verdict.how == ENROL_NEW)
         json_set_str(d, "state", word_of(&WORDS_DEVICE_STATE, l->device.state));
     return d;
@@ -274,6 +288,10 @@ static int apply(struct store_tx *tx, struct enrol *e, struct loaded *l, struct 
     if (rc)
         return rc;
     rc = e->verdict.how == ENROL_AGAIN && !e->code ? store_exec(tx, NULL, err, SQL_KEY_USED, "ii", l->key.row, l->facts.now) : spend(tx, e, l, err);
+    if (!rc && l->facts.asks && e->verdict.how != ENROL_AGAIN)
+        rc = hook_use(tx, &l->facts.answer, err);
+    if (!rc && l->account.hook == HOOK_TRY && e->verdict.how != ENROL_AGAIN)
+        rc = hook_try(tx, l->account.row, &l->ask, l->facts.now, err);
     if (rc || (rc = store_certificate(tx, e, l, err)))
         return rc;
     e->device = l->device.uuid;
@@ -321,7 +339,7 @@ int enrol_run(struct store_tx *tx, void *arg, struct err *err) {
     enrol_decide(&l.facts, &e->verdict);
     e->device = l.facts.device ? l.device.uuid : e->uuid;
     if (e->verdict.how == ENROL_ASK && store_writable(tx))
-        return write_wish(tx, e, &l, err);
+        return e->verdict.ask ? hook_write(tx, l.account.row, &l.ask, l.facts.now, err) : write_wish(tx, e, &l, err);
     if (e->verdict.how == ENROL_REFUSED || e->verdict.how == ENROL_ASK || e->verdict.how == ENROL_SAME || !e->cert || !store_writable(tx))
         return 0;
     return apply(tx, e, &l, err);

@@ -7,6 +7,7 @@
 #define MUSTER_REGISTRY_ENROL_H
 
 #include "pki/make.h"
+#include "registry/hook.h"
 #include "registry/invitation.h"
 #include "registry/own_key.h"
 
@@ -37,6 +38,8 @@ struct enrol_facts {
     const struct key_facts *own; /* the device's own key, of its request; NULL: Muster makes one */
     enum own_key own_is;
     bool same;                   /* the provisioning key, or the invitation, gave the device a certificate for that key, which is live or waits for its first use */
+    bool asks;                   /* somebody is asked before (hook.h), and this is what he has said */
+    struct hook_answer answer;
     int64_t last_hour, oldest;   /* enrolments that the key paid for within an hour, and when the first of them was */
 };
 struct enrol_verdict {
@@ -44,6 +47,7 @@ struct enrol_verdict {
     struct err err;           /* why not, for REFUSED and ASK */
     enum device_state state;  /* of a new device */
     int withheld;             /* where the device has a key of its own: why it waits for its certificate; MUSTER_EPENDING, MUSTER_EUNEXPECTED, 0: it does not */
+    bool ask;                 /* of ENROL_ASK: it is the hook that is asked (hook.h), and not an operator */
     struct err shadow;        /* what a profile that is tried would have said (profile.h) */
 };
 void enrol_decide(const struct enrol_facts *f, struct enrol_verdict *out);

@@ -141,6 +141,8 @@ static void decide(const struct enrol_facts *f, struct enrol_verdict *v) {
 void enrol_decide(const struct enrol_facts *f, struct enrol_verdict *v) {
     *v = (struct enrol_verdict){.how = ENROL_REFUSED};
     decide(f, v);
+    if (f->asks && (v->how == ENROL_NEW || v->how == ENROL_REPLACE) && hook_judge(&f->answer, f->now, &v->err, &v->ask))
+        v->how = v->ask ? ENROL_ASK : ENROL_REFUSED;
     if (v->how == ENROL_REFUSED || v->how == ENROL_ASK)
         return;
     v->withheld = withheld(f, v);

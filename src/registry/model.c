@@ -14,6 +14,7 @@ WORDS(WORDS_METHOD, [METHOD_SHARED] = "shared", [METHOD_DEVICE] = "device", [MET
 WORDS(WORDS_ACCOUNT_STATE, [ACCOUNT_MAKING] = "making", [ACCOUNT_ACTIVE] = "active", [ACCOUNT_DELETED] = "deleted");
 WORDS(WORDS_REPROVISION, [REPROVISION_NEVER] = "never", [REPROVISION_ASK] = "ask", [REPROVISION_REPLACE] = "replace");
 WORDS(WORDS_DEVICE_KEY, [DEVICE_KEY_P256] = "p256", [DEVICE_KEY_RSA] = "rsa2048");
+WORDS(WORDS_HOOK, [HOOK_OFF] = "off", [HOOK_NEW] = "new", [HOOK_ALL] = "all", [HOOK_TRY] = "try");
 WORDS(WORDS_ROOT_ORIGIN, [ROOT_UPLOADED] = "uploaded", [ROOT_MUSTER] = "muster");
 WORDS(WORDS_ROOT_STATE, [ROOT_UNPROVED] = "unproved", [ROOT_ACTIVE] = "active", [ROOT_KNOWN_ONLY] = "known-only", [ROOT_DISABLED] = "disabled",
       [ROOT_RETIRED] = "retired", [ROOT_REVOKED] = "revoked");

@@ -12,6 +12,7 @@ struct loaded {
     struct prov_key key;     /* that brought the device in; row 0: an invitation did */
     int64_t enrolled;        /* when */
     struct renew_facts facts;
+    struct hook_ask ask;
 };
 
 /* --- the rule ---------------------------------------------------------------------------------------------------------------------- */
@@ -65,7 +66,10 @@ void renew_decide(const struct renew_facts *f, struct renew_verdict *v) {
         refuse(v, MUSTER_EREISSUELIMIT, (int)(f->certificates_since + CLOCK_DAY - f->now));
     else
         v->how = RENEW_NEW;
-    if (v->how != RENEW_REFUSED)
+    bool ask;
+    if (v->how == RENEW_NEW && f->asks && hook_judge(&f->answer, f->now, &v->err, &ask))
+        v->how = ask ? RENEW_ASK : RENEW_REFUSED;
+    if (v->how == RENEW_NEW || v->how == RENEW_SAME)
         profile_shadow_judge(f->account, f->key, f->own, &v->shadow);
 }
 
@@ -112,6 +116,15 @@ static int load_shown(struct store_tx *tx, const struct renew *r, struct loaded 
     return f->live ? 0 : device_identity_superseded(tx, &l->device, cert, &f->superseded, err);
 }
 
+static int load_answer(struct store_tx *tx, const struct renew *r, struct loaded *l, struct err *err) {
+    l->facts.asks = l->account.hook == HOOK_ALL;
+    if (!l->facts.asks && l->account.hook != HOOK_TRY)
+        return 0;
+    l->ask = (struct hook_ask){.device_id = span_str(l->device.device_id), .renews = true, .by = l->key.name, .spki = hash_span(&r->own->spki), .address = r->address};
+    hook_what(true, l->key.row, 0, &r->certificate, l->ask.device_id, &r->own->spki, &l->ask.what);
+    return l->facts.asks ? hook_find(tx, l->account.row, &l->ask.what, &l->facts.answer, err) : 0;
+}
+
 static int load(struct store_tx *tx, struct renew *r, struct loaded *l, struct err *err) {
     struct renew_facts *f = &l->facts;
     *f = (struct renew_facts){.now = clock_now(), .account = &l->account, .device = &l->device, .own = r->own};
@@ -119,7 +132,9 @@ static int load(struct store_tx *tx, struct renew *r, struct loaded *l, struct e
     if (rc || (rc = meta_get(tx, "newest", &f->newest, err)) || (rc = own_key_load(tx, l->account.row, &l->device, &r->own->spki, &f->own_is, err)) ||
         (rc = one_int(tx, &f->certificates_since, 0, err, SQL_CERT_NEWEST_BUT, "ii", l->device.row, I(REPLACE_MAX - 1))) || (rc = load_same(tx, r, l, err)))
         return rc;
-    return f->live || f->superseded ? load_lineage(tx, l, err) : 0;
+    if ((f->live || f->superseded) && (rc = load_lineage(tx, l, err)))
+        return rc;
+    return load_answer(tx, r, l, err);
 }
 
 /* --- apply --------------------------------------------------------------------------------------------------------------------------- */
@@ -134,6 +149,8 @@ static json_t *detail_of(const struct renew *r, const struct loaded *l) {
     json_set_hex(d, "spki", hash_span(&r->cert->spki));
     json_set_hex(d, "replaces", hash_span(&r->certificate));
     json_set_time(d, "enrolled", l->enrolled == l->facts.now ? 0 : l->enrolled);
+    if (l->facts.asks)
+        json_set_uuid(d, "ask", &l->facts.answer.uuid);
     if (r->verdict.superseded)
         json_set_bool(d, "superseded", true);
     if (r->verdict.by_grant)
@@ -156,6 +173,10 @@ static int apply(struct store_tx *tx, const struct renew *r, const struct loaded
     const struct device_issued issued = {.cert = r->cert, .device = l->device.row, .account = l->account.row, .prov_key = l->key.row, .enrolled = l->enrolled, .own_key = true, .renews = true,
                                          .comes_back = r->verdict.superseded && l->facts.former_key};
     int rc = r->verdict.by_grant ? store_exec(tx, NULL, err, SQL_DEVICE_AGAIN, "ii", l->device.row, I(AGAIN_NO)) : 0;
+    if (!rc && l->facts.asks)
+        rc = hook_use(tx, &l->facts.answer, err);
+    if (!rc && l->account.hook == HOOK_TRY)
+        rc = hook_try(tx, l->account.row, &l->ask, l->facts.now, err);
     if (rc || (rc = device_identity_issued(tx, &issued, l->facts.now, err)) || (rc = announce(tx, r, l, err)))
         return rc;
     const struct actor actor = actor_of("device", span_str(l->device.device_id));
@@ -181,5 +202,7 @@ int renew_run(struct store_tx *tx, void *arg, struct err *err) {
     profile_of(&l.account, l.facts.key, &r->profile);
     r->narrow = l.key.profile;
     renew_decide(&l.facts, &r->verdict);
+    if (r->verdict.how == RENEW_ASK && store_writable(tx))
+        return hook_write(tx, l.account.row, &l.ask, l.facts.now, err);
     return r->verdict.how == RENEW_NEW && r->cert && store_writable(tx) ? apply(tx, r, &l, err) : 0;
 }

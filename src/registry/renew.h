@@ -12,11 +12,13 @@
 #define MUSTER_REGISTRY_RENEW_H
 
 #include "pki/make.h"
+#include "registry/hook.h"
 #include "registry/own_key.h"
 
 enum renew_how {
     RENEW_REFUSED,
     RENEW_NEW,
+    RENEW_ASK,  /* refused, but what is asked is written down (hook.h) */
     RENEW_SAME, /* the certificate that it got for this very key, and has not used: nothing is issued, and nothing changes */
 };
 
@@ -28,6 +30,8 @@ struct renew_facts {
     int64_t superseded;          /* since when another has stood in its place; 0: it was never the device's, or is over */
     bool revoked;                /* it was, by itself, whatever else holds of it */
     bool former_key;             /* the request is for the key of the certificate that asks */
+    bool asks;                   /* somebody is asked before (hook.h), and this is what he has said */
+    struct hook_answer answer;
     const struct prov_key *key;  /* that brought the device in; NULL: none did */
     const struct key_facts *own; /* of the request */
     enum own_key own_is;

@@ -27,6 +27,7 @@ struct account {
     int64_t device_life, lost_answer_window, issue_ceiling, renewal_window, late_renewal, superseded_renewal;
     struct device_profile profile; /* without its life, which is device_life; registry/profile.h */
     struct device_profile shadow;  /* one that is tried, with its life; life 0: none is */
+    enum hook_rule hook;
     int64_t own_root; /* of Muster's fleet roots the one that it issues under; 0: none */
 };
 

@@ -105,11 +105,18 @@ static int finish(json_t **out, const struct webhook *w) {
     return 0;
 }
 
+/* Who answers there decides what is issued. */
+static int owners_alone(int64_t events, bool owner, struct err *err) {
+    if (owner || !(events & event_bit(EVENT_CERTIFICATE_ASK)))
+        return 0;
+    return err_set(err, MUSTER_EROLE, "The webhook that is asked before certificates are issued (certificate.ask) is the owners' to say.");
+}
+
 int webhook_create_run(struct store_tx *control, void *arg, struct err *err) {
     struct webhook_create *c = arg;
     int64_t all, own;
     int rc = one_int(control, &all, 0, err, SQL_WEBHOOK_COUNT, "");
-    if (rc || (rc = one_int(control, &own, 0, err, SQL_WEBHOOK_COUNT_ACCOUNT, "s", c->account)))
+    if (rc || (rc = owners_alone(c->events, c->owner, err)) || (rc = one_int(control, &own, 0, err, SQL_WEBHOOK_COUNT_ACCOUNT, "s", c->account)))
         return rc;
     if (all >= WEBHOOKS_MAX || own >= WEBHOOKS_ACCOUNT_MAX)
         return err_set(err, MUSTER_ESTATE, "There are %lld webhooks already, as many as %s may have; delete one first.", (long long)(own >= WEBHOOKS_ACCOUNT_MAX ? own : all),
@@ -161,7 +168,7 @@ int webhook_set_run(struct store_tx *control, void *arg, struct err *err) {
     struct webhook_set *s = arg;
     struct webhook w;
     int rc = webhook_need(control, &s->id, s->account, &w, err);
-    if (rc)
+    if (rc || (rc = owners_alone(w.events | (s->events > 0 ? s->events : 0), s->owner, err)))
         return rc;
     if (s->url)
         snprintf(w.url, sizeof w.url, "%s", s->url);
@@ -200,7 +207,7 @@ int webhook_rotate_run(struct store_tx *control, void *arg, struct err *err) {
     struct webhook_rotate *r = arg;
     struct webhook w;
     int rc = webhook_need(control, &r->id, r->account, &w, err);
-    if (rc)
+    if (rc || (rc = owners_alone(w.events, r->owner, err)))
         return rc;
     w.secret_before_until = r->overlap ? clock_now() + r->overlap : 0;
     json_t *detail = json_object();

@@ -44,6 +44,7 @@ struct webhook_create {
     int64_t events;
     struct span ca; /* PEM, the caller's; empty: the system's */
     char secret[WEBHOOK_SECRET_LEN + 1];
+    bool owner;     /* certificate.ask, whose answers decide, is the owners' to say; so in the next ones */
     json_t *out;    /* without the secret */
 };
 int webhook_create_run(struct store_tx *control, void *arg, struct err *err); /* MUSTER_ELIMIT… see errors.def */
@@ -69,6 +70,7 @@ struct webhook_set {
     int64_t events;           /* -1: as it is */
     enum webhook_state state; /* 0: as it is */
     struct span ca;           /* .p NULL: as it is; empty: the system's */
+    bool owner;
     json_t *out;
 };
 int webhook_set_run(struct store_tx *control, void *arg, struct err *err);
@@ -88,6 +90,7 @@ struct webhook_rotate {
     struct uuid id;
     const char *account;
     char secret[WEBHOOK_SECRET_LEN + 1];
+    bool owner;
     int64_t overlap; /* seconds for which the secret before goes on signing too */
     json_t *out;
 };

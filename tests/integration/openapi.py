@@ -102,6 +102,7 @@ class Document:
             return  # prints something of its own
         if not path:
             return
+        path = path.partition("?")[0]
         _, operation = self.find(method, path)
         if not operation:
             raise Mismatch(f"muster {noun} {verb}: {method} {path} is not in the document")

@@ -143,6 +143,25 @@ def test_a_changed_template_does_not_block_a_renewal(account, server):
     assert whole(a)
 
 
+def test_a_renewal_may_repeat_the_names_of_its_certificate(account, server):
+    """RFC 7030, 4.2.2: subject and subjectAltName are those of the certificate.  Nobody else's names, and none at the first enrolment."""
+    a = account()
+    profile(a, "--san", "dns:{device_id}.cars.example.com", "--san", "uri:urn:acme:{device_id}")
+    own, key = KEYS["p256"](), a.key()
+    device = est_enrolled(server.gateway(key), "car-1", own)
+    assert ask(server, device) is None
+    names = device.cert.extensions.get_extension_for_oid(ExtensionOID.SUBJECT_ALTERNATIVE_NAME).value
+    foreign = [x509.DNSName("car-2.cars.example.com"), x509.UniformResourceIdentifier("urn:acme:car-2"), x509.DNSName("urn:acme:car-1"), x509.UniformResourceIdentifier("car-1.cars.example.com"),
+               x509.RFC822Name("car-1@example.com"), x509.DNSName("CAR-1.cars.example.com")]
+    for other in foreign:
+        assert told(post(server.gateway(device), "simplereenroll", csr(own, subject=device.cert.subject, sans=[*names, other]))) == (400, "csr_invalid"), other
+    assert told(post(server.gateway(key), "simpleenroll", csr(KEYS["p256"](), "car-3", sans=[x509.DNSName("car-3.cars.example.com")]))) == (400, "csr_invalid")
+    profile(a, "--san", "uri:urn:acme:other:{device_id}")  # another template by now
+    (cert,) = certificates(post(server.gateway(device), "simplereenroll", csr(own, subject=device.cert.subject, sans=names)))
+    assert [n.value for n in cert.extensions.get_extension_for_oid(ExtensionOID.SUBJECT_ALTERNATIVE_NAME).value] == ["urn:acme:other:car-1"]
+    assert ask(server, Device(own, cert)) is None
+
+
 def test_key_usages(account, server):
     a = account("--device-key", "rsa2048")
     key = a.key()

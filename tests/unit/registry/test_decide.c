@@ -20,7 +20,8 @@ struct row {
     struct prov_key k;
     struct device d; /* row 0: the ID is free */
     int64_t newest, last_hour, oldest, certificates_since;
-    bool expected, pinned, used;
+    bool expected, pinned, used, asks;
+    struct hook_answer answer;
     int64_t waiting; /* 0: the key that enrolled the device */
     enum enrol_how how;
     int code, shadow;
@@ -30,7 +31,7 @@ struct row {
 static void check(const struct row *r) {
     struct enrol_verdict v;
     const struct enrol_facts f = {.now = NOW, .now_ms = NOW * 1000, .newest = r->newest, .address = "192.0.2.7", .device_id = SPAN_LIT("unit-1"), .account = &r->a, .key = &r->k,
-                                  .device = r->d.row ? &r->d : NULL, .expected = r->expected, .pinned = r->pinned, .waiting_key = !r->d.row || r->used ? 0 : r->waiting ? r->waiting : r->d.prov_key, .last_hour = r->last_hour, .oldest = r->oldest, .certificates_since = r->certificates_since};
+                                  .device = r->d.row ? &r->d : NULL, .expected = r->expected, .pinned = r->pinned, .waiting_key = !r->d.row || r->used ? 0 : r->waiting ? r->waiting : r->d.prov_key, .last_hour = r->last_hour, .oldest = r->oldest, .certificates_since = r->certificates_since, .asks = r->asks, .answer = r->answer};
     enrol_decide(&f, &v);
     if (v.how != r->how || v.err.code != r->code || (v.how == ENROL_NEW && r->state && v.state != r->state))
         fail_msg("%s: how %d, %s", r->what, v.how, err_code(v.err.code));
@@ -67,6 +68,18 @@ static void keys(void **state) {
         ROW("a profile that is only tried", .a.shadow = {.keys = PROFILE_KEY_P384, .life = 3600}, .how = ENROL_NEW, .shadow = MUSTER_ESHADOW),
         ROW("a profile that is tried, and takes it", .a.shadow = {.keys = PROFILE_KEY_P256, .life = 3600}, .how = ENROL_NEW),
         ROW("one that is tried refuses nobody, the one that holds does", .a.profile.keys = PROFILE_KEY_P384, .a.shadow = {.keys = PROFILE_KEY_P384, .life = 3600}, .code = MUSTER_EKEYTYPE),
+        ROW("somebody is asked before", .asks = true, .how = ENROL_ASK, .code = MUSTER_EHOOKWAITS),
+        ROW("who has not answered yet", .asks = true, .answer = {.row = 1, .state = HOOK_WAITING, .until = NOW + 1}, .code = MUSTER_EHOOKWAITS),
+        ROW("nor in time", .asks = true, .answer = {.row = 1, .state = HOOK_WAITING, .until = NOW}, .how = ENROL_ASK, .code = MUSTER_EHOOKWAITS),
+        ROW("who wants to be asked later", .asks = true, .answer = {.row = 1, .state = HOOK_LATER, .until = NOW + 9}, .code = MUSTER_EHOOKWAITS),
+        ROW("later is now", .asks = true, .answer = {.row = 1, .state = HOOK_LATER, .until = NOW}, .how = ENROL_ASK, .code = MUSTER_EHOOKWAITS),
+        ROW("who said yes", .asks = true, .answer = {.row = 1, .state = HOOK_ALLOWED, .until = NOW + 1}, .how = ENROL_NEW),
+        ROW("long ago", .asks = true, .answer = {.row = 1, .state = HOOK_ALLOWED, .until = NOW}, .how = ENROL_ASK, .code = MUSTER_EHOOKWAITS),
+        ROW("who said no", .asks = true, .answer = {.row = 1, .state = HOOK_DENIED, .until = NOW + 1}, .code = MUSTER_EHOOKDENIED),
+        ROW("who gave no answer that counts", .asks = true, .answer = {.row = 1, .state = HOOK_FAILED, .until = NOW + 1}, .code = MUSTER_EHOOKFAILED),
+        ROW("or one that there is not", .asks = true, .answer = {.row = 1, .state = (enum hook_state)9, .until = NOW + 1}, .code = MUSTER_EHOOKFAILED),
+        ROW("and what is refused anyway is not asked", .asks = true, .k.state = KEY_BLACKLISTED, .code = MUSTER_EKEYBLACKLISTED),
+        ROW("nor allowed", .asks = true, .answer = {.row = 1, .state = HOOK_ALLOWED, .until = NOW + 1}, .k.max_devices = 5, .k.spent = 5, .code = MUSTER_EKEYEXHAUSTED),
         ROW("spent", .k.max_devices = 5, .k.spent = 5, .code = MUSTER_EKEYEXHAUSTED),
         ROW("the last one", .k.max_devices = 5, .k.spent = 4, .how = ENROL_NEW),
         ROW("too many within an hour", .k.per_hour = 2, .last_hour = 2, .oldest = NOW - 3599, .code = MUSTER_EKEYRATE),
