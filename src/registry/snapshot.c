@@ -103,6 +103,17 @@ static int keep_ca(struct cas *c, int64_t account, struct cert *cert) {
     return 0;
 }
 
+/* A damaged row keeps out those who depend on it, not everybody: *out is NULL then. */
+static int read_cert(struct store_row *row, int column, const char *table, struct cert **out, struct err *err) {
+    struct err why = ERR_INIT;
+    int rc = cert_from_der(store_blob(row, column), out, &why);
+    if (rc != MUSTER_ECERTMALFORMED)
+        return rc ? err_set(err, rc, NULL) : 0;
+    *out = NULL;
+    log_err(LOG_ERROR, "registry_damaged", &why, "table", table, NULL);
+    return 0;
+}
+
 static int load_cas(struct store_tx *tx, struct snapshot *s, struct cas *issuing, struct err *err) {
     CLEANUP(store_row_end) struct store_row *row = NULL;
     int rc = store_query(tx, &row, err, SQL_CA_ALL, "");
@@ -110,8 +121,10 @@ static int load_cas(struct store_tx *tx, struct snapshot *s, struct cas *issuing
         return rc;
     while ((rc = store_next(row, err)) > 0) {
         struct cert *c = NULL;
-        if ((rc = cert_from_der(store_blob(row, 2), &c, err)))
+        if ((rc = read_cert(row, 2, "ca", &c, err)))
             return rc;
+        if (!c)
+            continue;
         rc = store_int(row, 1) == CA_PROVISIONING ? anchor_set_add(s->provisioning, c, NULL, 0, NULL) : keep_ca(issuing, store_int(row, 0), c);
         if (rc)
             return err_set(err, rc, NULL);
@@ -163,8 +176,10 @@ static int load_roots(struct store_tx *tx, struct snapshot *s, const struct cas 
         struct anchor_set *set = r.state == ROOT_UNPROVED ? s->unproved : s->fleet;
         if (have_anchor(set, &r.fingerprint)) /* the same root in another account */
             continue;
-        if ((rc = cert_from_der(store_blob(row, 8), &c, err)))
+        if ((rc = read_cert(row, 8, "root", &c, err)))
             return rc;
+        if (!c)
+            continue;
         bool own = r.origin == ROOT_MUSTER;
         if (own && under_of(issuing, r.account, &under, &n_under)) {
             cert_free(c);

@@ -331,3 +331,26 @@ def test_the_rule_is_the_account_s_own(world):
     world.clock.set(11 * DAY)
     assert world.gateway(car, sni=host["cars"]).get(PATH).status == 404
     assert world.gateway(truck, sni=host["trucks"]).get(PATH).code == "certificate_expired"
+
+
+# --- damaged rows ----------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_damaged_ca_keeps_out_its_own_devices_alone(fresh):
+    """The gateway starts all the same, and says what it cannot read."""
+    s = fresh()
+    hurt, whole = Account(s), Account(s)
+    s.account("uploads")
+    root = s.root("uploads", Fleet("Damaged Root"))
+    devices = [used(s, a.key(), "device") for a in (hurt, whole)]
+    theirs = root.device("device")
+    assert ask(s, theirs) is None
+    assert s.stop() == 0
+    registry = sqlite3.connect(s.dir / "registry.db")
+    with registry:
+        assert registry.execute("UPDATE ca SET der = x'3003020101' WHERE account = (SELECT id FROM account WHERE name = ?)", (hurt.name,)).rowcount == 2
+        assert registry.execute("UPDATE root SET der = x'30' WHERE fingerprint = ?", (bytes.fromhex(root.root["fingerprint"]),)).rowcount == 1
+    registry.close()
+    s.start()
+    assert [ask(s, d) for d in devices] == ["certificate_untrusted", None] and ask(s, theirs) == "certificate_untrusted"
+    assert " registry_damaged " in s.log_text()
