@@ -208,6 +208,7 @@ void vault_account_of(const char *name, enum account_kind kind, enum account_met
     *out = (struct vault_account){.name = span_str(name),
                                   .kind = kind == ACCOUNT_TEST ? VAULT_TEST : VAULT_PRODUCTION,
                                   .method = (enum vault_method)method,
+                                  .backend = s->backend == BACKEND_PKCS11 ? VAULT_BACKEND_PKCS11 : VAULT_BACKEND_SEALED,
                                   .policy = {.set = VAULT_SET_LIFE | VAULT_SET_LIFE_MAX | VAULT_SET_RSA | VAULT_SET_CEILING | VAULT_SET_PROFILE,
                                              .device_life = s->device_life,
                                              .device_life_max = s->profile.life_max > s->device_life ? s->profile.life_max : s->device_life,

@@ -375,21 +375,28 @@ void config_write(struct buf *out, const struct config_key *table, size_t n, con
     }
 }
 
+static bool is_blank(uint8_t c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+
 /* Whether a line sets the key; `commented`: as config_write() writes it with a '#' in front. */
 static bool line_sets(struct span line, const char *key, bool commented) {
     size_t at = 0, n = strlen(key);
-    while (at < line.n && (line.p[at] == ' ' || line.p[at] == '\t'))
+    while (at < line.n && is_blank(line.p[at]))
         at++;
     if (commented && (at >= line.n || line.p[at++] != '#'))
         return false;
     if (line.n - at <= n || memcmp(line.p + at, key, n) != 0)
         return false;
-    for (at += n; at < line.n && (line.p[at] == ' ' || line.p[at] == '\t'); at++)
+    for (at += n; at < line.n && is_blank(line.p[at]); at++)
         continue;
     return at < line.n && (line.p[at] == '=' || line.p[at] == ':');
 }
 
-static bool begins_section(struct span line) { return line.n > 0 && line.p[0] == '['; }
+static bool begins_section(struct span line) {
+    size_t at = 0;
+    while (at < line.n && is_blank(line.p[at]))
+        at++;
+    return at < line.n && line.p[at] == '[';
+}
 
 /* Lines of the text without their newline. */
 static bool text_line(struct span *rest, struct span *line) {
@@ -438,6 +445,8 @@ static void rewrite_one(struct span text, const char *key, const char *value, st
 
 void config_rewrite(struct span text, const char *const *set, struct buf *out) {
     CLEANUP(buf_fini) struct buf now = BUF_INIT(out->max);
+    if (span_starts(text, SPAN_LIT("\xef\xbb\xbf"))) /* an editor's mark, which no line may stand behind twice */
+        text = span_sub(text, 3, text.n);
     buf_add(&now, text);
     for (size_t i = 0; set[i]; i += 2) {
         CLEANUP(buf_fini) struct buf before = now;

@@ -45,6 +45,12 @@ struct settings {
     /* the vault */
     int master_key;     /* enum settings_master */
     char *master_key_file; /* FILE, CREDENTIAL: path; "": DIR/vault/master.key, $CREDENTIALS_DIRECTORY/master */
+    char *pkcs11_module; /* path; "": none */
+    char *pkcs11_token;  /* label or URI */
+    char *pkcs11_pin_file; /* "": $CREDENTIALS_DIRECTORY/pkcs11-pin, or none */
+    char *pkcs11_files;  /* list of paths */
+    bool pkcs11_network; /* the module connects to where its token is */
+    char *token_user;    /* "": the vault's */
     /* the gateway's certificate */
     char *server_certificate, *server_key; /* the operator's own, PEM files; "": Muster's */
     bool server_chain_check;               /* refuse one that enrolled devices could not verify */

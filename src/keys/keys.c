@@ -15,8 +15,6 @@ int key_store_open(struct key_store *s, struct span label, struct span ref, EVP_
     return s->ops->open(s, label, ref, key, err);
 }
 
-bool key_store_exportable(const struct key_store *s) { return s->ops->exportable; }
-
 void key_store_free(struct key_store *s) {
     if (s)
         s->ops->free(s);

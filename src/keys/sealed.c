@@ -46,7 +46,7 @@ static void sealed_free(struct key_store *store) {
     free(s);
 }
 
-static const struct key_store_ops sealed_ops = {.name = "sealed", .exportable = true, .make = sealed_make, .open = sealed_open, .free = sealed_free};
+static const struct key_store_ops sealed_ops = {.name = "sealed", .make = sealed_make, .open = sealed_open, .free = sealed_free};
 
 int key_store_sealed_new(struct span data_key, struct key_store **out, struct err *err) {
     if (data_key.n != SEAL_KEY_LEN)

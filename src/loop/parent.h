@@ -11,7 +11,7 @@
 
 enum parent_type {
     PARENT_READY = 1,   /* child: it serves; text: what the supervisor needs to know of it */
-    PARENT_CHANNEL,     /* supervisor: `index` gets a new channel to the vault, the descriptor that comes along */
+    PARENT_CHANNEL,     /* supervisor: `index` gets a new channel to the vault (the token: from it), the descriptor that comes along */
     PARENT_RELOAD,      /* supervisor: read certificates (and configuration) again */
     PARENT_DRAIN,       /* supervisor: finish what is under way, then end */
     PARENT_EPOCH,       /* child: something changed that the other children look at; supervisor: passed on */

@@ -39,7 +39,7 @@ enum metrics_limited { LIMITED_SOURCE, LIMITED_DEVICE, LIMITED_KEY, LIMITED_ACCO
 enum metrics_ocsp { OCSP_ANSWER_SIGNED, OCSP_ANSWER_KEPT, OCSP_ANSWER_MALFORMED, OCSP_ANSWER_INTERNAL, OCSP_ANSWER_LATER, OCSP_ANSWER_UNAUTHORIZED };
 enum metrics_result { RESULT_OK, RESULT_FAILED };
 enum metrics_queue { QUEUE_WRITE, QUEUE_READ };
-enum metrics_process { PROCESS_VAULT, PROCESS_CONTROL, PROCESS_GATEWAY, PROCESS_COURIER };
+enum metrics_process { PROCESS_VAULT, PROCESS_CONTROL, PROCESS_GATEWAY, PROCESS_COURIER, PROCESS_TOKEN };
 unsigned metrics_code(int code);     /* of MUSTER_E… */
 unsigned metrics_status(int status); /* of 100 to 599 */
 
@@ -51,7 +51,7 @@ static inline void metrics_count(enum metric m, unsigned a, unsigned b) { metric
 
 /* --- pages ------------------------------------------------------------------------------------------------------------------------------ */
 
-enum metrics_page { METRICS_SUPERVISOR, METRICS_VAULT, METRICS_CONTROL, METRICS_GATEWAY, METRICS_GATEWAY_NEXT, METRICS_COURIER, METRICS_PAGES }; /* a reload has two gateways for a while */
+enum metrics_page { METRICS_SUPERVISOR, METRICS_VAULT, METRICS_CONTROL, METRICS_GATEWAY, METRICS_GATEWAY_NEXT, METRICS_COURIER, METRICS_TOKEN, METRICS_PAGES }; /* a reload has two gateways for a while */
 struct metrics {
     void *page[METRICS_PAGES]; /* NULL: not this process's business */
 };

@@ -18,6 +18,7 @@
     {"late-renewal", "SECONDS", TO_BODY_INT, NULL, "How long an expired certificate may still be renewed, and do nothing else (90 days); 0: not at all", false}, \
     {"superseded-renewal", "SECONDS", TO_BODY_INT, NULL, "How long a certificate that the device has replaced may still be renewed, and do nothing else (30 days); 0: not at all", false}, \
     {"server-keygen", "yes|no", TO_BODY_BOOL, NULL, "Whether a device may have its key made by the server over EST (serverkeygen)", false}, \
+    {"backend", "sealed|pkcs11", TO_BODY_TEXT, NULL, "Where the private keys of the account's CAs are made from now on: sealed in the vault, or in the server's security module; `root rotate` moves root and issuing CA there", false}, \
     {"csr-queue", "yes|no", TO_BODY_BOOL, NULL, "Whether devices with certificates of your own CA may send requests for it to sign, by EST (`csr list`)", false}, \
     {"hook", "off|new|all|try", TO_BODY_TEXT, NULL, "Whether the webhook that is told of certificate.ask is asked before a certificate is issued: to new devices, or for all renewals too; try: issue whatever it says, and say whom it would have refused", false}
 

@@ -17,6 +17,7 @@
 #include "musterd/vault_copy.h"
 #include "registry/recovery.h"
 #include "store/copy.h"
+#include "vault/process.h"
 
 #define TRIES 50 /* moments at which the vault was changing */
 #define PART ".part" /* behind the name of a file that is not whole */
@@ -40,6 +41,7 @@ struct backup {
     int dir_fd, fd; /* of the file's directory, and of the file while it is not whole */
     char dir[PATH_MAX], name[NAME_MAX + 1], part[NAME_MAX + 1];
     bool made_part, terminal;
+    int64_t in_token; /* keys; -1: not known */
     struct backup_writer *writer;
 };
 
@@ -178,6 +180,15 @@ static int put_bytes(struct backup *b, const char *name, struct span bytes, stru
     return rc ? rc : backup_write(b->writer, bytes, err);
 }
 
+/* Keys that are in a token and so not in the file: what the vault says, if it answers.  -1: nobody knows. */
+static int64_t keys_elsewhere(const struct backup *b) {
+    struct vault_status status;
+    struct err ignored = ERR_INIT;
+    char path[PATH_MAX];
+    bool known = data_vault_socket(&b->data, path, &ignored) == 0 && vault_status_request(path, &status, &ignored) == 0;
+    return known ? (int64_t)status.keys[VAULT_KEYS_IN_TOKEN] : -1;
+}
+
 static int put_facts(struct backup *b, struct err *err) {
     CLEANUP(buf_fini) struct buf text = BUF_INIT(65536);
     CLEANUP_JSON json_t *o = json_object();
@@ -185,6 +196,9 @@ static int put_facts(struct backup *b, struct err *err) {
     json_set_time(o, "made", b->made);
     json_set_str(o, "version", MUSTER_VERSION);
     json_set_bool(o, "master_key", b->vault.master_key);
+    b->in_token = keys_elsewhere(b);
+    if (b->in_token >= 0)
+        json_set_int(o, "keys_in_token", b->in_token);
     if (json_write(&text, o))
         return err_set(err, MUSTER_ENOMEM, NULL);
     return put_bytes(b, "facts", buf_span(&text), err);
@@ -278,6 +292,8 @@ static int report(const struct backup *b, struct err *err) {
     const char *output = b->options->value[OPT_OUTPUT];
     if (!b->vault.master_key)
         fputs("The vault's master key is not in the backup: keep it elsewhere, because without it nothing of the vault can be used.\n", stderr);
+    if (b->in_token > 0)
+        fprintf(stderr, "%lld private keys are in the security module and not in the backup: back the token up by its own means, and have it in place before this one is put back.\n", (long long)b->in_token);
     if (!b->options->value[OPT_JSON]) {
         printf("%s: %llu bytes\n", output, (unsigned long long)backup_written(b->writer));
         return report_flush(err);
@@ -289,6 +305,7 @@ static int report(const struct backup *b, struct err *err) {
     json_set_int(o, "bytes", (int64_t)backup_written(b->writer));
     json_set_str(o, "to", b->to.to == BACKUP_TO_RECIPIENT ? "recipient" : "passphrase");
     json_set_bool(o, "master_key", b->vault.master_key);
+    json_object_set_new(o, "keys_in_token", b->in_token < 0 ? json_null() : json_integer((json_int_t)b->in_token)); /* null: the vault did not say */
     return report_json(o, err);
 }
 

@@ -15,8 +15,10 @@
 #include "base/log.h"
 #include "courier/process.h"
 #include "gateway/gateway.h"
+#include "base/passphrase.h"
 #include "loop/parent.h"
 #include "musterd/title.h"
+#include "token/process.h"
 #include "vault/process.h"
 
 /* What a new process gets besides memory. */
@@ -90,7 +92,7 @@ static void plain_signals(void) {
 int child_become(const struct settings *s, const struct data *d, const struct users *u, enum sandbox_kind kind, int vault_fd, const struct reach *own,
                  bool files, struct err *err) {
     const struct rlimit no_core = {0, 0}, all = {RLIM_INFINITY, RLIM_INFINITY};
-    const struct sandbox_paths paths = {d->path, vault_fd, own};
+    const struct sandbox_paths paths = {d->path, vault_fd, own, NULL, NULL};
     if (kind == SANDBOX_VAULT)
         (void)setrlimit(RLIMIT_MEMLOCK, &all); /* where privileged; vault/process.c says so in the log where it is limited */
     int rc = users_become(u, kind, err);
@@ -106,6 +108,7 @@ struct confine {
     enum sandbox_kind kind;
     int vault_dir, socket;
     struct upstreams *behind; /* the gateway's */
+    struct secret pin;        /* the token's */
 };
 
 /* The vault's files come last, with its calls: its master key may lie elsewhere, and it has one thread.  It is open then, which it does
@@ -113,11 +116,11 @@ struct confine {
 static int confine(void *arg, struct err *err) {
     const struct confine *c = arg;
     const struct settings *s = &c->serve->settings;
-    const struct sandbox_paths paths = {c->serve->data.path, c->vault_dir, NULL};
+    const struct sandbox_paths paths = {c->serve->data.path, c->vault_dir, NULL, NULL, NULL};
     int rc = 0;
     if (!s->sandbox)
         log_event(LOG_WARN, "sandbox_off", NULL);
-    else if ((c->kind == SANDBOX_VAULT && (rc = sandbox_files(c->kind, &paths, err))) || (rc = sandbox_calls(c->kind, c->kind == SANDBOX_GATEWAY && s->n_routes > 0, err)))
+    else if ((c->kind == SANDBOX_VAULT && (rc = sandbox_files(c->kind, &paths, err))) || (rc = sandbox_calls(c->kind, (c->kind == SANDBOX_GATEWAY && s->n_routes > 0) || (c->kind == SANDBOX_TOKEN && s->pkcs11_network), err)))
         return rc;
     metrics_set(METRIC_LANDLOCK, 0, s->sandbox ? c->serve->landlock : 0);
     metrics_set(METRIC_SECCOMP, 0, s->sandbox);
@@ -136,10 +139,34 @@ static bool tell_rekey(int supervisor_fd, struct span key) {
     return rc == 0;
 }
 
+/* Before any of the module's code runs. */
+static int confine_token_files(void *arg, struct err *err) {
+    const struct confine *c = arg;
+    const struct sandbox_paths paths = {c->serve->data.path, -1, NULL, c->serve->settings.pkcs11_module, c->serve->settings.pkcs11_files};
+    return c->serve->settings.sandbox ? sandbox_files(SANDBOX_TOKEN, &paths, err) : 0;
+}
+
+/* Before it becomes its user: the file may be readable by the one who started the server alone. */
+static int read_pin(const struct settings *s, struct secret *pin, struct err *err) {
+    char path[PATH_MAX];
+    const char *dir = getenv("CREDENTIALS_DIRECTORY");
+    if (s->pkcs11_pin_file[0])
+        return passphrase_read_file(s->pkcs11_pin_file, "token's PIN", 1, pin, err);
+    if (!dir || snprintf(path, sizeof path, "%s/pkcs11-pin", dir) >= (int)sizeof path || access(path, F_OK))
+        return 0;
+    return passphrase_read_file(path, "token's PIN", 1, pin, err);
+}
+
+static int run_token(struct serve *s, const struct belongings *b, struct confine *c, struct err *err) {
+    const struct token_options o = {.module = s->settings.pkcs11_module, .token = s->settings.pkcs11_token, .pin = &c->pin, .parent_fd = b->socket,
+        .confine_files = confine_token_files, .confine = confine, .confine_arg = c};
+    return token_process_run(&o, err);
+}
+
 static int run_vault(struct serve *s, const struct belongings *b, struct confine *c, struct err *err) {
     uid_t starter = geteuid() == 0 ? (uid_t)-1 : geteuid();
     const struct vault_process_options o = {.dir_fd = b->vault_dir, .master = s->master.options, .channels = b->channels,
-        .n_channels = b->n_channels, .supervisor_fd = b->socket, .rekey = tell_rekey, .ocsp_url = s->settings.certificate_ocsp, .export_fd = s->export_fd, .export_uid = starter, .confine = confine, .confine_arg = c};
+        .n_channels = b->n_channels, .token = s->settings.pkcs11_module[0] != 0, .supervisor_fd = b->socket, .rekey = tell_rekey, .ocsp_url = s->settings.certificate_ocsp, .export_fd = s->export_fd, .export_uid = starter, .confine = confine, .confine_arg = c};
     return vault_process_run(&o, err);
 }
 
@@ -163,8 +190,8 @@ static int run_courier(struct serve *s, const struct belongings *b, struct confi
 
 static _Noreturn void child_main(struct serve *s, enum sandbox_kind kind, enum metrics_page page, const struct belongings *b, const struct reach *own) {
     static int (*const run[SANDBOX_KINDS])(struct serve *, const struct belongings *, struct confine *, struct err *) = {
-        [SANDBOX_VAULT] = run_vault, [SANDBOX_CONTROL] = run_control, [SANDBOX_GATEWAY] = run_gateway, [SANDBOX_COURIER] = run_courier};
-    struct confine c = {s, kind, b->vault_dir, b->socket, NULL};
+        [SANDBOX_VAULT] = run_vault, [SANDBOX_CONTROL] = run_control, [SANDBOX_GATEWAY] = run_gateway, [SANDBOX_COURIER] = run_courier, [SANDBOX_TOKEN] = run_token};
+    struct confine c = {s, kind, b->vault_dir, b->socket, NULL, SECRET_INIT};
     struct err err = ERR_INIT;
     title_set(sandbox_name(kind));
     log_init(sandbox_name(kind), (enum log_level)s->settings.log_level);
@@ -180,8 +207,10 @@ static _Noreturn void child_main(struct serve *s, enum sandbox_kind kind, enum m
     /* The files of the routes' TLS may be readable by the one who started the server alone. */
     if (!rc && kind == SANDBOX_GATEWAY)
         rc = gateway_upstreams_new(&s->settings, &c.behind, &err);
+    if (!rc && kind == SANDBOX_TOKEN)
+        rc = read_pin(&s->settings, &c.pin, &err);
     if (!rc)
-        rc = child_become(&s->settings, &s->data, &s->users, kind, b->vault_dir, own, kind != SANDBOX_VAULT, &err);
+        rc = child_become(&s->settings, &s->data, &s->users, kind, b->vault_dir, own, kind != SANDBOX_VAULT && kind != SANDBOX_TOKEN, &err);
     /* A change of user clears the death signal, so it comes here; a supervisor that died before is found out by its number.  SIGKILL: the
      * lock on DIR is gone with the supervisor, and another one may begin. */
     if (!rc && (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) || getppid() != s->pid))
@@ -265,6 +294,30 @@ static int link_courier(struct serve *s, enum sandbox_kind kind, int own_end, st
     return parent_send(own_end, PARENT_COURIER, 0, a, NULL, err);
 }
 
+/* Likewise between the vault and the token's process. */
+static int link_token(struct serve *s, enum sandbox_kind kind, struct belongings *b, int own_end, struct err *err) {
+    enum sandbox_kind other = kind == SANDBOX_VAULT ? SANDBOX_TOKEN : SANDBOX_VAULT;
+    struct err gone = ERR_INIT; /* one that just died: its successor brings a channel */
+    int fds[2], rc = 0;
+    if (!s->children[other].pid || !s->settings.pkcs11_module[0])
+        return 0;
+    if ((rc = vault_channel_pair(fds, err)))
+        return rc;
+    if (kind == SANDBOX_VAULT) {
+        b->channels[b->n_channels++] = (struct vault_channel_fd){VAULT_CHANNEL_TOKEN, fds[1]};
+        if (parent_send(s->children[SANDBOX_TOKEN].socket, PARENT_CHANNEL, 0, fds[0], NULL, &gone))
+            log_err(LOG_WARN, "channel_not_sent", &gone, "to", "token", NULL);
+        fd_close(fds[0]);
+        return 0;
+    }
+    if (vault_channel_send(s->children[SANDBOX_VAULT].socket, VAULT_CHANNEL_TOKEN, fds[1], &gone))
+        log_err(LOG_WARN, "channel_not_sent", &gone, "to", "vault", NULL);
+    fd_close(fds[1]);
+    rc = parent_send(own_end, PARENT_CHANNEL, 0, fds[0], NULL, err);
+    fd_close(fds[0]);
+    return rc;
+}
+
 static int provide(struct serve *s, enum sandbox_kind kind, struct belongings *b, int *own_end, struct err *err) {
     int fds[2], rc;
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds))
@@ -275,13 +328,15 @@ static int provide(struct serve *s, enum sandbox_kind kind, struct belongings *b
         return err_set(err, MUSTER_EIO, "%s/vault cannot be opened: %s.", s->data.path, strerror(errno));
     if ((kind == SANDBOX_CONTROL || kind == SANDBOX_COURIER) && (rc = link_courier(s, kind, *own_end, err)))
         return rc;
+    if ((kind == SANDBOX_VAULT || kind == SANDBOX_TOKEN) && (rc = link_token(s, kind, b, *own_end, err)))
+        return rc;
     return provide_channels(s, kind, b, err);
 }
 
 /* A gateway that is about to replace another one has a page of its own: for a while they count side by side. */
 static enum metrics_page page_for(const struct serve *s, enum sandbox_kind kind, const struct child *c) {
     static const enum metrics_page pages[SANDBOX_KINDS] = {[SANDBOX_VAULT] = METRICS_VAULT, [SANDBOX_CONTROL] = METRICS_CONTROL, [SANDBOX_GATEWAY] = METRICS_GATEWAY,
-                                                            [SANDBOX_COURIER] = METRICS_COURIER};
+                                                            [SANDBOX_COURIER] = METRICS_COURIER, [SANDBOX_TOKEN] = METRICS_TOKEN};
     if (c != &s->successor)
         return c->page == METRICS_GATEWAY_NEXT ? METRICS_GATEWAY_NEXT : pages[kind];
     return s->children[SANDBOX_GATEWAY].page == METRICS_GATEWAY_NEXT ? METRICS_GATEWAY : METRICS_GATEWAY_NEXT;

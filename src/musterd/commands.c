@@ -39,7 +39,7 @@ const struct command COMMANDS[] = {
     {"clock", "accept", NULL, BIT(OPT_DATA) | BIT(OPT_JSON), BIT(OPT_DATA), false, operator_clock_accept,
      "Takes the present time as right although the log holds a later one.", "For a clock that ran ahead for a while and was put right; recorded."},
     {"completion", "", SHELLS, 0, 0, false, completion_run, "Prints the shell's script for the completion of command lines.", NULL},
-    {"self-test-confinement", "", "vault|control|gateway", BIT(OPT_DATA) | BIT(OPT_CONFIG), BIT(OPT_DATA), true, confinement_test_run,
+    {"self-test-confinement", "", "vault|control|gateway|courier|token", BIT(OPT_DATA) | BIT(OPT_CONFIG), BIT(OPT_DATA), true, confinement_test_run,
      "Confines this process as that one would be, and tries what is forbidden.", NULL},
     {"help-man", "", NULL, 0, 0, true, options_man, "Prints the source of musterd(8).", NULL},
     {"config-man", "", NULL, 0, 0, true, options_config_man, "Prints the source of musterd.conf(5).", NULL},

@@ -33,8 +33,9 @@
 #define C (1U << SANDBOX_CONTROL)
 #define G (1U << SANDBOX_GATEWAY)
 #define K (1U << SANDBOX_COURIER)
-#define ALL (V | C | G | K)
-#define OTHERS (V | C | G)
+#define T (1U << SANDBOX_TOKEN)
+#define ALL (V | C | G | K | T)
+#define OTHERS (V | C | G | T)
 
 struct test {
     struct data data;
@@ -333,7 +334,7 @@ static const struct {
     {"socket AF_INET6", try_inet6, NULL, OTHERS, K, .routed = MUST_WORK},
     {"raw socket", try_raw, NULL, ALL, 0},
     {"datagrams to a Unix socket", try_unix_datagram, NULL, ALL, 0},
-    {"listening", try_listen, NULL, V | K, 0},
+    {"listening", try_listen, NULL, V | K | T, 0},
     {"connect to an address", try_connect_inet, NULL, OTHERS, K, .routed = MUST_WORK},
     {"connect by sending", try_send_inet, NULL, ALL, 0},
     {"connect by sending a message", try_send_message, NULL, ALL, 0},
@@ -341,29 +342,29 @@ static const struct {
     {"socketpair", try_pair, NULL, OTHERS, K},
     {"connect DIR/vault.sock", try_connect, NULL, OTHERS, 0, .routed = NOT_ASKED}, /* the courier has no socket for it */
     {"connect a pair to a Unix socket", try_turn, NULL, ALL, 0},
-    {"statfs DIR", try_statfs, NULL, V | G | K, C},
-    {"write the vault's counters", try_counters_vault, NULL, C | G | K, V},
-    {"write control's counters", try_counters_control, NULL, V | G | K, C},
-    {"write the gateway's counters", try_counters_gateway, NULL, V | C | K, G},
+    {"statfs DIR", try_statfs, NULL, V | G | K | T, C},
+    {"write the vault's counters", try_counters_vault, NULL, C | G | K | T, V},
+    {"write control's counters", try_counters_control, NULL, V | G | K | T, C},
+    {"write the gateway's counters", try_counters_gateway, NULL, V | C | K | T, G},
     {"list DIR", try_list, ".", ALL, 0},
-    {"list DIR/vault", try_list, "vault", C | G | K, 0},
-    {"read DIR/vault/head", try_read, "vault/head", C | G | K, 0},
-    {"read DIR/vault/index", try_read, "vault/index", C | G | K, 0},
-    {"read DIR/vault/master.key", try_read, "vault/master.key", C | G | K, 0, true},
-    {"read DIR/vault/head by descriptor", try_beside, "vault/head", C | G | K, 0},
-    {"read head by the vault's descriptor", try_inside, "head", C | G | K, V},
-    {"make a file in DIR/vault", try_make, "vault/self-test.tmp-0", C | G | K, 0},
+    {"list DIR/vault", try_list, "vault", C | G | K | T, 0},
+    {"read DIR/vault/head", try_read, "vault/head", C | G | K | T, 0},
+    {"read DIR/vault/index", try_read, "vault/index", C | G | K | T, 0},
+    {"read DIR/vault/master.key", try_read, "vault/master.key", C | G | K | T, 0, true},
+    {"read DIR/vault/head by descriptor", try_beside, "vault/head", C | G | K | T, 0},
+    {"read head by the vault's descriptor", try_inside, "head", C | G | K | T, V},
+    {"make a file in DIR/vault", try_make, "vault/self-test.tmp-0", C | G | K | T, 0},
     {"read DIR/admin.token", try_read, "admin.token", ALL, 0},
     {"read DIR/admin.token by descriptor", try_beside, "admin.token", ALL, 0},
     {"read DIR/musterd.conf", try_read, "musterd.conf", ALL, 0},
-    {"read DIR/control.db", try_read, "control.db", V | G | K, C},
-    {"read DIR/control.db-wal", try_read, "control.db-wal", V | G | K, C},
-    {"read DIR/registry.db", try_read, "registry.db", V | K, C | G},
-    {"read DIR/registry.db-wal", try_read, "registry.db-wal", V | K, C | G},
-    {"read DIR/server-ca.pem", try_read, "server-ca.pem", V | K, C | G},
+    {"read DIR/control.db", try_read, "control.db", V | G | K | T, C},
+    {"read DIR/control.db-wal", try_read, "control.db-wal", V | G | K | T, C},
+    {"read DIR/registry.db", try_read, "registry.db", V | K | T, C | G},
+    {"read DIR/registry.db-wal", try_read, "registry.db-wal", V | K | T, C | G},
+    {"read DIR/server-ca.pem", try_read, "server-ca.pem", V | K | T, C | G},
     {"write DIR/server-ca.pem", try_write, "server-ca.pem", ALL, 0},
-    {"list DIR/tls", try_list, "tls", V | K, C | G},
-    {"make a file in DIR/tls", try_make, "tls/self-test.tmp-0", V | G | K, C},
+    {"list DIR/tls", try_list, "tls", V | K | T, C | G},
+    {"make a file in DIR/tls", try_make, "tls/self-test.tmp-0", V | G | K | T, C},
     {"make a file in DIR", try_make, "self-test.tmp-0", ALL, 0},
     {"make a file in /tmp", try_make, "/tmp/musterd-self-test", ALL, 0},
     {"read /etc/passwd", try_read, "/etc/passwd", ALL, 0},
@@ -371,15 +372,15 @@ static const struct {
     {"read /proc/1/environ", try_read, "/proc/1/environ", ALL, 0},
     {"read /proc/self/mem", try_read, "/proc/self/mem", ALL, 0},
     {"list /", try_list, "/", ALL, 0},
-    {"write DIR/registry.db", try_database, "registry.db", V | K, C | G},
-    {"write DIR/registry.db-wal", try_database, "registry.db-wal", V | K, C | G},
-    {"write DIR/registry.db-shm", try_database, "registry.db-shm", V | K, C | G},
-    {"write DIR/control.db", try_database, "control.db", V | G | K, C},
-    {"replace a file in DIR/vault", try_vault_files, NULL, C | G | K, V},
-    {"replace a file in DIR/tls", try_tls_files, NULL, V | G | K, C},
-    {"threads", try_thread, NULL, V, C | G | K},
-    {"read /etc/ssl/certs", try_list, "/etc/ssl/certs", OTHERS, K, true},
-    {"read /etc/hosts", try_read, "/etc/hosts", OTHERS, K, true, .routed = NOT_ASKED},
+    {"write DIR/registry.db", try_database, "registry.db", V | K | T, C | G},
+    {"write DIR/registry.db-wal", try_database, "registry.db-wal", V | K | T, C | G},
+    {"write DIR/registry.db-shm", try_database, "registry.db-shm", V | K | T, C | G},
+    {"write DIR/control.db", try_database, "control.db", V | G | K | T, C},
+    {"replace a file in DIR/vault", try_vault_files, NULL, C | G | K | T, V},
+    {"replace a file in DIR/tls", try_tls_files, NULL, V | G | K | T, C},
+    {"threads", try_thread, NULL, V, C | G | K | T},
+    {"read /etc/ssl/certs", try_list, "/etc/ssl/certs", V | C | G, K | T, true},
+    {"read /etc/hosts", try_read, "/etc/hosts", V | C | G, K | T, true, .routed = NOT_ASKED},
     {"resolve a name", try_resolve, NULL, 0, K, true},
     {"accept on a Unix socket", try_accept, NULL, 0, G},
     {"random bytes", try_random, NULL, 0, ALL},
@@ -418,7 +419,7 @@ static int prepare(struct test *t, const struct options *o, struct err *err) {
     while (kind < SANDBOX_KINDS && strcmp(o->word, sandbox_name(kind)))
         kind++;
     if (kind == SANDBOX_KINDS)
-        return err_set(err, MUSTER_EUSAGE, "`%s` is none of vault, control, gateway and courier.", o->word);
+        return err_set(err, MUSTER_EUSAGE, "`%s` is none of vault, control, gateway, courier and token.", o->word);
     t->kind = kind;
     reach_find(&t->own, &t->settings, t->data.path);
     t->vault_fd = openat(t->data.fd, "vault", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
@@ -443,7 +444,7 @@ static int prepare(struct test *t, const struct options *o, struct err *err) {
 /* In the order of a process's start. */
 static int enter(const struct test *t, struct err *err) {
     static const enum metrics_page pages[SANDBOX_KINDS] = {[SANDBOX_VAULT] = METRICS_VAULT, [SANDBOX_CONTROL] = METRICS_CONTROL, [SANDBOX_GATEWAY] = METRICS_GATEWAY,
-                                                            [SANDBOX_COURIER] = METRICS_COURIER};
+                                                            [SANDBOX_COURIER] = METRICS_COURIER, [SANDBOX_TOKEN] = METRICS_TOKEN};
     struct metrics kept = t->pages;
     int rc = metrics_keep(&kept, pages[t->kind], t->kind == SANDBOX_CONTROL, err);
     if (!rc)

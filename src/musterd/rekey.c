@@ -212,7 +212,13 @@ static int end_change(struct rekey *r, struct err *err) {
 
 static const char *const KEYS[VAULT_KEYS_N] = {[VAULT_KEYS_SERVER_CA] = "server_ca", [VAULT_KEYS_AUDIT] = "audit", [VAULT_KEYS_FLEET_ROOT] = "fleet_root",
     [VAULT_KEYS_FORMER_ROOT] = "former_fleet_root", [VAULT_KEYS_ISSUING_CA] = "issuing_ca", [VAULT_KEYS_FORMER_ISSUING] = "former_issuing_ca",
-    [VAULT_KEYS_PROVISIONING_CA] = "provisioning_ca"};
+    [VAULT_KEYS_PROVISIONING_CA] = "provisioning_ca", [VAULT_KEYS_IN_TOKEN] = "in_token"};
+static const char *const TOKENS[] = {[VAULT_TOKEN_NONE] = "none", [VAULT_TOKEN_ANSWERS] = "answers", [VAULT_TOKEN_SILENT] = "does not answer"};
+
+static const char *token_word(const struct vault_status *s) { return s->token < sizeof TOKENS / sizeof *TOKENS ? TOKENS[s->token] : "unknown"; }
+
+/* Where new keys can be made. */
+static const char *backends(const struct vault_status *s) { return s->token == VAULT_TOKEN_NONE ? "sealed" : "sealed, pkcs11"; }
 
 static json_t *status_json(const struct vault_status *s, bool answers) {
     json_t *o = json_object(), *keys = answers ? json_object() : json_null();
@@ -223,7 +229,8 @@ static json_t *status_json(const struct vault_status *s, bool answers) {
     json_set_time(o, "rekeyed", s->rekeyed);
     json_set_int(o, "rekeys", s->rekeys);
     json_set_bool(o, "answers", answers);
-    json_set_str(o, "backend", "sealed");
+    json_set_str(o, "backend", backends(s));
+    json_set_str(o, "token", answers ? token_word(s) : NULL);
     for (size_t i = 0; answers && i < VAULT_KEYS_N; i++)
         json_set_int(keys, KEYS[i], s->keys[i]);
     json_object_set_new(o, "version", answers ? json_integer((json_int_t)s->version) : json_null());
@@ -235,8 +242,10 @@ static int report_status(const struct vault_status *s, bool answers, bool runnin
     char rekeyed[CLOCK_RFC3339_LEN + 1] = "never";
     if (s->rekeyed)
         clock_rfc3339(s->rekeyed, rekeyed);
-    printf("master key from  %s\nchanged          %s\nbackend          sealed\nthe vault        %s\n", records_kind_name(s->kind), rekeyed,
+    printf("master key from  %s\nchanged          %s\nbackend          %s\nthe vault        %s\n", records_kind_name(s->kind), rekeyed, backends(s),
            answers ? "answers" : running ? "does not answer" : "does not run");
+    if (answers)
+        printf("the token        %s\n", token_word(s));
     for (size_t i = 0; answers && i < VAULT_KEYS_N; i++)
         printf("keys             %-18s %u\n", KEYS[i], (unsigned)s->keys[i]);
     return report_flush(err);

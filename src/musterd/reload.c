@@ -17,7 +17,7 @@ static void tell(struct serve *s, enum sandbox_kind kind) {
 
 /* What the supervisor has made of them already: sockets, users, threads, the vault. */
 static const char *const FIXED[] = {"listen", "admin", "loops", "sandbox", "vault_user", "control_user", "gateway_user", "courier_user", "master_key", "master_key_file",
-                                    "auth_socket", "auth_socket_group", "auth_users", "crl_listen", "certificate_ocsp"};
+                                    "auth_socket", "auth_socket_group", "auth_users", "crl_listen", "certificate_ocsp", "pkcs11_module", "pkcs11_network", "token_user"};
 
 static int keep_fixed(const struct settings *old, struct settings *fresh, struct err *err) {
     int rc = 0;
@@ -80,6 +80,7 @@ static void begin(struct serve *s) {
         start_again(s, SANDBOX_CONTROL);
     else
         tell(s, SANDBOX_CONTROL);
+    start_again(s, SANDBOX_TOKEN); /* another PIN, perhaps */
     start_again(s, SANDBOX_COURIER); /* it may not open files that have been replaced, resolv.conf for one: another one may */
     if (within)
         tell(s, SANDBOX_GATEWAY);

@@ -33,6 +33,7 @@ struct restore {
     /* of the facts */
     struct recovery_begin begin;
     bool master_key;
+    int64_t in_token; /* keys that are in a security module; 0: none, or it was not known */
     int64_t files, bytes;
 };
 
@@ -157,6 +158,7 @@ static int read_facts(struct restore *r, struct err *err) {
     if (!id || !made || uuid_parse(span_str(id), &r->begin.backup) || clock_parse_rfc3339(span_str(made), &r->begin.made))
         return err_set(err, MUSTER_ECORRUPT, "The backup does not say when it was made.");
     r->master_key = json_is_true(json_object_get(o, "master_key"));
+    r->in_token = json_integer_value(json_object_get(o, "keys_in_token"));
     return 0;
 }
 
@@ -188,6 +190,9 @@ static int write_all(struct restore *r, struct err *err) {
 static int report(const struct restore *r, struct err *err) {
     if (!r->master_key)
         fputs("The vault's master key was not in the backup: put it where musterd.conf says before you start the server.\n", stderr);
+    if (r->in_token > 0)
+        fprintf(stderr, "%lld private keys are in a security module and not in the backup: have its token in place before you start the server, which looks for them and names in its log what is missing (token_key_missing).\n",
+                (long long)r->in_token);
     if (!r->options->value[OPT_JSON]) {
         char made[CLOCK_RFC3339_LEN + 1];
         clock_rfc3339(r->begin.made, made);
@@ -202,6 +207,7 @@ static int report(const struct restore *r, struct err *err) {
     json_set_int(o, "files", r->files);
     json_set_int(o, "bytes", r->bytes);
     json_set_bool(o, "master_key", r->master_key);
+    json_set_int(o, "keys_in_token", r->in_token);
     json_set_bool(o, "recovery", true);
     return report_json(o, err);
 }

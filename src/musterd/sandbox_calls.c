@@ -23,10 +23,13 @@ enum {
     C = 1U << SANDBOX_CONTROL,
     G = 1U << SANDBOX_GATEWAY,
     K = 1U << SANDBOX_COURIER,
+    T = 1U << SANDBOX_TOKEN,
     SERVERS = C | G,
     LOOPS = C | G | K,
-    ALL = V | C | G | K,
+    THREADS = LOOPS | T,
+    ALL = V | C | G | K | T,
     CONNECTS = 1U << SANDBOX_KINDS, /* besides its kind */
+    TOKEN_CONNECTS = 2U << SANDBOX_KINDS, /* the token with that: to a daemon of this machine as well */
 };
 
 static const struct {
@@ -42,15 +45,18 @@ static const struct {
     {"pread64 pwrite64 fsync fdatasync", ALL},
     /* files, within what Landlock leaves */
     {"open openat stat lstat access faccessat faccessat2 readlink readlinkat getcwd getdents64", ALL},
-    {"rename renameat renameat2 unlink unlinkat link linkat fchmod", V | C},
-    {"ftruncate fallocate umask", SERVERS},
+    {"rename renameat renameat2 unlink unlinkat link linkat fchmod", V | C | T},
+    {"ftruncate fallocate umask", SERVERS | T},
     /* threads */
-    {"set_robust_list get_robust_list rseq set_tid_address sched_getaffinity membarrier clock_nanosleep nanosleep", LOOPS},
+    {"set_robust_list get_robust_list rseq set_tid_address sched_getaffinity membarrier clock_nanosleep nanosleep", THREADS},
     /* event loops and connections that are accepted */
     {"epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2 eventfd2 timerfd_create timerfd_settime pipe2", LOOPS},
     {"accept listen", SERVERS},
     {"recvfrom shutdown getsockname getpeername setsockopt", LOOPS},
-    {"getrusage sysinfo uname", LOOPS},
+    {"getrusage sysinfo uname", THREADS},
+    /* a PKCS#11 module's: its files and devices within what Landlock leaves; and, where pkcs11_network says so, connections to where its token is */
+    {"alarm mkdir mkdirat rmdir getdents flock dup fadvise64 select pselect6 setitimer eventfd2 pipe2", T},
+    {"recvfrom shutdown getsockname getpeername setsockopt sendmmsg recvmmsg", TOKEN_CONNECTS},
     /* to servers behind the gateway, to receivers of webhooks, and to the name server; sockets that can reach a Unix one are not made (below) */
     {"connect", CONNECTS | K},
     {"sendmmsg recvmmsg", K},
@@ -70,24 +76,25 @@ static const struct {
 } PARTLY[] = {
     {"mmap", 2, PROT_EXEC, 0, ALL},
     {"mprotect", 2, PROT_EXEC, 0, ALL},
-    {"clone", 0, THREAD | ANY_NEW_NAMESPACE | CLONE_VFORK | CLONE_PTRACE, THREAD, LOOPS},
+    {"clone", 0, THREAD | ANY_NEW_NAMESPACE | CLONE_VFORK | CLONE_PTRACE, THREAD, THREADS},
     /* without MSG_FASTOPEN, which connects: a listener that is shut is a socket like any other */
     {"sendmsg", 2, MSG_FASTOPEN, 0, ALL},
-    {"sendto", 3, MSG_FASTOPEN, 0, LOOPS},
+    {"sendto", 3, MSG_FASTOPEN, 0, THREADS},
     /* without F_SETOWN, F_SETSIG and the like, which send signals */
     {"fcntl", 1, EXACT, F_GETFD, ALL},
     {"fcntl", 1, EXACT, F_SETFD, ALL},
     {"fcntl", 1, EXACT, F_GETFL, ALL},
     {"fcntl", 1, EXACT, F_SETFL, ALL},
-    {"fcntl", 1, EXACT, F_GETLK, SERVERS},
-    {"fcntl", 1, EXACT, F_SETLK, SERVERS},
-    {"fcntl", 1, EXACT, F_SETLKW, SERVERS},
-    {"fcntl", 1, EXACT, F_DUPFD_CLOEXEC, LOOPS},
+    {"fcntl", 1, EXACT, F_GETLK, SERVERS | T},
+    {"fcntl", 1, EXACT, F_SETLK, SERVERS | T},
+    {"fcntl", 1, EXACT, F_SETLKW, SERVERS | T},
+    {"fcntl", 1, EXACT, F_DUPFD_CLOEXEC, THREADS},
+    {"socket", 0, EXACT, AF_UNIX, TOKEN_CONNECTS},
     {"ioctl", 1, EXACT, FIONREAD, LOOPS},
     {"ioctl", 1, EXACT, FIONBIO, LOOPS},
     {"socket", 0, EXACT, AF_INET, CONNECTS},
     {"socket", 0, EXACT, AF_INET6, CONNECTS},
-    {"prctl", 0, EXACT, PR_SET_NAME, LOOPS},
+    {"prctl", 0, EXACT, PR_SET_NAME, THREADS},
     {"prctl", 0, EXACT, PR_GET_DUMPABLE, ALL},
 };
 
@@ -140,6 +147,12 @@ static int add_sockets(scmp_filter_ctx filter) {
     return rc ? rc : seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, SCMP_SYS(socketpair), 2, pair);
 }
 
+/* The token's: its module loads parts when it needs them, out of files; what was written is never executable all the same. */
+static int add_parts(scmp_filter_ctx filter) {
+    struct scmp_arg_cmp part[] = {{2, SCMP_CMP_MASKED_EQ, PROT_EXEC | PROT_WRITE, PROT_EXEC}, {3, SCMP_CMP_MASKED_EQ, MAP_ANONYMOUS, 0}};
+    return seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 2, part);
+}
+
 static int build(scmp_filter_ctx filter, unsigned kinds) {
     int rc = seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1);
     for (size_t i = 0; !rc && i < sizeof CALLS / sizeof *CALLS; i++)
@@ -149,12 +162,14 @@ static int build(scmp_filter_ctx filter, unsigned kinds) {
         rc = add_partly(filter, kinds);
     if (!rc && (kinds & K))
         rc = add_sockets(filter);
+    if (!rc && (kinds & T))
+        rc = add_parts(filter);
     return rc ? rc : add_own(filter);
 }
 
 int sandbox_calls(enum sandbox_kind kind, bool connects, struct err *err) {
     CLEANUP(seccomp_release) scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(EPERM));
-    int rc = filter ? build(filter, 1U << kind | (connects ? CONNECTS : 0)) : -ENOMEM;
+    int rc = filter ? build(filter, 1U << kind | (connects ? CONNECTS | (kind == SANDBOX_TOKEN ? TOKEN_CONNECTS : 0U) : 0)) : -ENOMEM;
     if (!rc)
         rc = seccomp_load(filter);
     return rc ? err_set(err, MUSTER_ESANDBOX, "The system calls cannot be confined: %s.", strerror(-rc)) : 0;

@@ -18,6 +18,7 @@
 #include "musterd/landlock.h"
 #include "musterd/places.h"
 #include "musterd/supervise.h"
+#include "token/process.h"
 #include "vault/vault.h"
 
 #define LISTEN_SECONDS 3
@@ -67,7 +68,7 @@ int serve_settings(const struct serve *s, struct settings *out, struct err *err)
     CLEANUP(settings_fini) struct settings fresh = {0};
     int rc = places_settings(s->options, &s->data, &fresh, err);
     if (rc || (rc = check_own_certificate(&fresh, err)) || (rc = check_crls(&fresh, err)) || (rc = check_ocsp_url(fresh.certificate_ocsp, err)) || (rc = gateway_settings_check(&fresh, err)) ||
-        (rc = courier_settings_check(fresh.webhook_networks, err)))
+        (rc = courier_settings_check(fresh.webhook_networks, err)) || (rc = token_settings_check(fresh.pkcs11_module, fresh.pkcs11_token, err)))
         return rc;
     *out = fresh;
     fresh = (struct settings){0};

@@ -45,6 +45,8 @@ static int advance(struct run *r, struct err *err) {
         return 0;
     if (!s->children[SANDBOX_VAULT].pid && (rc = child_start(s, SANDBOX_VAULT, &s->children[SANDBOX_VAULT], err)))
         return rc;
+    if (s->settings.pkcs11_module[0] && !s->children[SANDBOX_TOKEN].started && (rc = child_start(s, SANDBOX_TOKEN, &s->children[SANDBOX_TOKEN], err)))
+        return rc;
     if (!s->children[SANDBOX_CONTROL].pid)
         return child_start(s, SANDBOX_CONTROL, &s->children[SANDBOX_CONTROL], err);
     if (!s->children[SANDBOX_COURIER].pid)
@@ -125,7 +127,7 @@ static int child_ended(struct serve *s, enum sandbox_kind kind, int status, stru
             s->failed_at_end = sandbox_name(kind);
         return 0;
     }
-    if (!s->serving)
+    if (!s->serving && kind != SANDBOX_TOKEN) /* without the token the server serves whoever does not need it */
         return err_set(err, MUSTER_ESTART, "The process %s ended while the server was starting.", sandbox_name(kind));
     if (kind == SANDBOX_VAULT && s->successor.pid) { /* it has no channel to the next vault */
         kill(s->successor.pid, SIGTERM);
@@ -166,14 +168,14 @@ static void end_begin(struct run *r) {
     sd_notify(0, "STOPPING=1");
     s->ending_since = clock_mono_ms();
     for (enum sandbox_kind k = 0; k < SANDBOX_KINDS; k++)
-        if (k != SANDBOX_VAULT && s->children[k].pid && parent_send(s->children[k].socket, PARENT_DRAIN, 0, -1, NULL, NULL))
+        if (k != SANDBOX_VAULT && k != SANDBOX_TOKEN && s->children[k].pid && parent_send(s->children[k].socket, PARENT_DRAIN, 0, -1, NULL, NULL))
             kill(s->children[k].pid, SIGTERM);
     if (s->successor.pid)
         kill(s->successor.pid, SIGTERM);
 }
 
 static bool anybody(const struct serve *s, bool vault_too) {
-    return s->retired.pid || s->successor.pid || s->children[SANDBOX_CONTROL].pid || s->children[SANDBOX_GATEWAY].pid || s->children[SANDBOX_COURIER].pid || (vault_too && s->children[SANDBOX_VAULT].pid);
+    return s->retired.pid || s->successor.pid || s->children[SANDBOX_CONTROL].pid || s->children[SANDBOX_GATEWAY].pid || s->children[SANDBOX_COURIER].pid || (vault_too && (s->children[SANDBOX_VAULT].pid || s->children[SANDBOX_TOKEN].pid));
 }
 
 static void signal_all(const struct serve *s, int number) {
@@ -194,6 +196,8 @@ static void end_continue(struct run *r) {
         r->drained = true;
         if (s->children[SANDBOX_VAULT].pid)
             kill(s->children[SANDBOX_VAULT].pid, SIGTERM);
+        if (s->children[SANDBOX_TOKEN].pid)
+            kill(s->children[SANDBOX_TOKEN].pid, SIGTERM);
     }
     if (!r->terminated && since >= SERVE_DRAIN_MS) {
         r->terminated = true;
@@ -218,7 +222,7 @@ static void retired_overdue(struct serve *s) {
 
 static void pass_on(struct serve *s, enum sandbox_kind from, const struct parent_message *m) {
     for (enum sandbox_kind k = 0; k < SANDBOX_KINDS; k++)
-        if (k != from && k != SANDBOX_VAULT && k != SANDBOX_COURIER && s->children[k].pid)
+        if (k != from && k != SANDBOX_VAULT && k != SANDBOX_COURIER && k != SANDBOX_TOKEN && s->children[k].pid)
             (void)!parent_send(s->children[k].socket, m->type, m->index, -1, m->text, NULL);
     if (s->successor.pid)
         (void)!parent_send(s->successor.socket, m->type, m->index, -1, m->text, NULL);

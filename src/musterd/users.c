@@ -15,10 +15,10 @@ DEFINE_CLEANUP(closedir, DIR *)
 
 int users_find(const struct settings *s, struct users *out, struct err *err) {
     const char *const names[SANDBOX_KINDS] = {[SANDBOX_VAULT] = s->vault_user, [SANDBOX_CONTROL] = s->control_user, [SANDBOX_GATEWAY] = s->gateway_user,
-                                              [SANDBOX_COURIER] = s->courier_user};
+                                              [SANDBOX_COURIER] = s->courier_user, [SANDBOX_TOKEN] = s->token_user[0] ? s->token_user : s->vault_user};
     *out = (struct users){0};
-    if (!names[0][0] && !names[1][0] && !names[2][0] && !names[3][0])
-        return 0;
+    if (!names[0][0] && !names[1][0] && !names[2][0] && !names[3][0] && !s->token_user[0])
+        return s->pkcs11_network ? err_set(err, MUSTER_ECONFIG, "pkcs11_network needs a token_user of its own, and so vault_user, control_user and gateway_user, and musterd started as root.") : 0;
     if (geteuid() != 0)
         return err_set(err, MUSTER_ECONFIG, "vault_user, control_user, gateway_user and courier_user need musterd to be started as root.");
     for (int i = 0; i < SANDBOX_KINDS; i++) {
@@ -31,6 +31,8 @@ int users_find(const struct settings *s, struct users *out, struct err *err) {
         out->of[i] = (struct user){p->pw_uid, p->pw_gid};
     }
     out->change = true;
+    if (s->pkcs11_network && out->of[SANDBOX_TOKEN].uid == out->of[SANDBOX_VAULT].uid)
+        return err_set(err, MUSTER_ECONFIG, "pkcs11_network needs a token_user other than the vault's.");
     return 0;
 }
 

@@ -28,6 +28,7 @@ struct crl_maker {
     uint64_t entries_len; /* of all that were announced */
     uint64_t came_len, hashed; /* hashed: bytes of the signed part so far */
     size_t tbs_len;            /* of its content */
+    bool ended; /* all that is signed has been hashed */
     bool spoilt;
 };
 
@@ -229,12 +230,13 @@ int crl_maker_end(struct crl_maker *m, struct buf *front, struct buf *tail, stru
     if (m->spoilt || m->came != m->plan.counts.entries || m->came_len != m->entries_len)
         return err_set(err, MUSTER_EINVALID, "The entries of the CRL are not those that were announced.");
     put_extensions(&end, m);
-    int rc = hash_more(m, der_written(&end), err);
-    m->spoilt = true; /* it is signed once */
+    int rc = m->ended ? 0 : hash_more(m, der_written(&end), err);
+    m->ended = true;
     if (rc)
         return rc;
     if (EVP_DigestSignFinal(m->signing, signature, &n) != 1)
         return pki_err(err, MUSTER_ECRYPTO, "Signing a CRL");
+    m->spoilt = true; /* it is signed once */
     der_bits(&w, span_of(signature, n));
     der_put(&w, ECDSA_WITH_SHA256);
     const size_t behind = der_written(&w).n;

@@ -10,7 +10,7 @@
 #include "registry/row.h"
 
 void account_settings_default(struct account_settings *s) {
-    *s = (struct account_settings){.reprovision = REPROVISION_NEVER, .device_key = DEVICE_KEY_P256, .device_life = DEVICE_LIFE,
+    *s = (struct account_settings){.reprovision = REPROVISION_NEVER, .device_key = DEVICE_KEY_P256, .backend = BACKEND_SEALED, .device_life = DEVICE_LIFE,
                                    .lost_answer_window = CLOCK_DAY, .issue_ceiling = 20000, .late_renewal = LATE_RENEWAL, .superseded_renewal = SUPERSEDED_RENEWAL, .hook = HOOK_OFF};
 }
 
@@ -88,6 +88,9 @@ static int take_setting(struct account_settings *s, const char *key, json_t *v, 
     } else if (strcmp(key, "hook") == 0) {
         rc = take_word(v, key, &WORDS_HOOK, &word, err);
         s->hook = (enum hook_rule)word;
+    } else if (strcmp(key, "backend") == 0) {
+        rc = take_word(v, key, &WORDS_BACKEND, &word, err);
+        s->backend = (enum account_backend)word;
     } else if (strcmp(key, "issue_ceiling") == 0) {
         s->issue_ceiling = json_integer_value(v);
         rc = json_is_integer(v) ? 0 : err_set(err, MUSTER_EINVALID, "issue_ceiling is a number.");
@@ -166,6 +169,7 @@ static int account_json(struct store_tx *tx, const struct account *a, json_t **o
     json_set_bool(settings, "server_keygen", a->server_keygen);
     json_set_bool(settings, "csr_queue", a->csr_queue);
     json_set_str(settings, "hook", word_of(&WORDS_HOOK, a->hook));
+    json_set_str(settings, "backend", word_of(&WORDS_BACKEND, a->backend));
     json_set(o, "settings", settings);
     for (int s = 1; s <= DEVICE_DELETED; s++)
         json_set_int(devices, word_of(&WORDS_DEVICE_STATE, s), count[s]);
@@ -177,7 +181,7 @@ static int account_json(struct store_tx *tx, const struct account *a, json_t **o
 
 static struct account_settings settings_of(const struct account *a) {
     return (struct account_settings){a->reprovision, a->approval, a->expected_only, a->device_key, a->device_life, a->lost_answer_window, a->issue_ceiling,
-                                     a->renewal_window, a->late_renewal, a->superseded_renewal, a->server_keygen, a->csr_queue, a->profile, a->shadow, a->hook};
+                                     a->renewal_window, a->late_renewal, a->superseded_renewal, a->server_keygen, a->csr_queue, a->profile, a->shadow, a->hook, a->backend};
 }
 
 int account_show_run(struct store_tx *tx, void *arg, struct err *err) {
@@ -397,6 +401,8 @@ static json_t *settings_detail(enum account_kind kind, enum account_method metho
         json_set_str(d, "hook", word_of(&WORDS_HOOK, s->hook));
     profile_detail_add(d, "profile", &s->profile);
     profile_detail_add(d, "shadow", &s->shadow);
+    if (s->backend != BACKEND_SEALED)
+        json_set_str(d, "backend", word_of(&WORDS_BACKEND, s->backend));
     return d;
 }
 
@@ -411,9 +417,9 @@ int account_create_run(struct store_tx *tx, void *arg, struct err *err) {
         return a.state == ACCOUNT_DELETED ? err_set(err, MUSTER_EEXISTS, "There was an account \"%s\" before, and names of accounts are not used again.", a.name)
                                           : err_set(err, MUSTER_EEXISTS, "There is an account \"%s\" already.", a.name);
     char text[PROFILE_TEXT_MAX + 1], shadow[PROFILE_TEXT_MAX + 1];
-    int rc = store_exec(tx, NULL, err, SQL_ACCOUNT_ADD, "tiiiiiiiiiiiiiiiissi", c->name, I(c->kind), I(c->method), I(ACCOUNT_ACTIVE), clock_now(), I(s->reprovision), I(s->approval),
+    int rc = store_exec(tx, NULL, err, SQL_ACCOUNT_ADD, "tiiiiiiiiiiiiiiiissii", c->name, I(c->kind), I(c->method), I(ACCOUNT_ACTIVE), clock_now(), I(s->reprovision), I(s->approval),
                         I(s->expected_only), I(s->device_key), s->device_life, s->lost_answer_window, s->issue_ceiling, s->renewal_window, s->late_renewal, s->superseded_renewal, I(s->server_keygen), I(s->csr_queue),
-                        profile_text(&s->profile, text), profile_text(&s->shadow, shadow), I(s->hook));
+                        profile_text(&s->profile, text), profile_text(&s->shadow, shadow), I(s->hook), I(s->backend));
     if (rc || (rc = account_need(tx, c->name, &a, err)) || (rc = add_cas(tx, &a, &c->cas, &c->actor, err)))
         return rc;
     rc = audit_add(tx, a.row, &c->actor, "account.create", c->name, settings_detail(c->kind, c->method, s), err);
@@ -426,9 +432,9 @@ int account_set_run(struct store_tx *tx, void *arg, struct err *err) {
     struct account a;
     char text[PROFILE_TEXT_MAX + 1], shadow[PROFILE_TEXT_MAX + 1];
     int rc = account_need(tx, c->name, &a, err);
-    if (rc || (rc = store_exec(tx, NULL, err, SQL_ACCOUNT_SET, "iiiiiiiiiiiiiissi", a.row, I(c->method), I(s->reprovision), I(s->approval), I(s->expected_only), I(s->device_key),
+    if (rc || (rc = store_exec(tx, NULL, err, SQL_ACCOUNT_SET, "iiiiiiiiiiiiiissii", a.row, I(c->method), I(s->reprovision), I(s->approval), I(s->expected_only), I(s->device_key),
                                s->device_life, s->lost_answer_window, s->issue_ceiling, s->renewal_window, s->late_renewal, s->superseded_renewal, I(s->server_keygen), I(s->csr_queue),
-                               profile_text(&s->profile, text), profile_text(&s->shadow, shadow), I(s->hook))))
+                               profile_text(&s->profile, text), profile_text(&s->shadow, shadow), I(s->hook), I(s->backend))))
         return rc;
     if ((rc = add_cas(tx, &a, &c->cas, &c->actor, err)) || (rc = audit_add(tx, a.row, &c->actor, "account.set", c->name, settings_detail(a.kind, c->method, s), err)) ||
         (rc = account_need(tx, c->name, &a, err)))

@@ -21,6 +21,7 @@ struct account_settings {
     struct device_profile profile;  /* without its life, which is device_life */
     struct device_profile shadow;   /* one that is tried, with its life; life 0: none is */
     enum hook_rule hook;            /* off */
+    enum account_backend backend;   /* where the private keys of its CAs are made from now on; sealed */
 };
 void account_settings_default(struct account_settings *s);
 int account_settings_check(const struct account_settings *s, struct err *err) MUSTER_MUST_CHECK;

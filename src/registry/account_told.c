@@ -31,6 +31,9 @@ static void text_of(enum account_kind kind, enum account_method method, const st
     n = strlen(out);
     if (*profile_text(&s->shadow, profile))
         snprintf(out + n, TEXT_MAX - n, " shadow=%s", profile);
+    n = strlen(out);
+    if (s->backend == BACKEND_PKCS11)
+        snprintf(out + n, TEXT_MAX - n, " backend=pkcs11");
 }
 
 struct told {

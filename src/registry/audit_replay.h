@@ -70,6 +70,7 @@ struct audit_replay {
     enum account_method method;
     enum reprovision reprovision;
     bool approval, expected_only, server_keygen, csr_queue;
+    int backend;
     enum device_key_kind device_key;
     struct device_profile profile, shadow;
     enum hook_rule hook;

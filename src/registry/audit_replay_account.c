@@ -28,6 +28,7 @@ void replay_account_settings(struct audit_replay *r, const struct audit_entry *e
     r->hook = r->hook ? r->hook : HOOK_OFF;
     profile_detail_read(d, "profile", &r->profile);
     profile_detail_read(d, "shadow", &r->shadow);
+    r->backend = json_object_get(d, "backend") ? word_parse(&WORDS_BACKEND, replay_text(d, "backend")) : BACKEND_SEALED;
 }
 
 void replay_account_delete(struct audit_replay *r, const struct audit_entry *e, const json_t *d) { r->deleted = true; }

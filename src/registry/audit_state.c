@@ -27,7 +27,7 @@ static int check_settings(struct audit_state *s, const struct account *a) {
     else if (!r->created || a->kind != r->kind || a->method != r->method || a->reprovision != r->reprovision || a->approval != r->approval || a->expected_only != r->expected_only ||
         a->device_key != r->device_key || a->device_life != r->device_life || a->lost_answer_window != r->lost_answer_window || a->issue_ceiling != r->issue_ceiling ||
         a->renewal_window != r->renewal_window || a->late_renewal != r->late_renewal || a->superseded_renewal != r->superseded_renewal || a->server_keygen != r->server_keygen || a->csr_queue != r->csr_queue ||
-        a->hook != r->hook || !device_profile_eq(&a->profile, &r->profile) || !device_profile_eq(&a->shadow, &r->shadow) ||
+        a->hook != r->hook || (int)a->backend != r->backend || !device_profile_eq(&a->profile, &r->profile) || !device_profile_eq(&a->shadow, &r->shadow) ||
         a->state != (r->deleted ? ACCOUNT_DELETED : ACCOUNT_ACTIVE))
         audit_state_bad(s, "The settings of the account are not those that the log says.");
     return 0;

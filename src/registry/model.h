@@ -23,6 +23,7 @@
 #define CLOCK_TOLERANCE 300    /* seconds that the clock may be behind the log */
 
 enum account_kind { ACCOUNT_TEST = 1, ACCOUNT_PRODUCTION = 2 };
+enum account_backend { BACKEND_SEALED = 1, BACKEND_PKCS11 }; /* where private keys of CAs are */
 enum account_method { METHOD_SHARED = 1, METHOD_DEVICE = 2, METHOD_BOTH = 3 }; /* bits */
 enum account_state { ACCOUNT_MAKING = 1, ACCOUNT_ACTIVE = 2, ACCOUNT_DELETED = 3 };
 enum reprovision { REPROVISION_NEVER = 1, REPROVISION_ASK = 2, REPROVISION_REPLACE = 3 };
@@ -55,7 +56,7 @@ struct words {
     const char *const *word;
     int n;
 };
-extern const struct words WORDS_ACCOUNT_KIND, WORDS_METHOD, WORDS_ACCOUNT_STATE, WORDS_REPROVISION, WORDS_DEVICE_KEY, WORDS_HOOK, WORDS_ROOT_ORIGIN,
+extern const struct words WORDS_ACCOUNT_KIND, WORDS_METHOD, WORDS_ACCOUNT_STATE, WORDS_REPROVISION, WORDS_DEVICE_KEY, WORDS_HOOK, WORDS_BACKEND, WORDS_ROOT_ORIGIN,
     WORDS_ROOT_STATE, WORDS_KEY_RULE, WORDS_EXPIRED_RULE, WORDS_KEY_STATE, WORDS_DEVICE_STATE, WORDS_AGAIN, WORDS_CERT_STATE, WORDS_REVOKE_REASON, WORDS_ROLE;
 const char *word_of(const struct words *w, int64_t number);  /* "?" where there is none */
 int word_parse(const struct words *w, const char *text);      /* 0: none */

@@ -40,6 +40,7 @@ int row_account(struct store_row *row, struct account *out, struct err *err) {
         .csr_queue = store_int(row, 17) != 0,
         .own_root = store_int(row, 18),
         .hook = (enum hook_rule)store_int(row, 21),
+        .backend = (enum account_backend)store_int(row, 22),
     };
     row_text(row, 1, out->name, sizeof out->name);
     bool good = !account_name_check(span_str(out->name), NULL) && !device_profile_read(store_text(row, 19), &out->profile, NULL) && !device_profile_read(store_text(row, 20), &out->shadow, NULL);

@@ -23,6 +23,7 @@ struct account {
     int64_t created;
     enum reprovision reprovision;
     bool approval, expected_only, server_keygen, csr_queue;
+    enum account_backend backend;
     enum device_key_kind device_key;
     int64_t device_life, lost_answer_window, issue_ceiling, renewal_window, late_renewal, superseded_renewal;
     struct device_profile profile; /* without its life, which is device_life; registry/profile.h */

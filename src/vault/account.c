@@ -7,9 +7,10 @@
 #include "vault/count.h"
 #include "vault/crl_number.h"
 #include "vault/policy.h"
+#include "vault/trail.h"
 #include "vault/wire.h"
 
-#define FORMAT 3        /* 1: without fleet roots that were rotated out; 2: without a profile */
+#define FORMAT 4        /* 1: without fleet roots that were rotated out; 2: without a profile; 3: without a backend, which is sealed */
 #define CROSS_MAX (16 * 1024)
 #define CACHE_MAX 128
 #define RECORD_PREFIX "account-"
@@ -63,6 +64,7 @@ static int account_named(struct span name, struct account **out, struct err *err
         return err_set(err, MUSTER_ENOMEM, NULL);
     memcpy(a->name, name.p, name.n);
     policy_default(&a->policy);
+    a->backend = KEY_BACKEND_SEALED;
     *out = a;
     return 0;
 }
@@ -74,7 +76,7 @@ int account_new(struct span name, struct account **out, struct err *err) {
         return rc;
     if (records_new_key(&a->data_key))
         return err_set(err, MUSTER_ENOMEM, NULL);
-    if ((rc = key_store_sealed_new(secret_span(&a->data_key), &a->keys, err)))
+    if ((rc = key_store_mixed_new(secret_span(&a->data_key), trail_oracle(), &a->keys, err)))
         return rc;
     *out = TAKE(a);
     return 0;
@@ -84,7 +86,7 @@ int account_new(struct span name, struct account **out, struct err *err) {
 static void ca_name(const char *account, const char *what, char *out, size_t n) {
     uint8_t unique[4];
     char digits[2 * sizeof unique + 1];
-    secret_random_bytes(unique, sizeof unique);
+    trail_name(unique);
     hex_encode(span_of(unique, sizeof unique), digits);
     snprintf(out, n, "%s %s %s", account, what, digits);
 }
@@ -142,7 +144,7 @@ static int cross_certify(struct account *a, struct authority *of, struct authori
         .not_before = now - CLOCK_DAY,
         .not_after = of->cert->not_after < by->cert->not_after ? of->cert->not_after : by->cert->not_after,
     };
-    make_serial(rq.serial);
+    trail_serial(rq.serial);
     rc = make_cert(&rq, by->cert, signer, &der, err);
     return rc ? rc : cert_from_der(buf_span(&der), out, err);
 }
@@ -163,6 +165,11 @@ int account_rotate_root(struct account *a, const struct vault_lives *lives, int6
     a->fleet_root = TAKE(root);
     supersede_issuing(a, TAKE(issuing));
     return 0;
+}
+
+void account_make_in(struct account *a, enum key_backend backend) {
+    a->backend = backend;
+    key_store_mixed_make_in(a->keys, backend);
 }
 
 static bool is_ca(const struct authority *ca, const uint8_t key_id[CRL_KEY_ID_LEN]) {
@@ -198,6 +205,7 @@ static void put_account(const struct account *a, struct buf *b) {
     buf_addc(b, (uint8_t)a->kind);
     buf_addc(b, (uint8_t)a->method);
     wire_put_policy(b, &a->policy);
+    buf_addc(b, (uint8_t)a->backend);
     buf_addc(b, a->fleet_root != NULL);
     if (!a->fleet_root)
         return;
@@ -255,18 +263,50 @@ static int get_account(struct span body, struct account *a, struct err *err) {
         wire_get_policy(&c, &a->policy);
     else
         wire_get_policy_before_profiles(&c, &a->policy);
+    account_make_in(a, format > 3 ? cursor_u8(&c) : KEY_BACKEND_SEALED);
+    if (a->backend != KEY_BACKEND_SEALED && a->backend != KEY_BACKEND_PKCS11)
+        c.failed = true;
     int rc = wire_get_bool(&c) ? get_cas(&c, a, format, err) : 0;
     if (rc)
         return rc;
     return cursor_done(&c) ? 0 : err_set(err, MUSTER_ECORRUPT, "The record of account %s does not have the shape that it was written with.", a->name);
 }
 
-static void pass_authority(struct cursor *c) {
+/* What a record holds, read without its certificates. */
+struct keys_seen {
+    bool is_account;
+    uint16_t superseded, former;
+    uint8_t (*ids)[TOKEN_ID_LEN]; /* NULL: they are counted alone */
+    size_t in_token;
+};
+
+static void pass_authority(struct cursor *c, struct keys_seen *seen) {
+    uint8_t id[TOKEN_ID_LEN];
+    struct span ref = wire_get_bytes(c);
     wire_get_bytes(c);
-    wire_get_bytes(c);
+    if (c->failed || !key_ref_token_id(ref, id))
+        return;
+    if (seen->ids && seen->in_token < ACCOUNT_TOKEN_KEYS_MAX)
+        memcpy(seen->ids[seen->in_token], id, sizeof id);
+    seen->in_token++;
 }
 
-int account_count_keys(struct records *r, const char *record, uint32_t *keys, struct err *err) {
+static void pass_cas(struct cursor *c, uint8_t format, struct keys_seen *seen) {
+    seen->is_account = true;
+    for (int i = 0; i < 3; i++)
+        pass_authority(c, seen);
+    seen->superseded = cursor_u16(c);
+    for (uint16_t i = 0; i < seen->superseded && !c->failed; i++)
+        pass_authority(c, seen);
+    seen->former = format > 1 ? cursor_u16(c) : 0;
+    for (uint16_t i = 0; i < seen->former && !c->failed; i++) {
+        pass_authority(c, seen);
+        wire_get_bytes(c);
+        wire_get_bytes(c);
+    }
+}
+
+static int see_keys(struct records *r, const char *record, struct keys_seen *seen, struct err *err) {
     CLEANUP(secret_fini) struct secret data_key = SECRET_INIT, body = SECRET_INIT;
     struct vault_policy policy;
     if (strncmp(record, RECORD_PREFIX, sizeof RECORD_PREFIX - 1))
@@ -277,23 +317,36 @@ int account_count_keys(struct records *r, const char *record, uint32_t *keys, st
     struct cursor c = cursor_of(secret_span(&body));
     uint8_t format = cursor_u8(&c);
     cursor_u16(&c); /* kind and method */
-    wire_get_policy(&c, &policy);
-    if (!wire_get_bool(&c))
-        return 0;
-    for (int i = 0; i < 3; i++)
-        pass_authority(&c);
-    uint16_t superseded = cursor_u16(&c);
-    for (uint16_t i = 0; i < superseded && !c.failed; i++)
-        pass_authority(&c);
-    uint16_t former = format > 1 ? cursor_u16(&c) : 0;
-    if (c.failed)
-        return err_set(err, MUSTER_ECORRUPT, "The vault's record %s does not have the shape that it was written with.", record);
+    if (format > 2)
+        wire_get_policy(&c, &policy);
+    else
+        wire_get_policy_before_profiles(&c, &policy);
+    if (format > 3)
+        cursor_u8(&c); /* backend */
+    if (wire_get_bool(&c))
+        pass_cas(&c, format, seen);
+    return cursor_done(&c) ? 0 : err_set(err, MUSTER_ECORRUPT, "The vault's record %s does not have the shape that it was written with.", record);
+}
+
+int account_count_keys(struct records *r, const char *record, uint32_t *keys, struct err *err) {
+    struct keys_seen seen = {0};
+    int rc = see_keys(r, record, &seen, err);
+    if (rc || !seen.is_account)
+        return rc;
     keys[VAULT_KEYS_FLEET_ROOT]++;
     keys[VAULT_KEYS_ISSUING_CA]++;
     keys[VAULT_KEYS_PROVISIONING_CA]++;
-    keys[VAULT_KEYS_FORMER_ISSUING] += superseded;
-    keys[VAULT_KEYS_FORMER_ROOT] += former;
+    keys[VAULT_KEYS_FORMER_ISSUING] += seen.superseded;
+    keys[VAULT_KEYS_FORMER_ROOT] += seen.former;
+    keys[VAULT_KEYS_IN_TOKEN] += (uint32_t)seen.in_token;
     return 0;
+}
+
+int account_token_keys(struct records *r, const char *record, uint8_t ids[ACCOUNT_TOKEN_KEYS_MAX][TOKEN_ID_LEN], size_t *n, struct err *err) {
+    struct keys_seen seen = {.ids = ids};
+    int rc = see_keys(r, record, &seen, err);
+    *n = seen.in_token > ACCOUNT_TOKEN_KEYS_MAX ? ACCOUNT_TOKEN_KEYS_MAX : seen.in_token;
+    return rc;
 }
 
 /* --- the cache ----------------------------------------------------------------------------------------------------------------- */
@@ -356,7 +409,7 @@ int account_get(struct accounts *as, struct span name, struct account **out, str
     if (!records_has(as->records, record))
         return err_set(err, MUSTER_ENOTFOUND, "The vault has no account %s.", a->name);
     if ((rc = records_load(as->records, record, &a->data_key, &body, err)) ||
-        (rc = key_store_sealed_new(secret_span(&a->data_key), &a->keys, err)) || (rc = get_account(secret_span(&body), a, err)))
+        (rc = key_store_mixed_new(secret_span(&a->data_key), trail_oracle(), &a->keys, err)) || (rc = get_account(secret_span(&body), a, err)))
         return rc;
     *out = a;
     cache_add(as, TAKE(a));

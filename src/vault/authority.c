@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "vault/ocsp_signer.h"
+#include "vault/trail.h"
 #include "vault/wire.h"
 
 #define CERT_MAX (16 * 1024)
@@ -51,6 +52,15 @@ int authority_sign(struct authority *a, struct key_store *keys, const struct mak
     return a->leaf ? leaf_make(a->leaf, rq, der, err) : make_cert(rq, a->cert, key, der, err);
 }
 
+/* A sealed one is the same one again where the request is run again. */
+static int make_key(struct authority *a, struct key_store *keys, const char *label, struct err *err) {
+    bool sealed = key_store_backend(keys) == KEY_BACKEND_SEALED;
+    if (sealed && trail_sealed(&a->ref, &a->key))
+        return 0;
+    int rc = key_store_make(keys, KEY_P256, 0, span_str(label), &a->ref, &a->key, err);
+    return rc || !sealed ? rc : trail_keep_sealed(buf_span(&a->ref), a->key, err);
+}
+
 int authority_make(struct key_store *keys, enum cert_profile profile, const char *label, const char *common_name, struct span organisation,
                    struct authority *issuer, int64_t now, int64_t not_after, struct authority **out, struct err *err) {
     CLEANUP(authority_free) struct authority *a = authority_new(label);
@@ -58,7 +68,7 @@ int authority_make(struct key_store *keys, enum cert_profile profile, const char
         return err_set(err, MUSTER_ENOMEM, NULL);
     CLEANUP(buf_fini) struct buf spki = BUF_INIT(4096);
     CLEANUP(buf_fini) struct buf der = BUF_INIT(CERT_MAX);
-    int rc = key_store_make(keys, KEY_P256, 0, span_str(label), &a->ref, &a->key, err);
+    int rc = make_key(a, keys, label, err);
     if (rc || (rc = key_public_der(a->key, &spki, err)))
         return rc;
     EVP_PKEY *signer = a->key;
@@ -72,7 +82,7 @@ int authority_make(struct key_store *keys, enum cert_profile profile, const char
         .not_before = now - CLOCK_DAY,
         .not_after = issuer && issuer->cert->not_after < not_after ? issuer->cert->not_after : not_after,
     };
-    make_serial(rq.serial);
+    trail_serial(rq.serial);
     if ((rc = make_cert(&rq, issuer ? issuer->cert : NULL, signer, &der, err)) || (rc = cert_from_der(buf_span(&der), &a->cert, err)))
         return rc;
     *out = TAKE(a);

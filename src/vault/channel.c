@@ -45,7 +45,7 @@ int channel_receive_fd(int supervisor_fd, struct vault_channel_fd *out) {
     CLEANUP(fd_close) int fd = -1;
     if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS && c->cmsg_len == CMSG_LEN(sizeof fd))
         memcpy(&fd, CMSG_DATA(c), sizeof fd);
-    if (fd < 0 || m.msg_flags & (MSG_TRUNC | MSG_CTRUNC) || (byte != VAULT_CHANNEL_GATEWAY && byte != VAULT_CHANNEL_CONTROL))
+    if (fd < 0 || m.msg_flags & (MSG_TRUNC | MSG_CTRUNC) || (byte != VAULT_CHANNEL_GATEWAY && byte != VAULT_CHANNEL_CONTROL && byte != VAULT_CHANNEL_TOKEN))
         return RECORD_MALFORMED;
     *out = (struct vault_channel_fd){(enum vault_channel)byte, TAKE_FD(fd)};
     return 1;

@@ -211,6 +211,8 @@ static bool take_message(struct vault_client *c, struct span message) {
     c->silent = false;
     if (!wire_peek(message, &id, &number))
         return false;
+    if (id == 0 && number == WIRE_WORKING)
+        return true;
     if (id == 0) {
         struct vault_export wanted;
         if (wire_wanted_read(message, &wanted))

@@ -65,7 +65,8 @@ int serve_crl_sign(struct vault *v, const struct wire_request *rq, int64_t now, 
     buf_clear(&v->der[0]);
     buf_clear(&v->der[1]);
     int rc = crl_maker_end(v->crl, &v->der[0], &v->der[1], err);
-    give_up(v);
+    if (!rc || trail_state_now() != TRAIL_WANTS) /* where the signature is the token's, it is asked for again */
+        give_up(v);
     a->crl.front = buf_span(&v->der[0]);
     a->crl.tail = buf_span(&v->der[1]);
     return rc;

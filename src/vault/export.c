@@ -128,8 +128,8 @@ static int exported_root(struct vault *v, struct span account, struct account **
         return rc;
     if (!(*out)->fleet_root)
         return err_set(err, MUSTER_EMETHODOFF, "The account %s has no fleet root of Muster's own.", (*out)->name);
-    if (!key_store_exportable((*out)->keys))
-        return err_set(err, MUSTER_EMETHODOFF, "The keys of account %s cannot leave the module that holds them.", (*out)->name);
+    if (key_ref_in_token(buf_span(&(*out)->fleet_root->ref)))
+        return err_set(err, MUSTER_EMETHODOFF, "The fleet root's key of account %s is in a security module, and cannot leave it.", (*out)->name);
     return 0;
 }
 

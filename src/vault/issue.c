@@ -23,7 +23,7 @@ static int sign(struct vault *v, struct make_request *rq, struct authority *ca, 
         return err_retry(err, MUSTER_EVAULT, SERVE_RETRY_SECONDS, "The CA that would sign the certificate has expired; it has to be renewed first.");
     rq->not_before = now - BACKDATE;
     rq->not_after = earlier(life_end(now, life), ca->cert->not_after);
-    make_serial(rq->serial);
+    trail_serial(rq->serial);
     buf_clear(der);
     int rc = authority_sign(ca, keys, rq, der, err);
     if (rc)
@@ -52,8 +52,13 @@ int serve_issue(struct vault *v, const struct wire_request *request, int64_t now
         snprintf(ocsp, sizeof ocsp, "%s/%s", v->ocsp_url, a->name);
         rq.ocsp = span_str(ocsp);
     }
-    if ((rc = count_take(v->counts, v->records, a->name, secret_span(&a->data_key), a->policy.ceiling, now, err)))
-        return rc;
+    bool *counted = trail_counted(); /* a request that waited for its signature is counted once */
+    if (!counted || !*counted) {
+        if ((rc = count_take(v->counts, v->records, a->name, secret_span(&a->data_key), a->policy.ceiling, now, err)))
+            return rc;
+        if (counted)
+            *counted = true;
+    }
     return sign(v, &rq, a->issuing_ca, a->keys, now, life, &answer->issued, err);
 }
 

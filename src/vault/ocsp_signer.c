@@ -2,6 +2,7 @@
 #include "vault/ocsp_signer.h"
 
 #include "base/clock.h"
+#include "vault/trail.h"
 
 #define LIFE (7 * CLOCK_DAY) /* of its certificate, from beginning to end */
 #define BACKDATE CLOCK_DAY   /* of which so much lies back, for verifiers whose clock is behind */
@@ -31,7 +32,7 @@ static int certify(struct authority *ca, struct key_store *keys, struct span spk
         .not_before = now - BACKDATE,
         .not_after = end < ca->cert->not_after ? end : ca->cert->not_after,
     };
-    make_serial(rq.serial);
+    trail_serial(rq.serial);
     if ((rc = authority_sign(ca, keys, &rq, &s->cert, err)))
         return rc;
     s->by.cert = buf_span(&s->cert);
@@ -39,6 +40,15 @@ static int certify(struct authority *ca, struct key_store *keys, struct span spk
     s->made = now;
     s->until = now + (rq.not_after - now + 1) / 2;
     return 0;
+}
+
+/* The same one again where the request waited for the CA's signature. */
+static int responder_key(EVP_PKEY **key, struct err *err) {
+    CLEANUP(buf_fini) struct buf none = BUF_INIT(1);
+    if (trail_sealed(&none, key))
+        return 0;
+    int rc = key_generate(KEY_P256, 0, key, err);
+    return rc ? rc : trail_keep_sealed(SPAN_NONE, *key, err);
 }
 
 int ocsp_signer_of(struct authority *ca, struct key_store *keys, int64_t now, struct ocsp_signer **out, struct err *err) {
@@ -53,7 +63,7 @@ int ocsp_signer_of(struct authority *ca, struct key_store *keys, int64_t now, st
     if (!(s = calloc(1, sizeof *s)))
         return err_set(err, MUSTER_ENOMEM, NULL);
     s->cert = BUF_INIT(CERT_MAX);
-    int rc = key_generate(KEY_P256, 0, &s->by.key, err);
+    int rc = responder_key(&s->by.key, err);
     if (rc || (rc = key_public_der(s->by.key, &spki, err)) || (rc = ocsp_key_hash(buf_span(&spki), s->by.key_hash, err)) || (rc = certify(ca, keys, buf_span(&spki), now, s, err)))
         return rc;
     ocsp_signer_free(ca->ocsp);

@@ -20,6 +20,7 @@
 
 struct channel {
     enum vault_channel kind;
+    uint64_t id; /* never used again */
     int fd;
     struct buf pending;   /* an answer that the channel has not taken yet */
     int64_t blocked_till; /* monotonic, ms; while pending is not empty */
@@ -29,6 +30,8 @@ struct run {
     struct vault vault;
     struct channel channels[VAULT_CHANNELS_MAX]; /* oldest first */
     size_t n;
+    uint64_t ids;
+    int64_t beat_at; /* monotonic, ms: when who waits for the token is told that the vault is well */
     int supervisor_fd, export_fd;
     struct exports_options exports;
     bool (*rekey)(int supervisor_fd, struct span key);
@@ -80,12 +83,16 @@ static int handle_signals(sigset_t *waiting, struct err *err) {
 /* --- channels ----------------------------------------------------------------------------------------------------------------- */
 
 static void channel_add(struct run *r, struct vault_channel_fd c) {
+    if (c.kind == VAULT_CHANNEL_TOKEN) {
+        park_attach(r->vault.park, c.fd);
+        return;
+    }
     if (r->n == VAULT_CHANNELS_MAX) {
         log_event(LOG_ERROR, "vault_too_many_channels", NULL);
         fd_close(c.fd);
         return;
     }
-    r->channels[r->n++] = (struct channel){.kind = c.kind, .fd = c.fd, .pending = BUF_INIT(WIRE_MESSAGE_MAX)};
+    r->channels[r->n++] = (struct channel){.kind = c.kind, .id = ++r->ids, .fd = c.fd, .pending = BUF_INIT(WIRE_MESSAGE_MAX)};
 }
 
 static void channel_end(struct channel *c) {
@@ -123,6 +130,41 @@ static void channel_flush(struct channel *c) {
         channel_end(c);
 }
 
+/* The answer comes later; or, where it cannot be waited for, it is there and says so. */
+static int park(struct run *r, const struct channel *c, struct span message, struct err *err) {
+    struct err why = ERR_INIT;
+    if (park_take(r->vault.park, c->id, c->kind, message, &r->vault.trail, clock_mono_ms(), &why) == 0)
+        return SERVE_WANTS;
+    trail_refuse(&r->vault.trail, &why);
+    return serve_again(&r->vault, c->kind, message, &r->vault.trail, &r->answer, err);
+}
+
+static bool deliver(void *arg, uint64_t channel, struct span answer) {
+    struct run *r = arg;
+    for (size_t i = 0; i < r->n; i++) {
+        struct channel *c = &r->channels[i];
+        if (c->id != channel || c->fd < 0)
+            continue;
+        if (c->pending.n)
+            return false;
+        channel_put(c, answer, clock_mono_ms());
+    }
+    return true;
+}
+
+/* To those that would take a slow token for a vault that hangs. */
+static void beat(struct run *r, int64_t mono_ms) {
+    CLEANUP(buf_fini) struct buf event = BUF_INIT(16);
+    if (mono_ms < r->beat_at)
+        return;
+    r->beat_at = mono_ms + PARK_BEAT_MS;
+    buf_add_u32(&event, 0);
+    buf_add_u16(&event, WIRE_WORKING);
+    for (size_t i = 0; i < r->n; i++)
+        if (r->channels[i].fd >= 0 && !r->channels[i].pending.n && park_has(r->vault.park, r->channels[i].id))
+            (void)!record_send(r->channels[i].fd, buf_span(&event)); /* one that is full has something to read */
+}
+
 /* 0, also where the channel has ended; a failure ends the process. */
 static int channel_read(struct run *r, struct channel *c, struct err *err) {
     for (int i = 0; i < MESSAGES_A_TURN && c->fd >= 0 && c->pending.n == 0; i++) {
@@ -137,7 +179,9 @@ static int channel_read(struct run *r, struct channel *c, struct err *err) {
         if (got == RECORD_MALFORMED)
             return err_set(err, MUSTER_EINVALID, "A channel carried a message that is no request.");
         int rc = serve_message(&r->vault, c->kind, message, &r->answer, err);
-        if (rc)
+        if (rc == SERVE_WANTS && (rc = park(r, c, message, err)) == SERVE_WANTS)
+            continue;
+        if (rc < 0)
             return rc;
         channel_put(c, buf_span(&r->answer), clock_mono_ms());
     }
@@ -163,7 +207,7 @@ static bool tell_key(void *arg, struct span key) {
 
 /* --- the loop ------------------------------------------------------------------------------------------------------------------- */
 
-#define POLLS_MAX (2 + VAULT_CHANNELS_MAX + EXPORTS_MAX)
+#define POLLS_MAX (3 + VAULT_CHANNELS_MAX + EXPORTS_MAX)
 
 static int supervisor_read(struct run *r, bool *ended) {
     for (;;) {
@@ -182,8 +226,19 @@ static int supervisor_read(struct run *r, bool *ended) {
     }
 }
 
-static int64_t expire(struct run *r, int64_t mono_ms) {
-    int64_t first = exports_expire(r->vault.exports, &r->vault, mono_ms);
+static int64_t sooner(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* *first: when something is due. */
+static int expire(struct run *r, int64_t mono_ms, int64_t *out, struct err *err) {
+    int64_t first = exports_expire(r->vault.exports, &r->vault, mono_ms), parked;
+    int rc = park_expire(r->vault.park, &r->vault, mono_ms, &parked, err);
+    if (rc)
+        return rc;
+    park_deliver(r->vault.park, deliver, r);
+    if (parked != INT64_MAX) {
+        beat(r, mono_ms);
+        first = sooner(first, sooner(parked, r->beat_at));
+    }
     for (size_t i = 0; i < r->n; i++) {
         struct channel *c = &r->channels[i];
         if (c->fd < 0 || c->pending.n == 0)
@@ -196,32 +251,37 @@ static int64_t expire(struct run *r, int64_t mono_ms) {
         }
     }
     drop_ended(r);
-    return upkeep_pending(&r->vault.upkeep) ? mono_ms : first;
+    *out = upkeep_pending(&r->vault.upkeep) ? mono_ms : first;
+    return 0;
 }
 
 static size_t fill_polls(struct run *r, struct pollfd polls[POLLS_MAX], size_t *exports) {
     size_t n = 0;
     polls[n++] = (struct pollfd){.fd = r->supervisor_fd, .events = POLLIN}; /* a negative one is passed over */
     polls[n++] = (struct pollfd){.fd = r->export_fd, .events = POLLIN};
+    polls[n++] = park_poll(r->vault.park);
     for (size_t i = 0; i < r->n; i++)
         polls[n++] = (struct pollfd){.fd = r->channels[i].fd, .events = r->channels[i].pending.n ? POLLOUT : POLLIN};
     *exports = n;
     return n + exports_poll(r->vault.exports, polls + n);
 }
 
-/* What ppoll found, channels first: polls[2 + i] is channel i. */
+/* What ppoll found: polls[3 + i] is channel i. */
 static int turn(struct run *r, const struct pollfd *polls, size_t exports, size_t n, bool *ended, struct err *err) {
     size_t channels = r->n; /* those that are added in this turn were not polled */
     int rc = 0;
     for (size_t i = 0; i < channels; i++) {
         struct channel *c = &r->channels[i];
-        if (!polls[2 + i].revents)
+        if (!polls[3 + i].revents)
             continue;
         if (c->pending.n)
             channel_flush(c);
         else if ((rc = channel_read(r, c, err)))
             return rc;
     }
+    if (polls[2].revents && (rc = park_ready(r->vault.park, &r->vault, clock_mono_ms(), err)))
+        return rc;
+    park_deliver(r->vault.park, deliver, r);
     for (size_t i = exports; i < n; i++)
         if (polls[i].revents)
             exports_ready(r->vault.exports, &r->vault, polls[i].fd, &r->exports, clock_mono_ms());
@@ -233,13 +293,16 @@ static int turn(struct run *r, const struct pollfd *polls, size_t exports, size_
 static int run_loop(struct run *r, const sigset_t *waiting, struct err *err) {
     struct pollfd polls[POLLS_MAX];
     for (bool ended = false; !ended && !terminated;) {
-        int64_t now = clock_mono_ms(), first = expire(r, now);
+        int64_t now = clock_mono_ms(), first = 0;
+        int rc = expire(r, now, &first, err);
+        if (rc)
+            return rc;
         struct timespec left = {(time_t)((first - now) / 1000), (long)((first - now) % 1000 * 1000000)};
         size_t exports, n = fill_polls(r, polls, &exports);
         int ready = ppoll(polls, n, first == INT64_MAX ? NULL : &left, waiting);
         if (ready < 0 && errno != EINTR)
             return err_set(err, MUSTER_EINTERNAL, "The vault cannot wait for messages: %s.", strerror(errno));
-        int rc = ready > 0 ? turn(r, polls, exports, n, &ended, err) : 0;
+        rc = ready > 0 ? turn(r, polls, exports, n, &ended, err) : 0;
         if (!rc && upkeep_pending(&r->vault.upkeep))
             rc = exports_work(r->vault.exports, &r->vault, &r->exports, err);
         if (rc)
@@ -252,6 +315,7 @@ static int run_loop(struct run *r, const sigset_t *waiting, struct err *err) {
 
 static void run_free(struct run *r) {
     vault_close(&r->vault);
+    park_free(r->vault.park);
     for (size_t i = 0; i < r->n; i++)
         channel_end(&r->channels[i]);
     fd_close(r->supervisor_fd);
@@ -280,6 +344,11 @@ static struct run *run_new(const struct vault_process_options *o) {
     r->exports = (struct exports_options){.allowed = {0, geteuid(), o->export_uid}, .tell = tell_control, .tell_arg = r, .tell_key = tell_key, .tell_key_arg = r};
     r->rekey = o->rekey;
     buf_init(&r->answer, WIRE_MESSAGE_MAX);
+    if (!(r->vault.park = park_new(o->token, NULL))) {
+        close_all(o);
+        free(r);
+        return NULL;
+    }
     for (size_t i = 0; i < o->n_channels; i++)
         channel_add(r, o->channels[i]);
     return r;

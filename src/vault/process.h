@@ -13,7 +13,7 @@
 #include "vault/vault.h"
 
 /* A channel's kind decides which requests it may carry (vault/requests.def). */
-enum vault_channel { VAULT_CHANNEL_GATEWAY = 1, VAULT_CHANNEL_CONTROL = 2 };
+enum vault_channel { VAULT_CHANNEL_GATEWAY = 1, VAULT_CHANNEL_CONTROL = 2, VAULT_CHANNEL_TOKEN = 4 /* the other way: here the vault asks */ };
 #define VAULT_CHANNELS_MAX 64
 
 struct vault_channel_fd {
@@ -26,6 +26,7 @@ struct vault_process_options {
     struct key_master_options master;       /* keys/master.h */
     const struct vault_channel_fd *channels; /* channels at start; taken over */
     size_t n_channels;
+    bool token;                             /* a token is configured: its process has a channel, now or soon */
     int supervisor_fd;                      /* SOCK_SEQPACKET, further channels come by vault_channel_send; -1: none; taken over.  Its end ends the vault */
     /* Tells the supervisor of a master key that is about to take the other one's place, by supervisor_fd; false: it does not hear.  NULL: there is none */
     bool (*rekey)(int supervisor_fd, struct span key);
@@ -63,7 +64,8 @@ int vault_init(int dir_fd, const struct key_master_options *master, const struct
 
 /* Private keys by what they are for. */
 enum vault_keys { VAULT_KEYS_SERVER_CA, VAULT_KEYS_AUDIT, VAULT_KEYS_FLEET_ROOT, VAULT_KEYS_FORMER_ROOT, VAULT_KEYS_ISSUING_CA, VAULT_KEYS_FORMER_ISSUING,
-                  VAULT_KEYS_PROVISIONING_CA, VAULT_KEYS_N };
+                  VAULT_KEYS_PROVISIONING_CA, VAULT_KEYS_IN_TOKEN /* of those above */, VAULT_KEYS_N };
+enum vault_token { VAULT_TOKEN_NONE, VAULT_TOKEN_ANSWERS, VAULT_TOKEN_SILENT }; /* none is configured; it is there; it is not */
 struct vault_status {
     uint8_t id[16];                /* of the vault */
     enum key_master_kind kind;     /* where its master key comes from */
@@ -71,6 +73,7 @@ struct vault_status {
     int64_t rekeyed;               /* when last; 0: never */
     uint64_t version;
     uint32_t keys[VAULT_KEYS_N];   /* how many */
+    enum vault_token token;
 };
 struct vault_rekey {
     enum key_master_kind kind;     /* of the next master key */

@@ -27,7 +27,7 @@ static const struct row rows[] = {
 /* --- the process's state -------------------------------------------------------------------------------------------------- */
 
 int vault_open(struct vault *v, int dir_fd, const struct key_master_options *master, struct err *err) {
-    *v = (struct vault){0};
+    *v = (struct vault){.park = v->park};
     for (size_t i = 0; i < SERVE_DERS; i++)
         buf_init(&v->der[i], DER_MAX);
     int rc = records_open(dir_fd, master, &v->records, err);
@@ -39,6 +39,7 @@ int vault_open(struct vault *v, int dir_fd, const struct key_master_options *mas
 }
 
 void vault_close(struct vault *v) {
+    trail_fini(&v->trail);
     time_signer_fini(&v->time);
     crl_maker_free(v->crl);
     exports_free(v->exports);
@@ -80,7 +81,38 @@ static void log_failure(const struct wire_request *rq, const struct err *why) {
         log_err(LOG_ERROR, "vault_request_failed", why, "request", wire_name((uint16_t)rq->type), NULL);
 }
 
+/* Once.  Where the token is wanted it has changed nothing. */
+static int run(struct vault *v, const struct row *row, struct trail *t, struct wire_answer *a, struct err *why) {
+    *a = (struct wire_answer){.id = v->request.id, .type = v->request.type};
+    trail_enter(t);
+    int rc = row->needs == NEEDS_GREETING ? vault_ready(v, why) : 0;
+    if (!rc)
+        rc = row->serve(v, &v->request, t->now, a, why);
+    trail_enter(NULL);
+    return rc;
+}
+
+/* A request whose account changed while it waited begins anew, a few times. */
+static int run_to_end(struct vault *v, const struct row *row, struct trail *t, struct wire_answer *a, struct err *why) {
+    int rc = run(v, row, t, a, why);
+    while (rc && t->state == TRAIL_STRAYED && t->strays++ < TRAIL_STRAYS_MAX)
+        rc = run(v, row, t, a, why);
+    if (!rc || t->state == TRAIL_GOES_ON || t->state == TRAIL_WANTS)
+        return rc;
+    if (t->state == TRAIL_FAILED)
+        *why = t->why;
+    else
+        err_retry(why, MUSTER_ETOKEN, SERVE_RETRY_SECONDS, "The account changed all the while.");
+    return why->code;
+}
+
 int serve_message(struct vault *v, enum vault_channel kind, struct span message, struct buf *answer, struct err *err) {
+    trail_fini(&v->trail);
+    trail_init(&v->trail, clock_now());
+    return serve_again(v, kind, message, &v->trail, answer, err);
+}
+
+int serve_again(struct vault *v, enum vault_channel kind, struct span message, struct trail *t, struct buf *answer, struct err *err) {
     struct wire_request *rq = &v->request;
     const struct row *row = row_for(kind, message, err);
     if (!row)
@@ -88,11 +120,12 @@ int serve_message(struct vault *v, enum vault_channel kind, struct span message,
     if (wire_request_read(message, rq))
         return err_set(err, MUSTER_EINVALID, "A request %s is malformed.", wire_name((uint16_t)(row - rows)));
     int64_t began = clock_mono_us();
-    struct wire_answer a = {.id = rq->id, .type = rq->type};
+    struct wire_answer a;
     struct err why = ERR_INIT;
-    a.rc = row->needs == NEEDS_GREETING ? vault_ready(v, &why) : 0;
-    if (!a.rc)
-        a.rc = row->serve(v, rq, clock_now(), &a, &why);
+    int served = run_to_end(v, row, t, &a, &why);
+    if (served && t->state == TRAIL_WANTS)
+        return SERVE_WANTS;
+    a.rc = served;
     if (a.rc) {
         log_failure(rq, &why);
         a.retry_after = why.retry_after;
@@ -102,7 +135,7 @@ int serve_message(struct vault *v, enum vault_channel kind, struct span message,
     metrics_observe(METRIC_VAULT_TIME, clock_mono_us() - began);
     buf_clear(answer);
     int rc = wire_answer_write(&a, answer);
-    return rc ? err_set(err, rc, "The answer to %s does not fit.", wire_name((uint16_t)rq->type)) : 0;
+    return rc ? err_set(err, rc, "The answer to %s does not fit.", wire_name((uint16_t)rq->type)) : a.rc ? SERVE_REFUSED : SERVE_ANSWERED;
 }
 
 /* --- handlers without a subject of their own ------------------------------------------------------------------------------- */

@@ -9,6 +9,7 @@
 #include "vault/core.h"
 #include "vault/count.h"
 #include "vault/export.h"
+#include "vault/park.h"
 #include "vault/upkeep.h"
 #include "vault/wire.h"
 
@@ -31,6 +32,8 @@ struct vault {
     struct counts *counts;
     struct exports *exports;
     struct upkeep upkeep;
+    struct park *park;   /* process.c's */
+    struct trail trail;  /* of the request at hand, unless it has been parked */
     struct time_signer time;
     const char *ocsp_url;  /* process.h */
     struct crl_maker *crl; /* the one under way; NULL: none */
@@ -40,15 +43,19 @@ struct vault {
     struct buf der[SERVE_DERS];   /* what the answer's spans point into; likewise */
 };
 
-/* Opens what is in dir_fd. */
+/* Opens what is in dir_fd.  v->park is set before. */
 int vault_open(struct vault *v, int dir_fd, const struct key_master_options *master, struct err *err) MUSTER_MUST_CHECK;
 void vault_close(struct vault *v);
 /* MUSTER_EVAULT until control has greeted a vault that is not older than its log. */
 int vault_ready(const struct vault *v, struct err *err) MUSTER_MUST_CHECK;
 
+/* What became of a message. */
+enum { SERVE_ANSWERED, SERVE_REFUSED /* which is an answer too */, SERVE_WANTS /* something of the token: no answer yet */ };
 /* Answers one message of a channel of that kind into `answer`, which is cleared first.  A failure here is no refusal: the message is
  * malformed or not allowed on the channel, and the process is to end. */
 int serve_message(struct vault *v, enum vault_channel kind, struct span message, struct buf *answer, struct err *err) MUSTER_MUST_CHECK;
+/* The same, with the trail of an earlier run. */
+int serve_again(struct vault *v, enum vault_channel kind, struct span message, struct trail *t, struct buf *answer, struct err *err) MUSTER_MUST_CHECK;
 
 /* A handler for each row of requests.def: fills *a, or says why not.  `now` is the request's one reading of the clock. */
 #define R(NAME, name, number, channels, needs)                                                                                 \

@@ -13,7 +13,7 @@ int serve_shared_account(struct vault *v, struct span name, struct account **out
 
 static int view_of(struct vault *v, const struct account *a, bool changed, struct vault_account_view *view, struct err *err) {
     *view = (struct vault_account_view){
-        .version = records_version(v->records), .changed = changed, .kind = a->kind, .method = a->method, .policy = a->policy};
+        .version = records_version(v->records), .changed = changed, .kind = a->kind, .method = a->method, .backend = (enum vault_backend)a->backend, .policy = a->policy};
     if (!a->fleet_root)
         return 0;
     int rc = serve_der(v, 0, a->fleet_root->cert, &view->fleet_root, err);
@@ -35,14 +35,24 @@ static int view_of(struct vault *v, const struct account *a, bool changed, struc
 struct wanted {
     enum vault_kind kind;
     enum vault_method method;
+    enum key_backend backend;
     struct vault_policy policy;
 };
 
+static int wanted_backend(const struct vault *v, const struct account *a, enum vault_backend given, enum key_backend *out, struct err *err) {
+    *out = given == VAULT_BACKEND_AS_IS ? a->backend : given == VAULT_BACKEND_SEALED ? KEY_BACKEND_SEALED : KEY_BACKEND_PKCS11;
+    if (given > VAULT_BACKEND_PKCS11)
+        return err_set(err, MUSTER_EINVALID, "There is no such backend of keys.");
+    if (given == VAULT_BACKEND_PKCS11 && a->backend != KEY_BACKEND_PKCS11 && (!v->park || park_token(v->park) == PARK_NONE))
+        return err_set(err, MUSTER_EINVALID, "No security module is configured (pkcs11_module in musterd.conf).");
+    return 0;
+}
+
 /* The request's fields over what the account has, judged as a whole; touches nothing. */
-static int wanted_of(const struct account *a, const struct vault_account *rq, bool kind, bool method, struct wanted *w, struct err *err) {
-    *w = (struct wanted){kind ? rq->kind : a->kind, method ? rq->method : a->method, a->policy};
+static int wanted_of(const struct vault *v, const struct account *a, const struct vault_account *rq, bool kind, bool method, struct wanted *w, struct err *err) {
+    *w = (struct wanted){kind ? rq->kind : a->kind, method ? rq->method : a->method, a->backend, a->policy};
     int rc = policy_kind(w->kind, err);
-    if (rc || (rc = policy_method(w->method, err)))
+    if (rc || (rc = policy_method(w->method, err)) || (rc = wanted_backend(v, a, rq->backend, &w->backend, err)))
         return rc;
     return policy_apply(&w->policy, &rq->policy, err);
 }
@@ -51,14 +61,17 @@ static int wanted_of(const struct account *a, const struct vault_account *rq, bo
  * nothing of it has been changed but what is put back here. */
 static int put_wanted(struct vault *v, struct account *a, bool is_new, const struct wanted *w, int64_t now, struct vault_account_view *view, struct err *err) {
     bool makes_cas = (w->method & VAULT_SHARED) && !a->fleet_root;
-    bool changed = is_new || makes_cas || w->kind != a->kind || w->method != a->method || !policy_eq(&w->policy, &a->policy);
+    bool changed = is_new || makes_cas || w->kind != a->kind || w->method != a->method || w->backend != a->backend || !policy_eq(&w->policy, &a->policy);
     if (!changed)
         return view_of(v, a, false, view, err);
     struct vault_policy before = a->policy;
+    enum key_backend backend = a->backend;
     a->policy = w->policy;
+    account_make_in(a, w->backend);
     int rc = makes_cas ? account_make_cas(a, &v->core->lives, now, err) : 0;
     if (rc) {
         a->policy = before;
+        account_make_in(a, backend);
         if (is_new)
             account_free(a);
         return rc;
@@ -78,13 +91,13 @@ int serve_account_create(struct vault *v, const struct wire_request *rq, int64_t
     struct wanted w;
     int rc = account_get(v->accounts, given->name, &a, err);
     if (!rc) {
-        rc = wanted_of(a, given, true, true, &w, err);
+        rc = wanted_of(v, a, given, true, true, &w, err);
         return rc ? rc : put_wanted(v, a, false, &w, now, &answer->view, err);
     }
     if (rc != MUSTER_ENOTFOUND)
         return rc;
     CLEANUP(account_free) struct account *fresh = NULL;
-    if ((rc = account_new(given->name, &fresh, err)) || (rc = wanted_of(fresh, given, true, true, &w, err)))
+    if ((rc = account_new(given->name, &fresh, err)) || (rc = wanted_of(v, fresh, given, true, true, &w, err)))
         return rc;
     return put_wanted(v, TAKE(fresh), true, &w, now, &answer->view, err);
 }
@@ -94,7 +107,7 @@ int serve_account_policy(struct vault *v, const struct wire_request *rq, int64_t
     struct account *a;
     struct wanted w;
     int rc = account_get(v->accounts, given->name, &a, err);
-    if (rc || (rc = wanted_of(a, given, given->policy.set & VAULT_SET_KIND, given->policy.set & VAULT_SET_METHOD, &w, err)))
+    if (rc || (rc = wanted_of(v, a, given, given->policy.set & VAULT_SET_KIND, given->policy.set & VAULT_SET_METHOD, &w, err)))
         return rc;
     return put_wanted(v, a, false, &w, now, &answer->view, err);
 }

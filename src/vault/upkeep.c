@@ -69,6 +69,8 @@ static void fill_status(struct upkeep *u, const struct vault *v) {
     u->status.rekeys = h->rekeys;
     u->status.rekeyed = h->rekeyed;
     u->status.version = records_version(v->records);
+    static const enum vault_token tokens[] = {[PARK_NONE] = VAULT_TOKEN_NONE, [PARK_ANSWERS] = VAULT_TOKEN_ANSWERS, [PARK_SILENT] = VAULT_TOKEN_SILENT};
+    u->status.token = v->park ? tokens[park_token(v->park)] : VAULT_TOKEN_NONE;
     u->status.keys[VAULT_KEYS_SERVER_CA] = u->status.keys[VAULT_KEYS_AUDIT] = 1; /* vault/core.h */
 }
 

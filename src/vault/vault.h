@@ -49,6 +49,7 @@
 #define VAULT_LIFE_NONE INT64_MAX   /* a life without a well-defined end (RFC 5280, 4.1.2.5) */
 
 enum vault_kind { VAULT_TEST = 1, VAULT_PRODUCTION = 2 };
+enum vault_backend { VAULT_BACKEND_AS_IS, VAULT_BACKEND_SEALED, VAULT_BACKEND_PKCS11 }; /* where the private keys of CAs are made; keys/keys.h */
 enum vault_method { VAULT_SHARED = 1, VAULT_DEVICE = 2, VAULT_BOTH = 3 }; /* a set of bits: VAULT_SHARED | VAULT_DEVICE */
 
 /* --- the client ------------------------------------------------------------------------------------------------------- */
@@ -156,6 +157,7 @@ struct vault_account {
     struct span name;
     enum vault_kind kind;
     enum vault_method method;
+    enum vault_backend backend; /* of keys that are made from now on; AS_IS: the account's, of a new one SEALED */
     struct vault_policy policy;
 };
 struct vault_account_view {
@@ -163,6 +165,7 @@ struct vault_account_view {
     bool changed;              /* this request changed something */
     enum vault_kind kind;
     enum vault_method method;
+    enum vault_backend backend;
     struct vault_policy policy;
     /* DER; empty while the account never had the method shared */
     struct span fleet_root, issuing_ca, provisioning_ca;

@@ -152,6 +152,7 @@ static void get_request(struct cursor *c, struct wire_request *rq) {
         rq->account.name = wire_get_bytes(c);
         rq->account.kind = cursor_u8(c);
         rq->account.method = cursor_u8(c);
+        rq->account.backend = cursor_u8(c);
         wire_get_policy(c, &rq->account.policy);
         return;
     case WIRE_ACCOUNT_SHOW:
@@ -229,6 +230,7 @@ static void put_request(struct buf *b, const struct wire_request *rq) {
         wire_put_bytes(b, rq->account.name);
         buf_addc(b, (uint8_t)rq->account.kind);
         buf_addc(b, (uint8_t)rq->account.method);
+        buf_addc(b, (uint8_t)rq->account.backend);
         wire_put_policy(b, &rq->account.policy);
         return;
     case WIRE_ACCOUNT_SHOW:
@@ -322,6 +324,7 @@ static void get_view(struct cursor *c, struct vault_account_view *v) {
     v->changed = wire_get_bool(c);
     v->kind = cursor_u8(c);
     v->method = cursor_u8(c);
+    v->backend = cursor_u8(c);
     wire_get_policy(c, &v->policy);
     v->fleet_root = wire_get_bytes(c);
     v->issuing_ca = wire_get_bytes(c);
@@ -335,6 +338,7 @@ static void put_view(struct buf *b, const struct vault_account_view *v) {
     buf_addc(b, v->changed);
     buf_addc(b, (uint8_t)v->kind);
     buf_addc(b, (uint8_t)v->method);
+    buf_addc(b, (uint8_t)v->backend);
     wire_put_policy(b, &v->policy);
     wire_put_bytes(b, v->fleet_root);
     wire_put_bytes(b, v->issuing_ca);

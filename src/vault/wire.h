@@ -17,6 +17,7 @@
 #define WIRE_MESSAGE_MAX (64 * 1024)
 #define WIRE_ANSWER_BIT 0x8000
 #define WIRE_EXPORT_WANTED 0x4001
+#define WIRE_WORKING 0x4002 /* an event without fields: the vault is well, and a request of this channel waits for the token */
 
 enum wire_type {
 #define R(NAME, name, number, channels, needs) WIRE_##NAME = number,

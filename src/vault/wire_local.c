@@ -37,6 +37,7 @@ int wire_status_read(struct span message, struct vault_status *out) {
     out->version = cursor_u64(&c);
     for (size_t i = 0; i < VAULT_KEYS_N; i++)
         out->keys[i] = cursor_u32(&c);
+    out->token = cursor_u8(&c);
     return cursor_done(&c) ? 0 : MUSTER_EINVALID;
 }
 
@@ -48,5 +49,6 @@ int wire_status_write(const struct vault_status *s, struct buf *out) {
     buf_add_u64(out, s->version);
     for (size_t i = 0; i < VAULT_KEYS_N; i++)
         buf_add_u32(out, s->keys[i]);
+    buf_addc(out, (uint8_t)s->token);
     return buf_check(out, NULL);
 }

@@ -86,7 +86,7 @@ static void check_loaded(struct span in, const struct settings *s) {
     }
 }
 
-#define KEYS 64
+#define KEYS 80
 
 /* The file that `init` would write with these values loads to the same values, where they fit on its lines. */
 static void check_written(const struct settings *s) {
@@ -137,6 +137,23 @@ static void check_same(struct span in, const struct settings *s) {
     settings_fini(&copy);
 }
 
+/* With another value for one key it says that one, and of all others the same. */
+static void check_rewritten(struct span in, const struct settings *s) {
+    const char *const set[] = {"admin", "[::1]:7", "gateway_url", "", NULL};
+    struct settings changed;
+    struct err err = ERR_INIT;
+    written = BUF_INIT(in.n + 256);
+    config_rewrite(in, set, &written);
+    MUST(buf_ok(&written));
+    int rc = load(buf_span(&written), &changed, &err);
+    buf_fini(&written);
+    MUST(rc == 0 && !strcmp(changed.admin, "[::1]:7") && changed.gateway_url[0] == '\0' && changed.n_routes == s->n_routes);
+    for (size_t i = 0; i < SETTINGS_COUNT; i++)
+        if (strcmp(SETTINGS_TABLE[i].name, "admin") && strcmp(SETTINGS_TABLE[i].name, "gateway_url"))
+            MUST(config_same_key(&SETTINGS_TABLE[i], s, &changed));
+    settings_fini(&changed);
+}
+
 /* The same text as an option of the command line: NAME=VALUE. */
 static void check_option(struct span in) {
     struct settings s = {0};
@@ -165,6 +182,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
         check_hosts(&s);
         check_written(&s);
         check_same(in, &s);
+        check_rewritten(in, &s);
     }
     settings_fini(&s);
     check_option(in);

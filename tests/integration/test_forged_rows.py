@@ -151,6 +151,7 @@ ROWS = {
     "a spent invitation is good again": (f"UPDATE invitation SET spent = 0, spki = NULL WHERE account = {ACCOUNT} AND device_id = 'guest'", "is not spent, and the log says otherwise"),
     "a spent invitation is another key's": (f"UPDATE invitation SET spki = randomblob(32) WHERE account = {ACCOUNT} AND device_id = 'guest'", "is spent, and the log says otherwise"),
     "a spent invitation may come again": (f"UPDATE invitation SET spki = NULL WHERE account = {ACCOUNT} AND device_id = 'guest'", "is spent, and the log says otherwise"),
+    "keys elsewhere": (f"UPDATE account SET backend = 2 WHERE id = {ACCOUNT}", "settings of the account"),
     "requests are kept": (f"UPDATE account SET csr_queue = 1 WHERE id = {ACCOUNT}", "settings of the account"),
     "the server makes keys": (f"UPDATE account SET server_keygen = 1 WHERE id = {ACCOUNT}", "settings of the account"),
     "an invitation is spent": (f"UPDATE invitation SET spent = 1, spki = randomblob(32) WHERE account = {ACCOUNT} AND device_id = 'invited'", "is spent, and the log says otherwise"),

@@ -36,6 +36,7 @@ static struct {
     int raw;        /* a further gateway channel without a client, or -1 */
     int64_t offset; /* of the vault's clock */
     bool (*rekey)(int supervisor_fd, struct span key);
+    int token;      /* the vault's end of a channel to a token's process, or 0: there is none */
     struct loop *loop;
     struct vault_client *control, *gateway;
 } rig;
@@ -62,7 +63,7 @@ static inline _Noreturn void be_the_vault(const struct vault_channel_fd *channel
     log_set_fd(log_fd);
     clock_set_offset(rig.offset);
     const struct vault_process_options o = {
-        .dir_fd = rig.dir_fd, .master = master, .channels = channels, .n_channels = n, .supervisor_fd = supervisor_fd, .rekey = rig.rekey,
+        .dir_fd = rig.dir_fd, .master = master, .channels = channels, .n_channels = n, .supervisor_fd = supervisor_fd, .rekey = rig.rekey, .token = rig.token > 0,
         .export_fd = export_fd, .export_uid = (uid_t)-1, .confine = confined, .confine_arg = confine_rc};
     int rc = vault_process_run(&o, NULL);
     prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); /* for the leak checker */
@@ -76,7 +77,7 @@ static inline void start_with(int confine_rc) {
     assert_int_equal(vault_channel_pair(raw, NULL), 0);
     assert_int_equal(vault_channel_pair(supervisor, NULL), 0);
     int export_fd = listen_at(rig.socket);
-    const struct vault_channel_fd channels[] = {{VAULT_CHANNEL_CONTROL, control[1]}, {VAULT_CHANNEL_GATEWAY, gateway[1]}, {VAULT_CHANNEL_GATEWAY, raw[1]}};
+    const struct vault_channel_fd channels[] = {{VAULT_CHANNEL_CONTROL, control[1]}, {VAULT_CHANNEL_GATEWAY, gateway[1]}, {VAULT_CHANNEL_GATEWAY, raw[1]}, {VAULT_CHANNEL_TOKEN, rig.token}};
     rig.pid = fork();
     assert_true(rig.pid >= 0);
     if (rig.pid == 0) {
@@ -84,7 +85,7 @@ static inline void start_with(int confine_rc) {
         close(gateway[0]);
         close(raw[0]);
         close(supervisor[0]);
-        be_the_vault(channels, 3, supervisor[1], export_fd, &confine_rc);
+        be_the_vault(channels, rig.token > 0 ? 4 : 3, supervisor[1], export_fd, &confine_rc);
     }
     close(control[1]);
     close(gateway[1]);

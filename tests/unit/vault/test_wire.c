@@ -29,7 +29,7 @@ static void sample_request(enum wire_type type, struct wire_request *rq) {
         return;
     case WIRE_ACCOUNT_CREATE:
     case WIRE_ACCOUNT_POLICY:
-        rq->account = (struct vault_account){SPAN_LIT("fleet"), VAULT_PRODUCTION, VAULT_BOTH, policy};
+        rq->account = (struct vault_account){SPAN_LIT("fleet"), VAULT_PRODUCTION, VAULT_BOTH, VAULT_BACKEND_PKCS11, policy};
         return;
     case WIRE_ACCOUNT_SHOW:
     case WIRE_ACCOUNT_DELETE:
@@ -103,7 +103,7 @@ static void sample_answer(enum wire_type type, struct wire_answer *a) {
     case WIRE_ACCOUNT_SHOW:
     case WIRE_ISSUING_RENEW:
     case WIRE_ROOT_ROTATE:
-        a->view = (struct vault_account_view){9, true, VAULT_TEST, VAULT_DEVICE, policy, SPAN_LIT("r"), SPAN_LIT("i"), SPAN_LIT("p"), SPAN_LIT("f"), SPAN_LIT("c")};
+        a->view = (struct vault_account_view){9, true, VAULT_TEST, VAULT_DEVICE, VAULT_BACKEND_SEALED, policy, SPAN_LIT("r"), SPAN_LIT("i"), SPAN_LIT("p"), SPAN_LIT("f"), SPAN_LIT("c")};
         return;
     case WIRE_SERVER_CA:
     case WIRE_AUDIT_KEY:
