@@ -470,6 +470,7 @@ int account_delete_run(struct store_tx *tx, void *arg, struct err *err) {
     if ((rc = store_exec(tx, NULL, err, SQL_ACCOUNT_STATE, "ii", a.row, I(ACCOUNT_DELETED))) || (rc = store_exec(tx, NULL, err, SQL_ACCOUNT_KEYS_FREE, "i", a.row)) ||
         (rc = store_exec(tx, NULL, err, SQL_INVITATION_DROP_ALL, "i", a.row)) ||
         (rc = store_exec(tx, NULL, err, SQL_CSR_DROP_ALL, "i", a.row)) || (rc = store_exec(tx, NULL, err, SQL_ASK_DROP_ALL, "i", a.row)) ||
+        (rc = store_exec(tx, NULL, err, SQL_ROOT_CRL_END_ALL, "i", a.row)) ||
         (rc = epoch_raise(tx, err)))
         return rc;
     json_t *detail = json_object();

@@ -191,6 +191,19 @@ static int check_expected(struct store_tx *tx, struct audit_state *s, struct err
     return rc;
 }
 
+/* By whose signature a certificate counts as listed. */
+static int check_lists(struct store_tx *tx, struct audit_state *s, struct err *err) {
+    CLEANUP(store_row_end) struct store_row *row = NULL;
+    int rc = store_query(tx, &row, err, SQL_STATE_LISTS, "i", s->verify.chain);
+    while (!rc && (rc = store_next(row, err)) > 0) {
+        CLEANUP(cert_free) struct cert *c = NULL;
+        rc = 0;
+        if (cert_from_der(store_blob(row, 1), &c, NULL) || !span_eq(store_blob(row, 0), hash_span(&c->key.spki)))
+            audit_state_bad(s, "The CA of an imported revocation list is not the one that signed it.");
+    }
+    return rc;
+}
+
 /* Who stands on an imported revocation list is refused: nobody may take an entry off, or put one on. */
 static int check_listed(struct store_tx *tx, struct audit_state *s, struct err *err) {
     CLEANUP(store_row_end) struct store_row *row = NULL;
@@ -221,8 +234,9 @@ static int check_account(struct store_tx *tx, struct audit_state *s, struct err 
     }
     if (rc || s->verify.bad || s->work->deleted || (rc = check_cas(tx, s, err)) || (rc = check_roots(tx, s, err)) || (rc = check_keys(tx, s, err)))
         return rc;
-    rc = check_expected(tx, s, err);
-    return rc ? rc : check_listed(tx, s, err);
+    if ((rc = check_expected(tx, s, err)) || (rc = check_lists(tx, s, err)))
+        return rc;
+    return check_listed(tx, s, err);
 }
 
 /* --- steps --------------------------------------------------------------------------------------------------------------------------- */

@@ -1,6 +1,7 @@
 /* report: see report.h. */
 #include "registry/report.h"
 
+#include "registry/root_crl.h"
 #include "registry/row.h"
 
 #define SWEEP_MAX 500 /* rows in one transaction: others wait meanwhile */
@@ -186,7 +187,10 @@ int report_sweep_run(struct store_tx *tx, void *arg, struct err *err) {
         if ((rc = store_exec(tx, &reports, err, SQL_REPORT_SWEEP, "ii", account, I(SWEEP_MAX))) ||
             (rc = store_exec(tx, &events, err, SQL_SAID_SWEEP, "ii", account, I(SWEEP_MAX))))
             return rc;
-        s->more = reports + events > 0;
+        struct root_crl_sweep lists = {.account = account};
+        if ((rc = root_crl_sweep_run(tx, &lists, err)))
+            return rc;
+        s->more = reports + events > 0 || lists.more;
     }
     return rc < 0 ? rc : 0;
 }

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import time
 import urllib.parse
@@ -460,6 +461,35 @@ def test_asking_does_not_keep_issuing_waiting(fresh):
             assert isinstance(enrolment.enrol(s, f.provisioning, f"meanwhile-{enrolled}"), enrolment.Device)
             enrolled += 1
         assert sum(x.result() for x in flooding) > 50 and enrolled > 5
+
+
+def test_who_asks_and_goes_does_no_harm(fresh):
+    s = with_listener(fresh, "limit_ocsp = 100000")
+    f = Fleet_(s)
+    d = f.used("gone")
+    gateway = s.child("gateway")
+    for i in range(150):
+        der = question(f.issuing, serial(d), nonce=b"%d" % i)
+        with socket.create_connection(("127.0.0.1", s.plain)) as c:
+            c.sendall(f"POST /ocsp/{f.name} HTTP/1.1\r\nHost: a\r\nContent-Type: application/ocsp-request\r\nContent-Length: {len(der)}\r\n\r\n".encode() + der)
+            if i % 3 == 0:
+                c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    assert said(f, f.issuing, serial(d)) == (GOOD, None) and s.child("gateway") == gateway
+    assert "Sanitizer" not in s.log_text()
+
+
+def test_simple_clients_speak_http_1_0(server, fleet):
+    f = fleet()
+    d = f.used("simple")
+    der = question(f.issuing, serial(d))
+    for host in ("", "Host: a\r\n"):
+        with socket.create_connection(("127.0.0.1", server.plain), timeout=20) as c:
+            c.sendall(f"POST /ocsp/{f.name} HTTP/1.0\r\n{host}Content-Type: application/ocsp-request\r\nContent-Length: {len(der)}\r\n\r\n".encode() + der)
+            got = b""
+            while piece := c.recv(65536):  # to its end: one request a connection
+                got += piece
+        assert got.startswith(b"HTTP/1.1 200") and b"Connection: close" in got
+        assert ocsp.load_der_ocsp_response(got.partition(b"\r\n\r\n")[2]).certificate_status == GOOD
 
 
 def test_without_a_vault_it_is_said_to_try_later(fresh):

@@ -312,6 +312,21 @@ def test_a_long_list_comes_whole_and_goes_whole(server, made):
     assert server.muster("audit", "verify", "--account", account)["ok"] is True
 
 
+def test_lists_go_with_their_account(server, made):
+    account, fleet = made()
+    bring(server, account, fleet.root, crl(fleet, *range(1, 3000)))
+    server.muster("account", "delete", account, "--yes")
+
+    def left():
+        db = sqlite3.connect(f"file:{server.dir}/registry.db?mode=ro", uri=True)
+        try:
+            return db.execute("SELECT COUNT(*) FROM root_crl JOIN account ON account.id = root_crl.account WHERE account.name = ?", (account,)).fetchone()[0]
+        finally:
+            db.close()
+
+    soon(0, left, 10)
+
+
 def test_an_entry_that_somebody_took_off_is_found(fresh):
     s = fresh()
     s.account("acme", "test", "device")
@@ -326,3 +341,18 @@ def test_an_entry_that_somebody_took_off_is_found(fresh):
     db.close()
     s.start()
     assert "revocation lists of fleet CAs" in refused("storage_corrupt", s.muster, "audit", "verify", "--account", "acme").text
+
+
+def test_another_ca_in_the_place_of_the_list_s_is_found(fresh):
+    """By its signature alone a certificate counts as listed."""
+    s = fresh()
+    s.account("acme", "test", "device")
+    fleet = s.root("acme")
+    bring(s, "acme", fleet.root, crl(fleet, 4711))
+    s.stop()
+    db = sqlite3.connect(s.dir / "registry.db")
+    with db:
+        db.execute("UPDATE root_crl SET signer = ?", (Fleet().cert.public_bytes(serialization.Encoding.DER),))
+    db.close()
+    s.start()
+    assert "is not the one that signed it" in refused("storage_corrupt", s.muster, "audit", "verify", "--account", "acme").text

@@ -225,10 +225,36 @@ static void limits_are_exact(void **state) {
     assert_int_equal(head_scan(&st, span_of(text, sizeof text - 1), &exact, NULL), MUSTER_EHTTPHEAD);
 }
 
+/* Of the plain listener: one request a connection, and nothing that HTTP/1.0 does not have. */
+static void an_older_version_where_it_is_taken(void **state) {
+    static const struct head_limits plain = {.bytes = 512, .target = 64, .fields = 8, .old_version = true};
+    static const struct {
+        struct span text;
+        int code;
+        bool old, close, expect;
+    } rows[] = {
+        {SPAN_LIT("GET / HTTP/1.0\r\n\r\n"), 0, .old = true, .close = true},
+        {SPAN_LIT("GET / HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n"), 0, .old = true, .close = true},
+        {SPAN_LIT("POST / HTTP/1.0\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"), 0, .old = true, .close = true},
+        {SPAN_LIT("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"), MUSTER_EHTTPMALFORMED}, /* RFC 9112, 6.1 */
+        {SPAN_LIT("GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n"), MUSTER_EHTTPMALFORMED},
+        {SPAN_LIT("GET / HTTP/0.9\r\n\r\n"), MUSTER_EHTTPVERSION},
+        {SPAN_LIT("GET / HTTP/1.1\r\n\r\n"), MUSTER_EHTTPMALFORMED},
+        {SPAN_LIT("GET / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n\r\n"), 0, .expect = true},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct http_head h = {.fields = fields};
+        struct err err = ERR_INIT;
+        assert_int_equal(head_read(rows[i].text, &plain, &h, &err), rows[i].code);
+        if (!rows[i].code)
+            assert_true(h.old == rows[i].old && h.close == rows[i].close && h.expect_continue == rows[i].expect);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(refused), cmocka_unit_test(accepted), cmocka_unit_test(beginnings_are_incomplete),
-        cmocka_unit_test(the_end_is_found), cmocka_unit_test(limits_are_exact),
+        cmocka_unit_test(the_end_is_found), cmocka_unit_test(limits_are_exact), cmocka_unit_test(an_older_version_where_it_is_taken),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

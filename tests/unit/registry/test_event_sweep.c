@@ -6,6 +6,7 @@
 #define DAY CLOCK_DAY
 #define CERTIFICATES (INT64_C(1) << EVENT_CERTIFICATE_EXPIRING)
 #define KEYS (INT64_C(1) << EVENT_KEY_EXPIRING)
+#define LISTS event_bit(EVENT_ROOT_CRL_DUE)
 
 static struct store *registry;
 
@@ -125,8 +126,31 @@ static void the_server_s_own_once_it_is_known(void **state) {
     store_close(registry);
 }
 
+static void list_of(int64_t next_update) {
+    sql("UPDATE root_crl SET live = 2; INSERT INTO root_crl (account, root, issuer, signer, subject, this_update, next_update, hash, sum, entries, imported, live) "
+        "VALUES (1, 1, x'01', x'', 'CN=Line', 1, %lld, x'', x'', 0, 1, 1)", (long long)next_update);
+}
+
+static void a_list_that_is_due_is_said_once_a_day_ahead(void **state) {
+    begin();
+    wanted("a1", LISTS);
+    sql("INSERT INTO root (id, uuid, account, origin, state, state_before, fingerprint, spki, subject, der, not_after, id_rule, key_rule, challenge_expires, created) "
+        "VALUES (1, randomblob(16), 1, 1, 2, 2, randomblob(32), randomblob(32), 'CN=Fleet', x'', 9999999999, 0, 1, 0, 0)");
+    list_of(NOW + 3 * DAY);
+    assert_int_equal(swept(NOW, 0, "", 0), 0);
+    assert_int_equal(swept(NOW + 2 * DAY + 1, 0, "root.crl_due", 1), 1);
+    assert_int_equal(swept(NOW + 2 * DAY + 2, 0, "", 0), 0);
+    list_of(NOW + 9 * DAY); /* another took its place */
+    assert_int_equal(swept(NOW + 3 * DAY, 0, "", 0), 0);
+    assert_int_equal(swept(NOW + 8 * DAY + 1, 0, "root.crl_due", 1), 1);
+    list_of(NOW + 20 * DAY);
+    wanted("a1", CERTIFICATES); /* nobody asks for it */
+    assert_int_equal(swept(NOW + 19 * DAY + 1, 0, "", 0), 0);
+    store_close(registry);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(a_whole_fleet_that_ends_at_once), cmocka_unit_test(who_asks_later_hears_what_was_not_said),
-                                       cmocka_unit_test(an_account_that_is_gone_says_nothing), cmocka_unit_test(the_server_s_own_once_it_is_known)};
+                                       cmocka_unit_test(an_account_that_is_gone_says_nothing), cmocka_unit_test(the_server_s_own_once_it_is_known), cmocka_unit_test(a_list_that_is_due_is_said_once_a_day_ahead)};
     return cmocka_run_group_tests(tests, on_disk_make, on_disk_drop);
 }
