@@ -139,8 +139,9 @@ static void version_logged(void *arg, int rc, const struct err *err) {
         fail(k, "account_cas_failed", &why);
 }
 
-/* The vault's answer about account `name`: into the log where it changed something, into the registry where that lacks a CA. */
-static void take_view(struct certificates *k, const char *name, int64_t known_end, const char *what, const struct vault_account_view *view) {
+/* The vault's answer about account `name`: into the log where it changed something, into the registry where that lacks a CA.  known: the key of
+ * the registry's newest issuing CA. */
+static void take_view(struct certificates *k, const char *name, const struct hash *known, const char *what, const struct vault_account_view *view) {
     CLEANUP(cert_free) struct cert *newest = NULL;
     struct err err = ERR_INIT;
     buf_clear(&k->fleet_root);
@@ -151,7 +152,7 @@ static void take_view(struct certificates *k, const char *name, int64_t known_en
         fail(k, "account_cas_failed", &err);
         return;
     }
-    if (newest && newest->not_after > known_end) {
+    if (newest && !hash_eq(&newest->key.spki, known)) {
         buf_add(&k->fleet_root, view->fleet_root);
         buf_add(&k->issuing, view->issuing_ca);
         buf_add(&k->provisioning, view->provisioning_ca);
@@ -177,7 +178,7 @@ static void issuing_renewed(void *arg, int rc, const struct err *err, const stru
     }
     k->at++;
     k->phase = AT_SERVER;
-    take_view(k, k->accounts.at[i].name, k->accounts.at[i].not_after, "account.issuing_renew", view);
+    take_view(k, k->accounts.at[i].name, &k->accounts.at[i].issuing, "account.issuing_renew", view);
 }
 
 /* The account was mended where it had to be: its issuing CA next. */
@@ -188,15 +189,11 @@ static void vault_agrees(void *arg, int rc, const struct err *err, const struct 
         return;
     }
     k->phase = AT_ISSUING;
-    if (view->issuing_ca.n) {
-        int64_t known = k->accounts.at[k->at].not_after;
-        CLEANUP(cert_free) struct cert *newest = NULL;
-        if (!cert_from_der(view->issuing_ca, &newest, NULL) && newest->not_after > known)
-            k->accounts.at[k->at].not_after = newest->not_after;
-        take_view(k, k->accounts.at[k->at].name, known, "account.mended", view);
-    } else {
-        take_view(k, k->accounts.at[k->at].name, INT64_MAX, "account.mended", view);
-    }
+    CLEANUP(cert_free) struct cert *newest = NULL;
+    const struct hash known = k->accounts.at[k->at].issuing;
+    if (view->issuing_ca.n && cert_from_der(view->issuing_ca, &newest, NULL) == 0)
+        k->accounts.at[k->at].issuing = newest->key.spki;
+    take_view(k, k->accounts.at[k->at].name, &known, "account.mended", view);
 }
 
 static void keys_gone(void *arg, int rc, const struct err *err, uint64_t version, bool changed) {

@@ -490,6 +490,18 @@ int account_deletion_sealed(struct store_tx *tx, int64_t account, bool *out, str
     return 0;
 }
 
+/* The key, not the end: the one before may have been made for longer. */
+static int newest_issuing(struct store_tx *tx, int64_t account, struct hash *out, struct err *err) {
+    struct store_row *row;
+    *out = (struct hash){0};
+    int found = first_row(tx, &row, err, SQL_CA_ISSUING_NEWEST, "i", account);
+    if (found <= 0)
+        return found;
+    int rc = row_hash(row, 1, out);
+    store_row_end(row);
+    return rc ? err_set(err, rc, NULL) : 0;
+}
+
 int account_issuing_run(struct store_tx *tx, void *arg, struct err *err) {
     struct account_issuing *out = arg;
     CLEANUP(store_row_end) struct store_row *row = NULL;
@@ -507,7 +519,7 @@ int account_issuing_run(struct store_tx *tx, void *arg, struct err *err) {
         out->at[out->n].kind = a.kind;
         out->at[out->n].method = a.method;
         out->at[out->n].settings = settings_of(&a);
-        if ((rc = one_int(tx, &out->at[out->n].not_after, 0, err, SQL_CA_ISSUING_END, "i", a.row)))
+        if ((rc = newest_issuing(tx, a.row, &out->at[out->n].issuing, err)))
             return rc;
         out->at[out->n].deletion_sealed = false;
         if (a.state == ACCOUNT_DELETED && (rc = account_deletion_sealed(tx, a.row, &out->at[out->n].deletion_sealed, err)))

@@ -101,7 +101,7 @@ struct account_issuing {
         enum account_kind kind;
         enum account_method method;
         struct account_settings settings;
-        int64_t not_after; /* of the newest issuing CA; 0: none */
+        struct hash issuing; /* the key of the newest issuing CA; zeros: none */
         bool deletion_sealed; /* of a deleted one: control wrote that it was */
         bool control_s, known, let_be; /* account_told_check_run(): the row is one that control wrote; an operator made the account; it is from before control could know */
     } at[256];

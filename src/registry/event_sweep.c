@@ -112,7 +112,7 @@ static int sweep_account(struct store_tx *tx, struct event_sweep *s, const struc
     bool certificates, keys, lists;
     int64_t issuing;
     int rc = event_is_wanted(tx, a->row, EVENT_CERTIFICATE_EXPIRING, &certificates, err);
-    if (rc || (rc = event_is_wanted(tx, a->row, EVENT_KEY_EXPIRING, &keys, err)) || (rc = event_is_wanted(tx, a->row, EVENT_ROOT_CRL_DUE, &lists, err)) || (rc = one_int(tx, &issuing, 0, err, SQL_CA_ISSUING_END, "i", a->row)))
+    if (rc || (rc = event_is_wanted(tx, a->row, EVENT_KEY_EXPIRING, &keys, err)) || (rc = event_is_wanted(tx, a->row, EVENT_ROOT_CRL_DUE, &lists, err)) || (rc = one_int(tx, &issuing, 0, err, SQL_CA_ISSUING_NEWEST, "i", a->row)))
         return rc;
     for (size_t i = 0; !rc && i < sizeof looks / sizeof *looks; i++) {
         struct range r;

@@ -195,6 +195,26 @@ def test_issuing_cas_replace_themselves(world):
     assert world.api("POST", f"/api/v1/accounts/{a.name}/audit/verify", {}).json["ok"] is True
 
 
+def test_one_that_ends_before_the_one_before_is_written_down(world):
+    """What was made for certificates without an end ends in 9999; what comes after it ends earlier, and is the account's all the same."""
+    a = Account(world, "--device-life", "none")
+    old = roots(world, a)["active"]
+    first = used(world, a.key("--expires", "2y"), "first")
+    world.muster("profile", "set", "--account", a.name, "--life", "1y", "--longest-life", "50y")
+    world.muster("root", "rotate", old["id"], "--yes")
+    key = a.key("--expires", "2y")
+    second = Device(Anytime(world, key).enrol("second").body)
+    world.clock.set(40 * DAY)
+    answers = []
+
+    def replaced():
+        answers.append(Anytime(world, key).enrol(f"later-{len(answers)}"))
+        return answers[-1].status == 200 and Device(answers[-1].body).cert.issuer != second.cert.issuer
+    soon(True, replaced, 40)
+    for device in (first, second, Device(answers[-1].body)):
+        assert Anytime(world, device).get(PATH).status == 404
+
+
 def test_nothing_leaves_of_an_issuing_ca_that_the_registry_does_not_know_yet(server):
     """Its devices would be strangers until the operators' process has written it down."""
     a = Account(server)
