@@ -17,7 +17,7 @@ struct master {
 /* Asks for a passphrase where one is needed; twice: for a new vault. */
 int master_prepare(struct master *m, const struct settings *s, bool twice, struct err *err) MUSTER_MUST_CHECK;
 /* A change of the master key that was cut off beside its key file: where the vault opens with the next file already that takes the place of the
- * other one; otherwise it goes.  vault_fd: DIR/vault.  Nothing to do unless the key comes from a file. */
+ * other one; otherwise it goes, so nobody may be about to put the vault under it.  vault_fd: DIR/vault.  Nothing to do unless the key comes from a file. */
 int master_tidy(const struct master *m, int vault_fd, struct err *err) MUSTER_MUST_CHECK;
 /* hex: of the supervisor's message; false: it is no key. */
 bool master_take_candidate(struct master *m, const char *hex);

@@ -1,7 +1,7 @@
 /* rekey: see rekey.h.
  *
  * The next key is durable where it will be looked for before the vault is asked, and the old one goes when the vault has it no more: a key file
- * gets the next one beside it first (master.c's master_tidy puts it in place, here or at the next start).  musterd.conf is changed last; in
+ * gets the next one beside it first (master.c's master_tidy puts it in place, or removes it, here or at the next start).  musterd.conf is changed last; in
  * the moment between, a start says which line it wants. */
 #include "musterd/rekey.h"
 
@@ -163,6 +163,19 @@ static int rekey_running(struct rekey *r, struct err *err) {
     return rc ? rc : vault_rekey_request(path, &r->next, &r->status, err);
 }
 
+/* A command that was ended has left its request behind: waiting, where the vault did not run or stood still, or in work, and its key file is the
+ * only copy of the key that the vault is about to have.  The vault serves in the order of arrival, so when it answers nothing older is left; the
+ * lock keeps younger ones away.  No key goes before that. */
+static int tidy(const struct rekey *r, struct err *err) {
+    struct vault_status ignored;
+    struct err why = ERR_INIT;
+    char path[PATH_MAX];
+    int rc = r->running ? data_vault_socket(&r->data, path, err) : 0;
+    if (!rc && r->running && (rc = vault_status_request(path, &ignored, &why)))
+        return err_set(err, rc, "%s", err_text(&why));
+    return rc ? rc : master_tidy(&r->master, r->vault_fd, err);
+}
+
 /* What the head says counts: an answer may have been lost. */
 static int change(struct rekey *r, struct err *err) {
     struct err why = ERR_INIT;
@@ -171,7 +184,7 @@ static int change(struct rekey *r, struct err *err) {
         rc = vault_status_offline(r->vault_fd, &r->status, &why);
     if (rc && rc != MUSTER_EVAULT && r->beside) { /* it was answered, so nothing is under way */
         struct err ignored = ERR_INIT;
-        (void)!master_tidy(&r->master, r->vault_fd, &ignored);
+        (void)!tidy(r, &ignored);
     }
     return rc ? err_set(err, rc, "%s", err_text(&why)) : 0;
 }
@@ -278,7 +291,7 @@ int rekey_run(const struct options *o, struct err *err) {
         r.master.options.kind = kind_of(&r.now);
     else if ((rc = master_prepare(&r.master, &r.now, false, err)))
         return rc;
-    if ((rc = master_tidy(&r.master, r.vault_fd, err)) || (rc = make_key(&r, err)) ||
+    if ((rc = tidy(&r, err)) || (rc = make_key(&r, err)) ||
         (rc = control_rekey_record(r.data.path, records_kind_name(kind_of(&r.now)), records_kind_name(r.next.kind), false, 0, err)) || (rc = change(&r, err)) ||
         (rc = end_change(&r, err)))
         return rc;

@@ -199,15 +199,27 @@ static struct export *by_fd(struct exports *es, int fd) {
     return NULL;
 }
 
+/* Bytes behind the request, or its end. */
+static bool waits_still(const struct export *e) {
+    uint8_t byte;
+    struct iovec iov = {&byte, sizeof byte};
+    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
+    return recvmsg(e->fd, &m, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC) < 0 && (errno == EAGAIN || errno == EINTR);
+}
+
+static void give_up(struct export *e, struct vault *v) {
+    if (e->stage == STAGE_WORKING)
+        upkeep_cancel(&v->upkeep, v);
+    finish(e);
+}
+
 void exports_ready(struct exports *es, struct vault *v, int fd, const struct exports_options *o, int64_t mono_ms) {
     struct export *e = by_fd(es, fd);
     struct err why = ERR_INIT;
     if (!e)
         return;
     if (e->stage != STAGE_READING) { /* bytes behind the request, or its end: whoever asked does not wait any more */
-        if (e->stage == STAGE_WORKING)
-            upkeep_cancel(&v->upkeep, v);
-        finish(e);
+        give_up(e, v);
         return;
     }
     int rc = read_frame(e, &why);
@@ -235,6 +247,10 @@ int exports_work(struct exports *es, struct vault *v, const struct exports_optio
             e = &es->at[i];
     if (!e) {
         upkeep_tidy(&v->upkeep, v);
+        return 0;
+    }
+    if (!waits_still(e)) { /* a request may have waited longer than its command: nobody would look after the key file of its change */
+        give_up(e, v);
         return 0;
     }
     int rc = upkeep_step(&v->upkeep, v, o->tell_key, o->tell_key_arg, &answer, &fatal, &why);

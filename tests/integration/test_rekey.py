@@ -3,7 +3,10 @@ instant: it opens with the old key or the new one, and no device notices."""
 import json
 import os
 import random
+import secrets
 import signal
+import socket
+import struct
 import subprocess
 import threading
 import time
@@ -238,6 +241,48 @@ def test_killed_at_any_instant_it_opens_all_the_same(fresh):
         rekey(s)
         assert not (s.dir / "vault" / "master.key.next").exists()
     assert len(seen) > 1, f"MUSTER_SEED={SEED}"
+
+
+def leave_request(s):
+    """What a rekey beside the key file leaves where it is ended before the vault has read it: the key file, and its request."""
+    key = secrets.token_bytes(32)
+    beside = secret(s.dir / "vault" / "master.key.next", key.hex())
+    asked = struct.pack(">BB16sIQ32s", 2, 1, secrets.token_bytes(16), 3, 64 << 20, key)
+    frame = struct.pack(">HH", 0, len(asked)) + asked
+    command = socket.socket(socket.AF_UNIX)
+    command.connect(str(s.dir / "vault.sock"))
+    command.sendall(struct.pack(">I", len(frame)) + frame)
+    return beside, command
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_request_that_waits_still_costs_no_key(fresh, gone):
+    """The vault stands still with the request of a command that holds the lock no more: the next command removes no key file before the vault has
+    answered, and a request whose command is gone is not carried out."""
+    s = fresh()
+    s.account("acme")
+    key = s.key("acme")
+    vault, old = s.child("vault"), key_file(s)
+    os.kill(vault, signal.SIGSTOP)
+    try:
+        beside, command = leave_request(s)
+        new = beside.read_text(encoding="ascii")
+        if gone:
+            command.close()
+        second = subprocess.Popen([MUSTERD, "vault", "rekey", "--data", s.dir, "--master-key", "passphrase"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                                  stderr=subprocess.PIPE, text=True)
+        second.stdin.write("short\n")
+        second.stdin.flush()
+        time.sleep(1)
+        assert second.poll() is None and beside.exists()
+    finally:
+        os.kill(vault, signal.SIGCONT)
+    assert "passphrase" in second.communicate(timeout=60)[1] and second.returncode == 1
+    command.close()
+    assert status(s)["rekeys"] == (0 if gone else 1) and key_file(s) == (old if gone else new) and not beside.exists()
+    s.stop()
+    s.start()
+    soon(200, lambda: s.gateway(key).enrol("behind").status, 20)
 
 
 def test_a_backup_from_before_and_behind(fresh, tmp_path):
