@@ -128,8 +128,8 @@ static int make_passphrase_key(struct rekey *r, struct err *err) {
     CLEANUP(secret_fini) struct secret passphrase = SECRET_INIT;
     const char *file = r->options->value[OPT_PASSPHRASE_FILE];
     key_master_costs_new(&r->next.costs);
-    if (!file && r->next.kind == KEY_MASTER_CREDENTIAL && r->options->value[OPT_MASTER_KEY_FILE]) {
-        const struct key_master_options there = {.kind = KEY_MASTER_CREDENTIAL, .path = r->then.master_key_file};
+    if (r->next.kind == KEY_MASTER_CREDENTIAL && (file || r->options->value[OPT_MASTER_KEY_FILE])) { /* as a start reads it: all of it, not a line */
+        const struct key_master_options there = {.kind = KEY_MASTER_CREDENTIAL, .path = file ? file : r->then.master_key_file};
         return key_master_load(r->vault_fd, &there, &r->next.costs, false, &r->key, err);
     }
     int rc = file ? passphrase_read_file(file, PASSPHRASE, KEY_MASTER_PASSPHRASE_MIN, &passphrase, err) : passphrase_read(PASSPHRASE, true, KEY_MASTER_PASSPHRASE_MIN, &passphrase, err);

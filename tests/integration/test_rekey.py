@@ -184,6 +184,23 @@ def test_from_every_kind_of_source_to_every_other(fresh, tmp_path, running):
         assert WORDS not in line and (tmp_path / "b.key").read_text(encoding="ascii").strip() not in line
 
 
+@pytest.mark.parametrize("content", [b"one line and\nanother one\n", b"0123\n" + bytes(range(11, 32)), b"with no newline"])
+def test_a_credential_counts_whole_however_it_is_named(fresh, tmp_path, content):
+    s = fresh()
+    credential = tmp_path / "credential"
+    credential.write_bytes(content)
+    credential.chmod(0o600)
+    rekey(s, "--master-key", "credential", "--passphrase-file", credential, "--master-key-file", credential)
+    s.stop()
+    s.start()  # by the file itself
+    assert status(s)["rekeys"] == 1
+    done = rekey(s, "--passphrase-file", credential, ok=False)
+    assert done.returncode == 0, done.stderr  # another salt makes another key of it
+    s.stop()
+    s.start()
+    assert status(s)["rekeys"] == 2
+
+
 def test_what_is_refused_changes_nothing(fresh, tmp_path):
     s = fresh()
     old, conf = key_file(s), (s.dir / "musterd.conf").read_bytes()
