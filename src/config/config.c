@@ -277,16 +277,16 @@ int config_load(const char *path, const struct config_key *table, size_t n, void
     return config_load_sections(path, table, n, NULL, 0, out, err);
 }
 
-int config_load_sections(const char *path, const struct config_key *table, size_t n, const struct config_section *sections, size_t n_sections, void *out,
-                         struct err *err) {
+/* Of the stream; it has been opened, or errno says why not. */
+static int load_stream(FILE *file, const char *path, const struct config_key *table, size_t n, const struct config_section *sections, size_t n_sections, void *out,
+                       struct err *err) {
+    if (!file)
+        return err_set(err, MUSTER_ECONFIG, "%s cannot be opened: %s.", path, strerror(errno));
     if (n > KEYS_MAX)
         return err_set(err, MUSTER_EINTERNAL, "The table of settings is too long.");
     int rc = set_defaults(table, n, out, err);
-    if (rc || !path)
+    if (rc)
         return rc;
-    CLEANUP(fclose) FILE *file = fopen(path, "re");
-    if (!file)
-        return err_set(err, MUSTER_ECONFIG, "%s cannot be opened: %s.", path, strerror(errno));
     static struct reader r; /* large; settings are read by one thread */
     memset(&r, 0, sizeof r);
     r.path = path;
@@ -303,6 +303,20 @@ int config_load_sections(const char *path, const struct config_key *table, size_
     if (r.rc)
         return r.rc;
     return bad ? err_set(err, MUSTER_ECONFIG, "%s:%d: The line is not `key = value`.", path, bad) : 0;
+}
+
+int config_load_sections(const char *path, const struct config_key *table, size_t n, const struct config_section *sections, size_t n_sections, void *out,
+                         struct err *err) {
+    if (!path)
+        return set_defaults(table, n, out, err);
+    CLEANUP(fclose) FILE *file = fopen(path, "re");
+    return load_stream(file, path, table, n, sections, n_sections, out, err);
+}
+
+int config_load_text(const struct buf *text, const char *name, const struct config_key *table, size_t n, const struct config_section *sections, size_t n_sections, void *out,
+                     struct err *err) {
+    CLEANUP(fclose) FILE *file = fmemopen(text->p, text->n, "r");
+    return load_stream(file, name, table, n, sections, n_sections, out, err);
 }
 
 /* Bytes of a value in its struct. */

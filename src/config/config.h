@@ -43,6 +43,9 @@ struct config_section {
 /* As config_load(), for a file that may have sections. */
 int config_load_sections(const char *path, const struct config_key *table, size_t n, const struct config_section *sections, size_t n_sections, void *out,
                          struct err *err) MUSTER_MUST_CHECK;
+/* The same of a text that is to be a file, not an empty one; name: of the file, for errors. */
+int config_load_text(const struct buf *text, const char *name, const struct config_key *table, size_t n, const struct config_section *sections, size_t n_sections, void *out,
+                     struct err *err) MUSTER_MUST_CHECK;
 /* Fills *out (all defaults first), reading path where not NULL.  MUSTER_ECONFIG "FILE:LINE: …". */
 int config_load(const char *path, const struct config_key *table, size_t n, void *out, struct err *err) MUSTER_MUST_CHECK;
 /* Sets one key, for options on a command line; `where` stands in the error. */

@@ -137,6 +137,10 @@ int settings_load(const char *path, struct settings *out, struct err *err) {
     return config_load_sections(path, SETTINGS_TABLE, SETTINGS_COUNT, &SETTINGS_ROUTE, 1, out, err);
 }
 
+int settings_load_text(const struct buf *text, const char *name, struct settings *out, struct err *err) {
+    return config_load_text(text, name, SETTINGS_TABLE, SETTINGS_COUNT, &SETTINGS_ROUTE, 1, out, err);
+}
+
 bool settings_same(const struct settings *a, const struct settings *b) {
     bool same = a->n_routes == b->n_routes && config_same(SETTINGS_TABLE, SETTINGS_COUNT, a, b);
     for (size_t i = 0; same && i < a->n_routes; i++)

@@ -75,6 +75,7 @@ extern const size_t SETTINGS_COUNT;
 extern const struct config_section SETTINGS_ROUTE;
 
 int settings_load(const char *path, struct settings *out, struct err *err) MUSTER_MUST_CHECK; /* path NULL: defaults */
+int settings_load_text(const struct buf *text, const char *name, struct settings *out, struct err *err) MUSTER_MUST_CHECK; /* config_load_text() */
 void settings_fini(struct settings *s);
 bool settings_same(const struct settings *a, const struct settings *b);
 /* The words of `host`, at least one; NULL behind the last.  The caller frees with settings_hosts_free(). */

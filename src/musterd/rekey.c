@@ -32,6 +32,9 @@ struct rekey {
     const struct options *options;
     struct data data;
     struct settings now, then;   /* the source; musterd.conf's, and with the options */
+    const char *config;          /* the file that is to say `then`; NULL: it does */
+    char config_path[PATH_MAX];
+    struct buf fresh;            /* its text */
     struct master master;        /* of now */
     int vault_fd;
     struct stat vault;           /* whose it is */
@@ -45,6 +48,7 @@ struct rekey {
 static void rekey_fini(struct rekey *r) {
     settings_fini(&r->now);
     settings_fini(&r->then);
+    buf_fini(&r->fresh);
     master_fini(&r->master);
     secret_fini(&r->key);
     fd_close(r->vault_fd);
@@ -70,6 +74,35 @@ static int read_settings(struct rekey *r, struct err *err) {
     if (!rc && r->then.master_key_file[0] && r->then.master_key_file[0] != '/')
         return err_set(err, MUSTER_EUSAGE, "--master-key-file: `%s` is not an absolute path.", r->then.master_key_file);
     return rc;
+}
+
+static int make_config(struct rekey *r, struct err *err) {
+    CLEANUP(buf_fini) struct buf text = BUF_INIT(CONFIG_MAX);
+    const char *const set[] = {"master_key", records_kind_name(kind_of(&r->then)), "master_key_file", r->then.master_key_file, NULL};
+    int rc = file_read(AT_FDCWD, r->config, &text, err);
+    if (rc)
+        return rc;
+    buf_fini(&r->fresh);
+    buf_init(&r->fresh, CONFIG_MAX + 4096);
+    config_rewrite(buf_span(&text), set, &r->fresh);
+    return buf_check(&r->fresh, err);
+}
+
+/* The next start has to find in musterd.conf, or what `--config` names, what was said here; a path that a line of it cannot hold would lock it out. */
+static int check_config(struct rekey *r, struct err *err) {
+    CLEANUP(settings_fini) struct settings read = {0};
+    struct err why = ERR_INIT;
+    if (r->now.master_key == r->then.master_key && !strcmp(r->now.master_key_file, r->then.master_key_file))
+        return 0;
+    int rc = r->options->value[OPT_CONFIG] ? 0 : data_path(&r->data, DATA_CONFIG, r->config_path, err);
+    r->config = r->options->value[OPT_CONFIG] ? r->options->value[OPT_CONFIG] : r->config_path;
+    if (rc || (rc = make_config(r, err)))
+        return rc;
+    if (settings_load_text(&r->fresh, r->config, &read, &why))
+        return err_set(err, MUSTER_EUSAGE, "--master-key-file: the path cannot stand in the configuration: %s", err_text(&why));
+    if (read.master_key != r->then.master_key || strcmp(read.master_key_file, r->then.master_key_file) != 0)
+        return err_set(err, MUSTER_EUSAGE, "--master-key-file: `%s` cannot stand in the configuration, where it would be read as `%s`.", r->then.master_key_file, read.master_key_file);
+    return 0;
 }
 
 static int open_vault(struct rekey *r, struct err *err) {
@@ -189,25 +222,18 @@ static int change(struct rekey *r, struct err *err) {
     return rc ? err_set(err, rc, "%s", err_text(&why)) : 0;
 }
 
-/* Also what `--config` names. */
-static int change_config(const struct rekey *r, struct err *err) {
-    if (r->now.master_key == r->then.master_key && !strcmp(r->now.master_key_file, r->then.master_key_file))
-        return 0;
-    char path[PATH_MAX];
-    const char *file = r->options->value[OPT_CONFIG];
+/* Whoever the file belongs to keeps it. */
+static int change_config(struct rekey *r, struct err *err) {
     struct stat st;
-    CLEANUP(buf_fini) struct buf text = BUF_INIT(CONFIG_MAX), fresh = BUF_INIT(CONFIG_MAX + 4096);
-    const char *const set[] = {"master_key", records_kind_name(r->next.kind), "master_key_file", r->then.master_key_file, NULL};
-    int rc = file ? 0 : data_path(&r->data, DATA_CONFIG, path, err);
-    if (rc || (rc = file_read(AT_FDCWD, file = file ? file : path, &text, err)))
+    int rc = r->config ? make_config(r, err) : 0; /* again: somebody may have edited it */
+    if (rc || !r->config)
         return rc;
-    config_rewrite(buf_span(&text), set, &fresh);
-    if (stat(file, &st))
-        return err_set(err, MUSTER_EIO, "%s cannot be looked at: %s.", file, strerror(errno));
-    if ((rc = buf_check(&fresh, err)) || (rc = file_replace(AT_FDCWD, file, buf_span(&fresh), st.st_mode & 07777, err)))
+    if (stat(r->config, &st))
+        return err_set(err, MUSTER_EIO, "%s cannot be looked at: %s.", r->config, strerror(errno));
+    if ((rc = file_replace(AT_FDCWD, r->config, buf_span(&r->fresh), st.st_mode & 07777, err)))
         return rc;
-    if (geteuid() == 0 && fchownat(AT_FDCWD, file, st.st_uid, st.st_gid, 0))
-        return err_set(err, MUSTER_EIO, "%s cannot be given back to its owner: %s.", file, strerror(errno));
+    if (geteuid() == 0 && fchownat(AT_FDCWD, r->config, st.st_uid, st.st_gid, 0))
+        return err_set(err, MUSTER_EIO, "%s cannot be given back to its owner: %s.", r->config, strerror(errno));
     return 0;
 }
 
@@ -284,7 +310,7 @@ static int report(const struct rekey *r, struct err *err) {
 int rekey_run(const struct options *o, struct err *err) {
     CLEANUP(rekey_fini) struct rekey r = {.options = o, .data = DATA_NONE, .vault_fd = -1};
     int rc = data_open_ready(&r.data, o->value[OPT_DATA], err);
-    if (rc || (rc = read_settings(&r, err)) || (rc = open_vault(&r, err)) || (rc = find_out_whether_it_runs(&r, err)))
+    if (rc || (rc = read_settings(&r, err)) || (rc = check_config(&r, err)) || (rc = open_vault(&r, err)) || (rc = find_out_whether_it_runs(&r, err)))
         return rc;
     /* A vault that runs has its key; of one that does not the present passphrase is asked for first. */
     if (r.running && kind_of(&r.now) != KEY_MASTER_FILE)

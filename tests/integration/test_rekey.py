@@ -222,6 +222,21 @@ def test_what_is_refused_changes_nothing(fresh, tmp_path):
     assert done.returncode == 1 and "master_key in musterd.conf has to be passphrase" in s.log_text() + done.stderr
 
 
+@pytest.mark.parametrize("name", ["a ;b.key", "a.key ", "a.key\t", "a.key\nlisten = 127.0.0.1:1", "k" * 190 + ".key"])
+def test_a_path_that_the_configuration_cannot_hold_is_refused(fresh, tmp_path, name):
+    """It would be found out by the next start, which has no key then."""
+    s = fresh()
+    old, conf = key_file(s), (s.dir / "musterd.conf").read_bytes()
+    done = rekey(s, "--master-key-file", tmp_path / name, ok=False)
+    assert done.returncode == 2 and "--master-key-file" in done.stderr
+    assert key_file(s) == old and (s.dir / "musterd.conf").read_bytes() == conf and status(s)["rekeys"] == 0 and not server_log(s)
+    assert not list(tmp_path.glob("*.key*"))
+    rekey(s, "--master-key-file", tmp_path / "k#x;y z.key")  # this one it can
+    s.stop()
+    s.start()
+    assert status(s)["rekeys"] == 1
+
+
 def test_killed_at_any_instant_it_opens_all_the_same(fresh):
     """The command, the vault or all of it: no start needs anybody's help, and what was issued is there."""
     chance = random.Random(SEED)
