@@ -147,7 +147,10 @@ void judge_request(struct http_exchange *x, struct worker *w, struct identity *i
 
 static void judge(struct http_exchange *x, struct worker *w, struct identity *id) {
     struct err err = ERR_INIT;
-    if (look(x, w, id, identity_admitted(id) != NULL, &err) != VERDICT_ASK) {
+    enum verdict v = look(x, w, id, identity_admitted(id) != NULL, &err);
+    if (v == VERDICT_ASK && identity_judge_unread(id))
+        v = look(x, w, id, false, &err);
+    if (v != VERDICT_ASK) {
         conclude(x, w, id);
         return;
     }
@@ -183,6 +186,7 @@ static void look_again(struct http_conn *c, void *peer, void *arg) {
     if (!x || !id || id->chain.code || id->class == ADMIT_KEY || !id->admitted_epoch)
         return; /* idle, or not admitted yet: asked with the next request */
     identity_judge(id);
+    identity_judge_unread(id);
     if (id->chain.code) {
         http_conn_abort(c);
         return;

@@ -266,10 +266,9 @@ struct search {
     size_t depth;
     struct chain_found good;
     /* the first path with good signatures that breaks a rule */
-    const struct anchor *refused_by;
+    struct chain_found refused;
     int rc;
     struct err err;
-    int64_t ended; /* of that path, where it was good before */
 };
 
 /* By name, and by key identifiers where both have them; whatever else is wrong is for the judgement to say. */
@@ -301,15 +300,21 @@ static bool is_twin(struct search *s, const struct cert *c, const struct cert *o
            s->budget > 0 && s->budget-- > 0 && cert_signed_by(c, issuer);
 }
 
+static unsigned used_by(struct search *s, size_t depth) {
+    unsigned used = 0;
+    for (size_t i = 1; i < depth; i++)
+        for (size_t k = 0; k < s->n; k++)
+            if (s->path[i] == s->presented[k] || (i + 1 < depth && is_twin(s, s->presented[k], s->path[i], s->path[i + 1])))
+                used |= 1U << k;
+    return used;
+}
+
 static void keep(struct search *s, const struct anchor *a, size_t depth) {
     s->good.at[s->good.n++] = a;
     for (size_t i = 0; i < depth; i++)
         if (s->path[i]->not_after < s->good.until)
             s->good.until = s->path[i]->not_after;
-    for (size_t i = 1; i < depth; i++)
-        for (size_t k = 0; k < s->n; k++)
-            if (s->path[i] == s->presented[k] || (i + 1 < depth && is_twin(s, s->presented[k], s->path[i], s->path[i + 1])))
-                s->good.used |= 1U << k;
+    s->good.used |= used_by(s, depth);
 }
 
 /* Whether the path was good at its very end; when that was, or 0. */
@@ -337,11 +342,11 @@ static bool try_path(struct search *s, const struct anchor *a, const struct cert
     int rc = judge_path(s->path, depth, s->now, &err);
     if (rc == 0) {
         keep(s, a, depth);
-    } else if (rc != MUSTER_ECERTUNTRUSTED && !s->refused_by) {
-        s->refused_by = a;
+    } else if (rc != MUSTER_ECERTUNTRUSTED && !s->refused.n) {
+        s->refused = (struct chain_found){.at = {a}, .n = 1, .until = INT64_MAX, .ended = rc == MUSTER_ECERTEXPIRED ? was_good_until(s, depth) : 0};
+        s->refused.used = used_by(s, depth);
         s->rc = rc;
         s->err = err;
-        s->ended = rc == MUSTER_ECERTEXPIRED ? was_good_until(s, depth) : 0;
     }
     return s->good.n == CHAIN_FOUND_MAX;
 }
@@ -414,9 +419,8 @@ int chain_judge(const struct anchor_set *anchors, const struct cert *leaf, struc
         *found = s.good;
         return 0;
     }
-    if (s.refused_by) {
-        found->at[found->n++] = s.refused_by;
-        found->ended = s.ended;
+    if (s.refused.n) {
+        *found = s.refused;
         if (err)
             *err = s.err;
         return s.rc;

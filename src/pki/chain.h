@@ -34,7 +34,7 @@ const struct anchor *anchor_set_at(const struct anchor_set *s, size_t i);
 struct chain_found {
     const struct anchor *at[CHAIN_FOUND_MAX];
     size_t n;
-    unsigned used; /* of what was presented, what stands on one of their paths, or could in the place of a CA of the same name and key: bit i is presented[i] */
+    unsigned used; /* of what was presented, what stands on one of their paths, or could in the place of a CA of the same name and key: bit i is presented[i].  Of the path that a rule refuses likewise. */
     int64_t until; /* earliest end of their paths, the anchors included */
     int64_t ended; /* of MUSTER_ECERTEXPIRED, where nothing but time is wrong with a path under at[0]: when it ended; 0 otherwise */
 };

@@ -115,25 +115,45 @@ static bool is_stricter(enum root_state a, enum root_state than) {
     return rank[a] > rank[than];
 }
 
+/* Of a root's row, which ends here: *out is that root where there was none, or where it is the stricter one. */
+static int take_stricter(struct store_row *row, bool have, struct root *out, struct err *err) {
+    struct root r;
+    int rc = row_root(row, &r, err);
+    store_row_end(row);
+    if (!rc && (!have || is_stricter(r.state, out->state)))
+        *out = r;
+    return rc;
+}
+
+/* The search for anchors is bounded, and whoever shows certificates that spend the bound chooses which of the anchors it reaches.  The CAs of a
+ * path that holds he cannot leave out, so these are looked up by their keys: one that the account has shut as a root of its own is shut. */
+static int stricter_between(struct store_tx *tx, const struct admit *a, int64_t account, struct root *out, struct err *err) {
+    for (size_t i = 0; i < a->n_between; i++) {
+        struct store_row *row;
+        int found = first_row(tx, &row, err, SQL_ROOT_BY_SPKI, "ib", account, hash_span(&a->between[i]->key.spki));
+        if (found < 0)
+            return found;
+        int rc = found ? take_stricter(row, true, out, err) : 0;
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
 int admit_root(struct store_tx *tx, const struct admit *a, int64_t account, struct root *out, struct err *err) {
     bool have = false;
     for (size_t i = 0; i < a->n_anchors; i++) {
         struct store_row *row;
-        struct root r;
         int found = first_row(tx, &row, err, SQL_ROOT_BY_PRINT, "bi", hash_span(&a->anchors[i]), account);
         if (found < 0)
             return found;
-        if (!found)
-            continue;
-        int rc = row_root(row, &r, err);
-        store_row_end(row);
+        int rc = found ? take_stricter(row, have, out, err) : 0;
         if (rc)
             return rc;
-        if (!have || is_stricter(r.state, out->state))
-            *out = r;
-        have = true;
+        have = have || found;
     }
-    return have;
+    int rc = have ? stricter_between(tx, a, account, out, err) : 0;
+    return rc ? rc : have;
 }
 
 /* --- certificates that Muster issued -------------------------------------------------------------------------------------------- */

@@ -19,9 +19,9 @@ struct admit {
     const struct cert *leaf;   /* the caller's, until done */
     struct hash anchors[CHAIN_FOUND_MAX]; /* fingerprints of every anchor under which the chain holds */
     size_t n_anchors;
-    const struct cert *between[CHAIN_MAX_CERTS]; /* DEVICE_UPLOADED: of what the device showed, the CA certificates of the paths that hold; the caller's */
+    const struct cert *between[CHAIN_MAX_CERTS]; /* of what the device showed, the CA certificates of the paths that hold, or of the one that has ended; the caller's */
     size_t n_between;
-    bool between_known;        /* false: the chain was judged at an earlier connection */
+    bool between_known;        /* they are of a path that holds */
     const struct err *above;   /* DEVICE_UPLOADED: the root, or a CA below it, has expired, and nothing else is wrong with the chain: the verdict that it has by that; NULL: it has not */
     const char *account;       /* that SNI names; "" none */
     const char *address;

@@ -197,7 +197,7 @@ static void above_ended(struct identity *id) {
     id->above = id->chain;
     id->chain = ERR_INIT;
     id->chain_until = id->leaf->not_after;
-    id->used_known = false; /* no path holds that it could be seen by */
+    id->used_known = false; /* of no path that holds */
 }
 
 void identity_judge_at(struct identity *id, const struct snapshot *s, int64_t now) {
@@ -224,16 +224,28 @@ void identity_judge_at(struct identity *id, const struct snapshot *s, int64_t no
     }
 }
 
+static void judge_anew(struct identity *id, const struct snapshot *s) {
+    identity_judge_at(id, s, clock_now());
+    id->judged_epoch = snapshot_epoch(s);
+    id->admitted_epoch = 0;
+}
+
 void identity_judge(struct identity *id) {
     if (!id->leaf) /* nothing to judge, and nothing that could change */
         return;
     struct snapshot *s = verifier_snapshot(id->verifier);
-    if (id->judged_epoch != snapshot_epoch(s) || clock_now() > id->chain_until) {
-        identity_judge_at(id, s, clock_now());
-        id->judged_epoch = snapshot_epoch(s);
-        id->admitted_epoch = 0;
-    }
+    if (id->judged_epoch != snapshot_epoch(s) || clock_now() > id->chain_until)
+        judge_anew(id, s);
     snapshot_unref(s);
+}
+
+bool identity_judge_unread(struct identity *id) {
+    if (!id->leaf || id->read)
+        return false;
+    struct snapshot *s = verifier_snapshot(id->verifier);
+    judge_anew(id, s);
+    snapshot_unref(s);
+    return true;
 }
 
 const struct admit *identity_admitted(const struct identity *id) {

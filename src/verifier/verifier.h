@@ -60,8 +60,8 @@ struct identity {
     enum admit_class class;         /* where chain.code is 0 */
     struct hash anchors[CHAIN_FOUND_MAX]; /* fingerprints */
     size_t n_anchors;
-    unsigned used;                  /* of `presented`, what stands on a path that holds; bits */
-    bool used_known;                /* the chain was judged at this connection */
+    unsigned used;                  /* of `presented`, what stands on a path that holds, or on the one that has ended; bits */
+    bool used_known;                /* the chain was judged at this connection, and holds */
     struct hash provisioning_ca;    /* of ADMIT_KEY, where chain.code is 0: its fingerprint; an account has its own */
     int64_t admitted_epoch;         /* of `admit`; 0: not asked yet */
     uint64_t admitted_trust;        /* likewise: registry/trust.h */
@@ -73,6 +73,9 @@ void identity_ref(struct identity *id);
 void identity_unref(struct identity *id);
 /* Judges the chain again where the registry or the time has gone on. */
 void identity_judge(struct identity *id);
+/* Before the registry is asked: it is asked about the CAs between as well, and of a verdict that was known nobody has read them.  False: there is
+ * nothing to read. */
+bool identity_judge_unread(struct identity *id);
 /* A request of the device was noted, at that time. */
 void identity_seen(struct identity *id, int64_t at);
 /* The verdict that is known already and still counts, or NULL. */

@@ -174,6 +174,7 @@ static void when_it_ended(void **state) {
         struct chain_found found;
         const int64_t now = clock_now();
         (void)!chain_judge(s, leaf.cert, presented, rows[i].between ? 1 : 0, now, &found, NULL);
+        assert_int_equal(found.used, rows[i].between ? 1 : 0); /* of a path that has ended too */
         if (rows[i].ended ? llabs(found.ended - now - rows[i].ended) > 60 : found.ended != 0)
             fail_msg("%s: %lld", rows[i].what, (long long)(found.ended ? found.ended - now : 0));
         anchor_set_unref(s);
