@@ -7,6 +7,7 @@
 #include "registry/event.h"
 #include "registry/recovery.h"
 #include "registry/recovery_held.h"
+#include "registry/trust.h"
 
 int admit_refuse(struct admit *a, int code, const char *fmt, ...) {
     va_list ap;
@@ -75,6 +76,7 @@ int admit_promote(struct store_tx *tx, struct admit *a, const struct account *ac
     }
     const struct actor actor = actor_of("device", span_str(d->device_id));
     rc = store_exec(tx, NULL, err, SQL_DEVICE_STATE, "iiisi", d->row, I(DEVICE_ACTIVE), I(DEVICE_ACTIVE), "", I(0));
+    trust_change(); /* its certificate is on hold in answers that OCSP keeps; the snapshot rests on no device, and need not be loaded again */
     d->state = DEVICE_ACTIVE;
     json_t *announced = json_object();
     json_set_bool(announced, "announced", true);

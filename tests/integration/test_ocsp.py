@@ -216,6 +216,19 @@ def test_who_is_quarantined_or_waits_is_on_hold(server, fleet):
     soon((GOOD, None), lambda: said(g, g.issuing, serial(waits)))
 
 
+def test_who_is_let_in_by_an_announcement_is_good_at_once(server, fleet):
+    """No operator's command changes the device's state, but its own next request."""
+    f = fleet("--expected-only", "yes")
+    late = enrolment.enrolled(server, f.provisioning, "late")
+    assert enrolment.ask(server, late) == "device_unexpected"
+    assert said(f, f.issuing, serial(late)) == said(f, f.issuing, serial(late)) == (REVOKED, "certificateHold"), "and it is kept"
+    announced = server.dir.parent / "announced.jsonl"
+    announced.write_text('{"device_id": "late"}\n')
+    server.muster("device", "import", announced, "--account", f.name)
+    assert enrolment.ask(server, late) is None
+    assert said(f, f.issuing, serial(late)) == (GOOD, None)
+
+
 def test_a_deleted_device_stays_revoked(server, fleet):
     f = fleet()
     d = f.used("gone")
