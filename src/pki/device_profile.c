@@ -2,7 +2,6 @@
 #include "pki/device_profile_part.h"
 
 #include "base/clock.h"
-#include "pki/device_uri.h"
 
 #define LIFE_MIN CLOCK_HOUR
 #define LIFE_MAX (100 * CLOCK_YEAR)
@@ -186,12 +185,22 @@ static bool is_dns_template(struct span t) {
     return dot < 0 || span_index(behind, '.') >= 0;
 }
 
-/* RFC 3986: a scheme and a colon; characters that need no encoding.  Not the name that Muster itself gives long device IDs. */
+/* RFC 8141, urn:NID:…: which names these are is said in letters, and not "muster", which are those that Muster itself gives long device IDs. */
+static bool is_others_urn(struct span t) {
+    struct span nid = span_sub(t, 4, t.n);
+    const long end = span_index(nid, ':');
+    if (!span_eq_nocase(span_sub(t, 0, 4), SPAN_LIT("urn:")))
+        return true;
+    nid = span_sub(nid, 0, end < 0 ? 0 : (size_t)end);
+    return nid.n && span_index(nid, '{') < 0 && !span_eq_nocase(nid, SPAN_LIT("muster"));
+}
+
+/* RFC 3986: a scheme and a colon; characters that need no encoding. */
 static bool is_uri_template(struct span t) {
     enum placeholder place;
     struct span text, rest = t;
     long colon = span_index(t, ':');
-    if (colon < 1 || device_uri_is(t) || span_starts(t, SPAN_LIT("urn:muster:")))
+    if (colon < 1 || !is_others_urn(t))
         return false;
     for (long i = 0; i < colon; i++)
         if (!is_label_char(t.p[i]) || (i == 0 && (t.p[0] < 'a' || t.p[0] > 'z')))
@@ -215,7 +224,7 @@ static int check_san(const char *san, struct err *err) {
         if (dns && !is_dns_template(value))
             return err_set(err, MUSTER_EINVALID, "A DNS name in san is like \"dns:{device_id}.devices.example.com\": behind a placeholder stands a domain.");
         if (uri && !is_uri_template(value))
-            return err_set(err, MUSTER_EINVALID, "A URI in san is like \"uri:urn:example:{account}:{device_id}\", and does not begin with urn:muster:.");
+            return err_set(err, MUSTER_EINVALID, "A URI in san is like \"uri:urn:example:{account}:{device_id}\", and begins with urn: and a word other than muster where it is a URN.");
         if (!dns && !uri)
             return err_set(err, MUSTER_EINVALID, "A name in san begins with \"dns:\" or \"uri:\".");
         if (!has_place(value, PLACE_DEVICE_ID) && !has_place(value, PLACE_UUID))
@@ -252,7 +261,7 @@ void device_profile_effective(const struct device_profile *account, int64_t life
     out->life_max = life_max < life ? life : life_max;
     if (!key)
         return;
-    if (key->keys)
+    if (out->keys & key->keys) /* where the account has changed and nothing is left the account counts: its devices renew with a key that it takes */
         out->keys &= key->keys;
     if (key->usages)
         out->usages = (out->usages ? out->usages : PROFILE_USES_DEFAULT) & (key->usages | MAKE_USE_SIGN);
@@ -299,8 +308,7 @@ int device_profile_key(const struct device_profile *p, const struct key_facts *k
     if ((kind_of(k) & p->keys) && key_acceptable(k, NULL) == 0)
         return 0;
     device_profile_keys_text(p->keys, ", ", &taken);
-    return err_set(err, MUSTER_ECERTWEAKKEY, "The account takes keys of the kinds %s; this one is %s of %d bits.", taken.n ? buf_str(&taken) : "that its provisioning key allows, which are none",
-                   key_kind_name(k->kind), k->bits);
+    return err_set(err, MUSTER_ECERTWEAKKEY, "The account takes keys of the kinds %s; this one is %s of %d bits.", buf_str(&taken), key_kind_name(k->kind), k->bits);
 }
 
 int64_t device_profile_life(const struct device_profile *p, int64_t wanted, int64_t usual) {
@@ -326,6 +334,9 @@ static void add_percent(struct buf *out, struct span s) {
 
 enum form { FORM_PLAIN, FORM_DNS, FORM_URI };
 
+/* Names of hosts are the same in capitals, and IDs of devices are not: one in capitals would be given another's name. */
+static bool stands_in_label(enum placeholder place, uint8_t c) { return is_label_char(c) && !(place == PLACE_DEVICE_ID && c >= 'A' && c <= 'Z'); }
+
 /* False: the device ID cannot stand in such a name. */
 static bool render(struct span template, const struct of *of, enum form form, struct buf *out) {
     enum placeholder place;
@@ -333,7 +344,7 @@ static bool render(struct span template, const struct of *of, enum form form, st
     while (next_piece(&template, &place, &text)) {
         struct span value = place == PLACE_NONE ? text : place == PLACE_ACCOUNT ? of->account : place == PLACE_UUID ? of->uuid : of->device_id;
         for (size_t i = 0; form == FORM_DNS && place != PLACE_NONE && i < value.n; i++)
-            if (!is_label_char(value.p[i]))
+            if (!stands_in_label(place, value.p[i]))
                 return false;
         if (form == FORM_URI && place != PLACE_NONE)
             add_percent(out, value);

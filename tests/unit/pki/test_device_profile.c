@@ -65,6 +65,7 @@ static void templates(void **state) {
     static const char *const sans[] = {" ", "dns:{device_id}", "dns:example.com", "dns:x.{device_id}", "dns:x.com.{account}", "dns:{device_id}.", "dns:{device_id}.-a.com", "dns:{device_id}.a_b.com", "dns:*.{device_id}.com", "dns:{device_id}..com",
                                        "ip:{device_id}", "{device_id}.example.com", "DNS:{device_id}.example.com", "uri:{device_id}", "uri::{device_id}", "uri:1a:{device_id}", "uri:urn:muster:device:{device_id}", "uri:urn:muster:x:{device_id}",
                                        "uri:urn:x", "uri:urn:x:{device_id}\x7f", "uri:urn:x:%41{device_id}", "uri:urn:x:{device_id}{x}", "uri:urn:x:{uuid}{uuid}{uuid}{uuid}",
+                                       "uri:urn:{account}:device:{uuid}", "uri:urn:mus{device_id}:x", "uri:urn:{device_id}", "uri:urn:MUSTER:device:{uuid}", "uri:urn::{uuid}",
                                        "dns:{device_id}.a.com dns:{device_id}.b.com dns:{device_id}.c.com dns:{device_id}.d.com dns:{device_id}.e.com", "dns:{device_id}.a.com  dns:{device_id}.b.com", "dns:{device_id}.a.com "};
     for (size_t i = 0; i < sizeof sans / sizeof *sans; i++)
         if (san_good(sans[i]))
@@ -95,15 +96,15 @@ static void names(void **state) {
     assert_span(rq.subject.organisational_unit, "Devices");
     assert_true(rq.n_san == 0 && rq.usages == 0 && n.text.p == NULL);
 #define ALL "usages=digital-signature\nsubject=C=DE,O=Acme {account},serialNumber=no-{device_id},CN={device_id}\nsan=dns:{device_id}.cars.example.com uri:urn:x:{account}:{device_id}:{uuid}\n"
-    fill(ALL, "VIN-1", &n, &rq);
-    assert_span(rq.subject.common_name, "VIN-1");
+    fill(ALL, "vin-1", &n, &rq);
+    assert_span(rq.subject.common_name, "vin-1");
     assert_span(rq.subject.country, "DE");
     assert_span(rq.subject.organisation, "Acme fleet");
     assert_span(rq.subject.organisational_unit, "");
-    assert_span(rq.subject.serial_number, "no-VIN-1");
+    assert_span(rq.subject.serial_number, "no-vin-1");
     assert_true(rq.n_san == 2 && !rq.san[0].uri && rq.san[1].uri && rq.usages == MAKE_USE_SIGN);
-    assert_span(rq.san[0].value, "VIN-1.cars.example.com");
-    assert_span(rq.san[1].value, "urn:x:fleet:VIN-1:" UUID_TEXT);
+    assert_span(rq.san[0].value, "vin-1.cars.example.com");
+    assert_span(rq.san[1].value, "urn:x:fleet:vin-1:" UUID_TEXT);
     device_profile_names_fini(&n);
     fill(ALL, "a.b/c {device_id}\xc3\xbc", &n, &rq); /* no placeholder of a placeholder; no DNS name of such an ID */
     assert_true(rq.n_san == 1 && rq.san[0].uri);
@@ -125,7 +126,7 @@ static void names(void **state) {
     fill("san=dns:{device_id}.example.com\n", id, &n, &rq);
     assert_int_equal(rq.n_san, 1);
     device_profile_names_fini(&n);
-    for (const char *const *bad = (const char *const[]){"-a", "a-", "a.b", "a_b", "\xc3\xbc", "*", NULL}; *bad; bad++) {
+    for (const char *const *bad = (const char *const[]){"-a", "a-", "a.b", "a_b", "VIN-1", "vin-A", "\xc3\xbc", "*", NULL}; *bad; bad++) {
         fill("san=dns:{device_id}.example.com\n", *bad, &n, &rq);
         assert_int_equal(rq.n_san, 0);
         device_profile_names_fini(&n);
@@ -183,9 +184,10 @@ static void narrowing(void **state) {
     }
     k = read_it("keys=p384\nusages=digital-signature,content-commitment\nlife=315360000\nlife_max=9223372036854775807\n");
     device_profile_effective(&a, CLOCK_YEAR, 0, true, &k, &e);
-    assert_true(e.keys == 0 && e.life == CLOCK_YEAR && e.life_max == CLOCK_YEAR && e.usages == MAKE_USE_SIGN);
-    struct key_facts p256 = {.kind = KEY_P256, .bits = 256};
-    assert_int_equal(device_profile_key(&e, &p256, NULL), MUSTER_ECERTWEAKKEY);
+    assert_true(e.keys == a.keys && e.life == CLOCK_YEAR && e.life_max == CLOCK_YEAR && e.usages == MAKE_USE_SIGN);
+    struct key_facts p256 = {.kind = KEY_P256, .bits = 256}, p384 = {.kind = KEY_P384, .bits = 384};
+    assert_int_equal(device_profile_key(&e, &p256, NULL), 0); /* nobody is left without a kind */
+    assert_int_equal(device_profile_key(&e, &p384, NULL), MUSTER_ECERTWEAKKEY);
     a = read_it("");
     device_profile_effective(&a, CLOCK_YEAR, 0, false, NULL, &e);
     assert_true(e.keys == PROFILE_KEYS_EC);
