@@ -20,7 +20,9 @@ struct key_master_options {
     const char *path;       /* FILE: NULL: master.key in the vault's directory; CREDENTIAL: the file, required */
     struct span passphrase; /* PASSPHRASE: its bytes, the caller's to wipe */
     bool next;              /* FILE: not the file, but the one beside it that is to take its place: path with KEY_MASTER_NEXT behind it */
-    struct span candidate;  /* the key itself, where one is on the way to take this one's place (vault/records.h); empty: none */
+    /* Keys themselves, where one is on the way to take this one's place (vault/records.h): that one, and the one that is in force until then, which
+     * this one need not be any more; empty: none. */
+    struct span candidates[2];
 };
 
 /* How a passphrase becomes a key; public, kept in the vault's head. */

@@ -15,7 +15,7 @@ enum parent_type {
     PARENT_RELOAD,      /* supervisor: read certificates (and configuration) again */
     PARENT_DRAIN,       /* supervisor: finish what is under way, then end */
     PARENT_EPOCH,       /* child: something changed that the other children look at; supervisor: passed on */
-    PARENT_MASTER,      /* vault: a master key, in hex, that is about to take the other one's place; the supervisor starts the next vault with both */
+    PARENT_MASTER,      /* vault: a master key, in hex: the one in force, then the one about to take its place; the supervisor starts the next vault with both */
     PARENT_COURIER,     /* supervisor: a new channel between control and the courier, the descriptor that comes along */
 };
 

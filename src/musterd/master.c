@@ -84,15 +84,20 @@ bool master_take_candidate(struct master *m, const char *hex) {
     CLEANUP(secret_fini) struct secret key = SECRET_INIT;
     if (strlen(hex) != 2 * (size_t)KEY_MASTER_LEN || secret_alloc(&key, KEY_MASTER_LEN) || hex_decode(span_str(hex), key.p, key.n))
         return false;
-    secret_fini(&m->candidate);
-    m->candidate = key;
-    m->options.candidate = secret_span(&m->candidate);
+    secret_fini(&m->candidates[1]);
+    m->candidates[1] = m->candidates[0];
+    m->candidates[0] = key;
     key = SECRET_INIT;
+    for (size_t i = 0; i < 2; i++)
+        m->options.candidates[i] = secret_span(&m->candidates[i]);
     return true;
 }
 
 void master_fini(struct master *m) {
     secret_fini(&m->passphrase);
-    secret_fini(&m->candidate);
-    m->options.passphrase = m->options.candidate = SPAN_NONE;
+    m->options.passphrase = SPAN_NONE;
+    for (size_t i = 0; i < 2; i++) {
+        secret_fini(&m->candidates[i]);
+        m->options.candidates[i] = SPAN_NONE;
+    }
 }

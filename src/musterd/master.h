@@ -10,7 +10,7 @@
 struct master {
     struct key_master_options options; /* refers to what is below */
     struct secret passphrase;
-    struct secret candidate; /* a key that is about to take the place of what `options` give */
+    struct secret candidates[2]; /* the keys that the vault told last: the one in force, and the one that is about to take its place */
     char path[PATH_MAX];
 };
 
@@ -19,7 +19,7 @@ int master_prepare(struct master *m, const struct settings *s, bool twice, struc
 /* A change of the master key that was cut off beside its key file: where the vault opens with the next file already that takes the place of the
  * other one; otherwise it goes, so nobody may be about to put the vault under it.  vault_fd: DIR/vault.  Nothing to do unless the key comes from a file. */
 int master_tidy(const struct master *m, int vault_fd, struct err *err) MUSTER_MUST_CHECK;
-/* hex: of the supervisor's message; false: it is no key. */
+/* hex: of the vault's message to the supervisor; the last two are kept.  False: it is no key. */
 bool master_take_candidate(struct master *m, const char *hex);
 void master_fini(struct master *m); /* wipes */
 

@@ -265,6 +265,7 @@ size_t records_count(const struct records *r) { return r->n; }
 bool records_has(const struct records *r, const char *name) { return entry_find(r, name) != NULL; }
 const char *records_name(const struct records *r, size_t i) { return i < r->n ? r->entries[i].name : NULL; }
 const struct records_head *records_head(const struct records *r) { return &r->head; }
+struct span records_master(const struct records *r) { return secret_span(&r->master); }
 
 int records_new_key(struct secret *data_key) { return secret_random(data_key, SEAL_KEY_LEN); }
 

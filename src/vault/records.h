@@ -52,6 +52,7 @@ size_t records_count(const struct records *r);
 bool records_has(const struct records *r, const char *name);
 const char *records_name(const struct records *r, size_t i); /* in order; NULL behind the last */
 const struct records_head *records_head(const struct records *r);
+struct span records_master(const struct records *r); /* the key in force; valid until records_rekey_end() */
 /* A fresh data key for a record that is to be made. */
 int records_new_key(struct secret *data_key) MUSTER_MUST_CHECK;
 /* MUSTER_ENOTFOUND, _ECORRUPT. */

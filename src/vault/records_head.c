@@ -138,8 +138,9 @@ static int find_master(struct records *r, const struct read_head *h, const struc
     }
     if (!rc)
         return 0;
-    if (opens(h, o->candidate))
-        return secret_copy(&r->master, o->candidate) ? err_set(err, MUSTER_ENOMEM, NULL) : 0;
+    for (size_t i = 0; i < sizeof o->candidates / sizeof o->candidates[0]; i++)
+        if (opens(h, o->candidates[i]))
+            return secret_copy(&r->master, o->candidates[i]) ? err_set(err, MUSTER_ENOMEM, NULL) : 0;
     if (!agree)
         return wrong_kind(h, err);
     return rc < 0 ? err_set(err, rc, "%s", err_text(&why)) : err_set(err, MUSTER_EINVALID, "The master key is not this vault's, or the vault's head was changed.");

@@ -76,9 +76,10 @@ static void fill_status(struct upkeep *u, const struct vault *v) {
 
 /* --- rekey ------------------------------------------------------------------------------------------------------------------------ */
 
-/* It is told before the head changes: whatever happens to this process then, the next one is given both keys. */
+/* They are told before the head changes: whatever happens to this process then, the next one is given both keys.  The one in force too: after a
+ * change before this one no source of the supervisor's gives it any more. */
 static int rekey_end(struct upkeep *u, struct vault *v, upkeep_told_fn tell, void *arg, bool *fatal, struct err *err) {
-    if (!tell(arg, secret_span(&u->key)))
+    if (!tell(arg, records_master(v->records)) || !tell(arg, secret_span(&u->key)))
         return err_retry(err, MUSTER_EVAULT, SERVE_RETRY_SECONDS, "The supervisor, which starts the vault again when it ends, could not be told of the key.");
     int rc = records_rekey_end(v->records, fatal, err);
     if (rc)

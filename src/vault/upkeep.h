@@ -10,7 +10,7 @@
 
 struct vault;
 
-/* The key that may take the master key's place in a moment, told before it does to whoever will start this process again.  False: nobody hears it. */
+/* The master key, and then the key that may take its place in a moment, told before it does to whoever will start this process again.  False: nobody hears it. */
 typedef bool (*upkeep_told_fn)(void *arg, struct span key);
 
 struct upkeep {

@@ -317,6 +317,23 @@ def test_a_request_that_waits_still_costs_no_key(fresh, gone):
     soon(200, lambda: s.gateway(key).enrol("behind").status, 20)
 
 
+def test_a_change_that_failed_leaves_the_supervisor_the_key_in_force(fresh):
+    s = fresh()
+    s.account("acme")
+    key = s.key("acme")
+    rekey(s, "--master-key", "passphrase", words=WORDS + "\n")
+    (s.dir / "vault" / "index.next").mkdir()  # the last step fails, when the supervisor has heard of the next key
+    for i in range(3):
+        assert rekey(s, words=f"{WORDS} {i}\n", ok=False).returncode == 1
+    (s.dir / "vault" / "index.next").rmdir()
+    assert status(s)["rekeys"] == 1
+    os.kill(s.child("vault"), signal.SIGKILL)
+    soon(200, lambda: s.gateway(key).enrol("behind").status, 20)
+    rekey(s, words=WORDS + " at last\n")
+    os.kill(s.child("vault"), signal.SIGKILL)
+    soon(200, lambda: s.gateway(key).enrol("at-last").status, 20)
+
+
 def test_a_backup_from_before_and_behind(fresh, tmp_path):
     s = fresh()
     s.account("acme")

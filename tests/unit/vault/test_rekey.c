@@ -278,10 +278,10 @@ static void the_source_may_be_of_another_kind(void **state) {
     records_free(r);
     /* whoever starts it again knows the old source, and was told of the key */
     struct key_master_options told = file;
-    told.candidate = k.key;
+    told.candidates[1] = k.key;
     assert_int_equal(records_open(d.fd, &told, &r, NULL), 0);
     records_free(r);
-    told.candidate = span_of(keys[1], KEY_MASTER_LEN);
+    told.candidates[1] = span_of(keys[1], KEY_MASTER_LEN);
     assert_int_equal(records_open(d.fd, &told, &r, NULL), MUSTER_EINVALID);
     dir_end(&d);
 }

@@ -84,6 +84,8 @@ static void a_vault_that_serves_is_rekeyed(void **state) {
     uint64_t before = g.version;
     assert_int_equal(ask(&a, false), 0);
     assert_true(a.status.rekeys == 1 && a.status.rekeyed > 0 && a.status.version == before + 1 && a.status.kind == KEY_MASTER_FILE);
+    assert_int_equal(read(told[0], heard, sizeof heard), sizeof heard); /* the one in force, */
+    assert_memory_not_equal(heard, next_key, sizeof heard);
     assert_int_equal(read(told[0], heard, sizeof heard), sizeof heard);
     assert_memory_equal(heard, next_key, sizeof heard);
     int again = ask(&a, false); /* it has that key already; or is still tidying */
