@@ -222,7 +222,7 @@ def test_shared_memory_full_of_nonsense(attack):
 
 def test_files(attack):
     """Exactly the registry, and to read the server's certificates and the lists that anybody may read."""
-    soon(4, lambda: len(list((attack.s.dir / "crl").iterdir())), 10)  # those of the account that was deleted have gone
+    soon(6, lambda: len(list((attack.s.dir / "crl").iterdir())), 10)  # those of the account that was deleted have gone
     tls = [f"{d}/{p.name}" for d in ("tls", "crl") for p in (attack.s.dir / d).iterdir()]
     attack.run("files")
     may = [f"{verb} {name}" for name in ("registry.db", "registry.db-wal", "registry.db-shm") for verb in ("read", "write", "read-write", "path")]
@@ -290,7 +290,7 @@ def test_an_owner_s_deeds_stay_the_owner_s(attack):
     tokens = attack.s.muster("token", "list")
     attack.run("supervisor", "files", "processes", "shared", "vault", "sockets")
     assert [t["id"] for t in attack.s.muster("token", "list")] == [t["id"] for t in tokens]
-    assert [a["id"] for a in attack.s.muster("account", "list")] == ["wide", "narrow", "own"]
+    assert [a["id"] for a in attack.s.muster("account", "list")] == ["wide", "narrow", "strict", "own"]
     actions = {e["action"] for e in attack.s.muster("audit", "list")}
     assert not actions & {"root.export_key", "token.create.again"}
     assert attack.s.muster("audit", "verify")["ok"] is True
