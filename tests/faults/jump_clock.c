@@ -6,6 +6,7 @@
  * process.  The file is mapped before the sandbox is there.  It is a part of no program that is installed. */
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -43,6 +44,17 @@ __attribute__((visibility("default"))) int clock_gettime(clockid_t id, struct ti
     else if ((id == CLOCK_MONOTONIC || id == CLOCK_MONOTONIC_COARSE) && getpid() == jump->process)
         ts->tv_sec += jump->monotonic;
     return 0;
+}
+
+/* The kernel waits by its own clock: a time that was reckoned from the one that is ahead is taken back to it. */
+__attribute__((visibility("default"))) int pthread_cond_clockwait(pthread_cond_t *c, pthread_mutex_t *m, clockid_t id, const struct timespec *until) {
+    static int (*real)(pthread_cond_t *, pthread_mutex_t *, clockid_t, const struct timespec *);
+    struct timespec t = *until;
+    if (!real)
+        *(void **)&real = dlsym(RTLD_NEXT, "pthread_cond_clockwait");
+    if (jump && id == CLOCK_MONOTONIC && getpid() == jump->process)
+        t.tv_sec -= jump->monotonic;
+    return real(c, m, id, &t);
 }
 
 __attribute__((visibility("default"))) time_t time(time_t *out) {
