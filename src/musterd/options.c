@@ -17,7 +17,7 @@ static const struct {
         "Where the vault's master key comes from: file (the default), passphrase (asked on the terminal, or the first line of stdin), or credential."},
     [OPT_MASTER_KEY_FILE] = {"master-key-file", "FILE", "The key file or the credential's file, an absolute path."},
     [OPT_ACCOUNT] = {"account", "A", "The account."},
-    [OPT_PASSPHRASE_FILE] = {"passphrase-file", "FILE", "Takes the passphrase from the first line of a file of mode 0600 instead of the terminal."},
+    [OPT_PASSPHRASE_FILE] = {"passphrase-file", "FILE", "Takes the passphrase from the first line of a file of mode 0600 instead of the terminal; for a credential, all of the file."},
     [OPT_RECIPIENT] = {"recipient", "FILE", "Encrypts to an X25519 public key in PEM instead of a passphrase (`openssl genpkey -algorithm X25519`, `openssl pkey -pubout`)."},
     [OPT_RECIPIENT_KEY] = {"recipient-key", "FILE", "The private half of that key, of mode 0600."},
     [OPT_WITHOUT_MASTER_KEY] = {"without-master-key", NULL, "Leaves DIR/vault/master.key out."},

@@ -9,8 +9,9 @@ from client import Device as Enrolled
 from conftest import Refused, refused, soon
 from enrolment import Account, ask, enrol, retry_after
 from est import Device, basic, certificates, csr, post
-from receiver import Receiver, verify
+from receiver import verify
 from client import new_key
+from test_webhooks import receiver  # noqa: F401  a fixture
 
 CONFIG = ["webhook_networks = 127.0.0.0/8 ::1"]
 
@@ -22,19 +23,6 @@ def server(tmp_path_factory):
     yield s
     assert s.stop() == 0
     assert "Sanitizer" not in s.log_text()
-
-
-@pytest.fixture
-def receiver():
-    made = []
-
-    def make(*args, **more):
-        made.append(Receiver(*args, **more))
-        return made[-1]
-
-    yield make
-    for r in made:
-        r.close()
 
 
 def asks(server, account, receiver, rule="new", **more):
