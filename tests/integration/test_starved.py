@@ -187,10 +187,9 @@ def test_a_disk_that_is_really_full(tmp_path):
         device = used(s, key, "before")
         assert "disk_low" in [n["what"] for n in s.muster("status")["attention"]]
         ballast = disk / "ballast"
-        with open(ballast, "wb") as f, pytest.raises(OSError) as full:
+        with open(ballast, "wb", buffering=0) as f, pytest.raises(OSError) as full:
             while True:
                 f.write(b"x" * 65536)
-                f.flush()
         assert full.value.errno == errno.ENOSPC
         answers = [s.gateway(key).enrol(f"full-{i}") for i in range(40)]
         refused = [a for a in answers if a.status != 200]
