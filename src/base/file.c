@@ -69,7 +69,7 @@ static int write_temporary(int dirfd, const char *temporary, const char *name, s
     return 0;
 }
 
-static int put(int dirfd, const char *name, struct span content, mode_t mode, bool replace, struct err *err) {
+static int put(int dirfd, const char *name, struct span content, mode_t mode, bool replace, bool loose, struct err *err) {
     char temporary[4096];
     uint32_t unique;
     secret_random_bytes(&unique, sizeof unique);
@@ -89,11 +89,21 @@ static int put(int dirfd, const char *name, struct span content, mode_t mode, bo
     seen(FILE_STEP_RENAME, temporary, name, SPAN_NONE);
     if (!replace)
         unlinkat(dirfd, temporary, 0);
-    return sync_dir(dirfd, name, err);
+    return loose ? 0 : sync_dir(dirfd, name, err);
 }
 
-int file_replace(int dirfd, const char *name, struct span content, mode_t mode, struct err *err) { return put(dirfd, name, content, mode, true, err); }
-int file_create(int dirfd, const char *name, struct span content, mode_t mode, struct err *err) { return put(dirfd, name, content, mode, false, err); }
+int file_replace(int dirfd, const char *name, struct span content, mode_t mode, struct err *err) { return put(dirfd, name, content, mode, true, false, err); }
+int file_create(int dirfd, const char *name, struct span content, mode_t mode, struct err *err) { return put(dirfd, name, content, mode, false, false, err); }
+int file_create_loose(int dirfd, const char *name, struct span content, mode_t mode, struct err *err) { return put(dirfd, name, content, mode, false, true, err); }
+
+int file_sync_dir(int dirfd, const char *name, struct err *err) {
+    if (skipped(FILE_STEP_SYNC_DIR, name))
+        return 0;
+    if (fsync(dirfd))
+        return io_error(err, "made durable", name);
+    seen(FILE_STEP_SYNC_DIR, name, NULL, SPAN_NONE);
+    return 0;
+}
 
 int file_append(int dirfd, const char *name, struct span content, struct err *err) {
     struct stat before;

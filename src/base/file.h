@@ -15,6 +15,10 @@
 int file_replace(int dirfd, const char *name, struct span content, mode_t mode, struct err *err) MUSTER_MUST_CHECK;
 /* As file_replace, but MUSTER_EEXISTS where the name exists (link(2) instead of rename(2)). */
 int file_create(int dirfd, const char *name, struct span content, mode_t mode, struct err *err) MUSTER_MUST_CHECK;
+/* As file_create, but the name is durable only behind file_sync_dir(): for many files in one directory, whose content is. */
+int file_create_loose(int dirfd, const char *name, struct span content, mode_t mode, struct err *err) MUSTER_MUST_CHECK;
+/* Makes what was created and removed in an open directory durable. */
+int file_sync_dir(int dirfd, const char *name, struct err *err) MUSTER_MUST_CHECK; /* name: for errors */
 /* Adds at the end of a file that exists, and syncs it; whoever else writes to it has to be kept out.  Where it fails the file is cut back to
  * what it was.  A power cut or a kill may leave a part of the content behind: the reader has to know a whole line from a torn one. */
 int file_append(int dirfd, const char *name, struct span content, struct err *err) MUSTER_MUST_CHECK;

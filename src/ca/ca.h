@@ -71,6 +71,29 @@ struct ca_issued {
 int ca_issue(struct ca *ca, const struct ca_order *order, struct ca_issued *out, struct err *err) MUSTER_MUST_CHECK;
 /* Whether ca_issue would refuse the ID as the record stands now: to be asked before a key is made and a file is written. */
 int ca_may_issue(const struct ca *ca, struct span device_id, bool again, struct err *err) MUSTER_MUST_CHECK;
+/* One of many. */
+struct ca_item {
+    struct ca_order order;   /* its spans are the caller's */
+    struct ca_issued issued;
+    bool before;             /* the record has a certificate of this ID and this key already: that one is in `issued`, and none was made */
+    struct err err;          /* code 0: it has one; else why it was refused, which the others do not feel */
+};
+#define CA_ITEMS_MAX JOURNAL_BATCH_MAX
+/* The same for 1 to CA_ITEMS_MAX devices under one lock, on so many threads.  Fails where the CA does; then what was issued may be in the record, and
+ * is found there again by ID and key. */
+int ca_issue_many(struct ca *ca, struct ca_item *items, size_t n, unsigned threads, struct err *err) MUSTER_MUST_CHECK;
+
+/* Takes a certificate back, for good.  MUSTER_ENOTFOUND; _ESTATE: it was not issued, is revoked already, or is the root's or a proof. */
+int ca_revoke(struct ca *ca, const char *serial, const char *reason, struct err *err) MUSTER_MUST_CHECK;
+struct ca_crl {
+    bool root;            /* the root's list, else that of what issues device certificates; the key has to be unlocked */
+    int64_t life;         /* seconds to the next one */
+    uint64_t number;      /* out */
+    int64_t next_update;  /* out */
+    size_t entries;       /* out */
+};
+/* The list of what is revoked, in PEM.  MUSTER_ECAEXPIRED. */
+int ca_make_crl(struct ca *ca, struct ca_crl *crl, struct buf *pem, struct err *err) MUSTER_MUST_CHECK;
 /* A certificate whose subject CN is the challenge of a server (and nothing else is taken for one), by the key that is unlocked; for a key that
  * is thrown away, so that it is good for nothing else. */
 int ca_prove(struct ca *ca, struct span challenge, struct ca_issued *out, struct err *err) MUSTER_MUST_CHECK;

@@ -2,9 +2,8 @@
  * would, make it durable, say so in the journal, and only then hand it out. */
 #include "base/file.h"
 #include "base/hex.h"
-#include "ca/ca.h"
+#include "ca/issue_part.h"
 #include "ca/name.h"
-#include "pki/chain.h"
 
 #define CHALLENGE_PREFIX "muster-challenge-"
 #define CHALLENGE_DIGITS 32
@@ -22,8 +21,7 @@ int ca_may_issue(const struct ca *ca, struct span device_id, bool again, struct 
                   : 0;
 }
 
-/* One key for two devices would make them one: the gateway refuses the second. */
-static int check_key(const struct ca *ca, struct span device_id, const struct hash *key, struct err *err) {
+int issue_check_key(const struct ca *ca, struct span device_id, const struct hash *key, struct err *err) {
     char hex[2 * PKI_HASH_LEN + 1];
     hex_encode(hash_span(key), hex);
     const json_t *record = json_object_get(ca->journal.keys, hex);
@@ -32,6 +30,13 @@ static int check_key(const struct ca *ca, struct span device_id, const struct ha
         return err_set(err, MUSTER_EKEYISSUED, "The key is the one of the device %s.", owner);
     if (hash_eq(key, &ca->root->key.spki) || (ca->intermediate && hash_eq(key, &ca->intermediate->key.spki)))
         return err_set(err, MUSTER_EKEYISSUED, "The key is the fleet CA's own.");
+    const json_t *of_device = record ? json_object_get(ca->journal.devices, owner) : NULL;
+    for (size_t i = 0; i < json_array_size(of_device); i++) {
+        const json_t *one = json_array_get(of_device, i);
+        const char *reason = json_string_value(json_object_get(one, "reason"));
+        if (reason && strcmp(reason, "key-compromise") == 0 && strcmp(json_string_value(json_object_get(one, "key")), hex) == 0)
+            return err_set(err, MUSTER_EKEYISSUED, "The key was revoked as compromised, with the certificate %s.", json_string_value(json_object_get(one, "serial")));
+    }
     return 0;
 }
 
@@ -71,18 +76,22 @@ static int keep(struct ca *ca, const struct cert *cert, const struct ca_issued *
     return rc ? err_set(err, rc, NULL) : ca_append(ca, buf_span(&line), err);
 }
 
-/* The judgement that the gateway will make, with the gateway's function. */
-static int judge(const struct ca *ca, const struct cert *leaf, struct span device_id, struct err *err) {
-    struct anchor_set *anchors = anchor_set_new();
-    struct cert *root = NULL, *presented[1] = {ca->intermediate};
-    struct chain_found found;
-    CLEANUP(buf_fini) struct buf id = BUF_INIT(512);
+int issue_anchors(const struct ca *ca, struct anchor_set **out, struct err *err) {
+    CLEANUP(anchor_set_unref) struct anchor_set *anchors = anchor_set_new();
+    struct cert *root = NULL;
     int rc = anchors ? cert_from_x509(ca->root->x, &root, err) : err_set(err, MUSTER_ENOMEM, NULL);
     if (!rc && (rc = anchor_set_add(anchors, root, NULL, 0, NULL)))
         err_set(err, rc, NULL);
     if (!rc)
-        rc = chain_judge(anchors, leaf, presented, ca->intermediate ? 1 : 0, clock_now(), &found, err);
-    anchor_set_unref(anchors);
+        *out = TAKE(anchors);
+    return rc;
+}
+
+int issue_judge(const struct ca *ca, const struct anchor_set *anchors, const struct cert *leaf, struct span device_id, struct err *err) {
+    struct cert *presented[1] = {ca->intermediate};
+    struct chain_found found;
+    CLEANUP(buf_fini) struct buf id = BUF_INIT(512);
+    int rc = chain_judge(anchors, leaf, presented, ca->intermediate ? 1 : 0, clock_now(), &found, err);
     if (!rc)
         rc = cert_device_id(leaf, ID_RULE_CN, &id, err);
     if (rc) {
@@ -92,8 +101,7 @@ static int judge(const struct ca *ca, const struct cert *leaf, struct span devic
     return span_eq(buf_span(&id), device_id) ? 0 : err_set(err, MUSTER_EINTERNAL, NULL);
 }
 
-/* Not longer than what signs it. */
-static int set_life(const struct ca *ca, const struct cert *issuer, int64_t life, struct make_request *rq, bool *clamped, struct err *err) {
+int issue_set_life(const struct ca *ca, const struct cert *issuer, int64_t life, struct make_request *rq, bool *clamped, struct err *err) {
     int64_t now = clock_now(), end = now + life;
     *clamped = false;
     for (int i = 0; i < 2; i++) {
@@ -112,9 +120,10 @@ static int set_life(const struct ca *ca, const struct cert *issuer, int64_t life
 
 static int issue_locked(struct ca *ca, const struct ca_order *o, struct signing *s, struct ca_issued *out, struct err *err) {
     CLEANUP(cert_free) struct cert *cert = NULL;
+    CLEANUP(anchor_set_unref) struct anchor_set *anchors = NULL;
     int rc = ca_may_issue(ca, o->device_id, o->again, err);
-    if (rc || (rc = check_key(ca, o->device_id, &s->key, err)) || (rc = set_life(ca, ca_issuer(ca), o->life ? o->life : ca->device_life, &s->rq, &out->clamped, err)) ||
-        (rc = sign(ca, s, &cert, out, err)) || (rc = judge(ca, cert, o->device_id, err)) || (rc = keep(ca, cert, out, err)))
+    if (rc || (rc = issue_check_key(ca, o->device_id, &s->key, err)) || (rc = issue_set_life(ca, ca_issuer(ca), o->life ? o->life : ca->device_life, &s->rq, &out->clamped, err)) ||
+        (rc = issue_anchors(ca, &anchors, err)) || (rc = sign(ca, s, &cert, out, err)) || (rc = issue_judge(ca, anchors, cert, o->device_id, err)) || (rc = keep(ca, cert, out, err)))
         return rc;
     return ca->intermediate && cert_pem(ca->intermediate, &out->chain) ? err_set(err, MUSTER_ENOMEM, NULL) : 0;
 }
@@ -148,7 +157,7 @@ static int check_challenge(struct span challenge, struct err *err) {
 static int prove_locked(struct ca *ca, struct signing *s, struct ca_issued *out, struct err *err) {
     CLEANUP(cert_free) struct cert *cert = NULL;
     const struct cert *issuer = ca->key_is_root ? ca->root : ca->intermediate;
-    int rc = set_life(ca, issuer, PROOF_LIFE, &s->rq, &out->clamped, err);
+    int rc = issue_set_life(ca, issuer, PROOF_LIFE, &s->rq, &out->clamped, err);
     if (rc || (rc = sign(ca, s, &cert, out, err)) || (rc = keep(ca, cert, out, err)))
         return rc;
     return !ca->key_is_root && cert_pem(ca->intermediate, &out->chain) ? err_set(err, MUSTER_ENOMEM, NULL) : 0;

@@ -20,6 +20,30 @@ void journal_fini(struct journal *j) {
     *j = (struct journal){0};
 }
 
+/* --- words ------------------------------------------------------------------------------------------------------------------ */
+
+static const char *const reasons[] = {[0] = "unspecified", [1] = "key-compromise", [3] = "affiliation-changed", [4] = "superseded", [5] = "cessation-of-operation", [9] = "privilege-withdrawn"};
+#define REASONS (int)(sizeof reasons / sizeof *reasons)
+
+int journal_reason(const char *name) {
+    for (int i = 0; i < REASONS; i++)
+        if (reasons[i] && strcmp(reasons[i], name) == 0)
+            return i;
+    return -1;
+}
+
+const char *journal_reason_name(int reason) { return reason >= 0 && reason < REASONS ? reasons[reason] : NULL; }
+
+bool journal_is(const json_t *record, const char *state) {
+    const char *is = json_string_value(json_object_get(record, "state"));
+    return is && strcmp(is, state) == 0;
+}
+
+bool journal_revocable(const json_t *record) {
+    const char *kind = json_string_value(json_object_get(record, "kind"));
+    return kind && (strcmp(kind, "device") == 0 || strcmp(kind, "intermediate") == 0);
+}
+
 /* --- reading ---------------------------------------------------------------------------------------------------------------- */
 
 static bool is_hex(const char *s, size_t bytes) {
@@ -53,16 +77,13 @@ static int add_device(struct journal *j, json_t *record, const char *device_id, 
     return 0;
 }
 
-static int read_reserve(struct journal *j, json_t *line, const char *at, const char *serial, struct err *err) {
-    const char *event, *kind, *key, *device_id = NULL;
-    int rc = json_take(line, err, "{s:s, s:s, s:s, s:s, s?s, s:s}", "at", &at, "event", &event, "serial", &serial, "kind", &kind, "device_id", &device_id, "key", &key);
-    if (rc)
-        return rc;
+/* One certificate of a line: takes a reservation in. */
+static int take_reserve(struct journal *j, const char *at, const char *kind, const char *serial, const char *device_id, const char *key, struct err *err) {
     bool device = strcmp(kind, "device") == 0;
     if (!device && strcmp(kind, "root") && strcmp(kind, "intermediate") && strcmp(kind, "proof"))
         return wrong(err, "Its kind is not known");
-    if (device != (device_id != NULL) || (device && !is_device_id(device_id)) || !is_hex(key, PKI_HASH_LEN))
-        return wrong(err, "Its device ID or key is not well-formed");
+    if (device != (device_id != NULL) || (device && !is_device_id(device_id)) || !is_hex(key, PKI_HASH_LEN) || !is_hex(serial, MAKE_SERIAL_LEN))
+        return wrong(err, "Its device ID, serial or key is not well-formed");
     if (json_object_get(j->serials, serial))
         return wrong(err, "Its serial was reserved before");
     CLEANUP_JSON json_t *record = json_object();
@@ -80,19 +101,15 @@ static int read_reserve(struct journal *j, json_t *line, const char *at, const c
     return 0;
 }
 
-static int read_close(struct journal *j, json_t *line, bool issue, const char *at, const char *serial, struct err *err) {
-    const char *event, *fingerprint = NULL, *not_after = NULL;
-    int rc = issue ? json_take(line, err, "{s:s, s:s, s:s, s:s, s:s}", "at", &at, "event", &event, "serial", &serial, "fingerprint", &fingerprint, "not_after", &not_after)
-                   : json_take(line, err, "{s:s, s:s, s:s}", "at", &at, "event", &event, "serial", &serial);
-    if (rc)
-        return rc;
+/* fingerprint NULL: it was abandoned. */
+static int take_close(struct journal *j, const char *at, const char *serial, const char *fingerprint, const char *not_after, struct err *err) {
     json_t *record = json_object_get(j->open, serial);
     if (!record)
         return wrong(err, "Its serial is not reserved, or was used before");
-    if (issue && (!is_hex(fingerprint, PKI_HASH_LEN) || !is_time(not_after)))
+    if (fingerprint && (!is_hex(fingerprint, PKI_HASH_LEN) || !is_time(not_after)))
         return wrong(err, "Its fingerprint or end is not well-formed");
-    json_set_str(record, "state", issue ? "issued" : "abandoned");
-    if (issue) {
+    json_set_str(record, "state", fingerprint ? "issued" : "abandoned");
+    if (fingerprint) {
         json_set_str(record, "issued", at);
         json_set_str(record, "fingerprint", fingerprint);
         json_set_str(record, "not_after", not_after);
@@ -101,20 +118,95 @@ static int read_close(struct journal *j, json_t *line, bool issue, const char *a
     return 0;
 }
 
+static int read_reserve(struct journal *j, json_t *line, struct err *err) {
+    const char *at, *event, *kind, *key, *serial, *device_id = NULL;
+    int rc = json_take(line, err, "{s:s, s:s, s:s, s:s, s?s, s:s}", "at", &at, "event", &event, "serial", &serial, "kind", &kind, "device_id", &device_id, "key", &key);
+    return rc ? rc : take_reserve(j, at, kind, serial, device_id, key, err);
+}
+
+static int read_issue(struct journal *j, json_t *line, struct err *err) {
+    const char *at, *event, *serial, *fingerprint, *not_after;
+    int rc = json_take(line, err, "{s:s, s:s, s:s, s:s, s:s}", "at", &at, "event", &event, "serial", &serial, "fingerprint", &fingerprint, "not_after", &not_after);
+    return rc ? rc : take_close(j, at, serial, fingerprint, not_after, err);
+}
+
+static int read_abandon(struct journal *j, json_t *line, struct err *err) {
+    const char *at, *event, *serial;
+    int rc = json_take(line, err, "{s:s, s:s, s:s}", "at", &at, "event", &event, "serial", &serial);
+    return rc ? rc : take_close(j, at, serial, NULL, NULL, err);
+}
+
+static int read_revoke(struct journal *j, json_t *line, struct err *err) {
+    const char *at, *event, *serial, *reason;
+    int rc = json_take(line, err, "{s:s, s:s, s:s, s:s}", "at", &at, "event", &event, "serial", &serial, "reason", &reason);
+    if (rc)
+        return rc;
+    json_t *record = json_object_get(j->serials, serial);
+    if (!journal_is(record, "issued") || !journal_revocable(record) || journal_reason(reason) < 0)
+        return wrong(err, "Its serial is of nothing that can be revoked, or its reason is not known");
+    json_set_str(record, "state", "revoked");
+    json_set_str(record, "revoked", at);
+    json_set_str(record, "reason", reason);
+    return 0;
+}
+
+static int read_crl(struct journal *j, json_t *line, struct err *err) {
+    const char *at, *event, *issuer;
+    json_int_t number, entries;
+    int rc = json_take(line, err, "{s:s, s:s, s:s, s:I, s:I}", "at", &at, "event", &event, "issuer", &issuer, "number", &number, "entries", &entries);
+    if (rc)
+        return rc;
+    bool root = strcmp(issuer, "root") == 0;
+    if ((!root && strcmp(issuer, "intermediate")) || entries < 0 || number <= 0 || (uint64_t)number <= j->crl[!root])
+        return wrong(err, "Its issuer is not known, or its number was used before");
+    j->crl[!root] = (uint64_t)number;
+    return 0;
+}
+
+static int read_batch(struct journal *j, json_t *line, struct err *err) {
+    const char *at, *event, *kind = NULL;
+    json_t *batch, *one;
+    size_t i;
+    int rc = json_take(line, err, "{s:s, s:s, s?s, s:o}", "at", &at, "event", &event, "kind", &kind, "batch", &batch);
+    if (rc)
+        return rc;
+    bool reserve = strcmp(event, "reserve") == 0;
+    if ((!reserve && strcmp(event, "issue")) || reserve != (kind != NULL) || (kind && strcmp(kind, "device")) || !json_is_array(batch) || json_array_size(batch) == 0 ||
+        json_array_size(batch) > JOURNAL_BATCH_MAX)
+        return wrong(err, "It is of no batch that there is");
+    json_array_foreach(batch, i, one) {
+        const char *serial, *device_id, *key, *fingerprint, *not_after;
+        rc = reserve ? json_take(one, err, "{s:s, s:s, s:s}", "serial", &serial, "device_id", &device_id, "key", &key)
+                     : json_take(one, err, "{s:s, s:s, s:s}", "serial", &serial, "fingerprint", &fingerprint, "not_after", &not_after);
+        if (!rc)
+            rc = reserve ? take_reserve(j, at, kind, serial, device_id, key, err) : take_close(j, at, serial, fingerprint, not_after, err);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+static const struct {
+    const char *event;
+    bool of_serial;
+    int (*read)(struct journal *j, json_t *line, struct err *err);
+} events[] = {{"reserve", true, read_reserve}, {"issue", true, read_issue}, {"abandon", true, read_abandon}, {"revoke", true, read_revoke}, {"crl", false, read_crl}};
+
 static int read_line(struct journal *j, struct span text, struct err *err) {
-    if (text.n > JOURNAL_LINE_MAX)
+    if (text.n > JOURNAL_BATCH_LINE_MAX)
         return wrong(err, "It is too long");
     CLEANUP_JSON json_t *line = json_parse(text, err);
     if (!line)
         return MUSTER_EJSON;
     const char *at = json_string_value(json_object_get(line, "at")), *event = json_string_value(json_object_get(line, "event"));
     const char *serial = json_string_value(json_object_get(line, "serial"));
-    if (!at || !event || !serial || !is_time(at) || !is_hex(serial, MAKE_SERIAL_LEN))
+    if (!at || !event || !is_time(at) || (serial && !is_hex(serial, MAKE_SERIAL_LEN)))
         return wrong(err, "Its time, event or serial is not well-formed");
-    if (strcmp(event, "reserve") == 0)
-        return read_reserve(j, line, at, serial, err);
-    if (strcmp(event, "issue") == 0 || strcmp(event, "abandon") == 0)
-        return read_close(j, line, event[0] == 'i', at, serial, err);
+    if (json_object_get(line, "batch"))
+        return read_batch(j, line, err);
+    for (size_t i = 0; i < sizeof events / sizeof *events; i++)
+        if (strcmp(event, events[i].event) == 0)
+            return events[i].of_serial && !serial ? wrong(err, "It has no serial") : events[i].read(j, line, err);
     return wrong(err, "Its event is not known");
 }
 
@@ -141,7 +233,8 @@ static json_t *line_of(const char *event, const char *serial, int64_t at) {
     json_t *line = json_object();
     json_set_time(line, "at", at);
     json_set_str(line, "event", event);
-    json_set_str(line, "serial", serial);
+    if (serial)
+        json_set_str(line, "serial", serial);
     return line;
 }
 
@@ -174,6 +267,58 @@ int journal_line_abandon(const char *serial, int64_t at, struct buf *out) {
     return put(out, line, 3);
 }
 
+int journal_line_revoke(const char *serial, const char *reason, int64_t at, struct buf *out) {
+    CLEANUP_JSON json_t *line = line_of("revoke", serial, at);
+    json_set_str(line, "reason", reason);
+    return put(out, line, 4);
+}
+
+int journal_line_crl(bool root, uint64_t number, size_t entries, int64_t at, struct buf *out) {
+    CLEANUP_JSON json_t *line = line_of("crl", NULL, at);
+    json_set_str(line, "issuer", root ? "root" : "intermediate");
+    json_set_int(line, "number", (int64_t)number);
+    json_set_int(line, "entries", (int64_t)entries);
+    return put(out, line, 5);
+}
+
+/* Ends the batch's line; its members are counted, because what could not be set is missing. */
+static int put_batch(struct buf *out, const char *event, const char *kind, int64_t at, json_t *batch, size_t n) {
+    CLEANUP_JSON json_t *line = line_of(event, NULL, at);
+    const json_t *one;
+    size_t i;
+    bool whole = json_array_size(batch) == n;
+    json_array_foreach(batch, i, one)
+        whole = whole && json_object_size(one) == 3;
+    if (kind)
+        json_set_str(line, "kind", kind);
+    json_set(line, "batch", batch);
+    return whole ? put(out, line, kind ? 4 : 3) : MUSTER_ENOMEM;
+}
+
+int journal_line_reserve_batch(const struct journal_reserve *r, size_t n, int64_t at, struct buf *out) {
+    json_t *batch = json_array();
+    for (size_t i = 0; i < n; i++) {
+        json_t *one = json_object();
+        json_set_str(one, "serial", r[i].serial);
+        json_set_span(one, "device_id", r[i].device_id);
+        json_set_hex(one, "key", hash_span(&r[i].key));
+        json_array_append_new(batch, one);
+    }
+    return put_batch(out, "reserve", "device", at, batch, n);
+}
+
+int journal_line_issue_batch(const struct journal_issue *r, size_t n, int64_t at, struct buf *out) {
+    json_t *batch = json_array();
+    for (size_t i = 0; i < n; i++) {
+        json_t *one = json_object();
+        json_set_str(one, "serial", r[i].serial);
+        json_set_hex(one, "fingerprint", hash_span(&r[i].fingerprint));
+        json_set_time(one, "not_after", r[i].not_after);
+        json_array_append_new(batch, one);
+    }
+    return put_batch(out, "issue", NULL, at, batch, n);
+}
+
 /* --- questions -------------------------------------------------------------------------------------------------------------- */
 
 void journal_new_serial(const struct journal *j, uint8_t serial[MAKE_SERIAL_LEN], char text[JOURNAL_SERIAL_LEN + 1]) {
@@ -183,12 +328,21 @@ void journal_new_serial(const struct journal *j, uint8_t serial[MAKE_SERIAL_LEN]
     } while (json_object_get(j->serials, text));
 }
 
-const json_t *journal_issued(const struct journal *j, const char *device_id) {
-    const json_t *of_device = json_object_get(j->devices, device_id), *newest = NULL;
+/* The newest that is issued, of any key or of one. */
+static const json_t *newest(const struct journal *j, const char *device_id, const char *key) {
+    const json_t *of_device = json_object_get(j->devices, device_id), *found = NULL;
     for (size_t i = 0; i < json_array_size(of_device); i++) {
         const json_t *record = json_array_get(of_device, i);
-        if (strcmp(json_string_value(json_object_get(record, "state")), "issued") == 0)
-            newest = record;
+        if (journal_is(record, "issued") && (!key || strcmp(json_string_value(json_object_get(record, "key")), key) == 0))
+            found = record;
     }
-    return newest;
+    return found;
+}
+
+const json_t *journal_issued(const struct journal *j, const char *device_id) { return newest(j, device_id, NULL); }
+
+const json_t *journal_issued_key(const struct journal *j, const char *device_id, const struct hash *key) {
+    char hex[2 * PKI_HASH_LEN + 1];
+    hex_encode(hash_span(key), hex);
+    return newest(j, device_id, hex);
 }

@@ -7,6 +7,13 @@
  *   {"at":TIME,"event":"reserve","serial":HEX,"kind":"device","device_id":ID,"key":SHA256}    kind root, intermediate and proof have no device_id
  *   {"at":TIME,"event":"issue","serial":HEX,"fingerprint":SHA256,"not_after":TIME}
  *   {"at":TIME,"event":"abandon","serial":HEX}
+ *   {"at":TIME,"event":"revoke","serial":HEX,"reason":REASON}    of a device or an intermediate that was issued; for good
+ *   {"at":TIME,"event":"crl","issuer":"root"|"intermediate","number":N,"entries":N}    before the list leaves: no number is used twice
+ *
+ * Of a batch one line says it for up to JOURNAL_BATCH_MAX devices, so that here too only the last line of the file can be torn:
+ *
+ *   {"at":TIME,"event":"reserve","kind":"device","batch":[{"serial":HEX,"device_id":ID,"key":SHA256},…]}
+ *   {"at":TIME,"event":"issue","batch":[{"serial":HEX,"fingerprint":SHA256,"not_after":TIME},…]}
  */
 #ifndef MUSTER_CA_JOURNAL_H
 #define MUSTER_CA_JOURNAL_H
@@ -19,6 +26,8 @@
 
 #define JOURNAL_FILE "journal.jsonl"
 #define JOURNAL_LINE_MAX 4096
+#define JOURNAL_BATCH_MAX 256
+#define JOURNAL_BATCH_LINE_MAX (JOURNAL_BATCH_MAX * 1024)
 #define JOURNAL_SERIAL_LEN (2 * MAKE_SERIAL_LEN)
 
 struct journal {
@@ -26,10 +35,16 @@ struct journal {
     json_t *devices;  /* device ID → array of the records that have it (borrowed from serials, counted) */
     json_t *keys;     /* SHA-256 of a device's public key → its first record */
     json_t *open;     /* serial → record: reserved, and neither issued nor abandoned */
+    uint64_t crl[2];  /* number of the newest revocation list of the root and of the intermediate; 0: none was made */
     size_t lines;
     size_t bytes;     /* of the file that stand for these lines */
 };
-/* A record: {"id": serial, "serial", "kind", "device_id"?, "state": "reserved"|"issued"|"abandoned", "key", "reserved": TIME, "fingerprint"?, "not_after"?} */
+/* A record: {"id": serial, "serial", "kind", "device_id"?, "state": "reserved"|"issued"|"abandoned"|"revoked", "key", "reserved": TIME, "fingerprint"?, "not_after"?,
+ * "revoked"?: TIME, "reason"?} */
+
+/* CRLReason (RFC 5280, 5.3.1) by the names that the server has for them; -1, NULL: none such. */
+int journal_reason(const char *name);
+const char *journal_reason_name(int reason);
 
 int journal_init(struct journal *j) MUSTER_MUST_CHECK;
 void journal_fini(struct journal *j);
@@ -47,11 +62,25 @@ struct journal_reserve {
 int journal_line_reserve(const struct journal_reserve *r, int64_t at, struct buf *out) MUSTER_MUST_CHECK;
 int journal_line_issue(const char *serial, const struct hash *fingerprint, int64_t not_after, int64_t at, struct buf *out) MUSTER_MUST_CHECK;
 int journal_line_abandon(const char *serial, int64_t at, struct buf *out) MUSTER_MUST_CHECK;
+int journal_line_revoke(const char *serial, const char *reason, int64_t at, struct buf *out) MUSTER_MUST_CHECK;
+int journal_line_crl(bool root, uint64_t number, size_t entries, int64_t at, struct buf *out) MUSTER_MUST_CHECK;
+/* Of a batch: n of each, 1..JOURNAL_BATCH_MAX. */
+struct journal_issue {
+    char serial[JOURNAL_SERIAL_LEN + 1];
+    struct hash fingerprint;
+    int64_t not_after;
+};
+int journal_line_reserve_batch(const struct journal_reserve *r, size_t n, int64_t at, struct buf *out) MUSTER_MUST_CHECK;
+int journal_line_issue_batch(const struct journal_issue *r, size_t n, int64_t at, struct buf *out) MUSTER_MUST_CHECK;
 
 /* A new serial that the journal does not have. */
 void journal_new_serial(const struct journal *j, uint8_t serial[MAKE_SERIAL_LEN], char text[JOURNAL_SERIAL_LEN + 1]);
-/* The newest record of a device ID that was issued, or NULL; borrowed. */
+/* The newest record of a device ID that was issued and not revoked, or NULL; borrowed. */
 const json_t *journal_issued(const struct journal *j, const char *device_id);
+/* The same of one that has this key. */
+const json_t *journal_issued_key(const struct journal *j, const char *device_id, const struct hash *key);
+bool journal_is(const json_t *record, const char *state);
+bool journal_revocable(const json_t *record); /* by its kind */
 
 DEFINE_CLEANUP_FINI(journal_fini, struct journal)
 

@@ -1,6 +1,9 @@
 /* ca: `muster ca init`, `sign`, `prove`, `list`, `show`: the fleet CA on this machine, without any server; see command.h. */
+#include <sys/stat.h>
+
 #include "json/json.h"
 #include "muster/ca_part.h"
+#include "muster/ca_sign.h"
 #include "muster/file_arg.h"
 #include "muster/print.h"
 
@@ -30,9 +33,11 @@ static json_t *about_ca(const char *dir, const struct ca *ca) {
     const char *serial, *device_id;
     json_object_foreach(ca->journal.devices, device_id, record)
         devices += journal_issued(&ca->journal, device_id) != NULL;
-    int64_t issued = 0;
-    json_object_foreach(ca->journal.serials, serial, record)
-        issued += !strcmp(json_string_value(json_object_get(record, "state")), "issued");
+    int64_t issued = 0, revoked = 0;
+    json_object_foreach(ca->journal.serials, serial, record) {
+        issued += journal_is(record, "issued");
+        revoked += journal_is(record, "revoked");
+    }
     json_set_hex(o, "id", hash_span(&ca->root->fingerprint));
     json_set_str(o, "directory", dir);
     json_set(o, "root", about_cert(ca->root));
@@ -41,6 +46,8 @@ static json_t *about_ca(const char *dir, const struct ca *ca) {
     json_set_int(o, "device_life", ca->device_life);
     json_set_int(o, "devices", devices);
     json_set_int(o, "certificates", issued);
+    if (revoked)
+        json_set_int(o, "revoked", revoked);
     if (open)
         json_set_int(o, "unfinished", open);
     json_t *warnings = json_array();
@@ -128,8 +135,13 @@ int command_ca_sign(struct invocation *in, struct err *err) {
     const char *output = invocation_option(in, "output");
     struct ca_order order = {.again = invocation_option(in, "again") != NULL};
     size_t n = 0;
+    struct stat st;
     int rc = ca_part_life(in, "life", 0, &order.life, err);
-    if (rc || (rc = ca_part_open(in, false, &ca, err)) || (rc = file_arg_read(in->args[0], &file, err)))
+    if (rc || (rc = ca_part_open(in, false, &ca, err)))
+        return rc;
+    if (stat(in->args[0], &st) == 0 && S_ISDIR(st.st_mode))
+        return ca_sign_directory(in, &ca, order.life, err);
+    if ((rc = file_arg_read(in->args[0], &file, err)))
         return rc;
     if (output && strcmp(output, "-") && access(output, F_OK) == 0)
         return err_set(err, MUSTER_EEXISTS, "%s exists already.", output);
@@ -211,7 +223,7 @@ int command_ca_show(struct invocation *in, struct err *err) {
     if (!record)
         return err_set(err, MUSTER_ENOTFOUND, "The fleet CA has no serial and no device ID %.128s.", in->args[0]);
     CLEANUP_JSON json_t *shown = json_copy((json_t *)record);
-    if (strcmp(json_string_value(json_object_get(record, "state")), "issued"))
+    if (!journal_is(record, "issued") && !journal_is(record, "revoked"))
         return ca_part_show(in, shown, err);
     if ((rc = ca_chain(&ca, json_string_value(json_object_get(record, "serial")), &chain, err)))
         return rc;

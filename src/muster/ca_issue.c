@@ -1,4 +1,4 @@
-/* ca_issue: `muster ca issue` and `ca csr`: keys and certificates for devices, into files; see command.h.
+/* ca_issue: `muster ca issue` (of several devices ca_batch.h's) and `ca csr`: keys and certificates for devices, into files; see command.h.
  *
  * The key's file is durable before the certificate is asked for: a certificate whose key was lost on a full disk is good for nobody. */
 #include <errno.h>
@@ -7,11 +7,8 @@
 #include "base/file.h"
 #include "ca/name.h"
 #include "json/json.h"
+#include "muster/ca_batch.h"
 #include "muster/ca_part.h"
-#include "muster/file_arg.h"
-#include "muster/print.h"
-
-#define LIST_MAX (64u << 20)
 
 /* --- the folder of one device ------------------------------------------------------------------------------------------------- */
 
@@ -78,70 +75,23 @@ static int issue_one(const struct invocation *in, struct ca *ca, struct span id,
     return 0;
 }
 
-/* A folder for each of several devices. */
-static int issue_below(const struct invocation *in, struct ca *ca, struct span id, const char *dir, int64_t life, const struct ca_server *server, json_t *list, struct err *err) {
-    CLEANUP(buf_fini) struct buf path = BUF_INIT(4096);
-    json_t *one = NULL;
-    buf_addf(&path, "%s/", dir);
-    ca_file_name(&path, id);
-    int rc = buf_check(&path, err);
-    if (rc || (rc = issue_one(in, ca, id, buf_str(&path), life, server, &one, err)))
-        return json_array_size(list) ? err_prefix(err, "After %zu devices, at %.*s", json_array_size(list), SPAN_FMT(id)) : rc;
-    if (json_array_append_new(list, one))
-        return err_set(err, MUSTER_ENOMEM, NULL);
-    if (!in->json && isatty(STDERR_FILENO))
-        fprintf(stderr, "\r%zu issued", json_array_size(list));
-    return 0;
-}
-
-static int issue_lines(const struct invocation *in, struct ca *ca, struct span text, const char *dir, int64_t life, const struct ca_server *server, json_t *list, struct err *err) {
-    while (text.n) {
-        long end = span_index(text, '\n');
-        struct span line = span_sub(text, 0, end < 0 ? text.n : (size_t)end), id = line;
-        if (span_ends(id, SPAN_LIT("\r")))
-            id.n--;
-        text = span_sub(text, line.n + 1, text.n);
-        int rc = id.n ? issue_below(in, ca, id, dir, life, server, list, err) : 0;
-        if (rc)
-            return rc;
-    }
-    return 0;
-}
-
-/* What was issued before a failure is told too: its files are there. */
-static int issue_many(const struct invocation *in, struct ca *ca, struct span lines, const char *dir, int64_t life, const struct ca_server *server, struct err *err) {
-    CLEANUP_JSON json_t *list = json_array();
-    int rc = file_make_dir(AT_FDCWD, dir, 0700, err);
-    for (size_t i = 0; !rc && i < in->n_rest; i++)
-        rc = issue_below(in, ca, span_str(in->rest[i]), dir, life, server, list, err);
-    if (!rc)
-        rc = issue_lines(in, ca, lines, dir, life, server, list, err);
-    if (!in->json && isatty(STDERR_FILENO) && json_array_size(list))
-        fputc('\n', stderr);
-    if (in->json)
-        return print_json(list, err) ? MUSTER_EIO : rc;
-    print_table(list, "id device_id not_after output");
-    return rc;
-}
-
 int command_ca_issue(struct invocation *in, struct err *err) {
-    const char *from = invocation_option(in, "from"), *dir = invocation_option(in, "output");
+    const char *dir = invocation_option(in, "output");
     CLEANUP(ca_close) struct ca ca = CA_NONE;
     CLEANUP(ca_server_fini) struct ca_server server = CA_SERVER_INIT;
-    CLEANUP(buf_fini) struct buf lines = BUF_INIT(LIST_MAX);
-    enum key_kind kind;
-    int64_t life;
-    int bits;
-    if (!from && in->n_rest == 0)
+    struct ca_batch batch = {.server = &server};
+    bool many = invocation_option(in, "from") || in->n_rest > 1;
+    if (!many && in->n_rest == 0)
         return err_set(err, MUSTER_EUSAGE, "Name a DEVICE-ID, or --from FILE with one on each line.");
-    int rc = ca_part_kind(in, false, &kind, &bits, err);
-    if (rc || (rc = ca_part_life(in, "life", 0, &life, err)) || (rc = ca_part_server(in, &server, err)) || (rc = ca_part_open(in, false, &ca, err)) ||
-        (from && (rc = file_arg_read(from, &lines, err))))
+    if (invocation_option(in, "column") && !invocation_option(in, "from"))
+        return err_set(err, MUSTER_EUSAGE, "--column is of the file that --from names.");
+    int rc = ca_part_kind(in, false, &batch.kind, &batch.bits, err);
+    if (rc || (rc = ca_part_life(in, "life", 0, &batch.life, err)) || (rc = ca_part_server(in, &server, err)) || (rc = ca_part_open(in, false, &ca, err)))
         return rc;
-    if (from || in->n_rest > 1)
-        return issue_many(in, &ca, buf_span(&lines), dir, life, &server, err);
+    if (many)
+        return ca_batch_issue(in, &ca, &batch, err);
     CLEANUP_JSON json_t *shown = NULL;
-    rc = issue_one(in, &ca, span_str(in->args[0]), dir, life, &server, &shown, err);
+    rc = issue_one(in, &ca, span_str(in->args[0]), dir, batch.life, &server, &shown, err);
     return rc ? rc : ca_part_show(in, shown, err);
 }
 

@@ -2,6 +2,7 @@
 #include "muster/ca_part.h"
 
 #include "base/passphrase.h"
+#include "ca/list.h"
 #include "json/json.h"
 #include "muster/file_arg.h"
 #include "muster/print.h"
@@ -34,20 +35,9 @@ int ca_part_open(const struct invocation *in, bool root_key, struct ca *out, str
 }
 
 int ca_part_kind(const struct invocation *in, bool of_ca, enum key_kind *kind, int *bits, struct err *err) {
-    static const struct {
-        const char *name;
-        enum key_kind kind;
-        int bits;
-        bool of_ca, of_device;
-    } kinds[] = {{"p256", KEY_P256, 0, true, true},      {"p384", KEY_P384, 0, true, true},      {"rsa2048", KEY_RSA, 2048, false, true},
-                 {"rsa3072", KEY_RSA, 3072, true, true}, {"rsa4096", KEY_RSA, 4096, true, true}, {"ed25519", KEY_ED25519, 0, false, true}};
     const char *name = invocation_option(in, "key");
-    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-        if (!strcmp(name ? name : "p256", kinds[i].name) && (of_ca ? kinds[i].of_ca : kinds[i].of_device)) {
-            *kind = kinds[i].kind;
-            *bits = kinds[i].bits;
-            return 0;
-        }
+    if (ca_key_kind(span_str(name ? name : "p256"), of_ca, kind, bits))
+        return 0;
     return err_set(err, MUSTER_EUSAGE, "--key takes %s, not \"%s\".", of_ca ? "p256, p384, rsa3072 or rsa4096" : "p256, p384, rsa2048, rsa3072, rsa4096 or ed25519", name);
 }
 
@@ -127,7 +117,9 @@ int ca_part_show(const struct invocation *in, const json_t *object, struct err *
     return 0;
 }
 
-int ca_part_put(const struct invocation *in, struct span pem, json_t *object, struct err *err) {
+int ca_part_put(const struct invocation *in, struct span pem, json_t *object, struct err *err) { return ca_part_put_as(in, "certificate", pem, object, err); }
+
+int ca_part_put_as(const struct invocation *in, const char *member, struct span pem, json_t *object, struct err *err) {
     const char *output = invocation_option(in, "output");
     bool to_file = output && strcmp(output, "-");
     int rc;
@@ -140,6 +132,6 @@ int ca_part_put(const struct invocation *in, struct span pem, json_t *object, st
         return file_arg_write("-", pem, false, err);
     }
     if (in->json)
-        json_set_span(object, "certificate", pem);
+        json_set_span(object, member, pem);
     return ca_part_show(in, object, err);
 }

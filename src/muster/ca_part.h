@@ -27,6 +27,8 @@ json_t *ca_part_issued(const struct ca_issued *issued, struct span device_id);
 int ca_part_show(const struct invocation *in, const json_t *object, struct err *err) MUSTER_MUST_CHECK;
 /* Writes PEM to --output, or to standard output where none is given; with --json it then stands in the object. */
 int ca_part_put(const struct invocation *in, struct span pem, json_t *object, struct err *err) MUSTER_MUST_CHECK;
+/* The same of what is called otherwise there than "certificate". */
+int ca_part_put_as(const struct invocation *in, const char *member, struct span pem, json_t *object, struct err *err) MUSTER_MUST_CHECK;
 
 static inline void ca_server_fini_cleanup__(struct ca_server *s) { ca_server_fini(s); }
 

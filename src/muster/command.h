@@ -96,6 +96,8 @@ int command_ca_sign(struct invocation *in, struct err *err);
 int command_ca_prove(struct invocation *in, struct err *err);
 int command_ca_list(struct invocation *in, struct err *err);
 int command_ca_show(struct invocation *in, struct err *err);
+int command_ca_revoke(struct invocation *in, struct err *err);
+int command_ca_crl(struct invocation *in, struct err *err);
 int command_ca_install(struct invocation *in, struct err *err);
 int command_key_install(struct invocation *in, struct err *err);
 int command_explain(struct invocation *in, struct err *err);

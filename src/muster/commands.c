@@ -40,6 +40,7 @@
     {"locality", "TEXT", TO_LOCAL, NULL, "Locality in the subject", false}, {"organisation", "TEXT", TO_LOCAL, NULL, "Organisation in the subject", false}, \
     {"organisational-unit", "TEXT", TO_LOCAL, NULL, "Organisational unit in the subject", false}
 #define CA_LIFE {"life", "TIME", TO_LOCAL, NULL, "The certificate's life, at most up to the end of what signs it; the CA's device-life where left out", false}
+#define CA_JOBS {"jobs", "N", TO_LOCAL, NULL, "Threads that make keys and sign (one a core)", false}
 #define CA_AGAIN {"again", NULL, TO_LOCAL, NULL, "Although a certificate was issued for the device ID before", false}
 #define CA_SERVER                                                                                                              \
     {"server", "DIR", TO_LOCAL, NULL, "Take the gateway's root and URL from server-ca.pem and gateway.url in DIR, as `musterd init` writes them", false}, \
@@ -306,8 +307,9 @@ const struct command COMMANDS[] = {
      .help = "Make a fleet CA in a directory on this machine, its keys encrypted under a passphrase."},
     {.noun = "ca", .verb = "issue", .args = {{"DEVICE-ID", NULL, false, true, true}}, .local = true, .run = command_ca_issue,
      .options = {{"output", "DIR", TO_LOCAL, NULL, "Where client.pem and pkey.pem go (also -o); of several devices each has a folder there", true}, CA_DIR, CA_PASSPHRASE,
-                 {"from", "FILE", TO_LOCAL, NULL, "Device IDs, one a line (- is standard input); each has a folder below DIR", false}, CA_KEY, CA_AGAIN, CA_LIFE, CA_SERVER},
-     .help = "Make a key and a certificate for a device, or for each of several."},
+                 {"from", "FILE", TO_LOCAL, NULL, "Device IDs, one a line, or CSV whose first line names the columns device_id, key and life (- is standard input); each device has a folder below DIR", false},
+                 {"column", "NAME", TO_LOCAL, NULL, "The column of that file that holds the device ID, where it has columns of its own", false}, CA_JOBS, CA_KEY, CA_AGAIN, CA_LIFE, CA_SERVER},
+     .help = "Make a key and a certificate for a device, or for each of very many on all cores. What was cut off is begun again by the same command, and goes on where it was."},
     {.noun = "ca", .verb = "csr", .args = {{"DEVICE-ID", NULL, false, false}}, .local = true, .run = command_ca_csr,
      .options = {{"output", "DIR", TO_LOCAL, NULL, "Where client.csr and pkey.pem go (also -o)", true}, CA_KEY, CA_SUBJECT,
                  {"serial-number", "TEXT", TO_LOCAL, NULL, "The device's serial number in the subject", false},
@@ -315,15 +317,23 @@ const struct command COMMANDS[] = {
                  {"dns", "NAME", TO_LOCAL_LIST, NULL, "A DNS name for subjectAltName; may be repeated", false}},
      .help = "Make a key and a certificate request (CSR) for a device, with the identification that a CA asks for; needs no CA."},
     {.noun = "ca", .verb = "sign", .args = {{"CSR", NULL, true, false}}, .local = true, .run = command_ca_sign,
-     .options = {{"output", "FILE", TO_LOCAL, NULL, "Where the certificate goes (also -o); standard output where left out", false}, CA_DIR, CA_PASSPHRASE,
-                 {"device", "ID", TO_LOCAL, NULL, "Refuse a request for any other device ID", false}, CA_AGAIN, CA_LIFE},
-     .help = "Issue a certificate for a request, or for each in a file of several (`csr export`): its public key and the device ID in its subject CN, and nothing else that it asks for."},
+     .options = {{"output", "FILE", TO_LOCAL, NULL, "Where the certificate goes (also -o); standard output where left out; of a directory of requests a directory", false}, CA_DIR, CA_PASSPHRASE,
+                 {"device", "ID", TO_LOCAL, NULL, "Refuse a request for any other device ID", false}, CA_JOBS, CA_AGAIN, CA_LIFE},
+     .help = "Issue a certificate for a request, or for each in a file of several (`csr export`) or in a directory: its public key and the device ID in its subject CN, and nothing else that it asks for."},
+    {.noun = "ca", .verb = "revoke", .args = {{"ID", NULL, false, false}}, .local = true, .run = command_ca_revoke,
+     .options = {CA_DIR, {"reason", "unspecified|key-compromise|affiliation-changed|superseded|cessation-of-operation|privilege-withdrawn", TO_LOCAL, NULL, "Why (unspecified); a key that is revoked as compromised is certified no more", false}},
+     .help = "Take back a certificate that the fleet CA issued, named by its serial, or all that a device has, named by its ID. It needs no key; the next list says it."},
+    {.noun = "ca", .verb = "crl", .local = true, .run = command_ca_crl,
+     .options = {{"output", "FILE", TO_LOCAL, NULL, "Where the list goes (also -o); standard output where left out", false}, CA_DIR, CA_PASSPHRASE,
+                 {"of-root", NULL, TO_LOCAL, NULL, "The root's own list, with a revoked intermediate, where there is an intermediate that issues", false},
+                 {"life", "TIME", TO_LOCAL, NULL, "Until when the next one is due (30d)", false}},
+     .help = "Sign the revocation list of what the fleet CA has issued, for `crl import` and for whoever else verifies."},
     {.noun = "ca", .verb = "prove", .args = {{"CHALLENGE", NULL, false, false}}, .local = true, .run = command_ca_prove,
      .options = {{"output", "FILE", TO_LOCAL, NULL, "Where the proof goes (also -o); standard output where left out", false}, CA_DIR, CA_PASSPHRASE},
      .help = "Answer the challenge of `root upload`: the certificate for `root prove`, by the root's key, or the intermediate's where that is not there."},
     {.noun = "ca", .verb = "list", .local = true, .run = command_ca_list, .columns = "id device_id state issued not_after",
      .options = {CA_DIR, {"prefix", "TEXT", TO_LOCAL, NULL, "Those whose device ID begins so", false},
-                 {"state", "issued|abandoned|reserved", TO_LOCAL, NULL, "Those in that state; abandoned: the serial was never used", false},
+                 {"state", "issued|revoked|abandoned|reserved", TO_LOCAL, NULL, "Those in that state; abandoned: the serial was never used", false},
                  {"kind", "device|proof|root|intermediate", TO_LOCAL, NULL, "Certificates of that kind (device)", false}},
      .help = "List the certificates that the fleet CA has issued."},
     {.noun = "ca", .verb = "show", .args = {{"ID", NULL, false, true}}, .local = true, .run = command_ca_show,

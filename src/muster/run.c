@@ -7,6 +7,7 @@
 #include "muster/command.h"
 #include "muster/file_arg.h"
 #include "muster/print.h"
+#include "muster/run_part.h"
 
 #define PAGE 500
 
@@ -160,7 +161,7 @@ int command_path(const struct invocation *in, const char *path, struct buf *out,
 }
 
 /* Shows the reach and asks on a terminal; elsewhere only --yes goes on. */
-static bool agreed(const struct invocation *in, const char *reach) {
+bool run_agreed(const struct invocation *in, const char *reach) {
     char line[16];
     print_message("", reach);
     if (in->yes)
@@ -180,7 +181,7 @@ int command_confirmed(struct invocation *in, const char *method, const char *pat
     if (rc != MUSTER_ECONFIRM)
         return rc;
     json_int_t count = json_integer_value(json_object_get(problem, "count"));
-    if (!agreed(in, err_text(err)))
+    if (!run_agreed(in, err_text(err)))
         return rc;
     CLEANUP(buf_fini) struct buf again = BUF_INIT(16384);
     buf_adds(&again, path);

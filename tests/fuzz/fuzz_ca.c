@@ -2,6 +2,7 @@
 #include "fuzz.h"
 #include "base/hex.h"
 #include "ca/ca.h"
+#include "ca/list.h"
 #include "ca/name.h"
 #include "ca/server.h"
 #include "json/json.h"
@@ -17,10 +18,11 @@ static void write_again(const json_t *record, struct buf *out) {
     snprintf(r.serial, sizeof r.serial, "%s", text_of(record, "serial"));
     MUST(hex_decode(span_str(text_of(record, "key")), r.key.b, sizeof r.key.b) == 0 && clock_parse_rfc3339(span_str(text_of(record, "reserved")), &reserved) == 0);
     MUST(journal_line_reserve(&r, reserved, out) == 0);
-    if (strcmp(state, "issued") == 0) {
+    if (strcmp(state, "issued") == 0 || strcmp(state, "revoked") == 0) {
         MUST(hex_decode(span_str(text_of(record, "fingerprint")), fingerprint.b, sizeof fingerprint.b) == 0);
         MUST(clock_parse_rfc3339(span_str(text_of(record, "not_after")), &not_after) == 0 && clock_parse_rfc3339(span_str(text_of(record, "issued")), &issued) == 0);
         MUST(journal_line_issue(r.serial, &fingerprint, not_after, issued, out) == 0);
+        MUST(strcmp(state, "issued") == 0 || (journal_revocable(record) && journal_line_revoke(r.serial, text_of(record, "reason"), issued, out) == 0));
     } else if (strcmp(state, "abandoned") == 0) {
         MUST(journal_line_abandon(r.serial, reserved, out) == 0);
     } else {
@@ -67,6 +69,21 @@ static void fuzz_journal(struct span in) {
     MUST(rc == 0 || (rc == MUSTER_ECORRUPT && err.code == rc && span_is_utf8(span_str(err.text))));
     if (rc == 0)
         check_journal(&whole, in);
+}
+
+/* A batch as it would be issued: each device once, and each by the rules for one. */
+static void fuzz_list(struct span in, const char *column) {
+    CLEANUP(ca_list_fini) struct ca_list list = {0};
+    struct err err = ERR_INIT;
+    int rc = ca_list_read(in, column, &list, &err);
+    MUST(rc == 0 || ((rc == MUSTER_EINVALID || rc == MUSTER_EDEVICEID) && err.code == rc && list.n == 0));
+    for (size_t i = 0; i < list.n; i++) {
+        const struct ca_list_row *r = &list.rows[i];
+        MUST(ca_check_device_id(r->device_id, NULL) == 0 && r->line >= 1 && (i == 0 || r->line > list.rows[i - 1].line));
+        MUST((r->life == 0 || (r->life >= CLOCK_HOUR && r->life <= CA_LIFE_MAX)) && (column == NULL || (r->life == 0 && r->kind == KEY_NONE)));
+        for (size_t k = 0; k < i && k < 16; k++)
+            MUST(!span_eq(r->device_id, list.rows[k].device_id));
+    }
 }
 
 static void fuzz_config(struct span in) {
@@ -117,5 +134,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
     fuzz_config(in);
     fuzz_server(in);
     fuzz_name(in);
+    fuzz_list(in, NULL);
+    fuzz_list(in, "serial");
     return 0;
 }

@@ -105,6 +105,73 @@ def test_a_power_cut_at_any_moment(work, tmp):
         assert not bad, f"behind operation {at} of {len(work.operations)}, {kind} {seed}: {bad}"
 
 
+# --- a batch --------------------------------------------------------------------------------------------------------------------------
+
+BATCH = [f"unit-{i}-{'y' * (4 * i)}" for i in range(12)]
+
+
+@pytest.fixture(scope="module")
+def batch(tmp):
+    class Work:
+        top, recorder = tmp / "batch", Recorder(tmp / "recorded-batch")
+    w = Work()
+    w.top.mkdir()
+    record = {"LD_PRELOAD": str(BUILD / "tests" / "record_disk.so"), "MUSTER_TEST_RECORD": str(w.recorder.path)}
+    ca(w.top, "init", "--intermediate", env=record)
+    w.init_end = w.recorder.size()
+    (tmp / "batch-list").write_text("\n".join(BATCH), encoding="utf-8")
+    w.made = ca(w.top, "issue", "--from", tmp / "batch-list", "-o", w.top / "out", env=record)
+    w.operations = inside(w.recorder.operations(), os.stat(w.top).st_ino)
+    w.reserved = {c["serial"] for line in (w.top / "ca" / "journal.jsonl").read_text(encoding="utf-8").splitlines() if (e := json.loads(line)) for c in e.get("batch", [e]) if "serial" in c}
+    return w
+
+
+def broken_batch(batch, done, top, tmp):
+    """The same command again, in what the cut left: each device has one key and one certificate, and what had been delivered is what it has."""
+    before = {p.parent.name: p.read_bytes() for p in top.glob("out/*/client.pem")}
+    made = ca(top, "issue", "--from", tmp / "batch-list", "-o", top / "out", ok=False)
+    if isinstance(made, str):
+        return made
+    if [c["device_id"] for c in made] != BATCH:
+        return "not every device has a certificate"
+    if done and [{**c, "output": None} for c in made] != [{**c, "output": None} for c in batch.made]:
+        return "what was told is not there any more"
+    listed = ca(top, "list")
+    if any(c["state"] == "reserved" for c in listed) or len({c["serial"] for c in listed}) != len(listed):
+        return "a reservation stays open, or a serial stands twice"
+    issued = {c["device_id"]: c["serial"] for c in listed if c["state"] == "issued"}
+    if len([c for c in listed if c["state"] == "issued"]) != len(BATCH):
+        return "a device has two certificates, or none"
+    for c in made:
+        folder = top / "out" / pathlib.Path(c["output"]).name
+        certificate = x509.load_pem_x509_certificate((folder / "client.pem").read_bytes())
+        key = serialization.load_pem_private_key((folder / "pkey.pem").read_bytes(), None)
+        if f"{certificate.serial_number:032x}" != issued[c["device_id"]] or certificate.public_key().public_numbers() != key.public_key().public_numbers():
+            return f"{c['device_id']} has not what the record says"
+        if before.get(folder.name, (folder / "client.pem").read_bytes()) != (folder / "client.pem").read_bytes():
+            return f"{c['device_id']} had another certificate"
+    return None
+
+
+def test_a_batch_goes_on_after_a_power_cut(batch, tmp):
+    first = next(i for i, op in enumerate(batch.operations) if op.end >= batch.init_end) + 1
+    for at in range(first, len(batch.operations) + 1, 1 if LONG else 9):
+        for kind in CUTS if LONG else [CUTS[at // 9 % len(CUTS)], TORN]:
+            Disk(batch.operations).play(at).cut(kind, at, tmp / "cut")
+            bad = broken_batch(batch, False, tmp / "cut", tmp)
+            assert not bad, f"behind operation {at} of {len(batch.operations)}, {kind}: {bad}"
+    Disk(batch.operations).play(len(batch.operations)).cut(LOST, 0, tmp / "cut")
+    assert not broken_batch(batch, True, tmp / "cut", tmp)
+
+
+def test_a_batch_whose_journal_is_not_synced_is_found(batch, tmp):
+    nodes = {op.node for op in batch.operations if op.name == "journal.jsonl"}
+    disk = Disk(batch.operations).play(next(i for i, op in enumerate(batch.operations) if op.end >= batch.init_end) + 1)
+    disk.play(len(batch.operations), skip=lambda op: op.node in nodes and op.kind == SYNC)
+    disk.cut(LOST, 0, tmp / "cut")
+    assert broken_batch(batch, True, tmp / "cut", tmp)
+
+
 def test_a_sync_that_is_missing_is_found(work, tmp):
     """The same, held against a CA that would not sync its journal."""
     nodes = {op.node for op in work.operations if op.name == "journal.jsonl"}

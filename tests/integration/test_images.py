@@ -307,7 +307,7 @@ def test_the_page_about_images_as_it_is_printed(fresh, tmp_path):
     listed = subprocess.run(["tar", "-tvf", "car-0001.tar"], cwd=work, capture_output=True, text=True, check=True).stdout
     assert re.search(r"^-rw-------.* \./var/sota/import/pkey\.pem$", listed, flags=re.M)
     assert {c["device_id"] for c in json.loads(subprocess.run([MUSTER, "ca", "list", "--ca", work / "ca", "--json"], capture_output=True, check=True).stdout)} == {
-        f"car-000{n}" for n in range(1, 6)}
+        f"car-000{n}" for n in range(1, 10)}
 
 
 def test_the_page_about_yocto_as_it_is_printed(fresh, tmp_path):

@@ -125,10 +125,51 @@ static void names_of_files(void **state) {
     assert_int_equal(ca_check_device_id(SPAN_LIT("a\xff"), NULL), MUSTER_EDEVICEID);
 }
 
+static void a_batch_is_one_line(void **state) {
+    struct journal_reserve r[2] = {{.kind = "device", .device_id = SPAN_LIT("a"), .serial = SERIAL}, {.kind = "device", .device_id = SPAN_LIT("b"), .serial = OTHER}};
+    struct journal_issue i[2] = {{.serial = SERIAL, .not_after = 2000}, {.serial = OTHER, .not_after = 3000}};
+    CLEANUP(buf_fini) struct buf text = BUF_INIT(JOURNAL_BATCH_LINE_MAX);
+    CLEANUP(journal_fini) struct journal j;
+    hash_of(SPAN_LIT("a"), &r[0].key);
+    hash_of(SPAN_LIT("b"), &r[1].key);
+    assert_int_equal(journal_line_reserve_batch(r, 2, 1000, &text), 0);
+    assert_int_equal(journal_line_issue_batch(i, 1, 1001, &text), 0);
+    assert_int_equal(read_text(&j, buf_str(&text)), 0);
+    assert_int_equal(j.lines, 2);
+    assert_int_equal(json_object_size(j.open), 1);
+    assert_non_null(journal_issued_key(&j, "a", &r[0].key));
+    assert_null(journal_issued_key(&j, "a", &r[1].key));
+    assert_null(journal_issued(&j, "b"));
+    buf_clear(&text);
+    assert_int_equal(journal_line_issue_batch(i, 2, 1001, &text), 0); /* the first was issued already */
+    assert_int_equal(journal_read(&j, buf_span(&text), NULL), MUSTER_ECORRUPT);
+}
+
+static void what_is_revoked_is_not_in_force(void **state) {
+    CLEANUP(buf_fini) struct buf text = BUF_INIT(3 * JOURNAL_LINE_MAX);
+    CLEANUP(journal_fini) struct journal j;
+    assert_int_equal(read_text(&j, RESERVE(SERIAL, "a") ISSUE(SERIAL)), 0);
+    assert_non_null(journal_issued(&j, "a"));
+    assert_int_equal(journal_line_revoke(SERIAL, "key-compromise", 1002, &text), 0);
+    assert_int_equal(journal_line_crl(true, 7, 1, 1003, &text), 0);
+    assert_int_equal(journal_read(&j, buf_span(&text), NULL), 0);
+    assert_null(journal_issued(&j, "a"));
+    assert_true(journal_is(json_object_get(j.serials, SERIAL), "revoked"));
+    assert_int_equal(j.crl[0], 7);
+    assert_int_equal(j.crl[1], 0);
+    buf_clear(&text);
+    assert_int_equal(journal_line_crl(true, 7, 1, 1003, &text), 0); /* a number twice */
+    assert_int_equal(journal_read(&j, buf_span(&text), NULL), MUSTER_ECORRUPT);
+    assert_int_equal(journal_reason("key-compromise"), 1);
+    assert_string_equal(journal_reason_name(9), "privilege-withdrawn");
+    assert_null(journal_reason_name(2));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_written_is_read),    cmocka_unit_test(a_torn_line_is_left_alone), cmocka_unit_test(what_it_would_not_write_is_refused),
         cmocka_unit_test(the_line_at_fault_is_named), cmocka_unit_test(serials_are_new),           cmocka_unit_test(names_of_files),
+        cmocka_unit_test(a_batch_is_one_line),        cmocka_unit_test(what_is_revoked_is_not_in_force),
     };
     return secret_init() || cmocka_run_group_tests(tests, NULL, NULL);
 }
