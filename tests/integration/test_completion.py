@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from agent import AGENT
 from conftest import MUSTER, MUSTERD
 
 SHELLS = ("bash", "zsh", "fish")
@@ -43,7 +44,7 @@ def scripts(tmp_path_factory):
     """{(shell, program): its script}"""
     directory = tmp_path_factory.mktemp("completion")
     for shell in SHELLS:
-        for program in (MUSTER, MUSTERD):
+        for program in (MUSTER, MUSTERD, AGENT):
             done = subprocess.run([program, "completion", shell], capture_output=True, text=True, check=True)
             (directory / f"{program.name}.{shell}").write_text(done.stdout, encoding="utf-8")
     return directory
@@ -90,6 +91,17 @@ def test_musterd(scripts, shell):
     assert sorted(of("vault", "")) == ["export", "rekey", "status"]
     assert "--master-key" in of("init", "--") and "--config" not in of("init", "--")
     assert sorted(of("init", "--master-key", "")) == ["credential", "file", "passphrase"]
+    assert sorted(of("completion", "")) == ["bash", "fish", "zsh"]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_muster_agent(scripts, shell):
+    def of(*words):
+        return ask(scripts, shell, AGENT, *words)
+
+    assert {"provision", "run", "status", "check", "explain", "exec"} <= set(of("")) and "help-man" not in of("")
+    assert of("pro") == ["provision"] and "--device-id-from" in of("provision", "--") and "--stay" not in of("provision", "--") and "--stay" in of("run", "--")
+    assert sorted(of("provision", "--device-id-from", "")) == ["mac", "machine-id", "serial"]
     assert sorted(of("completion", "")) == ["bash", "fish", "zsh"]
 
 

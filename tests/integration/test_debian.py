@@ -60,6 +60,8 @@ EXPECTED = {
                 "/usr/share/zsh/vendor-completions/_musterd", "/usr/share/man/man5/musterd.conf.5.gz", "/usr/share/man/man8/musterd.8.gz"},
     "muster": {"/usr/bin/muster", "/usr/share/bash-completion/completions/muster", "/usr/share/fish/vendor_completions.d/muster.fish",
                "/usr/share/zsh/vendor-completions/_muster", "/usr/share/man/man1/muster.1.gz"},
+    "muster-agent": {"/lib/systemd/system/muster-agent.service", "/lib/systemd/system/muster-agent.timer", "/usr/bin/muster-agent", "/usr/share/bash-completion/completions/muster-agent",
+                     "/usr/share/fish/vendor_completions.d/muster-agent.fish", "/usr/share/zsh/vendor-completions/_muster-agent", "/usr/share/man/man1/muster-agent.1.gz"},
 }
 
 
@@ -96,6 +98,8 @@ def test_what_the_programs_link_is_what_the_packages_depend_on(built):
         assert library in depends["musterd"], library
     assert "libcurl4" in depends["muster"] and "libsqlite3" not in depends["muster"] and "libevent" not in depends["muster"]
     assert "adduser" in depends["musterd"]
+    for library in ("libsqlite3", "libevent", "libzip", "libinih", "libp11"):
+        assert library not in depends["muster-agent"], library
 
 
 def test_meson_install_brings_the_same_unit(built):

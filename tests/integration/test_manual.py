@@ -5,9 +5,10 @@ import subprocess
 
 import pytest
 
+from agent import AGENT
 from conftest import BUILD, MUSTER, MUSTERD
 
-PAGES = ("muster.1", "musterd.8", "musterd.conf.5")
+PAGES = ("muster.1", "muster-agent.1", "musterd.8", "musterd.conf.5")
 SOURCE = pathlib.Path(__file__).parents[2] / "src"
 
 
@@ -31,12 +32,13 @@ def test_the_page_has_no_fault(page):
 def test_the_page_has_the_sections_of_a_manual(page):
     found = re.findall(r"^(\S.*\S)$", text(page), re.M)
     wanted = {"muster.1": ["NAME", "SYNOPSIS", "DESCRIPTION", "COMMANDS", "ENVIRONMENT", "EXIT STATUS", "SEE ALSO"],
+              "muster-agent.1": ["NAME", "SYNOPSIS", "DESCRIPTION", "COMMANDS", "OPTIONS", "CONFIGURATION", "FILES", "ENVIRONMENT", "EXIT STATUS", "SEE ALSO"],
               "musterd.8": ["NAME", "DESCRIPTION", "COMMANDS", "OPTIONS", "SIGNALS", "EXIT STATUS", "ENVIRONMENT", "FILES", "SEE ALSO"],
               "musterd.conf.5": ["NAME", "DESCRIPTION", "KEYS", "SEE ALSO"]}[page]
     assert [s for s in wanted if s not in found] == []
 
 
-@pytest.mark.parametrize("program, page", [(MUSTER, "muster.1"), (MUSTERD, "musterd.8")])
+@pytest.mark.parametrize("program, page", [(MUSTER, "muster.1"), (MUSTERD, "musterd.8"), (AGENT, "muster-agent.1")])
 def test_every_command_and_option_stands_in_it(program, page):
     manual, helped = text(page), run(program, "--help").stdout
     commands = re.findall(r"^  ([a-z][a-z-]*) +([a-z-]+)? *\S", helped, re.M)

@@ -1,0 +1,16 @@
+/* anchors: the CA certificates by which this device knows the gateway, and the one rule by which others join them.
+ *
+ * What TLS says of a gateway is not enough to take another anchor over: a gateway's certificate may have been stolen, or issued by somebody else,
+ * and an anchor outlives it by decades.  A new one counts where an anchor that the device has already has certified its key (NewWithOld, RFC 4210,
+ * 4.4, RFC 7030, 4.1.3). */
+#ifndef MUSTER_AGENT_ANCHORS_H
+#define MUSTER_AGENT_ANCHORS_H
+
+#include "agent/certs.h"
+
+/* Takes over each certificate of `offered` that is a CA's own, good for TLS servers (EKU serverAuth) and valid now, and whose subject and key stand in
+ * another one of `offered`, likewise a CA's for TLS servers and valid now, that an anchor of `mine` has signed.  Those of `mine` that have ended give way where
+ * there is no room.  *taken: how many. */
+int anchors_take(struct certs *mine, const struct certs *offered, int64_t now, size_t *taken, struct err *err) MUSTER_MUST_CHECK;
+
+#endif

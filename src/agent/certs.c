@@ -1,0 +1,67 @@
+/* certs: see certs.h. */
+#include "agent/certs.h"
+
+#include <openssl/pkcs7.h>
+
+DEFINE_CLEANUP(PKCS7_free, PKCS7 *)
+
+int certs_read(struct span file, struct certs *out, struct err *err) {
+    out->n = 0;
+    return cert_chain_from_file(file, out->cert, CERTS_MAX, &out->n, err);
+}
+
+void certs_fini(struct certs *a) {
+    for (size_t i = 0; i < a->n; i++)
+        cert_free(a->cert[i]);
+    a->n = 0;
+}
+
+int certs_read_pkcs7(struct span der, struct certs *out, struct err *err) {
+    const unsigned char *p = der.p;
+    CLEANUP(PKCS7_free) PKCS7 *p7 = d2i_PKCS7(NULL, &p, (long)der.n);
+    out->n = 0;
+    STACK_OF(X509) *certs = p7 && p == der.p + der.n && PKCS7_type_is_signed(p7) && p7->d.sign ? p7->d.sign->cert : NULL;
+    if (!certs || sk_X509_num(certs) < 1 || sk_X509_num(certs) > CERTS_MAX)
+        return pki_err(err, MUSTER_EINVALID, "Reading the certificates of an answer (PKCS#7)");
+    for (int i = 0; i < sk_X509_num(certs); i++) {
+        int rc = cert_from_x509(sk_X509_value(certs, i), &out->cert[out->n], err);
+        if (rc) {
+            certs_fini(out);
+            return rc;
+        }
+        out->n++;
+    }
+    return 0;
+}
+
+int certs_pem(const struct certs *a, struct buf *out) {
+    for (size_t i = 0; i < a->n; i++) {
+        int rc = cert_pem(a->cert[i], out);
+        if (rc)
+            return rc;
+    }
+    return buf_ok(out) ? 0 : MUSTER_ENOMEM;
+}
+
+bool certs_have(const struct certs *a, const struct cert *c) {
+    for (size_t i = 0; i < a->n; i++)
+        if (hash_eq(&a->cert[i]->fingerprint, &c->fingerprint))
+            return true;
+    return false;
+}
+
+int certs_add(struct certs *a, const struct cert *c, struct err *err) {
+    if (a->n == CERTS_MAX)
+        return err_set(err, MUSTER_EINVALID, "More than %d certificates are too many.", CERTS_MAX);
+    int rc = cert_from_x509(c->x, &a->cert[a->n], err);
+    if (!rc)
+        a->n++;
+    return rc;
+}
+
+struct cert *certs_shift(struct certs *a) {
+    struct cert *first = a->n ? a->cert[0] : NULL;
+    if (first)
+        memmove(a->cert, a->cert + 1, --a->n * sizeof *a->cert);
+    return first;
+}

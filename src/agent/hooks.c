@@ -1,0 +1,101 @@
+/* hooks: programs that somebody has put there to be told of a change; see session.h.  At least once for each change, however often the power is cut. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "agent/session.h"
+#include "base/clock.h"
+
+#define HOOKS_MAX 64
+#define HOOK_MS 60000 /* that one may take */
+
+int hooks_environment(const char *dir, const struct state *state, const char *gateway, struct err *err) {
+    static const struct {
+        const char *name, *file;
+    } FILES[] = {{"MUSTER_CERT", "client.pem"}, {"MUSTER_KEY", "pkey.pem"}, {"MUSTER_CA", "root.crt"}};
+    char full[4096], path[4200];
+    if (!realpath(dir, full))
+        return err_set(err, MUSTER_EIO, "%s cannot be found: %s.", dir, strerror(errno));
+    bool good = setenv("MUSTER_AGENT_DIR", full, 1) == 0 && setenv("MUSTER_DEVICE_ID", state->device_id, 1) == 0 && setenv("MUSTER_GATEWAY", gateway, 1) == 0;
+    for (size_t i = 0; i < sizeof FILES / sizeof *FILES; i++) {
+        snprintf(path, sizeof path, "%s/current/%s", full, FILES[i].file);
+        good = good && setenv(FILES[i].name, path, 1) == 0;
+    }
+    return good ? 0 : err_set(err, MUSTER_ENOMEM, NULL);
+}
+
+/* Who may write to a hook may do anything as the user of the agent. */
+static bool may_run(int dir, const char *name) {
+    struct stat st;
+    return fstatat(dir, name, &st, 0) == 0 && S_ISREG(st.st_mode) && (st.st_mode & 0100) && !(st.st_mode & 022) && (st.st_uid == 0 || st.st_uid == geteuid());
+}
+
+static void become(const struct session *s, const char *path, const char *event) {
+    setpgid(0, 0);
+    if (hooks_environment(s->o->dir, &s->state, s->state.gateway, NULL) || setenv("MUSTER_EVENT", event, 1))
+        _exit(126);
+    execl(path, path, event, (char *)NULL);
+    _exit(127);
+}
+
+static int wait_for(pid_t pid) {
+    int status = 0;
+    for (int64_t end = clock_mono_ms() + HOOK_MS; clock_mono_ms() < end;) {
+        pid_t done = waitpid(pid, &status, WNOHANG);
+        if (done == pid || (done < 0 && errno != EINTR))
+            return status;
+        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+    }
+    kill(-pid, SIGKILL);
+    waitpid(pid, &status, 0);
+    return status;
+}
+
+static int run_one(const struct session *s, const char name[NAME_MAX + 1], const char *event, struct err *err) {
+    char path[OPTIONS_VALUE_MAX + NAME_MAX + 2];
+    snprintf(path, sizeof path, "%s/%.*s", s->o->hooks, NAME_MAX, name);
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid < 0)
+        return err_set(err, MUSTER_ENOMEM, NULL);
+    if (pid == 0)
+        become(s, path, event);
+    int status = wait_for(pid);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+        return 0;
+    return err_set(err, MUSTER_EINVALID, "The hook %s failed (%s %d); all of them are run again at the next pass.", path, WIFSIGNALED(status) ? "signal" : "exit status",
+                   WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+}
+
+static int by_name(const void *a, const void *b) { return strcmp(a, b); }
+
+int hooks_run(const struct session *s, const char *event, struct err *err) {
+    char names[HOOKS_MAX][NAME_MAX + 1];
+    size_t n = 0;
+    CLEANUP(fd_close) int dir = open(s->o->hooks, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int again = dir < 0 ? -1 : fcntl(dir, F_DUPFD_CLOEXEC, 0);
+    DIR *d = again < 0 ? NULL : fdopendir(again);
+    if (!d)
+        return errno == ENOENT ? 0 : err_set(err, MUSTER_EIO, "The hooks in %s cannot be read: %s.", s->o->hooks, strerror(errno));
+    for (struct dirent *e; n < HOOKS_MAX && (e = readdir(d));) {
+        if (e->d_name[0] == '.' || strlen(e->d_name) >= sizeof names[0])
+            continue;
+        if (may_run(dir, e->d_name))
+            snprintf(names[n++], sizeof names[0], "%s", e->d_name);
+        else
+            session_say(s, "%s/%s is not run: a hook is a program that nobody but root and the agent's user may write to", s->o->hooks, e->d_name);
+    }
+    closedir(d);
+    qsort(names, n, sizeof names[0], by_name);
+    int rc = 0;
+    for (size_t i = 0; i < n; i++) { /* each is told, whatever became of those before */
+        int failed = run_one(s, names[i], event, rc ? NULL : err);
+        rc = rc ? rc : failed;
+    }
+    return rc;
+}

@@ -1,0 +1,190 @@
+/* http: see http.h. */
+#include "agent/http.h"
+
+#include <curl/curl.h>
+#include <openssl/ssl.h>
+
+#include "base/clock.h"
+#include "json/json.h"
+
+#define HEAD_MAX (64u << 10) /* bytes of all header fields */
+#define CONNECT_SECONDS 20L
+#define ALL_SECONDS 60L
+#define RETRY_MAX (366 * 86400)
+
+struct exchange {
+    const struct http_request *rq;
+    struct http_answer *answer;
+    size_t head; /* bytes of it so far */
+    bool too_large;
+    char tls[240]; /* what is wrong with the gateway's certificates */
+};
+
+static int exchange_at = -1; /* where an SSL has its exchange */
+
+void http_answer_fini(struct http_answer *a) { buf_wipe(&a->body); }
+
+/* --- TLS ------------------------------------------------------------------------------------------------------------------------------------- */
+
+static void say_dates(struct exchange *e, const struct cert *c, bool ended) {
+    CLEANUP(buf_fini) struct buf subject = BUF_INIT(128);
+    char when[CLOCK_RFC3339_LEN + 1], now[CLOCK_RFC3339_LEN + 1];
+    cert_subject_text(c, &subject);
+    clock_rfc3339(ended ? c->not_after : c->not_before, when);
+    clock_rfc3339(e->rq->now, now);
+    e->answer->dates = true;
+    snprintf(e->tls, sizeof e->tls, "the gateway's certificate %s %s at %s; by this device's clock it is %s", buf_str(&subject), ended ? "ended" : "begins", when, now);
+}
+
+static int judge(int good, X509_STORE_CTX *ctx) {
+    SSL *ssl = X509_STORE_CTX_get_ex_data(ctx, SSL_get_ex_data_X509_STORE_CTX_idx());
+    struct exchange *e = SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), exchange_at);
+    CLEANUP(cert_free) struct cert *c = NULL;
+    if (!good) {
+        snprintf(e->tls, sizeof e->tls, "the gateway's certificate is not accepted: %s", X509_verify_cert_error_string(X509_STORE_CTX_get_error(ctx)));
+        e->answer->dates = false;
+        return 0;
+    }
+    X509 *x = X509_STORE_CTX_get_current_cert(ctx);
+    if (!e->rq->now || !x)
+        return 1;
+    if (cert_from_x509(x, &c, NULL)) {
+        snprintf(e->tls, sizeof e->tls, "the gateway's certificate cannot be read");
+        return 0;
+    }
+    if (c->not_before <= e->rq->now && e->rq->now <= c->not_after)
+        return 1;
+    say_dates(e, c, e->rq->now > c->not_after);
+    X509_STORE_CTX_set_error(ctx, e->rq->now > c->not_after ? X509_V_ERR_CERT_HAS_EXPIRED : X509_V_ERR_CERT_NOT_YET_VALID);
+    return 0;
+}
+
+static CURLcode prepare(CURL *curl, void *ssl_ctx, void *arg) {
+    SSL_CTX *ctx = ssl_ctx;
+    struct exchange *e = arg;
+    X509_STORE *store = X509_STORE_new();
+    if (!store)
+        return CURLE_OUT_OF_MEMORY;
+    for (size_t i = 0; i < e->rq->anchors->n; i++)
+        X509_STORE_add_cert(store, e->rq->anchors->cert[i]->x);
+    X509_STORE_set_flags(store, X509_V_FLAG_NO_CHECK_TIME | X509_V_FLAG_PARTIAL_CHAIN);
+    SSL_CTX_set_cert_store(ctx, store); /* in the place of curl's, whatever that has */
+    SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, judge);
+    SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
+    if (SSL_CTX_set_ex_data(ctx, exchange_at, e) != 1)
+        return CURLE_OUT_OF_MEMORY;
+    if (e->rq->key && (SSL_CTX_use_certificate(ctx, e->rq->cert->x) != 1 || SSL_CTX_use_PrivateKey(ctx, e->rq->key) != 1)) {
+        snprintf(e->tls, sizeof e->tls, "this device's certificate or key cannot be used for TLS");
+        return CURLE_SSL_CERTPROBLEM;
+    }
+    for (size_t i = 0; e->rq->key && e->rq->above && i < e->rq->above->n; i++)
+        SSL_CTX_add1_chain_cert(ctx, e->rq->above->cert[i]->x);
+    return CURLE_OK;
+}
+
+/* --- HTTP ------------------------------------------------------------------------------------------------------------------------------------ */
+
+static size_t take_body(char *p, size_t size, size_t n, void *arg) {
+    struct exchange *e = arg;
+    buf_add(&e->answer->body, span_of(p, size * n));
+    e->too_large = e->too_large || !buf_ok(&e->answer->body);
+    return e->too_large ? 0 : size * n;
+}
+
+static size_t take_field(char *p, size_t size, size_t n, void *arg) {
+    static const struct span NAME = {(const uint8_t *)"Retry-After:", 12};
+    struct exchange *e = arg;
+    struct span line = span_of(p, size * n);
+    uint64_t seconds;
+    e->head += line.n;
+    e->too_large = e->too_large || e->head > HEAD_MAX;
+    if (line.n > 5 && !memcmp(line.p, "HTTP/", 5))
+        e->answer->retry_after = 0; /* a further answer begins */
+    while (line.n && (line.p[line.n - 1] == '\n' || line.p[line.n - 1] == '\r'))
+        line.n--;
+    if (line.n > NAME.n && span_eq_nocase(span_sub(line, 0, NAME.n), NAME) && span_to_u64(span_trim(span_sub(line, NAME.n, line.n)), &seconds))
+        e->answer->retry_after = seconds == 0 ? 1 : seconds > RETRY_MAX ? RETRY_MAX : (int)seconds;
+    return e->too_large ? 0 : size * n;
+}
+
+static void curl_headers_free(struct curl_slist *l) { curl_slist_free_all(l); }
+DEFINE_CLEANUP(curl_headers_free, struct curl_slist *)
+static inline void curl_free_easy(CURL *c) { curl_easy_cleanup(c); }
+DEFINE_CLEANUP(curl_free_easy, CURL *)
+
+static void set_options(CURL *curl, struct exchange *e, struct curl_slist *fields, char *why) {
+    const struct http_request *rq = e->rq;
+    curl_easy_setopt(curl, CURLOPT_URL, rq->url);
+    curl_easy_setopt(curl, CURLOPT_PATH_AS_IS, 1L);
+    curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "https");
+    curl_easy_setopt(curl, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+    curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, rq->method);
+    curl_easy_setopt(curl, CURLOPT_HTTPHEADER, fields);
+    curl_easy_setopt(curl, CURLOPT_USERAGENT, "muster-agent/" MUSTER_VERSION);
+    curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, why);
+    curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, CONNECT_SECONDS);
+    curl_easy_setopt(curl, CURLOPT_TIMEOUT, ALL_SECONDS);
+    curl_easy_setopt(curl, CURLOPT_FRESH_CONNECT, 1L);
+    curl_easy_setopt(curl, CURLOPT_FORBID_REUSE, 1L);
+    curl_easy_setopt(curl, CURLOPT_BUFFERSIZE, 16384L);
+    curl_easy_setopt(curl, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+    curl_easy_setopt(curl, CURLOPT_SSL_SESSIONID_CACHE, 0L);
+    curl_easy_setopt(curl, CURLOPT_CAINFO, NULL);
+    curl_easy_setopt(curl, CURLOPT_CAPATH, NULL);
+    curl_easy_setopt(curl, CURLOPT_SSL_CTX_FUNCTION, prepare);
+    curl_easy_setopt(curl, CURLOPT_SSL_CTX_DATA, e);
+    curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, take_body);
+    curl_easy_setopt(curl, CURLOPT_WRITEDATA, e);
+    curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, take_field);
+    curl_easy_setopt(curl, CURLOPT_HEADERDATA, e);
+    if (rq->media) {
+        curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)rq->body.n);
+        curl_easy_setopt(curl, CURLOPT_POSTFIELDS, (const char *)rq->body.p);
+    }
+}
+
+int http_ask(const struct http_request *rq, struct http_answer *answer, struct err *err) {
+    CLEANUP(curl_free_easy) CURL *curl = curl_easy_init();
+    CLEANUP(curl_headers_free) struct curl_slist *fields = NULL;
+    struct exchange e = {.rq = rq, .answer = answer};
+    char why[CURL_ERROR_SIZE] = "", type[128];
+    if (!curl)
+        return err_set(err, MUSTER_ENOMEM, NULL);
+    if (rq->anchors->n == 0)
+        return err_set(err, MUSTER_EINVALID, "There is no anchor by which the gateway could be known.");
+    if (exchange_at < 0)
+        exchange_at = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, NULL);
+    snprintf(type, sizeof type, rq->media ? "Content-Type: %s" : "Content-Type:", rq->media);
+    fields = curl_slist_append(fields, type);
+    fields = curl_slist_append(fields, "Expect:");
+    buf_clear(&answer->body);
+    answer->dates = false;
+    answer->retry_after = answer->status = 0;
+    set_options(curl, &e, fields, why);
+    CURLcode done = curl_easy_perform(curl);
+    if (e.too_large)
+        return err_set(err, MUSTER_ENETWORK, "%s sent an answer of more than %u bytes.", rq->url, HTTP_BODY_MAX);
+    if (done != CURLE_OK)
+        return err_set(err, MUSTER_ENETWORK, "%s could not be asked: %s.", rq->url, e.tls[0] ? e.tls : why[0] ? why : curl_easy_strerror(done));
+    long status = 0;
+    curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
+    answer->status = (int)status;
+    return 0;
+}
+
+int http_refusal(const struct http_answer *a, char code[64], struct err *err) {
+    CLEANUP_JSON json_t *doc = json_parse(buf_span(&a->body), NULL);
+    const char *said = json_string_value(json_object_get(doc, "code")), *what = json_string_value(json_object_get(doc, "description"));
+    const char *cause = json_string_value(json_object_get(doc, "cause"));
+    int known = said ? err_from_code(said) : 0;
+    snprintf(code, 64, "%s", said && strlen(said) < 64 ? said : "");
+    int rc = known ? known : a->status >= 500 ? MUSTER_ENETWORK : MUSTER_EINVALID;
+    if (what || cause)
+        err_set(err, rc, "The gateway says: %.300s%s%.140s", what ? what : "", what && cause ? " " : "", cause ? cause : "");
+    else
+        err_set(err, rc, "The gateway answered with status %d and nothing that explains it.", a->status);
+    if (err)
+        err->retry_after = a->retry_after ? a->retry_after : a->status == 202 || a->status == 429 || a->status == 503 ? 300 : 0;
+    return rc;
+}

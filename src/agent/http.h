@@ -1,0 +1,41 @@
+/* http: one request to the gateway over TLS, with an identity or without, under anchors and nothing else: the system's certificates are never read.
+ *
+ * Dates of certificates are judged here, by the time that is named and with 64 bits, since libcrypto's own check has the 32 of time_t on some
+ * targets; and so that they can be left out where the question is what time it is.  Answers have bounds, redirects are not followed. */
+#ifndef MUSTER_AGENT_HTTP_H
+#define MUSTER_AGENT_HTTP_H
+
+#include "agent/certs.h"
+
+#define HTTP_BODY_MAX (64u << 10) /* bytes of an answer; a PKCS#12 of POST /devices has less */
+
+struct http_request {
+    const char *method, *url;
+    const struct certs *anchors;
+    EVP_PKEY *key;           /* NULL: no certificate is shown */
+    const struct cert *cert;
+    const struct certs *above; /* what is shown behind it; NULL: nothing */
+    const char *media;       /* of the body; NULL: none */
+    struct span body;
+    int64_t now;             /* by which the gateway's certificates are judged; 0: their dates are not looked at */
+};
+
+struct http_answer {
+    int status;
+    int retry_after;    /* seconds; 0: none was named */
+    struct buf body;
+    bool dates;         /* it failed by the dates of the gateway's certificates alone */
+};
+#define HTTP_ANSWER_INIT ((struct http_answer){.body = BUF_INIT(HTTP_BODY_MAX)})
+void http_answer_fini(struct http_answer *a); /* wipes: it may hold a key */
+
+/* 0 where an answer came, whatever it says; MUSTER_ENETWORK where none did, with why. */
+int http_ask(const struct http_request *rq, struct http_answer *answer, struct err *err) MUSTER_MUST_CHECK;
+
+/* What an answer other than the expected one says: its code where it is Muster's, text with description and cause, Retry-After.  Returns the code of the error;
+ * *code: the stable code as it came, "" where there is none. */
+int http_refusal(const struct http_answer *a, char code[64], struct err *err) MUSTER_MUST_CHECK;
+
+DEFINE_CLEANUP_FINI(http_answer_fini, struct http_answer)
+
+#endif

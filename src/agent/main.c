@@ -1,0 +1,189 @@
+/* muster-agent: a device's half of Muster.  Parses, dispatches, and turns errors into text and exit status: 0 done, 1 refused or failed, 2 wrong usage, 75
+ * (EX_TEMPFAIL) not yet. */
+#include <curl/curl.h>
+#include <errno.h>
+#include <locale.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "agent/report.h"
+#include "base/clock.h"
+#include "base/secret.h"
+#include "base/shell.h"
+
+#define NOT_YET 75
+#define PATIENCE 120    /* seconds that a gateway may ask to wait within a pass */
+#define ATTEMPTS 4
+#define LOOK_EVERY 900  /* seconds, for `run --stay` */
+
+static void say(const char *line) {
+    fputs("muster-agent: ", stderr);
+    report_text(stderr, line);
+    fputc('\n', stderr);
+}
+
+static int fail(const struct err *err) {
+    const char *fix = err_fix(err->code);
+    say(err_text(err));
+    if (err->code != MUSTER_EUSAGE && fix[0])
+        fprintf(stderr, "%s (%s)\n", fix, err_code(err->code));
+    bool later = err->retry_after > 0 || err->code == MUSTER_ENETWORK || err->code == MUSTER_ELOCKED;
+    return later ? NOT_YET : err_exit(err->code);
+}
+
+static int print(const json_t *o, bool json) {
+    CLEANUP(buf_fini) struct buf text = BUF_INIT(1u << 20);
+    if (!json) {
+        report_print(stdout, o);
+        return 0;
+    }
+    if (json_write_pretty(&text, o))
+        return 1;
+    return fwrite(text.p, 1, text.n, stdout) == text.n && fflush(stdout) == 0 ? 0 : 1;
+}
+
+/* --- commands -------------------------------------------------------------------------------------------------------------------------------------- */
+
+static int one_pass(const struct options *o, enum command command, struct err *err) {
+    CLEANUP(session_fini) struct session s = SESSION_INIT;
+    s.say = say;
+    int rc = session_open(&s, o, true, err);
+    if (rc)
+        return rc;
+    return command == COMMAND_PROVISION ? provision(&s, err) : renew_pass(&s, err);
+}
+
+/* A gateway that is busy says when to come again; a short time is waited for here. */
+static int pass(const struct options *o, enum command command, struct err *err) {
+    int rc = 0;
+    for (int i = 0; i < ATTEMPTS; i++) {
+        *err = ERR_INIT;
+        rc = one_pass(o, command, err);
+        if (rc == 0 || err->retry_after <= 0 || err->retry_after > PATIENCE || o->now)
+            return rc;
+        if (i + 1 < ATTEMPTS)
+            nanosleep(&(struct timespec){.tv_sec = err->retry_after}, NULL);
+    }
+    return rc;
+}
+
+static int show_status(const struct options *o) {
+    CLEANUP(session_fini) struct session s = SESSION_INIT;
+    struct err err = ERR_INIT;
+    int rc = session_open(&s, o, false, &err);
+    if (rc)
+        return fail(&err);
+    CLEANUP_JSON json_t *status = report_status(&s);
+    return print(status, o->json);
+}
+
+static int work(const struct options *o, enum command command) {
+    struct err err = ERR_INIT;
+    for (;;) {
+        int rc = pass(o, command, &err), status = rc ? fail(&err) : 0;
+        if (!o->stay)
+            return rc || !o->json ? status : show_status(o);
+        nanosleep(&(struct timespec){.tv_sec = err.retry_after > 0 && err.retry_after < LOOK_EVERY ? err.retry_after : LOOK_EVERY}, NULL);
+    }
+}
+
+static int check(const struct options *o, bool explain) {
+    CLEANUP(session_fini) struct session s = SESSION_INIT;
+    struct err err = ERR_INIT;
+    int rc = session_open(&s, o, false, &err);
+    if (rc)
+        return fail(&err);
+    CLEANUP_JSON json_t *said = report_check(&s);
+    bool admitted = report_admitted(said);
+    if (explain || o->json) {
+        rc = print(said, o->json);
+        return rc || !admitted;
+    }
+    if (admitted) {
+        printf("%s is admitted.\n", s.state.device_id);
+    } else {
+        say(json_string_value(json_object_get(said, "reason")));
+        fputs("See `muster-agent explain`.\n", stderr);
+    }
+    return !admitted;
+}
+
+static int exec_command(const struct options *o, char **command) {
+    CLEANUP(session_fini) struct session s = SESSION_INIT;
+    CLEANUP(identity_fini) struct identity id = IDENTITY_INIT;
+    struct err err = ERR_INIT;
+    int rc = command[0] ? session_open(&s, o, false, &err) : err_set(&err, MUSTER_EUSAGE, "The command to run is missing: muster-agent exec -- COMMAND…");
+    unsigned current = rc ? 0 : place_current(&s.place);
+    if (!rc && (!current || place_identity(&s.place, current, &id, NULL) || !identity_whole(&id)))
+        rc = err_set(&err, MUSTER_ENOTFOUND, "This device has no identity yet; `muster-agent provision` gets it one.");
+    if (!rc)
+        session_recover(&s, &id);
+    if (rc || (rc = hooks_environment(o->dir, &s.state, id.gateway, &err)))
+        return fail(&err);
+    execvp(command[0], command);
+    fprintf(stderr, "muster-agent: %s cannot be run: %s.\n", command[0], strerror(errno));
+    return errno == ENOENT ? 127 : 126;
+}
+
+static int completion(char **words) {
+    int n = 0;
+    while (words[n])
+        n++;
+    if (n >= 2 && !strcmp(words[0], "words") && !strcmp(words[1], "--")) {
+        options_complete(stdout, n - 2, words + 2);
+        return 0;
+    }
+    if (n == 1 && shell_script(stdout, words[0], "muster-agent"))
+        return 0;
+    fputs("muster-agent: completion is for one of " SHELLS ".\n", stderr);
+    return 2;
+}
+
+static int dispatch(const struct options *o, enum command command, char **rest) {
+    switch (command) {
+    case COMMAND_PROVISION:
+    case COMMAND_RUN:
+        return work(o, command);
+    case COMMAND_STATUS:
+        return show_status(o);
+    case COMMAND_CHECK:
+    case COMMAND_EXPLAIN:
+        return check(o, command == COMMAND_EXPLAIN);
+    case COMMAND_EXEC:
+        return exec_command(o, rest);
+    case COMMAND_HELP_MAN:
+        options_man(stdout);
+        return 0;
+    case COMMAND_COMPLETION:
+        return completion(rest);
+    case COMMAND_NONE:
+        break;
+    }
+    options_help(stdout, COMMAND_NONE);
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    static struct options o;
+    struct err err = ERR_INIT;
+    enum command command;
+    char **rest;
+    setlocale(LC_CTYPE, "C.UTF-8");
+    umask(022);
+    if (secret_init() || curl_global_init(CURL_GLOBAL_DEFAULT)) {
+        fputs("muster-agent: The libraries do not start.\n", stderr);
+        return 1;
+    }
+    int rc = options_read(argc, argv, &o, &command, &rest, &err);
+    if (rc)
+        return fail(&err);
+    if (o.version) {
+        puts("muster-agent " MUSTER_VERSION);
+        return 0;
+    }
+    if (o.help) {
+        options_help(stdout, command);
+        return 0;
+    }
+    return dispatch(&o, command, rest);
+}

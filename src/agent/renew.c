@@ -1,0 +1,140 @@
+/* renew: what is due for a device that has an identity; see session.h.
+ *
+ * Make before break: the certificate so far stays in use until the gateway has answered a request with the new one, and then the new one takes its place by one
+ * step on the disk.  A cut in between finds the new one there, uses it again, and goes on. */
+#include "agent/anchors.h"
+#include "agent/session.h"
+#include "base/clock.h"
+
+#define ANCHORS_EVERY CLOCK_DAY
+#define ASK_AGAIN CLOCK_DAY /* where the gateway cannot renew at all */
+
+int64_t renew_at(const struct cert *c, const char *device_id) {
+    struct hash h;
+    int64_t life = c->not_after - c->not_before;
+    hash_of(span_str(device_id), &h);
+    uint32_t part = (uint32_t)h.b[0] << 8 | h.b[1]; /* of 65536 */
+    return c->not_after - life / 3 + life / 12 * part / 65536;
+}
+
+/* Keeps a pass from coming again every few minutes with what the gateway does not do. */
+static int not_offered(struct session *s, const struct refused *why, struct err *err) {
+    err->retry_after = ASK_AGAIN;
+    return session_failed(s, why, err);
+}
+
+static bool key_refused(const struct refused *why) {
+    return !strcmp(why->code, "device_key_barred") || !strcmp(why->code, "device_key_elsewhere") || !strcmp(why->code, "device_key_mismatch") || !strcmp(why->code, "csr_invalid");
+}
+
+static int renew(struct session *s, const struct identity *now, struct err *err) {
+    CLEANUP(identity_fini) struct identity next = IDENTITY_INIT;
+    CLEANUP(cert_free) struct cert *cert = NULL;
+    struct refused why = {0};
+    struct gateway g;
+    const struct shown by = {now->key, now->cert, &now->above};
+    bool gone;
+    int rc = session_next(s, &now->anchors, now->gateway, &next, err);
+    if (rc)
+        return rc;
+    if ((rc = session_gateway(s, now->gateway, &now->anchors, &g, err)))
+        return session_failed(s, NULL, err);
+    do
+        rc = est_ask(&g, EST_RENEW, &by, next.key, span_str(s->state.device_id), &cert, &why, err);
+    while (rc && session_mended(s, &g, &why));
+    if (rc && key_refused(&why) && place_drop(&s->place, next.number, NULL) == 0)
+        session_say(s, "the key that was made is not taken (%s); the next attempt makes another one", why.code);
+    if (rc && (why.status == 404 || why.status == 405 || why.status == 501 || !strcmp(why.code, "certificate_of_fleet_ca")))
+        return not_offered(s, &why, err);
+    if (rc)
+        return session_failed(s, &why, err);
+    snprintf(s->state.key, sizeof s->state.key, "own");
+    if ((rc = session_put_certificate(s, next.number, cert, &now->above, err)))
+        return rc;
+    return session_adopt(s, next.number, "renewed", &gone, err);
+}
+
+/* --- anchors ---------------------------------------------------------------------------------------------------------------------------------------- */
+
+static int look_anchors(struct session *s, struct identity *now, struct err *err) {
+    CLEANUP(certs_fini) struct certs offered = CERTS_INIT;
+    CLEANUP(buf_fini) struct buf pem = BUF_INIT(65536);
+    struct refused why = {0};
+    struct gateway g;
+    size_t taken = 0;
+    int rc = session_gateway(s, now->gateway, &now->anchors, &g, err);
+    if (rc)
+        return session_failed(s, NULL, err);
+    do
+        rc = est_anchors(&g, &offered, &why, err);
+    while (rc && session_mended(s, &g, &why));
+    bool none = why.status == 404 || why.status == 405 || why.status == 501;
+    if (rc && !none)
+        return session_failed(s, &why, err);
+    *err = ERR_INIT;
+    s->state.anchors_at = g.now;
+    if (!none && (rc = anchors_take(&now->anchors, &offered, g.now, &taken, err)))
+        return rc;
+    if (!taken)
+        return session_remember(s, err);
+    rc = certs_pem(&now->anchors, &pem);
+    if (rc || (rc = session_changed(s, "anchors", err)) || (rc = place_put(&s->place, now->number, "root.crt", buf_span(&pem), 0644, err)))
+        return rc;
+    session_say(s, "%zu further anchors of the gateway, which one that was there has certified", taken);
+    return session_remember(s, err);
+}
+
+/* --- one pass ------------------------------------------------------------------------------------------------------------------------------------------ */
+
+/* What was issued in a former pass and not used yet. */
+static int finish_begun(struct session *s, struct err *err) {
+    CLEANUP(identity_fini) struct identity next = IDENTITY_INIT;
+    unsigned number = place_next(&s->place);
+    bool gone = false;
+    if (!number || place_identity(&s->place, number, &next, NULL) || !identity_whole(&next))
+        return 0;
+    int rc = session_adopt(s, number, "renewed", &gone, err);
+    if (rc && gone)
+        *err = ERR_INIT;
+    return gone ? 0 : rc;
+}
+
+static bool is_due(const struct session *s, const struct identity *id) {
+    return s->o->now || !strcmp(s->state.key, "server") || renew_at(id->cert, s->state.device_id) <= true_time_now(&s->time);
+}
+
+static int keep(struct session *s, struct identity *now, struct err *err) {
+    bool done = false;
+    struct gateway g;
+    int rc = session_gateway(s, now->gateway, &now->anchors, &g, err); /* what is due depends on what time it is */
+    if (rc)
+        return session_failed(s, NULL, err);
+    int64_t since = g.now - s->state.anchors_at;
+    if (since >= ANCHORS_EVERY || since < 0 || s->o->now)
+        rc = look_anchors(s, now, err);
+    if (!rc)
+        rc = provision_again(s, now, &done, err);
+    if (rc || done || !is_due(s, now) || (session_wait(s) && !s->o->now))
+        return rc;
+    return renew(s, now, err);
+}
+
+int renew_pass(struct session *s, struct err *err) {
+    CLEANUP(identity_fini) struct identity now = IDENTITY_INIT;
+    unsigned current = place_current(&s->place);
+    int rc = current ? place_identity(&s->place, current, &now, err) : MUSTER_ENOTFOUND;
+    if (rc || !identity_whole(&now))
+        return provision(s, err);
+    session_recover(s, &now);
+    identity_fini(&now);
+    if ((rc = finish_begun(s, err)))
+        return rc;
+    struct err first = ERR_INIT;
+    int settled = session_settle(s, &first);
+    if ((rc = place_identity(&s->place, place_current(&s->place), &now, err)) || (rc = keep(s, &now, err)))
+        return rc;
+    rc = session_settle(s, err);
+    if (!rc && settled)
+        *err = first;
+    return rc ? rc : settled;
+}

@@ -1,0 +1,197 @@
+/* report: see report.h. */
+#include "agent/report.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/hex.h"
+
+static void set_cert(json_t *o, const struct cert *c, int64_t now) {
+    CLEANUP(buf_fini) struct buf subject = BUF_INIT(1024), issuer = BUF_INIT(1024), serial = BUF_INIT(128), spki = BUF_INIT(128);
+    json_t *cert = json_object();
+    cert_subject_text(c, &subject);
+    cert_issuer_text(c, &issuer);
+    cert_serial_hex(c, &serial);
+    hex_add(&spki, hash_span(&c->key.spki));
+    json_set_str(cert, "subject", buf_str(&subject));
+    json_set_str(cert, "issuer", buf_str(&issuer));
+    json_set_str(cert, "serial", buf_str(&serial));
+    json_set_str(cert, "key", key_kind_name(c->key.kind));
+    json_set_str(cert, "spki", buf_str(&spki));
+    json_set_time(cert, "not_before", c->not_before);
+    json_set_time(cert, "not_after", c->not_after);
+    json_set_bool(cert, "ended", c->not_after < now);
+    json_set(o, "certificate", cert);
+}
+
+static void set_text(json_t *o, const char *name, const char *text) { json_set_str(o, name, text[0] ? text : NULL); }
+
+static const char *state_of(const struct session *s, const struct identity *id, int64_t now) {
+    if (id->number && identity_whole(id))
+        return id->cert->not_after < now ? "ended" : "provisioned";
+    return id->number ? "damaged" : session_wait(s) ? "waiting" : "none";
+}
+
+static void set_anchors(json_t *o, const struct certs *anchors) {
+    json_t *list = json_array();
+    for (size_t i = 0; i < anchors->n; i++) {
+        CLEANUP(buf_fini) struct buf subject = BUF_INIT(1024);
+        json_t *one = json_object();
+        cert_subject_text(anchors->cert[i], &subject);
+        json_set_str(one, "subject", buf_str(&subject));
+        json_set_time(one, "not_after", anchors->cert[i]->not_after);
+        json_array_append_new(list, one);
+    }
+    json_set(o, "anchors", list);
+}
+
+static void set_remembered(json_t *o, const struct session *s) {
+    const struct state *st = &s->state;
+    int64_t wait = session_wait(s);
+    json_set_time(o, "admitted_at", st->contact_at);
+    if (st->failed_at) {
+        json_t *failed = json_object();
+        json_set_time(failed, "at", st->failed_at);
+        set_text(failed, "code", st->failed_code);
+        set_text(failed, "reason", st->failed_text);
+        json_set(o, "failed", failed);
+    }
+    if (wait)
+        json_set_time(o, "asks_again_at", true_time_now(&s->time) + wait);
+}
+
+json_t *report_status(struct session *s) {
+    CLEANUP(identity_fini) struct identity id = IDENTITY_INIT;
+    unsigned current = place_current(&s->place), next = place_next(&s->place);
+    int64_t now = true_time_now(&s->time);
+    json_t *o = json_object();
+    if (current && place_identity(&s->place, current, &id, NULL))
+        id.number = current;
+    if (identity_whole(&id))
+        session_recover(s, &id);
+    json_set_str(o, "id", s->state.device_id[0] ? s->state.device_id : s->place.dir);
+    json_set_str(o, "dir", s->place.dir);
+    json_set_str(o, "state", state_of(s, &id, now));
+    set_text(o, "device_id", s->state.device_id);
+    set_text(o, "gateway", id.gateway[0] ? id.gateway : s->state.gateway);
+    set_text(o, "method", s->state.method);
+    set_text(o, "key", s->state.key);
+    if (id.cert) {
+        set_cert(o, id.cert, now);
+        json_set_time(o, "renews_at", renew_at(id.cert, s->state.device_id));
+    }
+    set_anchors(o, &id.anchors);
+    set_remembered(o, s);
+    json_set_bool(o, "next", next > 0);
+    json_set_bool(o, "hooks_due", faccessat(s->place.fd, "hooks-due", F_OK, 0) == 0);
+    json_set_bool(o, "clock_behind", true_time_behind(&s->time));
+    json_set_bool(o, "shared_key_left", !strcmp(s->state.method, "shared") && s->state.source[0] && credentials_unstripped(s->state.source));
+    return o;
+}
+
+/* --- the gateway's word ---------------------------------------------------------------------------------------------------------------------------- */
+
+static json_t *verdict(const struct session *s, const char *said, const char *side, const char *code, const char *reason, const char *fix) {
+    json_t *o = json_object();
+    json_set_str(o, "id", s->state.device_id[0] ? s->state.device_id : s->place.dir);
+    json_set_str(o, "verdict", said);
+    json_set_str(o, "side", side);
+    json_set_str(o, "code", code);
+    json_set_str(o, "reason", reason);
+    json_set_str(o, "fix", fix);
+    return o;
+}
+
+static json_t *not_asked(const struct session *s, const struct identity *id) {
+    if (!id->number && session_wait(s))
+        return verdict(s, "refused", "gateway", s->state.wait_code, s->state.wait_text, "The agent asks again by itself when that time is over.");
+    if (!id->number)
+        return verdict(s, "refused", "device", "not_provisioned", s->state.failed_text[0] ? s->state.failed_text : "This device has no identity yet.", "Run `muster-agent provision`.");
+    return verdict(s, "refused", "device", "identity_damaged", "Key, certificate, anchors and URL in the current identity are not all there, or do not belong together.",
+                   "Give the device credentials again and run `muster-agent provision`.");
+}
+
+static json_t *not_reached(struct session *s, const struct refused *why, const struct err *err) {
+    if (why->dates)
+        return verdict(s, "unknown", "device", "gateway_dates", err_text(err), true_time_behind(&s->time) ? "Set this device's clock; `muster-agent run` asks the gateway for the time by itself."
+                                                                                                       : "Compare this device's clock with the dates; where it is right, the gateway's certificate is over.");
+    if (strstr(err_text(err), "is not accepted"))
+        return verdict(s, "refused", "device", "gateway_untrusted", err_text(err),
+                       "What answers there is not under the anchors of this device (root.crt): another server, something in between, or a gateway whose CA was exchanged without a cross-certificate.");
+    return verdict(s, "unknown", "network", err_code(err->code), err_text(err), "Check name resolution, the network, and that the gateway is running at that address.");
+}
+
+json_t *report_check(struct session *s) {
+    CLEANUP(identity_fini) struct identity id = IDENTITY_INIT;
+    struct err err = ERR_INIT;
+    struct refused why = {0};
+    struct gateway g;
+    unsigned current = place_current(&s->place);
+    if (current && place_identity(&s->place, current, &id, NULL))
+        id.number = current;
+    if (!identity_whole(&id))
+        return not_asked(s, &id);
+    session_recover(s, &id);
+    const struct shown by = {id.key, id.cert, &id.above};
+    if (session_gateway(s, id.gateway, &id.anchors, &g, &err))
+        return not_reached(s, &(struct refused){.dates = true}, &err);
+    int rc = est_admitted(&g, &by, &why, &err);
+    if (rc == 0)
+        return verdict(s, "admitted", NULL, NULL, NULL, NULL);
+    if (!why.status)
+        return not_reached(s, &why, &err);
+    bool later = why.status == 429 || why.status >= 500;
+    return verdict(s, later ? "unknown" : "refused", "gateway", why.code[0] ? why.code : err_code(err.code), err_text(&err), err_fix(err.code));
+}
+
+bool report_admitted(const json_t *check) {
+    const char *said = json_string_value(json_object_get(check, "verdict"));
+    return said && !strcmp(said, "admitted");
+}
+
+/* --- for people -------------------------------------------------------------------------------------------------------------------------------------- */
+
+void report_text(FILE *out, const char *text) {
+    struct span s = span_str(text);
+    while (s.n) {
+        uint32_t code;
+        size_t n = span_utf8_next(s, &code);
+        bool clean = n && !span_code_is_control(code);
+        if (clean)
+            fwrite(s.p, 1, n, out);
+        else
+            fputc('?', out);
+        s = span_sub(s, n ? n : 1, s.n);
+    }
+}
+
+static void print_value(FILE *out, const char *prefix, const char *name, const json_t *value) {
+    const char *key;
+    json_t *item;
+    size_t i;
+    char longer[128];
+    if (json_is_object(value)) {
+        snprintf(longer, sizeof longer, "%s%s.", prefix, name);
+        json_object_foreach((json_t *)(uintptr_t)value, key, item) print_value(out, longer, key, item);
+        return;
+    }
+    if (json_is_array(value)) {
+        json_array_foreach(value, i, item) print_value(out, prefix, name, item);
+        return;
+    }
+    if (json_is_null(value))
+        return;
+    fprintf(out, "%s%s: ", prefix, name);
+    if (json_is_string(value))
+        report_text(out, json_string_value(value));
+    else
+        fputs(json_is_true(value) ? "yes" : "no", out);
+    fputc('\n', out);
+}
+
+void report_print(FILE *out, const json_t *o) {
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)o, key, value) print_value(out, "", key, value);
+}

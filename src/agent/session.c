@@ -1,0 +1,240 @@
+/* session: see session.h. */
+#include "agent/session.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+
+#define PEM_MAX 65536
+#define HOOKS_DUE "hooks-due"
+
+int session_open(struct session *s, const struct options *o, bool make, struct err *err) {
+    s->o = o;
+    int rc = place_open(&s->place, o->dir, make, err);
+    if (rc || (make && (rc = place_lock(&s->place, err))))
+        return rc;
+    place_state(&s->place, &s->state);
+    true_time_init(&s->time, s->state.newest_time);
+    CLEANUP(identity_fini) struct identity id = IDENTITY_INIT;
+    unsigned current = place_current(&s->place);
+    if (current && place_identity(&s->place, current, &id, NULL) == 0 && id.cert && !strcmp(s->state.method, "shared"))
+        true_time_passed(&s->time, id.cert->not_before);
+    return 0;
+}
+
+void session_fini(struct session *s) { place_fini(&s->place); }
+
+void session_say(const struct session *s, const char *fmt, ...) {
+    char line[1024];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(line, sizeof line, fmt, ap);
+    va_end(ap);
+    if (s->say)
+        s->say(line);
+}
+
+/* --- what is remembered ----------------------------------------------------------------------------------------------------------------------- */
+
+int session_remember(struct session *s, struct err *err) {
+    if (s->time.asked)
+        s->state.newest_time = s->time.floor;
+    return place_remember(&s->place, &s->state, err);
+}
+
+int session_failed(struct session *s, const struct refused *why, struct err *err) {
+    struct state *st = &s->state;
+    struct err second = ERR_INIT;
+    st->failed_at = true_time_now(&s->time);
+    snprintf(st->failed_code, sizeof st->failed_code, "%s", why && why->code[0] ? why->code : err_code(err->code));
+    snprintf(st->failed_text, sizeof st->failed_text, "%s", err_text(err));
+    if (err->retry_after > 0 && why && why->status) {
+        st->asked_at = st->failed_at;
+        st->wait = err->retry_after;
+        memcpy(st->wait_code, st->failed_code, sizeof st->wait_code);
+        memcpy(st->wait_text, st->failed_text, sizeof st->wait_text);
+    }
+    if (session_remember(s, &second))
+        *err = second;
+    return err->code;
+}
+
+void session_succeeded(struct session *s) {
+    struct state *st = &s->state;
+    st->contact_at = true_time_now(&s->time);
+    st->failed_at = st->asked_at = st->wait = 0;
+    st->failed_code[0] = st->failed_text[0] = st->wait_code[0] = st->wait_text[0] = '\0';
+}
+
+int64_t session_wait(const struct session *s) {
+    int64_t now = true_time_now(&s->time), from = s->state.asked_at, wait = s->state.wait;
+    if (wait <= 0 || now < from || now >= from + wait) /* a clock that was set back makes nobody wait for longer */
+        return 0;
+    return from + wait - now;
+}
+
+/* --- the gateway -------------------------------------------------------------------------------------------------------------------------------- */
+
+/* The agent reckons with the right time in any case; the rest of the device gets it where somebody wants that. */
+static void set_clock(struct session *s) {
+    int64_t now = true_time_now(&s->time);
+    struct timespec ts = {.tv_sec = (time_t)now};
+    if (!s->o->set_clock || (int64_t)ts.tv_sec != now)
+        return;
+    if (clock_settime(CLOCK_REALTIME, &ts))
+        session_say(s, "the clock could not be set: %s", strerror(errno));
+    else
+        s->time.offset = 0;
+}
+
+static int ask_time(struct session *s, const struct gateway *g, struct err *err) {
+    char text[CLOCK_RFC3339_LEN + 1];
+    int rc = true_time_ask(&s->time, g->url, g->anchors, err);
+    if (rc)
+        return rc;
+    clock_rfc3339(true_time_now(&s->time), text);
+    session_say(s, "this device's clock is not right; the gateway has signed that it is %s", text);
+    set_clock(s);
+    return 0;
+}
+
+int session_gateway(struct session *s, const char *url, const struct certs *anchors, struct gateway *out, struct err *err) {
+    *out = (struct gateway){.url = url, .account = s->state.account, .anchors = anchors};
+    int rc = true_time_behind(&s->time) ? ask_time(s, out, err) : 0;
+    out->now = true_time_now(&s->time);
+    return rc;
+}
+
+bool session_mended(struct session *s, struct gateway *g, const struct refused *why) {
+    if (!why->dates || s->time.asked || ask_time(s, g, NULL))
+        return false;
+    g->now = true_time_now(&s->time);
+    return true;
+}
+
+/* --- the identity on its way -------------------------------------------------------------------------------------------------------------------- */
+
+static int put_surroundings(const struct session *s, unsigned number, const struct certs *anchors, const char *url, struct err *err) {
+    CLEANUP(buf_fini) struct buf pem = BUF_INIT(PEM_MAX), line = BUF_INIT(OPTIONS_VALUE_MAX + 1);
+    int rc = certs_pem(anchors, &pem);
+    if (rc)
+        return err_set(err, rc, NULL);
+    buf_addf(&line, "%s\n", url);
+    if ((rc = place_put(&s->place, number, "root.crt", buf_span(&pem), 0644, err)))
+        return rc;
+    return place_put(&s->place, number, "gateway.url", buf_span(&line), 0644, err);
+}
+
+static int make_key(const struct session *s, unsigned number, struct err *err) {
+    CLEANUP(buf_wipe) struct buf pem = BUF_INIT(PEM_MAX);
+    CLEANUP(EVP_PKEY_free) EVP_PKEY *key = NULL;
+    int rc = key_generate(KEY_P256, 0, &key, err);
+    if (rc || (rc = key_private_pem(key, &pem, err)))
+        return rc;
+    return place_put(&s->place, number, "pkey.pem", buf_span(&pem), 0600, err);
+}
+
+int session_next(struct session *s, const struct certs *anchors, const char *url, struct identity *out, struct err *err) {
+    unsigned number = place_next(&s->place);
+    int rc = number ? place_identity(&s->place, number, out, err) : 0;
+    if (rc || (number && out->key && !out->cert))
+        return rc ? rc : put_surroundings(s, number, anchors, url, err);
+    identity_fini(out);
+    if ((rc = place_begin(&s->place, &number, err)) || (rc = make_key(s, number, err)) || (rc = put_surroundings(s, number, anchors, url, err)))
+        return rc;
+    return place_identity(&s->place, number, out, err);
+}
+
+int session_put_certificate(const struct session *s, unsigned number, const struct cert *c, const struct certs *above, struct err *err) {
+    CLEANUP(buf_fini) struct buf pem = BUF_INIT(PEM_MAX);
+    int rc = cert_pem(c, &pem);
+    if (rc || (above && (rc = certs_pem(above, &pem))))
+        return err_set(err, rc, NULL);
+    return place_put(&s->place, number, "client.pem", buf_span(&pem), 0644, err);
+}
+
+/* Refusals that no waiting changes: the certificate is over, or was never good. */
+static bool is_final(const struct refused *why) {
+    static const char *const FINAL[] = {"certificate_void", "certificate_superseded", "certificate_revoked", "certificate_unknown"};
+    for (size_t i = 0; i < sizeof FINAL / sizeof *FINAL; i++)
+        if (!strcmp(why->code, FINAL[i]))
+            return true;
+    return false;
+}
+
+/* Asks with it; the gateway makes it the device's before it answers. */
+static int use_first(struct session *s, const struct identity *id, struct refused *why, struct err *err) {
+    struct gateway g;
+    const struct shown by = {id->key, id->cert, &id->above};
+    int rc = session_gateway(s, id->gateway, &id->anchors, &g, err);
+    if (rc)
+        return rc;
+    do
+        rc = est_admitted(&g, &by, why, err);
+    while (rc && session_mended(s, &g, why));
+    return rc;
+}
+
+int session_adopt(struct session *s, unsigned number, const char *event, bool *gone, struct err *err) {
+    CLEANUP(identity_fini) struct identity id = IDENTITY_INIT;
+    struct refused why = {0};
+    char until[CLOCK_RFC3339_LEN + 1];
+    int rc = place_identity(&s->place, number, &id, err);
+    *gone = rc == 0 && !identity_whole(&id);
+    if (rc || *gone)
+        return rc ? rc : place_drop(&s->place, number, err);
+    if ((rc = use_first(s, &id, &why, err))) {
+        *gone = is_final(&why);
+        if (*gone && place_drop(&s->place, number, NULL) == 0)
+            session_say(s, "the certificate that was issued is not good any more (%s); another one is asked for", why.code);
+        return session_failed(s, &why, err);
+    }
+    session_succeeded(s);
+    if (!strcmp(s->state.method, "shared"))
+        true_time_passed(&s->time, id.cert->not_before);
+    if ((rc = session_changed(s, event, err)) || (rc = place_switch(&s->place, number, err)) || (rc = session_remember(s, err)))
+        return rc;
+    clock_rfc3339(id.cert->not_after, until);
+    session_say(s, "%s: %s, until %s", s->state.device_id, event, until);
+    return 0;
+}
+
+/* A new identity is more than new anchors: what is told of it stays. */
+int session_changed(struct session *s, const char *event, struct err *err) {
+    bool less = !strcmp(event, "anchors") && faccessat(s->place.fd, HOOKS_DUE, F_OK, 0) == 0;
+    return less ? 0 : file_replace(s->place.fd, HOOKS_DUE, span_str(event), 0600, err);
+}
+
+void session_recover(struct session *s, const struct identity *now) {
+    CLEANUP(buf_fini) struct buf id = BUF_INIT(DEVICE_ID_MAX);
+    struct state *st = &s->state;
+    if (!st->device_id[0] && cert_own_device_id(now->cert, &id, NULL) == 0)
+        snprintf(st->device_id, sizeof st->device_id, "%s", buf_str(&id));
+    if (!st->gateway[0])
+        snprintf(st->gateway, sizeof st->gateway, "%s", now->gateway);
+    if (!st->method[0])
+        snprintf(st->method, sizeof st->method, "unknown");
+    if (!st->key[0])
+        snprintf(st->key, sizeof st->key, "own");
+}
+
+int session_settle(struct session *s, struct err *err) {
+    CLEANUP(buf_fini) struct buf event = BUF_INIT(64);
+    int rc = 0;
+    if (!strcmp(s->state.method, "shared") && !s->o->keep_credentials && s->state.source[0])
+        rc = credentials_strip(s->state.source, err);
+    if (file_read(s->place.fd, HOOKS_DUE, &event, NULL))
+        buf_clear(&event);
+    else if (event.n) {
+        int failed = hooks_run(s, buf_str(&event), rc ? NULL : err);
+        if (!failed)
+            failed = file_remove(s->place.fd, HOOKS_DUE, rc ? NULL : err);
+        rc = rc ? rc : failed;
+    }
+    place_clean(&s->place);
+    return rc;
+}

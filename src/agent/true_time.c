@@ -1,0 +1,89 @@
+/* true_time: see true_time.h. */
+#include "agent/true_time.h"
+
+#include <openssl/x509v3.h>
+
+#include "agent/built.h"
+#include "agent/http.h"
+#include "base/clock.h"
+#include "base/hex.h"
+#include "base/secret.h"
+#include "json/json.h"
+
+#define NONCE_LEN 32
+#define ANSWER_SECONDS 30 /* an answer that was held up for longer would set the clock back by as much */
+
+void true_time_init(struct true_time *t, int64_t newest) { *t = (struct true_time){.floor = newest > AGENT_BUILT ? newest : AGENT_BUILT}; }
+
+void true_time_passed(struct true_time *t, int64_t when) {
+    if (when > t->floor)
+        t->floor = when;
+}
+
+int64_t true_time_now(const struct true_time *t) { return clock_now() + t->offset; }
+bool true_time_behind(const struct true_time *t) { return true_time_now(t) < t->floor; }
+
+/* Under an anchor, for time stamping and nothing else, and valid when it says that it signed. */
+static bool signer_good(const struct cert *c, const struct certs *anchors, int64_t at) {
+    uint32_t eku = X509_get_extended_key_usage(c->x);
+    if (c->ca || eku == UINT32_MAX || eku != XKU_TIMESTAMP || at < c->not_before || at > c->not_after || key_acceptable(&c->key, NULL))
+        return false;
+    for (size_t i = 0; i < anchors->n; i++) {
+        const struct cert *a = anchors->cert[i];
+        if (a->ca && X509_NAME_cmp(X509_get_issuer_name(c->x), X509_get_subject_name(a->x)) == 0 && cert_signed_by(c, a) && a->not_before <= at && at <= a->not_after)
+            return true;
+    }
+    return false;
+}
+
+static int decode(const json_t *doc, const char *name, struct buf *out) {
+    const char *text = json_string_value(json_object_get(doc, name));
+    return text ? base64_decode(span_str(text), out) : MUSTER_EINVALID;
+}
+
+int true_time_judge(struct span body, struct span nonce, const struct certs *anchors, int64_t floor, int64_t *time, struct err *err) {
+    CLEANUP_JSON json_t *doc = json_parse(body, NULL);
+    CLEANUP(buf_fini) struct buf signature = BUF_INIT(1024), der = BUF_INIT(CERT_DER_MAX), said = BUF_INIT(512);
+    CLEANUP(cert_free) struct cert *signer = NULL;
+    const char *text = json_string_value(json_object_get(doc, "time"));
+    int64_t at = 0;
+    if (!text || strlen(text) != CLOCK_RFC3339_LEN || clock_parse_rfc3339(span_str(text), &at) || decode(doc, "signature", &signature) || decode(doc, "certificate", &der) ||
+        cert_from_der(buf_span(&der), &signer, NULL))
+        return err_set(err, MUSTER_EINVALID, "The gateway's answer about the time cannot be read.");
+    if (!signer_good(signer, anchors, at))
+        return err_set(err, MUSTER_EINVALID, "The time was not signed by a key that an anchor of this device has made for that.");
+    buf_addf(&said, "Muster time 1\n%s\n", text);
+    hex_add(&said, nonce);
+    buf_addc(&said, '\n');
+    if (!buf_ok(&said) || key_verify(X509_get0_pubkey(signer->x), buf_span(&said), buf_span(&signature), NULL))
+        return err_set(err, MUSTER_EINVALID, "The time that came is no answer to this question: its signature is wrong.");
+    if (at < floor)
+        return err_set(err, MUSTER_EINVALID, "The time that came, %s, is known to have passed.", text);
+    *time = at;
+    return 0;
+}
+
+int true_time_ask(struct true_time *t, const char *gateway, const struct certs *anchors, struct err *err) {
+    CLEANUP(http_answer_fini) struct http_answer answer = HTTP_ANSWER_INIT;
+    CLEANUP(buf_fini) struct buf url = BUF_INIT(4096);
+    uint8_t nonce[NONCE_LEN];
+    char code[64];
+    int64_t at = 0, sent = clock_mono_ms();
+    secret_random_bytes(nonce, sizeof nonce);
+    buf_addf(&url, "%s/time?nonce=", gateway);
+    hex_add(&url, span_of(nonce, sizeof nonce));
+    const struct http_request rq = {.method = "GET", .url = buf_str(&url), .anchors = anchors};
+    int rc = http_ask(&rq, &answer, err);
+    if (rc == 0 && answer.status != 200)
+        rc = http_refusal(&answer, code, err);
+    if (rc == 0 && clock_mono_ms() - sent > ANSWER_SECONDS * 1000)
+        rc = err_set(err, MUSTER_ENETWORK, "The gateway took too long to say what time it is.");
+    if (rc == 0)
+        rc = true_time_judge(buf_span(&answer.body), span_of(nonce, sizeof nonce), anchors, t->floor, &at, err);
+    if (rc)
+        return err_prefix(err, "This device's clock is not right, and the gateway did not tell the time");
+    t->offset = at - clock_now();
+    t->floor = at;
+    t->asked = true;
+    return 0;
+}
