@@ -68,6 +68,11 @@ uint8_t *buf_extend(struct buf *b, size_t n) {
     return at;
 }
 
+void buf_reserve(struct buf *b, size_t more) {
+    if (more <= b->max - b->n)
+        (void)grow(b, more);
+}
+
 void buf_add(struct buf *b, struct span s) {
     uint8_t *at = buf_extend(b, s.n);
     if (at && s.n)

@@ -40,6 +40,8 @@ void buf_add_u32(struct buf *b, uint32_t v);
 void buf_add_u64(struct buf *b, uint64_t v);
 /* n more bytes to be written by the caller through the pointer (then counted as used), or NULL. */
 uint8_t *buf_extend(struct buf *b, size_t n);
+/* Room for `more` bytes at once, where it is known that about so many follow. */
+void buf_reserve(struct buf *b, size_t more);
 /* Drops the first n bytes (n <= b->n). */
 void buf_consume(struct buf *b, size_t n);
 

@@ -66,7 +66,10 @@ static void note_seen(struct worker *w, struct identity *id) {
 static void label_of(const struct http_exchange *x, char out[ACCOUNT_NAME_MAX + 1]) {
     struct span label = est_label(x);
     bool name = label.n <= ACCOUNT_NAME_MAX && !(label.n && memchr(label.p, 0, label.n));
-    snprintf(out, ACCOUNT_NAME_MAX + 1, "%.*s", name ? (int)label.n : 1, name ? (const char *)label.p : "-");
+    label = name ? label : SPAN_LIT("-");
+    if (label.n)
+        memcpy(out, label.p, label.n);
+    out[label.n] = '\0';
 }
 
 static enum verdict look(const struct http_exchange *x, struct worker *w, const struct identity *id, bool asked, struct err *why) {

@@ -1,6 +1,8 @@
 /* refusal: see internal.h. */
 #include "gateway/internal.h"
 
+#define BODY_USUAL 500 /* bytes */
+
 /* Also where the path is refused for being spelled so: a client whose URL ends in '/' asks for "//repo/targets/…", and writes as well. */
 static bool is_under_targets(struct span path) {
     static const char *const wanted[] = {"repo", "targets"};
@@ -30,6 +32,7 @@ void refusal_body(struct http_exchange *x, const struct err *err, struct buf *bo
     const struct {
         const char *name, *value;
     } parts[] = {{"{\"code\":", err_code(err->code)}, {",\"description\":", err_text(err)}, {",\"cause\":null,\"fix\":", err_fix(err->code)}, {",\"errorId\":", http_exchange_id(x)}};
+    buf_reserve(body, BODY_USUAL);
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) { /* OTA Connect's shape has a cause */
         buf_adds(body, parts[i].name);
         json_add_text(body, span_str(parts[i].value));

@@ -15,6 +15,8 @@ static const struct {
     {501, "Not Implemented"}, {502, "Bad Gateway"}, {503, "Service Unavailable"}, {504, "Gateway Timeout"}, {505, "HTTP Version Not Supported"},
 };
 
+#define HEAD_USUAL 400 /* bytes: what an answer's head seldom exceeds */
+
 static const char *phrase_of(int status) {
     for (size_t i = 0; i < sizeof phrases / sizeof *phrases; i++)
         if (phrases[i].status == status)
@@ -59,6 +61,7 @@ static void add_field(struct buf *out, const char *name, const char *value) {
 
 void reply_head(struct http_exchange *x, int status, const char *content_type, int64_t n, bool closes, bool date, struct buf *out) {
     struct http_server *s = x->conn->server;
+    buf_reserve(out, HEAD_USUAL);
     buf_adds(out, "HTTP/1.1 ");
     add_number(out, status);
     buf_addc(out, ' ');

@@ -36,6 +36,12 @@ static enum transport_result tls_result(struct transport *t, int result) {
     return TRANSPORT_BROKEN;
 }
 
+/* So that what is found behind a call is the call's.  There is hardly ever one, and to look costs a tenth of clearing. */
+static void forget_errors(void) {
+    if (ERR_peek_error())
+        ERR_clear_error();
+}
+
 /* Not before the client's first bytes: an SSL in its handshake has 40 KB, and who says nothing is not worth that. */
 static int tls_start(struct transport *t) {
     if (t->ssl)
@@ -55,17 +61,17 @@ static int tls_start(struct transport *t) {
 static enum transport_result tls_handshake(struct transport *t) {
     if (tls_start(t))
         return TRANSPORT_BROKEN;
-    ERR_clear_error();
+    forget_errors();
     return tls_result(t, SSL_do_handshake(t->ssl));
 }
 
 static enum transport_result tls_read(struct transport *t, void *to, size_t max, size_t *n) {
-    ERR_clear_error();
+    forget_errors();
     return tls_result(t, SSL_read_ex(t->ssl, to, max, n));
 }
 
 static enum transport_result tls_write(struct transport *t, const void *from, size_t size, size_t *n) {
-    ERR_clear_error();
+    forget_errors();
     return tls_result(t, SSL_write_ex(t->ssl, from, size, n));
 }
 

@@ -82,12 +82,16 @@ static void add_escaped(struct buf *out, uint8_t c) {
 }
 
 void json_add_text(struct buf *out, struct span text) {
-    bool whole = span_is_utf8(text);
+    enum { UNKNOWN, WHOLE, BROKEN } utf8 = UNKNOWN; /* most texts are ASCII and need not be asked */
     size_t from = 0;
     buf_addc(out, '"');
     for (size_t i = 0; i < text.n; i++) {
         uint8_t c = text.p[i];
-        bool plain = c >= 0x20 && c != '"' && c != '\\' && (c < 0x80 || whole);
+        if (c >= 'a' && c <= 'z') /* what most texts are of */
+            continue;
+        if (c >= 0x80 && utf8 == UNKNOWN)
+            utf8 = span_is_utf8(text) ? WHOLE : BROKEN;
+        bool plain = c >= 0x20 && c != '"' && c != '\\' && (c < 0x80 || utf8 == WHOLE);
         if (plain)
             continue;
         buf_add(out, span_sub(text, from, i - from));

@@ -10,7 +10,9 @@
 
 #define BATCH_MAX 256
 #define READERS_MAX 16
-#define APART_US 4000      /* from the beginning of a batch to what comes next, looks too: under load one wake-up serves several; who comes alone waits for nobody */
+#define APART_US 2000      /* from the beginning of a batch to what comes next, looks too … */
+#define APART_MORE_US 1000 /* … and as much longer for each that it had: under load one wake-up and one sync serve many, who comes alone hardly waits … */
+#define APART_MAX_US 8000  /* … up to this */
 #define PROBE_US 1000000   /* between two tries of a disk that did not take a write */
 
 struct store {
@@ -121,7 +123,8 @@ static void run_reads(struct store_conn *c, struct queue *q, struct job *list) {
     queue_return(q, list);
 }
 
-static void run_writes(struct store *s, struct job *list) {
+/* How many they were. */
+static int64_t run_writes(struct store *s, struct job *list) {
     struct err err = ERR_INIT;
     int64_t began = clock_mono_us(), n = 0;
     int rc = run_batch(s, list, &err);
@@ -138,23 +141,30 @@ static void run_writes(struct store *s, struct job *list) {
     if (rc)
         log_err(LOG_ERROR, "store_batch_failed", &err, NULL);
     queue_return(&s->writes, list);
+    return n;
+}
+
+static int64_t apart(int64_t n) {
+    const int64_t us = APART_US + n * APART_MORE_US;
+    return us < APART_MAX_US ? us : APART_MAX_US;
 }
 
 static void *write_main(void *arg) {
     struct store *s = arg;
     pthread_setname_np(pthread_self(), "store-writer");
-    for (int64_t began = 0;;) { /* began: the batch before */
+    for (int64_t began = 0, n = 0;;) { /* of the batch before */
         struct job *list;
-        switch (queue_take(&s->writes, BATCH_MAX, began + APART_US, s->health ? began + PROBE_US : INT64_MAX, &list)) {
+        switch (queue_take(&s->writes, BATCH_MAX, began + apart(n), s->health ? began + PROBE_US : INT64_MAX, &list)) {
         case QUEUE_LOOKS:
             run_reads(s->writer, &s->writes, list);
             continue;
         case QUEUE_JOBS:
             began = clock_mono_us();
-            run_writes(s, list);
+            n = run_writes(s, list);
             continue;
         case QUEUE_NOTHING:
             began = clock_mono_us();
+            n = 0;
             probe(s);
             continue;
         case QUEUE_ENDED:
