@@ -4,6 +4,7 @@
 #include <poll.h>
 
 #define WATCH_MS 250
+#define LINGER_ON_MS 500 /* and then it is looked at again */
 #define DRAIN_GRACE_MS 1000 /* for a first request of a client that came just before the drain */
 
 static void arm(struct http_conn *c, int64_t now) {
@@ -158,7 +159,12 @@ void conn_on_timer(evutil_socket_t fd, short what, void *arg) {
         conn_tell_fault(c, TLS_END_TIMEOUT);
         conn_close(c);
         break;
-    case CONN_LINGER:
+    case CONN_LINGER: /* a body that was refused by its head is on its way all the same, and no client hears before it has sent it */
+        if (!c->server->draining && now - c->began < c->server->o.limits.body_ms && fast_enough(c, &c->drained, now))
+            conn_deadline(c, LINGER_ON_MS);
+        else
+            conn_close(c);
+        break;
     case CONN_WAIT:
         conn_close(c);
         break;

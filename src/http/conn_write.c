@@ -5,7 +5,9 @@
 
 #include "http/stream.h"
 
-#define DRAINED_MAX (1024 * 1024) /* thrown away while lingering */
+#define DRAINED_MAX (32 * 1024 * 1024) /* thrown away while lingering: the largest body that any route takes, twice.  One byte that is left unread
+                                        * when the socket is closed makes it a RST, and the client loses an answer that it had already got. */
+#define READS_A_STEP 4
 
 void conn_drop_answer(struct http_conn *c) {
     if (c->secret) {
@@ -72,7 +74,9 @@ enum progress conn_step_write(struct http_conn *c) {
 }
 
 enum progress conn_step_linger(struct http_conn *c) {
-    for (;;) {
+    for (int i = 0;; i++) {
+        if (i == READS_A_STEP)
+            return GO_ON;
         ssize_t n = recv(c->fd, c->server->scratch, sizeof c->server->scratch, 0);
         if (n > 0) {
             c->drained += (size_t)n;

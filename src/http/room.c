@@ -14,7 +14,7 @@ static int64_t pace(const struct http_conn *c, int64_t now) {
     int64_t age = now - c->began;
     if (age < SILENT_MS || c->silent || conn_waits(c))
         return INT64_MAX;
-    size_t moved = c->state == CONN_BODY ? c->drained : c->state == CONN_WRITE ? c->sent : 0;
+    size_t moved = c->state == CONN_BODY || c->state == CONN_LINGER ? c->drained : c->state == CONN_WRITE ? c->sent : 0;
     return (int64_t)moved * 1000 / age;
 }
 

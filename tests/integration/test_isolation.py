@@ -519,9 +519,5 @@ def test_bodies_have_a_limit_of_their_own(world):
         if not route.body_max:
             continue
         params = {"key": "k", "root": "r", "device": "d", "token": "t", "webhook": "w", "event": "e", "certificate": "01", "invitation": "i", "csr": "c"}
-        if route.body_max > 1 << 20:  # refused by the head: a client that went on sending would find the connection closed
-            token = (world.server.dir / "admin.token").read_text(encoding="utf-8").strip()
-            answer = world.server.request(route.method, fill(route, params), b"", {"Authorization": f"Bearer {token}", "Content-Length": str(route.body_max + 1)})
-        else:
-            answer = world.server.api(route.method, fill(route, params), b'{"x":"' + b"y" * route.body_max + b'"}')
+        answer = world.server.api(route.method, fill(route, params), b'{"x":"' + b"y" * route.body_max + b'"}')
         assert answer.status == 413, (route.name, answer)

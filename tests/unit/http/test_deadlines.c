@@ -1,6 +1,7 @@
 /* Every phase ends, whatever a client does; and the bounds on connections and descriptors. */
 #include "rig.h"
 
+#include <signal.h>
 #include <sys/resource.h>
 
 #define SOON 250
@@ -143,6 +144,41 @@ static void a_client_that_lingers(void **state) {
     stop();
 }
 
+/* A client sends the whole body before it reads: it hears why it was refused, however much there is and however long that takes. */
+static void a_refused_body_is_taken_to_its_end(void **state) {
+    static uint8_t piece[256 * 1024];
+    struct http_limits l = HTTP_LIMITS_DEFAULT;
+    l.linger_ms = SOON;
+    start(&l);
+    client_send(&c, "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 2097160\r\n\r\n");
+    for (int i = 0; i < 8; i++) {
+        client_send_n(&c, span_of(piece, sizeof piece));
+        poll(NULL, 0, SOON / 2);
+    }
+    client_send(&c, "the rest");
+    assert_int_equal(client_answer(&c, false), 413);
+    assert_true(client_closed(&c));
+    stop();
+}
+
+/* And who never comes to the end is not waited for without end. */
+static void a_refused_body_without_end(void **state) {
+    static const uint8_t piece[1024];
+    struct http_limits l = HTTP_LIMITS_DEFAULT;
+    l.linger_ms = SOON;
+    l.body_ms = 3 * SOON;
+    start(&l);
+    signal(SIGPIPE, SIG_IGN);
+    int64_t from = clock_mono_ms();
+    client_send(&c, "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999\r\n\r\n");
+    size_t n;
+    while (SSL_write_ex(c.ssl, piece, sizeof piece, &n) == 1 && clock_mono_ms() - from < 2 * LATE)
+        poll(NULL, 0, 5);
+    assert_took(from, 3 * SOON);
+    wait_connections(r, 0);
+    stop();
+}
+
 static void a_held_request_has_no_deadline(void **state) {
     struct http_limits l = HTTP_LIMITS_DEFAULT;
     l.head_ms = l.body_ms = l.idle_ms = l.write_ms = 50;
@@ -224,7 +260,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_handshake_that_never_comes), cmocka_unit_test(a_first_request_that_never_comes), cmocka_unit_test(a_slow_head),
         cmocka_unit_test(a_slow_second_head), cmocka_unit_test(an_idle_connection), cmocka_unit_test(a_slow_body), cmocka_unit_test(a_long_but_steady_body),
-        cmocka_unit_test(an_answer_that_nobody_reads), cmocka_unit_test(a_client_that_lingers), cmocka_unit_test(a_held_request_has_no_deadline),
+        cmocka_unit_test(an_answer_that_nobody_reads), cmocka_unit_test(a_client_that_lingers),
+        cmocka_unit_test(a_refused_body_is_taken_to_its_end), cmocka_unit_test(a_refused_body_without_end), cmocka_unit_test(a_held_request_has_no_deadline),
         cmocka_unit_test(above_the_limit_the_oldest_idle_one_goes), cmocka_unit_test(above_the_limit_the_new_one_is_refused),
         cmocka_unit_test(descriptors_run_out),
     };
