@@ -1,6 +1,8 @@
 """The harness of the integration tests: real programs, real TLS, loopback only, ports that the server picked itself.
 
 MUSTER_BUILD names the build directory.  `server` is one running server a test module; `fresh` one a test."""
+import contextlib
+import fcntl
 import http.client
 import json
 import os
@@ -10,6 +12,7 @@ import signal
 import sqlite3
 import ssl
 import subprocess
+import tempfile
 import time
 
 import pytest
@@ -223,15 +226,74 @@ def whole_run(session):
     return args == [pathlib.Path(__file__).parent] and not (options.keyword or options.markexpr or getattr(options, "deselect", None) or getattr(options, "lf", False))
 
 
+SEEN = []  # [what a lane's document has not seen, …] of the lanes that have ended
+
+
 def pytest_sessionfinish(session, exitstatus):
-    """Every documented answer of the operators' API was seen, where the whole suite ran and passed."""
+    """Every documented answer of the operators' API was seen in one lane or another, where the whole suite ran and passed."""
+    unseen = [set(d.unseen()) for d in openapi.all_documents()]
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["unseen"] = [[list(row) for row in rows] for rows in unseen]
+        return
     if exitstatus != 0 or not whole_run(session):
         return
-    documents = openapi.all_documents()
-    unseen = set.intersection(*[set(d.unseen()) for d in documents]) if documents else {"no document at all"}
+    unseen += SEEN
+    unseen = set.intersection(*unseen) if unseen else {"no document at all"}
     if unseen:
         print("\nDocumented answers of the operators' API that no test has seen:", *sorted(map(str, unseen)), sep="\n  ")
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+# --- lanes -----------------------------------------------------------------------------------------------------------------------------------
+# `pytest -n 2 --dist loadfile` (python3-pytest-xdist) runs the files in two lanes.
+
+# Seconds of the files that take long: these begin, so that no lane is left alone with one of them at the end.
+SECONDS = {}
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "alone: measures time or processor shares: no other test runs meanwhile, in no lane")
+    if not hasattr(config, "workerinput"):
+        config.lanes = tempfile.TemporaryDirectory(prefix="muster-lanes-")
+
+
+def pytest_unconfigure(config):
+    if hasattr(config, "lanes"):
+        config.lanes.cleanup()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node):
+    node.workerinput["lanes"] = node.config.lanes.name
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    SEEN.extend({tuple(row) for row in rows} for rows in getattr(node, "workeroutput", {}).get("unseen", []))
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: -SECONDS.get(item.path.stem, 0))
+
+
+@contextlib.contextmanager
+def lane(folder, alone):
+    """A test's way through: all lanes at once, or one alone.  Whoever waits to be alone holds the gate, so that no lane goes on past him."""
+    with open(pathlib.Path(folder) / "gate", "a", encoding="ascii") as gate, open(pathlib.Path(folder) / "road", "a", encoding="ascii") as road:
+        fcntl.flock(gate, fcntl.LOCK_EX)
+        fcntl.flock(road, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        fcntl.flock(gate, fcntl.LOCK_UN)
+        try:
+            yield
+        finally:
+            fcntl.flock(road, fcntl.LOCK_UN)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item):
+    folder = getattr(item.config, "workerinput", {}).get("lanes")
+    with lane(folder, item.get_closest_marker("alone")) if folder else contextlib.nullcontext():
+        yield
 
 
 RECORDED = set()  # (method, target without query, status) of what the command line heard
