@@ -223,7 +223,7 @@ def whole_run(session):
     """Whether every test of the folder was asked for."""
     options = session.config.option
     args = [pathlib.Path(a).resolve() for a in session.config.args]
-    return args == [pathlib.Path(__file__).parent] and not (options.keyword or options.markexpr or getattr(options, "deselect", None) or getattr(options, "lf", False))
+    return args == [pathlib.Path(__file__).parent] and not (options.collectonly or options.keyword or options.markexpr or getattr(options, "deselect", None) or getattr(options, "lf", False))
 
 
 SEEN = []  # [what a lane's document has not seen, …] of the lanes that have ended
