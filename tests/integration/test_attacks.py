@@ -200,6 +200,7 @@ def attacked(server, identity, kind, requests, *options):
     assert attack.wait(10) == 0
 
 
+@pytest.mark.alone
 def test_who_pipelines_without_end_does_not_have_the_loop_to_himself(one):
     """Faster than he is answered."""
     slowest = 0

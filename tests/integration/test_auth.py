@@ -313,6 +313,7 @@ def test_the_socket_is_its_owners(world):
         assert b" 505 " in s.recv(100)
 
 
+@pytest.mark.alone
 def test_a_keep_alive_proxy_of_many_devices(world):
     """One connection, many peers: no answer is another device's, and a judgement that is known is not made again."""
     devices = [world.device(f"many-{i}") for i in range(20)]

@@ -1,27 +1,15 @@
 """The clock of a running server jumps, ahead and back: what it means for devices, enrolments and the server's own certificate."""
-import struct
 import time
 
 import pytest
 
 from client import Device
-from conftest import BUILD, Refused, stays
+from clock import Clock
+from conftest import Refused, stays
 from test_server_certificate import serial, soon
 
 HOUR, DAY = 3600, 86400
 PATH = "/director/2.root.json"
-
-
-class Clock:
-    def __init__(self, path):
-        self.path = path
-        self.set(0)
-        self.env = {"LD_PRELOAD": str(BUILD / "tests" / "jump_clock.so"), "MUSTER_TEST_CLOCK": str(path)}
-
-    def set(self, ahead, monotonic=0, process=0):
-        """Seconds that the calendar is ahead, and the timers of one process."""
-        with open(self.path, "r+b" if self.path.exists() else "wb") as f:
-            f.write(struct.pack("=qqq", ahead, monotonic, process))
 
 
 @pytest.fixture
@@ -101,16 +89,19 @@ def test_a_verdict_that_is_kept_ends_with_the_clock(world):
 def test_the_servers_certificate_of_a_clock_far_ahead_is_made_again(world):
     """Else no device could connect until that day comes."""
     before = serial(world.gateway())
-    world.clock.set(300 * DAY)
+    control = world.child("control")
+    world.admin_ca.verify_flags |= 0x200000
+    world.clock.set(300 * DAY, 11, control)  # it looks every ten seconds
 
     def seen():
+        world.request("GET", "/readyz")  # a timer is looked at when something else happens
         g = world.gateway()
         g.context.verify_flags |= 0x200000  # X509_V_FLAG_NO_CHECK_TIME: it is still today here
         return serial(g)
 
     soon(True, lambda: seen() != before, 30)  # due under that clock
     far = seen()
-    world.clock.set(0)
+    world.clock.set(0, 22, control)
     soon(True, lambda: seen() != far, 30)
     assert serial(world.gateway()) == seen(), "valid today"
     assert world.log_text().count("clock_was_set") == 2

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtensionOID
 
 import enrolment
+from clock import Clock
 from conftest import MUSTER, Server, refused, soon, stays
 from enrolment import GAP, Account
 
@@ -417,16 +418,21 @@ def test_what_is_damaged_in_one_account_keeps_no_other_back(fresh):
 
 
 def test_a_list_that_does_not_come_is_said_after_a_minute(fresh):
-    s = fresh()
+    s = fresh(start=False)
+    clock = Clock(s.dir.parent / "clock")
+    s.start(env=clock.env)
     a = Account(s)
     d = used(a, "waits")
     crl(s, a)
-    vault = s.child("vault")
+    vault, control = s.child("vault"), s.child("control")
     os.kill(vault, signal.SIGSTOP)
     try:
         s.muster("device", "revoke", "waits", "--account", a.name)
-        stays(set(), lambda: said(s), 10)
-        soon({("crl_behind", a.name)}, lambda: said(s), 70)
+        stays(set(), lambda: said(s), 5)
+        clock.set(0, 45, control)
+        stays(set(), lambda: said(s), 3)
+        clock.set(0, 62, control)
+        soon({("crl_behind", a.name)}, lambda: said(s), 5)
     finally:
         os.kill(vault, signal.SIGCONT)
     soon({serial(d)}, lambda: set(entries(s, a)), 20)

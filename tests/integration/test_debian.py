@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import tarfile
+import time
 
 import pytest
 
@@ -22,8 +23,12 @@ def run(*words, **options):
 
 
 def build(out):
-    """The packages of this tree; or those that MUSTER_DEBS has, to save time while working on these tests."""
+    """The packages of this tree; or those of the folder MUSTER_DEBS, which ./check builds beside the tests: it is there once they are."""
     if ready := os.environ.get("MUSTER_DEBS"):
+        end = time.monotonic() + 1800
+        while not os.path.isdir(ready):
+            assert time.monotonic() < end, f"{ready} does not come"
+            time.sleep(0.5)
         shutil.copytree(ready, out, dirs_exist_ok=True)
     else:
         run(SOURCE / "packaging" / "build-deb", out, timeout=1800)

@@ -155,6 +155,7 @@ def test_taken_away_in_the_middle_nothing_is_lost(hsm, token):
     assert s.muster("audit", "verify", "--account", "inside")["ok"] is True
 
 
+@pytest.mark.alone
 def test_a_slow_token_holds_nobody_else_up(hsm, token):
     s = hsm
     token.be("slow", 4000)

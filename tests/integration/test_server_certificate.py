@@ -2,7 +2,6 @@
 import pathlib
 import signal
 import ssl
-import struct
 import time
 
 import pytest
@@ -10,7 +9,8 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from client import Fleet, Gateway
-from conftest import BUILD, soon
+from clock import Clock
+from conftest import soon
 
 SERVER = [(x509.SubjectAlternativeName([x509.DNSName("localhost")]), False), (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False)]
 
@@ -110,8 +110,9 @@ def test_renewed_at_two_thirds_of_its_life(fresh):
     s = fresh()
     before = serial(s.gateway())
     s.stop()
-    faketime = next(pathlib.Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
-    s.start(env={"LD_PRELOAD": str(faketime), "FAKETIME": "+250d"})
+    clock = Clock(s.dir.parent / "clock")
+    clock.set(250 * 86400)
+    s.start(env=clock.env)
     later = s.gateway()
     later.context.verify_flags |= 0x200000  # X509_V_FLAG_NO_CHECK_TIME: it is still today here
     assert serial(later) != before
@@ -120,11 +121,7 @@ def test_renewed_at_two_thirds_of_its_life(fresh):
 def test_renewed_while_it_runs(fresh):
     """By the hourly look, in a server that nobody restarts, and without a connection dropped."""
     s = fresh(start=False)
-    clock = s.dir.parent / "clock"
-
-    def jump(calendar, monotonic=0, process=0):
-        with open(clock, "r+b" if clock.exists() else "wb") as f:
-            f.write(struct.pack("=qqq", calendar, monotonic, process))
+    clock = Clock(s.dir.parent / "clock")
 
     def seen():
         g = s.gateway()
@@ -135,10 +132,9 @@ def test_renewed_while_it_runs(fresh):
         assert s.request("GET", "/readyz").status == 200
         return seen()
 
-    jump(0)
     s.admin_ca = ssl.create_default_context(cafile=str(s.dir / "server-ca.pem"))  # the same certificate
     s.admin_ca.verify_flags |= 0x200000
-    s.start(env={"LD_PRELOAD": str(BUILD / "tests" / "jump_clock.so"), "MUSTER_TEST_CLOCK": str(clock)})
+    s.start(env=clock.env)
     processes = [s.child(name) for name in ("vault", "control", "gateway")]
     before = seen()
     g = s.gateway()
@@ -146,7 +142,7 @@ def test_renewed_while_it_runs(fresh):
         assert g.on(kept, "GET", "/x").code == "certificate_required"
         minute, day = 60, 86400
 
-        def passes(seconds): jump(seconds, seconds, processes[1])
+        def passes(seconds): clock.set(seconds, seconds, processes[1])
 
         due = 365 * day * 2 // 3 - day // 3  # it began a day before it was made
         passes(due - 30 * minute)  # looked at

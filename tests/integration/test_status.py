@@ -250,6 +250,7 @@ def test_refusals_that_are_old_or_too_many(fresh):
     assert "at least" not in screen(s)[1] and status(s, token)["refused"]["complete"]
 
 
+@pytest.mark.alone
 def test_a_vault_that_hangs_is_noticed_within_seconds(fresh):
     s = fresh()
     s.account("hang")

@@ -168,6 +168,7 @@ def test_eight_wait_for_the_vault_and_no_more(fresh):
     assert told(ask(s.gateway())) is None
 
 
+@pytest.mark.alone
 def test_a_flood_holds_nobody_up(fresh):
     """Devices enrol meanwhile."""
     s = fresh(config=["limit_time = 0", "loops = 1"])

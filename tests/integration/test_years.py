@@ -3,7 +3,7 @@ was said the day before, and what is kept stays bounded.  Short form a few devic
 import pytest
 
 from conftest import LONG
-from test_clock import Clock
+from clock import Clock
 from years import Play
 
 YEARS = 15
