@@ -31,6 +31,6 @@ def test_fifteen_years(world):
     # What is kept grows with what was issued, which operators can list for good, and with nothing else.
     for one in play.sizes:
         assert one["registry"] < 512 * KIB + 5 * KIB * one["certificates"] and one["control"] < MIB and one["vault"] < 64 * KIB and one["logs"] < 64 * MIB, one
-        assert one["crl_entries"] == one["revoked_and_not_ended"], one
+        assert one["revoked_and_not_ended"][0] <= one["crl_entries"] <= one["revoked_and_not_ended"][1], one
     first, *_, last = play.sizes
     assert last["vault"] < 2 * first["vault"], "a few CAs more"
