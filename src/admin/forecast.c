@@ -55,14 +55,25 @@ struct forecasting {
 
 /* --- over the API ---------------------------------------------------------------------------------------------------------------------- */
 
-#define ASKED_DAYS 20000      /* of an answer: what control's loop writes at once */
+#define ASKED_DAYS 20000      /* of an answer */
+#define ASKED_BYTES (16u << 20) /* likewise: more than they and the causes can be */
 #define ASKED_HOLD_MS 30000   /* longer than any step takes */
 
 struct asked {
     struct forecast *f;
+    struct buf body; /* of the answer, once it is whole */
 };
 
-static int asked_run(struct store_tx *tx, void *arg, struct err *err) { return forecast_run(tx, ((struct asked *)arg)->f, err); }
+/* On a reader thread: there too the answer is written, which is long. */
+static int asked_run(struct store_tx *tx, void *arg, struct err *err) {
+    struct asked *a = arg;
+    int rc = forecast_run(tx, a->f, err);
+    if (rc || forecast_more(a->f))
+        return rc;
+    buf_fini(&a->body);
+    a->body = BUF_INIT(ASKED_BYTES);
+    return forecast_write(a->f, &a->body, err);
+}
 
 /* One at a time: a walk takes the registry's only reader of control for as long as it has devices. */
 static void hold(const struct control *c, int64_t ms) { c->forecasting->asked_until_ms = ms ? clock_mono_ms() + ms : 0; }
@@ -77,7 +88,11 @@ static void stepped(struct http_exchange *x, int rc, const struct err *err, void
         job_start(x, JOB_READ, asked_run, &next, sizeof next, stepped);
         return;
     }
-    reply_done(x, rc, err, rc ? NULL : gone ? json_object() : forecast_json(a->f));
+    if (rc)
+        http_reply_err(x, err);
+    else
+        http_reply_buf(x, 200, "application/json", &a->body, false);
+    buf_fini(&a->body);
     forecast_free(a->f);
 }
 

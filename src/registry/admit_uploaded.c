@@ -88,7 +88,9 @@ static int other_chain(struct store_tx *tx, struct admit *a, const struct root *
         return 0;
     }
     rc = device_chain_keep(tx, a, r, &chain, err);
-    return rc ? rc : store_exec(tx, NULL, err, SQL_DEVICE_CHAIN, "ii", d->row, chain);
+    if (rc || (rc = store_exec(tx, NULL, err, SQL_DEVICE_CHAIN, "ii", d->row, chain)))
+        return rc;
+    return chain == d->chain ? 0 : device_chain_release(tx, d->chain, err);
 }
 
 static int newer_certificate(struct store_tx *tx, struct admit *a, const struct account *account, const struct root *r, const struct device *d, struct err *err) {

@@ -13,10 +13,23 @@ static void name_of(const struct admit *a, struct hash *out) {
     hash_of(span_of(all, a->n_between * sizeof *all), out);
 }
 
+/* Whether the account may have one more; *ended: the row that makes room for it, 0: none has to. */
+static int find_room(struct store_tx *tx, int64_t account, bool *is_room, int64_t *ended, struct err *err) {
+    int64_t many;
+    *ended = 0;
+    int rc = one_int(tx, &many, 0, err, SQL_CHAIN_COUNT, "i", account);
+    *is_room = !rc && many < DEVICE_CHAINS_MAX;
+    if (rc || *is_room)
+        return rc;
+    rc = one_int(tx, ended, 0, err, SQL_CHAIN_ENDED, "ii", account, clock_now());
+    *is_room = !rc && *ended;
+    return rc;
+}
+
 int device_chain_find(struct store_tx *tx, const struct admit *a, const struct root *r, int64_t *row, bool *due, struct err *err) {
     struct store_row *at;
     struct hash name;
-    int64_t many;
+    int64_t ended;
     *row = 0;
     *due = false;
     if (!a->between_known)
@@ -31,14 +44,13 @@ int device_chain_find(struct store_tx *tx, const struct admit *a, const struct r
         store_row_end(at);
         return 0;
     }
-    int rc = one_int(tx, &many, 0, err, SQL_CHAIN_COUNT, "i", r->account);
-    *due = many < DEVICE_CHAINS_MAX;
-    return rc;
+    return find_room(tx, r->account, due, &ended, err);
 }
 
 int device_chain_keep(struct store_tx *tx, const struct admit *a, const struct root *r, int64_t *row, struct err *err) {
     CLEANUP(buf_fini) struct buf leaf = BUF_INIT(CERT_DER_MAX), cas = BUF_INIT(DEVICE_CHAIN_BYTES);
     struct hash name;
+    int64_t ended;
     bool due;
     int rc = device_chain_find(tx, a, r, row, &due, err);
     if (rc || !due)
@@ -51,9 +63,13 @@ int device_chain_keep(struct store_tx *tx, const struct admit *a, const struct r
         if (cert_der(a->between[i], &cas))
             return err_set(err, MUSTER_ENOMEM, NULL);
     name_of(a, &name);
+    if ((rc = find_room(tx, r->account, &due, &ended, err)) || (ended && (rc = store_exec(tx, NULL, err, SQL_CHAIN_DROP, "i", ended))))
+        return rc;
     rc = store_exec(tx, NULL, err, SQL_CHAIN_ADD, "iibbbi", r->account, r->row, hash_span(&name), cas.n ? buf_span(&cas) : SPAN_LIT(""), buf_span(&leaf), a->leaf->not_after);
     return rc ? rc : one_int(tx, row, 0, err, SQL_CHAIN_GET, "ib", r->row, hash_span(&name));
 }
+
+int device_chain_release(struct store_tx *tx, int64_t row, struct err *err) { return row ? store_exec(tx, NULL, err, SQL_CHAIN_DROP_UNUSED, "i", row) : 0; }
 
 /* Like cert_from_der_next(), of a row. */
 static int next_cert(struct span *all, struct cert **out, struct err *err) {

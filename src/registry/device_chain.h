@@ -7,7 +7,7 @@
 #include "registry/admit.h"
 #include "registry/row.h"
 
-#define DEVICE_CHAINS_MAX 256            /* of an account; those of further ones are not kept */
+#define DEVICE_CHAINS_MAX 256            /* of an account; beyond, one with which every certificate has ended makes room, or further ones are not kept */
 #define DEVICE_CHAIN_BYTES CHAIN_MAX_BYTES
 
 /* The row of what the device showed: *row; 0: none is kept of it, and nothing is known of it (a verdict from an earlier connection).
@@ -15,6 +15,8 @@
 int device_chain_find(struct store_tx *tx, const struct admit *a, const struct root *r, int64_t *row, bool *due, struct err *err) MUSTER_MUST_CHECK;
 /* The same, and writes what is due. */
 int device_chain_keep(struct store_tx *tx, const struct admit *a, const struct root *r, int64_t *row, struct err *err) MUSTER_MUST_CHECK;
+/* A device showed this one until now, and shows another: it goes where no other device does.  row 0: nothing. */
+int device_chain_release(struct store_tx *tx, int64_t row, struct err *err) MUSTER_MUST_CHECK;
 
 /* One that was kept. */
 struct device_chain {

@@ -3,6 +3,7 @@
 
 #include "pki/cert.h"
 #include "pki/crl_make.h"
+#include "registry/device_chain.h"
 
 bool device_identity_is_certificate(const struct device *d, const struct cert *leaf) {
     return d->has_certificate && d->method == METHOD_SHARED && hash_eq(&d->certificate, &leaf->fingerprint);
@@ -46,6 +47,8 @@ int device_identity_take(struct store_tx *tx, const struct device *d, const stru
         rc = store_exec(tx, NULL, err, SQL_DEVICE_IDENTITY, "iirnbibisiii", d->row, I(METHOD_SHARED), to->prov_key, hash_span(&c->fingerprint), c->not_after, hash_span(&c->key.spki), now, to->address, I(0), I(to->renews), to->anchor);
     else if (!rc)
         rc = store_exec(tx, NULL, err, SQL_DEVICE_IDENTITY, "iinibibisiii", d->row, I(METHOD_DEVICE), to->root, hash_span(&c->fingerprint), c->not_after, hash_span(&c->key.spki), now, to->address, to->chain, I(0), to->root);
+    if (!rc && d->chain != to->chain)
+        rc = device_chain_release(tx, d->chain, err);
     /* What waited for its first use was never let in, but a connection with the identity so far may be open and judged. */
     return rc || !d->has_certificate ? rc : epoch_raise(tx, err);
 }
@@ -56,7 +59,8 @@ int device_identity_superseded(struct store_tx *tx, const struct device *d, int6
 }
 
 int device_identity_renew(struct store_tx *tx, const struct device *d, const struct cert *leaf, int64_t root, int64_t chain, struct err *err) {
-    return store_exec(tx, NULL, err, SQL_DEVICE_CERT, "ibiii", d->row, hash_span(&leaf->fingerprint), leaf->not_after, root, chain);
+    int rc = store_exec(tx, NULL, err, SQL_DEVICE_CERT, "ibiii", d->row, hash_span(&leaf->fingerprint), leaf->not_after, root, chain);
+    return rc || chain == d->chain ? rc : device_chain_release(tx, d->chain, err);
 }
 
 /* Its issuing CA's row.  The vault replaces an issuing CA by itself; until the operators' process has written the new one down, no gateway

@@ -85,7 +85,8 @@ int64_t forecast_from(const struct forecast *f);
 bool forecast_complete(const struct forecast *f);    /* every cause is there, and everything could be judged */
 int64_t forecast_damaged(const struct forecast *f);  /* rows of the registry that could not be judged, and were left out */
 const struct err *forecast_damage(const struct forecast *f); /* what is wrong with the first of them */
-json_t *forecast_json(const struct forecast *f); /* NULL: out of memory */
+/* Appends it as JSON.  It may be a megabyte: on no loop. */
+int forecast_write(const struct forecast *f, struct buf *out, struct err *err) MUSTER_MUST_CHECK;
 /* Devices of the account ("" all) that stop until then by this kind of end. */
 int64_t forecast_stops(const struct forecast *f, const char *account, enum forecast_kind kind, int64_t until);
 

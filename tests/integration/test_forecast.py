@@ -136,14 +136,68 @@ def test_an_intermediate_that_is_replaced_in_time(world):
     line = root.intermediate("Line 1", days=(-1, 15))
     device = line.device("device", chain=[line.cert])
     assert ask(world, device) is None and names(cause(forecast(world), "intermediate")) == {"device"}
-    again = Fleet.__new__(Fleet)
-    again.key, again.kind = line.key, line.kind
-    again.cert = root._sign(line.cert.subject, line.key, [(e.value, e.critical) for e in line.cert.extensions], (-1, 200))
+    again = renewed_line(root, line, 200)
     mended = type(device)(device.cert, device.key, [again.cert])
     assert ask(world, mended) is None
     assert forecast(world)["causes"] == []
     go(world, time.time() + 16 * DAY)
     assert ask(world, mended) is None and ask(world, device) == "certificate_expired"
+
+
+def renewed_line(root, line, days):
+    """The same CA with a certificate of another life."""
+    again = Fleet.__new__(Fleet)
+    again.key, again.kind = line.key, line.kind
+    again.cert = root._sign(line.cert.subject, line.key, [(e.value, e.critical) for e in line.cert.extensions], (-1, days))
+    return again
+
+
+def test_intermediates_that_no_device_shows_any_more_are_forgotten(world):
+    """However often the one above a device is replaced: what it shows now is kept, and is what counts."""
+    world.account("cars")
+    root = Fleet(days=(-1, 4000))
+    world.root("cars", root)
+    line = root.intermediate("Line 1", days=(-1, 600))
+    device, other = line.device("device", chain=[line.cert], days=(-1, 2000)), line.device("other", chain=[line.cert], days=(-1, 2000))
+    assert ask(world, device) is None and ask(world, other) is None
+    for days in range(601, 861):
+        again = renewed_line(root, line, days)
+        assert ask(world, type(device)(device.cert, device.key, [again.cert])) is None
+    shown = forecast(world, "--days", 1000)
+    assert [(c["cause"], names(c)) for c in shown["causes"]] == [("intermediate", {"other"}), ("intermediate", {"device"})]
+    assert abs(seconds(shown["causes"][1]["first"]) - time.time() - 860 * DAY) < 600
+    moved = line.device("device", key=device.key, days=(-1, 2100), chain=[again.cert])
+    assert ask(world, moved) is None and ask(world, type(other)(other.cert, other.key, [again.cert])) is None
+    assert [(c["cause"], names(c)) for c in forecast(world, "--days", 1000)["causes"]] == [("intermediate", {"device", "other"})]
+    world.stop()
+    assert world.database().execute("SELECT COUNT(*) FROM chain").fetchall() == [(1,)]
+
+
+def test_intermediates_of_devices_that_have_ended_make_room(world):
+    """Devices that never came back keep nobody's forecast from being right; while theirs could still come, they are kept."""
+    world.account("cars")
+    root = Fleet(days=(-1, 4000))
+    world.root("cars", root)
+    first = root.intermediate("Line 1", days=(-1, 30))
+    device = first.device("device", chain=[first.cert], days=(-1, 20))
+    assert ask(world, device) is None
+    world.stop()
+    db = world.database()
+    db.execute("INSERT INTO chain (account, root, hash, cas, leaf, leaf_not_after) WITH RECURSIVE c (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 255) "
+               "SELECT account, root, randomblob(32), cas, leaf, leaf_not_after + i FROM chain, c")
+    db.close()
+    world.start(env=world.clock.env)
+    second = root.intermediate("Line 2", days=(-1, 50))
+    early, late = second.device("early", chain=[second.cert]), second.device("late", chain=[second.cert])
+    assert ask(world, early) is None
+    assert names(cause(forecast(world, "--days", 60), "device-certificate")) == {"device"} and len(forecast(world, "--days", 60)["causes"]) == 1, "no room: nothing is known of it but its root"
+    world.stop()
+    world.start(env=world.clock.env)  # no verdict is kept
+    go(world, time.time() + 21 * DAY)
+    assert ask(world, late) is None and ask(world, early) is None
+    assert names(cause(forecast(world, "--days", 60), "intermediate")) == {"early", "late"}
+    world.stop()
+    assert world.database().execute("SELECT COUNT(*), COUNT(DISTINCT id), MAX(id) FROM chain").fetchall() == [(256, 256, 257)]
 
 
 def test_roots_that_let_nobody_in_stop_nobody(world):

@@ -321,7 +321,7 @@ static void certificates_of_before_know_their_issuer(void **state) {
                 n++;
             }
     sqlite3_close(db);
-    sql("ALTER TABLE account DROP COLUMN backend; DROP INDEX cert_no_issuer; DROP TABLE listed; DROP TABLE held; DROP TABLE csr; ALTER TABLE account DROP COLUMN csr_queue; DROP TABLE root_cross; DROP INDEX device_anchor; ALTER TABLE device DROP COLUMN anchor; ALTER TABLE account DROP COLUMN own_root; ALTER TABLE root DROP COLUMN expired; DROP TABLE ask; ALTER TABLE account DROP COLUMN hook; ALTER TABLE account DROP COLUMN profile; ALTER TABLE account DROP COLUMN shadow; ALTER TABLE prov_key DROP COLUMN profile; DROP TABLE root_crl; DROP TABLE root_crl_entry;" /* of later migrations */
+    sql("DROP INDEX device_chain; DROP INDEX chain_end; ALTER TABLE account DROP COLUMN backend; DROP INDEX cert_no_issuer; DROP TABLE listed; DROP TABLE held; DROP TABLE csr; ALTER TABLE account DROP COLUMN csr_queue; DROP TABLE root_cross; DROP INDEX device_anchor; ALTER TABLE device DROP COLUMN anchor; ALTER TABLE account DROP COLUMN own_root; ALTER TABLE root DROP COLUMN expired; DROP TABLE ask; ALTER TABLE account DROP COLUMN hook; ALTER TABLE account DROP COLUMN profile; ALTER TABLE account DROP COLUMN shadow; ALTER TABLE prov_key DROP COLUMN profile; DROP TABLE root_crl; DROP TABLE root_crl_entry;" /* of later migrations */
         "DROP TRIGGER crl_ca; DROP TRIGGER crl_root; DROP TRIGGER crl_root_new; DROP TRIGGER crl_cert; DROP TRIGGER crl_device; DROP TRIGGER crl_device_new; DROP TABLE crl_revision; "
         "DROP INDEX cert_crl; DROP INDEX cert_left; ALTER TABLE cert DROP COLUMN issuer; ALTER TABLE ca DROP COLUMN key_id; DELETE FROM schema_version WHERE number >= 16;");
     store_close(on_disk_open());

@@ -70,6 +70,7 @@ static const struct {
     {"KEY_TALLY", "an index of active keys alone, with a limit"},
     {"CA_ENDS", "a few CAs"},
     {"CHAIN_COUNT", "at most DEVICE_CHAINS_MAX rows of one account"},
+    {"CHAIN_DROP_UNUSED", "whether there is one device at all"},
     {"CRL_ROOTS", "at most ROOTS_MAX roots of one account"},
     {"ROOT_CRL_NEWEST", "the last one of an index"},
     {"ROOT_CRL_DEAD", "lists of one account: at most ROOT_CRLS_MAX"},
