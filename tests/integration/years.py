@@ -229,7 +229,12 @@ class Play:
         if not one.out:
             self.cli("device", "revoke", one.name, "--account", one.account)
             one.out = "device_revoked"
-            soon(True, lambda: self.listed() <= self.crl()["entries"] <= self.listed(30 * DAY), 15)
+            soon(True, self.is_listed, 60)
+
+    def is_listed(self):
+        """The lists hold who is revoked and has not ended; or what they hold instead."""
+        least, entries, most = self.listed(), self.crl()["entries"], self.listed(30 * DAY)
+        return least <= entries <= most or (least, entries, most)
 
     def listed(self, ago=0):
         """Revoked devices whose certificate has not ended, or not so long ago: it stays on the list until one was made after its end (RFC 5280, 3.3)."""
