@@ -24,6 +24,7 @@ struct batch {
     struct anchor_set *anchors;
     struct leaf_ca *leaf[PARALLEL_THREADS_MAX]; /* each thread's own; NULL: make_cert() it is */
     int issued;                                 /* the directory */
+    int64_t made;                               /* devices before this batch, where a kit counts them */
     struct part part[CA_ITEMS_MAX];
     size_t n;
 };
@@ -88,7 +89,7 @@ static void consider(struct batch *b, struct ca_item *item) {
             item->err = ERR_INIT;
         return;
     }
-    if (ca_may_issue(b->ca, o->device_id, o->again, err) || issue_check_key(b->ca, o->device_id, &p->key, err) || check_twice(b, p, err) ||
+    if (ca_may_issue(b->ca, o->device_id, o->again, err) || ca_kit_allows(b->ca, o->device_id, b->made + (int64_t)b->n, err) || issue_check_key(b->ca, o->device_id, &p->key, err) || check_twice(b, p, err) ||
         issue_set_life(b->ca, ca_issuer(b->ca), o->life ? o->life : b->ca->device_life, &p->rq, &item->issued.clamped, err))
         return;
     journal_new_serial(&b->ca->journal, p->rq.serial, p->serial);
@@ -167,6 +168,7 @@ static int record(struct batch *b, struct err *err) {
 
 static int issue_locked(struct batch *b, size_t n, unsigned threads, struct err *err) {
     int rc = issue_anchors(b->ca, &b->anchors, err);
+    b->made = ca_made(b->ca);
     for (size_t i = 0; !rc && i < n; i++)
         consider(b, &b->items[i]);
     if (rc || !b->n || (rc = reserve(b, err)))

@@ -6,6 +6,7 @@
  *   journal.jsonl       what was signed (journal.h)
  *   issued/SERIAL.pem   every certificate
  *   lock                held by whoever signs
+ *   kit.json            of a factory line (line.h): what it may make, which every issuing keeps to
  *
  * It needs no server and no network.  A serial is durable before anything is signed with it, and a certificate is durable, with its line in
  * the journal, before a caller gets it: whatever ends a process, nothing that left is unknown here and no serial is used twice. */
@@ -13,6 +14,7 @@
 #define MUSTER_CA_CA_H
 
 #include "ca/journal.h"
+#include "ca/kit.h"
 #include "pki/cert.h"
 #include "pki/csr.h"
 
@@ -28,6 +30,7 @@ struct ca {
     EVP_PKEY *key;             /* of what issues or proves, after ca_unlock */
     bool key_is_root;
     json_t *config;
+    struct kit kit;            /* of a factory line; kit.doc NULL: the CA is none's */
     int64_t device_life;       /* seconds */
     struct journal journal;
 };
@@ -94,6 +97,10 @@ struct ca_crl {
 };
 /* The list of what is revoked, in PEM.  MUSTER_ECAEXPIRED. */
 int ca_make_crl(struct ca *ca, struct ca_crl *crl, struct buf *pem, struct err *err) MUSTER_MUST_CHECK;
+/* Of a factory line: how many devices have, or had, a certificate of it; 0 where there is no kit to hold that against. */
+int64_t ca_made(const struct ca *ca);
+/* Whether its kit allows the device, where so many are made; of any other CA always.  MUSTER_EKIT. */
+int ca_kit_allows(const struct ca *ca, struct span device_id, int64_t made, struct err *err) MUSTER_MUST_CHECK;
 /* A certificate whose subject CN is the challenge of a server (and nothing else is taken for one), by the key that is unlocked; for a key that
  * is thrown away, so that it is good for nothing else. */
 int ca_prove(struct ca *ca, struct span challenge, struct ca_issued *out, struct err *err) MUSTER_MUST_CHECK;

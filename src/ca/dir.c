@@ -68,6 +68,16 @@ static int read_journal(struct ca *ca, size_t *torn, struct err *err) {
     return 0;
 }
 
+static int read_kit(struct ca *ca, struct err *err) {
+    CLEANUP(buf_fini) struct buf text = BUF_INIT(KIT_MAX);
+    int rc = file_read(ca->fd, KIT_FILE, &text, err);
+    if (rc != MUSTER_ENOTFOUND)
+        return rc ? rc : kit_read(buf_span(&text), &ca->kit, err);
+    if (err)
+        *err = ERR_INIT;
+    return 0;
+}
+
 int ca_open(const char *path, struct ca *out, struct err *err) {
     CLEANUP(ca_close) struct ca ca = CA_NONE;
     CLEANUP(buf_fini) struct buf config = BUF_INIT(CONFIG_MAX);
@@ -90,6 +100,8 @@ int ca_open(const char *path, struct ca *out, struct err *err) {
         return rc;
     if (err)
         *err = ERR_INIT;
+    if ((rc = read_kit(&ca, err)))
+        return rc;
     if (journal_init(&ca.journal))
         return err_set(err, MUSTER_ENOMEM, NULL);
     if ((rc = read_journal(&ca, &torn, err)))
@@ -105,6 +117,7 @@ void ca_close(struct ca *ca) {
     cert_free(ca->intermediate);
     EVP_PKEY_free(ca->key);
     json_decref(ca->config);
+    kit_fini(&ca->kit);
     journal_fini(&ca->journal);
     fd_close(ca->fd);
     *ca = CA_NONE;

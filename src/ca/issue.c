@@ -3,11 +3,35 @@
 #include "base/file.h"
 #include "base/hex.h"
 #include "ca/issue_part.h"
+#include "ca/line.h"
 #include "ca/name.h"
 
 #define CHALLENGE_PREFIX "muster-challenge-"
 #define CHALLENGE_DIGITS 32
 #define PROOF_LIFE (7 * CLOCK_DAY)
+
+int64_t ca_made(const struct ca *ca) {
+    int64_t made = 0;
+    if (!ca->kit.doc)
+        return 0;
+    const char *id;
+    json_t *records;
+    json_object_foreach(ca->journal.devices, id, records)
+        for (size_t i = 0; i < json_array_size(records); i++)
+            if (journal_is(json_array_get(records, i), "issued") || journal_is(json_array_get(records, i), "revoked")) {
+                made++;
+                break;
+            }
+    return made;
+}
+
+int ca_kit_allows(const struct ca *ca, struct span device_id, int64_t made, struct err *err) {
+    char id[4 * CA_DEVICE_ID_CHARS + 1];
+    if (!ca->kit.doc)
+        return 0;
+    snprintf(id, sizeof id, "%.*s", SPAN_FMT(device_id));
+    return kit_check(&ca->kit, device_id, journal_issued(&ca->journal, id) ? 0 : made, clock_now(), err); /* another certificate of the same device is no other device */
+}
 
 int ca_may_issue(const struct ca *ca, struct span device_id, bool again, struct err *err) {
     int rc = ca_check_device_id(device_id, err);
@@ -122,7 +146,7 @@ static int issue_locked(struct ca *ca, const struct ca_order *o, struct signing 
     CLEANUP(cert_free) struct cert *cert = NULL;
     CLEANUP(anchor_set_unref) struct anchor_set *anchors = NULL;
     int rc = ca_may_issue(ca, o->device_id, o->again, err);
-    if (rc || (rc = issue_check_key(ca, o->device_id, &s->key, err)) || (rc = issue_set_life(ca, ca_issuer(ca), o->life ? o->life : ca->device_life, &s->rq, &out->clamped, err)) ||
+    if (rc || (rc = ca_kit_allows(ca, o->device_id, ca_made(ca), err)) || (rc = issue_check_key(ca, o->device_id, &s->key, err)) || (rc = issue_set_life(ca, ca_issuer(ca), o->life ? o->life : ca->device_life, &s->rq, &out->clamped, err)) ||
         (rc = issue_anchors(ca, &anchors, err)) || (rc = sign(ca, s, &cert, out, err)) || (rc = issue_judge(ca, anchors, cert, o->device_id, err)) || (rc = keep(ca, cert, out, err)))
         return rc;
     return ca->intermediate && cert_pem(ca->intermediate, &out->chain) ? err_set(err, MUSTER_ENOMEM, NULL) : 0;
@@ -139,6 +163,41 @@ int ca_issue(struct ca *ca, const struct ca_order *o, struct ca_issued *out, str
         return rc;
     s.key = facts.spki;
     rc = issue_locked(ca, o, &s, out, err);
+    ca_end(ca);
+    return rc;
+}
+
+/* --- a factory line ------------------------------------------------------------------------------------------------------------ */
+
+static int sign_line_locked(struct ca *ca, struct signing *s, int64_t life, struct ca_issued *out, struct err *err) {
+    CLEANUP(cert_free) struct cert *cert = NULL;
+    int rc = issue_check_key(ca, SPAN_NONE, &s->key, err);
+    if (rc || (rc = issue_set_life(ca, ca->root, life, &s->rq, &out->clamped, err)) || (rc = sign(ca, s, &cert, out, err)))
+        return rc;
+    return keep(ca, cert, out, err);
+}
+
+int ca_sign_line(struct ca *ca, const struct line_sign *rq, struct ca_issued *out, struct err *err) {
+    struct key_facts facts;
+    char name[sizeof "Factory line " + KIT_NAME_MAX];
+    if (!ca->key || !ca->key_is_root)
+        return err_set(err, MUSTER_EINTERNAL, NULL);
+    if (!kit_is_label(rq->account, 32) || !kit_is_label(rq->line, KIT_NAME_MAX))
+        return err_set(err, MUSTER_EINVALID, "An account and its factory line are named by lower-case DNS labels.");
+    int rc = key_facts_from_public_der(rq->public_key, &facts, err);
+    if (rc)
+        return rc;
+    if (facts.kind != KEY_P256 && facts.kind != KEY_P384)
+        return err_set(err, MUSTER_ECERTWEAKKEY, "A factory line's key is P-256 or P-384.");
+    snprintf(name, sizeof name, "Factory line %.*s", SPAN_FMT(rq->line));
+    struct signing s = {.kind = "line",
+                        .key = facts.spki,
+                        .rq = {.profile = PROFILE_LINE_CA,
+                               .subject = {.common_name = strlen(name) > CA_DEVICE_ID_CHARS ? rq->line : span_str(name), .organisation = rq->account, .organisational_unit = rq->line},
+                               .public_key = rq->public_key}};
+    if ((rc = ca_begin(ca, err)))
+        return rc;
+    rc = sign_line_locked(ca, &s, rq->life, out, err);
     ca_end(ca);
     return rc;
 }

@@ -8,8 +8,8 @@
 #define DEVICE_ID_MAX 128 /* bytes: what a server takes */
 
 int journal_init(struct journal *j) {
-    *j = (struct journal){.serials = json_object(), .devices = json_object(), .keys = json_object(), .open = json_object()};
-    return j->serials && j->devices && j->keys && j->open ? 0 : MUSTER_ENOMEM;
+    *j = (struct journal){.serials = json_object(), .devices = json_object(), .keys = json_object(), .open = json_object(), .order = json_array()};
+    return j->serials && j->devices && j->keys && j->open && j->order ? 0 : MUSTER_ENOMEM;
 }
 
 void journal_fini(struct journal *j) {
@@ -17,6 +17,7 @@ void journal_fini(struct journal *j) {
     json_decref(j->devices);
     json_decref(j->keys);
     json_decref(j->open);
+    json_decref(j->order);
     *j = (struct journal){0};
 }
 
@@ -41,7 +42,7 @@ bool journal_is(const json_t *record, const char *state) {
 
 bool journal_revocable(const json_t *record) {
     const char *kind = json_string_value(json_object_get(record, "kind"));
-    return kind && (strcmp(kind, "device") == 0 || strcmp(kind, "intermediate") == 0);
+    return kind && (strcmp(kind, "device") == 0 || strcmp(kind, "intermediate") == 0 || strcmp(kind, "line") == 0);
 }
 
 /* --- reading ---------------------------------------------------------------------------------------------------------------- */
@@ -80,7 +81,7 @@ static int add_device(struct journal *j, json_t *record, const char *device_id, 
 /* One certificate of a line: takes a reservation in. */
 static int take_reserve(struct journal *j, const char *at, const char *kind, const char *serial, const char *device_id, const char *key, struct err *err) {
     bool device = strcmp(kind, "device") == 0;
-    if (!device && strcmp(kind, "root") && strcmp(kind, "intermediate") && strcmp(kind, "proof"))
+    if (!device && strcmp(kind, "root") && strcmp(kind, "intermediate") && strcmp(kind, "proof") && strcmp(kind, "line"))
         return wrong(err, "Its kind is not known");
     if (device != (device_id != NULL) || (device && !is_device_id(device_id)) || !is_hex(key, PKI_HASH_LEN) || !is_hex(serial, MAKE_SERIAL_LEN))
         return wrong(err, "Its device ID, serial or key is not well-formed");
@@ -114,6 +115,8 @@ static int take_close(struct journal *j, const char *at, const char *serial, con
         json_set_str(record, "fingerprint", fingerprint);
         json_set_str(record, "not_after", not_after);
     }
+    if (fingerprint && json_array_append(j->order, record))
+        return err_set(err, MUSTER_ENOMEM, NULL);
     json_object_del(j->open, serial);
     return 0;
 }
@@ -147,7 +150,7 @@ static int read_revoke(struct journal *j, json_t *line, struct err *err) {
     json_set_str(record, "state", "revoked");
     json_set_str(record, "revoked", at);
     json_set_str(record, "reason", reason);
-    return 0;
+    return json_array_append(j->order, record) ? err_set(err, MUSTER_ENOMEM, NULL) : 0;
 }
 
 static int read_crl(struct journal *j, json_t *line, struct err *err) {

@@ -4,7 +4,7 @@
  * that it was issued.  A reservation that a kill or a power cut left behind is closed by the next process ("abandon", or "issue" where the
  * certificate had reached the disk), so that no serial is ever used twice.  Lines are only ever added.
  *
- *   {"at":TIME,"event":"reserve","serial":HEX,"kind":"device","device_id":ID,"key":SHA256}    kind root, intermediate and proof have no device_id
+ *   {"at":TIME,"event":"reserve","serial":HEX,"kind":"device","device_id":ID,"key":SHA256}    kind root, intermediate, proof and line have no device_id
  *   {"at":TIME,"event":"issue","serial":HEX,"fingerprint":SHA256,"not_after":TIME}
  *   {"at":TIME,"event":"abandon","serial":HEX}
  *   {"at":TIME,"event":"revoke","serial":HEX,"reason":REASON}    of a device or an intermediate that was issued; for good
@@ -35,6 +35,7 @@ struct journal {
     json_t *devices;  /* device ID → array of the records that have it (borrowed from serials, counted) */
     json_t *keys;     /* SHA-256 of a device's public key → its first record */
     json_t *open;     /* serial → record: reserved, and neither issued nor abandoned */
+    json_t *order;    /* array of records, each where it was issued, and once more where it was revoked */
     uint64_t crl[2];  /* number of the newest revocation list of the root and of the intermediate; 0: none was made */
     size_t lines;
     size_t bytes;     /* of the file that stand for these lines */
@@ -54,7 +55,7 @@ int journal_read(struct journal *j, struct span text, struct err *err) MUSTER_MU
 
 /* Appends a line, newline included, for the file. */
 struct journal_reserve {
-    const char *kind;      /* "root", "intermediate", "device", "proof" */
+    const char *kind;      /* "root", "intermediate", "device", "proof", "line" */
     struct span device_id; /* kind device only */
     struct hash key;       /* of the SubjectPublicKeyInfo */
     char serial[JOURNAL_SERIAL_LEN + 1];

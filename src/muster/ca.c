@@ -1,6 +1,7 @@
 /* ca: `muster ca init`, `sign`, `prove`, `list`, `show`: the fleet CA on this machine, without any server; see command.h. */
 #include <sys/stat.h>
 
+#include "ca/line.h"
 #include "json/json.h"
 #include "muster/ca_part.h"
 #include "muster/ca_sign.h"
@@ -9,6 +10,7 @@
 
 #define ROOT_LIFE (40 * CLOCK_YEAR)
 #define DEVICE_LIFE (20 * CLOCK_YEAR)
+#define LINE_LIFE (30 * CLOCK_YEAR)
 
 /* --- showing ---------------------------------------------------------------------------------------------------------------- */
 
@@ -125,6 +127,34 @@ static int sign_all(const struct invocation *in, struct ca *ca, struct ca_order 
     return buf_check(chains, err);
 }
 
+/* The CA of a factory line, by the root's key. */
+static int sign_line(const struct invocation *in, const char *name, struct err *err) {
+    CLEANUP(ca_close) struct ca ca = CA_NONE;
+    CLEANUP(buf_fini) struct buf file = BUF_INIT(65536);
+    CLEANUP(buf_fini) struct buf spki = BUF_INIT(8192);
+    CLEANUP(csr_free) struct csr *csr = NULL;
+    CLEANUP(ca_issued_fini) struct ca_issued issued = CA_ISSUED_INIT;
+    const char *slash = strchr(name, '/');
+    struct line_sign rq = {0};
+    if (!slash || invocation_option(in, "device") || invocation_option(in, "again"))
+        return err_set(err, MUSTER_EUSAGE, "--line takes ACCOUNT/LINE, and neither --device nor --again goes with it.");
+    rq.account = span_of(name, (size_t)(slash - name));
+    rq.line = span_str(slash + 1);
+    int rc = ca_part_life(in, "life", LINE_LIFE, &rq.life, err);
+    if (rc || (rc = ca_part_open(in, true, &ca, err)))
+        return rc;
+    if (!ca.key_is_root)
+        return err_set(err, MUSTER_ENOTFOUND, "root.key is not in the fleet CA's directory: bring it back from where it is kept.");
+    if ((rc = file_arg_read(in->args[0], &file, err)) || (rc = csr_from_file(buf_span(&file), &csr, err)) || (rc = csr_public_der(csr, &spki, err)))
+        return rc;
+    rq.public_key = buf_span(&spki);
+    if ((rc = ca_sign_line(&ca, &rq, &issued, err)))
+        return rc;
+    CLEANUP_JSON json_t *shown = ca_part_issued(&issued, SPAN_NONE);
+    json_set_str(shown, "line", name);
+    return ca_part_put(in, buf_span(&issued.chain), shown, err);
+}
+
 int command_ca_sign(struct invocation *in, struct err *err) {
     CLEANUP(ca_close) struct ca ca = CA_NONE;
     CLEANUP(buf_fini) struct buf id = BUF_INIT(1024);
@@ -136,6 +166,8 @@ int command_ca_sign(struct invocation *in, struct err *err) {
     struct ca_order order = {.again = invocation_option(in, "again") != NULL};
     size_t n = 0;
     struct stat st;
+    if (invocation_option(in, "line"))
+        return sign_line(in, invocation_option(in, "line"), err);
     int rc = ca_part_life(in, "life", 0, &order.life, err);
     if (rc || (rc = ca_part_open(in, false, &ca, err)))
         return rc;

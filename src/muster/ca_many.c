@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "base/parallel.h"
+#include "ca/name.h"
 #include "json/json.h"
 #include "muster/ca_part.h"
 #include "muster/print.h"
@@ -63,9 +64,23 @@ static void survey(void *arg, unsigned thread, size_t i) {
     m->ops->survey(m, &m->rows[i]);
 }
 
+/* The kit of a factory line has to allow all of them. */
+static void hold_against_kit(struct ca_many *m) {
+    int64_t made = ca_made(m->ca);
+    for (size_t i = 0; i < m->n; i++) {
+        struct ca_many_row *row = &m->rows[i];
+        char id[4 * CA_DEVICE_ID_CHARS + 1];
+        if (row->done || row->err.code || ca_kit_allows(m->ca, row->device_id, made, &row->err))
+            continue;
+        snprintf(id, sizeof id, "%.*s", SPAN_FMT(row->device_id));
+        made += !journal_issued(&m->ca->journal, id); /* one that was cut off is counted already */
+    }
+}
+
 static int look_at_all(struct ca_many *m, struct err *err) {
     size_t bad = 0;
     parallel_run(FILES_AT_ONCE * m->threads, m->n, survey, m);
+    hold_against_kit(m);
     for (size_t i = 0; i < m->n; i++) {
         struct ca_many_row *row = &m->rows[i];
         m->done += row->done;

@@ -35,7 +35,7 @@ struct arg_row {
 
 struct invocation;
 struct command {
-    const char *noun, *verb;
+    const char *noun, *verb; /* verb: "" none; may be of two words ("kit create") */
     struct arg_row args[COMMAND_ARGS];
     const char *method, *path;
     bool local;        /* needs no server: no --data, no environment; has a run of its own */
@@ -50,6 +50,9 @@ struct command {
 
 extern const struct command COMMANDS[];
 extern const size_t COMMANDS_N;
+
+/* Whether a verb of two words begins with that one. */
+bool command_begins(const char *noun, const char *word);
 
 /* What the user typed, parsed. */
 struct invocation {
@@ -96,6 +99,11 @@ int command_ca_sign(struct invocation *in, struct err *err);
 int command_ca_prove(struct invocation *in, struct err *err);
 int command_ca_list(struct invocation *in, struct err *err);
 int command_ca_show(struct invocation *in, struct err *err);
+int command_factory_request(struct invocation *in, struct err *err);
+int command_factory_start(struct invocation *in, struct err *err);
+int command_factory_issue(struct invocation *in, struct err *err);
+int command_factory_manifest(struct invocation *in, struct err *err);
+int command_kit_create(struct invocation *in, struct err *err);
 int command_ca_revoke(struct invocation *in, struct err *err);
 int command_ca_crl(struct invocation *in, struct err *err);
 int command_ca_install(struct invocation *in, struct err *err);

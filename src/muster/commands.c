@@ -1,5 +1,6 @@
 /* commands: every subcommand of muster, one row each; see command.h.  Add a row and it has help, a man page entry and a parser. */
 #include <stddef.h>
+#include <string.h>
 
 #include "muster/command.h"
 
@@ -34,6 +35,7 @@
 
 /* What the commands of the fleet CA on this machine share. */
 #define CA_DIR {"ca", "DIR", TO_LOCAL, NULL, "The fleet CA's directory (MUSTER_CA_DIR, or ./ca)", false}
+#define LINE_DIR {"ca", "DIR", TO_LOCAL, NULL, "The line's directory (MUSTER_CA_DIR, or ./ca)", false}
 #define CA_PASSPHRASE {"passphrase-file", "FILE", TO_LOCAL, NULL, "Where the passphrase is the first line (mode 0600; - is standard input); asked on a terminal where left out", false}
 #define CA_SUBJECT                                                                                                             \
     {"country", "CC", TO_LOCAL, NULL, "Country in the subject, two letters", false}, {"state", "TEXT", TO_LOCAL, NULL, "State or province in the subject", false}, \
@@ -318,7 +320,8 @@ const struct command COMMANDS[] = {
      .help = "Make a key and a certificate request (CSR) for a device, with the identification that a CA asks for; needs no CA."},
     {.noun = "ca", .verb = "sign", .args = {{"CSR", NULL, true, false}}, .local = true, .run = command_ca_sign,
      .options = {{"output", "FILE", TO_LOCAL, NULL, "Where the certificate goes (also -o); standard output where left out; of a directory of requests a directory", false}, CA_DIR, CA_PASSPHRASE,
-                 {"device", "ID", TO_LOCAL, NULL, "Refuse a request for any other device ID", false}, CA_JOBS, CA_AGAIN, CA_LIFE},
+                 {"device", "ID", TO_LOCAL, NULL, "Refuse a request for any other device ID", false},
+                 {"line", "ACCOUNT/LINE", TO_LOCAL, NULL, "The request is a factory line's (`factory request`): the root signs the line's CA, good for its devices alone; --life: 30y", false}, CA_JOBS, CA_AGAIN, CA_LIFE},
      .help = "Issue a certificate for a request, or for each in a file of several (`csr export`) or in a directory: its public key and the device ID in its subject CN, and nothing else that it asks for."},
     {.noun = "ca", .verb = "revoke", .args = {{"ID", NULL, false, false}}, .local = true, .run = command_ca_revoke,
      .options = {CA_DIR, {"reason", "unspecified|key-compromise|affiliation-changed|superseded|cessation-of-operation|privilege-withdrawn", TO_LOCAL, NULL, "Why (unspecified); a key that is revoked as compromised is certified no more", false}},
@@ -334,7 +337,7 @@ const struct command COMMANDS[] = {
     {.noun = "ca", .verb = "list", .local = true, .run = command_ca_list, .columns = "id device_id state issued not_after",
      .options = {CA_DIR, {"prefix", "TEXT", TO_LOCAL, NULL, "Those whose device ID begins so", false},
                  {"state", "issued|revoked|abandoned|reserved", TO_LOCAL, NULL, "Those in that state; abandoned: the serial was never used", false},
-                 {"kind", "device|proof|root|intermediate", TO_LOCAL, NULL, "Certificates of that kind (device)", false}},
+                 {"kind", "device|proof|root|intermediate|line", TO_LOCAL, NULL, "Certificates of that kind (device)", false}},
      .help = "List the certificates that the fleet CA has issued."},
     {.noun = "ca", .verb = "show", .args = {{"ID", NULL, false, true}}, .local = true, .run = command_ca_show,
      .options = {CA_DIR, {"output", "FILE", TO_LOCAL, NULL, "Write the certificate with its chain there (also -o; - is standard output)", false}},
@@ -344,6 +347,44 @@ const struct command COMMANDS[] = {
                  {"from", "DIR", TO_LOCAL, NULL, "Take what `ca issue -o DIR` wrote; else a key and a certificate are made on the spot", false}, CA_DIR, CA_PASSPHRASE, CA_KEY,
                  CA_AGAIN, CA_SERVER},
      .help = "Put a device's key and certificate, the gateway's root and URL, and the client's configuration into an image."},
+
+    {.noun = "factory", .verb = "kit create", .account = true, .method = "POST", .path = ACCOUNT "/lines", .run = command_kit_create,
+     .options = {{"line", "NAME", TO_BODY_TEXT, "name", "The line: a lower-case DNS label", true},
+                 {"max", "N", TO_BODY_INT, "max_devices", "How many devices it may bring in", true},
+                 {"id-pattern", "PATTERN", TO_BODY_TEXT, NULL, "The device IDs that it may make, such as vin-[0-9][0-9][0-9]*", true},
+                 {"expires", "TIME", TO_BODY_TEXT, NULL, "Until when its devices come in by themselves: RFC 3339, or a length such as 180d", true},
+                 {"request", "FILE", TO_BODY_FILE, NULL, "What `factory request` made: the account's own fleet root certifies the line's key", false},
+                 {"life", "TIME", TO_BODY_TEXT, NULL, "With --request: the life of the line's CA, longer than its devices' certificates (30y)", false},
+                 {"certificate", "FILE", TO_BODY_FILE, NULL, "Or the certificate of the line's CA, signed by your fleet CA (`ca sign --line`)", false},
+                 {"output", "FILE", TO_LOCAL, NULL, "Where the kit goes (also -o)", false}},
+     .help = "Let a factory line bring devices in, by a CA of its own below the account's fleet root: so many, of such IDs, until then. What it makes beyond waits for an operator."},
+    {.noun = "factory", .verb = "kit list", .account = true, .method = "GET", .path = ACCOUNT "/lines", .columns = "id name state devices max_devices held id_pattern expires", .help = "List factory lines, with what each has brought in."},
+    {.noun = "factory", .verb = "kit show", .args = {{"LINE", NULL, false, false}}, .account = true, .account_free = true, .method = "GET", .path = ACCOUNT "/lines/{line}", .run = command_kit_create,
+     .options = {{"output", "FILE", TO_LOCAL, NULL, "Write its kit there, as it is now (also -o)", false}},
+     .help = "Show a factory line: its bounds, and what it has brought in."},
+    {.noun = "factory", .verb = "kit set", .args = {{"LINE", NULL, false, false}}, .account = true, .account_free = true, .method = "PATCH", .path = ACCOUNT "/lines/{line}",
+     .options = {{"max", "N", TO_BODY_INT, "max_devices", "How many devices it may bring in", false},
+                 {"id-pattern", "PATTERN", TO_BODY_TEXT, NULL, "The device IDs that it may make", false},
+                 {"expires", "TIME", TO_BODY_TEXT, NULL, "Until when its devices come in by themselves", false},
+                 {"state", "open|closed", TO_BODY_TEXT, NULL, "closed: whatever it makes waits for an operator", false}},
+     .help = "Change a factory line's bounds, or close it. Devices that are in stay in."},
+    {.noun = "factory", .verb = "kit devices", .args = {{"LINE", NULL, false, false}}, .account = true, .account_free = true, .method = "GET", .path = ACCOUNT "/lines/{line}/devices",
+     .columns = "id device_id state reason created last_seen", .help = "List the devices that a factory line brought, those that wait among them."},
+    {.noun = "factory", .verb = "request", .local = true, .account = true, .run = command_factory_request,
+     .options = {{"line", "NAME", TO_LOCAL, NULL, "The line: a lower-case DNS label", true}, LINE_DIR, CA_PASSPHRASE, {"key", "p256|p384", TO_LOCAL, NULL, "The kind of the line's key (p256)", false},
+                 {"output", "FILE", TO_LOCAL, NULL, "Where the request goes (also -o); standard output where left out", false}},
+     .help = "At the line: make its key, which never leaves the directory, and the request for its CA's certificate."},
+    {.noun = "factory", .verb = "start", .args = {{"KIT", NULL, true, false}}, .local = true, .run = command_factory_start,
+     .options = {LINE_DIR, {"device-life", "TIME", TO_LOCAL, NULL, "Life of device certificates, at most up to the end of the line's CA (20y)", false}},
+     .help = "At the line: take the kit in that the operator has made, the first or one with other bounds."},
+    {.noun = "factory", .verb = "issue", .args = {{"DEVICE-ID", NULL, false, true, true}}, .local = true, .run = command_factory_issue,
+     .options = {{"output", "DIR", TO_LOCAL, NULL, "Where client.pem and pkey.pem go (also -o); of several devices each has a folder there", true}, LINE_DIR, CA_PASSPHRASE,
+                 {"from", "FILE", TO_LOCAL, NULL, "Device IDs, one a line, or CSV, as for `ca issue`", false},
+                 {"column", "NAME", TO_LOCAL, NULL, "The column of that file that holds the device ID, where it has columns of its own", false}, CA_JOBS, CA_KEY, CA_AGAIN, CA_LIFE, CA_SERVER},
+     .help = "At the line, offline: make keys and certificates for devices, within the kit, and write them into the signed manifest."},
+    {.noun = "factory", .verb = "manifest", .local = true, .run = command_factory_manifest,
+     .options = {LINE_DIR, CA_PASSPHRASE, {"output", "FILE", TO_LOCAL, NULL, "Where it goes (also -o); standard output where left out", false}},
+     .help = "At the line: sign the manifest of all that was made so far, anew."},
 
     {.noun = "token", .verb = "create", .args = {{"NAME", "name", false, true}}, .method = "POST", .path = "/api/v1/tokens",
      .options = {{"name", "NAME", TO_BODY_TEXT, NULL, "Whom or what it is for", false},
@@ -413,3 +454,11 @@ const struct command COMMANDS[] = {
              "Without --account everything: the server's log, and every account one after the other."},
 };
 const size_t COMMANDS_N = sizeof COMMANDS / sizeof *COMMANDS;
+
+bool command_begins(const char *noun, const char *word) {
+    size_t n = strlen(word);
+    for (size_t i = 0; i < COMMANDS_N; i++)
+        if (strcmp(COMMANDS[i].noun, noun) == 0 && strncmp(COMMANDS[i].verb, word, n) == 0 && COMMANDS[i].verb[n] == ' ')
+            return true;
+    return false;
+}

@@ -14,7 +14,7 @@
 
 struct typed {
     const struct command *command;
-    const char *noun, *data, *account;
+    const char *noun, *first, *data, *account; /* first: of a verb of two words */
     size_t n_args;
 };
 
@@ -121,10 +121,22 @@ static void offer_nouns(FILE *out, const char *typed) {
             shell_offer(out, typed, "", COMMANDS[i].noun, COMMANDS[i].verb[0] ? NULL : COMMANDS[i].help);
 }
 
-static void offer_verbs(FILE *out, const char *noun, const char *typed) {
-    for (size_t i = 0; i < COMMANDS_N; i++)
-        if (strcmp(COMMANDS[i].noun, noun) == 0)
-            shell_offer(out, typed, "", COMMANDS[i].verb, COMMANDS[i].help);
+/* Of a verb of two words one after the other. */
+static void offer_verbs(FILE *out, const char *noun, const char *first, const char *typed) {
+    char before[64] = "";
+    for (size_t i = 0; i < COMMANDS_N; i++) {
+        const char *verb = COMMANDS[i].verb, *blank = strchr(verb, ' ');
+        size_t n = blank ? (size_t)(blank - verb) : strlen(verb);
+        if (strcmp(COMMANDS[i].noun, noun) != 0 || (first && (!blank || strlen(first) != n || strncmp(verb, first, n))))
+            continue;
+        if (first || !blank) {
+            shell_offer(out, typed, "", first ? blank + 1 : verb, COMMANDS[i].help);
+        } else if (strncmp(before, verb, n + 1)) {
+            snprintf(before, sizeof before, "%.*s", (int)n, verb);
+            shell_offer(out, typed, "", before, NULL);
+            before[n] = ' '; /* as the next one of them has it there */
+        }
+    }
 }
 
 static void offer_option(FILE *out, const char *typed, const char *name, const char *help) {
@@ -140,6 +152,14 @@ static void offer_options(FILE *out, const struct command *c, const char *typed)
         offer_option(out, typed, "account", "The account");
     for (size_t i = 0; i < GLOBALS_N; i++)
         offer_option(out, typed, globals[i].name, globals[i].help);
+}
+
+static void read_verb(struct typed *t, const char *word) {
+    char verb[64];
+    snprintf(verb, sizeof verb, "%s%s%s", t->first ? t->first : "", t->first ? " " : "", word);
+    t->command = find(t->noun, verb);
+    if (!t->command && !t->first && command_begins(t->noun, word))
+        t->first = word;
 }
 
 /* The words before the last one. */
@@ -161,7 +181,7 @@ static void read_words(struct typed *t, int n, char **words) {
             t->noun = words[i];
             t->command = find(words[i], "");
         } else if (!t->command) {
-            t->command = find(t->noun, words[i]);
+            read_verb(t, words[i]);
         } else {
             t->n_args++;
         }
@@ -180,7 +200,7 @@ void complete_words(FILE *out, int n, char **words) {
     else if (!t.noun)
         offer_nouns(out, last);
     else if (!t.command)
-        offer_verbs(out, t.noun, last);
+        offer_verbs(out, t.noun, t.first, last);
     else
         offer_argument(out, &t, last);
 }

@@ -128,6 +128,8 @@ static bool known_noun(const char *noun) {
 /* Words in order; options may stand anywhere behind the verb, global ones anywhere. */
 static int parse(struct globals *g, struct invocation *in, int argc, char **argv, const char **said, struct err *err) {
     const char *noun = NULL;
+    const char *first = NULL; /* of a verb of two words */
+    char verb[64];
     size_t n_args = 0;
     bool only_words = false, taken;
     for (int i = 1; i < argc; i++) {
@@ -147,8 +149,11 @@ static int parse(struct globals *g, struct invocation *in, int argc, char **argv
             noun = argv[i];
             in->command = find(noun, "");
         } else if (!in->command) {
-            if (!(in->command = find(noun, argv[i])))
-                return err_set(err, MUSTER_EUSAGE, "`muster %s %s` is not a command; see `muster --help`.", noun, argv[i]);
+            snprintf(verb, sizeof verb, "%s%s%s", first ? first : "", first ? " " : "", argv[i]);
+            if (!(in->command = find(noun, verb)) && !first && command_begins(noun, argv[i]))
+                first = argv[i];
+            else if (!in->command)
+                return err_set(err, MUSTER_EUSAGE, "`muster %s %s` is not a command; see `muster --help`.", noun, verb);
         } else {
             bool another = n_args && in->command->args[n_args - 1].many;
             if (!another && (n_args == COMMAND_ARGS || !in->command->args[n_args].name))
@@ -162,7 +167,7 @@ static int parse(struct globals *g, struct invocation *in, int argc, char **argv
     if (noun && !in->command && !known_noun(noun))
         return err_set(err, MUSTER_EUSAGE, "`muster %s` is not a command; see `muster --help`.", noun);
     if (noun && !in->command && !g->help)
-        return err_set(err, MUSTER_EUSAGE, "`muster %s` needs a word more; see `muster %s --help`.", noun, noun);
+        return err_set(err, MUSTER_EUSAGE, "`muster %s%s%s` needs a word more; see `muster %s --help`.", noun, first ? " " : "", first ? first : "", noun);
     *said = noun;
     return 0;
 }

@@ -19,6 +19,9 @@ DEFINE_CLEANUP(ASN1_OCTET_STRING_free, ASN1_OCTET_STRING *)
 DEFINE_CLEANUP(GENERAL_NAME_free, GENERAL_NAME *)
 DEFINE_CLEANUP(BN_free, BIGNUM *)
 DEFINE_CLEANUP(ASN1_NULL_free, ASN1_NULL *)
+DEFINE_CLEANUP(NAME_CONSTRAINTS_free, NAME_CONSTRAINTS *)
+DEFINE_CLEANUP(GENERAL_SUBTREE_free, GENERAL_SUBTREE *)
+DEFINE_CLEANUP(X509_NAME_free, X509_NAME *)
 DEFINE_CLEANUP(AUTHORITY_INFO_ACCESS_free, AUTHORITY_INFO_ACCESS *)
 DEFINE_CLEANUP(ACCESS_DESCRIPTION_free, ACCESS_DESCRIPTION *)
 
@@ -28,6 +31,7 @@ DEFINE_CLEANUP(ACCESS_DESCRIPTION_free, ACCESS_DESCRIPTION *)
 /* What a profile fixes.  No caller can say any of it. */
 static const struct profile {
     bool ca, extensions, eku_critical, no_check; /* no_check: whether it was revoked is not asked */
+    bool constrained; /* to names below its own O and OU */
     int path_length; /* -1: none */
     int eku;         /* NID; 0: no extension */
     int usage;
@@ -35,6 +39,7 @@ static const struct profile {
     [PROFILE_FLEET_ROOT] = {.ca = true, .extensions = true, .path_length = -1, .eku = NID_client_auth, .usage = KU_CA},
     [PROFILE_ISSUING_CA] = {.ca = true, .extensions = true, .path_length = 0, .eku = NID_client_auth, .usage = KU_CA},
     [PROFILE_PROVISIONING_CA] = {.ca = true, .extensions = true, .path_length = 0, .eku = NID_client_auth, .usage = KU_CA},
+    [PROFILE_LINE_CA] = {.ca = true, .extensions = true, .constrained = true, .path_length = 0, .eku = NID_client_auth, .usage = KU_CA},
     [PROFILE_SERVER_CA] = {.ca = true, .extensions = true, .path_length = 0, .eku = NID_server_auth, .usage = KU_CA},
     [PROFILE_DEVICE] = {.extensions = true, .path_length = -1, .eku = NID_client_auth, .usage = KU_LEAF},
     [PROFILE_PROVISIONING_KEY] = {.extensions = true, .path_length = -1, .eku = NID_client_auth, .usage = KU_LEAF},
@@ -121,6 +126,26 @@ static int add_eku(X509 *x, const struct profile *p) {
     if (!eku || sk_ASN1_OBJECT_push(eku, OBJ_nid2obj(p->eku)) <= 0)
         return MUSTER_ENOMEM;
     return add_ext(x, NID_ext_key_usage, eku, p->eku_critical);
+}
+
+/* RFC 5280, 4.2.1.10: whoever it issues for has a subject that begins with these. */
+static int add_constraints(X509 *x, const struct make_request *rq) {
+    CLEANUP(NAME_CONSTRAINTS_free) NAME_CONSTRAINTS *nc = NAME_CONSTRAINTS_new();
+    CLEANUP(GENERAL_SUBTREE_free) GENERAL_SUBTREE *tree = GENERAL_SUBTREE_new();
+    CLEANUP(X509_NAME_free) X509_NAME *name = X509_NAME_new();
+    const struct subject below = {.organisation = rq->subject.organisation, .organisational_unit = rq->subject.organisational_unit};
+    if (!below.organisation.n || !below.organisational_unit.n)
+        return MUSTER_EINVALID;
+    if (!nc || !tree || !name || pki_name_fill(name, &below, NULL) || !(nc->permittedSubtrees = sk_GENERAL_SUBTREE_new_null()))
+        return MUSTER_ENOMEM;
+    GENERAL_NAME_free(tree->base);
+    if (!(tree->base = GENERAL_NAME_new()))
+        return MUSTER_ENOMEM;
+    GENERAL_NAME_set0_value(tree->base, GEN_DIRNAME, TAKE(name));
+    if (sk_GENERAL_SUBTREE_push(nc->permittedSubtrees, tree) <= 0)
+        return MUSTER_ENOMEM;
+    tree = NULL;
+    return add_ext(x, NID_name_constraints, nc, true);
 }
 
 static int add_no_check(X509 *x) {
@@ -217,7 +242,7 @@ static int add_extensions(X509 *x, const struct make_request *rq, const struct c
     const struct profile *p = &profiles[rq->profile];
     if (!p->extensions)
         return 0;
-    if (add_basic(x, p) || add_usage(x, rq, p, kind) || (p->eku && add_eku(x, p)) || (p->no_check && add_no_check(x)) || add_key_ids(x, issuer) || (rq->profile == PROFILE_DEVICE && rq->ocsp.n && add_ocsp(x, rq->ocsp)) || add_san(x, rq))
+    if (add_basic(x, p) || add_usage(x, rq, p, kind) || (p->eku && add_eku(x, p)) || (p->no_check && add_no_check(x)) || (p->constrained && add_constraints(x, rq)) || add_key_ids(x, issuer) || (rq->profile == PROFILE_DEVICE && rq->ocsp.n && add_ocsp(x, rq->ocsp)) || add_san(x, rq))
         return MUSTER_ECRYPTO;
     return 0;
 }

@@ -5,6 +5,7 @@
 #include "registry/audit.h"
 #include "registry/device_identity.h"
 #include "registry/event.h"
+#include "registry/line.h"
 #include "registry/recovery.h"
 #include "registry/recovery_held.h"
 #include "registry/trust.h"
@@ -23,6 +24,8 @@ int admit_state(struct admit *a, const struct account *account, const struct dev
     int code = device_state_code(d);
     if (!code && d->state == DEVICE_PENDING)
         code = account->expected_only && !d->expected && !account->approval ? MUSTER_EUNEXPECTED : MUSTER_EPENDING;
+    if (code == MUSTER_EPENDING && d->line && d->reason[0])
+        return admit_refuse(a, code, "The device waits for an operator's approval: %s.", d->reason);
     return code ? admit_refuse(a, code, NULL) : 0;
 }
 
@@ -57,7 +60,7 @@ int admit_may_change(struct store_tx *tx, struct admit *a, bool *ok, struct err 
 
 int admit_promote(struct store_tx *tx, struct admit *a, const struct account *account, struct device *d, struct err *err) {
     struct store_row *row;
-    if (d->state != DEVICE_PENDING || !account->expected_only || account->approval || d->expected)
+    if (d->state != DEVICE_PENDING || !account->expected_only || account->approval || d->expected || (d->line && d->reason[0])) /* outside a line's bounds an announcement is not enough */
         return 0;
     int found = first_row(tx, &row, err, SQL_EXPECTED_GET, "is", account->row, d->device_id);
     if (found <= 0)
@@ -181,6 +184,25 @@ static int find_cert(struct store_tx *tx, const struct admit *a, struct held *ou
     return rc ? err_set(err, rc, "A row of the table cert is damaged.") : hash_eq(&fingerprint, &a->leaf->fingerprint);
 }
 
+/* Whether it is of a factory line that an account with one of these anchors has. */
+static int admit_line_own(struct store_tx *tx, const struct admit *a, struct err *err) {
+    for (size_t i = 0; i < a->n_anchors; i++) {
+        CLEANUP(store_row_end) struct store_row *row = NULL;
+        int rc = store_query(tx, &row, err, SQL_ROOT_PRINT_ANY, "b", hash_span(&a->anchors[i]));
+        while (!rc && (rc = store_next(row, err)) > 0) {
+            struct root r;
+            struct line l;
+            rc = row_root(row, &r, err);
+            int found = rc ? rc : r.origin == ROOT_MUSTER ? line_of(tx, a, r.account, &l, err) : 0;
+            if (found)
+                return found;
+        }
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
 /* A chain that has ended is good for a renewal, for as long as the account says. */
 static bool too_late(const struct admit *a, const struct account *account) { return a->ended && clock_now() - a->ended > account->late_renewal; }
 
@@ -233,8 +255,10 @@ static int admit_own(struct store_tx *tx, struct admit *a, struct err *err) {
     int found = find_cert(tx, a, &h, err);
     if (found < 0)
         return found;
-    if (!found)
-        return recovery_hold(tx, a, err);
+    if (!found) {
+        const int line = admit_line_own(tx, a, err);
+        return line < 0 ? line : line ? admit_uploaded(tx, a, err) : recovery_hold(tx, a, err);
+    }
     found = account_find_row(tx, h.account, &account, err);
     int known = found > 0 && h.device ? device_find_row(tx, h.device, &d, err) : 0;
     if (found < 0 || known < 0)
@@ -298,7 +322,7 @@ static int admit_key(struct store_tx *tx, struct admit *a, struct err *err) {
 
 int admit_run(struct store_tx *tx, void *arg, struct err *err) {
     struct admit *a = arg;
-    a->must_write = a->registered = a->may_renew = false;
+    a->must_write = a->registered = a->may_renew = a->of_line = false;
     a->verdict = ERR_INIT;
     a->account_name[0] = a->device_id[0] = a->claimed[0] = '\0';
     a->account_row = a->device_row = 0;

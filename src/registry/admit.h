@@ -21,6 +21,7 @@ struct admit {
     size_t n_anchors;
     const struct cert *between[CHAIN_MAX_CERTS]; /* of what the device showed, the CA certificates of the paths that hold, or of the one that has ended; the caller's */
     size_t n_between;
+    bool of_line;              /* set within: the CA of a factory line that the account has stands on the path (line.h) */
     bool between_known;        /* they are of a path that holds */
     const struct err *above;   /* DEVICE_UPLOADED: the root, or a CA below it, has expired, and nothing else is wrong with the chain: the verdict that it has by that; NULL: it has not */
     const char *account;       /* that SNI names; "" none */

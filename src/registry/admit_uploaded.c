@@ -1,9 +1,10 @@
-/* admit_uploaded: devices under fleet roots of customers: known keys, first contact, foreign keys; see admit.h. */
+/* admit_uploaded: devices under fleet roots of customers, and of factory lines under whichever root: known keys, first contact, foreign keys; see admit.h. */
 #include "registry/admit_part.h"
 #include "registry/audit.h"
 #include "registry/device_chain.h"
 #include "registry/device_identity.h"
 #include "registry/event.h"
+#include "registry/line.h"
 #include "registry/root_crl.h"
 
 #define OFFER_FRESH CLOCK_HOUR /* an offer seen within this time is not written again */
@@ -56,6 +57,8 @@ static int audit_device(struct store_tx *tx, const struct admit *a, const struct
     json_set_hex(detail, "spki", hash_span(&a->leaf->key.spki));
     json_set_hex(detail, "fingerprint", hash_span(&a->leaf->fingerprint));
     json_set_str(detail, "address", a->address);
+    if (a->of_line)
+        json_set_bool(detail, "line", true);
     if (state)
         json_set_str(detail, "state", word_of(&WORDS_DEVICE_STATE, state));
     return audit_add(tx, account->row, &actor, action, span_str(device_id), detail, err);
@@ -112,14 +115,24 @@ static int newer_certificate(struct store_tx *tx, struct admit *a, const struct 
 
 static int other_key(struct store_tx *tx, struct admit *a, const struct account *account, const struct root *r, const struct device *d, struct err *err);
 
+/* Under a root of Muster's own it is a line's device, of an account that issues under it. */
+static bool has_method(const struct account *account, const struct root *r) { return account->method & (r->origin == ROOT_MUSTER ? METHOD_SHARED : METHOD_DEVICE); }
+
+static int note_line(struct store_tx *tx, struct admit *a, int64_t account, struct line *out, struct err *err) {
+    int found = line_of(tx, a, account, out, err);
+    a->of_line = found > 0;
+    return found;
+}
+
 static int known_key(struct store_tx *tx, struct admit *a, int64_t account_row, int64_t device_row, bool barred, struct err *err) {
     CLEANUP(buf_fini) struct buf id = BUF_INIT(512);
     struct account account;
     struct root r;
     struct device d;
+    struct line line;
     bool ok;
     int rc = admit_account(tx, a, account_row, &account, &ok, err);
-    if (rc || !ok)
+    if (rc || !ok || (rc = note_line(tx, a, account_row, &line, err)) < 0)
         return rc;
     int found = admit_root(tx, a, account_row, &r, err);
     if (found <= 0)
@@ -128,8 +141,10 @@ static int known_key(struct store_tx *tx, struct admit *a, int64_t account_row, 
         return 0;
     if ((rc = check_lists(tx, a, &r, &ok, err)) || !ok)
         return rc;
-    if (!(account.method & METHOD_DEVICE))
+    if (!has_method(&account, &r))
         return admit_refuse(a, MUSTER_EMETHODOFF, NULL);
+    if (r.origin == ROOT_MUSTER && !a->of_line) /* the line that the device came by is another account's */
+        return admit_refuse(a, MUSTER_ECERTUNKNOWN, NULL);
     found = device_find_row(tx, device_row, &d, err);
     if (found <= 0)
         return found < 0 ? found : err_set(err, MUSTER_ECORRUPT, "A device's key belongs to no device.");
@@ -164,13 +179,16 @@ struct choice {
 /* One more account that has one of the anchors. */
 static int consider(struct store_tx *tx, const struct admit *a, const struct root *r, struct choice *c, struct err *err) {
     struct account one;
+    struct line line;
     int found = account_find_row(tx, r->account, &one, err);
     if (found < 0)
         return found;
-    if (!found || one.state != ACCOUNT_ACTIVE || r->origin != ROOT_UPLOADED)
+    if (!found || one.state != ACCOUNT_ACTIVE)
         return 0;
+    if (r->origin != ROOT_UPLOADED && (found = line_of(tx, a, r->account, &line, err)) <= 0)
+        return found;
     bool here = !*a->account || strcmp(a->account, one.name) == 0;
-    if (!(one.method & METHOD_DEVICE)) {
+    if (!has_method(&one, r)) {
         c->method_off = c->method_off || (here && counts_as_proved(r));
         return 0;
     }
@@ -238,12 +256,27 @@ static int announced(struct store_tx *tx, const struct admit *a, const struct ac
     return any || same ? 1 : 2;
 }
 
+/* What the line's bounds say of it; *objection NULL: nothing.  *full: it is not even registered, for so many are held already. */
+static int judge_line(struct store_tx *tx, struct admit *a, const struct account *account, const char *id, struct line *line, const char **objection, bool *full, struct err *err) {
+    int found = note_line(tx, a, account->row, line, err);
+    *objection = found > 0 ? line_objection(line, span_str(id), a->leaf, clock_now()) : NULL;
+    *full = *objection && line->held >= line->max_devices + LINE_HELD_MORE;
+    return found < 0 ? found : 0;
+}
+
 static int register_device(struct store_tx *tx, struct admit *a, const struct account *account, const struct root *r, const char *id, struct err *err) {
     struct device d;
-    bool with_key, may;
+    struct line line;
+    const char *objection;
+    bool with_key, may, full;
     if (r->state == ROOT_KNOWN_ONLY)
         return admit_refuse(a, MUSTER_EROOTKNOWNONLY, NULL);
-    int rc = admit_may_change(tx, a, &may, err);
+    int rc = judge_line(tx, a, account, id, &line, &objection, &full, err);
+    if (rc)
+        return rc;
+    if (full)
+        return admit_refuse(a, MUSTER_EPENDING, "The device is outside the bounds of its factory line, and so many are that no more are written down: %s.", objection);
+    rc = admit_may_change(tx, a, &may, err);
     if (rc || !may) /* who was shut out since the backup is a stranger here, and must not come in as one */
         return rc;
     int expected = announced(tx, a, account, id, &with_key, err);
@@ -255,7 +288,7 @@ static int register_device(struct store_tx *tx, struct admit *a, const struct ac
         a->must_write = true;
         return 0;
     }
-    bool wait = account->approval || (account->expected_only && !expected);
+    bool wait = account->approval || (account->expected_only && !expected) || objection;
     int64_t now = clock_now();
     struct uuid uuid = uuid_new();
     rc = store_exec(tx, NULL, err, SQL_DEVICE_ADD, "uisiiniiisisniniiii", &uuid, account->row, id, I(wait ? DEVICE_PENDING : DEVICE_ACTIVE), I(METHOD_DEVICE), r->row, now, now, a->address,
@@ -265,6 +298,12 @@ static int register_device(struct store_tx *tx, struct admit *a, const struct ac
     int found = read_device(tx, account, id, &d, err);
     if (found <= 0)
         return found < 0 ? found : MUSTER_ECORRUPT;
+    if (a->of_line && ((rc = line_spend(tx, &line, objection != NULL, err)) || (rc = store_exec(tx, NULL, err, SQL_DEVICE_LINE, "iis", d.row, line.row, objection ? objection : ""))))
+        return rc;
+    if (a->of_line) { /* as the row has it now */
+        d.line = line.row;
+        snprintf(d.reason, sizeof d.reason, "%s", objection ? objection : "");
+    }
     struct device_identity to = {.leaf = a->leaf, .root = r->row, .address = a->address};
     if ((rc = device_chain_keep(tx, a, r, &to.chain, err)) || (rc = device_identity_take(tx, &d, &to, err)) || (rc = audit_device(tx, a, account, "device.first_contact", id, r, d.state, err)) ||
         (rc = announce(tx, a, account, &d, wait ? EVENT_DEVICE_PENDING : EVENT_DEVICE_REGISTERED, err)))

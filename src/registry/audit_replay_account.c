@@ -59,11 +59,8 @@ struct audit_root *audit_replay_root(struct audit_replay *r, const struct uuid *
 }
 
 /* One that was not uploaded is Muster's, and active from the start. */
-static struct audit_root *root_at(struct audit_replay *r, const struct audit_entry *e) {
-    struct uuid uuid;
-    if (uuid_parse(e->object, &uuid))
-        return NULL;
-    struct audit_root *have = audit_replay_root(r, &uuid), *more;
+struct audit_root *replay_root_named(struct audit_replay *r, const struct uuid *uuid) {
+    struct audit_root *have = audit_replay_root(r, uuid), *more;
     if (have)
         return have;
     if (!(more = replay_grown(r->roots, r->n_roots, sizeof *more))) {
@@ -71,8 +68,13 @@ static struct audit_root *root_at(struct audit_replay *r, const struct audit_ent
         return NULL;
     }
     r->roots = more;
-    r->roots[r->n_roots] = (struct audit_root){.uuid = uuid, .state = ROOT_ACTIVE, .before = ROOT_ACTIVE};
+    r->roots[r->n_roots] = (struct audit_root){.uuid = *uuid, .state = ROOT_ACTIVE, .before = ROOT_ACTIVE};
     return &r->roots[r->n_roots++];
+}
+
+static struct audit_root *root_at(struct audit_replay *r, const struct audit_entry *e) {
+    struct uuid uuid;
+    return uuid_parse(e->object, &uuid) ? NULL : replay_root_named(r, &uuid);
 }
 
 static void root_rules(struct audit_root *root, const json_t *d) {

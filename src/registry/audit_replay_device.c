@@ -49,11 +49,14 @@ static const struct audit_root *root_of(struct audit_replay *r, const struct aud
     const struct audit_root *root = uuid_parse(span_str(replay_text(detail, "root")), &uuid) ? NULL : audit_replay_root(r, &uuid);
     if (e->seq <= r->unsealed)
         return root;
-    if (!root || !root->uploaded)
+    const bool line = json_is_true(json_object_get(detail, "line")); /* which comes by a root of Muster's own too, of which the log may say nothing */
+    if (!root && line && uuid_parse(span_str(replay_text(detail, "root")), &uuid) == 0)
+        root = replay_root_named(r, &uuid);
+    if (!root || (!root->uploaded && !line))
         replay_bad(r, e, "The account does not have the fleet root");
     else if (root->state != ROOT_ACTIVE && root->state != ROOT_KNOWN_ONLY)
         replay_bad(r, e, "The fleet root was not in use");
-    else if (!(r->method & METHOD_DEVICE))
+    else if (!(r->method & (root->uploaded ? METHOD_DEVICE : METHOD_SHARED)))
         replay_bad(r, e, "The account did not take device credentials");
     return root;
 }

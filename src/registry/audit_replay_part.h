@@ -14,6 +14,9 @@ uint64_t replay_mark(const struct audit_replay *r, const json_t *detail, const c
 uint64_t replay_mark_by(const struct audit_replay *r, const json_t *detail, const struct uuid *by, int64_t enrolled);
 #define REPLAY_TOLERANCE 300 /* seconds between a rule's look at the clock and the entry's */
 
+/* The root of that id; one of which nothing was said is Muster's, and active from the start.  NULL: out of memory. */
+struct audit_root *replay_root_named(struct audit_replay *r, const struct uuid *uuid);
+
 /* The rules could not have written the entry. */
 void replay_bad(struct audit_replay *r, const struct audit_entry *e, const char *why);
 

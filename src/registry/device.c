@@ -2,6 +2,7 @@
 #include "registry/device.h"
 
 #include "registry/certificate.h"
+#include "registry/line.h"
 #include "registry/report.h"
 
 static int set_ref(struct store_tx *tx, json_t *o, const char *key, const char *name_key, int64_t row, bool is_key, struct err *err) {
@@ -72,6 +73,13 @@ static int add_ecus(struct store_tx *tx, const struct device *d, json_t *o, stru
     return 0;
 }
 
+static int add_line(struct store_tx *tx, const struct device *d, json_t *o, struct err *err) {
+    struct line l;
+    int found = d->line ? line_find_row(tx, d->line, &l, err) : 0;
+    json_set_str(o, "line", found > 0 ? l.name : NULL);
+    return found < 0 ? found : 0;
+}
+
 int device_json(struct store_tx *tx, const struct account *a, const struct device *d, bool full, json_t **out, struct err *err) {
     CLEANUP_JSON json_t *o = json_object();
     json_set_uuid(o, "id", &d->uuid);
@@ -80,7 +88,7 @@ int device_json(struct store_tx *tx, const struct account *a, const struct devic
     json_set_str(o, "state", word_of(&WORDS_DEVICE_STATE, d->state));
     json_set_str(o, "method", word_of(&WORDS_METHOD, d->method));
     int rc = set_ref(tx, o, "key", "key_name", d->prov_key, true, err);
-    if (rc || (rc = set_ref(tx, o, "root", NULL, d->root, false, err)))
+    if (rc || (rc = set_ref(tx, o, "root", NULL, d->root, false, err)) || (rc = add_line(tx, d, o, err)))
         return rc;
     json_set_time(o, "created", d->created);
     json_set_time(o, "last_seen", d->last_seen);

@@ -108,6 +108,7 @@ int row_device(struct store_row *row, struct device *out, struct err *err) {
         .issue_count = store_int(row, 21),
         .chain = store_int(row, 23),
         .renews = store_int(row, 24) != 0,
+        .line = store_int(row, 25),
     };
     row_text(row, 3, out->device_id, sizeof out->device_id);
     row_text(row, 11, out->last_address, sizeof out->last_address);

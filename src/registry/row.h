@@ -74,6 +74,7 @@ struct device {
     int64_t certificate_not_after;
     int64_t issue_first, issue_last_ms, issue_count; /* of the enrolment whose certificates wait for their first use */
     int64_t chain; /* device_chain.h */
+    int64_t line;  /* line.h; 0: it came by none */
     bool renews;   /* it asks for its certificates itself, by EST */
 };
 

@@ -126,6 +126,7 @@ static void deliver(struct vault_client *c, struct outstanding *o, const struct 
         return;
     case WIRE_ISSUE:
     case WIRE_KEY_ISSUE:
+    case WIRE_LINE_ISSUE:
     case WIRE_SERVER_ISSUE:
         done.issue(arg, rc, err, rc ? NULL : &a->issued);
         return;

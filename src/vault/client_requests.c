@@ -81,6 +81,11 @@ int vault_key_issue(struct vault_client *c, const struct vault_key_issue *given,
     return client_ask(c, &rq, (union client_callback){.issue = done}, arg, err);
 }
 
+int vault_line_issue(struct vault_client *c, const struct vault_line_issue *given, vault_issue_fn done, void *arg, struct err *err) {
+    struct wire_request rq = {.type = WIRE_LINE_ISSUE, .line = *given};
+    return client_ask(c, &rq, (union client_callback){.issue = done}, arg, err);
+}
+
 int vault_server_issue(struct vault_client *c, const struct vault_server_issue *given, vault_issue_fn done, void *arg, struct err *err) {
     struct wire_request rq = {.type = WIRE_SERVER_ISSUE};
     if (given->n_names < 1 || given->n_names > VAULT_NAMES_MAX)

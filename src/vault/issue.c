@@ -84,6 +84,37 @@ int serve_key_issue(struct vault *v, const struct wire_request *request, int64_t
     return sign(v, &rq, a->provisioning_ca, a->keys, now, given->life ? earlier(given->life, longest) : longest, &answer->issued, err);
 }
 
+/* A CA of the account with that key would be bound by what binds a line, and the line by nothing. */
+static bool is_cas_key(const struct account *a, const struct hash *spki) {
+    bool same = hash_eq(&a->fleet_root->cert->key.spki, spki) || hash_eq(&a->issuing_ca->cert->key.spki, spki) || hash_eq(&a->provisioning_ca->cert->key.spki, spki);
+    for (size_t i = 0; i < a->n_superseded; i++)
+        same = same || hash_eq(&a->superseded[i]->cert->key.spki, spki);
+    for (size_t i = 0; i < a->n_former; i++)
+        same = same || hash_eq(&a->former[i].root->cert->key.spki, spki);
+    return same;
+}
+
+int serve_line_issue(struct vault *v, const struct wire_request *request, int64_t now, struct wire_answer *answer, struct err *err) {
+    const struct vault_line_issue *given = &request->line;
+    struct account *a;
+    struct key_facts facts;
+    char name[sizeof "Factory line " + VAULT_LINE_MAX];
+    int rc = serve_shared_account(v, given->account, &a, err);
+    if (rc || (rc = public_key_facts(given->public_key, &facts, err)) || (rc = policy_line(given->line, &facts, err)))
+        return rc;
+    if (given->life <= 0)
+        return err_set(err, MUSTER_EINVALID, "The life of a factory line's CA is above 0.");
+    if (is_cas_key(a, &facts.spki) || hash_eq(&v->core->server_ca->cert->key.spki, &facts.spki))
+        return err_set(err, MUSTER_EINVALID, "The key is one of Muster's own.");
+    snprintf(name, sizeof name, "Factory line %.*s", SPAN_FMT(given->line));
+    struct make_request rq = {
+        .profile = PROFILE_LINE_CA,
+        .subject = {.common_name = policy_too_long_for_cn(span_str(name)) ? given->line : span_str(name), .organisation = span_str(a->name), .organisational_unit = given->line},
+        .public_key = given->public_key,
+    };
+    return sign(v, &rq, a->fleet_root, a->keys, now, earlier(given->life, VAULT_LINE_LIFE_MAX), &answer->issued, err);
+}
+
 int serve_server_issue(struct vault *v, const struct wire_request *request, int64_t now, struct wire_answer *answer, struct err *err) {
     struct key_facts facts;
     size_t n = request->server.n;

@@ -142,6 +142,14 @@ int policy_provisioning_key(const struct key_facts *k, bool rsa_allowed, struct 
                    key_kind_name(k->kind), k->bits);
 }
 
+int policy_line(struct span line, const struct key_facts *k, struct err *err) {
+    if (!is_label(line, VAULT_LINE_MAX))
+        return err_set(err, MUSTER_EINVALID, "A factory line's name is a lower-case DNS label of at most %d characters.", VAULT_LINE_MAX);
+    if (k->kind == KEY_P256 || k->kind == KEY_P384)
+        return 0;
+    return err_set(err, MUSTER_ECERTWEAKKEY, "A factory line's key is P-256 or P-384; this one is %s of %d bits.", key_kind_name(k->kind), k->bits);
+}
+
 int policy_server_key(const struct key_facts *k, struct err *err) {
     if (k->kind == KEY_P256 || k->kind == KEY_P384 || (k->kind == KEY_RSA && k->bits >= 2048 && k->bits <= 4096))
         return 0;

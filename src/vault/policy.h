@@ -26,6 +26,8 @@ bool policy_eq(const struct vault_policy *a, const struct vault_policy *b);
 int policy_device_profile(const struct vault_policy *p, struct span narrow, struct device_profile *out, struct err *err) MUSTER_MUST_CHECK;
 /* Provisioning keys, which Muster makes; MUSTER_ECERTWEAKKEY. */
 int policy_provisioning_key(const struct key_facts *k, bool rsa_allowed, struct err *err) MUSTER_MUST_CHECK;
+/* A factory line's name, and the key of its CA; MUSTER_EINVALID, _ECERTWEAKKEY. */
+int policy_line(struct span line, const struct key_facts *k, struct err *err) MUSTER_MUST_CHECK;
 /* Keys of the gateway's own certificates. */
 int policy_server_key(const struct key_facts *k, struct err *err) MUSTER_MUST_CHECK;
 

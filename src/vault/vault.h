@@ -208,6 +208,19 @@ struct vault_key_issue {
 /* A provisioning key's certificate under the account's provisioning CA.  MUSTER_ENOTFOUND, _EMETHODOFF, _ECERTWEAKKEY, _EINVALID. */
 int vault_key_issue(struct vault_client *c, const struct vault_key_issue *rq, vault_issue_fn done, void *arg, struct err *err) MUSTER_MUST_CHECK;
 
+/* A factory line's own CA, for a key that the line has made and keeps. */
+struct vault_line_issue {
+    struct span account;
+    struct span line;       /* its name: a lower-case DNS label of at most VAULT_LINE_MAX characters */
+    struct span public_key; /* SubjectPublicKeyInfo, DER; P-256 or P-384, and no CA's of the account */
+    int64_t life;           /* seconds; above 0; clamped to VAULT_LINE_LIFE_MAX and to the fleet root's end */
+};
+#define VAULT_LINE_MAX 63
+#define VAULT_LINE_LIFE_MAX (35 * CLOCK_YEAR)
+/* Under the account's fleet root: path length 0, EKU clientAuth, and name constraints that let it certify nothing but subjects of O=account,OU=line.
+ * What it may bring in says the registry.  MUSTER_ENOTFOUND, _EMETHODOFF (no fleet root of Muster's own), _ECERTWEAKKEY, _EINVALID. */
+int vault_line_issue(struct vault_client *c, const struct vault_line_issue *rq, vault_issue_fn done, void *arg, struct err *err) MUSTER_MUST_CHECK;
+
 struct vault_server_issue {
     const struct span *names; /* 1..VAULT_NAMES_MAX DNS names or IP addresses; the first is also the CN where it has at most 64 characters */
     size_t n_names;

@@ -166,6 +166,12 @@ static void get_request(struct cursor *c, struct wire_request *rq) {
         rq->key.public_key = wire_get_bytes(c);
         rq->key.life = (int64_t)cursor_u64(c);
         return;
+    case WIRE_LINE_ISSUE:
+        rq->line.account = wire_get_bytes(c);
+        rq->line.line = wire_get_bytes(c);
+        rq->line.public_key = wire_get_bytes(c);
+        rq->line.life = (int64_t)cursor_u64(c);
+        return;
     case WIRE_SERVER_ISSUE:
         get_server(c, rq);
         return;
@@ -243,6 +249,12 @@ static void put_request(struct buf *b, const struct wire_request *rq) {
         buf_add(b, uuid_span(&rq->key.key));
         wire_put_bytes(b, rq->key.public_key);
         buf_add_u64(b, (uint64_t)rq->key.life);
+        return;
+    case WIRE_LINE_ISSUE:
+        wire_put_bytes(b, rq->line.account);
+        wire_put_bytes(b, rq->line.line);
+        wire_put_bytes(b, rq->line.public_key);
+        buf_add_u64(b, (uint64_t)rq->line.life);
         return;
     case WIRE_SERVER_ISSUE:
         buf_add_u16(b, (uint16_t)rq->server.n);
@@ -364,6 +376,7 @@ static void get_result(struct cursor *c, struct wire_answer *a) {
         return;
     case WIRE_ISSUE:
     case WIRE_KEY_ISSUE:
+    case WIRE_LINE_ISSUE:
     case WIRE_SERVER_ISSUE:
         get_issued(c, &a->issued);
         return;
@@ -421,6 +434,7 @@ static void put_result(struct buf *b, const struct wire_answer *a) {
         return;
     case WIRE_ISSUE:
     case WIRE_KEY_ISSUE:
+    case WIRE_LINE_ISSUE:
     case WIRE_SERVER_ISSUE:
         put_issued(b, &a->issued);
         return;

@@ -35,6 +35,7 @@ struct wire_request {
         struct span nonce;              /* TIME_SIGN */
         struct span name;               /* ACCOUNT_SHOW, ACCOUNT_DELETE, ISSUING_RENEW */
         struct vault_key_issue key;     /* KEY_ISSUE */
+        struct vault_line_issue line;   /* LINE_ISSUE */
         struct vault_root_rotate rotate; /* ROOT_ROTATE */
         struct {
             struct span names[VAULT_NAMES_MAX];
@@ -71,7 +72,7 @@ struct wire_answer {
         } version;                      /* HELLO, ACCOUNT_DELETE */
         int64_t time;                   /* TIME */
         struct vault_time_signed time_signed; /* TIME_SIGN */
-        struct vault_issued issued;     /* ISSUE, KEY_ISSUE, SERVER_ISSUE */
+        struct vault_issued issued;     /* ISSUE, KEY_ISSUE, LINE_ISSUE, SERVER_ISSUE */
         struct vault_account_view view; /* ACCOUNT_CREATE, _POLICY, _SHOW, ISSUING_RENEW, ROOT_ROTATE */
         struct span der;                /* SERVER_CA, AUDIT_KEY, CRL_ENTRIES */
         struct {

@@ -316,6 +316,9 @@ static void fill(struct wire_request *rq, struct span key) {
     case WIRE_KEY_ISSUE:
         rq->key = (struct vault_key_issue){.account = account, .key = uuid_new(), .public_key = key};
         return;
+    case WIRE_LINE_ISSUE:
+        rq->line = (struct vault_line_issue){.account = account, .line = SPAN_LIT("attackers"), .public_key = key, .life = CLOCK_YEAR};
+        return;
     case WIRE_SERVER_ISSUE:
         rq->server.names[0] = SPAN_LIT("localhost");
         rq->server.n = 1;

@@ -3,6 +3,7 @@
 #include "base/hex.h"
 #include "ca/ca.h"
 #include "ca/list.h"
+#include "ca/manifest.h"
 #include "ca/name.h"
 #include "ca/server.h"
 #include "json/json.h"
@@ -47,6 +48,7 @@ static void check_journal(const struct journal *j, struct span in) {
         const json_t *issued = journal_issued(j, serial);
         MUST(json_array_size(record) >= 1 && (!issued || strcmp(text_of(issued, "device_id"), serial) == 0));
     }
+    MUST(json_array_size(j->order) <= 2 * json_object_size(j->serials));
     MUST(journal_init(&same) == 0 && journal_read(&same, buf_span(&text), NULL) == 0);
     MUST(json_object_size(same.open) == json_object_size(j->open) && json_object_size(same.devices) == json_object_size(j->devices));
     MUST(json_object_size(same.serials) == json_object_size(j->serials) && json_object_size(same.keys) == json_object_size(j->keys));
@@ -84,6 +86,32 @@ static void fuzz_list(struct span in, const char *column) {
         for (size_t k = 0; k < i && k < 16; k++)
             MUST(!span_eq(r->device_id, list.rows[k].device_id));
     }
+}
+
+/* A kit, written again from what was read of it. */
+static void fuzz_kit(struct span in) {
+    CLEANUP(kit_fini) struct kit k = {0};
+    CLEANUP(kit_fini) struct kit same = {0};
+    CLEANUP_JSON json_t *line = NULL;
+    CLEANUP(buf_fini) struct buf text = BUF_INIT(1u << 20);
+    struct err err = ERR_INIT;
+    int rc = kit_read(in, &k, &err);
+    MUST(rc == 0 ? k.doc != NULL : (rc == MUSTER_ECORRUPT || rc == MUSTER_EVERSION) && err.code == rc && !k.doc && span_is_utf8(span_str(err.text)));
+    if (rc)
+        return;
+    line = json_copy(k.doc);
+    json_set_str(line, "name", k.line);
+    MUST(kit_write(line, &text) == 0 && kit_read(buf_span(&text), &same, NULL) == 0 && same.max_devices == k.max_devices && strcmp(same.id_pattern, k.id_pattern) == 0 && same.expires == k.expires);
+    rc = kit_check(&k, SPAN_LIT("vin-1"), k.max_devices - 1, k.expires - 1, &err);
+    MUST(rc == 0 || rc == MUSTER_EKIT);
+    MUST(kit_check(&k, SPAN_LIT("vin-1"), k.max_devices, k.expires - 1, NULL) == MUSTER_EKIT && kit_check(&k, SPAN_LIT("vin-1"), 0, k.expires, NULL) == MUSTER_EKIT);
+}
+
+static void fuzz_manifest(struct span in) {
+    CLEANUP(manifest_fini) struct manifest m = {0};
+    struct err err = ERR_INIT;
+    int rc = manifest_read(in, &m, &err);
+    MUST(rc == 0 ? m.cert && json_is_array(m.entries) : rc == MUSTER_EMANIFEST && err.code == rc && !m.head && span_is_utf8(span_str(err.text)));
 }
 
 static void fuzz_config(struct span in) {
@@ -134,6 +162,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
     fuzz_config(in);
     fuzz_server(in);
     fuzz_name(in);
+    fuzz_kit(in);
+    fuzz_manifest(in);
     fuzz_list(in, NULL);
     fuzz_list(in, "serial");
     return 0;

@@ -93,6 +93,8 @@ class Document:
     def command(self, options, said):
         """What `muster NOUN VERB … --json` printed."""
         noun, verb = [*options[:2], ""][:2]
+        if (noun, " ".join(options[1:3])) in COMMANDS:
+            verb = " ".join(options[1:3])
         if (noun, verb) not in COMMANDS:
             verb = ""
         method, path, special = COMMANDS.get((noun, verb), (None, None, False))
@@ -125,6 +127,8 @@ PRINTS = {
     ("key", "create"): lambda options: ("GET", f"{ACCOUNT}/keys/{{key}}"),
     ("device", "revoke"): lambda options: ("POST", f"{ACCOUNT}/keys/{{key}}/devices" if "--key" in options else f"{ACCOUNT}/devices/{{device}}/revoke"),
     ("device", "quarantine"): lambda options: ("POST", f"{ACCOUNT}/keys/{{key}}/devices" if "--key" in options else f"{ACCOUNT}/devices/{{device}}/quarantine"),
+    ("factory", "kit create"): lambda options: ("POST", f"{ACCOUNT}/lines"),
+    ("factory", "kit show"): lambda options: ("GET", f"{ACCOUNT}/lines/{{line}}"),
     ("status", ""): lambda options: ("GET", "/api/v1/status"),
     ("forecast", ""): lambda options: ("GET", "/api/v1/forecast"),
     ("audit", "list"): lambda options: ("GET", f"{ACCOUNT}/audit"),
@@ -138,7 +142,7 @@ def commands():
     text = (SOURCE / "muster" / "commands.c").read_text(encoding="utf-8")
     found = {}
     for row in re.split(r"\{\.noun = ", text)[1:]:
-        noun, verb = re.match(r'"([\w-]+)"(?:,\s*\.verb = "([\w-]*)")?', row).groups(default="")
+        noun, verb = re.match(r'"([\w-]+)"(?:,\s*\.verb = "([\w -]*)")?', row).groups(default="")
         method, path = re.search(r'\.method = "(\w+)"', row), re.search(r'\.path = (ACCOUNT )?"([^"]*)"', row)
         found[noun, verb] = (method and method[1], path and (ACCOUNT if path[1] else "") + path[2], ".run = " in row)
         if method and not path:

@@ -22,7 +22,7 @@ def test_a_flag_takes_no_value(server, fleet, tmp_path):
     assert done.returncode == 2 and b"--for-reprovision takes no value" in done.stderr
 
 
-@pytest.mark.parametrize("option, words", [("--kind", "device|proof|root|intermediate"), ("--state", "issued|revoked|abandoned|reserved")])
+@pytest.mark.parametrize("option, words", [("--kind", "device|proof|root|intermediate|line"), ("--state", "issued|revoked|abandoned|reserved")])
 def test_a_word_that_is_none_of_those_is_wrong_usage_and_no_empty_list(tmp_path, option, words):
     (tmp_path / "pass").touch(0o600)
     (tmp_path / "pass").write_text("a passphrase\n")

@@ -166,9 +166,9 @@ def test_the_vault_issues_nothing_outside_profile_and_ceiling(attack):
     attack.lives()
 
 
-FEW = ["account_create", "key_issue", "export_answer", "crl_begin", "crl_sign", "oversized"]
+FEW = ["account_create", "key_issue", "line_issue", "export_answer", "crl_begin", "crl_sign", "oversized"]
 ALL = ["hello", "account_create", "account_policy", "account_show", "account_delete", "issuing_renew", "key_issue", "server_issue", "server_ca", "audit_key", "heads_sign",
-       "export_answer", "crl_begin", "crl_entries", "crl_sign", "root_rotate", "trailing", "cut", "id_zero", "noise", "oversized"]
+       "export_answer", "crl_begin", "crl_entries", "crl_sign", "root_rotate", "line_issue", "trailing", "cut", "id_zero", "noise", "oversized"]
 
 
 def test_what_the_channel_does_not_carry_ends_the_vault_which_comes_back(attack):

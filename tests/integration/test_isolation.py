@@ -17,7 +17,7 @@ import pytest
 
 from client import Device, Fleet, new_key
 from conftest import soon
-from est import csr, post
+from est import csr, in_lines, post
 from test_root_crl import crl, pem
 
 ROUTES = pathlib.Path(__file__).parents[2] / "src" / "admin" / "routes.def"
@@ -252,6 +252,18 @@ def listing_root(w):
     return {"root": w.lister.root["id"]}
 
 
+def line_body(w):
+    return {"name": w.fresh("line"), "max_devices": 5, "id_pattern": "*", "expires": "30d", "request": "-----BEGIN CERTIFICATE REQUEST-----\n" + in_lines(csr(new_key(), "line")).decode() + "-----END CERTIFICATE REQUEST-----\n"}
+
+
+def line_of(w):
+    """A factory line of the account, by its id."""
+    made = w.server.api("POST", f"/api/v1/accounts/{OWN}/lines", line_body(w))
+    assert made.status == 201, made
+    w.secrets.add(made.json["id"])
+    return {"line": made.json["id"]}
+
+
 def in_recovery(w):
     """The server as a restore leaves it."""
     with sqlite3.connect(w.server.dir / "registry.db", timeout=30) as db:
@@ -308,6 +320,12 @@ ROWS = {
     "CRL_EXPORT": Row(params=crl_of),
     "CRL_EXPORT_ALL": Row(),
     "CA_EXPORT_ALL": Row(),
+
+    "LINE_LIST": Row(),
+    "LINE_CREATE": Row(body=lambda w, p: line_body(w)),
+    "LINE_SHOW": Row(params=line_of),
+    "LINE_SET": Row(params=line_of, body=lambda w, p: {"max_devices": 7}),
+    "LINE_DEVICES": Row(params=line_of),
 
     "DEVICE_LIST": Row(),
     "DEVICE_SHOW": Row(params=device_of),

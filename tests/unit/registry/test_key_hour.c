@@ -46,7 +46,7 @@ static void sql(const char *text) {
 #define WITHOUT_11 \
     "DROP INDEX cert_end; DROP INDEX cert_prov_key; DROP INDEX cert_fingerprint; DROP INDEX cert_revoked; DROP INDEX cert_was; " \
     "ALTER TABLE cert DROP COLUMN revoked; ALTER TABLE cert DROP COLUMN reason; ALTER TABLE cert DROP COLUMN was;"
-#define WITHOUT_27 "DROP INDEX device_chain; DROP INDEX chain_end;"
+#define WITHOUT_27 "DROP TABLE line; DROP INDEX device_line; ALTER TABLE device DROP COLUMN line; DROP INDEX device_chain; DROP INDEX chain_end;" /* and 28 */
 #define WITHOUT_25 "ALTER TABLE account DROP COLUMN backend; DROP TABLE ask; ALTER TABLE account DROP COLUMN hook;" /* and 26 */
 #define WITHOUT_24 "DROP TABLE root_crl; DROP TABLE root_crl_entry;"
 #define WITHOUT_23 "ALTER TABLE account DROP COLUMN profile; ALTER TABLE account DROP COLUMN shadow; ALTER TABLE prov_key DROP COLUMN profile;"

@@ -7,6 +7,7 @@
 #include <openssl/x509v3.h>
 
 #include "pki/chain.h"
+#include "pki/line_ca.h"
 
 /* --- accounts --------------------------------------------------------------------------------------------------------------------------- */
 
@@ -364,6 +365,58 @@ static void provisioning_keys_get_certificates(void **state) {
     assert_int_equal(issue_key(&rq), MUSTER_ECERTWEAKKEY);
 }
 
+static int issue_line(const struct vault_line_issue *rq) {
+    got_init(&g);
+    return answer_of(&g, vault_line_issue(rig.control, rq, on_issue, &g, NULL));
+}
+
+/* Whatever is asked for: a CA of path length 0 for TLS clients, below the account's fleet root and no longer than it, that can certify nothing but its own names. */
+static void lines_get_a_ca_within_ceilings(void **state) {
+    begin();
+    CLEANUP(cert_free) struct cert *root = cert_of(&g.der[0]);
+    CLEANUP(cert_free) struct cert *issuing = cert_of(&g.der[1]);
+    CLEANUP(buf_fini) struct buf spki = BUF_INIT(4096), issuing_spki = BUF_INIT(4096);
+    struct vault_line_issue rq = {SPAN_LIT("fleet"), SPAN_LIT("line-1"), a_key(&spki, KEY_P256, 0), 30 * CLOCK_YEAR};
+    assert_int_equal(issue_line(&rq), 0);
+    CLEANUP(cert_free) struct cert *c = cert_of(&g.der[0]);
+    assert_true(cert_signed_by(c, root) && !cert_signed_by(c, issuing) && c->ca && near(c->not_after, clock_now() + 30 * CLOCK_YEAR));
+    assert_int_equal(line_ca_fit(c, SPAN_LIT("fleet"), SPAN_LIT("line-1"), clock_now(), NULL), 0);
+    assert_int_equal(line_ca_fit(c, SPAN_LIT("fleet"), SPAN_LIT("line-2"), clock_now(), NULL), MUSTER_EROOTUNFIT);
+    assert_int_equal(line_ca_fit(c, SPAN_LIT("other"), SPAN_LIT("line-1"), clock_now(), NULL), MUSTER_EROOTUNFIT);
+    assert_int_equal(line_ca_fit(issuing, SPAN_LIT("fleet"), SPAN_LIT("line-1"), clock_now(), NULL), MUSTER_EROOTUNFIT);
+    rq.life = VAULT_LIFE_NONE;
+    assert_int_equal(issue_line(&rq), 0);
+    assert_true(near(g.not_after, clock_now() + VAULT_LINE_LIFE_MAX));
+    for (int64_t life = -1; life <= 0; life++) {
+        rq.life = life;
+        assert_int_equal(issue_line(&rq), MUSTER_EINVALID);
+    }
+    rq.life = CLOCK_YEAR;
+    static const char *const names[] = {"", "Line", "-a", "a-", "a.b", "a,OU=b", "0123456789012345678901234567890123456789012345678901234567890123"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        rq.line = span_str(names[i]);
+        assert_int_equal(issue_line(&rq), MUSTER_EINVALID);
+    }
+    rq.line = SPAN_LIT("line-1");
+    assert_int_equal(key_public_der(X509_get0_pubkey(issuing->x), &issuing_spki, NULL), 0); /* the account's own CA would be a line, and the line a CA */
+    rq.public_key = buf_span(&issuing_spki);
+    assert_int_equal(issue_line(&rq), MUSTER_EINVALID);
+    rq.public_key = SPAN_LIT("\x30\x00");
+    assert_int_equal(issue_line(&rq), MUSTER_EINVALID);
+    rq.public_key = a_key(&spki, KEY_RSA, 2048);
+    assert_int_equal(issue_line(&rq), MUSTER_ECERTWEAKKEY);
+    rq.public_key = a_key(&spki, KEY_ED25519, 0);
+    assert_int_equal(issue_line(&rq), MUSTER_ECERTWEAKKEY);
+    rq.public_key = a_key(&spki, KEY_P384, 0);
+    assert_int_equal(issue_line(&rq), 0);
+    rq.account = SPAN_LIT("nobody");
+    assert_int_equal(issue_line(&rq), MUSTER_ENOTFOUND);
+    struct vault_account device = {.name = SPAN_LIT("devices"), .kind = VAULT_TEST, .method = VAULT_DEVICE};
+    assert_int_equal(create(&device), 0);
+    rq.account = SPAN_LIT("devices");
+    assert_int_equal(issue_line(&rq), MUSTER_EMETHODOFF);
+}
+
 static void servers_get_certificates(void **state) {
     static const char long_name[] = "a-label-of-forty-characters-aaaaaaaaaaaa.a-label-of-forty-characters-bbbbbbbbbbbb.example";
     const struct span names[] = {SPAN_LIT("gw.example"), SPAN_LIT("192.0.2.1"), SPAN_LIT("2001:db8::1")}, long_names[] = {SPAN_LIT(long_name)};
@@ -496,6 +549,7 @@ int main(void) {
         T(device_certificates_keep_to_the_profile),
         T(without_a_well_defined_end),
         T(provisioning_keys_get_certificates),
+        T(lines_get_a_ca_within_ceilings),
         T(servers_get_certificates),
         T(times_are_signed),
         T(a_nonce_has_its_bounds),

@@ -39,6 +39,9 @@ static void sample_request(enum wire_type type, struct wire_request *rq) {
     case WIRE_KEY_ISSUE:
         rq->key = (struct vault_key_issue){SPAN_LIT("fleet"), {{9, 8, 7}}, SPAN_LIT("\x30\x00"), 77};
         return;
+    case WIRE_LINE_ISSUE:
+        rq->line = (struct vault_line_issue){SPAN_LIT("fleet"), SPAN_LIT("line-1"), SPAN_LIT("\x30\x00"), 99};
+        return;
     case WIRE_SERVER_ISSUE:
         rq->server.names[0] = SPAN_LIT("gw.example");
         rq->server.names[1] = SPAN_LIT("192.0.2.1");
@@ -95,6 +98,7 @@ static void sample_answer(enum wire_type type, struct wire_answer *a) {
         return;
     case WIRE_ISSUE:
     case WIRE_KEY_ISSUE:
+    case WIRE_LINE_ISSUE:
     case WIRE_SERVER_ISSUE:
         a->issued = (struct vault_issued){SPAN_LIT("\x30\x01\x00"), {{1}}, {2}, 3, INT64_MAX};
         return;

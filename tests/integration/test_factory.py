@@ -1,0 +1,431 @@
+"""Factory lines: an operator's kit, a line that issues offline, and what the gateway lets in by it: the bounds are the registry's, whatever a line, or
+whoever has copied its key, certifies."""
+import concurrent.futures
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import threading
+import time
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from client import Fleet, Identity, new_key
+from conftest import MUSTER, Refused, Server, refused
+from test_images import commands
+
+PASSPHRASE = "correct horse battery"
+PAGE = pathlib.Path(__file__).parents[2] / "doc" / "factory.md"
+naming = threading.Lock()
+
+
+class Line:
+    """The directory of a factory line, through the program."""
+
+    def __init__(self, top, account, name="line-1", key="p256"):
+        self.top, self.account, self.name, self.dir = top, account, name, top / f"line-{time.monotonic_ns()}"
+        self.passphrase = top / "passphrase"
+        self.passphrase.touch(0o600)
+        self.passphrase.write_text(PASSPHRASE + "\n", encoding="utf-8")
+        self.request = top / f"{self.dir.name}.csr"
+        self.run("request", "--account", account, "--line", name, "--key", key, "-o", self.request)
+
+    def run(self, verb, *args, noun="factory"):
+        env = {k: v for k, v in os.environ.items() if not k.startswith("MUSTER_")}
+        secret = [] if verb in ("start", "list", "show", "revoke") else ["--passphrase-file", self.passphrase]
+        done = subprocess.run([str(a) for a in [MUSTER, noun, verb, "--ca", self.dir, *secret, *args, "--json"]], capture_output=True, text=True, env=env, timeout=120)
+        if done.returncode:
+            raise Refused(done.returncode, done.stderr)
+        return json.loads(done.stdout)
+
+    def kit(self, server, *more, max_devices=10, pattern="vin-*", expires="30d", bring=None):
+        """The operator's word, and the line begins."""
+        path = self.top / f"kit-{time.monotonic_ns()}.json"
+        what = ["--certificate", bring] if bring else ["--request", self.request]
+        self.shown = server.muster("factory", "kit", "create", "--account", self.account, "--line", self.name, "--max", max_devices, "--id-pattern", pattern, "--expires", expires, *what, "-o", path, *more)
+        self.run("start", path)
+        return self.shown
+
+    def copy(self, **bounds):
+        """Whoever has the directory and the passphrase, and keeps to nothing."""
+        other = Line.__new__(Line)
+        other.__dict__.update(self.__dict__, dir=self.top / f"copy-{time.monotonic_ns()}")
+        shutil.copytree(self.dir, other.dir)
+        kit = json.loads((other.dir / "kit.json").read_text())
+        (other.dir / "kit.json").write_text(json.dumps({**kit, **bounds}))
+        return other
+
+    def issue(self, *ids, out=None):
+        out = out or self.top / f"out-{time.monotonic_ns()}"
+        path = self.top / f"ids-{time.monotonic_ns()}"
+        path.write_text("\n".join(ids) + "\n")
+        return [identity(self.top / made["output"]) for made in self.run("issue", "--from", path, "-o", out)]
+
+    def issuer(self):
+        """Its CA, for certificates that `muster` does not make."""
+        by = Fleet.__new__(Fleet)
+        by.key = serialization.load_pem_private_key((self.dir / "intermediate.key").read_bytes(), PASSPHRASE.encode())
+        by.cert, by.kind = x509.load_pem_x509_certificate((self.dir / "intermediate.pem").read_bytes()), "ec"
+        return by
+
+    def forge(self, cn, account=None, line=None, days=(-1, 365), **more):
+        by = self.issuer()
+        subject = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, account or self.account), x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, line or self.name),
+                             x509.NameAttribute(NameOID.COMMON_NAME, cn)])
+        with naming:
+            return by.issue(subject, days=days, chain=[by.cert], **more)
+
+
+def identity(folder):
+    chain = [x509.load_pem_x509_certificate(p + b"-----END CERTIFICATE-----\n") for p in (folder / "client.pem").read_bytes().split(b"-----END CERTIFICATE-----\n")[:-1]]
+    with naming:
+        return Identity(chain[0], serialization.load_pem_private_key((folder / "pkey.pem").read_bytes(), None), chain[1:])
+
+
+def come(server, device, **more):
+    return server.gateway(device, **more).get("/director/1.root.json")
+
+
+def states(server, account):
+    return {d["device_id"]: d["state"] for d in server.muster("device", "list", "--account", account)}
+
+
+def own(server, tmp_path, account, **kit):
+    """A line under the account's own fleet root."""
+    server.account(account, "production", "shared")
+    line = Line(tmp_path, account)
+    line.kit(server, **kit)
+    return line
+
+
+def brought(server, tmp_path, account, **kit):
+    """A line under a fleet root of the customer's, whose CA is offline too."""
+    server.account(account, "production", "device")
+    line = Line(tmp_path, account)
+    env = {k: v for k, v in os.environ.items() if not k.startswith("MUSTER_")}
+
+    def ca(*args):
+        return json.loads(subprocess.run([str(a) for a in [MUSTER, "ca", *args, "--ca", tmp_path / "fleet", "--passphrase-file", line.passphrase, "--json"]], check=True, capture_output=True, text=True,
+                                         env=env, timeout=60).stdout)
+    ca("init", "--intermediate")
+    root = server.muster("root", "upload", tmp_path / "fleet" / "root.pem", "--account", account)
+    ca("prove", root["challenge"], "-o", tmp_path / "proof.pem")
+    server.muster("root", "prove", root["id"], tmp_path / "proof.pem")
+    ca("sign", line.request, "--line", f"{account}/{line.name}", "-o", tmp_path / "line.pem")
+    line.kit(server, bring=tmp_path / "line.pem", **kit)
+    return line
+
+
+BOTH = pytest.mark.parametrize("make", [own, brought])
+
+
+@BOTH
+def test_from_the_kit_to_devices_in_the_registry(server, tmp_path, make):
+    account = f"fac-{make.__name__}"
+    line = make(server, tmp_path, account)
+    shown = line.shown
+    assert (shown["state"], shown["devices"], shown["held"], shown["max_devices"]) == ("open", 0, 0, 10)
+    ca = x509.load_pem_x509_certificate(shown["certificate"].encode())
+    assert ca.extensions.get_extension_for_class(x509.BasicConstraints).value == x509.BasicConstraints(True, 0)
+    constraints = ca.extensions.get_extension_for_class(x509.NameConstraints)
+    assert constraints.critical and [t.value.rfc4514_string() for t in constraints.value.permitted_subtrees] == [f"OU=line-1,O={account}"]
+    assert list(ca.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value) == [ExtendedKeyUsageOID.CLIENT_AUTH]
+    devices = line.issue(*[f"vin-{i}" for i in range(4)])
+    for device in devices:
+        assert device.cert.issuer == ca.subject and ca.not_valid_after > device.cert.not_valid_after
+        subprocess.run(["openssl", "verify", "-purpose", "sslclient", "-x509_strict", "-auth_level", "2", "-CAfile", line.dir / "root.pem", "-untrusted", line.dir / "intermediate.pem", device.cert_file],
+                       check=True, capture_output=True, timeout=60)
+        assert come(server, device).status == 404  # behind the gateway there is nobody; it let the device pass
+    assert states(server, account) == {f"vin-{i}": "active" for i in range(4)}
+    listed = server.muster("factory", "kit", "devices", "line-1", "--account", account)
+    assert [(d["device_id"], d["line"], d["method"], d["root"]) for d in listed] == [(f"vin-{i}", "line-1", "device", shown["root"]) for i in range(4)]
+    (again,) = server.muster("factory", "kit", "list", "--account", account)
+    assert (again["devices"], again["held"]) == (4, 0)
+    # They come again, and nothing is counted twice; another certificate of the same key is the same device.
+    assert come(server, devices[0]).status == 404
+    assert come(server, line.forge("vin-1", key=devices[1].key)).status == 404
+    assert server.muster("factory", "kit", "show", "line-1", "--account", account)["devices"] == 4
+    # What operators do to devices holds for these.
+    server.muster("device", "quarantine", "vin-2", "--account", account)
+    assert come(server, devices[2]).code == "device_quarantined"
+    assert server.muster("audit", "verify", "--account", account)["ok"]
+
+
+def race(server, devices):
+    """All of them at once, from eight threads over the gateway's loops."""
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        return list(pool.map(lambda d: come(server, d).code, devices))
+
+
+@BOTH
+def test_a_copied_kit_that_issues_twice_as_many(server, tmp_path, make):
+    account, n = f"copied-{make.__name__}", 12
+    line = make(server, tmp_path, account, max_devices=n)
+    thief = line.copy(max_devices=10 * n)
+    refused("kit_exceeded", line.issue, *[f"vin-{i}" for i in range(n + 1)])
+    devices = line.issue(*[f"vin-{i}" for i in range(n)]) + thief.issue(*[f"vin-t{i}" for i in range(n)])
+    refused("kit_exceeded", line.issue, "vin-more")
+    codes = race(server, devices)
+    assert codes.count("device_pending") == n
+    got = states(server, account)
+    assert sorted(got.values()) == ["active"] * n + ["pending"] * n
+    assert [got[f"vin-{i}" if i < n else f"vin-t{i - n}"] == "pending" for i in range(2 * n)] == [c == "device_pending" for c in codes]
+    shown = server.muster("factory", "kit", "show", "line-1", "--account", account)
+    assert (shown["devices"], shown["held"]) == (n, n)
+    assert race(server, devices) == codes  # and so it stays
+    # One that waits says why, and an operator may let it in.
+    held = next(d for d, c in zip(devices, codes) if c == "device_pending")
+    answer = come(server, held)
+    assert "as many devices as it may" in answer.body.decode() and answer.headers["Retry-After"]
+    server.muster("device", "approve", held.common_name, "--account", account)
+    assert come(server, held).status == 404
+    # A wider kit is for those who come then; nobody is let in behind an operator's back.
+    server.muster("factory", "kit", "set", "line-1", "--account", account, "--max", n + 1)
+    assert come(server, thief.issue("vin-late")[0]).status == 404
+    assert come(server, thief.issue("vin-later")[0]).code == "device_pending"
+    refused("invalid_request", server.muster, "factory", "kit", "set", "line-1", "--account", account, "--max", n)
+    assert server.muster("audit", "verify", "--account", account)["ok"]
+
+
+@BOTH
+def test_each_bound(server, tmp_path, make):
+    account = f"bound-{make.__name__}"
+    line = make(server, tmp_path, account, pattern="vin-[0-9]*")
+    refused("kit_exceeded", line.issue, "other-1")
+
+    def held(device, why):
+        answer = come(server, device)
+        assert answer.code == "device_pending" and why in answer.body.decode(), answer
+        assert server.muster("device", "show", device.common_name, "--account", account)["state"] == "pending"
+
+    held(line.forge("other-1"), "its ID")
+    held(line.forge("vin-x"), "its ID")
+    held(line.forge("vin-1", days=(-40, 365)), "time")     # from before the line was
+    assert come(server, line.forge("vin-2", days=(-1, 365))).status == 404
+    server.muster("factory", "kit", "set", "line-1", "--account", account, "--state", "closed")
+    held(line.forge("vin-3"), "closed")
+    server.muster("factory", "kit", "set", "line-1", "--account", account, "--state", "open", "--expires", "1s")
+    device = line.forge("vin-4")
+    time.sleep(1.2)
+    held(device, "time")
+    assert server.muster("factory", "kit", "show", "line-1", "--account", account)["state"] == "expired"
+    server.muster("factory", "kit", "set", "line-1", "--account", account, "--expires", "30d")
+    held(device, "time")  # it waits for an operator, not for another time
+    # The line itself is no matter of the registry: what is not below its name is no chain, and nobody is registered.
+    before = states(server, account)
+    for wrong in (line.forge("vin-5", line="line-2"), line.forge("vin-5", account="another"), line.forge("vin-5", extensions=[(x509.BasicConstraints(True, 0), True)])):
+        answer = come(server, wrong)
+        assert answer.status == 403 and answer.code in ("chain_invalid", "certificate_is_ca", "certificate_untrusted"), answer
+    below = line.forge("sub", extensions=[(x509.BasicConstraints(True, None), True)])  # a CA below the line's: its path length is 0
+    sub = Fleet.__new__(Fleet)
+    sub.key, sub.cert, sub.kind = below.key, below.cert, "ec"
+    leaf = sub.issue(x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, account), x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, "line-1"), x509.NameAttribute(NameOID.COMMON_NAME, "vin-6")]),
+                     chain=[below.cert, line.issuer().cert])
+    assert come(server, leaf).code in ("chain_invalid", "certificate_untrusted")
+    assert states(server, account) == before
+    # An announcement lets nobody in who is outside.
+    server.muster("account", "set", account, "--expected-only", "yes")
+    (tmp_path / "announced").write_text("device_id\nother-9\nvin-9\n")
+    server.muster("device", "import", tmp_path / "announced", "--account", account)
+    held(line.forge("other-9"), "its ID")
+    assert come(server, line.forge("vin-9")).status == 404
+    assert come(server, line.forge("vin-10")).code == "device_unexpected"
+    assert server.muster("audit", "verify", "--account", account)["ok"]
+
+
+def test_a_line_is_its_accounts_alone(server, tmp_path):
+    line = own(server, tmp_path, "mine")
+    server.account("theirs", "production", "shared")
+    device = line.issue("vin-1")[0]
+    assert come(server, device, sni=server.host("theirs")).code == "certificate_of_other_account"
+    assert come(server, device, sni=server.host("mine")).status == 404
+    assert states(server, "theirs") == {}
+    # A certificate below the account's root that no line and no enrolment stands behind: the registry does not hold it.
+    with server_database(server) as db:
+        db.execute("UPDATE line SET spki = zeroblob(32) WHERE name = 'line-1'")
+        db.execute("UPDATE meta SET value = value + 1 WHERE name = 'epoch'")
+    assert come(server, line.forge("vin-2")).code == "certificate_unknown"
+    assert come(server, device).code == "certificate_unknown"
+
+
+def server_database(server):
+    import sqlite3
+    return sqlite3.connect(server.dir / "registry.db", timeout=30)
+
+
+def test_what_no_operator_gets(server, tmp_path):
+    """The server holds what it is asked for against the account, the key and the certificate."""
+    line = own(server, tmp_path, "asked")
+    create = lambda *more, name="line-2", request=line.request, account="asked": server.muster(
+        "factory", "kit", "create", "--account", account, "--line", name, "--max", 5, "--id-pattern", "*", "--expires", "1d", *(["--request", request] if request else []), *more)
+    refused("already_exists", create, name="line-1")
+    refused("already_exists", create)  # the key is line-1's
+    other = Line(tmp_path, "asked", "line-2")
+    for name in ("Line", "-a", "a_b", "x" * 64):
+        refused("invalid_request", create, name=name, request=other.request)
+    refused("invalid_request", create, "--life", "1", request=other.request)
+    refused("invalid_request", create, "--life", "40y", request=other.request)
+    server.account("device-only", "production", "device")
+    refused("method_not_enabled", create, account="device-only", request=other.request)
+    for wrong, args in {"max": ["--max", 0], "expires": ["--expires", "2020-01-01T00:00:00Z"], "pattern": ["--id-pattern", "[a"]}.items():
+        given = {"--max": 5, "--id-pattern": "*", "--expires": "1d", **{args[0]: args[1]}}
+        refused("invalid_request", server.muster, "factory", "kit", "create", "--account", "asked", "--line", "line-2", "--request", other.request, *[w for kv in given.items() for w in kv])
+    rsa = tmp_path / "rsa.csr"
+    subprocess.run(["openssl", "req", "-new", "-newkey", "rsa:2048", "-nodes", "-keyout", tmp_path / "rsa.key", "-out", rsa, "-subj", "/CN=x"], check=True, capture_output=True, timeout=60)
+    refused("certificate_weak_key", create, request=rsa)
+    assert create(request=Line(tmp_path, "asked", "line-2", key="p384").request)["state"] == "open"
+    # A certificate that is brought has to be a line's, of this account, signed by one of its roots.
+    fleet = server.root("device-only", Fleet("Lines"))
+    tree = lambda *rdns: x509.DirectoryName(x509.Name([x509.NameAttribute(o, v) for o, v in zip((NameOID.ORGANIZATION_NAME, NameOID.ORGANIZATIONAL_UNIT_NAME), rdns)]))
+    good = {"bc": (x509.BasicConstraints(True, 0), True), "nc": (x509.NameConstraints([tree("device-only", "line-2")], None), True), "eku": (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), False)}
+    path = tmp_path / "brought.pem"
+
+    def bring(by=fleet, **changes):
+        made = by.intermediate("line-2", extensions=[e for e in {**good, **changes}.values() if e])
+        path.write_bytes(made.root_pem())
+        return create("--certificate", path, account="device-only", request=None)
+
+    for changes in ({"nc": None}, {"nc": (good["nc"][0], False)}, {"nc": (x509.NameConstraints([tree("device-only", "line-3")], None), True)}, {"nc": (x509.NameConstraints([tree("device-only")], None), True)},
+                    {"nc": (x509.NameConstraints([tree("device-only", "line-2"), tree("asked")], None), True)}, {"bc": (x509.BasicConstraints(True, 1), True)}, {"bc": (x509.BasicConstraints(True, None), True)},
+                    {"bc": (x509.BasicConstraints(False, None), True)}, {"eku": (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]), False)}, {"by": Fleet("Stranger")},
+                    {"by": server.root("device-only", Fleet("Unproved"), prove=False)}):
+        refused("root_unfit", bring, **changes)
+    assert bring()["state"] == "open"
+    assert server.muster("audit", "verify", "--account", "asked")["ok"] and server.muster("audit", "verify", "--account", "device-only")["ok"]
+
+
+def child(server, name):
+    """One that was killed comes back."""
+    end = time.monotonic() + 20
+    while True:
+        try:
+            return server.child(name)
+        except LookupError:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+
+def test_the_count_is_exact_whatever_dies(tmp_path):
+    server = Server(tmp_path / "data").start()
+    try:
+        n = 30
+        line = own(server, tmp_path, "dies", max_devices=n)
+        devices = line.copy(max_devices=1000).issue(*[f"vin-{i}" for i in range(2 * n)])
+        answered, stop = {}, threading.Event()
+
+        def drive(mine):
+            for device in mine:
+                while not stop.is_set():
+                    try:
+                        code = come(server, device, timeout=10).code
+                    except OSError:
+                        time.sleep(0.05)
+                        continue
+                    if code != "unavailable":
+                        answered.setdefault(device.common_name, code)
+                        break
+
+        with concurrent.futures.ThreadPoolExecutor(6) as pool:
+            running = [pool.submit(drive, devices[i::6]) for i in range(6)]
+            for _ in range(3):
+                time.sleep(0.25)
+                os.kill(child(server, "gateway"), signal.SIGKILL)
+            time.sleep(0.3)
+            children = [child(server, name) for name in ("vault", "control", "gateway")]
+            server.stop(signal.SIGKILL)
+            for pid in children:
+                for _ in range(100):
+                    if not os.path.exists(f"/proc/{pid}"):
+                        break
+                    time.sleep(0.05)
+            server.start()
+            for r in running:
+                r.result(timeout=120)
+            stop.set()
+        got = states(server, "dies")
+        assert len(got) == 2 * n and list(got.values()).count("active") == n
+        assert all((got[d] == "pending") == (code == "device_pending") for d, code in answered.items())
+        shown = server.muster("factory", "kit", "show", "line-1", "--account", "dies")
+        assert (shown["devices"], shown["held"]) == (n, n)
+        assert server.muster("audit", "verify", "--account", "dies")["ok"]
+    finally:
+        server.stop()
+
+
+# --- at the line -----------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_line_keeps_to_its_kit(server, tmp_path):
+    line = own(server, tmp_path, "keeps", max_devices=3)
+    refused("already_exists", line.run, "request", "--account", "keeps", "--line", "line-1")
+    assert oct((line.dir / "intermediate.key").stat().st_mode & 0o777) == "0o600" and (line.dir / "intermediate.key").read_text().startswith("-----BEGIN ENCRYPTED PRIVATE KEY-----")
+    assert not (line.dir / "root.key").exists()
+    line.issue("vin-1", "vin-2")
+    refused("kit_exceeded", line.issue, "vin-3", "vin-4")
+    kit = json.loads((line.dir / "kit.json").read_text())
+    for name, changes, code in (("other", {"line": "line-2"}, "kit_exceeded"), ("torn", {"format": 2}, "schema_version"), ("bad", {"max_devices": 0}, "storage_corrupt"),
+                                ("root", {"root_certificate": Fleet().root_pem().decode()}, "kit_exceeded"), ("cert", {"certificate": Fleet().root_pem().decode()}, "kit_exceeded")):
+        (tmp_path / name).write_text(json.dumps({**kit, **changes}))
+        refused(code, line.run, "start", tmp_path / name)
+    server.muster("factory", "kit", "set", "line-1", "--account", "keeps", "--max", 4)
+    server.muster("factory", "kit", "show", "line-1", "--account", "keeps", "-o", tmp_path / "wider.json")
+    assert line.run("start", tmp_path / "wider.json")["max_devices"] == 4
+    line.issue("vin-3", "vin-4", out=tmp_path / "both")
+    refused("kit_exceeded", line.issue, "vin-5")
+    # One whose certificate was issued and did not come out is counted already.
+    (tmp_path / "both" / "vin-3" / "client.pem").unlink()
+    assert [d.common_name for d in line.issue("vin-3", "vin-4", out=tmp_path / "both")] == ["vin-3", "vin-4"]
+
+
+def manifest_of(line):
+    path = line.top / f"manifest-{time.monotonic_ns()}"
+    line.run("manifest", "-o", path)
+    return path.read_text().splitlines()
+
+
+def test_the_manifest_grows_and_is_signed(server, tmp_path):
+    line = own(server, tmp_path, "lists")
+    line.issue("vin-1", "vin-2")
+    first = (line.dir / "manifest.jsonl").read_text().splitlines()
+    assert [json.loads(e).get("device_id") for e in first[1:-1]] == ["vin-1", "vin-2"]
+    line.run("revoke", "vin-1", "--reason", "superseded", noun="ca")
+    line.issue("vin-1", "vin-3")
+    second = manifest_of(line)
+    assert second[:3] == first[:-1]
+    assert [(e["n"], e["event"], e["device_id"]) for e in map(json.loads, second[1:-1])] == [(1, "issue", "vin-1"), (2, "issue", "vin-2"), (3, "revoke", "vin-1"), (4, "issue", "vin-1"), (5, "issue", "vin-3")]
+    head, end = json.loads(second[0]), json.loads(second[-1])
+    assert (head["kit"], head["account"], head["line"], end["entries"]) == (line.shown["id"], "lists", "line-1", 5)
+    # As the page says, by hand.
+    import base64
+    import hashlib
+    for before, after in zip(second, second[1:]):
+        assert json.loads(after)["previous"] == hashlib.sha256(before.encode()).hexdigest()
+    from cryptography.hazmat.primitives.asymmetric import ec
+    said = f"muster manifest 1\n{head['kit']}\n{end['at']}\n5\n{end['previous']}\n".encode()
+    x509.load_pem_x509_certificate(head["certificate"].encode()).public_key().verify(base64.b64decode(end["signature"]), said, ec.ECDSA(hashes.SHA256()))
+
+
+# --- the page ----------------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_as_it_is_printed(fresh, tmp_path):
+    server = fresh()
+    printed = commands(PAGE)
+    assert all(any(f"muster factory {verb}" in line for line in printed) for verb in ("request", "kit create", "start", "issue", "manifest", "kit list", "kit devices", "kit set"))
+    env = {**os.environ, "PATH": f"{MUSTER.parent}:{os.environ['PATH']}", "MUSTER_URL": server.admin_url, "MUSTER_TOKEN_FILE": str(server.dir / "admin.token"), "MUSTER_CA": str(server.dir / "server-ca.pem"), "no_proxy": "*"}
+    env.pop("MUSTER_CA_DIR", None)
+    close = next(i for i, line in enumerate(printed) if "--state closed" in line)
+    run = lambda lines: subprocess.run(["sh", "-eu"], input="\n".join(lines) + "\n", cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
+    done = run(printed[:close])
+    assert done.returncode == 0, done.stderr
+    for i in (1, 2):
+        assert come(server, identity(tmp_path / "devices" / f"vin-000{i}")).status == 404
+    done = run(printed[close:])
+    assert done.returncode == 0, done.stderr
+    assert come(server, identity(tmp_path / "devices" / "vin-0003")).code == "device_pending"
+    assert states(server, "acme") == {"vin-0001": "active", "vin-0002": "active", "vin-0003": "pending"}
