@@ -30,6 +30,42 @@ void admin_LINE_DEVICES(struct http_exchange *x, void *arg) {
         job_start(x, JOB_READ, line_devices_run, &d, sizeof d, devices);
 }
 
+static void acted(struct http_exchange *x, int rc, const struct err *err, void *op) {
+    struct line_act *s = op;
+    json_decref(s->devices);
+    json_t *out = rc ? NULL : json_object();
+    if (out) {
+        json_set_str(out, "action", s->action == LINE_HOLD_DEVICES ? "hold" : "quarantine");
+        json_set_int(out, "acted", s->acted);
+        json_set_int(out, "passed", s->passed);
+    }
+    reply_done(x, rc, err, out);
+}
+
+void admin_LINE_ACT(struct http_exchange *x, void *arg) {
+    CLEANUP_JSON json_t *body = body_object(x);
+    const char *action = NULL, *reason = NULL;
+    json_t *list = NULL;
+    struct line_act s = {.actor = grant_of(x)->actor, .account = grant_account(x), .line = param_of(x, "line")};
+    struct err err = ERR_INIT;
+    if (!body)
+        return;
+    int rc = json_take(body, &err, "{s:s, s:o, s?s}", "action", &action, "devices", &list, "reason", &reason);
+    if (!rc && !(s.action = strcmp(action, "hold") == 0 ? LINE_HOLD_DEVICES : strcmp(action, "quarantine") == 0 ? LINE_QUARANTINE_DEVICES : 0))
+        rc = err_set(&err, MUSTER_EINVALID, "action is hold or quarantine.");
+    if (!rc && (!json_is_array(list) || json_array_size(list) == 0 || json_array_size(list) > LINE_ACT_MAX))
+        rc = err_set(&err, MUSTER_EINVALID, "devices is a list of 1 to %d device IDs.", LINE_ACT_MAX);
+    if (!rc && reason && (strlen(reason) >= sizeof s.reason || span_has_control(span_str(reason))))
+        rc = err_set(&err, MUSTER_EINVALID, "reason has at most %zu bytes, and no control characters.", sizeof s.reason - 1);
+    if (rc) {
+        http_reply_err(x, &err);
+        return;
+    }
+    snprintf(s.reason, sizeof s.reason, "%s", reason ? reason : "an operator took it out again");
+    s.devices = json_incref(list);
+    job_start(x, JOB_WRITE, line_act_run, &s, sizeof s, acted);
+}
+
 /* --- bounds ------------------------------------------------------------------------------------------------------------------------------ */
 
 /* What a body says of them; texts live as long as the exchange. */

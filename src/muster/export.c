@@ -22,7 +22,7 @@ static const struct kind {
     const char *text; /* or: the member of each item that is written as it is */
 } kinds[] = {
     {"device", "order=created", {"id", "device_id", "state", "method", "key", "key_name", "root", "created", "last_seen", "last_address", "certificate", "spki", "certificate_not_after",
-                                 "reprovision", "reason", "expected"}},
+                                 "reprovision", "reason", "expected", "line"}},
     {"cert", NULL, {"id", "fingerprint", "device", "device_id", "key", "key_name", "state", "expired", "not_before", "not_after", "created", "first_used", "revoked", "reason", "spki"}},
     {.noun = "csr", .text = "csr"},
 };

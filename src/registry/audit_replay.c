@@ -72,6 +72,7 @@ static const struct action {
     {"device.refuse", CONTROL, DEVICE, replay_device_refuse},
     {"device.revoke", CONTROL, DEVICE, replay_device_revoke},
     {"device.quarantine", CONTROL, DEVICE, replay_device_quarantine},
+    {"device.hold", CONTROL, DEVICE, replay_device_hold},
     {"device.release", CONTROL, DEVICE, replay_device_release},
     {"device.delete", CONTROL, DEVICE, replay_device_delete},
     {"device.certificate_revoke", CONTROL, DEVICE, replay_device_certificate_revoke},

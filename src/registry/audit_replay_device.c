@@ -278,6 +278,13 @@ void replay_device_certificate_revoke(struct audit_replay *r, const struct audit
     }
 }
 
+/* One that was in waits again. */
+void replay_device_hold(struct audit_replay *r, const struct audit_entry *e, const json_t *detail) {
+    struct audit_device *d = device_at(r, e);
+    if (d)
+        d->states = BIT(DEVICE_PENDING);
+}
+
 void replay_device_quarantine(struct audit_replay *r, const struct audit_entry *e, const json_t *detail) {
     struct audit_device *d = device_at(r, e);
     if (!d)

@@ -4,6 +4,7 @@
 #include "pki/line_ca.h"
 #include "registry/audit.h"
 #include "registry/device.h"
+#include "registry/event.h"
 
 #define NAME_MAX_CHARACTERS 63
 
@@ -315,4 +316,60 @@ int line_devices_run(struct store_tx *tx, void *arg, struct err *err) {
         n++;
     }
     return rc < 0 ? rc : page_finish(&s->page, TAKE(items), last, rc > 0);
+}
+
+/* --- taking devices out again -------------------------------------------------------------------------------------------------------------- */
+
+/* It waits again, for the reason that is given. */
+static int hold(struct store_tx *tx, const struct line_act *s, const struct account *a, const struct device *d, struct err *err) {
+    json_t *more = json_object(), *detail = json_object();
+    json_set_str(more, "reason", s->reason);
+    json_set_uuid(detail, "id", &d->uuid);
+    json_set_str(detail, "reason", s->reason);
+    int rc = event_device(tx, a, d, DEVICE_PENDING, EVENT_DEVICE_HELD, more, err);
+    if (!rc)
+        rc = store_exec(tx, NULL, err, SQL_DEVICE_STATE, "iiisi", d->row, I(DEVICE_PENDING), I(DEVICE_PENDING), s->reason, I(0));
+    if (rc) {
+        json_decref(detail);
+        return rc;
+    }
+    return audit_add(tx, a->row, &s->actor, "device.hold", span_str(d->device_id), detail, err);
+}
+
+static int act_on(struct store_tx *tx, struct line_act *s, const struct account *a, const struct line *l, const char *device_id, struct err *err) {
+    struct store_row *row;
+    struct device d;
+    int found = device_id ? first_row(tx, &row, err, SQL_DEVICE_BY_ID, "is", a->row, device_id) : 0;
+    if (found < 0)
+        return found;
+    int rc = found ? row_device(row, &d, err) : 0;
+    if (found)
+        store_row_end(row);
+    if (rc)
+        return rc;
+    if (!found || d.line != l->row)
+        return err_set(err, MUSTER_ENOTFOUND, "The factory line %s has brought no device %.128s.", l->name, device_id ? device_id : "without an ID");
+    bool can = d.state == DEVICE_ACTIVE || (s->action == LINE_QUARANTINE_DEVICES && d.state == DEVICE_PENDING);
+    if (!can) {
+        s->passed++;
+        return 0;
+    }
+    s->acted++;
+    return s->action == LINE_HOLD_DEVICES ? hold(tx, s, a, &d, err) : device_cut_off(tx, a, &d, DEVICE_QUARANTINED, &s->actor, s->reason, err);
+}
+
+int line_act_run(struct store_tx *tx, void *arg, struct err *err) {
+    struct line_act *s = arg;
+    struct account a;
+    struct line l;
+    const json_t *one;
+    size_t i;
+    s->acted = s->passed = 0;
+    int rc = account_need(tx, s->account, &a, err);
+    if (rc || (rc = line_need(tx, &a, s->line, &l, err)))
+        return rc;
+    json_array_foreach(s->devices, i, one)
+        if ((rc = act_on(tx, s, &a, &l, json_string_value(one), err)))
+            return rc;
+    return s->acted ? epoch_raise(tx, err) : 0;
 }

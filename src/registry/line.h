@@ -86,6 +86,20 @@ struct line_set {
 };
 int line_set_run(struct store_tx *tx, void *arg, struct err *err);
 
+/* Takes devices that a line brought back out, all in one transaction: HOLD has those that are in wait for an operator again, QUARANTINE cuts off those that are in or
+ * wait.  Those in another state are passed over.  MUSTER_ENOTFOUND: one is not the line's, and nothing is done. */
+enum line_action { LINE_HOLD_DEVICES = 1, LINE_QUARANTINE_DEVICES = 2 };
+#define LINE_ACT_MAX 1000
+struct line_act {
+    struct actor actor;
+    struct span account, line;
+    enum line_action action;
+    json_t *devices; /* array of device IDs; the caller's */
+    char reason[256];
+    int64_t acted, passed; /* out */
+};
+int line_act_run(struct store_tx *tx, void *arg, struct err *err);
+
 /* The devices that a line brought, held ones too, oldest first. */
 struct line_devices {
     struct span account, line;

@@ -410,6 +410,117 @@ def test_the_manifest_grows_and_is_signed(server, tmp_path):
     x509.load_pem_x509_certificate(head["certificate"].encode()).public_key().verify(base64.b64decode(end["signature"]), said, ec.ECDSA(hashes.SHA256()))
 
 
+# --- reconciliation -------------------------------------------------------------------------------------------------------------------
+
+
+def reconcile(server, manifest, *more):
+    return server.muster("factory", "reconcile", manifest, *more)
+
+
+def of(said):
+    """What is said of each device; one may be said of in two ways."""
+    return sorted((d["device_id"], d["status"]) for d in said["devices"])
+
+
+@BOTH
+def test_what_was_built_against_what_has_shown_up(server, tmp_path, make):
+    account = f"reconciled-{make.__name__}"
+    line = make(server, tmp_path, account, max_devices=20)
+    devices = {d.common_name: d for d in line.issue(*[f"vin-{i}" for i in range(6)])}
+    thief = line.copy()
+    extra = thief.issue("vin-90", "vin-91")
+    manifest = tmp_path / "manifest"
+    manifest.write_text("\n".join(manifest_of(line)) + "\n")
+    for name in ("vin-0", "vin-1", "vin-2"):
+        come(server, devices[name])
+    come(server, line.forge("vin-3"))  # an ID that was built, and another key
+    for device in extra:
+        assert come(server, device).status == 404
+    said = reconcile(server, manifest)
+    assert of(said) == [("vin-0", "seen"), ("vin-1", "seen"), ("vin-2", "seen"), ("vin-3", "other-key"), ("vin-4", "not-seen"), ("vin-5", "not-seen"), ("vin-90", "not-built"), ("vin-91", "not-built")]
+    assert {k: said[k] for k in ("account", "line", "built", "seen", "not_seen", "not_built", "other_key", "revoked", "wrong_line", "duplicates")} == {
+        "account": account, "line": "line-1", "built": 6, "seen": 3, "not_seen": 2, "not_built": 2, "other_key": 1, "revoked": 0, "wrong_line": 0, "duplicates": 0}
+    assert said["id"] == line.shown["id"]
+    refused("not_reconciled", reconcile, server, manifest, "--check")
+    # For people, and for a spreadsheet: the same.
+    plain = lambda *more: subprocess.run([MUSTER, "--data", server.dir, "factory", "reconcile", manifest, *more], capture_output=True, text=True, timeout=60, check=True).stdout
+    table = plain()
+    assert "vin-90" in table and "other-key" in table and "vin-4" not in table and "not_built: 2" in table
+    assert "vin-4" in plain("--all")
+    import csv
+    rows = list(csv.DictReader(plain("--format", "csv").splitlines()))
+    assert sorted((r["device_id"], r["status"]) for r in rows) == of(said)
+    plain("--format", "csv", "-o", tmp_path / "out.csv")
+    assert list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines())) == rows
+    # The unknown are held, or cut off, at once; it is asked first, and stands in the log.
+    refused("confirmation_required", reconcile, server, manifest, "--hold")
+    assert states(server, account)["vin-90"] == "active"
+    assert reconcile(server, manifest, "--hold", "--yes")["acted"] == 3
+    assert {n: s for n, s in states(server, account).items() if s == "pending"} == {n: "pending" for n in ("vin-90", "vin-91", "vin-3")}
+    answer = come(server, extra[0])
+    assert answer.code == "device_pending" and "has not built it" in answer.body.decode()
+    assert come(server, devices["vin-0"]).status == 404
+    log = [e for e in server.muster("audit", "list", "--account", account) if e["action"] == "device.hold"]
+    assert sorted(e["object"] for e in log) == ["vin-3", "vin-90", "vin-91"] and all(e["actor"].startswith("token:") for e in log)
+    assert server.muster("audit", "verify", "--account", account)["ok"]
+    server.muster("device", "approve", "vin-91", "--account", account)
+    assert come(server, extra[1]).status == 404
+    assert reconcile(server, manifest, "--quarantine", "--yes")["acted"] == 3
+    assert come(server, extra[1]).code == "device_quarantined"
+    assert reconcile(server, manifest, "--quarantine", "--yes")["acted"] == 0
+    assert server.muster("audit", "verify", "--account", account)["ok"]
+
+
+def test_what_is_built_twice_taken_back_or_comes_by_another_way(server, tmp_path):
+    line = own(server, tmp_path, "odd", max_devices=20)
+    other = Line(tmp_path, "odd", "line-2")
+    other.kit(server)
+    first = line.issue("vin-1", "vin-2", "vin-3", "vin-4")
+    path = tmp_path / "again"
+    path.write_text("vin-2\n")
+    line.run("issue", "--from", path, "--again", "-o", tmp_path / "again-out")
+    come(server, first[0])
+    line.run("revoke", "vin-1", "--reason", "superseded", noun="ca")
+    come(server, other.forge("vin-3"))
+    assert server.gateway(server.key("odd")).enrol("vin-4").status == 200
+    manifest = tmp_path / "manifest"
+    manifest.write_text("\n".join(manifest_of(line)) + "\n")
+    said = reconcile(server, manifest)
+    assert of(said) == [("vin-1", "revoked"), ("vin-2", "duplicate"), ("vin-2", "not-seen"), ("vin-3", "wrong-line"), ("vin-4", "wrong-line")]
+    assert {d["device_id"]: d["line"] for d in said["devices"] if d["status"] == "wrong-line"} == {"vin-3": "line-2", "vin-4": None}
+    # Only what the line itself says counts, and all of it.
+    lines = manifest.read_text().splitlines()
+    for bad in (lines[:-1], lines[:2] + lines[3:], [lines[0], lines[1].replace("vin-1", "vin-9"), *lines[2:]], [*lines, lines[-1]], [lines[0], *lines[2:]], lines[:1], ["{}"], ["nothing"],
+                [*lines[:-1], json.dumps({**json.loads(lines[-1]), "at": "2030-01-01T00:00:00Z"})]):
+        manifest.write_text("\n".join(bad) + "\n")
+        refused("manifest_invalid", reconcile, server, manifest)
+    stranger = Line(tmp_path, "odd", "line-9")
+    kit = json.loads((line.dir / "kit.json").read_text())
+    foreign = tmp_path / "foreign"
+    shutil.copytree(other.dir, foreign)
+    (foreign / "kit.json").write_text(json.dumps({**json.loads((foreign / "kit.json").read_text()), "line": "line-1", "id": kit["id"]}))
+    stranger.dir = foreign
+    manifest.write_text("\n".join(manifest_of(stranger)) + "\n")
+    refused("manifest_invalid", reconcile, server, manifest)
+
+
+def test_only_the_lines_own_devices_are_taken_out(server, tmp_path):
+    line = own(server, tmp_path, "acts")
+    for device in line.issue("vin-1", "vin-2"):
+        come(server, device)
+    assert server.gateway(server.key("acts")).enrol("stranger").status == 200
+    act = lambda **body: server.api("POST", "/api/v1/accounts/acts/lines/line-1/devices", body)
+    assert act(action="hold", devices=["vin-1", "stranger"]).code == "not_found"
+    assert act(action="hold", devices=["vin-1", "nobody"]).code == "not_found"
+    assert states(server, "acts")["vin-1"] == "active"  # all of them or none
+    for body in ({"action": "revoke", "devices": ["vin-1"]}, {"action": "hold", "devices": []}, {"action": "hold", "devices": ["x"] * 1001}, {"action": "hold", "devices": "vin-1"}, {"action": "hold", "devices": ["vin-1"], "reason": "a\nb"}):
+        assert act(**body).code == "invalid_request", body
+    assert act(action="hold", devices=["vin-1", 7]).code == "not_found"
+    assert act(action="hold", devices=["vin-1"]).json == {"action": "hold", "acted": 1, "passed": 0}
+    assert act(action="hold", devices=["vin-1", "vin-2"]).json == {"action": "hold", "acted": 1, "passed": 1}
+    assert server.muster("audit", "verify", "--account", "acts")["ok"]
+
+
 # --- the page ----------------------------------------------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ import typing
 import uuid
 
 import pytest
+from cryptography import x509
 
 from client import Device, Fleet, new_key
 from conftest import soon
@@ -256,6 +257,21 @@ def line_body(w):
     return {"name": w.fresh("line"), "max_devices": 5, "id_pattern": "*", "expires": "30d", "request": "-----BEGIN CERTIFICATE REQUEST-----\n" + in_lines(csr(new_key(), "line")).decode() + "-----END CERTIFICATE REQUEST-----\n"}
 
 
+def line_with_device(w):
+    """A factory line that has brought a device, which waits."""
+    key, body = new_key(), line_body(w)
+    body["request"] = "-----BEGIN CERTIFICATE REQUEST-----\n" + in_lines(csr(key, "line")).decode() + "-----END CERTIFICATE REQUEST-----\n"
+    made = w.server.api("POST", f"/api/v1/accounts/{OWN}/lines", body).json
+    line = Fleet.__new__(Fleet)
+    line.key, line.kind, line.cert = key, "ec", x509.load_pem_x509_certificate(made["certificate"].encode())
+    w.of_line = w.fresh("of-line")
+    device = line.issue(x509.Name([*line.cert.extensions.get_extension_for_class(x509.NameConstraints).value.permitted_subtrees[0].value,
+                                   x509.NameAttribute(x509.NameOID.COMMON_NAME, w.of_line)]), chain=[line.cert])
+    assert w.server.gateway(device, sni=w.server.host(OWN)).get("/").code == "device_pending"
+    w.secrets.add(made["id"])
+    return {"line": made["id"]}
+
+
 def line_of(w):
     """A factory line of the account, by its id."""
     made = w.server.api("POST", f"/api/v1/accounts/{OWN}/lines", line_body(w))
@@ -325,6 +341,7 @@ ROWS = {
     "LINE_CREATE": Row(body=lambda w, p: line_body(w)),
     "LINE_SHOW": Row(params=line_of),
     "LINE_SET": Row(params=line_of, body=lambda w, p: {"max_devices": 7}),
+    "LINE_ACT": Row(params=line_with_device, body=lambda w, p: {"action": "hold", "devices": [w.of_line]}),
     "LINE_DEVICES": Row(params=line_of),
 
     "DEVICE_LIST": Row(),
@@ -536,6 +553,6 @@ def test_bodies_have_a_limit_of_their_own(world):
     for route in routes():
         if not route.body_max:
             continue
-        params = {"key": "k", "root": "r", "device": "d", "token": "t", "webhook": "w", "event": "e", "certificate": "01", "invitation": "i", "csr": "c"}
+        params = {"key": "k", "root": "r", "device": "d", "token": "t", "webhook": "w", "event": "e", "certificate": "01", "invitation": "i", "csr": "c", "line": "l"}
         answer = world.server.api(route.method, fill(route, params), b'{"x":"' + b"y" * route.body_max + b'"}')
         assert answer.status == 413, (route.name, answer)
