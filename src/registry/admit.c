@@ -323,6 +323,7 @@ static int admit_key(struct store_tx *tx, struct admit *a, struct err *err) {
 int admit_run(struct store_tx *tx, void *arg, struct err *err) {
     struct admit *a = arg;
     a->must_write = a->registered = a->may_renew = a->of_line = false;
+    a->outside = NULL;
     a->verdict = ERR_INIT;
     a->account_name[0] = a->device_id[0] = a->claimed[0] = '\0';
     a->account_row = a->device_row = 0;

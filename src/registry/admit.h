@@ -22,6 +22,8 @@ struct admit {
     const struct cert *between[CHAIN_MAX_CERTS]; /* of what the device showed, the CA certificates of the paths that hold, or of the one that has ended; the caller's */
     size_t n_between;
     bool of_line;              /* set within: the CA of a factory line that the account has stands on the path (line.h) */
+    char line[64];             /* its name */
+    const char *outside;       /* set within, at first contact: what keeps the device out of the line's bounds; NULL: nothing */
     bool between_known;        /* they are of a path that holds */
     const struct err *above;   /* DEVICE_UPLOADED: the root, or a CA below it, has expired, and nothing else is wrong with the chain: the verdict that it has by that; NULL: it has not */
     const char *account;       /* that SNI names; "" none */

@@ -58,7 +58,9 @@ static int audit_device(struct store_tx *tx, const struct admit *a, const struct
     json_set_hex(detail, "fingerprint", hash_span(&a->leaf->fingerprint));
     json_set_str(detail, "address", a->address);
     if (a->of_line)
-        json_set_bool(detail, "line", true);
+        json_set_str(detail, "line", a->line);
+    if (a->of_line && a->outside)
+        json_set_str(detail, "outside", a->outside);
     if (state)
         json_set_str(detail, "state", word_of(&WORDS_DEVICE_STATE, state));
     return audit_add(tx, account->row, &actor, action, span_str(device_id), detail, err);
@@ -121,6 +123,7 @@ static bool has_method(const struct account *account, const struct root *r) { re
 static int note_line(struct store_tx *tx, struct admit *a, int64_t account, struct line *out, struct err *err) {
     int found = line_of(tx, a, account, out, err);
     a->of_line = found > 0;
+    snprintf(a->line, sizeof a->line, "%s", found > 0 ? out->name : "");
     return found;
 }
 
@@ -260,6 +263,7 @@ static int announced(struct store_tx *tx, const struct admit *a, const struct ac
 static int judge_line(struct store_tx *tx, struct admit *a, const struct account *account, const char *id, struct line *line, const char **objection, bool *full, struct err *err) {
     int found = note_line(tx, a, account->row, line, err);
     *objection = found > 0 ? line_objection(line, span_str(id), a->leaf, clock_now()) : NULL;
+    a->outside = *objection;
     *full = *objection && line->held >= line->max_devices + LINE_HELD_MORE;
     return found < 0 ? found : 0;
 }

@@ -96,6 +96,8 @@ static const struct action {
     {"key.create", CONTROL, ACCOUNT, replay_key_create},
     {"key.set", CONTROL, ACCOUNT, replay_key_set},
     {"key.blacklist", CONTROL, ACCOUNT, replay_key_blacklist},
+    {"line.create", CONTROL, ACCOUNT, replay_line_create},
+    {"line.set", CONTROL, ACCOUNT, replay_line_set},
 };
 
 /* Whatever is not named is control's. */
@@ -110,18 +112,21 @@ static const struct action *action_of(struct span name) {
 void audit_replay_entry(void *arg, const struct audit_entry *e) {
     struct audit_replay *r = arg;
     const struct action *a = action_of(e->action);
-    const bool in_part = a->about == DEVICE && audit_devices_has_part(r->devices, e->object), enrols = a->follow == replay_device_enrol && r->first_part;
+    const bool in_part = a->about == DEVICE && audit_devices_has_part(r->devices, e->object), enrols = a->follow == replay_device_enrol && r->first_part,
+               contacts = a->follow == replay_device_first_contact && r->first_part;
     if (r->full)
         return;
     if (a->whose == CONTROL && e->seq > r->unsealed && !audit_seal_holds(r->verify->chain, e->seq, &e->hash, e->seal)) {
         replay_bad(r, e, "The entry says what an operator does, and control did not write it");
         return;
     }
-    if (!a->follow || (a->about == DEVICE && !in_part && !enrols))
+    if (!a->follow || (a->about == DEVICE && !in_part && !enrols && !contacts))
         return;
     CLEANUP_JSON json_t *detail = e->detail.n ? json_parse(e->detail, NULL) : NULL;
     if (enrols && !json_object_get(detail, "invitation"))
         replay_key_spend(r, e, detail, strcmp(replay_text(detail, "how"), "answer lost") == 0);
+    if (contacts && *replay_text(detail, "line"))
+        replay_line_spend(r, e, detail);
     if (a->about != DEVICE || in_part)
         a->follow(r, e, detail);
 }
@@ -129,6 +134,7 @@ void audit_replay_entry(void *arg, const struct audit_entry *e) {
 void audit_replay_begin(struct audit_replay *r) {
     free(r->roots);
     free(r->keys);
+    free(r->lines);
     free(r->accepted);
     free(r->allowed);
     audit_invitations_begin(&r->invited);
@@ -140,8 +146,10 @@ void audit_replay_fini(struct audit_replay *r) {
     audit_invitations_fini(&r->invited);
     free(r->roots);
     free(r->keys);
+    free(r->lines);
     free(r->accepted);
     free(r->allowed);
+    r->lines = NULL;
     r->allowed = NULL;
     r->roots = NULL;
     r->keys = NULL;

@@ -6,7 +6,7 @@
  *   - the rules could not have written it: an enrolment with a key that the log blacklisted, ended or spent, of an ID outside its pattern, of
  *     a device that is cut off or there already; a first contact under a root that takes nobody; a device that is active at once where operators
  *     approve; a method that the account does not have; a key that was changed without leave; an enrolment by an invitation that there was not,
- *     that was over or spent.
+ *     that was over or spent; a device that came in by a factory line that the log closed, ended or spent, or of an ID outside its pattern.
  *
  * What a gateway itself writes (device.enrol, renew, first_use, first_contact, certificate, key_offered, key_changed, announced, asks_again) a captured one
  * can write too: within those rules it cannot be told from the truth here.  That an enrolment's certificate was issued is seen by its signature
@@ -38,6 +38,16 @@ struct audit_prov_key {
     int64_t expires, max_devices, per_hour, spent;
     char id_pattern[DEVICE_ID_MAX + 1];
     uint64_t rest; /* keyed hash of id_pattern, sources, build and profile */
+};
+
+/* A factory line (line.h). */
+struct audit_line {
+    struct uuid uuid;
+    char name[64];
+    bool closed;
+    struct hash spki;
+    int64_t begins, expires, max_devices, spent, held;
+    char id_pattern[DEVICE_ID_MAX + 1];
 };
 
 /* A public key that an operator accepted for a device and that has not come yet: one of the device's list. */
@@ -79,9 +89,10 @@ struct audit_replay {
     struct audit_sum expected, listed; /* listed: of imported revocation lists */
     struct audit_root *roots;
     struct audit_prov_key *keys;
+    struct audit_line *lines;
     struct audit_accepted *accepted;
     size_t rotated; /* fleet roots of Muster's own that others took the place of */
-    size_t n_roots, n_keys, last_key, n_accepted, n_allowed;
+    size_t n_roots, n_keys, n_lines, last_key, n_accepted, n_allowed;
 };
 
 /* The mark of a certificate together with what it came by: the provisioning key, or the fleet root; by NULL: neither. */
@@ -92,6 +103,7 @@ void audit_replay_entry(void *arg /* struct audit_replay */, const struct audit_
 /* What the log says of the invitation of that device ID; NULL: nothing. */
 struct audit_invited *audit_replay_invited(struct audit_replay *r, struct span device_id);
 struct audit_root *audit_replay_root(struct audit_replay *r, const struct uuid *uuid);
+struct audit_line *audit_replay_line(struct audit_replay *r, const struct uuid *uuid);
 struct audit_prov_key *audit_replay_key(struct audit_replay *r, const struct uuid *uuid);
 /* Whether the key, by its mark, is one of the device's accepted ones: what points to it. */
 uint32_t *audit_replay_accepted(struct audit_replay *r, struct audit_device *d, uint64_t key);

@@ -49,7 +49,7 @@ static const struct audit_root *root_of(struct audit_replay *r, const struct aud
     const struct audit_root *root = uuid_parse(span_str(replay_text(detail, "root")), &uuid) ? NULL : audit_replay_root(r, &uuid);
     if (e->seq <= r->unsealed)
         return root;
-    const bool line = json_is_true(json_object_get(detail, "line")); /* which comes by a root of Muster's own too, of which the log may say nothing */
+    const bool line = *replay_text(detail, "line") != 0; /* which comes by a root of Muster's own too, of which the log may say nothing */
     if (!root && line && uuid_parse(span_str(replay_text(detail, "root")), &uuid) == 0)
         root = replay_root_named(r, &uuid);
     if (!root || (!root->uploaded && !line))

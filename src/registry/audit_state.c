@@ -1,5 +1,6 @@
 /* audit_state: see audit_state.h.  Here are the steps and the account's own rows; devices, certificates and invitations are audit_rows.c's. */
 #include "registry/audit_state_work.h"
+#include "registry/line.h"
 #include "registry/root_crl.h"
 
 #include "base/hex.h"
@@ -112,6 +113,41 @@ static void check_key(struct audit_state *s, const struct prov_key *row, struct 
         audit_state_bad(s, "The provisioning key \"%s\" is %s, and the log says otherwise.", row->name, word_of(&WORDS_KEY_STATE, row->state));
     else if (k->spent != row->spent)
         audit_state_bad(s, "The provisioning key \"%s\" has spent %lld enrolments, and the log has %lld.", row->name, (long long)row->spent, (long long)k->spent);
+}
+
+static void check_line(struct audit_state *s, const struct line *row) {
+    const struct audit_line *l = audit_replay_line(&s->work->replay, &row->uuid);
+    if (!l)
+        audit_state_bad(s, "The factory line \"%s\" was never made.", row->name);
+    else if (strcmp(l->name, row->name) || strcmp(l->id_pattern, row->id_pattern) || !hash_eq(&l->spki, &row->spki) || l->begins != row->begins || l->expires != row->expires ||
+             l->max_devices != row->max_devices || l->closed != (row->state == LINE_CLOSED))
+        audit_state_bad(s, "The factory line \"%s\" is not as the log says.", row->name);
+    else if (l->spent != row->spent || l->held != row->held)
+        audit_state_bad(s, "The factory line \"%s\" has brought in %lld devices and %lld that are held, and the log has %lld and %lld.", row->name, (long long)row->spent, (long long)row->held,
+                        (long long)l->spent, (long long)l->held);
+}
+
+static int check_lines(struct store_tx *tx, struct audit_state *s, struct err *err) {
+    int64_t last = 0, page = KEYS_A_PAGE;
+    size_t n = 0;
+    while (page == KEYS_A_PAGE) {
+        CLEANUP(store_row_end) struct store_row *row = NULL;
+        int rc = store_query(tx, &row, err, SQL_LINE_PAGE, "iii", s->verify.chain, last, I(KEYS_A_PAGE));
+        if (rc)
+            return rc;
+        for (page = 0; (rc = store_next(row, err)) > 0; page++, n++) {
+            struct line l;
+            if ((rc = row_line(row, &l, err)))
+                return rc;
+            check_line(s, &l);
+            last = l.row;
+        }
+        if (rc < 0)
+            return rc;
+    }
+    if (n != s->work->replay.n_lines)
+        audit_state_bad(s, "The log says of %zu factory lines, and the account has %zu.", s->work->replay.n_lines, n);
+    return 0;
 }
 
 static int check_key_with_spki(struct store_tx *tx, struct audit_state *s, const struct prov_key *k, struct err *err) {
@@ -232,7 +268,7 @@ static int check_account(struct store_tx *tx, struct audit_state *s, struct err 
         audit_state_bad(s, "The registry %s.", odd);
         rc = 0;
     }
-    if (rc || s->verify.bad || s->work->deleted || (rc = check_cas(tx, s, err)) || (rc = check_roots(tx, s, err)) || (rc = check_keys(tx, s, err)))
+    if (rc || s->verify.bad || s->work->deleted || (rc = check_cas(tx, s, err)) || (rc = check_roots(tx, s, err)) || (rc = check_keys(tx, s, err)) || (rc = check_lines(tx, s, err)))
         return rc;
     if ((rc = check_expected(tx, s, err)) || (rc = check_lists(tx, s, err)))
         return rc;

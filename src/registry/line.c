@@ -230,6 +230,7 @@ int line_create_run(struct store_tx *tx, void *arg, struct err *err) {
     json_set_hex(detail, "fingerprint", hash_span(&c->cert->fingerprint));
     json_set_int(detail, "max_devices", l.max_devices);
     json_set_str(detail, "id_pattern", l.id_pattern);
+    json_set_time(detail, "begins", l.begins);
     json_set_time(detail, "expires", l.expires);
     return audit_add(tx, a.row, &c->actor, "line.create", c->name, detail, err);
 }

@@ -54,6 +54,8 @@ void renew_decide(const struct renew_facts *f, struct renew_verdict *v) {
         refuse(v, code, code == MUSTER_EPENDING ? 300 : 0);
     else if (f->revoked) /* between admission and now */
         refuse(v, MUSTER_ECERTREVOKED, 0);
+    else if (f->device->line && f->device->method == METHOD_DEVICE) /* what a factory line has certified Muster has not */
+        refuse(v, MUSTER_EFLEETCA, 0);
     else if (!may_ask(f, v)) /* or another one was used between admission and now */
         refuse(v, MUSTER_ECERTSUPERSEDED, 0);
     else if (!key_good(f, v))

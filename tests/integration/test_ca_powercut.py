@@ -2,6 +2,8 @@
 
 Recorded and played as test_powercut does it for a server.  What is promised: a certificate that came out is in the record; no serial stands for
 two; and there is a CA, or none yet, that goes on."""
+import base64
+import hashlib
 import json
 import os
 import pathlib
@@ -10,7 +12,8 @@ import tempfile
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from conftest import BUILD, LONG, MUSTER
 from disk_play import CUTS, LOST, SYNC, TORN, WRITE, Disk, Recorder, inside
@@ -170,6 +173,106 @@ def test_a_batch_whose_journal_is_not_synced_is_found(batch, tmp):
     disk.play(len(batch.operations), skip=lambda op: op.node in nodes and op.kind == SYNC)
     disk.cut(LOST, 0, tmp / "cut")
     assert broken_batch(batch, True, tmp / "cut", tmp)
+
+
+# --- a factory line and its manifest -----------------------------------------------------------------------------------------------------
+
+MADE = [f"vin-{i}-{'z' * (5 * i)}" for i in range(8)]
+
+
+def factory(top, verb, *args, env=None, ok=True):
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("MUSTER_")}
+    secret = [] if verb == "start" else ["--passphrase-file", top.parent / "line-passphrase"]
+    done = subprocess.run([MUSTER, "factory", verb, "--ca", top / "line", *secret, *args, "--json"], capture_output=True, text=True, env={**clean, **(env or {})}, timeout=60, check=False)
+    assert not ok or done.returncode == 0, done.stderr
+    return json.loads(done.stdout) if done.returncode == 0 else done.stderr
+
+
+@pytest.fixture(scope="module")
+def line(tmp):
+    """What a line asks of its disk from its request to a manifest of three runs."""
+    class Work:
+        top, recorder, out = tmp / "factory", Recorder(tmp / "recorded-line"), []
+    w = Work()
+    w.top.mkdir()
+    (tmp / "line-passphrase").touch(0o600)
+    (tmp / "line-passphrase").write_text(PASSPHRASE + "\n", encoding="utf-8")
+    record = {"LD_PRELOAD": str(BUILD / "tests" / "record_disk.so"), "MUSTER_TEST_RECORD": str(w.recorder.path)}
+    (tmp / "customer").mkdir()
+    ca(tmp / "customer", "init")
+    factory(w.top, "request", "--account", "fleet", "--line", "line-1", "-o", tmp / "line.csr", env=record)
+    secret = ["--passphrase-file", tmp / "line-passphrase"]
+    subprocess.run([MUSTER, "ca", "sign", tmp / "line.csr", "--line", "fleet/line-1", "--ca", tmp / "customer" / "ca", *secret, "-o", tmp / "line.pem"], check=True, capture_output=True, timeout=60)
+    kit = {"format": 1, "id": "01a21f40-f8ea-732f-bebd-d58d77a9027b", "account": "fleet", "line": "line-1", "max_devices": len(MADE), "id_pattern": "vin-*", "begins": "2026-01-01T00:00:00Z", "expires": "2100-01-01T00:00:00Z",
+           "certificate": (tmp / "line.pem").read_text(), "root_certificate": (tmp / "customer" / "ca" / "root.pem").read_text()}
+    (tmp / "kit.json").write_text(json.dumps(kit))
+    factory(w.top, "start", tmp / "kit.json", env=record)
+    w.begun = w.recorder.size()
+    for some in (MADE[:1], MADE[1:4], MADE[4:]):
+        (tmp / "some").write_text("\n".join(some))
+        factory(w.top, "issue", "--from", tmp / "some", "-o", w.top / "out", env=record)
+        w.out.append((w.recorder.size(), some))
+    (tmp / "made").write_text("\n".join(MADE))
+    w.operations = inside(w.recorder.operations(), os.stat(w.top).st_ino)
+    return w
+
+
+def manifest_entries(text):
+    """Of a manifest that is whole: chained, and signed by its certificate."""
+    lines = text.splitlines()
+    head, end = json.loads(lines[0]), json.loads(lines[-1])
+    for before, after in zip(lines, lines[1:]):
+        assert json.loads(after)["previous"] == hashlib.sha256(before.encode()).hexdigest()
+    said = f"muster manifest 1\n{head['kit']}\n{end['at']}\n{end['entries']}\n{end['previous']}\n".encode()
+    x509.load_pem_x509_certificate(head["certificate"].encode()).public_key().verify(base64.b64decode(end["signature"]), said, ec.ECDSA(hashes.SHA256()))
+    return [json.loads(e) for e in lines[1:-1]]
+
+
+def broken_line(work, place, top, tmp):
+    """What was told before `place` is there, the manifest is whole wherever it is, and the line goes on to its whole number, with each device once."""
+    told = [d for at, some in work.out if at <= place for d in some]
+    path = top / "line" / "manifest.jsonl"
+    before = manifest_entries(path.read_text()) if path.exists() else []
+    if not set(told) <= {e["device_id"] for e in before}:
+        return "what was told is not in the manifest"
+    if place < work.begun:
+        if not (top / "line" / "intermediate.key").exists():
+            return None  # no line yet, or none any more
+        started = factory(top, "start", tmp / "kit.json", ok=False)
+        if isinstance(started, str):
+            return started
+    made = factory(top, "issue", "--from", tmp / "made", "-o", top / "out", ok=False)
+    if isinstance(made, str):
+        return made
+    after = manifest_entries(path.read_text())
+    if after[:len(before)] != before:
+        return "the manifest took something back"
+    if sorted(e["device_id"] for e in after) != sorted(MADE) or len({e["serial"] for e in after}) != len(MADE):
+        return "a device is not in the manifest, or twice"
+    serials = {e["device_id"]: e["serial"] for e in after}
+    if any(serials[c["device_id"]] != c["serial"] for c in made):
+        return "a device has another certificate than the manifest says"
+    return None
+
+
+def test_a_line_goes_on_after_a_power_cut(line, tmp):
+    for at in range(1, len(line.operations) + 1, 1 if LONG else 11):
+        for kind in CUTS if LONG else [CUTS[at // 11 % len(CUTS)]]:
+            Disk(line.operations).play(at).cut(kind, at, tmp / "cut")
+            bad = broken_line(line, line.operations[at - 1].end, tmp / "cut", tmp)
+            assert not bad, f"behind operation {at} of {len(line.operations)}, {kind}: {bad}"
+    Disk(line.operations).play(len(line.operations)).cut(LOST, 0, tmp / "cut")
+    assert not broken_line(line, line.operations[-1].end, tmp / "cut", tmp)
+
+
+def test_a_manifest_that_is_not_synced_is_found(line, tmp):
+    last = max(i for i, op in enumerate(line.operations) if op.name.startswith("manifest.jsonl"))
+    node = line.operations[last].node
+    nodes = {op.node for op in line.operations if op.name.startswith("manifest.jsonl")} | {node}
+    disk = Disk(line.operations).play(len(line.operations), skip=lambda op: op.kind == SYNC and op.node in nodes)
+    disk.cut(LOST, 0, tmp / "cut")
+    with pytest.raises((AssertionError, IndexError, ValueError)):
+        assert not broken_line(line, line.operations[-1].end, tmp / "cut", tmp)
 
 
 def test_a_sync_that_is_missing_is_found(work, tmp):

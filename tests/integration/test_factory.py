@@ -6,6 +6,7 @@ import os
 import pathlib
 import shutil
 import signal
+import sqlite3
 import subprocess
 import threading
 import time
@@ -17,6 +18,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from client import Fleet, Identity, new_key
 from conftest import MUSTER, Refused, Server, refused
+from est import csr, post
 from test_images import commands
 
 PASSPHRASE = "correct horse battery"
@@ -150,6 +152,8 @@ def test_from_the_kit_to_devices_in_the_registry(server, tmp_path, make):
     assert come(server, devices[0]).status == 404
     assert come(server, line.forge("vin-1", key=devices[1].key)).status == 404
     assert server.muster("factory", "kit", "show", "line-1", "--account", account)["devices"] == 4
+    # Muster renews what it has issued, and this it has not.
+    assert post(server.gateway(devices[0]), "simplereenroll", csr(devices[0].key, "vin-0")).code == "certificate_of_fleet_ca"
     # What operators do to devices holds for these.
     server.muster("device", "quarantine", "vin-2", "--account", account)
     assert come(server, devices[2]).code == "device_quarantined"
@@ -254,8 +258,45 @@ def test_a_line_is_its_accounts_alone(server, tmp_path):
 
 
 def server_database(server):
-    import sqlite3
     return sqlite3.connect(server.dir / "registry.db", timeout=30)
+
+
+FORGED = {
+    "a wider number": ("UPDATE line SET max_devices = 99", "is not as the log says"),
+    "a longer time": ("UPDATE line SET expires = expires + 1", "is not as the log says"),
+    "another pattern": ("UPDATE line SET id_pattern = '*'", "is not as the log says"),
+    "open again": ("UPDATE line SET state = 1", "is not as the log says"),
+    "another key": ("UPDATE line SET spki = randomblob(32)", "is not as the log says"),
+    "not spent": ("UPDATE line SET spent = 0", "has brought in 0 devices"),
+    "none held": ("UPDATE line SET held = 0", "and 0 that are held"),
+    "gone": ("UPDATE device SET line = 0; DELETE FROM line", "has 0"),
+    "one more": ("INSERT INTO line (uuid, account, root, name, state, spki, der, not_after, max_devices, spent, held, id_pattern, begins, expires, created) SELECT randomblob(16), account, root, 'more', state, "
+                 "randomblob(32), der, not_after, 9, 0, 0, '*', begins, expires, created FROM line", "was never made"),
+    "in all the same": ("UPDATE device SET state = 1 WHERE device_id = 'other'", "is active, and the log says otherwise"),
+}
+
+
+def test_what_a_captured_gateway_writes_of_lines_is_found(server, tmp_path):
+    line = own(server, tmp_path, "forged", max_devices=2)
+    for name in ("vin-1", "vin-2", "other"):
+        come(server, line.forge(name))
+    server.muster("factory", "kit", "set", "line-1", "--account", "forged", "--state", "closed")
+    assert server.muster("audit", "verify", "--account", "forged")["ok"]
+    with server_database(server) as db:
+        (account,) = db.execute("SELECT id FROM account WHERE name = 'forged'").fetchone()
+        rows = {t: db.execute(f"SELECT * FROM {t} WHERE account = ?", (account,)).fetchall() for t in ("line", "device")}
+    for what, (sql, said) in FORGED.items():
+        with server_database(server) as db:
+            for one in sql.split("; "):
+                db.execute(one.replace("FROM line", f"FROM line WHERE account = {account}") if "FROM line" in one else one + (" AND " if "WHERE" in one else " WHERE ") + f"account = {account}")
+        text = refused("storage_corrupt", server.muster, "audit", "verify", "--account", "forged").text
+        assert said in text, (what, text)
+        with server_database(server) as db:  # and as it was
+            db.execute("DELETE FROM line WHERE account = ?", (account,))
+            db.executemany(f"INSERT INTO line VALUES ({', '.join('?' * len(rows['line'][0]))})", rows["line"])
+            for row in rows["device"]:
+                db.execute("UPDATE device SET line = ?, state = ? WHERE id = ?", (row[-1], row[4], row[0]))
+        assert server.muster("audit", "verify", "--account", "forged")["ok"], what
 
 
 def test_what_no_operator_gets(server, tmp_path):
