@@ -1,5 +1,5 @@
 """A real server whose account has very many devices (bench_fill), and what enrolments wait while it does something large: what bench/crl and bench/forecast share."""
-import argparse, json, os, pathlib, re, shutil, sqlite3, statistics, subprocess, sys, tempfile, time
+import argparse, atexit, json, os, pathlib, re, shutil, sqlite3, statistics, subprocess, sys, tempfile, time
 
 
 def arguments(doc):
@@ -50,12 +50,14 @@ class Many:
     def log(self): return (self.top / "log").read_text()
 
     def start(self):
+        atexit.register(self.stop)
         self.process = subprocess.Popen([self.musterd, "serve", "--data", self.data, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"], stdout=subprocess.PIPE, stderr=open(self.top / "log", "a"), text=True)
         said = self.process.stdout.readline()
         assert said.startswith("ready"), said
         self.port = int(re.search(r"gateway=\S+:(\d+)", said)[1])
 
     def stop(self):
+        atexit.unregister(self.stop)
         self.process.terminate()
         self.process.wait()
 
