@@ -10,6 +10,7 @@
 #include "pki/device_uri.h"
 #include "pki/make.h"
 
+#define EARLY_MAX 86400 /* seconds: clocks differ, and a certificate of tomorrow is of no use today */
 #define CN_MAX 64 /* characters, X.520 */
 #define REQUEST_MAX 16384
 #define TTL "36500" /* days: as long as the server lets it live */
@@ -76,8 +77,10 @@ int est_read_anchors(struct span body, struct certs *out, struct err *err) { ret
 static int check_issued(const struct cert *c, int64_t now, struct err *err) {
     if (c->ca || !cert_allows_client(c))
         return err_set(err, MUSTER_EINVALID, "The certificate that came is not one of a TLS client.");
-    if (c->not_after <= now)
-        return err_set(err, MUSTER_EINVALID, "The certificate that came has ended already.");
+    if (c->not_after <= now || c->not_after <= c->not_before)
+        return err_set(err, MUSTER_ECERTEXPIRED, "The certificate that came has ended already.");
+    if (c->not_before > now + EARLY_MAX)
+        return err_set(err, MUSTER_ECERTEARLY, "The certificate that came begins more than a day from now.");
     return 0;
 }
 
@@ -103,7 +106,9 @@ int est_ask(const struct gateway *g, enum est_verb verb, const struct shown *by,
     int rc = make_request(own, device_id, &body, err);
     if (rc || (rc = ask(g, by, "POST", buf_str(&url), "application/pkcs10", buf_span(&body), &answer, why, err)))
         return rc;
-    return est_read_certificate(buf_span(&answer.body), own, g->now, out, err);
+    rc = est_read_certificate(buf_span(&answer.body), own, g->now, out, err);
+    why->dates = rc == MUSTER_ECERTEXPIRED || rc == MUSTER_ECERTEARLY;
+    return rc;
 }
 
 int est_anchors(const struct gateway *g, struct certs *out, struct refused *why, struct err *err) {

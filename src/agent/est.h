@@ -21,12 +21,13 @@ struct shown {
 struct refused {
     int status;    /* 0: no answer */
     char code[64]; /* "" where it has none */
-    bool dates;    /* the gateway's certificate is out of its dates */
+    bool dates;    /* the gateway's certificate, or the one that came, is out of its dates */
 };
 
 enum est_verb { EST_ENROL, EST_RENEW };
 
-/* A certificate for `own`, which is nobody else's, under that ID.  The certificate is for that key, for TLS clients, and valid at gateway.now. */
+/* A certificate for `own`, which is nobody else's, under that ID.  The certificate is for that key, for TLS clients, and valid at gateway.now, or
+ * begins within a day. */
 int est_ask(const struct gateway *g, enum est_verb verb, const struct shown *by, EVP_PKEY *own, struct span device_id, struct cert **out, struct refused *why, struct err *err) MUSTER_MUST_CHECK;
 /* The gateway's anchors, as it says. */
 int est_anchors(const struct gateway *g, struct certs *out, struct refused *why, struct err *err) MUSTER_MUST_CHECK;

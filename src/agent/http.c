@@ -10,7 +10,7 @@
 #define HEAD_MAX (64u << 10) /* bytes of all header fields */
 #define CONNECT_SECONDS 20L
 #define ALL_SECONDS 60L
-#define RETRY_MAX (366 * 86400)
+#define RETRY_MAX (7 * 86400) /* seconds; how much of it is believed follows from the certificate's end (session.c) */
 
 struct exchange {
     const struct http_request *rq;
@@ -91,19 +91,32 @@ static size_t take_body(char *p, size_t size, size_t n, void *arg) {
     return e->too_large ? 0 : size * n;
 }
 
+/* Seconds, or a date (RFC 9110, 10.2.3), which is of use where the time is known.  0: it is neither. */
+static int retry_seconds(struct span value, int64_t now) {
+    uint64_t seconds = 0;
+    char text[64];
+    bool digits = value.n > 0;
+    for (size_t i = 0; i < value.n; i++)
+        digits = digits && value.p[i] >= '0' && value.p[i] <= '9';
+    if (digits)
+        return !span_to_u64(value, &seconds) || seconds > RETRY_MAX ? RETRY_MAX : seconds ? (int)seconds : 1;
+    snprintf(text, sizeof text, "%.*s", SPAN_FMT(value));
+    int64_t at = now ? (int64_t)curl_getdate(text, NULL) : -1;
+    return at < 0 ? 0 : at <= now ? 1 : at - now > RETRY_MAX ? RETRY_MAX : (int)(at - now);
+}
+
 static size_t take_field(char *p, size_t size, size_t n, void *arg) {
     static const struct span NAME = {(const uint8_t *)"Retry-After:", 12};
     struct exchange *e = arg;
     struct span line = span_of(p, size * n);
-    uint64_t seconds;
     e->head += line.n;
     e->too_large = e->too_large || e->head > HEAD_MAX;
     if (line.n > 5 && !memcmp(line.p, "HTTP/", 5))
         e->answer->retry_after = 0; /* a further answer begins */
     while (line.n && (line.p[line.n - 1] == '\n' || line.p[line.n - 1] == '\r'))
         line.n--;
-    if (line.n > NAME.n && span_eq_nocase(span_sub(line, 0, NAME.n), NAME) && span_to_u64(span_trim(span_sub(line, NAME.n, line.n)), &seconds))
-        e->answer->retry_after = seconds == 0 ? 1 : seconds > RETRY_MAX ? RETRY_MAX : (int)seconds;
+    if (line.n > NAME.n && span_eq_nocase(span_sub(line, 0, NAME.n), NAME))
+        e->answer->retry_after = retry_seconds(span_trim(span_sub(line, NAME.n, line.n)), e->rq->now);
     return e->too_large ? 0 : size * n;
 }
 

@@ -25,6 +25,8 @@ struct state {
     char device_id[DEVICE_ID_MAX + 1], gateway[OPTIONS_VALUE_MAX], account[64];
     char method[16];                /* "shared" or "device": how the identity came; "" before */
     char source[OPTIONS_VALUE_MAX]; /* the credentials that it came from */
+    char import[2 * PKI_HASH_LEN + 1];  /* the certificate of the factory that was looked at last: its fingerprint in hex */
+    int64_t import_refused_at;      /* when the gateway refused it; 0: it did not */
     char key[16];                   /* "own", or "server" where the server made it and it was not swapped yet */
     int64_t newest_time;            /* the newest time that somebody trusted has named */
     int64_t anchors_at;             /* when the gateway's anchors were last looked at */

@@ -3,6 +3,7 @@
 
 #include "agent/session.h"
 #include "base/clock.h"
+#include "base/hex.h"
 
 /* An ID once chosen stays: what is asked for again under another name would be another device. */
 static int choose_id(struct session *s, struct err *err) {
@@ -15,9 +16,13 @@ static int choose_id(struct session *s, struct err *err) {
     return rc;
 }
 
+static const char *gateway_of(const struct session *s, const struct credentials *c) {
+    return s->o->gateway[0] ? s->o->gateway : c->gateway[0] ? c->gateway : s->state.gateway;
+}
+
 static int begin(struct session *s, const struct credentials *c, const char *method, struct err *err) {
     struct state *st = &s->state;
-    const char *url = s->o->gateway[0] ? s->o->gateway : c->gateway[0] ? c->gateway : st->gateway;
+    const char *url = gateway_of(s, c);
     if (!url[0])
         return err_set(err, MUSTER_EINVALID, "Nothing names the gateway: %s has no gateway.url, and --gateway is not given.", c->path);
     size_t n = strlen(url);
@@ -62,12 +67,12 @@ static int ask(struct session *s, const struct credentials *c, const struct iden
     struct refused why = {0};
     struct gateway g;
     const struct shown by = {c->key, c->cert, NULL};
-    int rc = session_gateway(s, s->state.gateway, &c->anchors, &g, err);
+    int rc = session_ask(s, s->state.gateway, &c->anchors, &g, err);
     if (rc)
-        return session_failed(s, NULL, err);
+        return rc;
     do
         rc = est_ask(&g, EST_ENROL, &by, next->key, span_str(s->state.device_id), &cert, &why, err);
-    while (rc && session_mended(s, &g, &why));
+    while (rc && session_mended(s, &g, &why, err));
     if (rc == 0)
         return session_put_certificate(s, next->number, cert, NULL, err);
     if (!no_est(&why))
@@ -79,7 +84,9 @@ static int ask(struct session *s, const struct credentials *c, const struct iden
 static int enrol(struct session *s, const struct credentials *c, struct err *err) {
     CLEANUP(identity_fini) struct identity next = IDENTITY_INIT;
     bool gone;
-    int rc = choose_id(s, err);
+    unsigned cut = strcmp(s->state.key, "server") ? 0 : place_next(&s->place); /* its key, without the certificate, is not this device's own */
+    int rc = cut ? place_drop(&s->place, cut, err) : 0;
+    rc = rc ? rc : choose_id(s, err);
     if (rc || (rc = begin(s, c, "shared", err)) || (rc = session_next(s, &c->anchors, s->state.gateway, &next, err)) || (rc = ask(s, c, &next, err)))
         return rc;
     return session_adopt(s, next.number, "enrolled", &gone, err);
@@ -87,49 +94,113 @@ static int enrol(struct session *s, const struct credentials *c, struct err *err
 
 /* --- the device's own -------------------------------------------------------------------------------------------------------------------------------- */
 
-static int check_dates(const struct session *s, const struct cert *c, const char *path, struct err *err) {
+static void name_import(const struct credentials *c, char out[2 * PKI_HASH_LEN + 1]) {
+    CLEANUP(buf_fini) struct buf hex = BUF_INIT(2 * PKI_HASH_LEN + 1);
+    hex_add(&hex, hash_span(&c->cert->fingerprint));
+    snprintf(out, 2 * PKI_HASH_LEN + 1, "%s", buf_str(&hex));
+}
+
+static int took_over(struct session *s, const char *name, struct err *err) {
+    snprintf(s->state.import, sizeof s->state.import, "%s", name);
+    s->state.import_refused_at = 0;
+    return session_remember(s, err);
+}
+
+/* By a clock that may be wrong: the gateway is asked before a certificate is said to have ended. */
+static int check_use(struct session *s, const struct credentials *c, struct err *err) {
     char when[CLOCK_RFC3339_LEN + 1];
-    clock_rfc3339(c->not_after, when);
-    if (!true_time_behind(&s->time) && c->not_after < true_time_now(&s->time))
-        return err_set(err, MUSTER_EINVALID, "The certificate in %s ended at %s; have another one made by whoever issued it.", path, when);
-    return cert_allows_client(c) && !c->ca ? 0 : err_set(err, MUSTER_EINVALID, "The certificate in %s is not one of a TLS client.", path);
+    struct gateway g = {.url = gateway_of(s, c), .account = s->o->account, .anchors = &c->anchors};
+    struct refused why = {.dates = c->cert->not_after < true_time_now(&s->time)};
+    if (c->cert->ca || !cert_allows_client(c->cert))
+        return err_set(err, MUSTER_EINVALID, "The certificate in %s is not one of a TLS client.", c->path);
+    if (why.dates && g.url[0])
+        (void)session_mended(s, &g, &why, err);
+    clock_rfc3339(c->cert->not_after, when);
+    if (!true_time_behind(&s->time) && c->cert->not_after < true_time_now(&s->time))
+        return err_set(err, MUSTER_EINVALID, "The certificate in %s ended at %s; have another one made by whoever issued it.", c->path, when);
+    *err = ERR_INIT;
+    return 0;
+}
+
+/* The name of a certificate is what the gateway goes by: another one beside it would name no device. */
+static int name_device(struct session *s, const struct credentials *c, struct err *err) {
+    CLEANUP(buf_fini) struct buf id = BUF_INIT(DEVICE_ID_MAX);
+    int rc = cert_own_device_id(c->cert, &id, err);
+    if (rc)
+        return err_prefix(err, "The certificate in %s names no device", c->path);
+    if (s->o->device_id[0] && strcmp(s->o->device_id, buf_str(&id)) != 0)
+        return err_set(err, MUSTER_EINVALID, "The certificate in %s is of the device %s, and --device-id says %s.", c->path, buf_str(&id), s->o->device_id);
+    snprintf(s->state.device_id, sizeof s->state.device_id, "%s", buf_str(&id));
+    return 0;
 }
 
 static int take_over(struct session *s, const struct credentials *c, struct err *err) {
-    CLEANUP(buf_fini) struct buf id = BUF_INIT(DEVICE_ID_MAX), url = BUF_INIT(OPTIONS_VALUE_MAX + 1), ca = BUF_INIT(65536);
+    CLEANUP(buf_fini) struct buf url = BUF_INIT(OPTIONS_VALUE_MAX + 1), ca = BUF_INIT(65536);
     CLEANUP(buf_wipe) struct buf key = BUF_INIT(4 * KEY_PRIVATE_MAX);
+    char name[2 * PKI_HASH_LEN + 1];
     unsigned number;
     bool gone;
-    int rc = check_dates(s, c->cert, c->path, err);
-    if (rc)
-        return rc;
-    if (s->o->device_id[0])
-        snprintf(s->state.device_id, sizeof s->state.device_id, "%.*s", DEVICE_ID_MAX, s->o->device_id);
-    else if (cert_own_device_id(c->cert, &id, NULL) == 0)
-        snprintf(s->state.device_id, sizeof s->state.device_id, "%s", buf_str(&id));
-    if ((rc = begin(s, c, "device", err)) || (rc = key_private_pem(c->key, &key, err)) || (rc = certs_pem(&c->anchors, &ca)))
+    int rc = check_use(s, c, err);
+    if (rc || (rc = name_device(s, c, err)) || (rc = begin(s, c, "device", err)) || (rc = key_private_pem(c->key, &key, err)) || (rc = certs_pem(&c->anchors, &ca)))
         return rc;
     buf_addf(&url, "%s\n", s->state.gateway);
     if ((rc = place_begin(&s->place, &number, err)) || (rc = place_put(&s->place, number, "pkey.pem", buf_span(&key), 0600, err)) ||
         (rc = place_put(&s->place, number, "root.crt", buf_span(&ca), 0644, err)) || (rc = place_put(&s->place, number, "gateway.url", buf_span(&url), 0644, err)) ||
         (rc = session_put_certificate(s, number, c->cert, &c->above, err)))
         return rc;
-    return session_adopt(s, number, "imported", &gone, err);
+    if ((rc = session_adopt(s, number, "imported", &gone, err)))
+        return rc;
+    name_import(c, name);
+    return took_over(s, name, err);
 }
 
 /* --- both ----------------------------------------------------------------------------------------------------------------------------------------------- */
 
-int provision_again(struct session *s, const struct identity *now, bool *done, struct err *err) {
+/* What the gateway refused it may take once an operator has seen to it; a day is soon enough, and no noise. */
+static bool looked_at(const struct session *s, const char *name) {
+    int64_t at = s->state.import_refused_at, now = true_time_now(&s->time);
+    return !strcmp(s->state.import, name) && (!at || (!s->o->now && now >= at && now - at < CLOCK_DAY));
+}
+
+/* The file stays where it is: nothing is lost by dropping what was made of it, and it is in nobody's way. */
+static int drop_import(struct session *s, const char *name, struct err *err) {
+    unsigned number = place_next(&s->place);
+    struct err second = ERR_INIT;
+    if (number && place_drop(&s->place, number, &second))
+        return *err = second, second.code;
+    if (err->code == MUSTER_ENETWORK || err->code == MUSTER_EBUSY || err->retry_after)
+        return err->code;
+    snprintf(s->state.import, sizeof s->state.import, "%s", name);
+    s->state.import_refused_at = true_time_now(&s->time);
+    if (session_remember(s, &second))
+        *err = second;
+    return err->code;
+}
+
+/* A certificate that was issued is used first. */
+static bool other_begun(const struct session *s, const struct credentials *c) {
+    CLEANUP(identity_fini) struct identity next = IDENTITY_INIT;
+    unsigned number = place_next(&s->place);
+    return number && place_identity(&s->place, number, &next, NULL) == 0 && identity_whole(&next) && !hash_eq(&next.cert->fingerprint, &c->cert->fingerprint);
+}
+
+int provision_again(struct session *s, struct identity *now, struct err *err) {
     CLEANUP(credentials_fini) struct credentials c = CREDENTIALS_INIT;
     struct options from = {.json = false};
-    *done = false;
+    char name[2 * PKI_HASH_LEN + 1];
     if (strcmp(s->state.method, "device") != 0 || !s->state.source[0])
         return 0;
     snprintf(from.credentials, sizeof from.credentials, "%s", s->state.source);
-    if (credentials_find(&from, &c, NULL) || c.kind != CREDENTIALS_DEVICE || hash_eq(&c.cert->fingerprint, &now->cert->fingerprint) || c.cert->not_after <= now->cert->not_after)
+    if (credentials_find(&from, &c, NULL) || c.kind != CREDENTIALS_DEVICE)
         return 0;
-    *done = true;
-    return take_over(s, &c, err);
+    name_import(&c, name);
+    if (hash_eq(&c.cert->fingerprint, &now->cert->fingerprint))
+        return took_over(s, name, err); /* a power cut may have left that unsaid */
+    if (c.cert->not_after <= now->cert->not_after)
+        return 0;
+    if (looked_at(s, name) || other_begun(s, &c))
+        return 0;
+    return take_over(s, &c, err) ? drop_import(s, name, err) : 0;
 }
 
 static bool have_identity(struct session *s) {
@@ -153,13 +224,14 @@ int provision(struct session *s, struct err *err) {
     if (have_identity(s))
         return session_settle(s, err);
     int rc;
-    if (have_issued(s, &number)) {
+    if (wait && !s->o->now)
+        return err_retry(err, MUSTER_EBUSY, (int)wait, "The gateway asked not to come again before %lld seconds have passed. %s", (long long)wait, s->state.wait_text);
+    rc = credentials_find(s->o, &c, err);
+    if (have_issued(s, &number) && (rc || strcmp(s->state.method, "device") != 0)) { /* what is a copy of files is made of them anew: they may have been mended */
         rc = session_adopt(s, number, !strcmp(s->state.method, "shared") ? "enrolled" : "imported", &gone, err);
         return rc ? rc : session_settle(s, err);
     }
-    if (wait && !s->o->now)
-        return err_retry(err, MUSTER_EBUSY, (int)wait, "The gateway asked not to come again before %lld seconds have passed. %s", (long long)wait, s->state.wait_text);
-    if ((rc = credentials_find(s->o, &c, err)))
+    if (rc)
         return rc;
     rc = c.kind == CREDENTIALS_SHARED ? enrol(s, &c, err) : take_over(s, &c, err);
     return rc ? rc : session_settle(s, err);

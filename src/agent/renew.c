@@ -7,6 +7,7 @@
 #include "base/clock.h"
 
 #define ANCHORS_EVERY CLOCK_DAY
+#define LOOK_AGAIN CLOCK_HOUR /* where what came was none */
 #define ASK_AGAIN CLOCK_DAY /* where the gateway cannot renew at all */
 
 int64_t renew_at(const struct cert *c, const char *device_id) {
@@ -37,11 +38,11 @@ static int renew(struct session *s, const struct identity *now, struct err *err)
     int rc = session_next(s, &now->anchors, now->gateway, &next, err);
     if (rc)
         return rc;
-    if ((rc = session_gateway(s, now->gateway, &now->anchors, &g, err)))
-        return session_failed(s, NULL, err);
+    if ((rc = session_ask(s, now->gateway, &now->anchors, &g, err)))
+        return rc;
     do
         rc = est_ask(&g, EST_RENEW, &by, next.key, span_str(s->state.device_id), &cert, &why, err);
-    while (rc && session_mended(s, &g, &why));
+    while (rc && session_mended(s, &g, &why, err));
     if (rc && key_refused(&why) && place_drop(&s->place, next.number, NULL) == 0)
         session_say(s, "the key that was made is not taken (%s); the next attempt makes another one", why.code);
     if (rc && (why.status == 404 || why.status == 405 || why.status == 501 || !strcmp(why.code, "certificate_of_fleet_ca")))
@@ -62,23 +63,27 @@ static int look_anchors(struct session *s, struct identity *now, struct err *err
     struct refused why = {0};
     struct gateway g;
     size_t taken = 0;
-    int rc = session_gateway(s, now->gateway, &now->anchors, &g, err);
+    int rc = session_ask(s, now->gateway, &now->anchors, &g, err);
     if (rc)
-        return session_failed(s, NULL, err);
+        return rc;
     do
         rc = est_anchors(&g, &offered, &why, err);
-    while (rc && session_mended(s, &g, &why));
+    while (rc && session_mended(s, &g, &why, err));
     bool none = why.status == 404 || why.status == 405 || why.status == 501;
+    if (rc && why.status)
+        s->state.anchors_at = g.now - ANCHORS_EVERY + LOOK_AGAIN;
     if (rc && !none)
         return session_failed(s, &why, err);
     *err = ERR_INIT;
     s->state.anchors_at = g.now;
     if (!none && (rc = anchors_take(&now->anchors, &offered, g.now, &taken, err)))
-        return rc;
+        return session_failed(s, &why, err);
     if (!taken)
         return session_remember(s, err);
     rc = certs_pem(&now->anchors, &pem);
-    if (rc || (rc = session_changed(s, "anchors", err)) || (rc = place_put(&s->place, now->number, "root.crt", buf_span(&pem), 0644, err)))
+    unsigned next = place_next(&s->place); /* what is on its way has to find the gateway as well */
+    if (rc || (rc = session_changed(s, "anchors", err)) || (rc = place_put(&s->place, now->number, "root.crt", buf_span(&pem), 0644, err)) ||
+        (next && (rc = place_put(&s->place, next, "root.crt", buf_span(&pem), 0644, err))))
         return rc;
     session_say(s, "%zu further anchors of the gateway, which one that was there has certified", taken);
     return session_remember(s, err);
@@ -86,37 +91,60 @@ static int look_anchors(struct session *s, struct identity *now, struct err *err
 
 /* --- one pass ------------------------------------------------------------------------------------------------------------------------------------------ */
 
-/* What was issued in a former pass and not used yet. */
-static int finish_begun(struct session *s, struct err *err) {
-    CLEANUP(identity_fini) struct identity next = IDENTITY_INIT;
+static bool issued_before(const struct session *s, struct identity *next) {
     unsigned number = place_next(&s->place);
+    return number && place_identity(&s->place, number, next, NULL) == 0 && identity_whole(next);
+}
+
+/* What was issued in a former pass and not used yet. */
+static int finish_begun(struct session *s, struct identity *now, struct err *err) {
+    CLEANUP(identity_fini) struct identity next = IDENTITY_INIT;
     bool gone = false;
-    if (!number || place_identity(&s->place, number, &next, NULL) || !identity_whole(&next))
-        return 0;
-    int rc = session_adopt(s, number, "renewed", &gone, err);
-    if (rc && gone)
-        *err = ERR_INIT;
+    (void)now;
+    int rc = issued_before(s, &next) ? session_adopt(s, next.number, "renewed", &gone, err) : 0;
     return gone ? 0 : rc;
 }
 
-static bool is_due(const struct session *s, const struct identity *id) {
-    return s->o->now || !strcmp(s->state.key, "server") || renew_at(id->cert, s->state.device_id) <= true_time_now(&s->time);
+static int renew_due(struct session *s, struct identity *now, struct err *err) {
+    CLEANUP(identity_fini) struct identity next = IDENTITY_INIT;
+    bool due = s->o->now || !strcmp(s->state.key, "server") || renew_at(now->cert, s->state.device_id) <= true_time_now(&s->time);
+    return due && !issued_before(s, &next) ? renew(s, now, err) : 0;
 }
 
-static int keep(struct session *s, struct identity *now, struct err *err) {
-    bool done = false;
+static int look_due(struct session *s, struct identity *now, struct err *err) {
+    int64_t since = true_time_now(&s->time) - s->state.anchors_at;
+    return since >= ANCHORS_EVERY || since < 0 || s->o->now ? look_anchors(s, now, err) : 0;
+}
+
+static int learn_time(struct session *s, struct identity *now, struct err *err) {
     struct gateway g;
-    int rc = session_gateway(s, now->gateway, &now->anchors, &g, err); /* what is due depends on what time it is */
-    if (rc)
-        return session_failed(s, NULL, err);
-    int64_t since = g.now - s->state.anchors_at;
-    if (since >= ANCHORS_EVERY || since < 0 || s->o->now)
-        rc = look_anchors(s, now, err);
-    if (!rc)
-        rc = provision_again(s, now, &done, err);
-    if (rc || done || !is_due(s, now) || (session_wait(s) && !s->o->now))
+    return session_ask(s, now->gateway, &now->anchors, &g, err);
+}
+
+/* In the order of need, and no step waits for another one's success: a gateway whose /cacerts fails, or a file that it refuses, must not end a device.  The first
+ * that fails is told. */
+static int keep(struct session *s, struct err *err) {
+    static int (*const STEPS[])(struct session *s, struct identity *now, struct err *err) = {finish_begun, provision_again, renew_due, look_due};
+    CLEANUP(identity_fini) struct identity now = IDENTITY_INIT;
+    int rc = place_identity(&s->place, place_current(&s->place), &now, err);
+    if (rc || (rc = learn_time(s, &now, err))) /* what is due depends on what time it is */
         return rc;
-    return renew(s, now, err);
+    for (size_t i = 0; i < sizeof STEPS / sizeof *STEPS; i++) {
+        struct err later = ERR_INIT;
+        identity_fini(&now);
+        int failed = place_identity(&s->place, place_current(&s->place), &now, &later);
+        failed = failed ? failed : STEPS[i](s, &now, &later);
+        if (failed && !rc) {
+            rc = failed;
+            *err = later;
+        }
+    }
+    return rc;
+}
+
+/* While the gateway wants to be left alone; an identity that has ended in that time is no success. */
+static bool wait_quietly(const struct session *s, const struct identity *now) {
+    return session_wait(s) && !s->o->now && (true_time_behind(&s->time) || now->cert->not_after >= true_time_now(&s->time));
 }
 
 int renew_pass(struct session *s, struct err *err) {
@@ -126,15 +154,12 @@ int renew_pass(struct session *s, struct err *err) {
     if (rc || !identity_whole(&now))
         return provision(s, err);
     session_recover(s, &now);
-    identity_fini(&now);
-    if ((rc = finish_begun(s, err)))
-        return rc;
     struct err first = ERR_INIT;
     int settled = session_settle(s, &first);
-    if ((rc = place_identity(&s->place, place_current(&s->place), &now, err)) || (rc = keep(s, &now, err)))
-        return rc;
-    rc = session_settle(s, err);
-    if (!rc && settled)
-        *err = first;
-    return rc ? rc : settled;
+    rc = wait_quietly(s, &now) ? 0 : keep(s, err);
+    struct err last = ERR_INIT;
+    int again = session_settle(s, &last);
+    if (!rc && (settled || again))
+        *err = settled ? first : last;
+    return rc ? rc : settled ? settled : again;
 }

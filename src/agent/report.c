@@ -134,14 +134,14 @@ json_t *report_check(struct session *s) {
         return not_asked(s, &id);
     session_recover(s, &id);
     const struct shown by = {id.key, id.cert, &id.above};
-    if (session_gateway(s, id.gateway, &id.anchors, &g, &err))
+    if (session_gateway(s, id.gateway, &id.anchors, &g, &why, &err) && !why.status)
         return not_reached(s, &(struct refused){.dates = true}, &err);
-    int rc = est_admitted(&g, &by, &why, &err);
+    int rc = why.status ? err.code : est_admitted(&g, &by, &why, &err);
     if (rc == 0)
         return verdict(s, "admitted", NULL, NULL, NULL, NULL);
     if (!why.status)
         return not_reached(s, &why, &err);
-    bool later = why.status == 429 || why.status >= 500;
+    bool later = why.status == 429 || why.status >= 500 || rc == MUSTER_ENETWORK;
     return verdict(s, later ? "unknown" : "refused", "gateway", why.code[0] ? why.code : err_code(err.code), err_text(&err), err_fix(err.code));
 }
 

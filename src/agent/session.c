@@ -11,6 +11,8 @@
 
 #define PEM_MAX 65536
 #define HOOKS_DUE "hooks-due"
+#define CLOCK_SLACK 60 /* seconds */
+#define WAIT_LEAST 300 /* seconds, of which a gateway may be sure */
 
 int session_open(struct session *s, const struct options *o, bool make, struct err *err) {
     s->o = o;
@@ -21,8 +23,8 @@ int session_open(struct session *s, const struct options *o, bool make, struct e
     true_time_init(&s->time, s->state.newest_time);
     CLEANUP(identity_fini) struct identity id = IDENTITY_INIT;
     unsigned current = place_current(&s->place);
-    if (current && place_identity(&s->place, current, &id, NULL) == 0 && id.cert && !strcmp(s->state.method, "shared"))
-        true_time_passed(&s->time, id.cert->not_before);
+    if (current && place_identity(&s->place, current, &id, NULL) == 0 && id.cert)
+        s->time.doubt = id.cert->not_before;
     return 0;
 }
 
@@ -46,14 +48,24 @@ int session_remember(struct session *s, struct err *err) {
     return place_remember(&s->place, &s->state, err);
 }
 
+/* What a gateway says, or somebody in its place, must not last until the certificate has ended: what is left of it is enough for four questions in any case. */
+static int bounded_wait(const struct session *s, int wait) {
+    CLEANUP(identity_fini) struct identity id = IDENTITY_INIT;
+    unsigned current = place_current(&s->place);
+    int64_t left = current && place_identity(&s->place, current, &id, NULL) == 0 && id.cert ? id.cert->not_after - true_time_now(&s->time) : 0;
+    int64_t most = left <= 0 ? CLOCK_DAY : left / 4 > WAIT_LEAST ? left / 4 : WAIT_LEAST;
+    return wait > most ? (int)most : wait;
+}
+
 int session_failed(struct session *s, const struct refused *why, struct err *err) {
     struct state *st = &s->state;
     struct err second = ERR_INIT;
     st->failed_at = true_time_now(&s->time);
+    err->retry_after = bounded_wait(s, err->retry_after);
     snprintf(st->failed_code, sizeof st->failed_code, "%s", why && why->code[0] ? why->code : err_code(err->code));
     snprintf(st->failed_text, sizeof st->failed_text, "%s", err_text(err));
     if (err->retry_after > 0 && why && why->status) {
-        st->asked_at = st->failed_at;
+        st->asked_at = clock_now(); /* the device's own: the right time may not be known at the next pass */
         st->wait = err->retry_after;
         memcpy(st->wait_code, st->failed_code, sizeof st->wait_code);
         memcpy(st->wait_text, st->failed_text, sizeof st->wait_text);
@@ -71,10 +83,10 @@ void session_succeeded(struct session *s) {
 }
 
 int64_t session_wait(const struct session *s) {
-    int64_t now = true_time_now(&s->time), from = s->state.asked_at, wait = s->state.wait;
-    if (wait <= 0 || now < from || now >= from + wait) /* a clock that was set back makes nobody wait for longer */
+    int64_t now = clock_now(), from = s->state.asked_at, wait = s->state.wait;
+    if (wait <= 0 || now < from || now - from >= wait) /* a clock that was set back makes nobody wait for longer */
         return 0;
-    return from + wait - now;
+    return wait - (now - from);
 }
 
 /* --- the gateway -------------------------------------------------------------------------------------------------------------------------------- */
@@ -91,27 +103,52 @@ static void set_clock(struct session *s) {
         s->time.offset = 0;
 }
 
-static int ask_time(struct session *s, const struct gateway *g, struct err *err) {
+static int ask_time(struct session *s, const struct gateway *g, struct refused *why, struct err *err) {
     char text[CLOCK_RFC3339_LEN + 1];
-    int rc = true_time_ask(&s->time, g->url, g->anchors, err);
+    int rc = true_time_ask(&s->time, g->url, g->anchors, why, err);
     if (rc)
         return rc;
     clock_rfc3339(true_time_now(&s->time), text);
-    session_say(s, "this device's clock is not right; the gateway has signed that it is %s", text);
+    bool right = s->time.offset >= -CLOCK_SLACK && s->time.offset <= CLOCK_SLACK;
+    session_say(s, "%sthe gateway has signed that it is %s", right ? "" : "this device's clock is not right; ", text);
     set_clock(s);
     return 0;
 }
 
-int session_gateway(struct session *s, const char *url, const struct certs *anchors, struct gateway *out, struct err *err) {
+int session_gateway(struct session *s, const char *url, const struct certs *anchors, struct gateway *out, struct refused *why, struct err *err) {
     *out = (struct gateway){.url = url, .account = s->state.account, .anchors = anchors};
-    int rc = true_time_behind(&s->time) ? ask_time(s, out, err) : 0;
+    bool behind = true_time_behind(&s->time);
+    int rc = behind || true_time_doubtful(&s->time) ? ask_time(s, out, why, err) : 0;
+    if (rc && !behind && !(err && err->retry_after)) { /* a doubt alone keeps nobody from going on */
+        *why = (struct refused){0};
+        rc = 0;
+        if (err)
+            *err = ERR_INIT;
+    }
     out->now = true_time_now(&s->time);
     return rc;
 }
 
-bool session_mended(struct session *s, struct gateway *g, const struct refused *why) {
-    if (!why->dates || s->time.asked || ask_time(s, g, NULL))
+int session_ask(struct session *s, const char *url, const struct certs *anchors, struct gateway *out, struct err *err) {
+    struct refused why = {0};
+    int64_t wait = session_wait(s);
+    if (wait && !s->o->now)
+        return err_retry(err, MUSTER_EBUSY, (int)wait, "The gateway asked not to come again before %lld seconds have passed. %s", (long long)wait, s->state.wait_text);
+    return session_gateway(s, url, anchors, out, &why, err) ? session_failed(s, &why, err) : 0;
+}
+
+bool session_mended(struct session *s, struct gateway *g, struct refused *why, struct err *err) {
+    struct refused refused = {0};
+    struct err untold = ERR_INIT;
+    if (!why->dates || s->time.asked)
         return false;
+    if (ask_time(s, g, &refused, &untold)) {
+        if (untold.retry_after) {
+            *why = refused;
+            *err = untold;
+        }
+        return false;
+    }
     g->now = true_time_now(&s->time);
     return true;
 }
@@ -159,7 +196,8 @@ int session_put_certificate(const struct session *s, unsigned number, const stru
 
 /* Refusals that no waiting changes: the certificate is over, or was never good. */
 static bool is_final(const struct refused *why) {
-    static const char *const FINAL[] = {"certificate_void", "certificate_superseded", "certificate_revoked", "certificate_unknown"};
+    static const char *const FINAL[] = {"certificate_void",    "certificate_superseded", "certificate_revoked", "certificate_unknown",
+                                        "certificate_expired", "certificate_untrusted",  "device_key_barred",   "device_key_elsewhere"};
     for (size_t i = 0; i < sizeof FINAL / sizeof *FINAL; i++)
         if (!strcmp(why->code, FINAL[i]))
             return true;
@@ -167,35 +205,33 @@ static bool is_final(const struct refused *why) {
 }
 
 /* Asks with it; the gateway makes it the device's before it answers. */
-static int use_first(struct session *s, const struct identity *id, struct refused *why, struct err *err) {
-    struct gateway g;
+static int use_first(struct session *s, const struct identity *id, struct gateway *g, struct refused *why, struct err *err) {
     const struct shown by = {id->key, id->cert, &id->above};
-    int rc = session_gateway(s, id->gateway, &id->anchors, &g, err);
-    if (rc)
-        return rc;
+    int rc;
     do
-        rc = est_admitted(&g, &by, why, err);
-    while (rc && session_mended(s, &g, why));
+        rc = est_admitted(g, &by, why, err);
+    while (rc && session_mended(s, g, why, err));
     return rc;
 }
 
 int session_adopt(struct session *s, unsigned number, const char *event, bool *gone, struct err *err) {
     CLEANUP(identity_fini) struct identity id = IDENTITY_INIT;
     struct refused why = {0};
+    struct gateway g;
     char until[CLOCK_RFC3339_LEN + 1];
     int rc = place_identity(&s->place, number, &id, err);
     *gone = rc == 0 && !identity_whole(&id);
     if (rc || *gone)
         return rc ? rc : place_drop(&s->place, number, err);
-    if ((rc = use_first(s, &id, &why, err))) {
-        *gone = is_final(&why);
+    if ((rc = session_ask(s, id.gateway, &id.anchors, &g, err)))
+        return rc;
+    if ((rc = use_first(s, &id, &g, &why, err))) {
+        *gone = is_final(&why) || id.cert->not_after < true_time_now(&s->time);
         if (*gone && place_drop(&s->place, number, NULL) == 0)
             session_say(s, "the certificate that was issued is not good any more (%s); another one is asked for", why.code);
         return session_failed(s, &why, err);
     }
     session_succeeded(s);
-    if (!strcmp(s->state.method, "shared"))
-        true_time_passed(&s->time, id.cert->not_before);
     if ((rc = session_changed(s, event, err)) || (rc = place_switch(&s->place, number, err)) || (rc = session_remember(s, err)))
         return rc;
     clock_rfc3339(id.cert->not_after, until);

@@ -31,13 +31,16 @@ int session_failed(struct session *s, const struct refused *why, struct err *err
 /* The gateway has admitted this device, or given it a certificate. */
 void session_succeeded(struct session *s);
 int session_remember(struct session *s, struct err *err) MUSTER_MUST_CHECK;
-/* Seconds that are left of what the gateway asked to wait; 0: none. */
+/* Seconds that are left of what the gateway asked to wait, as far as the certificate's end allows; 0: none. */
 int64_t session_wait(const struct session *s);
 
-/* The gateway to ask.  Where the clock is known to be wrong, it is asked for the time before anything else. */
-int session_gateway(struct session *s, const char *url, const struct certs *anchors, struct gateway *out, struct err *err) MUSTER_MUST_CHECK;
-/* Whether it is worth asking once more: the gateway's certificate was out of its dates, and the time could be learned. */
-bool session_mended(struct session *s, struct gateway *g, const struct refused *why);
+/* The gateway to ask.  Where the clock is known to be wrong, it is asked for the time before anything else; *why: what it answered to that, where it refused. */
+int session_gateway(struct session *s, const char *url, const struct certs *anchors, struct gateway *out, struct refused *why, struct err *err) MUSTER_MUST_CHECK;
+/* The same before each request of a pass: MUSTER_EBUSY while the gateway wants to be left alone (but for --now); what fails is remembered. */
+int session_ask(struct session *s, const char *url, const struct certs *anchors, struct gateway *out, struct err *err) MUSTER_MUST_CHECK;
+/* Whether it is worth asking once more: a certificate was out of its dates, and the time could be learned.  Where the gateway asks to wait with that, *why and
+ * *err say so from then on. */
+bool session_mended(struct session *s, struct gateway *g, struct refused *why, struct err *err);
 
 /* A key of this device's own in a new identity on its way, with anchors and URL beside it; or the one that is there already. */
 int session_next(struct session *s, const struct certs *anchors, const char *url, struct identity *out, struct err *err) MUSTER_MUST_CHECK;
@@ -55,8 +58,9 @@ void session_recover(struct session *s, const struct identity *now);
 
 /* provision.c: 0 where there is an identity, or is one now. */
 int provision(struct session *s, struct err *err) MUSTER_MUST_CHECK;
-/* Takes a certificate over that was put in the place of the one that `now` came from, where there is one that ends later; *done: there was. */
-int provision_again(struct session *s, const struct identity *now, bool *done, struct err *err) MUSTER_MUST_CHECK;
+/* Takes a certificate over that was put in the place of the one that `now` came from, where there is another one than was taken over or refused before, and it ends
+ * later. */
+int provision_again(struct session *s, struct identity *now, struct err *err) MUSTER_MUST_CHECK;
 /* renew.c: one pass of `run`. */
 int renew_pass(struct session *s, struct err *err) MUSTER_MUST_CHECK;
 /* When the certificate is renewed: between two thirds and three quarters of its life, by a hash of the device ID, so that a fleet that was made on one

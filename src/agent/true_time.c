@@ -4,7 +4,7 @@
 #include <openssl/x509v3.h>
 
 #include "agent/built.h"
-#include "agent/http.h"
+#include "agent/est.h"
 #include "base/clock.h"
 #include "base/hex.h"
 #include "base/secret.h"
@@ -15,13 +15,9 @@
 
 void true_time_init(struct true_time *t, int64_t newest) { *t = (struct true_time){.floor = newest > AGENT_BUILT ? newest : AGENT_BUILT}; }
 
-void true_time_passed(struct true_time *t, int64_t when) {
-    if (when > t->floor)
-        t->floor = when;
-}
-
 int64_t true_time_now(const struct true_time *t) { return clock_now() + t->offset; }
 bool true_time_behind(const struct true_time *t) { return true_time_now(t) < t->floor; }
+bool true_time_doubtful(const struct true_time *t) { return !t->asked && true_time_now(t) < t->doubt; }
 
 /* Under an anchor, for time stamping and nothing else, and valid when it says that it signed. */
 static bool signer_good(const struct cert *c, const struct certs *anchors, int64_t at) {
@@ -63,19 +59,19 @@ int true_time_judge(struct span body, struct span nonce, const struct certs *anc
     return 0;
 }
 
-int true_time_ask(struct true_time *t, const char *gateway, const struct certs *anchors, struct err *err) {
+int true_time_ask(struct true_time *t, const char *gateway, const struct certs *anchors, struct refused *why, struct err *err) {
     CLEANUP(http_answer_fini) struct http_answer answer = HTTP_ANSWER_INIT;
     CLEANUP(buf_fini) struct buf url = BUF_INIT(4096);
     uint8_t nonce[NONCE_LEN];
-    char code[64];
     int64_t at = 0, sent = clock_mono_ms();
     secret_random_bytes(nonce, sizeof nonce);
     buf_addf(&url, "%s/time?nonce=", gateway);
     hex_add(&url, span_of(nonce, sizeof nonce));
     const struct http_request rq = {.method = "GET", .url = buf_str(&url), .anchors = anchors};
     int rc = http_ask(&rq, &answer, err);
+    why->status = rc ? 0 : answer.status;
     if (rc == 0 && answer.status != 200)
-        rc = http_refusal(&answer, code, err);
+        rc = http_refusal(&answer, why->code, err);
     if (rc == 0 && clock_mono_ms() - sent > ANSWER_SECONDS * 1000)
         rc = err_set(err, MUSTER_ENETWORK, "The gateway took too long to say what time it is.");
     if (rc == 0)

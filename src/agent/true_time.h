@@ -1,26 +1,31 @@
 /* true_time: what time it is, for a device whose clock may say 1970 (doc/time.md).
  *
- * The clock is believed unless it is before a time that is known to have passed: the floor, which is the newest of when this program was built, what
- * the gateway signed last, and when the device's certificate began.  Where it is behind, or where the gateway's certificate is out of its dates, the
- * gateway is asked, and its answer counts where it is signed for this question under an anchor and not before the floor. */
+ * The clock is believed unless it is before a time that is known to have passed: the floor, which is the newer of when this program was built and what the
+ * gateway signed last.  Where it is behind, or where a certificate is out of its dates, the gateway is asked, and its answer counts where it is signed for this
+ * question under an anchor and not before the floor.
+ *
+ * When a certificate begins proves nothing, since whoever issues one writes what he likes: it is a reason to ask, and no bound for the answer. */
 #ifndef MUSTER_AGENT_TRUE_TIME_H
 #define MUSTER_AGENT_TRUE_TIME_H
 
 #include "agent/certs.h"
 
+struct refused;
+
 struct true_time {
     int64_t floor;  /* seconds since 1970 */
+    int64_t doubt;  /* the device's certificate begins then: a clock that is behind that may be wrong */
     int64_t offset; /* what the clock is behind, as far as is known */
     bool asked;     /* the gateway answered in this pass */
 };
 
 /* newest: what was remembered. */
 void true_time_init(struct true_time *t, int64_t newest);
-void true_time_passed(struct true_time *t, int64_t when); /* a time that somebody trusted has named */
 int64_t true_time_now(const struct true_time *t);
 bool true_time_behind(const struct true_time *t); /* it is known not to be right */
-/* Asks; the offset and the floor follow the answer. */
-int true_time_ask(struct true_time *t, const char *gateway, const struct certs *anchors, struct err *err) MUSTER_MUST_CHECK;
+bool true_time_doubtful(const struct true_time *t); /* it may not be, and nobody was asked yet */
+/* Asks; the offset and the floor follow the answer.  *why: what came, where it was no time (agent/est.h). */
+int true_time_ask(struct true_time *t, const char *gateway, const struct certs *anchors, struct refused *why, struct err *err) MUSTER_MUST_CHECK;
 /* Judges one answer to a question with that nonce; for true_time_ask and the fuzz target. */
 int true_time_judge(struct span body, struct span nonce, const struct certs *anchors, int64_t floor, int64_t *time, struct err *err) MUSTER_MUST_CHECK;
 

@@ -1,0 +1,305 @@
+"""What must not end a device: gateways that fail in one thing, answers that are wrong, files that are not good, clocks; each beside an identity that has to be renewed."""
+import datetime
+
+import pytest
+
+from agent import ADMITTED, EST, NOT_YET, Agent, Authority, Gateway, certs_only, issues, own, refusal, shared
+from client import key_pem, new_key
+from test_agent_run import Teller, to_1970
+from test_clock import DAY, Clock
+
+CACERTS, RENEW, ENROL, USE = ("GET", EST + "cacerts"), ("POST", EST + "simplereenroll"), ("POST", EST + "simpleenroll"), ("GET", "/devices")
+HOUR = 3600
+
+
+@pytest.fixture(name="clock")
+def moved(tmp_path):
+    return Clock(tmp_path / "clock")
+
+
+@pytest.fixture
+def device(tmp_path, clock):
+    d = Agent(tmp_path / "device", env=clock.env)
+    d.hook()
+    return d
+
+
+class World:
+    """A gateway, and a device that is in there by a certificate of the factory; `left` and `life` of it in days."""
+
+    def __init__(self, device, top):
+        self.device, self.top, self.ca = device, top, Authority()
+        self.gateway = Gateway(self.ca.server(), {USE: ADMITTED, RENEW: issues(self.ca), CACERTS: certs_only(self.ca.cert)})
+
+    def put(self, end=5, begin=-300, **more):
+        made = self.ca.device(begin=begin, end=end, **more)
+        own(self.top / "import", made, self.ca.pem(), self.gateway.url)
+        return made
+
+    def imported(self, **more):
+        made = self.put(**more)
+        self.device.good("provision", "--credentials", self.top / "import")
+        return made
+
+    def asked(self, *what):
+        return self.gateway.paths().count(what[0] if len(what) == 1 else what)
+
+
+@pytest.fixture
+def world(device, tmp_path):
+    w = World(device, tmp_path)
+    yield w
+    w.gateway.close()
+
+
+# --- renewal depends on nothing else ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("answer", [(500, {}, b""), (403, {}, b""), (302, {"Location": "/"}, b""), (200, {}, b"no PKCS#7"), (429, {"Retry-After": "86400"}, b""), None,
+                                    certs_only(*[Authority(f"CA {i}").cert for i in range(17)])], ids=["500", "403", "302", "odd", "429", "cut", "17"])
+def test_anchors_that_cannot_be_looked_at_end_no_renewal(world, answer):
+    made = world.imported()
+    world.gateway.answers[CACERTS] = (lambda *_: None) if answer is None else answer
+    world.device.run("run")
+    assert world.device.identity.cert != made.cert and world.device.told == ["imported", "renewed"]
+
+
+def test_a_file_that_is_refused_ends_no_renewal(world, clock):
+    made = world.imported()
+    worse = world.put(end=4000)
+
+    def admits(request, body):
+        return ADMITTED if world.asked(USE) != 2 else refusal(403, "certificate_untrusted")
+
+    world.gateway.answers[USE] = admits
+    assert "(certificate_untrusted)" in world.device.fails("run")
+    assert world.device.identity.cert not in (made.cert, worse.cert) and world.device.told == ["imported", "renewed"]
+    asked = world.asked(USE)
+    world.device.good("run")
+    assert world.asked(USE) == asked, "it is not shown at every pass"
+    clock.set(DAY + HOUR)
+    world.device.good("run")
+    assert world.asked(USE) == asked + 1 and world.device.identity.cert == worse.cert, "an operator may have seen to it"
+
+
+def test_a_file_of_a_gateway_that_is_not_there_ends_no_renewal(world):
+    made = world.imported()
+    later = world.put(end=4000)
+    (world.top / "import" / "gateway.url").write_text("https://localhost:1\n")
+    world.device.fails("run", status=NOT_YET)
+    assert world.device.identity.cert != made.cert and world.device.told == ["imported", "renewed"]
+    (world.top / "import" / "gateway.url").write_text(world.gateway.url + "\n")
+    world.device.good("run")
+    assert world.device.identity.cert == later.cert
+
+
+def test_the_factory_s_file_does_not_come_back(world):
+    """Its certificate lives longer than the one that followed it, and is over."""
+    made = world.imported(end=400, begin=-2000)
+    world.device.good("run", "--now")
+    renewed = world.device.identity.cert
+    assert renewed != made.cert and renewed.not_valid_after < made.cert.not_valid_after
+    shown = world.asked(USE)
+    for _ in range(2):
+        world.device.good("run")
+    assert world.device.identity.cert == renewed and world.asked(USE) == shown and world.device.told == ["imported", "renewed"]
+
+
+def test_the_factory_s_file_does_not_come_back_where_a_cut_left_it_unsaid(world):
+    world.imported(end=400, begin=-2000)
+    world.device.remember(**{"import": ""})
+    world.device.good("run")
+    world.device.good("run", "--now")
+    renewed = world.device.identity.cert
+    world.device.good("run")
+    assert world.device.identity.cert == renewed
+
+
+# --- first credentials that were wrong -------------------------------------------------------------------------------------------------------------------
+
+
+def test_wrong_credentials_are_mended_by_right_ones(world):
+    world.put(end=300)
+    (world.top / "import" / "gateway.url").write_text("https://localhost:1\n")
+    world.device.fails("provision", "--credentials", world.top / "import", status=NOT_YET)
+    (world.top / "import" / "gateway.url").write_text(world.gateway.url + "\n")
+    world.device.good("provision", "--credentials", world.top / "import")
+    assert (world.device.dir / "current" / "gateway.url").read_text() == world.gateway.url + "\n"
+
+
+def test_refused_credentials_are_mended_by_others(world):
+    world.put(end=300)
+    world.gateway.answers[USE] = refusal(403, "certificate_untrusted")
+    world.device.fails("provision", "--credentials", world.top / "import")
+    world.gateway.answers[USE] = ADMITTED
+    right = world.put(end=300)
+    world.device.good("provision", "--credentials", world.top / "import")
+    assert world.device.identity.cert == right.cert
+
+
+def test_an_id_beside_a_certificate_that_names_another(world):
+    world.put(end=300)
+    said = world.device.fails("provision", "--credentials", world.top / "import", "--device-id", "another")
+    assert "is of the device car-1, and --device-id says another" in said and world.gateway.asked == []
+    world.device.good("provision", "--credentials", world.top / "import", "--device-id", "car-1")
+
+
+# --- certificates that are of no use -----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(name="enrolling")
+def at_a_gateway(device, tmp_path):
+    w = World(device, tmp_path)
+    w.options = ("--credentials", shared(tmp_path / "shared", w.gateway.url, w.ca), "--device-id", "car-1")
+    w.gateway.answers[ENROL] = issues(w.ca)
+    yield w
+    w.gateway.close()
+
+
+def test_a_certificate_that_ended_before_its_first_use(enrolling, clock):
+    w = enrolling
+    w.gateway.answers[ENROL] = issues(w.ca, end=3)
+    w.gateway.answers[USE] = (503, {}, b"")
+    w.device.fails("run", *w.options, status=NOT_YET)
+    assert w.asked(ENROL) == 1
+    clock.set(4 * DAY)
+    w.gateway.answers.update({USE: lambda *_: refusal(403, "certificate_expired") if w.asked(ENROL) == 1 else ADMITTED, ENROL: issues(w.ca, end=30)})
+    w.device.run("run", *w.options)
+    w.device.good("run", *w.options)
+    assert w.asked(ENROL) == 2 and w.device.status()["state"] == "provisioned"
+
+
+def test_a_renewed_certificate_that_ended_before_its_first_use(world, clock):
+    world.imported()
+    world.gateway.answers.update({RENEW: issues(world.ca, end=3), USE: (503, {}, b"")})
+    world.device.fails("run", status=NOT_YET)
+    clock.set(4 * DAY)
+    world.gateway.answers.update({RENEW: issues(world.ca, end=30), USE: lambda *_: refusal(403, "certificate_expired") if world.asked(RENEW) == 1 else ADMITTED})
+    world.device.good("run")
+    assert world.asked(RENEW) == 2 and world.device.told == ["imported", "renewed"]
+
+
+def test_a_certificate_of_the_future_is_not_taken(enrolling):
+    """And leaves no trace: the same gateway with the right time serves the device at once."""
+    w = enrolling
+    w.gateway.answers[ENROL] = issues(w.ca, begin=9000, end=9300)
+    said = w.device.run("run", *w.options)
+    assert said.returncode == 1 and "begins more than a day from now" in said.stderr and not (w.device.dir / "current").exists()
+    w.gateway.answers[ENROL] = issues(w.ca)
+    w.device.good("run", *w.options)
+    assert not w.device.status()["clock_behind"]
+    w.device.good("run", "--now")
+
+
+def test_a_certificate_that_begins_after_the_clock_is_a_reason_to_ask_and_no_bound(world):
+    world.imported(begin=2, end=300)
+    world.gateway.answers["GET", "/time"] = Teller(world.ca)
+    assert not world.device.status()["clock_behind"]
+    world.device.good("run")
+    assert world.asked("GET", "/time") == 1
+    world.gateway.answers["GET", "/time"] = (404, {}, b"")
+    world.device.good("run", "--now")
+    assert world.device.told == ["imported", "renewed"]
+
+
+# --- the gateway's own time ----------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_time_to_wait_counts_for_every_request(world, clock):
+    world.imported(begin=-1, end=300)
+    world.gateway.answers[CACERTS] = (429, {"Retry-After": "80000"}, b"")
+    world.device.fails("run", status=NOT_YET)
+    asked = len(world.gateway.asked)
+    for _ in range(3):
+        world.device.good("run")
+    assert len(world.gateway.asked) == asked
+    clock.set(80030)
+    world.device.fails("run", status=NOT_YET)
+    assert len(world.gateway.asked) == asked + 1
+
+
+def test_a_time_to_wait_counts_for_the_first_use(enrolling, clock):
+    w = enrolling
+    w.gateway.answers[USE] = (429, {"Retry-After": "5000"}, b"")
+    for _ in range(3):
+        w.device.fails("run", *w.options, status=NOT_YET)
+    assert w.asked(USE) == 1 and w.device.status()["state"] == "waiting"
+    clock.set(5030)
+    w.gateway.answers[USE] = ADMITTED
+    w.device.good("run", *w.options)
+    assert w.asked(ENROL) == 1
+
+
+def test_a_time_to_wait_counts_for_the_time(enrolling, clock):
+    w = enrolling
+    to_1970(clock)
+    w.gateway.answers["GET", "/time"] = refusal(429, "busy", "Too many clocks.", **{"Retry-After": "5000"})
+    for _ in range(3):
+        assert "Too many clocks." in w.device.fails("run", *w.options, status=NOT_YET)
+    assert w.gateway.paths() == [("GET", "/time")]
+    failed = w.device.status()["failed"]
+    assert failed["code"] == "busy" and "did not tell the time" in failed["reason"]
+
+
+def test_a_refused_time_is_told_as_what_it_is(world, clock):
+    world.imported(begin=-1, end=300)
+    to_1970(clock)
+    world.gateway.answers["GET", "/time"] = refusal(429, "busy", "Too many clocks.", **{"Retry-After": "5000"})
+    said = world.device.explain()
+    assert (said["verdict"], said["side"], said["code"]) == ("unknown", "gateway", "busy") and "Too many clocks." in said["reason"]
+
+
+def test_a_wait_survives_a_clock_of_1970(enrolling, clock):
+    """The right time is known within one pass alone: the time to wait goes by the device's clock."""
+    w = enrolling
+    to_1970(clock)
+    w.gateway.answers.update({("GET", "/time"): Teller(w.ca), ENROL: (429, {"Retry-After": "5000"}, b"")})
+    for _ in range(3):
+        w.device.fails("run", *w.options, status=NOT_YET)
+    assert w.asked(ENROL) == 1 and w.asked("GET", "/time") == 1
+
+
+@pytest.mark.parametrize("seconds", ["31622400", "99999999999999999999999", "Wed, 21 Oct 2099 07:28:00 GMT"])
+def test_no_gateway_s_wait_outlasts_the_certificate(world, clock, seconds):
+    world.imported(begin=-300, end=4)
+    world.gateway.answers[RENEW] = (503, {"Retry-After": seconds}, b"")
+    world.device.fails("run", status=NOT_YET)
+    assert world.device.remembered()["wait"] <= DAY
+    world.gateway.answers[RENEW] = issues(world.ca)
+    world.device.good("run")
+    assert world.device.told == ["imported"]
+    clock.set(DAY + 60)
+    world.device.good("run")
+    assert world.device.told == ["imported", "renewed"]
+
+
+def test_waiting_with_a_certificate_that_has_ended_is_no_success(world, clock):
+    world.imported(begin=-300, end=1)
+    clock.set(2 * DAY)
+    world.gateway.answers[RENEW] = (503, {"Retry-After": "40000"}, b"")
+    for _ in range(2):
+        world.device.fails("run", status=NOT_YET)
+    assert world.asked(RENEW) == 1
+
+
+def test_a_date_to_wait_for(world, clock):
+    world.imported(begin=-300, end=40)
+    at = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(hours=2)
+    world.gateway.answers[RENEW] = (503, {"Retry-After": at.strftime("%a, %d %b %Y %H:%M:%S GMT")}, b"")
+    world.device.fails("run", status=NOT_YET)
+    assert 7000 < world.device.remembered()["wait"] <= 7200
+
+
+# --- keys --------------------------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_key_of_the_server_without_its_certificate_is_nobody_s(enrolling):
+    """The power went between the two files that POST /devices gave: what is left is no key of the device's own."""
+    w, made = enrolling, new_key()
+    w.gateway.answers[ENROL] = (503, {}, b"")
+    w.device.fails("run", *w.options, status=NOT_YET)
+    (w.device.dir / "identity-1" / "pkey.pem").write_bytes(key_pem(made))
+    w.device.remember(key="server")
+    w.gateway.answers[ENROL] = issues(w.ca)
+    w.device.good("run", *w.options, "--now")
+    assert w.device.identity.key.private_numbers() != made.private_numbers() and w.device.status()["key"] == "own"
