@@ -3,22 +3,49 @@
 
 #include <openssl/x509v3.h>
 
+static bool named(const struct cert *a, const struct cert *b) { return X509_NAME_cmp(X509_get_subject_name(a->x), X509_get_subject_name(b->x)) == 0; }
+
+bool anchor_for_servers(const struct cert *a) {
+    uint32_t eku = X509_get_extended_key_usage(a->x); /* UINT32_MAX: none */
+    return a->ca && (eku & XKU_SSL_SERVER) && (X509_get_key_usage(a->x) & KU_KEY_CERT_SIGN);
+}
+
 /* Named in so many words: a CA without an extended key usage, or for any, may be a device CA as well. */
 static bool for_servers(const struct cert *c, int64_t now) {
-    uint32_t eku = X509_get_extended_key_usage(c->x);
-    return c->ca && eku != UINT32_MAX && (eku & XKU_SSL_SERVER) && (X509_get_key_usage(c->x) & KU_KEY_CERT_SIGN) && c->not_before <= now && now <= c->not_after;
+    return X509_get_extended_key_usage(c->x) != UINT32_MAX && anchor_for_servers(c) && c->not_before <= now && now <= c->not_after;
+}
+
+/* --- what one CA's word is good for ------------------------------------------------------------------------------------------------------------------ */
+
+static const ASN1_OCTET_STRING *constraints(const struct cert *c) {
+    int at = X509_get_ext_by_NID(c->x, NID_name_constraints, -1);
+    return at < 0 ? NULL : X509_EXTENSION_get_data(X509_get_ext(c->x, at));
+}
+
+/* Whether `c` may do no more than `by`: neither constraints of names nor a bound of paths are shed. */
+static bool no_wider(const struct cert *c, const struct cert *by) {
+    const ASN1_OCTET_STRING *mine = constraints(c), *its = constraints(by);
+    long path = X509_get_pathlen(c->x), bound = X509_get_pathlen(by->x); /* -1: none */
+    return (mine && its ? ASN1_OCTET_STRING_cmp(mine, its) == 0 : !mine && !its) && (bound < 0 || (path >= 0 && path <= bound));
+}
+
+/* Whether `x` is the word of the anchor `a` that `c` is one as well.  The same name says so: it is that CA, with another key.  Any other CA below `a` becomes no
+ * more than it is already, and for no longer. */
+static bool vouches(const struct cert *a, const struct cert *x, const struct cert *c, int64_t now) {
+    bool same = named(a, x);
+    if (!anchor_for_servers(a) || a->not_before > now || now > a->not_after || X509_NAME_cmp(X509_get_issuer_name(x->x), X509_get_subject_name(a->x)) || !cert_signed_by(x, a))
+        return false;
+    return no_wider(c, x) && no_wider(c, a) && (same || (X509_get_pathlen(a->x) != 0 && c->not_after <= x->not_after));
 }
 
 static bool vouched(const struct certs *mine, const struct certs *offered, const struct cert *c, int64_t now) {
     for (size_t i = 0; i < offered->n; i++) {
         const struct cert *x = offered->cert[i];
-        if (x->self_signed || !hash_eq(&x->key.spki, &c->key.spki) || X509_NAME_cmp(X509_get_subject_name(x->x), X509_get_subject_name(c->x)) || !for_servers(x, now))
+        if (x->self_signed || !hash_eq(&x->key.spki, &c->key.spki) || !named(x, c) || !for_servers(x, now))
             continue;
-        for (size_t k = 0; k < mine->n; k++) {
-            const struct cert *a = mine->cert[k];
-            if (a->ca && a->not_before <= now && now <= a->not_after && X509_NAME_cmp(X509_get_issuer_name(x->x), X509_get_subject_name(a->x)) == 0 && cert_signed_by(x, a))
+        for (size_t k = 0; k < mine->n; k++)
+            if (vouches(mine->cert[k], x, c, now))
                 return true;
-        }
     }
     return false;
 }

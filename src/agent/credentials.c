@@ -60,10 +60,12 @@ static int take_url(struct credentials *c, struct span text, struct err *err) {
 
 static int take_cas(struct credentials *c, const STACK_OF(X509) *more, struct err *err) {
     for (int i = 0; more && i < sk_X509_num(more) && c->anchors.n < CERTS_MAX; i++) {
-        int rc = cert_from_x509(sk_X509_value(more, i), &c->anchors.cert[c->anchors.n], err);
+        CLEANUP(cert_free) struct cert *one = NULL;
+        int rc = cert_from_x509(sk_X509_value(more, i), &one, err);
         if (rc)
             return rc;
-        c->anchors.n++;
+        if (one->ca)
+            c->anchors.cert[c->anchors.n++] = TAKE(one);
     }
     return c->anchors.n ? 0 : err_set(err, MUSTER_EINVALID, "The credentials in %s have no certificate by which the gateway could be known.", c->path);
 }

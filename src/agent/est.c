@@ -111,11 +111,11 @@ int est_ask(const struct gateway *g, enum est_verb verb, const struct shown *by,
     return rc;
 }
 
-int est_anchors(const struct gateway *g, struct certs *out, struct refused *why, struct err *err) {
+int est_anchors(const struct gateway *g, const struct shown *by, struct certs *out, struct refused *why, struct err *err) {
     CLEANUP(http_answer_fini) struct http_answer answer = HTTP_ANSWER_INIT;
     CLEANUP(buf_fini) struct buf url = BUF_INIT(4096);
     add_path(&url, g, "cacerts");
-    int rc = ask(g, NULL, "GET", buf_str(&url), NULL, SPAN_NONE, &answer, why, err);
+    int rc = ask(g, by, "GET", buf_str(&url), NULL, SPAN_NONE, &answer, why, err);
     return rc ? rc : est_read_anchors(buf_span(&answer.body), out, err);
 }
 

@@ -3,6 +3,7 @@
 
 #include <curl/curl.h>
 #include <openssl/ssl.h>
+#include <openssl/x509v3.h>
 
 #include "base/clock.h"
 #include "json/json.h"
@@ -20,6 +21,8 @@ struct exchange {
     char tls[240]; /* what is wrong with the gateway's certificates */
 };
 
+DEFINE_CLEANUP(GENERAL_NAMES_free, GENERAL_NAMES *)
+
 static int exchange_at = -1; /* where an SSL has its exchange */
 
 void http_answer_fini(struct http_answer *a) { buf_wipe(&a->body); }
@@ -36,6 +39,16 @@ static void say_dates(struct exchange *e, const struct cert *c, bool ended) {
     snprintf(e->tls, sizeof e->tls, "the gateway's certificate %s %s at %s; by this device's clock it is %s", buf_str(&subject), ended ? "ended" : "begins", when, now);
 }
 
+/* In so many words, and by the name in its subjectAltName: under a CA of devices too, one of those is no gateway. */
+static bool is_server(const X509 *x) {
+    CLEANUP(GENERAL_NAMES_free) GENERAL_NAMES *names = X509_get_ext_d2i(x, NID_subject_alt_name, NULL, NULL);
+    uint32_t eku = X509_get_extended_key_usage((X509 *)(uintptr_t)x);
+    bool host = false;
+    for (int i = 0; i < sk_GENERAL_NAME_num(names); i++)
+        host = host || sk_GENERAL_NAME_value(names, i)->type == GEN_DNS || sk_GENERAL_NAME_value(names, i)->type == GEN_IPADD;
+    return host && eku != UINT32_MAX && (eku & XKU_SSL_SERVER);
+}
+
 static int judge(int good, X509_STORE_CTX *ctx) {
     SSL *ssl = X509_STORE_CTX_get_ex_data(ctx, SSL_get_ex_data_X509_STORE_CTX_idx());
     struct exchange *e = SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), exchange_at);
@@ -46,6 +59,11 @@ static int judge(int good, X509_STORE_CTX *ctx) {
         return 0;
     }
     X509 *x = X509_STORE_CTX_get_current_cert(ctx);
+    if (x && X509_STORE_CTX_get_error_depth(ctx) == 0 && !is_server(x)) {
+        snprintf(e->tls, sizeof e->tls, "the gateway's certificate is not accepted: it is not for TLS servers (EKU serverAuth), or names no host in its subjectAltName");
+        X509_STORE_CTX_set_error(ctx, X509_V_ERR_INVALID_PURPOSE);
+        return 0;
+    }
     if (!e->rq->now || !x)
         return 1;
     if (cert_from_x509(x, &c, NULL)) {

@@ -62,12 +62,13 @@ static int look_anchors(struct session *s, struct identity *now, struct err *err
     CLEANUP(buf_fini) struct buf pem = BUF_INIT(65536);
     struct refused why = {0};
     struct gateway g;
+    const struct shown by = {now->key, now->cert, &now->above}; /* so that the gateway knows who has seen them */
     size_t taken = 0;
     int rc = session_ask(s, now->gateway, &now->anchors, &g, err);
     if (rc)
         return rc;
     do
-        rc = est_anchors(&g, &offered, &why, err);
+        rc = est_anchors(&g, &by, &offered, &why, err);
     while (rc && session_mended(s, &g, &why, err));
     bool none = why.status == 404 || why.status == 405 || why.status == 501;
     if (rc && why.status)

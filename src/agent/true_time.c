@@ -3,6 +3,7 @@
 
 #include <openssl/x509v3.h>
 
+#include "agent/anchors.h"
 #include "agent/built.h"
 #include "agent/est.h"
 #include "base/clock.h"
@@ -26,7 +27,7 @@ static bool signer_good(const struct cert *c, const struct certs *anchors, int64
         return false;
     for (size_t i = 0; i < anchors->n; i++) {
         const struct cert *a = anchors->cert[i];
-        if (a->ca && X509_NAME_cmp(X509_get_issuer_name(c->x), X509_get_subject_name(a->x)) == 0 && cert_signed_by(c, a) && a->not_before <= at && at <= a->not_after)
+        if (anchor_for_servers(a) && X509_NAME_cmp(X509_get_issuer_name(c->x), X509_get_subject_name(a->x)) == 0 && cert_signed_by(c, a) && a->not_before <= at && at <= a->not_after)
             return true;
     }
     return false;

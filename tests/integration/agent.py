@@ -109,15 +109,17 @@ def now():
 class Authority:
     """A CA of gateways, made by python-cryptography."""
 
-    def __init__(self, cn="Server CA", ekus=(SERVER_AUTH,), ca=True, begin=-1, end=3650):
+    def __init__(self, cn="Server CA", ekus=(SERVER_AUTH,), ca=True, begin=-1, end=3650, **more):
         self.key, self.cn = new_key(), cn
-        self.cert = self.sign(name(cn), self.key, ekus, ca=ca, begin=begin, end=end, issuer=name(cn))
+        self.cert = self.sign(name(cn), self.key, ekus, ca=ca, begin=begin, end=end, issuer=name(cn), **more)
 
-    def sign(self, subject, key, ekus, ca=False, begin=-1, end=3650, issuer=None, sans=(), at=None):
+    def sign(self, subject, key, ekus, ca=False, begin=-1, end=3650, issuer=None, sans=(), at=None, path=None, permitted=None):
         base = at or now()
         b = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer or self.cert.subject).public_key(key.public_key()).serial_number(x509.random_serial_number())
         b = b.not_valid_before(base + datetime.timedelta(days=begin)).not_valid_after(base + datetime.timedelta(days=end))
-        b = b.add_extension(x509.BasicConstraints(ca, None), True)
+        b = b.add_extension(x509.BasicConstraints(ca, path), True)
+        if permitted:
+            b = b.add_extension(x509.NameConstraints([x509.DNSName(permitted)], None), True)
         b = b.add_extension(x509.KeyUsage(not ca, False, False, False, False, ca, ca, False, False), True)
         if ekus:
             b = b.add_extension(x509.ExtendedKeyUsage(list(ekus)), False)

@@ -2,9 +2,11 @@
 import datetime
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import NoEncryption, pkcs12
 
-from agent import ADMITTED, EST, NOT_YET, Agent, Authority, Gateway, certs_only, issues, own, refusal, shared
-from client import key_pem, new_key
+from agent import ADMITTED, CLIENT_AUTH, EST, NOT_YET, SERVER_AUTH, TIME_STAMPING, Agent, Authority, Gateway, certs_only, issues, own, refusal, shared
+from client import Identity, key_pem, name, new_key
 from test_agent_run import Teller, to_1970
 from test_clock import DAY, Clock
 
@@ -303,3 +305,99 @@ def test_a_key_of_the_server_without_its_certificate_is_nobody_s(enrolling):
     w.gateway.answers[ENROL] = issues(w.ca)
     w.device.good("run", *w.options, "--now")
     assert w.device.identity.key.private_numbers() != made.private_numbers() and w.device.status()["key"] == "own"
+
+
+# --- anchors, and whoever is no gateway ---------------------------------------------------------------------------------------------------------------------
+
+
+def offer(world, *certs):
+    world.gateway.answers[CACERTS] = certs_only(*certs)
+    world.device.remember(anchors_at=0)
+    world.device.good("run")
+    return [c.subject.rfc4514_string() for c in world.device.anchors]
+
+
+def test_an_intermediate_ca_makes_itself_no_anchor(world):
+    """Its own certificate bounds it, in time, in names, in paths; one that it signs for itself would not."""
+    world.imported(begin=-1, end=300)
+    partner = Authority("Partner CA")
+    for cross in (world.ca.crosses(partner, end=10), world.ca.crosses(partner, path=0), world.ca.crosses(partner, permitted="partner.example"), world.ca.crosses(partner, end=3649, path=0, permitted="a.b")):
+        assert offer(world, partner.cert, cross) == ["CN=Server CA"]
+    assert offer(world, partner.cert, world.ca.crosses(partner)) == ["CN=Server CA", "CN=Partner CA"], "who may do the same already, for as long"
+
+
+def test_the_next_key_of_the_same_ca_is_vouched_for_until_the_old_one_ends(world):
+    """NewWithOld as RFC 4210 has it: the same name, and no longer than the old certificate."""
+    world.imported(begin=-1, end=300)
+    following = Authority(end=9000)
+    assert offer(world, following.cert, world.ca.crosses(following, path=0)) == ["CN=Server CA"]
+    assert offer(world, following.cert, world.ca.crosses(following, end=10)) == ["CN=Server CA"] * 2
+
+
+def test_what_bounds_an_anchor_bounds_what_it_vouches_for(device, tmp_path):
+    world = World(device, tmp_path)
+    world.ca = Authority(path=0, permitted="localhost")
+    world.gateway.close()
+    world.gateway = Gateway(named_server(world.ca), {USE: ADMITTED, RENEW: issues(world.ca)})
+    world.imported(begin=-1, end=300)
+    for wide in (Authority(), Authority(path=0), Authority(permitted="localhost"), Authority(path=0, permitted="example"), Authority("Another", path=0, permitted="localhost")):
+        assert offer(world, wide.cert, world.ca.crosses(wide)) == ["CN=Server CA"]
+    same = Authority(path=0, permitted="localhost")
+    assert offer(world, same.cert, world.ca.crosses(same, path=0, permitted="localhost")) == ["CN=Server CA"] * 2
+    world.gateway.close()
+
+
+def test_an_anchor_of_clients_vouches_for_nobody(world, clock):
+    """root.crt may hold more than it should."""
+    world.imported(begin=-1, end=300)
+    clients, evil = Authority("Client CA", ekus=(CLIENT_AUTH,)), Authority("Evil CA")
+    root = world.device.dir / "current" / "root.crt"
+    root.write_bytes(root.read_bytes() + clients.pem())
+    assert offer(world, evil.cert, clients.crosses(evil)) == ["CN=Server CA", "CN=Client CA"]
+    to_1970(clock)
+    signer = clients.device("signer")
+    signer.cert = clients.sign(name("time signer"), signer.key, (TIME_STAMPING,), end=7)
+    world.gateway.answers["GET", "/time"] = Teller(clients, signer=signer)
+    assert "an anchor of this device" in world.device.fails("run")
+
+
+def named_server(ca, ekus=(SERVER_AUTH,), sans=(x509.DNSName("localhost"),), cn="localhost"):
+    key = new_key()
+    return Identity(ca.sign(name(cn), key, ekus, sans=sans), key)
+
+
+@pytest.mark.parametrize("wrong", [{"ekus": ()}, {"ekus": (CLIENT_AUTH,)}, {"sans": ()}, {"sans": (x509.UniformResourceIdentifier("urn:x"),)}], ids=["no-eku", "client", "cn-alone", "uri"])
+def test_a_device_of_the_fleet_is_no_gateway(device, tmp_path, wrong):
+    """A CA without an extended key usage may have signed both."""
+    ca = Authority("Fleet CA", ekus=())
+    fake = Gateway(named_server(ca, **wrong), {ENROL: issues(ca), USE: ADMITTED})
+    said = device.run("run", "--credentials", shared(tmp_path / "shared", fake.url, ca), "--device-id", "car-1")
+    assert said.returncode == NOT_YET and "is not accepted" in said.stderr and fake.asked == []
+    fake.close()
+
+
+def test_of_a_pkcs12_only_cas_become_anchors(device, tmp_path):
+    ca = Authority()
+    leaf = ca.device("somebody")
+    gateway = Gateway(ca.server(), {ENROL: issues(ca), USE: ADMITTED})
+    at = shared(tmp_path / "shared", gateway.url, ca)
+    key = Authority("Provisioning", ekus=(CLIENT_AUTH,)).device("provisioning key")
+    (at / "server_ca.pem").unlink()
+    (at / "autoprov_credentials.p12").write_bytes(pkcs12.serialize_key_and_certificates(b"key", key.key, key.cert, [leaf.cert, ca.cert], NoEncryption()))
+    device.good("run", "--credentials", at, "--device-id", "car-1")
+    assert [c.subject.rfc4514_string() for c in device.anchors] == ["CN=Server CA"]
+    gateway.close()
+
+
+def test_the_gateway_learns_who_has_seen_its_anchors(device, tmp_path):
+    ca, seen = Authority("Both", ekus=()), []
+
+    def cacerts(request, body):
+        seen.append(request.connection.getpeercert())
+        return certs_only(ca.cert)
+
+    gateway = Gateway(named_server(ca), {USE: ADMITTED, CACERTS: cacerts}, client_ca=ca)
+    device.good("provision", "--credentials", own(tmp_path / "import", ca.device(), ca.pem(), gateway.url))
+    device.good("run")
+    assert [dict(rdn[0] for rdn in s["subject"]) for s in seen] == [{"commonName": "car-1"}]
+    gateway.close()
