@@ -142,6 +142,7 @@ def test_from_the_kit_to_devices_in_the_registry(server, tmp_path, make):
         assert device.cert.issuer == ca.subject and ca.not_valid_after > device.cert.not_valid_after
         subprocess.run(["openssl", "verify", "-purpose", "sslclient", "-x509_strict", "-auth_level", "2", "-CAfile", line.dir / "root.pem", "-untrusted", line.dir / "intermediate.pem", device.cert_file],
                        check=True, capture_output=True, timeout=60)
+        subprocess.run(["certtool", "--verify", "--verify-profile", "medium", "--load-ca-certificate", line.dir / "root.pem", "--infile", device.cert_file], check=True, capture_output=True, timeout=60)
         assert come(server, device).status == 404  # behind the gateway there is nobody; it let the device pass
     assert states(server, account) == {f"vin-{i}": "active" for i in range(4)}
     listed = server.muster("factory", "kit", "devices", "line-1", "--account", account)
@@ -154,6 +155,9 @@ def test_from_the_kit_to_devices_in_the_registry(server, tmp_path, make):
     assert server.muster("factory", "kit", "show", "line-1", "--account", account)["devices"] == 4
     # Muster renews what it has issued, and this it has not.
     assert post(server.gateway(devices[0]), "simplereenroll", csr(devices[0].key, "vin-0")).code == "certificate_of_fleet_ca"
+    # `explain` says of one what the gateway would.
+    said = server.muster("explain", devices[3].cert_file, "--account", account)
+    assert (said["verdict"], said["device_id"], said["root"]["id"]) == ("admitted", "vin-3", shown["root"])
     # What operators do to devices holds for these.
     server.muster("device", "quarantine", "vin-2", "--account", account)
     assert come(server, devices[2]).code == "device_quarantined"
