@@ -99,6 +99,15 @@ int est_read_certificate(struct span body, const EVP_PKEY *own, int64_t now, str
     return err_set(err, MUSTER_EINVALID, "The certificate that came is not for this device's key.");
 }
 
+/* Whoever reads the name in it, the gateway and a stock client among them, would take this device for another. */
+static int check_name(const struct cert *c, struct span device_id, struct err *err) {
+    CLEANUP(buf_fini) struct buf id = BUF_INIT(DEVICE_ID_MAX);
+    int rc = cert_own_device_id(c, &id, err);
+    if (rc)
+        return err_prefix(err, "The certificate that came names no device");
+    return span_eq(buf_span(&id), device_id) ? 0 : err_set(err, MUSTER_EINVALID, "The certificate that came is of the device %s, and not of %.*s.", buf_str(&id), SPAN_FMT(device_id));
+}
+
 int est_ask(const struct gateway *g, enum est_verb verb, const struct shown *by, EVP_PKEY *own, struct span device_id, struct cert **out, struct refused *why, struct err *err) {
     CLEANUP(http_answer_fini) struct http_answer answer = HTTP_ANSWER_INIT;
     CLEANUP(buf_fini) struct buf url = BUF_INIT(4096), body = BUF_INIT(REQUEST_MAX);
@@ -108,7 +117,7 @@ int est_ask(const struct gateway *g, enum est_verb verb, const struct shown *by,
         return rc;
     rc = est_read_certificate(buf_span(&answer.body), own, g->now, out, err);
     why->dates = rc == MUSTER_ECERTEXPIRED || rc == MUSTER_ECERTEARLY;
-    return rc;
+    return rc ? rc : check_name(*out, device_id, err);
 }
 
 int est_anchors(const struct gateway *g, const struct shown *by, struct certs *out, struct refused *why, struct err *err) {
@@ -141,16 +150,25 @@ int est_devices(const struct gateway *g, const struct shown *by, struct span dev
     return 0;
 }
 
-/* POST /devices has one method, on every gateway: GET there is answered by Muster itself and reaches nothing behind it.  The answer to whoever is admitted is
- * that there is nothing to get; the judgement comes first. */
+/* A page of something in between, that the host is unknown, or that one should go elsewhere, says nothing of this device: neither yes nor no. */
+static bool says_no(const struct refused *why) {
+    return why->code[0] || why->status == 400 || why->status == 401 || why->status == 403 || why->status == 421 || why->status == 429 || why->status >= 500;
+}
+
+/* POST /devices has one method, on every gateway: GET there is answered by Muster itself and reaches nothing behind it.  The judgement comes first: to whoever is
+ * admitted, and to nobody else, it says that there is nothing to get and what method there is. */
 int est_admitted(const struct gateway *g, const struct shown *by, struct refused *why, struct err *err) {
     CLEANUP(http_answer_fini) struct http_answer answer = HTTP_ANSWER_INIT;
     CLEANUP(buf_fini) struct buf url = BUF_INIT(4096);
     buf_addf(&url, "%s/devices", g->url);
     int rc = ask(g, by, "GET", buf_str(&url), NULL, SPAN_NONE, &answer, why, err);
-    if (rc == 0 || (why->status >= 300 && why->status < 500 && why->status != 400 && why->status != 401 && why->status != 403 && why->status != 421 && why->status != 429)) {
+    if (answer.status == 405 && answer.allows_post) {
         *err = ERR_INIT;
         return 0;
     }
+    if (!why->status || says_no(why))
+        return rc;
+    rc = err_set(err, MUSTER_ENETWORK, "What answers at %s has said neither that it admits this device nor that it does not (status %d): it may not be the gateway.", g->url, why->status);
+    err->retry_after = answer.retry_after;
     return rc;
 }

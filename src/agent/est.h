@@ -26,14 +26,14 @@ struct refused {
 
 enum est_verb { EST_ENROL, EST_RENEW };
 
-/* A certificate for `own`, which is nobody else's, under that ID.  The certificate is for that key, for TLS clients, and valid at gateway.now, or
+/* A certificate for `own`, which is nobody else's, under that ID.  The certificate is for that key, of that ID, for TLS clients, and valid at gateway.now, or
  * begins within a day. */
 int est_ask(const struct gateway *g, enum est_verb verb, const struct shown *by, EVP_PKEY *own, struct span device_id, struct cert **out, struct refused *why, struct err *err) MUSTER_MUST_CHECK;
 /* The gateway's anchors, as it says. */
 int est_anchors(const struct gateway *g, const struct shown *by, struct certs *out, struct refused *why, struct err *err) MUSTER_MUST_CHECK;
 /* Key and certificate as the server makes them. */
 int est_devices(const struct gateway *g, const struct shown *by, struct span device_id, EVP_PKEY **key, struct cert **cert, struct refused *why, struct err *err) MUSTER_MUST_CHECK;
-/* Whether the gateway admits whoever has this certificate: 0, the refusal, or MUSTER_ENETWORK.  What is asked for is Muster's own and changes nothing, but that
+/* Whether the gateway admits whoever has this certificate: 0, the refusal, or MUSTER_ENETWORK where what answers says neither.  What is asked for is Muster's own and changes nothing, but that
  * it is the first use of a new certificate. */
 int est_admitted(const struct gateway *g, const struct shown *by, struct refused *why, struct err *err) MUSTER_MUST_CHECK;
 

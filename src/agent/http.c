@@ -123,18 +123,37 @@ static int retry_seconds(struct span value, int64_t now) {
     return at < 0 ? 0 : at <= now ? 1 : at - now > RETRY_MAX ? RETRY_MAX : (int)(at - now);
 }
 
+static bool is_field(struct span line, struct span name, struct span *value) {
+    bool is = line.n > name.n && span_eq_nocase(span_sub(line, 0, name.n), name);
+    *value = is ? span_trim(span_sub(line, name.n, line.n)) : SPAN_NONE;
+    return is;
+}
+
+static bool names_post(struct span list) {
+    for (size_t i = 0; i < list.n;) {
+        struct span rest = span_sub(list, i, list.n);
+        long comma = span_index(rest, ',');
+        struct span one = comma < 0 ? rest : span_sub(rest, 0, (size_t)comma);
+        if (span_eq(span_trim(one), SPAN_LIT("POST")))
+            return true;
+        i += one.n + 1;
+    }
+    return false;
+}
+
 static size_t take_field(char *p, size_t size, size_t n, void *arg) {
-    static const struct span NAME = {(const uint8_t *)"Retry-After:", 12};
     struct exchange *e = arg;
-    struct span line = span_of(p, size * n);
+    struct span line = span_of(p, size * n), value;
     e->head += line.n;
     e->too_large = e->too_large || e->head > HEAD_MAX;
     if (line.n > 5 && !memcmp(line.p, "HTTP/", 5))
-        e->answer->retry_after = 0; /* a further answer begins */
+        e->answer->retry_after = e->answer->allows_post = 0; /* a further answer begins */
     while (line.n && (line.p[line.n - 1] == '\n' || line.p[line.n - 1] == '\r'))
         line.n--;
-    if (line.n > NAME.n && span_eq_nocase(span_sub(line, 0, NAME.n), NAME))
-        e->answer->retry_after = retry_seconds(span_trim(span_sub(line, NAME.n, line.n)), e->rq->now);
+    if (is_field(line, SPAN_LIT("Retry-After:"), &value))
+        e->answer->retry_after = retry_seconds(value, e->rq->now);
+    if (is_field(line, SPAN_LIT("Allow:"), &value))
+        e->answer->allows_post = e->answer->allows_post || names_post(value);
     return e->too_large ? 0 : size * n;
 }
 
@@ -190,7 +209,7 @@ int http_ask(const struct http_request *rq, struct http_answer *answer, struct e
     fields = curl_slist_append(fields, type);
     fields = curl_slist_append(fields, "Expect:");
     buf_clear(&answer->body);
-    answer->dates = false;
+    answer->dates = answer->allows_post = false;
     answer->retry_after = answer->status = 0;
     set_options(curl, &e, fields, why);
     CURLcode done = curl_easy_perform(curl);
@@ -210,7 +229,8 @@ int http_refusal(const struct http_answer *a, char code[64], struct err *err) {
     const char *cause = json_string_value(json_object_get(doc, "cause"));
     int known = said ? err_from_code(said) : 0;
     snprintf(code, 64, "%s", said && strlen(said) < 64 ? said : "");
-    int rc = known ? known : a->status >= 500 ? MUSTER_ENETWORK : MUSTER_EINVALID;
+    bool usage = known && err_exit(known) == 2; /* of a command line, which is here */
+    int rc = known && !usage ? known : a->status >= 500 ? MUSTER_ENETWORK : MUSTER_EINVALID;
     if (what || cause)
         err_set(err, rc, "The gateway says: %.300s%s%.140s", what ? what : "", what && cause ? " " : "", cause ? cause : "");
     else

@@ -23,6 +23,7 @@ struct http_request {
 struct http_answer {
     int status;
     int retry_after;    /* seconds; 0: none was named */
+    bool allows_post;   /* Allow names POST */
     struct buf body;
     bool dates;         /* it failed by the dates of the gateway's certificates alone */
 };
@@ -32,7 +33,7 @@ void http_answer_fini(struct http_answer *a); /* wipes: it may hold a key */
 /* 0 where an answer came, whatever it says; MUSTER_ENETWORK where none did, with why. */
 int http_ask(const struct http_request *rq, struct http_answer *answer, struct err *err) MUSTER_MUST_CHECK;
 
-/* What an answer other than the expected one says: its code where it is Muster's, text with description and cause, Retry-After.  Returns the code of the error;
+/* What an answer other than the expected one says: its code where it is Muster's, text with description and cause, Retry-After.  Returns the code of the error, which is none of wrong usage;
  * *code: the stable code as it came, "" where there is none. */
 int http_refusal(const struct http_answer *a, char code[64], struct err *err) MUSTER_MUST_CHECK;
 

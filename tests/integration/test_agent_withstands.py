@@ -1,11 +1,12 @@
 """What must not end a device: gateways that fail in one thing, answers that are wrong, files that are not good, clocks; each beside an identity that has to be renewed."""
+import base64
 import datetime
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import NoEncryption, pkcs12
 
-from agent import ADMITTED, CLIENT_AUTH, EST, NOT_YET, SERVER_AUTH, TIME_STAMPING, Agent, Authority, Gateway, certs_only, issues, own, refusal, shared
+from agent import ADMITTED, CLIENT_AUTH, EST, NOT_YET, SERVER_AUTH, TIME_STAMPING, Agent, Authority, Gateway, Holder, certs_only, issues, own, refusal, shared
 from client import Identity, key_pem, name, new_key
 from test_agent_run import Teller, to_1970
 from test_clock import DAY, Clock
@@ -401,3 +402,50 @@ def test_the_gateway_learns_who_has_seen_its_anchors(device, tmp_path):
     device.good("run")
     assert [dict(rdn[0] for rdn in s["subject"]) for s in seen] == [{"commonName": "car-1"}]
     gateway.close()
+
+
+# --- answers that prove nothing -----------------------------------------------------------------------------------------------------------------------------
+
+NO_ANSWERS = [(200, {}, b"<html>"), (204, {}, b""), (302, {"Location": "https://localhost/login"}, b""), (404, {}, b""), (405, {}, b""), (405, {"Allow": "GET, HEAD, POSTS"}, b""), (407, {}, b""), (408, {}, b""),
+              (410, {}, b""), (425, {}, b""), (451, {}, b"")]
+
+
+def test_only_what_proves_it_is_admission(enrolling):
+    w = enrolling
+    for answer in NO_ANSWERS:
+        w.gateway.answers[USE] = answer
+        assert "neither that it admits this device" in w.device.fails("run", *w.options, status=NOT_YET), answer
+        assert not (w.device.dir / "current").exists() and (w.top / "shared" / "autoprov_credentials.p12").exists() and w.asked(ENROL) == 1
+    w.gateway.answers[USE] = refusal(404, "account_unknown")
+    assert "(account_unknown)" in w.device.fails("run", *w.options)
+    w.gateway.answers[USE] = (405, {"allow": "OPTIONS,POST"}, b"")
+    w.device.good("run", *w.options)
+    for answer in NO_ANSWERS:
+        w.gateway.answers[USE] = answer
+        said = w.device.explain()
+        assert (said["verdict"], said["side"]) == ("unknown", "gateway"), answer
+    w.gateway.answers[USE] = refusal(404, "account_unknown")
+    assert w.device.explain()["verdict"] == "refused"
+
+
+def test_a_certificate_of_another_device(enrolling):
+    w = enrolling
+
+    def another(request, body):
+        csr = x509.load_der_x509_csr(base64.b64decode(body))
+        return certs_only(w.ca.sign(name("somebody-else"), Holder(csr.public_key()), (CLIENT_AUTH,), end=300))
+
+    w.gateway.answers[ENROL] = another
+    assert "is of the device somebody-else, and not of car-1" in w.device.fails("run", *w.options)
+    assert w.asked(USE) == 0 and not (w.device.dir / "current").exists()
+    w.gateway.answers.update({ENROL: issues(w.ca), RENEW: another})
+    w.device.good("run", *w.options)
+    before = w.device.serial
+    w.device.fails("run", "--now")
+    assert w.device.serial == before
+
+
+def test_a_gateway_s_word_is_no_wrong_usage(enrolling):
+    w = enrolling
+    w.gateway.answers[ENROL] = refusal(400, "config_invalid")
+    assert "config_invalid" in w.device.fails("run", *w.options) + w.device.status()["failed"]["code"]
