@@ -85,7 +85,8 @@ static enum verdict look(const struct http_exchange *x, struct worker *w, const 
 static void conclude(struct http_exchange *x, struct worker *w, struct identity *id) {
     struct err why;
     enum verdict v = look(x, w, id, true, &why);
-    if (id->admitted_epoch && id->admit.device_row && !id->admit.verdict.code && why.code != MUSTER_EMISDIRECTED)
+    const bool late = v == VERDICT_ADMITTED && id->admit.verdict.code == MUSTER_ECERTEXPIRED; /* the device all the same, which renews */
+    if (id->admitted_epoch && id->admit.device_row && (!id->admit.verdict.code || late) && why.code != MUSTER_EMISDIRECTED)
         note_seen(w, id);
     if (v == VERDICT_ADMITTED && auth_is_asked(x))
         auth_pass(x, w, &id->admit);

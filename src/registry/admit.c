@@ -204,13 +204,13 @@ static int admit_line_own(struct store_tx *tx, const struct admit *a, struct err
 }
 
 /* A chain that has ended is good for a renewal, for as long as the account says. */
-static bool too_late(const struct admit *a, const struct account *account) { return a->ended && clock_now() - a->ended > account->late_renewal; }
+bool admit_too_late(const struct account *account, int64_t ended) { return ended && clock_now() - ended > account->late_renewal; }
 
-static int refuse_late(struct admit *a, const struct account *account) {
+int admit_refuse_late(struct admit *a, const struct account *account, int64_t ended) {
     if (!account->late_renewal)
         return admit_refuse(a, MUSTER_ECERTEXPIRED, "The certificate, or one of its chain, has expired, and the account renews none that has.");
     return admit_refuse(a, MUSTER_ECERTEXPIRED, "The certificate, or one of its chain, expired %lld days ago, and the account renews until %lld days behind the end.",
-                        (long long)((clock_now() - a->ended) / CLOCK_DAY), (long long)(account->late_renewal / CLOCK_DAY));
+                        (long long)((clock_now() - ended) / CLOCK_DAY), (long long)(account->late_renewal / CLOCK_DAY));
 }
 
 /* One that the device has replaced: it may be the device, which has lost its newest one, or whoever has a copy. */
@@ -244,7 +244,7 @@ static int first_use(struct store_tx *tx, struct admit *a, const struct account 
 
 /* A use is a use, whatever the answer will be; but not by a method that the account does not have, nor one that comes too late. */
 static bool is_first_use(const struct admit *a, const struct account *account, const struct held *h, const struct device *d) {
-    return h->state == CERT_ISSUED && account->state == ACCOUNT_ACTIVE && account->method & METHOD_SHARED && d->state != DEVICE_REVOKED && d->state != DEVICE_DELETED && !too_late(a, account);
+    return h->state == CERT_ISSUED && account->state == ACCOUNT_ACTIVE && account->method & METHOD_SHARED && d->state != DEVICE_REVOKED && d->state != DEVICE_DELETED && !admit_too_late(account, a->ended);
 }
 
 static int admit_own(struct store_tx *tx, struct admit *a, struct err *err) {
@@ -285,8 +285,8 @@ static int admit_own(struct store_tx *tx, struct admit *a, struct err *err) {
     admit_found(a, &d);
     if (h.state == CERT_REVOKED) /* nothing that its device waits for comes of it; where an operator cut the device off, that is why */
         return device_state_code(&d) ? admit_state(a, &account, &d) : admit_refuse(a, MUSTER_ECERTREVOKED, NULL);
-    if (too_late(a, &account))
-        return refuse_late(a, &account);
+    if (admit_too_late(&account, a->ended))
+        return admit_refuse_late(a, &account, a->ended);
     a->verdict = ERR_INIT;
     if (may && ((rc = admit_promote(tx, a, &account, &d, err)) || a->must_write || a->verdict.code))
         return rc;

@@ -29,12 +29,13 @@ struct admit {
     const char *account;       /* that SNI names; "" none */
     const char *address;
     const struct enrol_reserved *reserved;
-    int64_t ended;             /* DEVICE_OWN: the chain was good until then, and is asked for a renewal alone; 0: it is good */
+    int64_t ended;             /* the chain was good until then, and is good for a renewal alone; 0: it is good */
+    const struct err *over;    /* the certificate itself has expired: the verdict that the chain has by that; NULL: it has not */
     /* out */
     bool registered;           /* a device was, at its first contact */
     bool must_write;           /* run again in a writing transaction: nothing below counts yet */
     struct err verdict;        /* code 0: admitted */
-    bool may_renew;            /* refused, but for renewing: a certificate that the device has replaced a short time ago */
+    bool may_renew;            /* refused, but for renewing: one that the device has replaced a short time ago, or of a customer's CA, that has expired */
     char account_name[ACCOUNT_NAME_MAX + 1]; /* "" where none was found */
     int64_t account_row, device_row;         /* device_row 0: none */
     struct uuid device;

@@ -115,6 +115,58 @@ static int newer_certificate(struct store_tx *tx, struct admit *a, const struct 
     return audit_device(tx, a, account, "device.certificate", d->device_id, r, 0, err);
 }
 
+static int need_device(struct store_tx *tx, int64_t row, struct device *out, struct err *err) {
+    int found = device_find_row(tx, row, out, err);
+    return found < 0 ? found : found ? 0 : err_set(err, MUSTER_ECORRUPT, "A device's key belongs to no device.");
+}
+
+/* What the chain is refused for, and good for a renewal alone; NULL: nothing of it has ended, or the root's rule lets who is known go on. */
+static const struct err *over(const struct admit *a, const struct root *r) { return a->over ? a->over : r->expired == EXPIRED_KNOWN ? NULL : a->above; }
+
+/* Where what stands above may have expired, the certificate's own end counts. */
+static int64_t ended_at(const struct admit *a, const struct root *r) { return r->expired == EXPIRED_KNOWN ? a->leaf->not_after : a->ended; }
+
+/* One of the key that the device had shown before the newest that the registry has of it. */
+static bool is_older(const struct device *d, const struct cert *leaf) { return !hash_eq(&d->certificate, &leaf->fingerprint) && leaf->not_after < d->certificate_not_after; }
+
+/* As known_key(), of who comes late: only who is in by this very key goes on, nothing is written, and the verdict says what is in the way. */
+static int judge_late(struct store_tx *tx, struct admit *a, const struct account *account, const struct root *r, int64_t device_row, bool barred, struct err *err) {
+    CLEANUP(buf_fini) struct buf id = BUF_INIT(512);
+    struct device d;
+    bool ok;
+    int rc = check_lists(tx, a, r, &ok, err);
+    if (rc || !ok)
+        return rc;
+    if (!(account->method & METHOD_DEVICE))
+        return admit_refuse(a, MUSTER_EMETHODOFF, NULL);
+    if ((rc = need_device(tx, device_row, &d, err)))
+        return rc;
+    admit_found(a, &d);
+    if (admit_state(a, account, &d), a->verdict.code)
+        return 0;
+    if (barred)
+        return admit_refuse(a, MUSTER_EKEYBARRED, "The device has another key now.");
+    if (!read_id(a, r, &id))
+        return 0;
+    if (strcmp(buf_str(&id), d.device_id) != 0)
+        return admit_refuse(a, MUSTER_EKEYELSEWHERE, "The certificate names another device than the one that its key is registered for.");
+    if (!device_identity_is_key(&d, a->leaf))
+        return admit_refuse(a, MUSTER_EKEYMISMATCH, NULL);
+    if (is_older(&d, a->leaf))
+        return admit_refuse(a, MUSTER_ECERTSUPERSEDED, NULL);
+    return admit_too_late(account, ended_at(a, r)) ? admit_refuse_late(a, account, ended_at(a, r)) : 0;
+}
+
+/* Refused by the chain's end in any case; but the device may ask for the certificate that follows and collect it, where the account keeps such
+ * requests.  Of a certificate that has expired itself nothing else is asked here, and what is in the way of that is the answer. */
+static int renew_only(struct store_tx *tx, struct admit *a, const struct account *account, const struct root *r, int64_t device_row, bool barred, struct err *err) {
+    const struct err *why = over(a, r);
+    const bool renews = account->csr_queue && a->ended && r->origin == ROOT_UPLOADED; /* of a line under Muster's own root nothing is */
+    int rc = renews ? judge_late(tx, a, account, r, device_row, barred, err) : 0;
+    a->may_renew = renews && !rc && !a->verdict.code;
+    return rc || (a->over && a->verdict.code) ? rc : admit_refuse(a, why->code, "%s", err_text(why));
+}
+
 static int other_key(struct store_tx *tx, struct admit *a, const struct account *account, const struct root *r, const struct device *d, struct err *err);
 
 /* Under a root of Muster's own it is a line's device, of an account that issues under it. */
@@ -140,17 +192,18 @@ static int known_key(struct store_tx *tx, struct admit *a, int64_t account_row, 
     int found = admit_root(tx, a, account_row, &r, err);
     if (found <= 0)
         return found < 0 ? found : admit_refuse(a, MUSTER_ECERTUNTRUSTED, "The device belongs to the account %s, which does not have the fleet root of its certificate.", account.name);
-    if (!admit_root_usable(a, &r) || !above_lasts(a, &r, true))
+    if (!admit_root_usable(a, &r))
         return 0;
+    if (over(a, &r))
+        return renew_only(tx, a, &account, &r, device_row, barred, err);
     if ((rc = check_lists(tx, a, &r, &ok, err)) || !ok)
         return rc;
     if (!has_method(&account, &r))
         return admit_refuse(a, MUSTER_EMETHODOFF, NULL);
     if (r.origin == ROOT_MUSTER && !a->of_line) /* the line that the device came by is another account's */
         return admit_refuse(a, MUSTER_ECERTUNKNOWN, NULL);
-    found = device_find_row(tx, device_row, &d, err);
-    if (found <= 0)
-        return found < 0 ? found : err_set(err, MUSTER_ECORRUPT, "A device's key belongs to no device.");
+    if ((rc = need_device(tx, device_row, &d, err)))
+        return rc;
     admit_found(a, &d);
     if (admit_state(a, &account, &d), a->verdict.code && a->verdict.code != MUSTER_EPENDING && a->verdict.code != MUSTER_EUNEXPECTED)
         return 0;
@@ -419,7 +472,7 @@ int admit_uploaded(struct store_tx *tx, struct admit *a, struct err *err) {
     if (found < 0)
         return found;
     if (!found)
-        return first_contact(tx, a, err);
+        return a->over ? admit_refuse(a, a->over->code, "%s", err_text(a->over)) : first_contact(tx, a, err);
     int64_t account = store_int(row, 0), device = store_int(row, 1);
     bool barred = store_int(row, 2) != 0;
     store_row_end(row);

@@ -197,7 +197,6 @@ static void above_ended(struct identity *id) {
     id->above = id->chain;
     id->chain = ERR_INIT;
     id->chain_until = id->leaf->not_after;
-    id->used_known = false; /* of no path that holds */
 }
 
 void identity_judge_at(struct identity *id, const struct snapshot *s, int64_t now) {
@@ -211,9 +210,11 @@ void identity_judge_at(struct identity *id, const struct snapshot *s, int64_t no
     int rc = chain_judge(snapshot_fleet(s), id->leaf, id->presented, id->n_presented, now, &found, &id->chain);
     if (rc == 0 || found.n)
         take_anchors(id, &found); /* where a rule fails: for the record of the refusal */
-    if (rc == MUSTER_ECERTEXPIRED && id->class == ADMIT_DEVICE_OWN)
+    if (rc == MUSTER_ECERTEXPIRED)
         id->ended = found.ended;
-    else if (rc == MUSTER_ECERTEXPIRED && found.ended && id->leaf->not_after > now)
+    if (id->ended)
+        id->used_known = false; /* of no path that holds */
+    if (id->ended && id->class == ADMIT_DEVICE_UPLOADED && id->leaf->not_after > now)
         above_ended(id);
     if (rc != MUSTER_ECERTUNTRUSTED || judge_as_key(id, s, now))
         return;
@@ -253,7 +254,8 @@ const struct admit *identity_admitted(const struct identity *id) {
 }
 
 void identity_admission(const struct identity *id, const struct enrol_reserved *reserved, struct admit *out) {
-    *out = (struct admit){.class = id->class, .leaf = id->leaf, .n_anchors = id->n_anchors, .account = id->sni_account, .address = id->address, .reserved = reserved, .ended = id->ended, .above = id->above.code ? &id->above : NULL};
+    *out = (struct admit){.class = id->class, .leaf = id->leaf, .n_anchors = id->n_anchors, .account = id->sni_account, .address = id->address, .reserved = reserved, .ended = id->ended,
+                          .above = id->above.code ? &id->above : NULL, .over = id->ended && id->chain.code ? &id->chain : NULL};
     memcpy(out->anchors, id->anchors, sizeof id->anchors);
     out->between_known = id->used_known;
     for (size_t i = 0; i < id->n_presented; i++)

@@ -55,7 +55,7 @@ struct identity {
     int64_t judged_epoch;           /* of the chain */
     int64_t chain_until;            /* the chain is good until then */
     struct err chain;               /* code 0: it is */
-    int64_t ended;                  /* it was, until then: of MUSTER_ECERTEXPIRED under a fleet root that Muster made, whose devices may renew late; 0: no such */
+    int64_t ended;                  /* it was, until then: nothing but time is wrong with it, and its device may renew late; 0: no such */
     struct err above;               /* code 0, or: the uploaded root or a CA below it has expired, and nothing else is wrong; chain.code is 0 then, and the root's rule decides */
     enum admit_class class;         /* where chain.code is 0 */
     struct hash anchors[CHAIN_FOUND_MAX]; /* fingerprints */
@@ -99,7 +99,7 @@ enum request_kind {
     REQUEST_DEVICE,    /* of a device that is in */
     REQUEST_DEVICES,   /* POST /devices: of a provisioning key */
     REQUEST_ENROL,     /* EST's simpleenroll: likewise, or of who was invited */
-    REQUEST_RENEW,     /* EST's simplereenroll: of a device with a certificate of Muster's own, even where it is good for nothing else any more */
+    REQUEST_RENEW,     /* EST's simplereenroll: of a device, even where its certificate is good for nothing else any more */
     REQUEST_PUBLIC,    /* what anybody may read (EST's cacerts and csrattrs), whatever is wrong with its certificate */
 };
 struct verdict_request {

@@ -1,4 +1,6 @@
 """Requests of devices for certificates of the customer's own CA: the queue, the offline CA, and what is brought back."""
+import base64
+import datetime
 import sqlite3
 
 import pytest
@@ -13,8 +15,11 @@ from est import Device, certificates, csr, post
 from test_ca import Offline
 from test_ca import certificates as pem_certificates
 from test_clock import Clock
+from test_root_crl import bring as bring_list, crl
 
 MORE = 3700  # seconds: more than the least between two requests of one device
+DAY = 86400
+DAY_DELTA = datetime.timedelta(days=1)
 
 
 @pytest.fixture
@@ -265,6 +270,158 @@ def test_a_device_that_lost_its_key_asks_for_another_one(later, tmp_path):
     s.clock.set(3 * MORE)
     assert asks(s, new, second, "car-1") is None, "later it is the next request"
     assert [(c["state"], c["key"]) for c in queue(s, a)] == [("waiting", "same")] and whole(a)
+
+
+# --- too late for all but that -----------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_certificate_that_ends_while_its_request_waits_is_good_for_collecting(later, tmp_path):
+    """Days go by until a person has carried the request to the CA: the device asks on, gets what was signed, and nothing else meanwhile."""
+    s, a = later
+    fleet, key = s.root(a.name, None, "--key-rule", "ask"), new_key()
+    device = fleet.device("car-1", days=(-1, 2))
+    assert ask(s, device) is None and asks(s, device, key, "car-1") is None
+    s.clock.set(5 * DAY)
+    assert ask(s, device) == "certificate_expired"
+    assert asks(s, device, key, "car-1") is None, "it waits"
+    with s.gateway(device).connect() as c:
+        body, kind = base64.b64encode(csr(key, "car-1")), {"Content-Type": "application/pkcs10"}
+        for _ in range(2):
+            assert s.gateway(device).on(c, "POST", "/.well-known/est/simplereenroll", body, kind).status == 202
+            assert s.gateway(device).on(c, "GET", "/director/1.root.json").code == "certificate_expired"
+        assert s.gateway(device).on(c, "POST", "/.well-known/est/simpleenroll", body, kind).code == "certificate_expired"
+    assert s.gateway(device).request("PUT", "/system_info", b"{}", {"Content-Type": "application/json"}).code == s.gateway(device).enrol("car-1").code == "certificate_expired"
+    assert bring(s, a, tmp_path, signed(fleet, key, "car-1"))["imported"] == 1
+    new = asks(s, device, key, "car-1")
+    assert new.spki == spki_hash(key) and asks(s, device, key, "car-1").cert == new.cert, "an answer that was lost"
+    assert ask(s, device) == "certificate_expired", "what it collected does not make it good"
+    soon(None, lambda: ask(s, new))
+    assert asks(s, device, key, "car-1") == (403, "device_key_barred"), "another key has taken its place"
+    assert a.audit("car-1") == ["device.first_contact", "device.csr", "device.accept_key", "device.csr_import", "device.key_changed"] and whole(a)
+
+
+def test_one_that_expired_before_it_asked(later, tmp_path):
+    """And is seen meanwhile; with the key that it has all along, too."""
+    s, a = later
+    fleet = s.root(a.name)
+    device = fleet.device("car-1", days=(-1, 2))
+    assert ask(s, device) is None
+    s.clock.set(5 * DAY)
+    before = a.device("show", "car-1")["last_seen"]
+    assert asks(s, device, device.key, "car-1") is None
+    soon(True, lambda: a.device("show", "car-1")["last_seen"] > before)
+    assert bring(s, a, tmp_path, signed(fleet, device.key, "car-1"))["imported"] == 1
+    new = asks(s, device, device.key, "car-1")
+    assert ask(s, new) is None and ask(s, device) == "certificate_expired"
+    assert asks(s, device, new_key(), "car-1") == (403, "certificate_superseded"), "it has a newer one"
+    assert asks(s, new, device.key, "car-1").cert == new.cert and whole(a)
+
+
+def test_a_newer_certificate_that_ended_on_the_shelf(later):
+    s, a = later
+    fleet = s.root(a.name)
+    device = fleet.device("car-1", days=(-1, 2))
+    shelf = fleet.device("car-1", key=device.key, days=(-1, 3))
+    assert ask(s, device) is None
+    s.clock.set(5 * DAY)
+    assert asks(s, shelf, new_key(), "car-1") is None
+    assert a.audit("car-1") == ["device.first_contact", "device.csr"], "it is not taken for the device's by that"
+
+
+@pytest.mark.parametrize("rule", ["refuse", "known"])
+def test_the_ca_above_has_expired(later, rule):
+    """Under either rule of the root; where known devices go on, lateness counts from the end of their own certificates."""
+    s, a = later
+    a.set("--late-renewal", 20 * DAY)
+    fleet = s.root(a.name, None, "--key-rule", "ask")
+    s.muster("root", "set", fleet.root["id"], "--expired", rule)
+    line = fleet.intermediate(days=(-1, 10))
+    device, stranger = (line.device(name, chain=[line.cert], days=(-1, 40)) for name in ("car-1", "stranger"))
+    assert ask(s, device) is None
+    s.clock.set(11 * DAY)
+    assert ask(s, device) == (None if rule == "known" else "certificate_expired")
+    assert asks(s, device, new_key(), "car-1") is None
+    assert asks(s, stranger, new_key(), "stranger") == (403, "root_known_only" if rule == "known" else "certificate_expired")
+    for day, late in ((31, rule == "refuse"), (41, rule == "refuse"), (59, rule == "refuse"), (61, True)):
+        s.clock.set(day * DAY)
+        said = asks(s, device, new_key(), "car-1")
+        assert said == ((403, "certificate_expired") if late else None), (day, said)
+    assert [c["device_id"] for c in queue(s, a)] == ["car-1"] and whole(a)
+
+
+def test_how_late_is_the_account_s_to_say(later):
+    s, a = later
+    a.set("--late-renewal", 10 * DAY)
+    fleet, key = s.root(a.name, None, "--key-rule", "ask"), new_key()
+    device = fleet.device("car-1", days=(-1, 2))
+    assert ask(s, device) is None
+    s.clock.set(12 * DAY - 60)
+    assert asks(s, device, key, "car-1") is None
+    s.clock.set(12 * DAY + 60)
+    answer = post(s.gateway(device), "simplereenroll", csr(key, "car-1"))
+    assert (answer.status, answer.code) == (403, "certificate_expired")
+    assert "expired 10 days ago" in answer.json["description"] and "10 days behind" in answer.json["description"]
+    a.set("--late-renewal", 0)
+    answer = post(s.gateway(device), "simplereenroll", csr(key, "car-1"))
+    assert (answer.status, answer.code) == (403, "certificate_expired") and "renews none" in answer.json["description"]
+    a.set("--late-renewal", 20 * DAY)
+    assert asks(s, device, key, "car-1") is None
+    a.set("--csr-queue", "no")
+    assert asks(s, device, key, "car-1") == (403, "certificate_expired"), "where nothing is renewed, nothing is late"
+
+
+def test_whoever_is_out_does_not_come_in_late(later):
+    """Each condition by itself, beside one device that lacks none of them."""
+    s, a = later
+    b = Account(s, "--csr-queue", "yes", method="device")
+    fleet = s.root(a.name, None, "--key-rule", "ask")
+    weak = fleet.device("weak", kind="rsa1024", days=(-1, 2))
+    ids = ("good", "quarantined", "revoked", "deleted", "listed", "replaced", "older")
+    devices = {i: fleet.device(i, days=(-1, 2)) for i in ids}
+    for one in devices.values():
+        assert ask(s, one) is None
+    assert s.gateway(weak, weak=True).get("/director/1.root.json").code == "certificate_weak_key"
+    unknown, named = fleet.device("unknown", days=(-1, 2)), fleet.device("another", key=devices["good"].key, days=(-1, 2))
+    other_key = fleet.device("good", days=(-1, 2))
+    a.set("--approval", "yes")
+    pending = fleet.device("pending", days=(-1, 2))
+    assert ask(s, pending) == "device_pending"
+    # Another key, and another certificate of the same key, have taken the place of these.
+    key = new_key()
+    assert asks(s, devices["replaced"], key, "replaced") is None
+    s.muster("csr", "remove", "replaced", "--account", a.name)
+    successor = fleet.device("replaced", key=key, days=(-1, 2))
+    assert ask(s, successor) == "device_key_mismatch"
+    a.device("accept-key", "replaced", "--fingerprint", spki_hash(key))
+    soon(None, lambda: ask(s, successor))
+    assert ask(s, fleet.device("older", key=devices["older"].key, days=(-1, 3))) is None
+    for verb, name in (("quarantine", "quarantined"), ("revoke", "revoked"), ("delete", "deleted")):
+        a.device(verb, name, "--yes")
+    bring_list(s, a.name, fleet.root, crl(fleet, devices["listed"].cert, next_update=400 * DAY_DELTA))
+    s.clock.set(5 * DAY)
+
+    def late(device, name="good", **options):
+        return asks(s, device, new_key(options.pop("kind", "ec")), name, **options)
+
+    assert late(unknown, "unknown") == (403, "certificate_expired")
+    assert late(pending, "pending") == (403, "device_pending")
+    assert late(weak, "weak", weak=True) == (403, "certificate_weak_key")
+    assert late(other_key) == (403, "certificate_expired") and a.device("show", "good")["offered_keys"] == []
+    assert late(named, "another") == (403, "device_key_elsewhere")
+    assert late(Fleet().device("good", days=(-1, 2))) == (403, "certificate_untrusted")
+    for name, code in (("quarantined", "device_quarantined"), ("revoked", "device_revoked"), ("deleted", "device_deleted"), ("listed", "certificate_listed"),
+                       ("replaced", "device_key_barred"), ("older", "certificate_superseded")):
+        assert late(devices[name], name) == (403, code), name
+    good = devices["good"]
+    assert late(good, "another") == (400, "csr_invalid"), "another device's name"
+    assert late(good, kind="rsa1024") == (400, "csr_invalid")
+    assert late(good, sni=s.host(b.name)) == (403, "certificate_of_other_account")
+    for verb, code in (("disable", "root_disabled"), ("enable", None)):
+        s.muster("root", verb, fleet.root["id"], "--yes")
+        soon((403, code) if code else None, lambda: late(good))
+    a.set("--method", "shared", "--yes")
+    assert late(good) == (403, "method_not_enabled")
+    assert [c["device_id"] for c in queue(s, a)] == ["good"] and whole(a) and whole(b)
 
 
 def test_an_operator_drops_a_request(account, server, tmp_path):
