@@ -41,6 +41,7 @@ struct backup {
     int dir_fd, fd; /* of the file's directory, and of the file while it is not whole */
     char dir[PATH_MAX], name[NAME_MAX + 1], part[NAME_MAX + 1];
     bool made_part, terminal;
+    bool useless_key; /* a key file lies in the vault's directory that does not open the vault */
     int64_t in_token; /* keys; -1: not known */
     struct backup_writer *writer;
 };
@@ -292,6 +293,8 @@ static int report(const struct backup *b, struct err *err) {
     const char *output = b->options->value[OPT_OUTPUT];
     if (!b->vault.master_key)
         fputs("The vault's master key is not in the backup: keep it elsewhere, because without it nothing of the vault can be used.\n", stderr);
+    if (b->useless_key)
+        fprintf(stderr, "%s/vault/" KEY_MASTER_FILE_NAME " does not open the vault, and is not in the backup either: remove it, or keep it elsewhere for backups that were made with it.\n", b->data.path);
     if (b->in_token > 0)
         fprintf(stderr, "%lld private keys are in the security module and not in the backup: back the token up by its own means, and have it in place before this one is put back.\n", (long long)b->in_token);
     if (!b->options->value[OPT_JSON]) {
@@ -309,7 +312,7 @@ static int report(const struct backup *b, struct err *err) {
     return report_json(o, err);
 }
 
-static bool key_file_is_there(const struct data *d) { return faccessat(d->fd, "vault/" KEY_MASTER_FILE_NAME, F_OK, 0) == 0; }
+static bool key_file_is_there(const struct data *d) { return faccessat(d->fd, "vault/" KEY_MASTER_FILE_NAME, F_OK, AT_SYMLINK_NOFOLLOW) == 0; }
 
 int backup_run(const struct options *o, struct err *err) {
     CLEANUP(backup_fini) struct backup b = {.options = o, .data = DATA_NONE, .dir_fd = -1, .fd = -1, .copy = {-1, -1}, .id = uuid_new(), .terminal = isatty(STDERR_FILENO) && !o->value[OPT_JSON]};
@@ -317,8 +320,11 @@ int backup_run(const struct options *o, struct err *err) {
     /* All that can be wrong with what was asked for comes before the entry in the log. */
     if (rc || (rc = find_key(&b, err)) || (rc = open_output(&b, err)))
         return rc;
-    const struct recovery_backup record = {.id = b.id, .to_recipient = b.to.to == BACKUP_TO_RECIPIENT,
-                                           .master_key = !o->value[OPT_WITHOUT_MASTER_KEY] && key_file_is_there(&b.data)};
+    const char *key = NULL;
+    if (!o->value[OPT_WITHOUT_MASTER_KEY] && (rc = vault_copy_key(&b.data, &key, err)))
+        return rc;
+    b.useless_key = !o->value[OPT_WITHOUT_MASTER_KEY] && !key && key_file_is_there(&b.data);
+    const struct recovery_backup record = {.id = b.id, .to_recipient = b.to.to == BACKUP_TO_RECIPIENT, .master_key = key != NULL};
     /* The key of a passphrase takes its time and its memory before the moment, and not while the logs grow. */
     if ((rc = control_backup_record(b.data.path, &record, err)) || (rc = backup_writer_new(b.fd, &b.to, &b.writer, err)) || (rc = take_moment(&b, err)) ||
         (rc = take_databases(&b, err)) || (rc = put_content(&b, err)) || (rc = put_in_place(&b, err)))

@@ -27,7 +27,7 @@ const struct command COMMANDS[] = {
      "Of a server that does not run it says what can be known without the master key."},
     {"vault", "rekey", NULL, BIT(OPT_DATA) | BIT(OPT_CONFIG) | BIT(OPT_MASTER_KEY) | BIT(OPT_MASTER_KEY_FILE) | BIT(OPT_PASSPHRASE_FILE) | BIT(OPT_JSON), BIT(OPT_DATA), false, rekey_run,
      "Puts the vault under another master key: a new one of the same kind, or of the one that --master-key names.",
-     "The server may run meanwhile, and goes on; cut off at any moment, the vault opens with the old key or the new one. The master_key lines of musterd.conf are changed where the source is another. Backups that were made without the key need the old one still: keep it, or make a new backup."},
+     "The server may run meanwhile, and goes on; cut off at any moment, the vault opens with the old key or the new one. The master_key lines of musterd.conf are changed where the source is another. DIR/vault/master.key is wiped and removed where the vault is under a key from elsewhere then. Backups that were made without the key need the old one still: copy it before, or make a new backup."},
     {"backup", "", NULL, BIT(OPT_DATA) | BIT(OPT_OUTPUT) | BIT(OPT_PASSPHRASE_FILE) | BIT(OPT_RECIPIENT) | BIT(OPT_WITHOUT_MASTER_KEY) | BIT(OPT_JSON), BIT(OPT_DATA) | BIT(OPT_OUTPUT),
      false, backup_run, "Writes the data directory as it is at one moment into one encrypted file.",
      "The server may run meanwhile, and waits for nothing. Whoever has the file and what decrypts it has the fleet's keys; the backup is recorded in the server's audit log."},

@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "base/hex.h"
@@ -78,6 +80,37 @@ int master_tidy(const struct master *m, int vault_fd, struct err *err) {
         return is_live < 0 ? is_live : rc;
     log_event(LOG_WARN, "vault_rekey_tidied", "file", path, "key", is_live ? "is the vault's" : "is not the vault's", NULL);
     return is_live ? put_in_place(dir_fd, path, to, err) : file_remove(dir_fd, path, err);
+}
+
+/* Over its bytes, where no other name shows them: somebody may have kept the file by one. */
+static int wipe_file(int vault_fd, const char *name, struct err *err) {
+    static const char nothing[2 * KEY_MASTER_LEN + 1];
+    struct stat st;
+    CLEANUP(fd_close) int fd = openat(vault_fd, name, O_WRONLY | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK);
+    if (fd < 0 || fstat(fd, &st))
+        return err_set(err, errno == ENOENT ? MUSTER_ENOTFOUND : MUSTER_EIO, "The key file %s cannot be opened: %s.", name, strerror(errno));
+    if (!S_ISREG(st.st_mode) || st.st_nlink != 1 || st.st_size > (off_t)sizeof nothing)
+        return 0;
+    return pwrite(fd, nothing, (size_t)st.st_size, 0) != st.st_size || fsync(fd) ? err_set(err, MUSTER_EIO, "The key file %s cannot be wiped: %s.", name, strerror(errno)) : 0;
+}
+
+int master_forget(const struct master *m, int vault_fd, bool *gone, struct err *err) {
+    CLEANUP(secret_fini) struct secret key = SECRET_INIT;
+    struct err why = ERR_INIT;
+    *gone = false;
+    if (m->options.kind != KEY_MASTER_FILE || m->options.path)
+        return 0;
+    int rc = key_master_load(vault_fd, &m->options, NULL, false, &key, &why);
+    if (rc == MUSTER_ENOTFOUND)
+        return 0;
+    if (rc)
+        return err_set(err, rc, "%s", err_text(&why));
+    int is_live = vault_is_opened_by(vault_fd, secret_span(&key), err);
+    if (is_live || (rc = sync_head(vault_fd, err)) || (rc = wipe_file(vault_fd, KEY_MASTER_FILE_NAME, err)))
+        return is_live > 0 ? 0 : is_live ? is_live : rc;
+    rc = file_remove(vault_fd, KEY_MASTER_FILE_NAME, err);
+    *gone = !rc;
+    return rc;
 }
 
 bool master_take_candidate(struct master *m, const char *hex) {

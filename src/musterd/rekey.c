@@ -40,6 +40,7 @@ struct rekey {
     struct stat vault;           /* whose it is */
     bool running;
     bool beside;                 /* the next key file waits beside the present one */
+    bool gone;                   /* the key file from before, which opens nothing any more */
     struct vault_rekey next;
     struct secret key;
     struct vault_status status;
@@ -244,6 +245,8 @@ static int end_change(struct rekey *r, struct err *err) {
                           records_kind_name(r->next.kind), r->then.master_key_file);
     if (r->beside && (rc = master_tidy(&r->master, r->vault_fd, err)))
         return err_prefix(err, "The vault has its new master key, in a file with " KEY_MASTER_NEXT " behind its name, which the next start puts in place");
+    if (!r->beside && (rc = master_forget(&r->master, r->vault_fd, &r->gone, err)))
+        return err_prefix(err, "The vault has its new master key; but the key file from before, which opens nothing any more, could not be removed");
     return control_rekey_record(r->data.path, records_kind_name(kind_of(&r->now)), records_kind_name(r->next.kind), true, r->status.version, err);
 }
 
@@ -294,6 +297,8 @@ static int report(const struct rekey *r, struct err *err) {
     if (!r->options->value[OPT_JSON]) {
         printf("The vault is under a new master key from %s. Make a new backup; one that was made without the master key needs the old one still.\n",
                records_kind_name(r->next.kind));
+        if (r->gone)
+            printf("%s/vault/" KEY_MASTER_FILE_NAME " held the old one, which opens the vault no more: it was wiped and removed.\n", r->data.path);
         return report_flush(err);
     }
     CLEANUP_JSON json_t *o = json_object();
@@ -304,6 +309,7 @@ static int report(const struct rekey *r, struct err *err) {
     json_set_str(o, "source", records_kind_name(r->next.kind));
     json_set_time(o, "rekeyed", r->status.rekeyed);
     json_set_int(o, "rekeys", r->status.rekeys);
+    json_set_bool(o, "key_file_removed", r->gone);
     return report_json(o, err);
 }
 

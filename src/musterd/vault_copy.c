@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "keys/master.h"
+#include "vault/process.h"
 
 #define HEAD "vault/head"
 #define INDEX "vault/index"
@@ -70,8 +71,36 @@ static int in_order(const void *a, const void *b) {
     return order ? order : strcmp(x->name, y->name);
 }
 
-static int read_all(struct vault_copy *v, const struct data *d, bool master_key, struct err *err) {
-    int fd = openat(d->fd, "vault", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+static int open_vault(const struct data *d) { return openat(d->fd, "vault", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW); }
+
+/* 1: it is; 0: it is not, or is no key. */
+static int is_in_force(int vault_fd, bool next, struct err *err) {
+    const struct key_master_options o = {.kind = KEY_MASTER_FILE, .next = next};
+    CLEANUP(secret_fini) struct secret key = SECRET_INIT;
+    struct err why = ERR_INIT;
+    int rc = key_master_load(vault_fd, &o, NULL, false, &key, &why);
+    if (rc == MUSTER_ENOTFOUND || rc == MUSTER_EINVALID)
+        return 0;
+    return rc ? err_set(err, rc, "%s", err_text(&why)) : vault_is_opened_by(vault_fd, secret_span(&key), err);
+}
+
+/* The next one first: it takes the other one's place, and never the other way round, so that none is missed between the two looks. */
+int vault_copy_key(const struct data *d, const char **name, struct err *err) {
+    CLEANUP(fd_close) int fd = open_vault(d);
+    *name = NULL;
+    if (fd < 0)
+        return err_set(err, MUSTER_EIO, "%s/vault cannot be opened: %s.", d->path, strerror(errno));
+    int is = is_in_force(fd, true, err);
+    if (is > 0)
+        *name = KEY_MASTER_FILE_NAME KEY_MASTER_NEXT;
+    else if (!is && (is = is_in_force(fd, false, err)) > 0)
+        *name = KEY_MASTER_FILE_NAME;
+    return is < 0 ? is : 0;
+}
+
+/* MUSTER_ENOTFOUND: a file went while it was listed. */
+static int read_all(struct vault_copy *v, const struct data *d, const char *key, struct err *err) {
+    int fd = open_vault(d);
     CLEANUP(closedir) DIR *all = fd < 0 ? NULL : fdopendir(fd);
     size_t bytes = 0;
     if (!all) {
@@ -83,24 +112,30 @@ static int read_all(struct vault_copy *v, const struct data *d, bool master_key,
         uint64_t max;
         snprintf(name, sizeof name, CONTENT_VAULT "%s", e->d_name);
         bool is_master = strcmp(e->d_name, KEY_MASTER_FILE_NAME) == 0 || strcmp(e->d_name, KEY_MASTER_FILE_NAME KEY_MASTER_NEXT) == 0;
-        if (!is_file(name, &max) || (is_master && !master_key))
+        if (!is_file(name, &max) || (is_master && !(key && strcmp(e->d_name, key) == 0)))
             continue;
         int rc = add(v, fd, name, max, &bytes, err);
         if (rc)
             return rc;
         v->master_key = v->master_key || is_master;
     }
-    return errno ? err_set(err, MUSTER_EIO, "%s/vault cannot be read: %s.", d->path, strerror(errno)) : 0;
+    if (errno)
+        return err_set(err, MUSTER_EIO, "%s/vault cannot be read: %s.", d->path, strerror(errno));
+    return key && !v->master_key ? MUSTER_ENOTFOUND : 0;
 }
 
 int vault_copy_end(struct vault_copy *v, const struct data *d, bool master_key, struct err *err) {
     CLEANUP(buf_fini) struct buf head = BUF_INIT(0);
     CLEANUP(buf_fini) struct buf index = BUF_INIT(0);
     struct err why = ERR_INIT;
-    int rc = read_all(v, d, master_key, &why), again = read_both(d, &head, &index, err);
+    const char *key = NULL;
+    int rc = master_key ? vault_copy_key(d, &key, &why) : 0;
+    if (!rc)
+        rc = read_all(v, d, key, &why);
+    int again = read_both(d, &head, &index, err);
     if (again)
         return again;
-    if (!span_eq(buf_span(&head), buf_span(&v->head)) || !span_eq(buf_span(&index), buf_span(&v->index)) || rc == MUSTER_ENOTFOUND) /* a file that went while it was listed */
+    if (!span_eq(buf_span(&head), buf_span(&v->head)) || !span_eq(buf_span(&index), buf_span(&v->index)) || rc == MUSTER_ENOTFOUND)
         return 0;
     if (rc)
         return err_set(err, rc, "%s", err_text(&why));

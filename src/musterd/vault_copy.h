@@ -20,8 +20,12 @@ struct vault_copy {
     bool master_key;                     /* is among them */
 };
 
+/* The file in DIR/vault that holds the key under which the vault is: its name there; NULL: none does, whatever key files lie there.  One is beside
+ * the other where a change of the master key was cut off. */
+int vault_copy_key(const struct data *d, const char **name, struct err *err) MUSTER_MUST_CHECK;
 int vault_copy_begin(struct vault_copy *v, const struct data *d, struct err *err) MUSTER_MUST_CHECK;
-/* 1: all of it is of one state, which was there from vault_copy_begin() until now; 0: not, begin again.  master_key false: without that file. */
+/* 1: all of it is of one state, which was there from vault_copy_begin() until now; 0: not, begin again.  master_key false: without the key file.  One that does not open the vault
+ * stays out in any case. */
 int vault_copy_end(struct vault_copy *v, const struct data *d, bool master_key, struct err *err) MUSTER_MUST_CHECK;
 void vault_copy_fini(struct vault_copy *v); /* wipes */
 

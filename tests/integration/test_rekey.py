@@ -163,7 +163,8 @@ def test_from_every_kind_of_source_to_every_other(fresh, tmp_path, running):
         assert ask(s, known) is None
         soon(200, lambda: s.gateway(key).enrol(device + "-again").status, 20)
 
-    assert change("--master-key", "passphrase", words=WORDS + "\n", then=WORDS)["source"] == "passphrase"
+    said = change("--master-key", "passphrase", words=WORDS + "\n", then=WORDS)
+    assert said["source"] == "passphrase" and said["key_file_removed"] is True
     assert setting(s, "master_key") == ["passphrase"]
     check("passphrase")
     change("--passphrase-file", secret(tmp_path / "second", WORDS + " 2"), words=old_words(), then=WORDS + " 2")
@@ -175,7 +176,7 @@ def test_from_every_kind_of_source_to_every_other(fresh, tmp_path, running):
     change("--master-key", "file", "--master-key-file", tmp_path / "a.key")
     assert setting(s, "master_key") == ["file"] and (tmp_path / "a.key").stat().st_mode & 0o777 == 0o600
     check("file")
-    change("--master-key-file", tmp_path / "b.key")
+    assert change("--master-key-file", tmp_path / "b.key")["key_file_removed"] is False and (tmp_path / "a.key").exists(), "what lies elsewhere is the operator's"
     check("file")
     change()
     check("file")
@@ -355,3 +356,74 @@ def test_a_backup_from_before_and_behind(fresh, tmp_path):
         restored.start()
         assert status(restored)["answers"] and status(restored)["rekeys"] == (name == "behind")
         restored.stop()
+
+
+def of_vault(file, words, directory):
+    """What a backup says of its master key when it is put back, and the key file that came out of it."""
+    done = subprocess.run([MUSTERD, "restore", file, "--data", directory, "--passphrase-file", words, "--json"], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)["master_key"], sorted(p.name for p in (directory / "vault").glob("master.key*")), "master key was not in the backup" in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["passphrase", "credential", "file"])
+def test_a_backup_says_whether_the_key_in_force_is_in_it(fresh, tmp_path, kind):
+    """And not whether some key file lies in the vault: of another source's the key is elsewhere, and the operator is told to keep it."""
+    s = fresh()
+    s.account("acme")
+    old, words, n = key_file(s), secret(tmp_path / "words", WORDS), iter(range(9))
+
+    def backup(key, stale):
+        file = tmp_path / f"backup-{next(n)}"
+        done = s.musterd("backup", "-o", file, "--passphrase-file", words, "--json")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["master_key"] is key
+        assert ("master key is not in the backup" in done.stderr) is not key and ("does not open the vault" in done.stderr) is stale
+        assert [e["detail"]["master_key"] for e in s.muster("audit", "list") if e["action"] == "server.backup"][-1] is key
+        assert of_vault(file, words, tmp_path / f"{file.name}-restored") == (key, ["master.key"] if key else [], not key)
+
+    backup(True, False)
+    options = {"passphrase": ["--passphrase-file", words], "credential": ["--master-key-file", words], "file": ["--master-key-file", tmp_path / "elsewhere.key"]}
+    done = s.musterd("vault", "rekey", "--master-key", kind, *options[kind])
+    assert done.returncode == 0 and f"{s.dir}/vault/master.key" in done.stdout and "wiped and removed" in done.stdout, done.stderr
+    assert not list((s.dir / "vault").glob("master.key*"))
+    backup(False, False)
+    # Some other key, as a change leaves it that was cut off behind its decisive step; or put back by somebody.
+    (s.dir / "vault" / "master.key").write_text(old, encoding="ascii")
+    (s.dir / "vault" / "master.key").chmod(0o600)
+    backup(False, True)
+    assert key_file(s) == old, "nobody but who changes the key removes one"
+    (s.dir / "vault" / "master.key").unlink()
+    rekey(s, "--master-key", "file", "--master-key-file", s.dir / "vault" / "master.key")
+    backup(True, False)
+
+
+def test_the_key_beside_the_key_file_is_the_one_in_force(fresh, tmp_path):
+    """Cut off between the vault's change and that of the file: the backup has the key that opens it."""
+    s = fresh()
+    s.account("acme")
+    words = secret(tmp_path / "words", WORDS)
+    old = key_file(s)
+    rekey(s)
+    os.rename(s.dir / "vault" / "master.key", s.dir / "vault" / "master.key.next")
+    secret(s.dir / "vault" / "master.key", old.strip())
+    done = s.musterd("backup", "-o", tmp_path / "backup", "--passphrase-file", words, "--json")
+    assert done.returncode == 0 and json.loads(done.stdout)["master_key"] is True, done.stderr
+    assert of_vault(tmp_path / "backup", words, tmp_path / "restored") == (True, ["master.key.next"], False)
+    ports = s.ports
+    s.stop()
+    restored = type(s).__new__(type(s))
+    restored.dir, restored.process, restored.hosts, restored.ports = tmp_path / "restored", None, set(), ports
+    restored.log = open(tmp_path / "restored.log", "a", encoding="utf-8")
+    restored.start()
+    assert status(restored)["answers"]
+    restored.stop()
+    assert [p.name for p in (tmp_path / "restored" / "vault").glob("master.key*")] == ["master.key"]
+
+
+def test_a_second_name_of_the_key_file_keeps_the_key(fresh, tmp_path):
+    s = fresh()
+    kept = s.dir.parent / "kept.key"
+    os.link(s.dir / "vault" / "master.key", kept)
+    old = key_file(s)
+    assert rekey(s, "--master-key", "passphrase", words=WORDS + "\n")["key_file_removed"] is True
+    assert kept.read_text(encoding="ascii") == old and not (s.dir / "vault" / "master.key").exists()
