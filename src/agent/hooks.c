@@ -7,12 +7,14 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "agent/session.h"
 #include "base/clock.h"
 
 #define HOOKS_MAX 64
 #define HOOK_MS 60000 /* that one may take */
+#define LOST (255 << 8) /* what became of it is not known: exit status 255 */
 
 int hooks_environment(const char *dir, const struct state *state, const char *gateway, struct err *err) {
     static const struct {
@@ -35,8 +37,23 @@ static bool may_run(int dir, const char *name) {
     return fstatat(dir, name, &st, 0) == 0 && S_ISREG(st.st_mode) && (st.st_mode & 0100) && !(st.st_mode & 022) && (st.st_uid == 0 || st.st_uid == geteuid());
 }
 
+/* And who may write to their directory may put any program there. */
+static int check_dir(int dir, const char *path, struct err *err) {
+    struct stat st;
+    if (fstat(dir, &st) == 0 && !(st.st_mode & 022) && (st.st_uid == 0 || st.st_uid == geteuid()))
+        return 0;
+    return err_set(err, MUSTER_EINVALID, "No hook in %s is run: others than root and the agent's user may write to that directory. Take that right away (chmod go-w, chown).", path);
+}
+
+/* What a hook prints is nothing that the agent says: it goes where messages go. */
 static void become(const struct session *s, const char *path, const char *event) {
+    int nothing = open("/dev/null", O_RDONLY);
     setpgid(0, 0);
+    signal(SIGCHLD, SIG_DFL);
+    if (nothing < 0 || dup2(nothing, STDIN_FILENO) < 0 || dup2(STDERR_FILENO, STDOUT_FILENO) < 0)
+        _exit(126);
+    if (nothing > STDERR_FILENO)
+        close(nothing);
     if (hooks_environment(s->o->dir, &s->state, s->state.gateway, NULL) || setenv("MUSTER_EVENT", event, 1))
         _exit(126);
     execl(path, path, event, (char *)NULL);
@@ -47,8 +64,10 @@ static int wait_for(pid_t pid) {
     int status = 0;
     for (int64_t end = clock_mono_ms() + HOOK_MS; clock_mono_ms() < end;) {
         pid_t done = waitpid(pid, &status, WNOHANG);
-        if (done == pid || (done < 0 && errno != EINTR))
+        if (done == pid)
             return status;
+        if (done < 0 && errno != EINTR)
+            return LOST;
         nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
     }
     kill(-pid, SIGKILL);
@@ -59,13 +78,16 @@ static int wait_for(pid_t pid) {
 static int run_one(const struct session *s, const char name[NAME_MAX + 1], const char *event, struct err *err) {
     char path[OPTIONS_VALUE_MAX + NAME_MAX + 2];
     snprintf(path, sizeof path, "%s/%.*s", s->o->hooks, NAME_MAX, name);
+    struct sigaction before, plain = {.sa_handler = SIG_DFL}; /* where children are ignored nobody hears how they end */
     fflush(NULL);
+    sigaction(SIGCHLD, &plain, &before);
     pid_t pid = fork();
-    if (pid < 0)
-        return err_set(err, MUSTER_ENOMEM, NULL);
     if (pid == 0)
         become(s, path, event);
-    int status = wait_for(pid);
+    int status = pid < 0 ? 0 : wait_for(pid);
+    sigaction(SIGCHLD, &before, NULL);
+    if (pid < 0)
+        return err_set(err, MUSTER_ENOMEM, NULL);
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
         return 0;
     return err_set(err, MUSTER_EINVALID, "The hook %s failed (%s %d); all of them are run again at the next pass.", path, WIFSIGNALED(status) ? "signal" : "exit status",
@@ -82,6 +104,10 @@ int hooks_run(const struct session *s, const char *event, struct err *err) {
     DIR *d = again < 0 ? NULL : fdopendir(again);
     if (!d)
         return errno == ENOENT ? 0 : err_set(err, MUSTER_EIO, "The hooks in %s cannot be read: %s.", s->o->hooks, strerror(errno));
+    if (check_dir(dir, s->o->hooks, err)) {
+        closedir(d);
+        return err ? err->code : MUSTER_EINVALID;
+    }
     for (struct dirent *e; n < HOOKS_MAX && (e = readdir(d));) {
         if (e->d_name[0] == '.' || strlen(e->d_name) >= sizeof names[0])
             continue;

@@ -16,6 +16,8 @@
 #define ATTEMPTS 4
 #define LOOK_EVERY 900  /* seconds, for `run --stay` */
 
+static mode_t callers_mask;
+
 static void say(const char *line) {
     fputs("muster-agent: ", stderr);
     report_text(stderr, line);
@@ -120,6 +122,7 @@ static int exec_command(const struct options *o, char **command) {
         session_recover(&s, &id);
     if (rc || (rc = hooks_environment(o->dir, &s.state, id.gateway, &err)))
         return fail(&err);
+    umask(callers_mask);
     execvp(command[0], command);
     fprintf(stderr, "muster-agent: %s cannot be run: %s.\n", command[0], strerror(errno));
     return errno == ENOENT ? 127 : 126;
@@ -169,7 +172,7 @@ int main(int argc, char **argv) {
     enum command command;
     char **rest;
     setlocale(LC_CTYPE, "C.UTF-8");
-    umask(022);
+    callers_mask = umask(022);
     if (secret_init() || curl_global_init(CURL_GLOBAL_DEFAULT)) {
         fputs("muster-agent: The libraries do not start.\n", stderr);
         return 1;

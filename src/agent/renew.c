@@ -155,12 +155,10 @@ int renew_pass(struct session *s, struct err *err) {
     if (rc || !identity_whole(&now))
         return provision(s, err);
     session_recover(s, &now);
-    struct err first = ERR_INIT;
-    int settled = session_settle(s, &first);
     rc = wait_quietly(s, &now) ? 0 : keep(s, err);
     struct err last = ERR_INIT;
-    int again = session_settle(s, &last);
-    if (!rc && (settled || again))
-        *err = settled ? first : last;
-    return rc ? rc : settled ? settled : again;
+    int settled = session_settle(s, &last); /* hooks take their time, and a renewal does not wait for them */
+    if (!rc && settled)
+        *err = last;
+    return rc ? rc : settled;
 }

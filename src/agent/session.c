@@ -11,6 +11,7 @@
 
 #define PEM_MAX 65536
 #define HOOKS_DUE "hooks-due"
+#define EVENT_MAX 16 /* bytes of a change's name */
 #define CLOCK_SLACK 60 /* seconds */
 #define WAIT_LEAST 300 /* seconds, of which a gateway may be sure */
 
@@ -239,10 +240,28 @@ int session_adopt(struct session *s, unsigned number, const char *event, bool *g
     return 0;
 }
 
-/* A new identity is more than new anchors: what is told of it stays. */
+/* The next of the changes that are due, one a line. */
+static bool next_change(struct span *rest, char event[EVENT_MAX]) {
+    long end = span_index(*rest, '\n');
+    struct span line = end < 0 ? *rest : span_sub(*rest, 0, (size_t)end);
+    *rest = span_sub(*rest, end < 0 ? rest->n : line.n + 1, rest->n);
+    snprintf(event, EVENT_MAX, "%.*s", SPAN_FMT(line));
+    return line.n > 0;
+}
+
+/* What is due already stays; a new identity has the new anchors in it. */
 int session_changed(struct session *s, const char *event, struct err *err) {
-    bool less = !strcmp(event, "anchors") && faccessat(s->place.fd, HOOKS_DUE, F_OK, 0) == 0;
-    return less ? 0 : file_replace(s->place.fd, HOOKS_DUE, span_str(event), 0600, err);
+    CLEANUP(buf_fini) struct buf due = BUF_INIT(4 * EVENT_MAX);
+    char one[EVENT_MAX];
+    if (file_read(s->place.fd, HOOKS_DUE, &due, NULL))
+        buf_clear(&due);
+    bool there = due.n && !strcmp(event, "anchors");
+    for (struct span rest = buf_span(&due); next_change(&rest, one);)
+        there = there || !strcmp(one, event);
+    if (there)
+        return 0;
+    buf_addf(&due, "%s%s", due.n ? "\n" : "", event);
+    return file_replace(s->place.fd, HOOKS_DUE, buf_span(&due), 0600, err);
 }
 
 void session_recover(struct session *s, const struct identity *now) {
@@ -259,14 +278,15 @@ void session_recover(struct session *s, const struct identity *now) {
 }
 
 int session_settle(struct session *s, struct err *err) {
-    CLEANUP(buf_fini) struct buf event = BUF_INIT(64);
+    CLEANUP(buf_fini) struct buf due = BUF_INIT(4 * EVENT_MAX);
+    char event[EVENT_MAX];
     int rc = 0;
     if (!strcmp(s->state.method, "shared") && !s->o->keep_credentials && s->state.source[0])
         rc = credentials_strip(s->state.source, err);
-    if (file_read(s->place.fd, HOOKS_DUE, &event, NULL))
-        buf_clear(&event);
-    else if (event.n) {
-        int failed = hooks_run(s, buf_str(&event), rc ? NULL : err);
+    if (file_read(s->place.fd, HOOKS_DUE, &due, NULL) == 0) {
+        int failed = 0;
+        for (struct span rest = buf_span(&due); !failed && next_change(&rest, event);)
+            failed = hooks_run(s, event, rc ? NULL : err);
         if (!failed)
             failed = file_remove(s->place.fd, HOOKS_DUE, rc ? NULL : err);
         rc = rc ? rc : failed;

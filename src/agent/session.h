@@ -1,7 +1,7 @@
 /* session: one pass of the agent: its directory, what it remembers, what time it is; and the steps that provisioning and renewing share.
  *
  * What a pass does, in this order: an identity that was issued and not used yet is used, and becomes the current one where the gateway admits it; what a
- * power cut left undone is done; then whatever is due.  Every step can be repeated: what counts is on the disk before the next step begins. */
+ * power cut left undone is done; then whatever is due; hooks at the end.  Every step can be repeated: what counts is on the disk before the next step begins. */
 #ifndef MUSTER_AGENT_SESSION_H
 #define MUSTER_AGENT_SESSION_H
 

@@ -1,6 +1,9 @@
 """What must not end a device: gateways that fail in one thing, answers that are wrong, files that are not good, clocks; each beside an identity that has to be renewed."""
 import base64
 import datetime
+import json
+import os
+import signal
 
 import pytest
 from cryptography import x509
@@ -449,3 +452,47 @@ def test_a_gateway_s_word_is_no_wrong_usage(enrolling):
     w = enrolling
     w.gateway.answers[ENROL] = refusal(400, "config_invalid")
     assert "config_invalid" in w.device.fails("run", *w.options) + w.device.status()["failed"]["code"]
+
+
+# --- hooks and commands --------------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_hooks_wait_for_the_renewal_and_miss_no_change(world):
+    world.device.hook('[ -e "$MUSTER_AGENT_DIR/../ready" ] || { echo "$1" >> "$MUSTER_AGENT_DIR/../failed"; exit 3; }\n', "20-second")
+    world.put()
+    world.device.fails("provision", "--credentials", world.top / "import")
+    world.device.fails("run")
+    tried = (world.device.top / "failed").read_text().split()
+    assert tried == ["imported", "imported"] and world.asked(RENEW) == 1 and world.device.told == ["imported", "imported"], "once a pass"
+    (world.device.top / "ready").write_text("")
+    world.device.good("run")
+    assert world.device.told == ["imported"] * 3 + ["renewed"] and not world.device.status()["hooks_due"]
+
+
+def test_hooks_in_a_directory_of_everybody_are_not_run(world):
+    world.put(end=300)
+    world.device.hooks.chmod(0o777)
+    assert "may write to that directory" in world.device.fails("provision", "--credentials", world.top / "import")
+    assert world.device.told == [] and world.device.status()["hooks_due"] and world.device.status()["state"] == "provisioned"
+    world.device.hooks.chmod(0o755)
+    world.device.good("run")
+    assert world.device.told == ["imported"]
+
+
+def test_what_a_hook_prints_is_no_json(world):
+    world.device.hook('echo spoken; cat\n', "20-second")
+    world.put(end=300)
+    done = world.device.run("provision", "--credentials", world.top / "import", "--json", input="not for a hook")
+    assert json.loads(done.stdout)["state"] == "provisioned" and "spoken" in done.stderr and "not for a hook" not in done.stderr
+
+
+def test_a_hook_that_fails_is_heard_where_children_are_ignored(world):
+    world.device.hook("exit 3\n", "20-second")
+    world.put(end=300)
+    world.device.fails("provision", "--credentials", world.top / "import", preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN))
+    assert world.device.status()["hooks_due"]
+
+
+def test_a_command_has_its_caller_s_mask(world):
+    world.imported(end=300)
+    assert world.device.good("exec", "--", "sh", "-c", "umask", preexec_fn=lambda: os.umask(0o077)).strip().endswith("077")
