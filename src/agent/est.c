@@ -59,6 +59,7 @@ static int ask(const struct gateway *g, const struct shown *by, const char *meth
     *why = (struct refused){0};
     int rc = http_ask(&rq, answer, err);
     why->dates = answer->dates;
+    why->tls = answer->refused;
     if (rc)
         return rc;
     why->status = answer->status;

@@ -21,6 +21,7 @@ struct shown {
 struct refused {
     int status;    /* 0: no answer */
     char code[64]; /* "" where it has none */
+    bool tls;      /* what answers refuses this device's certificate in TLS */
     bool dates;    /* the gateway's certificate, or the one that came, is out of its dates */
 };
 

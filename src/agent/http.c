@@ -194,6 +194,22 @@ static void set_options(CURL *curl, struct exchange *e, struct curl_slist *field
     }
 }
 
+/* What libcurl and the other side have found wrong, where it is about certificates. */
+static void explain_tls(struct exchange *e, CURLcode done, const char *why) {
+    static const char *const ALERTS[] = {"unknown ca",          "bad certificate", "certificate unknown", "certificate expired", "certificate revoked",
+                                         "unsupported certificate", "access denied"};
+    const char *alert = strstr(why, " alert ");
+    if (done == CURLE_PEER_FAILED_VERIFICATION)
+        snprintf(e->tls, sizeof e->tls, "the gateway's certificate is not accepted: %.150s", why);
+    for (size_t i = 0; e->rq->key && alert && i < sizeof ALERTS / sizeof *ALERTS; i++) {
+        if (strncmp(alert + 7, ALERTS[i], strlen(ALERTS[i])) != 0)
+            continue;
+        e->answer->refused = true;
+        snprintf(e->tls, sizeof e->tls, "what answers there refuses this device's certificate in TLS (%s)", ALERTS[i]);
+        return;
+    }
+}
+
 int http_ask(const struct http_request *rq, struct http_answer *answer, struct err *err) {
     CLEANUP(curl_free_easy) CURL *curl = curl_easy_init();
     CLEANUP(curl_headers_free) struct curl_slist *fields = NULL;
@@ -209,12 +225,14 @@ int http_ask(const struct http_request *rq, struct http_answer *answer, struct e
     fields = curl_slist_append(fields, type);
     fields = curl_slist_append(fields, "Expect:");
     buf_clear(&answer->body);
-    answer->dates = answer->allows_post = false;
+    answer->dates = answer->allows_post = answer->refused = false;
     answer->retry_after = answer->status = 0;
     set_options(curl, &e, fields, why);
     CURLcode done = curl_easy_perform(curl);
     if (e.too_large)
         return err_set(err, MUSTER_ENETWORK, "%s sent an answer of more than %u bytes.", rq->url, HTTP_BODY_MAX);
+    if (done != CURLE_OK && !e.tls[0])
+        explain_tls(&e, done, why);
     if (done != CURLE_OK)
         return err_set(err, MUSTER_ENETWORK, "%s could not be asked: %s.", rq->url, e.tls[0] ? e.tls : why[0] ? why : curl_easy_strerror(done));
     long status = 0;

@@ -25,6 +25,7 @@ struct http_answer {
     int retry_after;    /* seconds; 0: none was named */
     bool allows_post;   /* Allow names POST */
     struct buf body;
+    bool refused;       /* TLS failed by this device's certificate, as the other side says */
     bool dates;         /* it failed by the dates of the gateway's certificates alone */
 };
 #define HTTP_ANSWER_INIT ((struct http_answer){.body = BUF_INIT(HTTP_BODY_MAX)})

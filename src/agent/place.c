@@ -251,6 +251,9 @@ int place_begin(const struct place *p, unsigned *number, struct err *err) {
 
 int place_switch(const struct place *p, unsigned number, struct err *err) {
     char name[PLACE_NAME_MAX];
+    CLEANUP(fd_close) int fd = open_identity(p, number, err); /* a former pass may have ended between a file and its name's being durable */
+    if (fd < 0 || fsync(fd))
+        return fd < 0 ? (err ? err->code : MUSTER_EIO) : err_set(err, MUSTER_EIO, "%s/" PREFIX "%u cannot be written to the disk: %s.", p->dir, number, strerror(errno));
     name_of(number, name);
     unlinkat(p->fd, CURRENT ".new", 0);
     if (symlinkat(name, p->fd, CURRENT ".new") || renameat(p->fd, CURRENT ".new", p->fd, CURRENT) || fsync(p->fd))
@@ -258,10 +261,27 @@ int place_switch(const struct place *p, unsigned number, struct err *err) {
     return 0;
 }
 
+/* What a kill left of a file that was being replaced: it may be a key. */
+static void sweep(const struct place *p, unsigned number) {
+    CLEANUP(fd_close) int fd = open_identity(p, number, NULL);
+    int again = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    DIR *d = again < 0 ? NULL : fdopendir(again);
+    if (!d) {
+        fd_close(again);
+        return;
+    }
+    for (struct dirent *e; (e = readdir(d));)
+        if (strstr(e->d_name, ".tmp-"))
+            unlinkat(fd, e->d_name, 0);
+    closedir(d);
+}
+
 static void clean_one(const struct place *p, const char *name, unsigned current, void *arg) {
     unsigned n = number_of(name);
     if (n && n < current && place_drop(p, n, NULL) == 0)
         return;
+    if (n)
+        sweep(p, n);
     if (strstr(name, ".tmp-") || !strcmp(name, CURRENT ".new"))
         unlinkat(p->fd, name, 0);
 }

@@ -6,16 +6,20 @@
 #include "agent/session.h"
 #include "base/clock.h"
 
-#define ANCHORS_EVERY CLOCK_DAY
-#define LOOK_AGAIN CLOCK_HOUR /* where what came was none */
+#define ANCHORS_EVERY CLOCK_DAY  /* from three quarters to five of it, so that a fleet that came back at once does not do so every day */
+#define LOOK_AGAIN CLOCK_HOUR     /* where that failed, from half of it to three */
 #define ASK_AGAIN CLOCK_DAY /* where the gateway cannot renew at all */
 
-int64_t renew_at(const struct cert *c, const char *device_id) {
+/* The same for a device at any time, and evenly spread over a fleet. */
+static int64_t part_of(int64_t whole, const char *device_id) {
     struct hash h;
-    int64_t life = c->not_after - c->not_before;
     hash_of(span_str(device_id), &h);
-    uint32_t part = (uint32_t)h.b[0] << 8 | h.b[1]; /* of 65536 */
-    return c->not_after - life / 3 + life / 12 * part / 65536;
+    return whole * ((int64_t)h.b[0] << 8 | h.b[1]) / 65536;
+}
+
+int64_t renew_at(const struct cert *c, const char *device_id) {
+    int64_t life = c->not_after - c->not_before;
+    return c->not_after - life / 3 + part_of(life / 12, device_id);
 }
 
 /* Keeps a pass from coming again every few minutes with what the gateway does not do. */
@@ -57,6 +61,8 @@ static int renew(struct session *s, const struct identity *now, struct err *err)
 
 /* --- anchors ---------------------------------------------------------------------------------------------------------------------------------------- */
 
+static int64_t spread(int64_t middle, int64_t width, const struct session *s) { return middle - width / 2 + part_of(width, s->state.device_id); }
+
 static int look_anchors(struct session *s, struct identity *now, struct err *err) {
     CLEANUP(certs_fini) struct certs offered = CERTS_INIT;
     CLEANUP(buf_fini) struct buf pem = BUF_INIT(65536);
@@ -70,9 +76,10 @@ static int look_anchors(struct session *s, struct identity *now, struct err *err
     do
         rc = est_anchors(&g, &by, &offered, &why, err);
     while (rc && session_mended(s, &g, &why, err));
+    int64_t every = spread(ANCHORS_EVERY, ANCHORS_EVERY / 2, s), again = spread(LOOK_AGAIN, LOOK_AGAIN, s);
     bool none = why.status == 404 || why.status == 405 || why.status == 501;
-    if (rc && why.status)
-        s->state.anchors_at = g.now - ANCHORS_EVERY + LOOK_AGAIN;
+    if (rc)
+        s->state.anchors_at = g.now - every + again;
     if (rc && !none)
         return session_failed(s, &why, err);
     *err = ERR_INIT;
@@ -114,7 +121,7 @@ static int renew_due(struct session *s, struct identity *now, struct err *err) {
 
 static int look_due(struct session *s, struct identity *now, struct err *err) {
     int64_t since = true_time_now(&s->time) - s->state.anchors_at;
-    return since >= ANCHORS_EVERY || since < 0 || s->o->now ? look_anchors(s, now, err) : 0;
+    return since >= spread(ANCHORS_EVERY, ANCHORS_EVERY / 2, s) || since < 0 || s->o->now ? look_anchors(s, now, err) : 0;
 }
 
 static int learn_time(struct session *s, struct identity *now, struct err *err) {

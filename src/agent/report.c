@@ -116,6 +116,9 @@ static json_t *not_reached(struct session *s, const struct refused *why, const s
     if (why->dates)
         return verdict(s, "unknown", "device", "gateway_dates", err_text(err), true_time_behind(&s->time) ? "Set this device's clock; `muster-agent run` asks the gateway for the time by itself."
                                                                                                        : "Compare this device's clock with the dates; where it is right, the gateway's certificate is over.");
+    if (why->tls)
+        return verdict(s, "refused", "gateway", "certificate_refused", err_text(err),
+                       "Compare the certificate's issuer and dates (`muster-agent status`) with what the gateway, or the proxy in front of it, takes.");
     if (strstr(err_text(err), "is not accepted"))
         return verdict(s, "refused", "device", "gateway_untrusted", err_text(err),
                        "What answers there is not under the anchors of this device (root.crt): another server, something in between, or a gateway whose CA was exchanged without a cross-certificate.");

@@ -496,3 +496,54 @@ def test_a_hook_that_fails_is_heard_where_children_are_ignored(world):
 def test_a_command_has_its_caller_s_mask(world):
     world.imported(end=300)
     assert world.device.good("exec", "--", "sh", "-c", "umask", preexec_fn=lambda: os.umask(0o077)).strip().endswith("077")
+
+
+# --- many devices, and what is told of one ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_fleet_does_not_look_for_anchors_at_once(tmp_path, clock):
+    """All of them have looked at the same moment, as after an outage; the next time they do not."""
+    ca = Authority()
+    gateway = Gateway(ca.server(), {USE: ADMITTED, CACERTS: certs_only(ca.cert)})
+    fleet = [Agent(tmp_path / f"d{i}", env=clock.env) for i in range(6)]
+    for i, d in enumerate(fleet):
+        d.good("provision", "--credentials", own(tmp_path / f"import{i}", ca.device(f"car-{i}"), ca.pem(), gateway.url))
+        d.good("run")
+    looked = []
+    for hour in (17, 24, 31):
+        clock.set(hour * HOUR)
+        for d in fleet:
+            d.good("run")
+        looked.append(gateway.paths().count(CACERTS))
+    assert looked[0] == 6 < looked[1] < looked[2] == 12
+    gateway.answers[CACERTS] = (500, {}, b"")
+    clock.set(80 * HOUR)
+    for _ in range(3):
+        fleet[0].run("run")
+    assert gateway.paths().count(CACERTS) == 13, "nor at every pass where it fails"
+    gateway.close()
+
+
+def test_what_a_kill_left_is_removed(world):
+    world.imported(end=300)
+    for left in (world.device.dir / "current" / "pkey.pem.tmp-0123abcd", world.device.dir / "state.json.tmp-0123abcd"):
+        left.write_bytes(b"half a key")
+    world.device.good("run")
+    assert not list(world.device.dir.glob("**/*.tmp-*")) and len(list((world.device.dir / "current").iterdir())) == 4
+
+
+def test_whose_certificate_is_refused_in_tls(device, tmp_path):
+    ca, other = Authority("Both", ekus=()), Authority("Another", ekus=())
+    gateway = Gateway(named_server(ca), {USE: ADMITTED}, client_ca=ca)
+    device.good("provision", "--credentials", own(tmp_path / "import", ca.device(), ca.pem(), gateway.url))
+    gateway.close()
+    strict = Gateway(named_server(ca), {USE: ADMITTED}, client_ca=other)
+    (device.dir / "current" / "gateway.url").write_text(strict.url)
+    said = device.explain()
+    assert (said["verdict"], said["side"], said["code"]) == ("refused", "gateway", "certificate_refused") and "unknown ca" in said["reason"]
+    strict.close()
+    elsewhere = Gateway(named_server(ca, sans=(x509.DNSName("elsewhere.example"),)), {USE: ADMITTED})
+    (device.dir / "current" / "gateway.url").write_text(elsewhere.url)
+    said = device.explain()
+    assert (said["verdict"], said["side"], said["code"]) == ("refused", "device", "gateway_untrusted")
+    elsewhere.close()
