@@ -4,14 +4,28 @@
 #include "base/hex.h"
 #include "gateway/est_part.h"
 #include "gateway/est_request.h"
-#include "pki/der.h"
 
 #define ATTRS_MAX 256 /* bytes */
 
-/* What a good request has (RFC 8951, 4): a P-256 key, and a signature of ECDSA with SHA-256. */
-#define ATTRS                                                                                                                  \
-    DER_BYTES(0x30, 0x21, 0x30, 0x15, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x31, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, \
-              0x03, 0x01, 0x07, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02)
+/* What a good request has, by the first kind of key that the account takes (RFC 8951, 4; RFC 7030, 4.5.2): the key's algorithm with its curve or length, and
+ * the signature's.  Ed25519 is both by one name. */
+#define ID_EC_KEY 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01
+#define ID_RSA_KEY 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01
+#define ID_ECDSA(hash) 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, (hash)
+#define ID_RSA_SHA256 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0b
+#define RSA_ATTRS(high) {0x30, 0x1e, 0x30, 0x11, ID_RSA_KEY, 0x31, 0x04, 0x02, 0x02, (high), 0x00, ID_RSA_SHA256}
+static const struct {
+    enum profile_key kind;
+    uint8_t der[40]; /* as long as its second byte says, and two */
+} ATTRS[] = {
+    {PROFILE_KEY_P256, {0x30, 0x21, 0x30, 0x15, ID_EC_KEY, 0x31, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, ID_ECDSA(0x02)}},
+    {PROFILE_KEY_P384, {0x30, 0x1e, 0x30, 0x12, ID_EC_KEY, 0x31, 0x07, 0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22, ID_ECDSA(0x03)}},
+    {PROFILE_KEY_P521, {0x30, 0x1e, 0x30, 0x12, ID_EC_KEY, 0x31, 0x07, 0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23, ID_ECDSA(0x04)}},
+    {PROFILE_KEY_ED25519, {0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70}},
+    {PROFILE_KEY_RSA2048, RSA_ATTRS(0x08)},
+    {PROFILE_KEY_RSA3072, RSA_ATTRS(0x0c)},
+    {PROFILE_KEY_RSA4096, RSA_ATTRS(0x10)},
+};
 
 struct span est_label(const struct http_exchange *x) { return http_param(x, "account"); }
 
@@ -55,9 +69,16 @@ static void csrattrs(struct http_exchange *x, void *arg) {
     CLEANUP(buf_fini) struct buf text = BUF_INIT(ATTRS_MAX);
     struct err err = ERR_INIT;
     char account[ACCOUNT_NAME_MAX + 1];
-    base64_add_lines(&text, ATTRS);
-    int rc = est_account(x, arg, account, &err);
-    if (rc || (rc = buf_check(&text, &err)))
+    struct worker *w = arg;
+    if (est_account(x, w, account, &err)) {
+        http_reply_err(x, &err);
+        return;
+    }
+    const uint32_t keys = verifier_account_keys(w->gateway->verifier, account);
+    for (size_t i = 0; i < sizeof ATTRS / sizeof *ATTRS && !text.n; i++)
+        if (keys & ATTRS[i].kind)
+            base64_add_lines(&text, span_of(ATTRS[i].der, ATTRS[i].der[1] + 2u));
+    if (buf_check(&text, &err))
         http_reply_err(x, &err);
     else
         est_reply_base64(x, "application/csrattrs", buf_span(&text));

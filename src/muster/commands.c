@@ -104,7 +104,7 @@ const struct command COMMANDS[] = {
      .help = "Show an account's issuing profile: what certificates of its devices may be, and a profile that is tried."},
     {.noun = "profile", .verb = "set", .account = true, .method = "PATCH", .path = ACCOUNT "/profile",
      .options = {PROFILE_RULES, PROFILE_NAMES,
-                 {"reset", "FIELD", TO_BODY_RESET, NULL, "Back to where nothing is said of: life, longest-life, key-types, key-usages, subject or san; may be repeated", false},
+                 {"reset", "FIELD", TO_BODY_RESET, NULL, "Back to where nothing is said of: life, longest-life, key-type, key-usage, subject or san; may be repeated", false},
                  {"shadow", "try|enforce|drop", TO_BODY_TEXT, NULL, "try: change a profile that refuses nobody and says whom it would have; enforce: let that one hold; drop: forget it", false}},
      .help = "Change an account's issuing profile, or try one before it refuses anybody (--shadow)."},
 

@@ -63,7 +63,17 @@ static int set_file(json_t *body, const char *field, const char *path, struct er
     return 0;
 }
 
-static int body_option(json_t *body, const struct option_row *o, const char *const *values, size_t n, struct err *err) {
+/* A member by the name of the option that sets it, or by its own. */
+static void member_named(const struct command *c, const char *name, char field[64]) {
+    for (const struct option_row *o = c->options; o < c->options + COMMAND_OPTIONS && o->name; o++)
+        if (!strcmp(o->name, name)) {
+            field_name(o, field);
+            return;
+        }
+    field_name(&(struct option_row){.name = name}, field);
+}
+
+static int body_option(const struct command *c, json_t *body, const struct option_row *o, const char *const *values, size_t n, struct err *err) {
     char field[64];
     field_name(o, field);
     switch (o->to) {
@@ -90,8 +100,7 @@ static int body_option(json_t *body, const struct option_row *o, const char *con
     }
     case TO_BODY_RESET:
         for (size_t i = 0; i < n; i++) {
-            const struct option_row named = {.name = values[i]};
-            field_name(&named, field);
+            member_named(c, values[i], field);
             json_set(body, field, json_null());
         }
         return 0;
@@ -118,7 +127,7 @@ int command_body(const struct invocation *in, json_t **out, struct err *err) {
             return rc;
     }
     for (size_t i = 0; i < COMMAND_OPTIONS && in->command->options[i].name; i++)
-        if (in->option_n[i] && (rc = body_option(body, &in->command->options[i], in->option[i], in->option_n[i], err)))
+        if (in->option_n[i] && (rc = body_option(in->command, body, &in->command->options[i], in->option[i], in->option_n[i], err)))
             return rc;
     *out = TAKE(body);
     return 0;

@@ -56,20 +56,33 @@ static void more(size_t all, size_t shown, const char *what) {
 
 /* --- what needs you ------------------------------------------------------------------------------------------------------------------- */
 
-/* How many lines it took: two where it does not fit into one; the second begins at a word. */
-static size_t show_item(const char *level, const char *account, const char *text) {
+/* What of it fits into so many bytes, ended at a word. */
+static struct span that_fits(struct span s, size_t room) {
+    size_t n = room;
+    if (s.n <= room)
+        return s;
+    while (n && s.p[n] != ' ')
+        n--;
+    return span_sub(s, 0, n ? n : room);
+}
+
+/* How many lines it took: two where it does not fit into one, with "…" for what is left out of the second, and what to type in any case. */
+static size_t show_item(const char *level, const char *account, const char *text, const char *command) {
     CLEANUP(buf_fini) struct buf all = BUF_INIT(16384);
+    CLEANUP(buf_fini) struct buf type = BUF_INIT(WIDTH);
     const size_t room = WIDTH - 9;
     buf_addf(&all, "%s%s%s", account ? account : "", account ? ": " : "", text);
-    size_t n = all.n;
-    if (n > room)
-        for (n = room; n && all.p[n] != ' ';)
-            n--;
-    n = n ? n : room;
-    line("%-8s %.*s", level, (int)n, buf_str(&all));
-    if (n == all.n)
+    if (command)
+        buf_addf(&type, " [%s]", command);
+    if (all.n + type.n <= room) {
+        line("%-8s %s%s", level, buf_str(&all), buf_str(&type));
         return 1;
-    line("%-8s %s", "", buf_str(&all) + n + (all.p[n] == ' '));
+    }
+    struct span first = that_fits(buf_span(&all), room), rest = span_trim(span_sub(buf_span(&all), first.n, all.n)), second = rest;
+    if (rest.n + type.n > room)
+        second = that_fits(rest, room - type.n - 1);
+    line("%-8s %.*s", level, SPAN_FMT(first));
+    line("%-8s %.*s%s%s", "", SPAN_FMT(second), second.n < rest.n ? "…" : "", buf_str(&type));
     return 2;
 }
 
@@ -83,7 +96,7 @@ static void show_attention(const json_t *doc) {
         const char *account = json_string_value(at(one, "account"));
         if (used + 1 >= ATTENTION_LINES && used)
             break;
-        used += show_item(word(one, "level"), account, word(one, "text"));
+        used += show_item(word(one, "level"), account, word(one, "text"), json_string_value(at(one, "command")));
         shown++;
     }
     more(n, shown, "that need you");

@@ -6,12 +6,17 @@
 #include "base/log.h"
 #include "registry/recovery.h"
 
+struct known_account {
+    char name[ACCOUNT_NAME_MAX + 1]; /* first: compared as text */
+    uint32_t keys;                   /* enum profile_key: kinds that its devices may have */
+};
+
 struct snapshot {
     atomic_int refs;
     int64_t epoch;
     struct recovery recovery;
     struct anchor_set *fleet, *unproved, *provisioning;
-    char (*accounts)[ACCOUNT_NAME_MAX + 1]; /* sorted */
+    struct known_account *accounts; /* sorted */
     size_t n_accounts;
 };
 
@@ -40,13 +45,16 @@ void snapshot_unref(struct snapshot *s) {
 
 static int by_name(const void *a, const void *b) { return strcmp(a, b); }
 
-bool snapshot_has_account(const struct snapshot *s, struct span name) {
+uint32_t snapshot_account_keys(const struct snapshot *s, struct span name) {
     char text[ACCOUNT_NAME_MAX + 1] = "";
     if (name.n == 0 || name.n > ACCOUNT_NAME_MAX)
-        return false;
+        return 0;
     memcpy(text, name.p, name.n);
-    return bsearch(text, s->accounts, s->n_accounts, sizeof *s->accounts, by_name) != NULL;
+    const struct known_account *a = bsearch(text, s->accounts, s->n_accounts, sizeof *s->accounts, by_name);
+    return a ? a->keys : 0;
 }
+
+bool snapshot_has_account(const struct snapshot *s, struct span name) { return snapshot_account_keys(s, name) != 0; }
 
 static int load_accounts(struct store_tx *tx, struct snapshot *s, struct err *err) {
     CLEANUP(store_row_end) struct store_row *row = NULL;
@@ -66,7 +74,11 @@ static int load_accounts(struct store_tx *tx, struct snapshot *s, struct err *er
                 return err_set(err, MUSTER_ENOMEM, NULL);
             s->accounts = more;
         }
-        memcpy(s->accounts[s->n_accounts++], a.name, sizeof a.name);
+        struct known_account *known = &s->accounts[s->n_accounts++];
+        struct device_profile whole;
+        device_profile_effective(&a.profile, a.device_life, a.profile.life_max, a.device_key == DEVICE_KEY_RSA, NULL, &whole);
+        memcpy(known->name, a.name, sizeof a.name);
+        known->keys = whole.keys;
     }
     if (s->n_accounts)
         qsort(s->accounts, s->n_accounts, sizeof *s->accounts, by_name);

@@ -26,6 +26,8 @@ bool snapshot_is_own(const struct anchor *a);
 /* Whether the server is in recovery (recovery.h): nothing is issued.  It begins while nothing runs. */
 bool snapshot_in_recovery(const struct snapshot *s);
 bool snapshot_has_account(const struct snapshot *s, struct span name);
+/* enum profile_key: the kinds of keys that its devices may have; 0: there is no such account. */
+uint32_t snapshot_account_keys(const struct snapshot *s, struct span name);
 
 /* The registry's epoch, read in a transaction of its own. */
 struct epoch_read {

@@ -206,12 +206,14 @@ void account_of_host(const char *gateway_host, struct span host, char out[ACCOUN
         out[0] = '-';
 }
 
-bool verifier_has_account(struct verifier *v, const char *name) {
+uint32_t verifier_account_keys(struct verifier *v, const char *name) {
     struct snapshot *s = verifier_snapshot(v);
-    bool has = snapshot_has_account(s, span_str(name));
+    uint32_t keys = snapshot_account_keys(s, span_str(name));
     snapshot_unref(s);
-    return has;
+    return keys;
 }
+
+bool verifier_has_account(struct verifier *v, const char *name) { return verifier_account_keys(v, name) != 0; }
 
 /* --- admission ---------------------------------------------------------------------------------------------------------------------- */
 

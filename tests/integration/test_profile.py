@@ -1,12 +1,14 @@
 """Issuing profiles: what certificates of an account's devices may be, and what its provisioning keys allow of that."""
+import base64
 import datetime
+import subprocess
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 
-from conftest import Refused
+from conftest import Refused, soon
 from enrolment import DAY, YEAR, Account, ask, enrol, enrolled
 from est import Device, certificates, csr, post
 from est import enrolled as est_enrolled
@@ -87,7 +89,24 @@ def test_a_certificate_without_a_well_defined_end(account, server):
     assert whole(a)
 
 
-def test_kinds_of_keys(account, server):
+ATTRS = {
+    "p256": ["id-ecPublicKey", "prime256v1", "ecdsa-with-SHA256"], "p384": ["id-ecPublicKey", "secp384r1", "ecdsa-with-SHA384"],
+    "p521": ["id-ecPublicKey", "secp521r1", "ecdsa-with-SHA512"], "ed25519": ["ED25519"],
+    "rsa2048": ["rsaEncryption", 2048, "sha256WithRSAEncryption"], "rsa3072": ["rsaEncryption", 3072, "sha256WithRSAEncryption"],
+    "rsa4096": ["rsaEncryption", 4096, "sha256WithRSAEncryption"],
+}
+
+
+def asks_for(server, a, where):
+    """What a client is told by csrattrs, as openssl reads it."""
+    answer = server.gateway().get(f"/.well-known/est/{a.name}/csrattrs")
+    assert (answer.status, answer.headers["Content-Type"]) == (200, "application/csrattrs")
+    (where / "attrs.der").write_bytes(base64.b64decode(answer.body))
+    said = subprocess.run(["openssl", "asn1parse", "-inform", "DER", "-in", where / "attrs.der"], capture_output=True, text=True, check=True).stdout
+    return [int(v, 16) if "INTEGER" in line else v for line, v in ((line, line.rsplit(":", 1)[1]) for line in said.splitlines() if "prim" in line)]
+
+
+def test_kinds_of_keys(account, server, tmp_path):
     """Those that the profile names, and no others: for what devices bring, and for what the server makes."""
     a = account("--server-keygen", "yes")
     key = a.key()
@@ -101,6 +120,7 @@ def test_kinds_of_keys(account, server):
             assert enrol(server, key, "made") == (403, "key_type_off")
             assert told(post(server.gateway(key), "serverkeygen", csr(make(), "made"))) == (403, "key_type_off")
         profile(a, "--key-type", kind)
+        soon(ATTRS[kind], lambda: asks_for(server, a, tmp_path), 5)
         device = est_enrolled(server.gateway(key), f"brings-{kind}", make())
         assert ask(server, device) is None
     assert told(patch(a, key_types=["dsa"])) == (400, "invalid_request") and told(patch(a, key_types=[])) == (400, "invalid_request")
@@ -124,7 +144,7 @@ def test_names(account, server):
     for wrong in ({"subject": "O=x"}, {"subject": "CN={uuid}"}, {"subject": "CN=x"}, {"san": ["dns:{device_id}"]}, {"san": ["uri:urn:muster:device:{device_id}"]}, {"san": ["ip:{device_id}"]}, {"san": "x"},
                   {"san": ["uri:a:{uuid}"] * 5}, {"subject": 1}, {"extended_key_usage": ["serverAuth"]}, {"id": "x"}, {"subject": "CN={device_id},O=" + "x" * 65}):
         assert told(patch(a, **wrong)) == (400, "invalid_request"), wrong
-    assert profile(a, "--reset", "san", "--reset", "subject")["san"] == []
+    assert profile(a, "--reset", "san", "--reset", "subject", "--reset", "key-type", "--reset", "key_usages")["san"] == []
     assert whole(a)
 
 

@@ -363,6 +363,8 @@ def test_the_screen_is_a_screen(fresh):
     lines = out.splitlines()
     assert code == 0 and not err and len(lines) <= 24 and max(map(len, lines)) <= 80, out
     assert re.match(r"muster \S+  https://\S+  \d{4}-", lines[0])
+    ends = [lines[i] + " " + lines[i + 1].strip() for i, l in enumerate(lines) if "a-key-with-quite-a-long-name" in l and l.startswith("warning")]
+    assert ends and all(re.search(r"(\.|\w…) \[muster key set\]$", e) for e in ends), ends  # what to type is never what is left out, and no word is cut
     more = 10 if UNCONFINED else 7  # of nine keys two are shown; of nine and four processes, three
     assert f"and {more} more that need you" in out and "and 5 more accounts" in out and "account-7" in out.split("ends next")[0]
     assert "certificate_untrusted" in out and re.search(r"^vault +ok", out, re.M) and re.search(r"^enrolment +1 devices", out, re.M)
