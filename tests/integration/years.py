@@ -56,6 +56,7 @@ class One:
         self.chance = random.Random(f"{play.seed} {name}")
         self.identity = self.kept = None  # kept: what a copy of its disk has
         self.replaced = 0                 # when `kept` was replaced
+        self.issued = []                  # the ends of all its certificates
         self.out = None                   # the code with which the policy shuts it out; None: it may come in
         self.root = None                  # of an uploaded one
 
@@ -232,13 +233,14 @@ class Play:
             soon(True, self.is_listed, 60)
 
     def is_listed(self):
-        """The lists hold who is revoked and has not ended; or what they hold instead."""
+        """The lists hold every certificate of a revoked device that has not ended; or what they hold instead."""
         least, entries, most = self.listed(), self.crl()["entries"], self.listed(30 * DAY)
         return least <= entries <= most or (least, entries, most)
 
     def listed(self, ago=0):
-        """Revoked devices whose certificate has not ended, or not so long ago: it stays on the list until one was made after its end (RFC 5280, 3.3)."""
-        return sum(o.out == "device_revoked" and o.end > self.now - ago for o in self.fleet if o.account == "cars")
+        """Certificates of revoked devices, those that were replaced too, that have not ended, or not so long ago: they stay on the list until one was
+        made after their end (RFC 5280, 3.3)."""
+        return sum(end > self.now - ago for o in self.fleet if o.account == "cars" and o.out == "device_revoked" for end in o.issued)
     def crl(self):
         """What the lists of all its issuing CAs hold together."""
         lists = [c for c in self.cli("crl", "list", "--account", "cars") if c["kind"] == "issuing-ca"]
@@ -295,6 +297,7 @@ class Play:
     def has(self, one, identity, root=None):
         """A certificate that it uses from now on."""
         one.identity, one.root = identity, root
+        one.issued.append(end_of(identity.cert))
         self.at(one.end - DAY, self.eve, one, one.end)
         assert self.ask(one) is None, (one.name, self.day())
 
@@ -391,6 +394,7 @@ class Play:
         assert answer.status == 200, (one.name, answer, self.day())
         self.count("renewed late" if late else "renewed")
         if one.behaviour == "forgetful" and not late and one.chance.random() < 0.3:
+            one.issued.append(end_of(certificates(answer)[0]))
             return  # the power went before it had written the new one down
         before = one.identity
         self.has(one, EstDevice(own, certificates(answer)[0]))
