@@ -50,15 +50,6 @@ bool certs_have(const struct certs *a, const struct cert *c) {
     return false;
 }
 
-int certs_add(struct certs *a, const struct cert *c, struct err *err) {
-    if (a->n == CERTS_MAX)
-        return err_set(err, MUSTER_EINVALID, "More than %d certificates are too many.", CERTS_MAX);
-    int rc = cert_from_x509(c->x, &a->cert[a->n], err);
-    if (!rc)
-        a->n++;
-    return rc;
-}
-
 struct cert *certs_shift(struct certs *a) {
     struct cert *first = a->n ? a->cert[0] : NULL;
     if (first)

@@ -17,7 +17,6 @@ int certs_read(struct span file, struct certs *out, struct err *err) MUSTER_MUST
 /* Those of a certs-only PKCS#7 in DER (RFC 5652, 5.1), at most CERTS_MAX. */
 int certs_read_pkcs7(struct span der, struct certs *out, struct err *err) MUSTER_MUST_CHECK;
 void certs_fini(struct certs *a);
-int certs_add(struct certs *a, const struct cert *c, struct err *err) MUSTER_MUST_CHECK; /* a reference of its own */
 struct cert *certs_shift(struct certs *a); /* takes the first one out; NULL: there is none */
 int certs_pem(const struct certs *a, struct buf *out) MUSTER_MUST_CHECK;
 bool certs_have(const struct certs *a, const struct cert *c);

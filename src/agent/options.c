@@ -142,7 +142,7 @@ int options_text(struct options *o, const char *from, const char *text, size_t n
     return 0;
 }
 
-static int read_config(struct options *o, struct err *err) {
+int options_config(struct options *o, struct err *err) {
     CLEANUP(buf_fini) struct buf text = BUF_INIT(CONFIG_MAX);
     const char *path = o->config[0] ? o->config : OPTIONS_CONFIG;
     int rc = file_read(AT_FDCWD, path, &text, err);
@@ -216,7 +216,7 @@ int options_read(int argc, char **argv, struct options *o, enum command *command
         return rc;
     if (*command == COMMAND_NONE)
         return err_set(err, MUSTER_EUSAGE, "A command is missing; see --help.");
-    if ((rc = check_words(argc, argv, *command, err)) || (rc = read_config(o, err)))
+    if ((rc = check_words(argc, argv, *command, err)) || (rc = options_config(o, err)))
         return rc;
     return read_line(argc, argv, o, command, rest, err);
 }

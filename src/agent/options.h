@@ -40,6 +40,9 @@ int options_read(int argc, char **argv, struct options *o, enum command *command
 /* One text of `name = value` lines, for options_read and the library; `from` names it in errors. */
 int options_text(struct options *o, const char *from, const char *text, size_t n, struct err *err) MUSTER_MUST_CHECK;
 
+/* Reads the configuration that they name, or the usual one, where that is there. */
+int options_config(struct options *o, struct err *err) MUSTER_MUST_CHECK;
+
 void options_help(FILE *out, enum command command); /* COMMAND_NONE: all of it */
 void options_man(FILE *out);                        /* the tables, for scdoc */
 /* Candidates for the last of the words, as base/shell.h has them. */

@@ -33,7 +33,7 @@ static int begin(struct session *s, const struct credentials *c, const char *met
     char full[PATH_MAX];
     if (!realpath(c->path, full) || strlen(full) >= sizeof st->source) /* a later pass may begin in another directory */
         return err_set(err, MUSTER_EINVALID, "%s cannot be found again by its path.", c->path);
-    snprintf(st->source, sizeof st->source, "%s", full);
+    memcpy(st->source, full, strlen(full) + 1);
     snprintf(st->account, sizeof st->account, "%.63s", s->o->account);
     snprintf(st->key, sizeof st->key, "own");
     return session_remember(s, err); /* whose disk cannot be written asks for nothing */

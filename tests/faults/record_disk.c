@@ -20,12 +20,12 @@
 #define HEAD_SIZE 4096
 
 /* As disk_play.py reads them. */
-enum kind { CREATE = 1, WRITE, TRUNCATE, SYNC, RENAME, UNLINK, MKDIR, MODE, LINK };
+enum kind { CREATE = 1, WRITE, TRUNCATE, SYNC, RENAME, UNLINK, MKDIR, MODE, LINK, SYMLINK };
 struct entry {
     uint32_t kind, mode;
     uint64_t inode, dir;
     int64_t offset;
-    uint32_t n_name, n_bytes; /* RENAME: the bytes are the new name */
+    uint32_t n_name, n_bytes; /* RENAME: the bytes are the new name; SYMLINK: where it leads */
 };
 struct log {
     uint64_t begun, n; /* bytes behind the head */
@@ -202,6 +202,21 @@ __attribute__((visibility("default"))) int linkat(int from_at, const char *from,
         const char *name;
         uint64_t dir = parent(to_at, to, &name);
         add((struct entry){.kind = LINK, .inode = st.st_ino, .dir = dir}, name, NULL);
+    }
+    unlock();
+    return rc;
+}
+
+/* The bytes are where it leads: they stand in the directory's entry, or in an inode that is written with it. */
+__attribute__((visibility("default"))) int symlinkat(const char *to, int at, const char *path) {
+    REAL(int, symlinkat, const char *, int, const char *);
+    struct stat st;
+    lock();
+    int rc = real_symlinkat(to, at, path);
+    if (log_ && rc == 0 && fstatat(at, path, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+        const char *name;
+        uint64_t dir = parent(at, path, &name);
+        add((struct entry){.kind = SYMLINK, .inode = st.st_ino, .dir = dir, .n_bytes = (uint32_t)strlen(to)}, name, to);
     }
     unlock();
     return rc;

@@ -11,7 +11,7 @@ import shutil
 import struct
 
 HEAD, ENTRY = 4096, struct.Struct("=IIQQqII")
-CREATE, WRITE, TRUNCATE, SYNC, RENAME, UNLINK, MKDIR, MODE, LINK = range(1, 10)
+CREATE, WRITE, TRUNCATE, SYNC, RENAME, UNLINK, MKDIR, MODE, LINK, SYMLINK = range(1, 11)
 SECTOR = 512
 LOST, KEPT, LATE, FILES, MIXED, TORN = CUTS = ("lost", "kept", "late", "files", "mixed", "torn")
 
@@ -56,13 +56,13 @@ def inside(operations, directory):
     nodes, kept, names = {directory: 0}, [], {}
     kinds = {0: MKDIR}
     for op in operations:
-        if op.kind in (CREATE, MKDIR) and op.parent in nodes:
+        if op.kind in (CREATE, MKDIR, SYMLINK) and op.parent in nodes:
             op.directory = nodes[op.parent]
             op.node = len(kinds)
             kinds[op.node] = op.kind
             nodes[op.inode] = op.node
             names[op.directory, op.name] = op.inode
-        elif op.kind in (CREATE, MKDIR):
+        elif op.kind in (CREATE, MKDIR, SYMLINK):
             if op.inode != directory:
                 nodes.pop(op.inode, None)  # the number is another file's now
             continue
@@ -90,7 +90,7 @@ def inside(operations, directory):
 class Disk:
     def __init__(self, operations):
         self.operations, self.at, self.pending = operations, 0, []
-        self.content, self.modes, self.entries, self.folders = {}, {0: 0o700}, {}, {0}
+        self.content, self.modes, self.entries, self.folders, self.leads = {}, {0: 0o700}, {}, {0}, {}
 
     def play(self, until, skip=lambda op: False):
         """Up to operation `until`; skip(op): a sync that does not happen."""
@@ -103,6 +103,8 @@ class Disk:
                 self.modes[op.node] = op.mode
             if op.kind == MKDIR:
                 self.folders.add(op.node)
+            if op.kind == SYMLINK:
+                self.leads[op.node] = op.data.decode()
             if op.kind != MODE:
                 self.pending.append(op)
         self.at = max(self.at, until)
@@ -142,7 +144,9 @@ class Disk:
         for (parent, name), node in entries.items():
             if parent != folder:
                 continue
-            if node in self.folders:
+            if node in self.leads:
+                (path / name).symlink_to(self.leads[node])
+            elif node in self.folders:
                 self.write(path / name, node, entries, content)
             else:
                 (path / name).write_bytes(content.get(node, b""))
@@ -166,7 +170,7 @@ def apply_content(content, op, torn=None):
 
 def apply_entry(entries, op):
     entries.pop((op.directory, op.name), None)
-    if op.kind in (CREATE, MKDIR, LINK):
+    if op.kind in (CREATE, MKDIR, LINK, SYMLINK):
         entries[op.directory, op.name] = op.node
     elif op.kind == RENAME:
         entries[op.directory, op.data.decode()] = op.node

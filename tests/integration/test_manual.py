@@ -8,7 +8,7 @@ import pytest
 from agent import AGENT
 from conftest import BUILD, MUSTER, MUSTERD
 
-PAGES = ("muster.1", "muster-agent.1", "musterd.8", "musterd.conf.5")
+PAGES = ("muster.1", "muster-agent.1", "libmuster-agent.3", "musterd.8", "musterd.conf.5")
 SOURCE = pathlib.Path(__file__).parents[2] / "src"
 
 
@@ -33,6 +33,7 @@ def test_the_page_has_the_sections_of_a_manual(page):
     found = re.findall(r"^(\S.*\S)$", text(page), re.M)
     wanted = {"muster.1": ["NAME", "SYNOPSIS", "DESCRIPTION", "COMMANDS", "ENVIRONMENT", "EXIT STATUS", "SEE ALSO"],
               "muster-agent.1": ["NAME", "SYNOPSIS", "DESCRIPTION", "COMMANDS", "OPTIONS", "CONFIGURATION", "FILES", "ENVIRONMENT", "EXIT STATUS", "SEE ALSO"],
+              "libmuster-agent.3": ["NAME", "SYNOPSIS", "DESCRIPTION", "RETURN VALUE", "EXAMPLES", "SEE ALSO"],
               "musterd.8": ["NAME", "DESCRIPTION", "COMMANDS", "OPTIONS", "SIGNALS", "EXIT STATUS", "ENVIRONMENT", "FILES", "SEE ALSO"],
               "musterd.conf.5": ["NAME", "DESCRIPTION", "KEYS", "SEE ALSO"]}[page]
     assert [s for s in wanted if s not in found] == []
