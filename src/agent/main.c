@@ -79,12 +79,13 @@ static int show_status(const struct options *o) {
     return print(status, o->json);
 }
 
-static int work(const struct options *o, enum command command) {
+static int work(struct options *o, enum command command) {
     struct err err = ERR_INIT;
     for (;;) {
         int rc = pass(o, command, &err), status = rc ? fail(&err) : 0;
         if (!o->stay)
             return rc || !o->json ? status : show_status(o);
+        o->now = false; /* "now" was said once */
         nanosleep(&(struct timespec){.tv_sec = err.retry_after > 0 && err.retry_after < LOOK_EVERY ? err.retry_after : LOOK_EVERY}, NULL);
     }
 }
@@ -116,7 +117,9 @@ static int exec_command(const struct options *o, char **command) {
     struct err err = ERR_INIT;
     int rc = command[0] ? session_open(&s, o, false, &err) : err_set(&err, MUSTER_EUSAGE, "The command to run is missing: muster-agent exec -- COMMAND…");
     unsigned current = rc ? 0 : place_current(&s.place);
-    if (!rc && (!current || place_identity(&s.place, current, &id, NULL) || !identity_whole(&id)))
+    if (!rc && current && place_identity(&s.place, current, &id, NULL) == 0 && id.hidden)
+        rc = err_set(&err, MUSTER_EINVALID, "This user may not read the key in %s/current; run the command as the owner of that directory.", o->dir);
+    else if (!rc && !identity_whole(&id))
         rc = err_set(&err, MUSTER_ENOTFOUND, "This device has no identity yet; `muster-agent provision` gets it one.");
     if (!rc)
         session_recover(&s, &id);
@@ -142,7 +145,7 @@ static int completion(char **words) {
     return 2;
 }
 
-static int dispatch(const struct options *o, enum command command, char **rest) {
+static int dispatch(struct options *o, enum command command, char **rest) {
     switch (command) {
     case COMMAND_PROVISION:
     case COMMAND_RUN:

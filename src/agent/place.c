@@ -24,7 +24,7 @@ static int check_owner(int fd, const char *dir, struct err *err) {
     struct stat st;
     if (fstat(fd, &st))
         return err_set(err, MUSTER_EIO, "%s cannot be looked at: %s.", dir, strerror(errno));
-    if (st.st_uid != geteuid())
+    if (st.st_uid != geteuid() && st.st_uid != 0)
         return err_set(err, MUSTER_EINVALID, "%s belongs to another user (%u), who could exchange this device's identity. Change its owner, or name another directory by --dir.", dir,
                        (unsigned)st.st_uid);
     if (st.st_mode & 022)
@@ -169,6 +169,7 @@ static int open_identity(const struct place *p, unsigned number, struct err *err
 
 static void read_key(int fd, struct identity *out) {
     CLEANUP(buf_wipe) struct buf pem = BUF_INIT(PEM_MAX);
+    out->hidden = faccessat(fd, "pkey.pem", F_OK, 0) == 0 && faccessat(fd, "pkey.pem", R_OK, AT_EACCESS);
     if (file_read(fd, "pkey.pem", &pem, NULL) || key_read_private(buf_span(&pem), SPAN_NONE, &out->key, NULL))
         out->key = NULL;
 }
@@ -192,7 +193,7 @@ int place_identity(const struct place *p, unsigned number, struct identity *out,
         certs_fini(&out->anchors);
     if (file_read(fd, "gateway.url", &url, NULL) == 0) {
         struct span s = span_trim(buf_span(&url));
-        while (s.n && (s.p[s.n - 1] == '\n' || s.p[s.n - 1] == '\r'))
+        while (s.n && (s.p[s.n - 1] == '\n' || s.p[s.n - 1] == '\r' || s.p[s.n - 1] == '/'))
             s.n--;
         snprintf(out->gateway, sizeof out->gateway, "%.*s", SPAN_FMT(s));
     }

@@ -42,8 +42,8 @@ struct place {
 };
 #define PLACE_INIT ((struct place){NULL, -1, -1})
 
-/* Opens the directory, and makes it where `make` says so.  MUSTER_EINVALID where somebody else owns it or may write to it: whoever can exchange
- * files here is this device. */
+/* Opens the directory, and makes it where `make` says so.  MUSTER_EINVALID where somebody else than this user or root owns it or may write to it: whoever can
+ * exchange files here is this device. */
 int place_open(struct place *p, const char *dir, bool make, struct err *err) MUSTER_MUST_CHECK;
 /* MUSTER_ELOCKED: another agent is at work here. */
 int place_lock(struct place *p, struct err *err) MUSTER_MUST_CHECK;
@@ -60,6 +60,7 @@ unsigned place_next(const struct place *p);    /* that of the one on its way; 0:
 struct identity {
     unsigned number;
     EVP_PKEY *key;
+    bool hidden; /* the key is there, and this user may not read it */
     struct cert *cert;
     struct certs above; /* behind it in client.pem */
     struct certs anchors;

@@ -28,7 +28,7 @@ static void set_cert(json_t *o, const struct cert *c, int64_t now) {
 static void set_text(json_t *o, const char *name, const char *text) { json_set_str(o, name, text[0] ? text : NULL); }
 
 static const char *state_of(const struct session *s, const struct identity *id, int64_t now) {
-    if (id->number && identity_whole(id))
+    if (id->number && (identity_whole(id) || (id->hidden && id->cert)))
         return id->cert->not_after < now ? "ended" : "provisioned";
     return id->number ? "damaged" : session_wait(s) ? "waiting" : "none";
 }
@@ -68,7 +68,7 @@ json_t *report_status(struct session *s) {
     json_t *o = json_object();
     if (current && place_identity(&s->place, current, &id, NULL))
         id.number = current;
-    if (identity_whole(&id))
+    if (id.cert)
         session_recover(s, &id);
     json_set_str(o, "id", s->state.device_id[0] ? s->state.device_id : s->place.dir);
     json_set_str(o, "dir", s->place.dir);
@@ -106,6 +106,8 @@ static json_t *verdict(const struct session *s, const char *said, const char *si
 static json_t *not_asked(const struct session *s, const struct identity *id) {
     if (!id->number && session_wait(s))
         return verdict(s, "refused", "gateway", s->state.wait_code, s->state.wait_text, "The agent asks again by itself when that time is over.");
+    if (id->hidden)
+        return verdict(s, "unknown", "device", "key_unreadable", "This user may not read the device's key, and so cannot ask in its name.", "Run it as the owner of the directory.");
     if (!id->number)
         return verdict(s, "refused", "device", "not_provisioned", s->state.failed_text[0] ? s->state.failed_text : "This device has no identity yet.", "Run `muster-agent provision`.");
     return verdict(s, "refused", "device", "identity_damaged", "Key, certificate, anchors and URL in the current identity are not all there, or do not belong together.",

@@ -43,24 +43,25 @@ static bool is_handshakes_cipher(const OSSL_ALGORITHM *a) {
     return is_one_of(a, names, N(names));
 }
 
-static struct choice {
+static OSSL_ALGORITHM room[3][CHOSEN_MAX + 1]; /* beside the table: so it takes no room in a device's program */
+static const struct choice {
     int operation;
     bool (*fits)(const OSSL_ALGORITHM *a);
-    OSSL_ALGORITHM chosen[CHOSEN_MAX + 1]; /* ends with zeros */
+    OSSL_ALGORITHM *chosen; /* ends with zeros */
 } choices[] = {
-    {OSSL_OP_DECODER, reads_clients_key, {{0}}},
-    {OSSL_OP_KEYMGMT, is_handshakes_key, {{0}}},
-    {OSSL_OP_CIPHER, is_handshakes_cipher, {{0}}},
+    {OSSL_OP_DECODER, reads_clients_key, room[0]},
+    {OSSL_OP_KEYMGMT, is_handshakes_key, room[1]},
+    {OSSL_OP_CIPHER, is_handshakes_cipher, room[2]},
 };
 
-static struct choice *choice_of(int operation) {
+static const struct choice *choice_of(int operation) {
     for (size_t i = 0; i < N(choices); i++)
         if (choices[i].operation == operation)
             return &choices[i];
     return NULL;
 }
 
-static bool choose(struct choice *c) {
+static bool choose(const struct choice *c) {
     int no_cache = 0;
     size_t n = 0;
     for (const OSSL_ALGORITHM *a = OSSL_PROVIDER_query_operation(whole, c->operation, &no_cache); a && a->algorithm_names && n < CHOSEN_MAX; a++)
@@ -71,7 +72,7 @@ static bool choose(struct choice *c) {
 
 static const OSSL_ALGORITHM *on_query(void *provider, int operation, int *no_cache) {
     (void)provider;
-    struct choice *c = choice_of(operation);
+    const struct choice *c = choice_of(operation);
     const OSSL_ALGORITHM *all = OSSL_PROVIDER_query_operation(whole, operation, no_cache);
     return c ? c->chosen : all;
 }

@@ -1,4 +1,5 @@
 """muster-agent as its tests start it, and gateways that are not Muster's: hostile, half, or with another CA."""
+import base64
 import datetime
 import http.server
 import ipaddress
@@ -219,7 +220,6 @@ ADMITTED = (405, {"Allow": "POST"}, b"")
 
 
 def certs_only(*certs):
-    import base64
     der = pkcs7.serialize_certificates(list(certs), serialization.Encoding.DER)
     return 200, {"Content-Type": "application/pkcs7-mime; smime-type=certs-only"}, base64.encodebytes(der)
 
@@ -230,8 +230,6 @@ def refusal(status, code, description="No.", **fields):
 
 def issues(authority, end=300, **more):
     """An answer to simpleenroll and simplereenroll: whatever key the request is for."""
-    import base64
-
     def answer(request, body):
         csr = x509.load_der_x509_csr(base64.b64decode(body))
         cert = authority.sign(csr.subject, Holder(csr.public_key()), (CLIENT_AUTH,), end=end, **more)

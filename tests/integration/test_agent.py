@@ -1,21 +1,21 @@
 """muster-agent against a running server: how a device gets its identity, by each method, and how other programs find it."""
 import json
 import os
+import pathlib
 import shutil
 import stat
 import subprocess
-import time
+import tempfile
 import zipfile
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from agent import AGENT, NOT_YET, PEM, Agent, certificates, own
-from client import Gateway, Registration, key_pem, new_key
-from conftest import MUSTERD, Server, soon
+from agent import AGENT, NOT_YET, PEM, Agent, Authority, certificates, own
+from client import Fleet, Gateway, Registration, key_pem, new_key, spki_hash
+from conftest import soon
 from est import Holder
-from client import spki_hash
 
 
 @pytest.fixture
@@ -335,7 +335,6 @@ def test_damaged_and_open_credentials_are_refused(server, factory, device, tmp_p
 
 
 def test_a_stranger_is_told_what_to_do(server, device, tmp_path):
-    from client import Fleet
     said = device.fails("provision", "--credentials", given(server, tmp_path / "import", Fleet("Nobody").device("stray-1")))
     assert "(certificate_untrusted)" in said
     device.fails("run")
@@ -396,6 +395,26 @@ def test_a_directory_of_somebody_else(server, device, key):
         assert list(device.dir.iterdir()) == []
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="another user is played by root")
+def test_another_user_sees_and_cannot_use(server, key):
+    """State is no secret; the key is. And root's directory is nobody's to doubt."""
+    with tempfile.TemporaryDirectory(prefix="muster-agent-user-", dir="/tmp") as open_to_all:
+        top = pathlib.Path(open_to_all)
+        top.chmod(0o755)
+        shutil.copy(AGENT, top / "muster-agent")
+        device = Agent(top / "device")
+        device.good("provision", "--credentials", key.zip, "--device-id", "user-1")
+        look_as_nobody(device, Agent(top / "device", program=["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", top / "muster-agent"]))
+
+
+def look_as_nobody(device, other):
+    status = json.loads(other.good("status", "--json"))
+    assert status["state"] == "provisioned" and status["certificate"]["subject"].startswith("CN=user-1")
+    assert other.explain()["code"] == "key_unreadable" and "may not read the key" in other.fails("exec", "--", "true")
+    other.fails("run", "--now")
+    assert device.explain()["verdict"] == "admitted"
+
+
 def test_two_at_once(server, device, key):
     import fcntl
     device.dir.mkdir(mode=0o755)
@@ -450,7 +469,6 @@ def test_which_side_refuses(server, device, key):
     assert (said["verdict"], said["side"]) == ("refused", "gateway") and "muster-agent explain" in device.fails("check")
     server.muster("device", "release", "sides-1", "--account", "fleet")
     soon("admitted", lambda: device.explain()["verdict"])
-    from agent import Authority
     (device.dir / "current" / "root.crt").write_bytes(Authority("Another").pem())
     said = device.explain()
     assert (said["verdict"], said["side"], said["code"]) == ("refused", "device", "gateway_untrusted")

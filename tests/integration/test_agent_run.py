@@ -13,12 +13,13 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, pkcs12
 
 from agent import ADMITTED, CLIENT_AUTH, EST, NOT_YET, TIME_STAMPING, Agent, Authority, Gateway, certs_only, issues, own, refusal, shared
-from client import Fleet, name, new_key
-from conftest import BUILD, soon
-from test_agent import admits, given, shown
+from client import Identity, name, new_key, spki_hash
+from conftest import soon
+from est import Holder
+from test_agent import admits, shown
 from test_clock import DAY, Clock
 
 UTC = datetime.timezone.utc
@@ -202,7 +203,6 @@ def test_a_short_time_is_waited_for(device, tmp_path):
 
 def test_where_there_is_only_post_devices(device, tmp_path):
     """The server makes the key; and it is exchanged as soon as the gateway takes one."""
-    from cryptography.hazmat.primitives.serialization import pkcs12, NoEncryption
     ca = Authority()
     made = ca.device("car-1")
     p12 = pkcs12.serialize_key_and_certificates(b"x", made.key, made.cert, [ca.cert], NoEncryption())
@@ -427,7 +427,6 @@ def test_a_gateway_of_another_ca_gets_nothing(server, device, key, tmp_path):
 def test_another_name_in_the_gateway_s_certificate(device, tmp_path):
     ca = Authority()
     key = new_key()
-    from client import Identity
     gateway = Gateway(Identity(ca.sign(name("elsewhere"), key, (x509.oid.ExtendedKeyUsageOID.SERVER_AUTH,), sans=(x509.DNSName("elsewhere.example"),)), key), {("POST", EST + "simpleenroll"): issues(ca)})
     device.fails("provision", "--credentials", shared(tmp_path / "shared", gateway.url, ca), "--device-id", "car-1", status=NOT_YET)
     assert gateway.asked == []
@@ -511,8 +510,6 @@ def test_killed_at_any_moment(server, device, key):
         p.send_signal(signal.SIGKILL)
         p.wait()
         mine = device.identity
-        from client import spki_hash
-        from est import Holder
         assert spki_hash(Holder(mine.cert)) == mine.spki
     time.sleep(1)  # a certificate a moment is what the server gives
     done = device.run("run", "--now")

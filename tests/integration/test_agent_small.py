@@ -11,7 +11,6 @@ import time
 import pytest
 
 from agent import ADMITTED, EST, Agent, Authority, Gateway, certs_only, issues, shared
-from client import new_key
 from conftest import BUILD, soon
 from test_agent import given, shown
 from test_agent_run import Teller
