@@ -83,6 +83,8 @@ static int work(struct options *o, enum command command) {
     struct err err = ERR_INIT;
     for (;;) {
         int rc = pass(o, command, &err), status = rc ? fail(&err) : 0;
+        if (rc == MUSTER_ENOTFOUND && command == COMMAND_RUN && !o->credentials[0])
+            status = NOT_YET; /* a device that was given nothing yet is no failure of its timer */
         if (!o->stay)
             return rc || !o->json ? status : show_status(o);
         o->now = false; /* "now" was said once */

@@ -230,7 +230,7 @@ static void help_options(FILE *out, enum command command) {
             fprintf(out, "  --%s%s%s\n        %s\n", OPTIONS[i].name, OPTIONS[i].value ? " " : "", OPTIONS[i].value ? OPTIONS[i].value : "", OPTIONS[i].help);
 }
 
-static const char EXITS[] = "Exit status: 0 done; 1 refused or failed; 2 wrong usage; 75 not yet: the gateway asked to wait, or could not be reached.\n";
+static const char EXITS[] = "Exit status: 0 done; 1 refused or failed; 2 wrong usage; 75 not yet: the gateway asked to wait or could not be reached, or,\nfor run, there are no credentials yet.\n";
 
 void options_help(FILE *out, enum command command) {
     if (command == COMMAND_NONE)

@@ -441,6 +441,7 @@ def test_nothing_there_yet(device):
         assert "There is no directory" in device.fails(verb)
     assert "There is no directory" in device.fails("exec", "--", "true")
     assert "no credentials" in device.fails("provision", "--sysroot", device.top)
+    assert "no credentials" in device.fails("run", "--sysroot", device.top, status=NOT_YET)
     assert device.status()["state"] == "none" and device.explain()["code"] == "not_provisioned"
 
 
