@@ -69,6 +69,22 @@ static void look_at_forecast(struct items *i, const struct facts *f) {
             (long long)forecast_damaged(f->forecast), err_text(forecast_damage(f->forecast)));
 }
 
+/* Long before: devices that cannot renew have to be brought the next one by hand. */
+static void look_at_server_cas(struct items *i, const struct facts *f) {
+    if (f->server_ca_end && f->server_ca_end < f->now + SOON_CA)
+        add(i, f->server_ca_end <= f->now ? CRITICAL : WARNING, "server_ca_ends", NULL, NULL, "muster server-ca rotate", "The server CA, which devices trust, %s %s.",
+            f->server_ca_end <= f->now ? "ended at" : "ends at", date_of(f->server_ca_end));
+    for (size_t k = 0; k < f->former_server_cas; k++) {
+        const struct facts_server_ca *ca = &f->former_server_ca[k];
+        char number[24], command[64];
+        snprintf(number, sizeof number, "%lld", (long long)ca->number);
+        snprintf(command, sizeof command, "muster server-ca show %s", number);
+        if (ca->end < f->now + SOON_CA)
+            add(i, WARNING, "former_server_ca_ends", NULL, number, command, "The former server CA %s %s %s: devices that have no newer one %s.", number, ca->end <= f->now ? "ended at" : "ends at",
+                date_of(ca->end), ca->end <= f->now ? "refuse the gateway" : "will refuse the gateway from then on");
+    }
+}
+
 static void look_at_server(struct items *i, const struct facts *f) {
     if (f->vault == PULSE_AWAY)
         add(i, CRITICAL, "vault_down", NULL, NULL, NULL, "The vault is not there: nothing is issued. Enrolled devices go on. Its log says why.");
@@ -89,7 +105,7 @@ static void look_at_server(struct items *i, const struct facts *f) {
             add(i, WARNING, "sandbox_off", NULL, FACTS_PROCESS[p], NULL, "The process %s is not confined%s.", FACTS_PROCESS[p],
                 f->landlock[p] ? " in its system calls" : ": sandbox = off, or it is not running");
     look_at_end(i, f, "server_certificate_ends", NULL, NULL, f->server_end, SOON_SERVER, "The gateway's certificate");
-    look_at_end(i, f, "server_ca_ends", NULL, NULL, f->server_ca_end, SOON_CA, "The server CA, which devices trust,");
+    look_at_server_cas(i, f);
     look_at_forecast(i, f);
     if (f->head_age > HEAD_OLD && f->vault != PULSE_ALIVE)
         add(i, NOTICE, "audit_head_old", NULL, NULL, "muster audit verify", "The newest signed head of the audit log is %lld minutes old.", (long long)(f->head_age / 60));

@@ -228,7 +228,7 @@ static void vault_said(void *arg, int rc, const struct err *err, const struct va
     struct err why = ERR_INIT;
     if (!rc || rc == MUSTER_ENOTFOUND) {
         const struct audit_state_cas cas = {.fleet_root = view ? view->fleet_root : SPAN_NONE, .former = view ? view->former : SPAN_NONE, .issuing_ca = view ? view->issuing_ca : SPAN_NONE,
-                                            .provisioning_ca = view ? view->provisioning_ca : SPAN_NONE, .unknown = !view};
+                                            .provisioning_ca = view ? view->provisioning_ca : SPAN_NONE, .former_provisioning = view ? view->former_provisioning : SPAN_NONE, .unknown = !view};
         k->has_cas = cas.fleet_root.n > 0;
         rc = audit_state_init(&k->state, k->chain.number, k->chain.name, &cas, &why);
         err = &why;

@@ -2,13 +2,12 @@
 #include <fcntl.h>
 #include <openssl/x509v3.h>
 
-#include "admin/internal.h"
+#include "admin/server_cas.h"
 #include "base/file.h"
 #include "base/secret.h"
 #include "pki/make.h"
 
 #define PEM_MAX (64 * 1024)
-#define SERVER_CAS_MAX 4
 
 static bool is_address(const char *host) { return strchr(host, ':') || strspn(host, "0123456789.") == strlen(host); }
 
@@ -74,24 +73,23 @@ static bool has_name(const struct cert *cert, struct span name) {
     return is_address(text) ? X509_check_ip_asc(cert->x, text, 0) == 1 : X509_check_host(cert->x, text, 0, 0, NULL) == 1;
 }
 
-static int read_certificate(struct span pem, struct cert **out) {
-    static const char end[] = "-----END CERTIFICATE-----\n";
-    const uint8_t *at = memmem(pem.p, pem.n, end, sizeof end - 1);
-    return at ? cert_from_file(span_of(pem.p, (size_t)(at - pem.p) + sizeof end - 1), out, NULL) : MUSTER_EINVALID;
+static const char CERT_END[] = "-----END CERTIFICATE-----\n";
+
+/* What stands behind the first certificate. */
+static struct span behind_first(struct span pem) {
+    const uint8_t *at = memmem(pem.p, pem.n, CERT_END, sizeof CERT_END - 1);
+    return at ? span_sub(pem, (size_t)(at - pem.p) + sizeof CERT_END - 1, pem.n) : SPAN_NONE;
 }
 
-/* server-ca.pem may hold the root of the operator's own certificate besides. */
-static bool signed_by_server_ca(struct control *c, const struct cert *cert) {
-    struct cert *cas[SERVER_CAS_MAX];
-    size_t n = 0;
-    bool found = false;
-    if (cert_chain_from_file(buf_span(&c->server_ca), cas, SERVER_CAS_MAX, &n, NULL))
-        return false;
-    for (size_t i = 0; i < n; i++) {
-        found = found || cert_signed_by(cert, cas[i]);
-        cert_free(cas[i]);
-    }
-    return found;
+int certificate_read(struct span pem, struct cert **out) {
+    struct span rest = behind_first(pem);
+    return rest.p ? cert_from_file(span_of(pem.p, pem.n - rest.n), out, NULL) : MUSTER_EINVALID;
+}
+
+/* Neither more nor less: who knows an older server CA alone needs them, and of one that is retired nothing is shown any more. */
+static bool has_chain(const struct control *c, struct span pem) {
+    const struct span chain = buf_span(&c->server_cas->chain), rest = behind_first(pem);
+    return span_starts(rest, chain) && !memmem(rest.p + chain.n, rest.n - chain.n, CERT_END, sizeof CERT_END - 1);
 }
 
 size_t server_ca_keys(struct control *c, struct hash *out, size_t max) {
@@ -100,8 +98,7 @@ size_t server_ca_keys(struct control *c, struct hash *out, size_t max) {
     if (cert_chain_from_file(buf_span(&c->server_ca), cas, SERVER_CAS_MAX, &n, NULL))
         return 0;
     for (size_t i = 0; i < n; i++) {
-        CLEANUP(buf_fini) struct buf cn = BUF_INIT(512);
-        if (own < max && cert_common_name(cas[i], &cn, NULL) == 0 && strcmp(buf_str(&cn), VAULT_SERVER_CA_NAME) == 0)
+        if (own < max && server_ca_is_own(cas[i]))
             out[own++] = cas[i]->key.spki;
         cert_free(cas[i]);
     }
@@ -113,9 +110,11 @@ enum certificate_state certificate_look(struct control *c, const struct server_n
     CLEANUP(buf_wipe) struct buf pem = BUF_INIT(PEM_MAX);
     CLEANUP(cert_free) struct cert *cert = NULL;
     path_of(c, names->account, &path);
-    if (file_read(AT_FDCWD, buf_str(&path), &pem, NULL) || read_certificate(buf_span(&pem), &cert) || !signed_by_server_ca(c, cert) ||
+    if (file_read(AT_FDCWD, buf_str(&path), &pem, NULL) || certificate_read(buf_span(&pem), &cert) || !server_cas_signed(c, cert) ||
         cert->not_after <= clock_now() || cert->not_before > clock_now()) /* not yet: made while the clock was ahead */
         return CERTIFICATE_MISSING;
+    if (!cert_signed_by(cert, server_cas_current(c)) || !has_chain(c, buf_span(&pem)))
+        return CERTIFICATE_DUE;
     for (size_t i = 0; i < names->n; i++)
         if (!has_name(cert, names->names[i]))
             return CERTIFICATE_DUE;
@@ -128,7 +127,12 @@ int certificate_store(struct control *c, const struct server_names *names, struc
     CLEANUP(buf_wipe) struct buf pem = BUF_INIT(PEM_MAX);
     CLEANUP(cert_free) struct cert *cert = NULL;
     int rc = cert_from_der(der, &cert, err);
-    if (rc || (rc = cert_pem(cert, &pem)) || (rc = key_private_pem(key, &pem, err)))
+    if (rc || (rc = cert_pem(cert, &pem)))
+        return rc;
+    if (!cert_signed_by(cert, server_cas_current(c))) /* what is behind it would lead elsewhere */
+        return err_retry(err, MUSTER_EVAULT, 1, "The server CA has changed meanwhile.");
+    buf_add(&pem, buf_span(&c->server_cas->chain));
+    if ((rc = key_private_pem(key, &pem, err)))
         return rc;
     path_of(c, names->account, &path);
     return file_replace(AT_FDCWD, buf_str(&path), buf_span(&pem), 0640, err);

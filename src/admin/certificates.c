@@ -3,7 +3,7 @@
  * left.  What the registry says of an account counts where control wrote it (registry/account_told.h).  At start, when an account was made or
  * changed, every hour, and soon after the clock was set.  It mends what a crash between the vault and the databases left.
  * What fails for one account is logged and tried again; it stops neither the others nor the start. */
-#include "admin/internal.h"
+#include "admin/server_cas.h"
 #include "base/log.h"
 #include "registry/account_told.h"
 
@@ -52,6 +52,7 @@ static void finish(struct certificates *k) {
         loop_fn fn = TAKE(k->first_done);
         fn(k->first_arg);
     }
+    server_ca_go_on(k->c);
     accounts_go_on(k->c);
 }
 
@@ -325,6 +326,30 @@ static int behind_run(struct store_tx *tx, void *arg, struct err *err) {
     return b->yes ? 0 : rc;
 }
 
+/* The gateway goes on without: what the registry says of them is for `server-ca show` and `retire`. */
+static void server_cas_registered(void *arg, int rc, const struct err *err) {
+    struct certificates *k = arg;
+    if (rc) {
+        log_err(LOG_ERROR, "server_cas_not_registered", err, NULL);
+        k->failed = true;
+    }
+    if (!renew_server(k, ""))
+        step(k);
+}
+
+static void server_cas_shown(void *arg, int rc, const struct err *err, const struct vault_server_view *view) {
+    struct certificates *k = arg;
+    struct err why = ERR_INIT;
+    if (!rc && (rc = server_cas_take(k->c, view, &why)) < 0)
+        err = &why;
+    if (rc < 0) {
+        fail(k, "server_cas_failed", err);
+        return;
+    }
+    k->changed = k->changed || rc > 0;
+    server_cas_register(k->c, server_cas_registered, k);
+}
+
 static void behind_known(void *arg, int rc, const struct err *err) {
     struct certificates *k = (struct certificates *)((char *)arg - offsetof(struct certificates, behind));
     if (rc) {
@@ -333,14 +358,15 @@ static void behind_known(void *arg, int rc, const struct err *err) {
     }
     if (k->behind.yes)
         log_event(LOG_WARN, "certificates_wait", "code", err_code(MUSTER_ECLOCK), NULL);
-    if (!renew_server(k, ""))
-        step(k);
+    struct err why = ERR_INIT;
+    if (vault_server_ca(k->c->vault, server_cas_shown, k, &why))
+        fail(k, "server_cas_failed", &why);
 }
 
 static void look(void *arg) {
     struct certificates *k = arg;
     struct err err = ERR_INIT;
-    if (k->looking || !k->c->greeted || k->c->change) { /* never while an account is being changed: certificates_go_on() */
+    if (k->looking || !k->c->greeted || k->c->change || k->c->server_change) { /* never while an account is being changed: certificates_go_on() */
         k->wanted = true;
         return;
     }

@@ -8,6 +8,7 @@
 #include "admin/crl.h"
 #include "admin/internal.h"
 #include "admin/hook_run.h"
+#include "admin/server_cas.h"
 #include "admin/webhook_run.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -107,6 +108,7 @@ static void told(void *arg, struct parent_message *m) {
     case PARENT_READY:
     case PARENT_MASTER:
     case PARENT_EPOCH:
+    case PARENT_SERVER_CAS: /* the vault says so itself */
         return;
     }
 }
@@ -143,7 +145,10 @@ static int open_all(struct control *c, struct err *err) {
         return rc;
     c->tls = tls_server_new(&tls, err);
     c->vault = c->tls ? vault_client_new(c->loop, VAULT_OUTSTANDING, err) : NULL;
-    c->certificates = c->vault ? certificates_new(c, serve, c, err) : NULL;
+    c->server_cas = c->vault ? calloc(1, sizeof *c->server_cas) : NULL;
+    if (c->server_cas)
+        server_cas_init(c->server_cas);
+    c->certificates = c->server_cas ? certificates_new(c, serve, c, err) : NULL;
     c->anchoring = c->certificates ? anchoring_new(c, err) : NULL;
     c->pulse = c->anchoring ? pulse_new(c, err) : NULL;
     c->recent = c->pulse ? recent_new(c, err) : NULL;
@@ -191,6 +196,9 @@ static void close_all(struct control *c) {
     free(c->routes);
     tls_server_free(c->tls);
     settings_hosts_free(c->hosts);
+    if (c->server_cas)
+        server_cas_fini(c->server_cas);
+    free(c->server_cas);
     buf_fini(&c->server_ca);
     buf_fini(&c->openapi);
     loop_free(c->loop);

@@ -1,6 +1,8 @@
 /* facts: see facts.h. */
 #include "admin/facts.h"
 
+#include "admin/server_cas.h"
+
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
@@ -48,8 +50,7 @@ static void look_at_processes(const struct control *c, struct facts *f) {
 
 static void finish(struct http_exchange *x, struct facts *f, facts_fn then) {
     const struct control *c = http_exchange_arg(x);
-    struct cert *ca[8];
-    size_t n = 0;
+    const struct cert *current = server_cas_current(c);
     look_at_disk(c, f);
     look_at_processes(c, f);
     f->vault = pulse_state(c);
@@ -61,10 +62,9 @@ static void finish(struct http_exchange *x, struct facts *f, facts_fn then) {
     f->crls = f->registry.n ? calloc(f->registry.n, sizeof *f->crls) : NULL;
     for (size_t i = 0; f->crls && i < f->registry.n; i++)
         crls_tally(c, f->registry.at[i].name, &f->crls[i]);
-    if (cert_chain_from_file(buf_span(&c->server_ca), ca, 8, &n, NULL) == 0 && n)
-        f->server_ca_end = ca[0]->not_after;
-    for (size_t i = 0; i < n; i++)
-        cert_free(ca[i]);
+    f->server_ca_end = current ? current->not_after : 0;
+    for (size_t i = 0; i + 1 < c->server_cas->n; i++)
+        f->former_server_ca[f->former_server_cas++] = (struct facts_server_ca){c->server_cas->number[i], c->server_cas->at[i]->not_after};
     then(x, f);
     free(f->registry.at);
     free(f->crls);

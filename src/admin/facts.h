@@ -28,6 +28,10 @@ struct facts {
     int64_t crl_life;           /* the setting */
     int64_t open;               /* connections of the gateway */
     int64_t server_end, server_ca_end; /* of certificates; 0: not known */
+    struct facts_server_ca {
+        int64_t number, end;
+    } former_server_ca[SERVER_CAS_MAX]; /* that are in use besides, the oldest first */
+    size_t former_server_cas;
     struct recent_numbers recent;
     const struct forecast *forecast; /* the newest; NULL: none yet */
     int64_t forecast_age;       /* seconds since it was whole, or since control began */

@@ -1,6 +1,7 @@
 /* forecast: what is going to end and whom it stops (verifier/forecast.h): over the API, and by itself for /metrics, `status` and
  * webhooks.  The registry is read in steps on its reader threads, so that neither control's loop nor the database's log is held. */
 #include "admin/facts.h"
+#include "admin/server_cas.h"
 #include "metrics/metrics.h"
 #include "registry/event_forecast.h"
 #include "registry/trust.h"
@@ -18,14 +19,12 @@ static int64_t server_end(const struct control *c) { return metrics_value_of(c->
 /* A server certificate that Muster renews by itself ends nowhere, unless that has not happened. */
 static struct forecast_server server_of(const struct control *c, int64_t now) {
     struct forecast_server s = {.certificate_end = server_end(c)};
-    struct cert *ca[8];
-    size_t n = 0;
+    const struct cert *current = server_cas_current(c);
     if (c->o->settings->server_certificate[0]) /* the operator's own, under an anchor of the operator's */
         return s;
-    if (cert_chain_from_file(buf_span(&c->server_ca), ca, 8, &n, NULL) == 0 && n)
-        s.ca_end = ca[0]->not_after;
-    for (size_t i = 0; i < n; i++)
-        cert_free(ca[i]);
+    s.ca_end = current ? current->not_after : 0;
+    for (size_t i = 0; i + 1 < c->server_cas->n && s.n_former < FORECAST_FORMER_CAS; i++)
+        s.former[s.n_former++] = (struct forecast_former_ca){c->server_cas->number[i], c->server_cas->at[i]->not_after};
     if (s.certificate_end > now + OWN_RENEWAL_LATE && s.certificate_end != s.ca_end)
         s.certificate_end = 0;
     if (s.certificate_end >= s.ca_end)

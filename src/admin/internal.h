@@ -20,6 +20,8 @@ struct recent;
 struct forecast;
 struct forecasting;
 struct crls;
+struct server_cas;
+struct server_change;
 struct control {
     struct report_sweep sweep; /* first: what the operation is given */
     bool sweeping;
@@ -44,7 +46,9 @@ struct control {
     int crls_dir;                   /* DIR/crl; owned by crls */
     char **hosts;                   /* NULL-terminated */
     size_t n_hosts;
-    struct buf server_ca;           /* PEM */
+    struct buf server_ca;           /* PEM: the anchors of the gateway; with what an operator has added */
+    struct server_cas *server_cas;  /* what the vault says of Muster's own */
+    struct server_change *server_change; /* server_ca.c: the one under way; NULL: none */
     struct buf openapi;             /* openapi.c: "" until somebody asks */
     struct change *change; /* accounts.c: the one under way, and those that wait */
     struct checking *checks; /* audit_check.c: verifications under way */
@@ -165,6 +169,7 @@ enum certificate_state certificate_look(struct control *c, const struct server_n
 /* The public keys of Muster's own CAs in server-ca.pem; an operator's root beside them is not Muster's.  The number of them. */
 size_t server_ca_keys(struct control *c, struct hash *out, size_t max);
 int certificate_store(struct control *c, const struct server_names *names, struct span der, EVP_PKEY *key, struct err *err) MUSTER_MUST_CHECK;
+int certificate_read(struct span pem, struct cert **out) MUSTER_MUST_CHECK; /* the first of a PEM file */
 int certificate_remove(struct control *c, const char *account, struct err *err) MUSTER_MUST_CHECK;
 /* "https://<account>.<host>:port", or the gateway's own URL where accounts have no names. */
 void account_url(struct control *c, const char *account, struct buf *out);

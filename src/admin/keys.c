@@ -7,7 +7,6 @@
 #include "pki/make.h"
 #include "registry/device.h"
 
-#define ANCHORS_MAX 4
 
 static void listed(struct http_exchange *x, int rc, const struct err *err, void *op) { reply_done(x, rc, err, TAKE(((struct key_list *)op)->page.out)); }
 
@@ -124,9 +123,9 @@ static void fail(struct making *m, const struct err *err) {
 
 static int make_p12(struct making *m, struct buf *p12, struct err *err) {
     CLEANUP(buf_fini) struct buf leaf = BUF_INIT(CERT_DER_MAX);
-    struct cert *anchors[ANCHORS_MAX];
+    struct cert *anchors[SERVER_CAS_MAX];
     size_t n = 0;
-    int rc = cert_chain_from_file(buf_span(&m->c->server_ca), anchors, ANCHORS_MAX, &n, err);
+    int rc = cert_chain_from_file(buf_span(&m->c->server_ca), anchors, SERVER_CAS_MAX, &n, err);
     if (!rc && (rc = cert_der(m->cert, &leaf)))
         err_set(err, rc, NULL);
     if (!rc)

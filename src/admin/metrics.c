@@ -106,6 +106,8 @@ static void add_accounts(struct buf *out, const struct facts *f) {
     metrics_family(out, METRIC_NOT_AFTER);
     end_of(out, "server", "", f->server_end);
     end_of(out, "server_ca", "", f->server_ca_end);
+    if (f->former_server_cas) /* the oldest ends first, and who knows that one alone stops */
+        end_of(out, "former_server_ca", "", f->former_server_ca[0].end);
     each(out, f, METRIC_NOT_AFTER, ends);
 }
 

@@ -123,10 +123,12 @@ static void note(struct ending *e, size_t *n, const char *kind, const char *acco
 static json_t *expires_json(const struct facts *f, bool server) {
     json_t *all = json_array();
     size_t n = 0;
-    struct ending *e = calloc(f->registry.n * ENDINGS_EACH + 2, sizeof *e);
+    struct ending *e = calloc(f->registry.n * ENDINGS_EACH + 2 + SERVER_CAS_MAX, sizeof *e);
     if (e && server) {
         note(e, &n, "server", NULL, f->server_end);
         note(e, &n, "server_ca", NULL, f->server_ca_end);
+        for (size_t i = 0; i < f->former_server_cas; i++)
+            note(e, &n, "former_server_ca", NULL, f->former_server_ca[i].end);
     }
     for (size_t i = 0; e && i < f->registry.n; i++) {
         const struct overview_account *a = &f->registry.at[i];

@@ -4,7 +4,9 @@
 #include "base/hex.h"
 #include "pki/pkcs7.h"
 
-#define DER_MAX (ANCHORS_MAX * CERT_DER_MAX + 256)
+#define CACERTS_MAX (SERVER_CAS_MAX + ANCHORS_CROSSES_MAX)
+_Static_assert(CACERTS_MAX <= PKCS7_CERTS_MAX, "all of them go into one answer");
+#define DER_MAX (CACERTS_MAX * CERT_DER_MAX + 256)
 
 struct anchors *anchors_ref(struct anchors *a) {
     atomic_fetch_add(&a->refs, 1);
@@ -16,38 +18,102 @@ void anchors_unref(struct anchors *a) {
         return;
     for (size_t i = 0; i < a->n; i++)
         cert_free(a->at[i]);
+    for (size_t i = 0; i < a->n_crosses; i++)
+        cert_free(a->crosses[i]);
     buf_fini(&a->cacerts);
     free(a);
+}
+
+/* --- what is in /cacerts --------------------------------------------------------------------------------------------------------- */
+
+/* The anchor whose key it certifies, and one that has signed it: Muster's own both; their places, or n. */
+static size_t subject_of(const struct anchors *a, const struct cert *cross) {
+    size_t i = 0;
+    while (i < a->n && !(server_ca_is_own(a->at[i]) && hash_eq(&a->at[i]->key.spki, &cross->key.spki)))
+        i++;
+    return i;
+}
+
+static size_t signer_of(const struct anchors *a, const struct cert *cross) {
+    size_t i = 0;
+    while (i < a->n && !(server_ca_is_own(a->at[i]) && !hash_eq(&a->at[i]->key.spki, &cross->key.spki) && cert_signed_by(cross, a->at[i])))
+        i++;
+    return i;
+}
+
+static void keep_crosses(struct anchors *a, struct cert **read, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (subject_of(a, read[i]) < a->n && signer_of(a, read[i]) < a->n)
+            a->crosses[a->n_crosses++] = read[i];
+        else
+            cert_free(read[i]);
+}
+
+static bool is_oldest(const struct anchors *a, size_t at) {
+    for (size_t i = at + 1; i < a->n; i++)
+        if (server_ca_is_own(a->at[i]))
+            return false;
+    return true;
+}
+
+/* An operator's, the oldest of Muster's own, or one of which an older one says that the key is good. */
+static bool is_vouched(const struct anchors *a, size_t at) {
+    if (!server_ca_is_own(a->at[at]) || is_oldest(a, at))
+        return true;
+    for (size_t i = 0; i < a->n_crosses; i++) {
+        size_t by = signer_of(a, a->crosses[i]);
+        if (subject_of(a, a->crosses[i]) == at && by < a->n && by > at)
+            return true;
+    }
+    return false;
 }
 
 static int make_cacerts(struct anchors *a, struct err *err) {
     CLEANUP(buf_fini) struct buf all = BUF_INIT(DER_MAX);
     CLEANUP(buf_fini) struct buf pkcs7 = BUF_INIT(DER_MAX);
-    size_t from[ANCHORS_MAX + 1] = {0};
-    struct span certs[ANCHORS_MAX];
-    for (size_t i = 0; i < a->n; i++) {
-        int rc = cert_der(a->at[i], &all);
-        if (rc)
-            return err_set(err, rc, NULL);
-        from[i + 1] = all.n;
+    size_t from[CACERTS_MAX + 1] = {0}, n = 0;
+    struct span certs[CACERTS_MAX];
+    int rc = 0;
+    for (size_t i = 0; !rc && i < a->n; i++) {
+        if (!is_vouched(a, i))
+            continue;
+        if (server_ca_is_own(a->at[i]) && !a->newest_in_cacerts)
+            a->newest_in_cacerts = &a->at[i]->key.spki;
+        rc = cert_der(a->at[i], &all);
+        from[++n] = all.n;
     }
-    for (size_t i = 0; i < a->n; i++)
-        certs[i] = span_sub(buf_span(&all), from[i], from[i + 1] - from[i]);
-    int rc = pkcs7_certs(certs, a->n, &pkcs7, err);
+    for (size_t i = 0; !rc && i < a->n_crosses; i++) {
+        rc = cert_der(a->crosses[i], &all);
+        from[++n] = all.n;
+    }
     if (rc)
+        return err_set(err, rc, NULL);
+    for (size_t i = 0; i < n; i++)
+        certs[i] = span_sub(buf_span(&all), from[i], from[i + 1] - from[i]);
+    if ((rc = pkcs7_certs(certs, n, &pkcs7, err)))
         return rc;
     base64_add_lines(&a->cacerts, buf_span(&pkcs7));
     return buf_check(&a->cacerts, err);
 }
 
-int anchors_read(struct span pem, struct anchors **out, struct err *err) {
+/* --- reading ------------------------------------------------------------------------------------------------------------------------ */
+
+int anchors_read(struct span pem, struct span crosses, struct anchors **out, struct err *err) {
     CLEANUP(anchors_unref) struct anchors *a = calloc(1, sizeof *a);
+    struct cert *read[ANCHORS_CROSSES_MAX];
+    size_t n = 0;
     if (!a)
         return err_set(err, MUSTER_ENOMEM, NULL);
     atomic_init(&a->refs, 1);
     a->cacerts = BUF_INIT(2 * DER_MAX);
-    int rc = cert_chain_from_file(pem, a->at, ANCHORS_MAX, &a->n, err);
-    if (rc || (rc = make_cacerts(a, err)))
+    int rc = cert_chain_from_file(pem, a->at, SERVER_CAS_MAX, &a->n, err);
+    if (rc || (!span_empty(span_trim(crosses)) && (rc = cert_chain_from_file(crosses, read, ANCHORS_CROSSES_MAX, &n, err))))
+        return rc;
+    keep_crosses(a, read, n);
+    for (size_t i = 0; i < a->n && !a->newest; i++)
+        if (server_ca_is_own(a->at[i]))
+            a->newest = &a->at[i]->key.spki;
+    if ((rc = make_cacerts(a, err)))
         return rc;
     *out = TAKE(a);
     return 0;

@@ -2,25 +2,31 @@
  * replaced whole while workers go on with the ones that they have.
  *
  * They are what a device is given as CA certificates.  No fleet root and no issuing CA, made or uploaded, is ever among them: a client trusts
- * every one of them as a server. */
+ * every one of them as a server.  /cacerts has a server CA that took another one's place only together with what the other one says of its key (NewWithOld; RFC
+ * 7030, 4.1.3), and what it says of the other one's (OldWithNew): a device can tell by the anchor that it has. */
 #ifndef MUSTER_GATEWAY_ANCHORS_H
 #define MUSTER_GATEWAY_ANCHORS_H
 
 #include <stdatomic.h>
 
-#include "pki/cert.h"
+#include "pki/server_cas.h"
 
-#define ANCHORS_MAX 4 /* a device's PKCS#12 has to stay under 64 KiB */
+#define ANCHORS_CROSSES_MAX 16
 
 struct anchors {
     atomic_int refs;
-    struct cert *at[ANCHORS_MAX]; /* owned */
+    struct cert *at[SERVER_CAS_MAX]; /* owned */
     size_t n;
+    struct cert *crosses[ANCHORS_CROSSES_MAX]; /* owned; between anchors alone */
+    size_t n_crosses;
+    /* SPKI of the newest server CA of Muster's own that a device is given: among the anchors, and by /cacerts; NULL: none.  Points into `at` */
+    const struct hash *newest, *newest_in_cacerts;
     struct buf cacerts; /* base64, in lines, of a certs-only PKCS#7 */
 };
 
-/* The certificates of a PEM file.  *out has one reference. */
-int anchors_read(struct span pem, struct anchors **out, struct err *err) MUSTER_MUST_CHECK;
+/* The certificates of two PEM files: of server-ca.pem, and of what server CAs say of one another, which may be empty and counts as far as anchors have signed it.  *out has
+ * one reference. */
+int anchors_read(struct span pem, struct span crosses, struct anchors **out, struct err *err) MUSTER_MUST_CHECK;
 struct anchors *anchors_ref(struct anchors *a);
 void anchors_unref(struct anchors *a); /* NULL accepted */
 

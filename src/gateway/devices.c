@@ -51,12 +51,15 @@ static void enrolled(void *arg, int rc, const struct err *err, const struct issu
     http_exchange_unref(x);
 }
 
-static int start(struct http_exchange *x, struct worker *w, const struct identity *id, const struct issuer_enrol *rq, struct err *err) {
+static int start(struct http_exchange *x, struct worker *w, const struct identity *id, struct issuer_enrol *rq, struct err *err) {
     /* The provisioning CA stands for the account, which the registry has not been asked for yet. */
     const struct limits_enrolment limited = {.key = hash_span(&rq->key_spki), .account = hash_span(&id->provisioning_ca), .device_id = rq->device_id};
     int rc = limits_enrolment_begin(w->gateway->limits, &limited, err);
     if (rc)
         return rc;
+    /* The answer has these, or newer ones. */
+    CLEANUP(anchors_unref) struct anchors *anchors = server_identity_anchors(w->gateway);
+    rq->server_ca = anchors->newest;
     http_exchange_ref(x);
     if ((rc = issuer_enrol(&w->issuer, rq, enrolled, x, err))) {
         limits_enrolment_end(w->gateway->limits);

@@ -4,6 +4,7 @@
 #include "base/hex.h"
 #include "gateway/est_part.h"
 #include "gateway/est_request.h"
+#include "registry/server_ca.h"
 
 #define ATTRS_MAX 256 /* bytes */
 
@@ -25,6 +26,12 @@ static const struct {
     {PROFILE_KEY_RSA2048, RSA_ATTRS(0x08)},
     {PROFILE_KEY_RSA3072, RSA_ATTRS(0x0c)},
     {PROFILE_KEY_RSA4096, RSA_ATTRS(0x10)},
+};
+
+/* Of which server CAs a device has been given. */
+struct given {
+    struct server_ca_given op; /* first: what the operation is given */
+    struct worker *worker;
 };
 
 struct span est_label(const struct http_exchange *x) { return http_param(x, "account"); }
@@ -53,6 +60,26 @@ void est_reply_base64(struct http_exchange *x, const char *type, struct span tex
     http_reply(x, 200, type, text);
 }
 
+static void given_done(void *arg, int rc, const struct err *err) { free(arg); }
+
+static void given_looked_up(void *arg, int rc, const struct err *err) {
+    struct given *g = arg;
+    if (rc || !g->op.due || store_write(g->worker->gateway->store, g->worker->loop, server_ca_given_run, given_done, g, NULL))
+        free(g);
+}
+
+/* A device that has asked by its own certificate has them now, as far as that can be known.  Not worth a wait: lost in a crash, it counts as one that has not asked. */
+static void note_given(struct worker *w, const struct identity *id, const struct hash *newest) {
+    if (!newest || id->chain.code || !id->admitted_epoch || !id->admit.device_row || id->admit.verdict.code)
+        return;
+    struct given *g = calloc(1, sizeof *g);
+    if (!g)
+        return;
+    *g = (struct given){.op = {.device = id->admit.device_row, .spki = *newest}, .worker = w};
+    if (store_read(w->gateway->store, w->loop, server_ca_given_run, given_looked_up, g, NULL))
+        free(g);
+}
+
 static void cacerts(struct http_exchange *x, void *arg) {
     struct worker *w = arg;
     struct err err = ERR_INIT;
@@ -63,6 +90,7 @@ static void cacerts(struct http_exchange *x, void *arg) {
     }
     CLEANUP(anchors_unref) struct anchors *anchors = server_identity_anchors(w->gateway);
     est_reply_base64(x, EST_CERTS_ONLY, buf_span(&anchors->cacerts));
+    note_given(w, http_exchange_peer(x), anchors->newest_in_cacerts);
 }
 
 static void csrattrs(struct http_exchange *x, void *arg) {

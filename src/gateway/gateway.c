@@ -66,6 +66,9 @@ static void told(void *arg, struct parent_message *m) {
     case PARENT_EPOCH: /* control has written a certificate */
         reload(g);
         return;
+    case PARENT_SERVER_CAS:
+        server_identity_told(g, span_str(m->text));
+        return;
     case PARENT_DRAIN:
         drain(g);
         return;
@@ -197,6 +200,7 @@ static void close_all(struct gateway *g) {
     tls_server_free(g->tls);
     anchors_unref(g->anchors);
     pthread_mutex_destroy(&g->anchors_lock);
+    buf_fini(&g->anchors_pem);
     buf_wipe(&g->own_chain);
     buf_wipe(&g->own_key);
     settings_hosts_free(g->hosts);

@@ -34,6 +34,7 @@ struct gateway {
     size_t n_hosts;
     pthread_mutex_t anchors_lock;
     struct anchors *anchors; /* under anchors_lock */
+    struct buf anchors_pem; /* the main loop's: server-ca.pem, as it is by the vault's last word */
     struct buf own_chain, own_key; /* the operator's own certificate that is in use; empty: none yet */
     struct identity_headers headers; /* immutable once the workers run */
     const struct upstreams *behind;     /* likewise: what stands behind the gateway */
@@ -131,5 +132,7 @@ void devices_post(struct http_exchange *x, void *arg);
 /* server_identity.c: the certificates of DIR/tls (or the operator's own) into the TLS server, and the anchors. */
 int server_identity_load(struct gateway *g, struct err *err) MUSTER_MUST_CHECK;
 struct anchors *server_identity_anchors(struct gateway *g); /* a reference; from any thread */
+/* The vault's word for its server CAs: PEM, the current one first. */
+void server_identity_told(struct gateway *g, struct span pem);
 
 #endif

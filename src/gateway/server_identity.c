@@ -113,20 +113,57 @@ struct anchors *server_identity_anchors(struct gateway *g) {
     return a;
 }
 
-static int read_anchors(struct gateway *g, struct err *err) {
+static int keep(struct buf *kept, const struct buf *now) {
+    buf_wipe(kept);
+    *kept = BUF_INIT(PEM_MAX);
+    buf_add(kept, buf_span(now));
+    return buf_ok(kept) ? 0 : MUSTER_ENOMEM;
+}
+
+/* What control has written of them; a device's PKCS#12 does without. */
+static void read_crosses(struct gateway *g, struct buf *out) {
     CLEANUP(buf_fini) struct buf path = BUF_INIT(4096);
-    CLEANUP(buf_fini) struct buf file = BUF_INIT(PEM_MAX);
+    struct err err = ERR_INIT;
+    buf_addf(&path, "%s/tls/crosses.pem", g->o->dir);
+    if (file_read(AT_FDCWD, buf_str(&path), out, &err) && err.code != MUSTER_ENOTFOUND)
+        log_err(LOG_ERROR, "crosses_not_read", &err, NULL);
+}
+
+/* Those of `pem`, and g->anchors_pem is that. */
+static int set_anchors(struct gateway *g, const struct buf *pem, struct err *err) {
+    CLEANUP(buf_fini) struct buf crosses = BUF_INIT(PEM_MAX);
     CLEANUP(anchors_unref) struct anchors *read = NULL;
-    buf_addf(&path, "%s/server-ca.pem", g->o->dir);
-    int rc = file_read(AT_FDCWD, buf_str(&path), &file, err);
-    if (rc || (rc = anchors_read(buf_span(&file), &read, err)))
-        return rc;
+    read_crosses(g, &crosses);
+    int rc = anchors_read(buf_span(pem), buf_span(&crosses), &read, err);
+    if (rc || (pem != &g->anchors_pem && keep(&g->anchors_pem, pem)))
+        return rc ? rc : err_set(err, MUSTER_ENOMEM, NULL);
     pthread_mutex_lock(&g->anchors_lock);
     struct anchors *before = g->anchors;
     g->anchors = TAKE(read);
     pthread_mutex_unlock(&g->anchors_lock);
     anchors_unref(before); /* a worker may have it still */
     return 0;
+}
+
+/* A file that was replaced while this process runs is another one, which it may not read: then what the vault has said since stands for it. */
+static int read_anchors(struct gateway *g, struct err *err) {
+    CLEANUP(buf_fini) struct buf path = BUF_INIT(4096);
+    CLEANUP(buf_fini) struct buf file = BUF_INIT(PEM_MAX);
+    buf_addf(&path, "%s/server-ca.pem", g->o->dir);
+    int rc = file_read(AT_FDCWD, buf_str(&path), &file, g->anchors_pem.n ? NULL : err);
+    if (rc && !g->anchors_pem.n)
+        return rc;
+    return set_anchors(g, rc ? &g->anchors_pem : &file, err);
+}
+
+void server_identity_told(struct gateway *g, struct span own) {
+    CLEANUP(buf_fini) struct buf pem = BUF_INIT(PEM_MAX);
+    struct err err = ERR_INIT;
+    int rc = server_cas_merge(buf_span(&g->anchors_pem), own, &pem, &err);
+    if (rc > 0)
+        rc = set_anchors(g, &pem, &err);
+    if (rc)
+        log_err(LOG_ERROR, "server_cas_not_taken", &err, NULL);
 }
 
 /* Devices know the anchors of server-ca.pem and no others: under another one they would never come back. */
@@ -178,13 +215,6 @@ static int set_all(struct gateway *g, const struct buf *chain, const struct buf 
     if (!rc)
         note_end(&l);
     return rc;
-}
-
-static int keep(struct buf *kept, const struct buf *now) {
-    buf_wipe(kept);
-    *kept = BUF_INIT(PEM_MAX);
-    buf_add(kept, buf_span(now));
-    return buf_ok(kept) ? 0 : MUSTER_ENOMEM;
 }
 
 int server_identity_load(struct gateway *g, struct err *err) {

@@ -32,7 +32,7 @@ struct job {
     int64_t life, usual, began; /* began: monotonic, microseconds */
     EVP_PKEY *key;         /* NULL: the device has its own */
     struct key_facts own;
-    struct hash code;      /* of an invitation */
+    struct hash code, server_ca; /* of an invitation; issuer.h */
     struct buf spki, der;  /* of the key; of the certificate */
     uint8_t serial[VAULT_SERIAL_LEN];
     struct made_cert cert;
@@ -241,8 +241,10 @@ int issuer_enrol(struct issuer *is, const struct issuer_enrol *rq, issuer_fn don
     snprintf(j->account, sizeof j->account, "%s", rq->account);
     if (rq->code)
         j->code = *rq->code;
+    if (rq->server_ca)
+        j->server_ca = *rq->server_ca;
     j->enrol = (struct enrol){.key_spki = rq->key_spki, .code = rq->code ? &j->code : NULL, .server_keygen = rq->server_keygen, .device_id = span_str(j->device_id), .address = j->address, .account = j->account, .reserved = is->reserved, .uuid = uuid_new(),
-                              .own = rq->own.facts ? &j->own : NULL, .same = BUF_INIT(DER_MAX)};
+                              .own = rq->own.facts ? &j->own : NULL, .server_ca = rq->server_ca ? &j->server_ca : NULL, .same = BUF_INIT(DER_MAX)};
     return begin(j, err);
 }
 

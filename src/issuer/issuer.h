@@ -37,6 +37,7 @@ struct issuer_enrol {
     int64_t life;           /* seconds that the device asks for; 0: what the account's profile says */
     int64_t usual;          /* then at most so many; 0: any */
     struct issuer_key own;
+    const struct hash *server_ca; /* SPKI of the newest server CA that the answer will have; copied; NULL: it has none */
 };
 struct issuer_renew {
     int64_t device;          /* row, as it was admitted */

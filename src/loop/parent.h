@@ -7,7 +7,7 @@
 #include "base/span.h"
 #include "loop/loop.h"
 
-#define PARENT_TEXT_MAX 512
+#define PARENT_TEXT_MAX 8192
 
 enum parent_type {
     PARENT_READY = 1,   /* child: it serves; text: what the supervisor needs to know of it */
@@ -16,6 +16,7 @@ enum parent_type {
     PARENT_DRAIN,       /* supervisor: finish what is under way, then end */
     PARENT_EPOCH,       /* child: something changed that the other children look at; supervisor: passed on */
     PARENT_MASTER,      /* vault: a master key, in hex: the one in force, then the one about to take its place; the supervisor starts the next vault with both */
+    PARENT_SERVER_CAS,  /* vault: the server CAs in PEM, the current one first; the supervisor writes them into server-ca.pem and passes them on to the gateway */
     PARENT_COURIER,     /* supervisor: a new channel between control and the courier, the descriptor that comes along */
 };
 

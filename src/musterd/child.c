@@ -139,6 +139,12 @@ static bool tell_rekey(int supervisor_fd, struct span key) {
     return rc == 0;
 }
 
+static bool tell_server_cas(int supervisor_fd, struct span pem) {
+    CLEANUP(buf_fini) struct buf text = BUF_INIT(PARENT_TEXT_MAX);
+    buf_add(&text, pem);
+    return buf_ok(&text) && parent_send(supervisor_fd, PARENT_SERVER_CAS, 0, -1, buf_str(&text), NULL) == 0;
+}
+
 /* Before any of the module's code runs. */
 static int confine_token_files(void *arg, struct err *err) {
     const struct confine *c = arg;
@@ -166,7 +172,7 @@ static int run_token(struct serve *s, const struct belongings *b, struct confine
 static int run_vault(struct serve *s, const struct belongings *b, struct confine *c, struct err *err) {
     uid_t starter = geteuid() == 0 ? (uid_t)-1 : geteuid();
     const struct vault_process_options o = {.dir_fd = b->vault_dir, .master = s->master.options, .channels = b->channels,
-        .n_channels = b->n_channels, .token = s->settings.pkcs11_module[0] != 0, .supervisor_fd = b->socket, .rekey = tell_rekey, .ocsp_url = s->settings.certificate_ocsp, .export_fd = s->export_fd, .export_uid = starter, .confine = confine, .confine_arg = c};
+        .n_channels = b->n_channels, .token = s->settings.pkcs11_module[0] != 0, .supervisor_fd = b->socket, .rekey = tell_rekey, .server_cas = tell_server_cas, .ocsp_url = s->settings.certificate_ocsp, .export_fd = s->export_fd, .export_uid = starter, .confine = confine, .confine_arg = c};
     return vault_process_run(&o, err);
 }
 

@@ -7,6 +7,8 @@
 #include <sys/un.h>
 
 #include "base/file.h"
+#include "base/log.h"
+#include "pki/server_cas.h"
 
 int data_open(struct data *d, const char *dir, struct err *err) {
     *d = DATA_NONE;
@@ -59,6 +61,18 @@ int data_vault_socket(const struct data *d, char path[PATH_MAX], struct err *err
     if (!rc && strlen(path) >= sizeof((struct sockaddr_un *)0)->sun_path)
         snprintf(path, PATH_MAX, "/proc/self/fd/%d/vault.sock", d->fd);
     return rc;
+}
+
+int data_server_cas(const struct data *d, struct span own, struct err *err) {
+    CLEANUP(buf_fini) struct buf file = BUF_INIT(256 * 1024), merged = BUF_INIT(256 * 1024);
+    int rc = file_read(d->fd, "server-ca.pem", &file, err);
+    if (rc && rc != MUSTER_ENOTFOUND)
+        return rc;
+    rc = server_cas_merge(buf_span(&file), own, &merged, err);
+    if (rc <= 0)
+        return rc;
+    log_event(LOG_WARN, "server_ca_file_written", "file", "server-ca.pem", NULL);
+    return file_replace(d->fd, "server-ca.pem", buf_span(&merged), 0644, err);
 }
 
 int data_write_line(const struct data *d, const char *name, const char *line, mode_t mode, struct err *err) {

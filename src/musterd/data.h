@@ -28,6 +28,8 @@ int data_lock(struct data *d, struct err *err) MUSTER_MUST_CHECK;
 void data_close(struct data *d);
 /* DIR/name into path; MUSTER_EINVALID where it is too long. */
 int data_path(const struct data *d, const char *name, char path[PATH_MAX], struct err *err) MUSTER_MUST_CHECK;
+/* server-ca.pem has these server CAs of Muster's own (PEM), and what an operator has added; replaced durably where it says something else. */
+int data_server_cas(const struct data *d, struct span own, struct err *err) MUSTER_MUST_CHECK;
 /* One line, replaced durably. */
 /* Of the socket at which the vault listens: a path that fits a socket's address, the directory's own or by way of /proc. */
 int data_vault_socket(const struct data *d, char path[PATH_MAX], struct err *err) MUSTER_MUST_CHECK;

@@ -254,7 +254,7 @@ static int end_change(struct rekey *r, struct err *err) {
 
 static const char *const KEYS[VAULT_KEYS_N] = {[VAULT_KEYS_SERVER_CA] = "server_ca", [VAULT_KEYS_AUDIT] = "audit", [VAULT_KEYS_FLEET_ROOT] = "fleet_root",
     [VAULT_KEYS_FORMER_ROOT] = "former_fleet_root", [VAULT_KEYS_ISSUING_CA] = "issuing_ca", [VAULT_KEYS_FORMER_ISSUING] = "former_issuing_ca",
-    [VAULT_KEYS_PROVISIONING_CA] = "provisioning_ca", [VAULT_KEYS_IN_TOKEN] = "in_token"};
+    [VAULT_KEYS_PROVISIONING_CA] = "provisioning_ca", [VAULT_KEYS_FORMER_SERVER] = "former_server_ca", [VAULT_KEYS_IN_TOKEN] = "in_token"};
 static const char *const TOKENS[] = {[VAULT_TOKEN_NONE] = "none", [VAULT_TOKEN_ANSWERS] = "answers", [VAULT_TOKEN_SILENT] = "does not answer"};
 
 static const char *token_word(const struct vault_status *s) { return s->token < sizeof TOKENS / sizeof *TOKENS ? TOKENS[s->token] : "unknown"; }

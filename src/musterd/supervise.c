@@ -37,7 +37,7 @@ static int announce(struct serve *s, struct err *err) {
     return 0;
 }
 
-/* The next one at the first start.  Control waits for the vault by itself, where it needs it; the gateway begins when both are ready. */
+/* The next one at the first start.  Control begins when the vault is open, the gateway when both are ready. */
 static int advance(struct run *r, struct err *err) {
     struct serve *s = r->s;
     int rc = 0;
@@ -47,7 +47,8 @@ static int advance(struct run *r, struct err *err) {
         return rc;
     if (s->settings.pkcs11_module[0] && !s->children[SANDBOX_TOKEN].started && (rc = child_start(s, SANDBOX_TOKEN, &s->children[SANDBOX_TOKEN], err)))
         return rc;
-    if (!s->children[SANDBOX_CONTROL].pid)
+    /* The vault says first what server-ca.pem holds: a file that is replaced is another one, which who has begun may not read. */
+    if (s->children[SANDBOX_VAULT].ready && !s->children[SANDBOX_CONTROL].pid)
         return child_start(s, SANDBOX_CONTROL, &s->children[SANDBOX_CONTROL], err);
     if (!s->children[SANDBOX_COURIER].pid)
         return child_start(s, SANDBOX_COURIER, &s->children[SANDBOX_COURIER], err);
@@ -228,12 +229,22 @@ static void pass_on(struct serve *s, enum sandbox_kind from, const struct parent
         (void)!parent_send(s->successor.socket, m->type, m->index, -1, m->text, NULL);
 }
 
+/* The vault's word for what clients know the gateway by.  Whatever becomes of the file the gateway goes on by it, and at the next start it is told again. */
+static void take_server_cas(struct serve *s, const struct parent_message *m) {
+    struct err err = ERR_INIT;
+    if (data_server_cas(&s->data, span_str(m->text), &err))
+        log_err(LOG_ERROR, "server_ca_file_not_written", &err, NULL);
+    pass_on(s, SANDBOX_CONTROL, m);
+}
+
 static void take_message(struct serve *s, enum sandbox_kind kind, struct child *c, struct parent_message *m) {
     fd_close(m->fd);
     if (m->type == PARENT_READY)
         c->ready = true;
     else if (m->type == PARENT_EPOCH)
         pass_on(s, kind, m);
+    else if (m->type == PARENT_SERVER_CAS && kind == SANDBOX_VAULT)
+        take_server_cas(s, m);
     else if (m->type == PARENT_MASTER && kind == SANDBOX_VAULT && !master_take_candidate(&s->master, m->text))
         log_event(LOG_ERROR, "vault_key_not_taken", NULL);
     if (m->type == PARENT_MASTER)

@@ -40,7 +40,7 @@ static const struct profile {
     [PROFILE_ISSUING_CA] = {.ca = true, .extensions = true, .path_length = 0, .eku = NID_client_auth, .usage = KU_CA},
     [PROFILE_PROVISIONING_CA] = {.ca = true, .extensions = true, .path_length = 0, .eku = NID_client_auth, .usage = KU_CA},
     [PROFILE_LINE_CA] = {.ca = true, .extensions = true, .constrained = true, .path_length = 0, .eku = NID_client_auth, .usage = KU_CA},
-    [PROFILE_SERVER_CA] = {.ca = true, .extensions = true, .path_length = 0, .eku = NID_server_auth, .usage = KU_CA},
+    [PROFILE_SERVER_CA] = {.ca = true, .extensions = true, .path_length = -1, .eku = NID_server_auth, .usage = KU_CA},
     [PROFILE_DEVICE] = {.extensions = true, .path_length = -1, .eku = NID_client_auth, .usage = KU_LEAF},
     [PROFILE_PROVISIONING_KEY] = {.extensions = true, .path_length = -1, .eku = NID_client_auth, .usage = KU_LEAF},
     [PROFILE_SERVER] = {.extensions = true, .path_length = -1, .eku = NID_server_auth, .usage = KU_LEAF},

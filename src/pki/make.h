@@ -14,7 +14,7 @@ enum cert_profile {
     PROFILE_ISSUING_CA,      /* CA, pathlen 0, EKU clientAuth */
     PROFILE_PROVISIONING_CA, /* CA, pathlen 0, EKU clientAuth; self-signed: never chains to a fleet root */
     PROFILE_LINE_CA,         /* of a factory line: CA, pathlen 0, EKU clientAuth, name constraints (critical): only subjects that begin with its own O and OU */
-    PROFILE_SERVER_CA,       /* CA, pathlen 0, EKU serverAuth; self-signed */
+    PROFILE_SERVER_CA,       /* CA, pathlen absent, EKU serverAuth; self-signed */
     PROFILE_DEVICE,          /* EKU clientAuth only, digitalSignature (+ keyEncipherment for RSA), CA false */
     PROFILE_PROVISIONING_KEY,/* as device, under the provisioning CA */
     PROFILE_SERVER,          /* EKU serverAuth, SANs */

@@ -4,7 +4,7 @@
 
 #include "base/buf.h"
 
-#define PKCS7_CERTS_MAX 8
+#define PKCS7_CERTS_MAX 24
 
 /* Appends the DER of a ContentInfo with these certificates, 1 to PKCS7_CERTS_MAX of them, each in DER.  They are a SET: they stand in the
  * order of their encodings (X.690, 11.6), whatever the order here. */

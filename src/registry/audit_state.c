@@ -188,6 +188,14 @@ static bool key_id_fits(struct store_row *row, const struct cert *c) {
     return crl_key_id(c, id) && span_eq(store_blob(row, 4), span_of(id, sizeof id));
 }
 
+/* Of that key; NULL: the vault has none. */
+static const struct cert *provisioning_of(const struct audit_state_work *w, struct span spki) {
+    for (size_t i = 0; i < w->n_provisioning; i++)
+        if (span_eq(spki, hash_span(&w->provisioning[i]->key.spki)))
+            return w->provisioning[i];
+    return NULL;
+}
+
 /* Issuing CAs that are older than the vault's own are known by the fleet root's signature. */
 static int check_cas(struct store_tx *tx, struct audit_state *s, struct err *err) {
     struct audit_state_work *w = s->work;
@@ -200,7 +208,7 @@ static int check_cas(struct store_tx *tx, struct audit_state *s, struct err *err
     while ((rc = store_next(row, err)) > 0) {
         CLEANUP(cert_free) struct cert *c = NULL;
         bool issuing = store_int(row, 0) == CA_ISSUING;
-        const struct cert *own = issuing ? w->issuing[0] : w->provisioning_ca;
+        const struct cert *own = issuing ? w->issuing[0] : provisioning_of(w, store_blob(row, 1));
         if (cert_from_der(store_blob(row, 2), &c, NULL) || !own || !span_eq(store_blob(row, 1), hash_span(&c->key.spki)) || store_int(row, 3) != c->not_after || !key_id_fits(row, c) ||
             (!hash_eq(&own->fingerprint, &c->fingerprint) && !(issuing && c->ca && vault_s_root_signed(w, c)))) {
             audit_state_bad(s, "One of the account's CAs is not the vault's.");
@@ -369,13 +377,13 @@ int audit_state_run(struct store_tx *tx, void *arg, struct err *err) {
 
 static int take_ca(struct span der, struct cert **out, struct err *err) { return der.n ? cert_from_der(der, out, err) : 0; }
 
-static int take_roots(struct audit_state_work *w, const struct audit_state_cas *cas, struct err *err) {
-    struct span former = cas->former;
-    int rc = take_ca(cas->fleet_root, &w->roots[0], err);
-    w->n_roots = w->roots[0] != NULL;
-    while (!rc && former.n && w->n_roots < AUDIT_ROOTS_MAX)
-        if (!(rc = cert_from_der_next(&former, &w->roots[w->n_roots], err)))
-            w->n_roots++;
+/* The current one, and the former ones behind it. */
+static int take_cas(struct span current, struct span former, struct cert *out[AUDIT_ROOTS_MAX], size_t *n, struct err *err) {
+    int rc = take_ca(current, &out[0], err);
+    *n = out[0] != NULL;
+    while (!rc && former.n && *n < AUDIT_ROOTS_MAX)
+        if (!(rc = cert_from_der_next(&former, &out[*n], err)))
+            ++*n;
     return rc;
 }
 
@@ -392,8 +400,8 @@ int audit_state_init(struct audit_state *s, int64_t chain, const char *name, con
     s->verify.each_arg = &w->replay;
     s->more = true;
     begin_part(s, 0, 1);
-    int rc = take_roots(w, cas, err);
-    if (rc || (rc = take_ca(cas->provisioning_ca, &w->provisioning_ca, err)) || (rc = take_ca(cas->issuing_ca, &w->issuing[0], err)))
+    int rc = take_cas(cas->fleet_root, cas->former, w->roots, &w->n_roots, err);
+    if (rc || (rc = take_cas(cas->provisioning_ca, cas->former_provisioning, w->provisioning, &w->n_provisioning, err)) || (rc = take_ca(cas->issuing_ca, &w->issuing[0], err)))
         return rc;
     w->n_issuing = w->issuing[0] != NULL;
     w->unknown = cas->unknown;
@@ -412,7 +420,8 @@ void audit_state_fini(struct audit_state *s) {
     audit_replay_fini(&w->replay);
     for (size_t i = 0; i < w->n_roots; i++)
         cert_free(w->roots[i]);
-    cert_free(w->provisioning_ca);
+    for (size_t i = 0; i < w->n_provisioning; i++)
+        cert_free(w->provisioning[i]);
     for (size_t i = 0; i < AUDIT_ISSUING_MAX; i++)
         cert_free(w->issuing[i]);
     free(w);

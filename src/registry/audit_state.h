@@ -27,6 +27,7 @@
 struct audit_state_cas {
     struct span fleet_root, issuing_ca, provisioning_ca;
     struct span former; /* DER behind DER: fleet roots that were rotated out */
+    struct span former_provisioning; /* likewise provisioning CAs that were replaced */
     bool unknown; /* it knows no such account: so it must be a deleted one */
 };
 

@@ -14,7 +14,9 @@ struct audit_state_work {
     struct audit_replay replay;
     struct cert *roots[AUDIT_ROOTS_MAX]; /* the vault's: the one that it issues under first, then former ones */
     size_t n_roots;
-    struct cert *provisioning_ca, *issuing[AUDIT_ISSUING_MAX]; /* issuing[0]: the vault's; the others by a root's signature */
+    struct cert *provisioning[AUDIT_ROOTS_MAX]; /* the vault's, the current one first */
+    size_t n_provisioning;
+    struct cert *issuing[AUDIT_ISSUING_MAX]; /* issuing[0]: the vault's; the others by a root's signature */
     size_t n_issuing;
     uint64_t part, parts;
     int64_t last_device, last_cert, last_invitation;

@@ -44,9 +44,9 @@ int device_identity_take(struct store_tx *tx, const struct device *d, const stru
     if (!rc)
         rc = store_exec(tx, NULL, err, SQL_CERT_END_OTHERS, "ii", d->row, to->cert);
     if (!rc && to->cert)
-        rc = store_exec(tx, NULL, err, SQL_DEVICE_IDENTITY, "iirnbibisiii", d->row, I(METHOD_SHARED), to->prov_key, hash_span(&c->fingerprint), c->not_after, hash_span(&c->key.spki), now, to->address, I(0), I(to->renews), to->anchor);
+        rc = store_exec(tx, NULL, err, SQL_DEVICE_IDENTITY, "iirnbibisiiii", d->row, I(METHOD_SHARED), to->prov_key, hash_span(&c->fingerprint), c->not_after, hash_span(&c->key.spki), now, to->address, I(0), I(to->renews), to->anchor, to->cert);
     else if (!rc)
-        rc = store_exec(tx, NULL, err, SQL_DEVICE_IDENTITY, "iinibibisiii", d->row, I(METHOD_DEVICE), to->root, hash_span(&c->fingerprint), c->not_after, hash_span(&c->key.spki), now, to->address, to->chain, I(0), to->root);
+        rc = store_exec(tx, NULL, err, SQL_DEVICE_IDENTITY, "iinibibisiiii", d->row, I(METHOD_DEVICE), to->root, hash_span(&c->fingerprint), c->not_after, hash_span(&c->key.spki), now, to->address, to->chain, I(0), to->root, I(0));
     if (!rc && d->chain != to->chain)
         rc = device_chain_release(tx, d->chain, err);
     /* What waited for its first use was never let in, but a connection with the identity so far may be open and judged. */
@@ -83,8 +83,8 @@ int device_identity_issued(struct store_tx *tx, const struct device_issued *i, i
     if (rc)
         return rc;
     rc = (i->own_key ? hold_key : add_key)(tx, i->account, i->device, &c->spki, now, err);
-    return rc ? rc : store_exec(tx, NULL, err, SQL_CERT_ADD, "bbiirbbiiiiir", c->serial, hash_span(&c->fingerprint), i->account, i->device, i->prov_key, hash_span(&c->spki), c->der,
-                                c->not_before, c->not_after, now, i->enrolled ? i->enrolled : now, I(i->renews), ca);
+    return rc ? rc : store_exec(tx, NULL, err, SQL_CERT_ADD, "bbiirbbiiiiirbi", c->serial, hash_span(&c->fingerprint), i->account, i->device, i->prov_key, hash_span(&c->spki), c->der,
+                                c->not_before, c->not_after, now, i->enrolled ? i->enrolled : now, I(i->renews), ca, i->server_ca ? hash_span(i->server_ca) : SPAN_NONE, I(i->keeps_server_ca ? -1 : 0));
 }
 
 int device_identity_waiting(struct store_tx *tx, int64_t device, int64_t *prov_key, struct err *err) {

@@ -45,6 +45,8 @@ struct device_issued {
     int64_t enrolled; /* when that key brought the device in; 0: now */
     bool own_key; /* the device's, which may have it already; otherwise one that nobody had before */
     bool renews; /* asked for by EST: a stock client of POST /devices cannot renew */
+    const struct hash *server_ca; /* SPKI of the newest server CA that is given with it; NULL: none is (server_ca.h) */
+    bool keeps_server_ca; /* and what the device has been given before counts on: it renews */
     bool comes_back; /* own_key, of a certificate that the device has replaced: barred then, and the device's again */
 };
 int device_identity_issued(struct store_tx *tx, const struct device_issued *i, int64_t now, struct err *err) MUSTER_MUST_CHECK;

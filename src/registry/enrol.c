@@ -239,7 +239,8 @@ static int find_new(struct store_tx *tx, struct enrol *e, struct loaded *l, stru
 }
 
 static int store_certificate(struct store_tx *tx, const struct enrol *e, const struct loaded *l, struct err *err) {
-    const struct device_issued issued = {.cert = e->cert, .device = l->device.row, .account = l->account.row, .prov_key = l->key.row, .own_key = e->own != NULL, .renews = e->own || e->server_keygen};
+    const struct device_issued issued = {.cert = e->cert, .device = l->device.row, .account = l->account.row, .prov_key = l->key.row, .own_key = e->own != NULL, .renews = e->own || e->server_keygen,
+                                          .server_ca = e->server_ca};
     return device_identity_issued(tx, &issued, l->facts.now, err);
 }
 

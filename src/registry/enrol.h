@@ -75,6 +75,7 @@ struct enrol {
     /* The certificate, once it was signed; NULL: check alone. */
     const struct made_cert *cert;
     struct uuid uuid;         /* of a new device; made by the caller */
+    const struct hash *server_ca; /* SPKI of the newest server CA that the answer will have; NULL: it has none */
     /* For explaining alone, never with a certificate: enum enrol_leave_out, and a time that is not now (0: it is). */
     unsigned leave_out;
     int64_t at;

@@ -172,7 +172,7 @@ static int announce(struct store_tx *tx, const struct renew *r, const struct loa
 }
 
 static int apply(struct store_tx *tx, const struct renew *r, const struct loaded *l, struct err *err) {
-    const struct device_issued issued = {.cert = r->cert, .device = l->device.row, .account = l->account.row, .prov_key = l->key.row, .enrolled = l->enrolled, .own_key = true, .renews = true,
+    const struct device_issued issued = {.cert = r->cert, .device = l->device.row, .account = l->account.row, .prov_key = l->key.row, .enrolled = l->enrolled, .own_key = true, .renews = true, .keeps_server_ca = true,
                                          .comes_back = r->verdict.superseded && l->facts.former_key};
     int rc = r->verdict.by_grant ? store_exec(tx, NULL, err, SQL_DEVICE_AGAIN, "ii", l->device.row, I(AGAIN_NO)) : 0;
     if (!rc && l->facts.asks)

@@ -10,9 +10,9 @@
 #include "vault/trail.h"
 #include "vault/wire.h"
 
-#define FORMAT 4        /* 1: without fleet roots that were rotated out; 2: without a profile; 3: without a backend, which is sealed */
-#define CROSS_MAX (16 * 1024)
+#define FORMAT 5        /* 1: without fleet roots that were rotated out; 2: without a profile; 3: without a backend, which is sealed; 4: without former provisioning CAs */
 #define CACHE_MAX 128
+#define CERT_MAX (16 * 1024)
 #define RECORD_PREFIX "account-"
 
 #define LABEL_ROOT "fleet-root"
@@ -28,14 +28,6 @@ struct accounts {
     uint64_t clock;
 };
 
-static void former_fini(struct former_root *f) {
-    authority_free(f->root);
-    cert_free(f->next_by_it);
-    cert_free(f->it_by_next);
-    *f = (struct former_root){0};
-}
-DEFINE_CLEANUP_FINI(former_fini, struct former_root)
-
 static void record_name(const char *account, char out[RECORD_NAME_MAX + 1]) { snprintf(out, RECORD_NAME_MAX + 1, RECORD_PREFIX "%s", account); }
 
 /* --- one account ------------------------------------------------------------------------------------------------------------ */
@@ -49,7 +41,9 @@ void account_free(struct account *a) {
     for (size_t i = 0; i < a->n_superseded; i++)
         authority_free(a->superseded[i]);
     for (size_t i = 0; i < a->n_former; i++)
-        former_fini(&a->former[i]);
+        former_root_fini(&a->former[i]);
+    for (size_t i = 0; i < a->n_former_provisioning; i++)
+        cert_free(a->former_provisioning[i]);
     key_store_free(a->keys);
     secret_fini(&a->data_key);
     free(a);
@@ -130,40 +124,31 @@ int account_renew_issuing(struct account *a, int64_t now, int64_t end, struct er
     return rc;
 }
 
-/* `of`, by its own name and key, as a CA under `by`; as long as both live. */
-static int cross_certify(struct account *a, struct authority *of, struct authority *by, int64_t now, struct cert **out, struct err *err) {
-    CLEANUP(buf_fini) struct buf name = BUF_INIT(512), spki = BUF_INIT(4096), der = BUF_INIT(CROSS_MAX);
-    EVP_PKEY *key, *signer;
-    int rc = cert_common_name(of->cert, &name, err);
-    if (rc || (rc = authority_key(of, a->keys, &key, err)) || (rc = key_public_der(key, &spki, err)) || (rc = authority_key(by, a->keys, &signer, err)))
-        return rc;
-    struct make_request rq = {
-        .profile = PROFILE_FLEET_ROOT,
-        .subject = {.common_name = buf_span(&name), .organisation = span_str(a->name)},
-        .public_key = buf_span(&spki),
-        .not_before = now - CLOCK_DAY,
-        .not_after = of->cert->not_after < by->cert->not_after ? of->cert->not_after : by->cert->not_after,
-    };
-    trail_serial(rq.serial);
-    rc = make_cert(&rq, by->cert, signer, &der, err);
-    return rc ? rc : cert_from_der(buf_span(&der), out, err);
+/* Provisioning keys that are out go on: their certificates are in the registry, and so is the CA's. */
+static int move_provisioning(struct account *a, const struct vault_lives *lives, int64_t now, struct authority **out, struct err *err) {
+    bool there = key_ref_in_token(buf_span(&a->provisioning_ca->ref)) == (a->backend == KEY_BACKEND_PKCS11);
+    return there ? 0 : make_ca(a, PROFILE_PROVISIONING_CA, LABEL_PROVISIONING, "provisioning CA", NULL, now, life_end(now, lives->provisioning_ca), out, err);
 }
 
 int account_rotate_root(struct account *a, const struct vault_lives *lives, int64_t now, struct err *err) {
     CLEANUP(authority_free) struct authority *root = NULL;
     CLEANUP(authority_free) struct authority *issuing = NULL;
-    CLEANUP(former_fini) struct former_root former = {0};
+    CLEANUP(authority_free) struct authority *provisioning = NULL;
     if (a->n_former == VAULT_FORMER_MAX)
         return err_set(err, MUSTER_EINVALID, "The account %s has had %d fleet roots before; the vault keeps no more.", a->name, VAULT_FORMER_MAX);
     int rc = make_ca(a, PROFILE_FLEET_ROOT, LABEL_ROOT, "fleet root", NULL, now, life_end(now, policy_ca_life(&a->policy, lives->fleet_root)), &root, err);
     if (rc || (rc = make_ca(a, PROFILE_ISSUING_CA, LABEL_ISSUING, "issuing CA", root, now, life_end(now, policy_ca_life(&a->policy, lives->issuing_ca)), &issuing, err)) ||
-        (rc = cross_certify(a, root, a->fleet_root, now, &former.next_by_it, err)) || (rc = cross_certify(a, a->fleet_root, root, now, &former.it_by_next, err)))
+        (rc = move_provisioning(a, lives, now, &provisioning, err)) ||
+        (rc = former_root_make(a->keys, PROFILE_FLEET_ROOT, span_str(a->name), a->fleet_root, root, now, &a->former[a->n_former], err)))
         return rc;
-    former.root = a->fleet_root;
-    a->former[a->n_former++] = former;
-    former = (struct former_root){0};
+    a->n_former++;
     a->fleet_root = TAKE(root);
     supersede_issuing(a, TAKE(issuing));
+    if (provisioning) { /* at most once a rotation: there is room */
+        a->former_provisioning[a->n_former_provisioning++] = TAKE(a->provisioning_ca->cert);
+        authority_free(a->provisioning_ca);
+        a->provisioning_ca = TAKE(provisioning);
+    }
     return 0;
 }
 
@@ -194,7 +179,7 @@ struct authority *account_ca(const struct account *a, const uint8_t key_id[CRL_K
 /* --- its record ------------------------------------------------------------------------------------------------------------- */
 
 static void put_cert(const struct cert *c, struct buf *b) {
-    CLEANUP(buf_fini) struct buf der = BUF_INIT(CROSS_MAX);
+    CLEANUP(buf_fini) struct buf der = BUF_INIT(CERT_MAX);
     if (cert_der(c, &der))
         b->failed = true;
     wire_put_bytes(b, buf_span(&der));
@@ -216,26 +201,30 @@ static void put_account(const struct account *a, struct buf *b) {
     for (size_t i = 0; i < a->n_superseded; i++)
         authority_write(a->superseded[i], b);
     buf_add_u16(b, (uint16_t)a->n_former);
-    for (size_t i = 0; i < a->n_former; i++) {
-        authority_write(a->former[i].root, b);
-        put_cert(a->former[i].next_by_it, b);
-        put_cert(a->former[i].it_by_next, b);
-    }
+    for (size_t i = 0; i < a->n_former; i++)
+        former_root_write(&a->former[i], b);
+    buf_add_u16(b, (uint16_t)a->n_former_provisioning);
+    for (size_t i = 0; i < a->n_former_provisioning; i++)
+        put_cert(a->former_provisioning[i], b);
 }
 
 static int get_former(struct cursor *c, struct account *a, struct err *err) {
     uint16_t n = cursor_u16(c);
     if (n > VAULT_FORMER_MAX)
         c->failed = true;
-    while (a->n_former < n && !c->failed) {
-        struct former_root *f = &a->former[a->n_former++];
-        int rc = authority_read(c, LABEL_ROOT, &f->root, err);
-        if (rc)
-            return rc;
-        struct span next = wire_get_bytes(c), it = wire_get_bytes(c);
-        if (c->failed || cert_from_der(next, &f->next_by_it, NULL) || cert_from_der(it, &f->it_by_next, NULL))
-            return err_set(err, MUSTER_ECORRUPT, "A certificate between two fleet roots in the vault cannot be read.");
-    }
+    int rc = 0;
+    while (!rc && a->n_former < n && !c->failed)
+        rc = former_root_read(c, LABEL_ROOT, &a->former[a->n_former++], err);
+    return rc;
+}
+
+static int get_former_provisioning(struct cursor *c, struct account *a, struct err *err) {
+    uint16_t n = cursor_u16(c);
+    if (n > VAULT_FORMER_MAX)
+        c->failed = true;
+    for (; a->n_former_provisioning < n && !c->failed; a->n_former_provisioning++)
+        if (cert_from_der(wire_get_bytes(c), &a->former_provisioning[a->n_former_provisioning], NULL))
+            return err_set(err, MUSTER_ECORRUPT, "The certificate of a former provisioning CA in the vault cannot be read.");
     return 0;
 }
 
@@ -249,7 +238,9 @@ static int get_cas(struct cursor *c, struct account *a, uint8_t format, struct e
     for (; a->n_superseded < n && !c->failed; a->n_superseded++)
         if ((rc = authority_read(c, LABEL_ISSUING, &a->superseded[a->n_superseded], err)))
             return rc;
-    return format > 1 && !c->failed ? get_former(c, a, err) : 0;
+    if (format > 1 && !c->failed && (rc = get_former(c, a, err)))
+        return rc;
+    return format > 4 && !c->failed ? get_former_provisioning(c, a, err) : 0;
 }
 
 static int get_account(struct span body, struct account *a, struct err *err) {
@@ -304,6 +295,8 @@ static void pass_cas(struct cursor *c, uint8_t format, struct keys_seen *seen) {
         wire_get_bytes(c);
         wire_get_bytes(c);
     }
+    for (uint16_t i = 0, n = format > 4 ? cursor_u16(c) : 0; i < n && !c->failed; i++)
+        wire_get_bytes(c);
 }
 
 static int see_keys(struct records *r, const char *record, struct keys_seen *seen, struct err *err) {

@@ -9,12 +9,6 @@
 
 #define ACCOUNT_SUPERSEDED_MAX 64 /* issuing CAs that were replaced and are kept; beyond, the oldest goes */
 
-/* A fleet root that was rotated out, and what carries trust between it and the one that came next. */
-struct former_root {
-    struct authority *root;
-    struct cert *next_by_it, *it_by_next; /* one's key, signed by the other */
-};
-
 struct account {
     char name[VAULT_ACCOUNT_MAX + 1];
     enum vault_kind kind;
@@ -28,6 +22,8 @@ struct account {
     size_t n_superseded;
     struct former_root former[VAULT_FORMER_MAX];                 /* oldest first */
     size_t n_former;
+    struct cert *former_provisioning[VAULT_FORMER_MAX];          /* oldest first: the keys that they certified are good, and theirs are gone */
+    size_t n_former_provisioning;
 };
 
 struct accounts;
@@ -43,7 +39,8 @@ void account_free(struct account *a);
 int account_make_cas(struct account *a, const struct vault_lives *lives, int64_t now, struct err *err) MUSTER_MUST_CHECK;
 /* A new issuing CA, which ends at `end`; the old one is kept among the superseded. */
 int account_renew_issuing(struct account *a, int64_t now, int64_t end, struct err *err) MUSTER_MUST_CHECK;
-/* A new fleet root and an issuing CA under it; those so far are kept.  On failure *a is as it was.  MUSTER_EINVALID: too many are. */
+/* A new fleet root and an issuing CA under it; those so far are kept.  A provisioning CA whose key is in another backend than the account's is replaced as well.  On
+ * failure *a is as it was.  MUSTER_EINVALID: too many are. */
 int account_rotate_root(struct account *a, const struct vault_lives *lives, int64_t now, struct err *err) MUSTER_MUST_CHECK;
 /* In which backend the next CA keys are made. */
 void account_make_in(struct account *a, enum key_backend backend);

@@ -110,3 +110,77 @@ void authority_write(const struct authority *a, struct buf *out) {
     wire_put_bytes(out, buf_span(&a->ref));
     wire_put_bytes(out, buf_span(&der));
 }
+
+/* --- between two roots ------------------------------------------------------------------------------------------------------- */
+
+void former_root_fini(struct former_root *f) {
+    authority_free(f->root);
+    cert_free(f->next_by_it);
+    cert_free(f->it_by_next);
+    *f = (struct former_root){0};
+}
+
+/* `of`, by its own name and key, under `by`. */
+static int cross_certify(struct key_store *keys, enum cert_profile profile, struct span organisation, struct authority *of, struct authority *by, int64_t now, struct cert **out,
+                         struct err *err) {
+    CLEANUP(buf_fini) struct buf name = BUF_INIT(512), spki = BUF_INIT(4096), der = BUF_INIT(CERT_MAX);
+    EVP_PKEY *key, *signer;
+    int rc = cert_common_name(of->cert, &name, err);
+    if (rc || (rc = authority_key(of, keys, &key, err)) || (rc = key_public_der(key, &spki, err)) || (rc = authority_key(by, keys, &signer, err)))
+        return rc;
+    struct make_request rq = {
+        .profile = profile,
+        .subject = {.common_name = buf_span(&name), .organisation = organisation},
+        .public_key = buf_span(&spki),
+        .not_before = now - CLOCK_DAY,
+        .not_after = of->cert->not_after < by->cert->not_after ? of->cert->not_after : by->cert->not_after,
+    };
+    trail_serial(rq.serial);
+    rc = make_cert(&rq, by->cert, signer, &der, err);
+    return rc ? rc : cert_from_der(buf_span(&der), out, err);
+}
+
+int former_root_make(struct key_store *keys, enum cert_profile profile, struct span organisation, struct authority *old, struct authority *next, int64_t now, struct former_root *out,
+                     struct err *err) {
+    CLEANUP(former_root_fini) struct former_root f = {0};
+    int rc = cross_certify(keys, profile, organisation, next, old, now, &f.next_by_it, err);
+    if (rc || (rc = cross_certify(keys, profile, organisation, old, next, now, &f.it_by_next, err)))
+        return rc;
+    f.root = old;
+    *out = f;
+    f = (struct former_root){0};
+    return 0;
+}
+
+int former_root_read(struct cursor *c, const char *label, struct former_root *out, struct err *err) {
+    int rc = authority_read(c, label, &out->root, err);
+    if (rc)
+        return rc;
+    struct span next = wire_get_bytes(c), it = wire_get_bytes(c);
+    if (c->failed || cert_from_der(next, &out->next_by_it, NULL) || cert_from_der(it, &out->it_by_next, NULL))
+        return err_set(err, MUSTER_ECORRUPT, "A certificate between two CAs in the vault cannot be read.");
+    return 0;
+}
+
+static void put_cert(const struct cert *c, struct buf *b) {
+    CLEANUP(buf_fini) struct buf der = BUF_INIT(CERT_MAX);
+    if (cert_der(c, &der))
+        b->failed = true;
+    wire_put_bytes(b, buf_span(&der));
+}
+
+void former_root_write(const struct former_root *f, struct buf *out) {
+    authority_write(f->root, out);
+    put_cert(f->next_by_it, out);
+    put_cert(f->it_by_next, out);
+}
+
+int former_roots_der(const struct former_root *f, size_t n, struct buf *roots, struct buf *crosses, struct err *err) {
+    int rc = 0;
+    buf_clear(roots);
+    buf_clear(crosses);
+    for (size_t i = 0; !rc && i < n; i++)
+        if (!(rc = cert_der(f[i].root->cert, roots)) && !(rc = cert_der(f[i].next_by_it, crosses)))
+            rc = cert_der(f[i].it_by_next, crosses);
+    return rc ? err_set(err, rc, NULL) : 0;
+}

@@ -32,6 +32,22 @@ int authority_key(struct authority *a, struct key_store *keys, EVP_PKEY **key, s
 int authority_sign(struct authority *a, struct key_store *keys, const struct make_request *rq, struct buf *der, struct err *err) MUSTER_MUST_CHECK;
 void authority_free(struct authority *a); /* NULL accepted */
 
+/* A root that was rotated out, and what carries trust between it and the one that came next. */
+struct former_root {
+    struct authority *root;
+    struct cert *next_by_it, *it_by_next; /* one's key, signed by the other */
+};
+void former_root_fini(struct former_root *f);
+/* Both ways, between `old` and `next`, which are CAs of that profile, for as long as both live; old becomes the former's where it succeeds. */
+int former_root_make(struct key_store *keys, enum cert_profile profile, struct span organisation, struct authority *old, struct authority *next, int64_t now, struct former_root *out,
+                     struct err *err) MUSTER_MUST_CHECK;
+int former_root_read(struct cursor *c, const char *label, struct former_root *out, struct err *err) MUSTER_MUST_CHECK;
+void former_root_write(const struct former_root *f, struct buf *out);
+/* All of them, the oldest first: the roots' certificates behind one another, and of each the two that carry trust. */
+int former_roots_der(const struct former_root *f, size_t n, struct buf *roots, struct buf *crosses, struct err *err) MUSTER_MUST_CHECK;
+
+DEFINE_CLEANUP_FINI(former_root_fini, struct former_root)
+
 DEFINE_CLEANUP(authority_free, struct authority *)
 
 #endif

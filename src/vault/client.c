@@ -141,6 +141,10 @@ static void deliver(struct vault_client *c, struct outstanding *o, const struct 
         done.version(arg, rc, err, rc ? 0 : a->version.version, rc ? false : a->version.changed);
         return;
     case WIRE_SERVER_CA:
+    case WIRE_SERVER_ROTATE:
+    case WIRE_SERVER_RETIRE:
+        done.server(arg, rc, err, rc ? NULL : &a->server);
+        return;
     case WIRE_AUDIT_KEY:
     case WIRE_CRL_ENTRIES:
         done.der(arg, rc, err, rc ? SPAN_NONE : a->der);

@@ -14,6 +14,7 @@ union client_callback {
     vault_account_fn account;
     vault_version_fn version;
     vault_der_fn der;
+    vault_server_fn server;
     vault_heads_fn heads;
     vault_done_fn done;
     vault_crl_begin_fn crl_begin;

@@ -96,9 +96,19 @@ int vault_server_issue(struct vault_client *c, const struct vault_server_issue *
     return client_ask(c, &rq, (union client_callback){.issue = done}, arg, err);
 }
 
-int vault_server_ca(struct vault_client *c, vault_der_fn done, void *arg, struct err *err) {
+int vault_server_ca(struct vault_client *c, vault_server_fn done, void *arg, struct err *err) {
     struct wire_request rq = {.type = WIRE_SERVER_CA};
-    return client_ask(c, &rq, (union client_callback){.der = done}, arg, err);
+    return client_ask(c, &rq, (union client_callback){.server = done}, arg, err);
+}
+
+int vault_server_rotate(struct vault_client *c, const struct vault_server_rotate *given, vault_server_fn done, void *arg, struct err *err) {
+    struct wire_request rq = {.type = WIRE_SERVER_ROTATE, .server_rotate = *given};
+    return client_ask(c, &rq, (union client_callback){.server = done}, arg, err);
+}
+
+int vault_server_retire(struct vault_client *c, const struct hash *spki, vault_server_fn done, void *arg, struct err *err) {
+    struct wire_request rq = {.type = WIRE_SERVER_RETIRE, .spki = *spki};
+    return client_ask(c, &rq, (union client_callback){.server = done}, arg, err);
 }
 
 int vault_audit_key(struct vault_client *c, vault_der_fn done, void *arg, struct err *err) {

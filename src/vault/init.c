@@ -9,6 +9,5 @@ int vault_init(int dir_fd, const struct key_master_options *master, const struct
     int rc = records_create(dir_fd, master, &r, err);
     if (rc || (rc = core_make(r, lives, &core, err)))
         return rc;
-    rc = cert_pem(core->server_ca->cert, server_ca_pem);
-    return rc ? err_set(err, rc, NULL) : 0;
+    return core_server_cas(core, server_ca_pem, err);
 }

@@ -146,5 +146,5 @@ int serve_server_issue(struct vault *v, const struct wire_request *request, int6
 
 int issue_time_certificate(struct vault *v, struct span public_key, int64_t now, struct vault_issued *out, struct err *err) {
     struct make_request rq = {.profile = PROFILE_TIME, .subject.common_name = SPAN_LIT("Muster time"), .public_key = public_key};
-    return sign(v, &rq, v->core->server_ca, v->core->keys, now, TIME_LIFE, out, err);
+    return sign(v, &rq, core_time_ca(v->core, now), v->core->keys, now, TIME_LIFE, out, err);
 }

@@ -35,6 +35,7 @@ struct run {
     int supervisor_fd, export_fd;
     struct exports_options exports;
     bool (*rekey)(int supervisor_fd, struct span key);
+    bool (*server_cas)(int supervisor_fd, struct span pem);
     struct buf answer;
     uint8_t message[WIRE_MESSAGE_MAX];
 };
@@ -81,6 +82,8 @@ static int handle_signals(sigset_t *waiting, struct err *err) {
 }
 
 /* --- channels ----------------------------------------------------------------------------------------------------------------- */
+
+static void tell_server_cas(struct run *r);
 
 static void channel_add(struct run *r, struct vault_channel_fd c) {
     if (c.kind == VAULT_CHANNEL_TOKEN) {
@@ -183,6 +186,7 @@ static int channel_read(struct run *r, struct channel *c, struct err *err) {
             continue;
         if (rc < 0)
             return rc;
+        tell_server_cas(r);
         channel_put(c, buf_span(&r->answer), clock_mono_ms());
     }
     return 0;
@@ -203,6 +207,19 @@ static bool tell_control(void *arg, const struct vault_export *wanted) {
 static bool tell_key(void *arg, struct span key) {
     const struct run *r = arg;
     return !r->rekey || r->rekey(r->supervisor_fd, key);
+}
+
+/* Before anything else leaves that rests on them. */
+static void tell_server_cas(struct run *r) {
+    CLEANUP(buf_fini) struct buf pem = BUF_INIT(64 * 1024);
+    struct err err = ERR_INIT;
+    if (r->vault.server_cas_told || !r->server_cas)
+        return;
+    r->vault.server_cas_told = core_server_cas(r->vault.core, &pem, &err) == 0 && r->server_cas(r->supervisor_fd, buf_span(&pem));
+    if (!r->vault.server_cas_told) {
+        log_event(LOG_ERROR, "server_cas_not_told", "meaning", "server-ca.pem has those of before until the next start", "why", err_text(&err), NULL);
+        r->vault.server_cas_told = true; /* at the next start */
+    }
 }
 
 /* --- the loop ------------------------------------------------------------------------------------------------------------------- */
@@ -281,6 +298,7 @@ static int turn(struct run *r, const struct pollfd *polls, size_t exports, size_
     }
     if (polls[2].revents && (rc = park_ready(r->vault.park, &r->vault, clock_mono_ms(), err)))
         return rc;
+    tell_server_cas(r);
     park_deliver(r->vault.park, deliver, r);
     for (size_t i = exports; i < n; i++)
         if (polls[i].revents)
@@ -343,6 +361,7 @@ static struct run *run_new(const struct vault_process_options *o) {
     r->export_fd = o->export_fd;
     r->exports = (struct exports_options){.allowed = {0, geteuid(), o->export_uid}, .tell = tell_control, .tell_arg = r, .tell_key = tell_key, .tell_key_arg = r};
     r->rekey = o->rekey;
+    r->server_cas = o->server_cas;
     buf_init(&r->answer, WIRE_MESSAGE_MAX);
     if (!(r->vault.park = park_new(o->token, NULL))) {
         close_all(o);
@@ -363,6 +382,7 @@ static int run_whole(const struct vault_process_options *o, struct err *err) {
     if (rc || (rc = handle_signals(&waiting, err)) || (rc = vault_open(&r->vault, o->dir_fd, &o->master, err)))
         return rc;
     r->vault.ocsp_url = o->ocsp_url;
+    tell_server_cas(r);
     if (o->confine && (rc = o->confine(o->confine_arg, err)))
         return rc;
     log_event(LOG_INFO, "vault_open", "version", log_num((long long)records_version(r->vault.records)), NULL);

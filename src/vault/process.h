@@ -30,6 +30,8 @@ struct vault_process_options {
     int supervisor_fd;                      /* SOCK_SEQPACKET, further channels come by vault_channel_send; -1: none; taken over.  Its end ends the vault */
     /* Tells the supervisor of a master key that is about to take the other one's place, by supervisor_fd; false: it does not hear.  NULL: there is none */
     bool (*rekey)(int supervisor_fd, struct span key);
+    /* Tells the supervisor of the server CAs, in PEM, as the vault is opened and whenever they have changed; NULL: there is none.  What is not heard is told at the next start */
+    bool (*server_cas)(int supervisor_fd, struct span pem);
     const char *ocsp_url;                   /* that each device certificate names, with /ACCOUNT behind; NULL or "": none.  At most VAULT_OCSP_URL_MAX bytes of printable ASCII */
     int export_fd;                          /* listening Unix stream socket of `musterd vault export`; -1: none; taken over */
     uid_t export_uid;                       /* who besides uid 0 and the vault's own may export; (uid_t)-1: nobody.  The vault's own: as the run begins */
@@ -64,7 +66,7 @@ int vault_init(int dir_fd, const struct key_master_options *master, const struct
 
 /* Private keys by what they are for. */
 enum vault_keys { VAULT_KEYS_SERVER_CA, VAULT_KEYS_AUDIT, VAULT_KEYS_FLEET_ROOT, VAULT_KEYS_FORMER_ROOT, VAULT_KEYS_ISSUING_CA, VAULT_KEYS_FORMER_ISSUING,
-                  VAULT_KEYS_PROVISIONING_CA, VAULT_KEYS_IN_TOKEN /* of those above */, VAULT_KEYS_N };
+                  VAULT_KEYS_PROVISIONING_CA, VAULT_KEYS_FORMER_SERVER, VAULT_KEYS_IN_TOKEN /* of those above */, VAULT_KEYS_N };
 enum vault_token { VAULT_TOKEN_NONE, VAULT_TOKEN_ANSWERS, VAULT_TOKEN_SILENT }; /* none is configured; it is there; it is not */
 struct vault_status {
     uint8_t id[16];                /* of the vault */

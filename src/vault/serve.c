@@ -166,10 +166,6 @@ int serve_der(struct vault *v, size_t slot, const struct cert *c, struct span *o
     return rc ? err_set(err, rc, NULL) : 0;
 }
 
-int serve_server_ca(struct vault *v, const struct wire_request *rq, int64_t now, struct wire_answer *a, struct err *err) {
-    return serve_der(v, 0, v->core->server_ca->cert, &a->der, err);
-}
-
 int serve_audit_key(struct vault *v, const struct wire_request *rq, int64_t now, struct wire_answer *a, struct err *err) {
     buf_clear(&v->der[0]);
     int rc = key_public_der(v->core->audit_key, &v->der[0], err);

@@ -14,7 +14,7 @@
 #include "vault/wire.h"
 
 #define SERVE_RETRY_SECONDS 5 /* Retry-After of MUSTER_EVAULT */
-#define SERVE_DERS 5
+#define SERVE_DERS 6
 
 /* The key that signs times; time.c. */
 struct time_signer {
@@ -39,6 +39,7 @@ struct vault {
     struct crl_maker *crl; /* the one under way; NULL: none */
     bool greeted; /* control's log is not newer than this vault */
     bool older;   /* it was: nothing is served any more */
+    bool server_cas_told; /* the supervisor knows the server CAs of now */
     struct wire_request request;  /* the one at hand: too large for a stack, and its memory is used again */
     struct buf der[SERVE_DERS];   /* what the answer's spans point into; likewise */
 };
@@ -63,7 +64,7 @@ int serve_again(struct vault *v, enum vault_channel kind, struct span message, s
 #include "vault/requests.def"
 #undef R
 
-/* Under the server CA, for a key of time.c; its DER is in v->der[0]. */
+/* Under a server CA (core_time_ca()), for a key of time.c; its DER is in v->der[0]. */
 int issue_time_certificate(struct vault *v, struct span public_key, int64_t now, struct vault_issued *out, struct err *err) MUSTER_MUST_CHECK;
 /* An account with shared credentials and its CAs; MUSTER_ENOTFOUND, MUSTER_EMETHODOFF. */
 int serve_shared_account(struct vault *v, struct span name, struct account **out, struct err *err) MUSTER_MUST_CHECK;

@@ -21,11 +21,13 @@ static int view_of(struct vault *v, const struct account *a, bool changed, struc
         return rc;
     if ((rc = serve_der(v, 2, a->provisioning_ca->cert, &view->provisioning_ca, err)))
         return rc;
-    buf_clear(&v->der[3]);
-    buf_clear(&v->der[4]);
-    for (size_t i = 0; i < a->n_former; i++)
-        if ((rc = cert_der(a->former[i].root->cert, &v->der[3])) || (rc = cert_der(a->former[i].next_by_it, &v->der[4])) || (rc = cert_der(a->former[i].it_by_next, &v->der[4])))
+    if ((rc = former_roots_der(a->former, a->n_former, &v->der[3], &v->der[4], err)))
+        return rc;
+    buf_clear(&v->der[5]);
+    for (size_t i = 0; i < a->n_former_provisioning; i++)
+        if ((rc = cert_der(a->former_provisioning[i], &v->der[5])))
             return err_set(err, rc, NULL);
+    view->former_provisioning = buf_span(&v->der[5]);
     view->former = buf_span(&v->der[3]);
     view->crosses = buf_span(&v->der[4]);
     return 0;

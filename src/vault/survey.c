@@ -23,7 +23,7 @@ bool survey_next(struct survey *s, struct records *r, struct token_request *out)
         }
         s->at = s->n = 0;
         snprintf(s->name, sizeof s->name, "%s", name);
-        if (account_token_keys(r, name, s->ids, &s->n, &err)) /* what is wrong with a record is found out by whoever needs it */
+        if (core_keys(r, name, NULL, s->ids, &s->n, &err) || (!s->n && account_token_keys(r, name, s->ids, &s->n, &err))) /* what is wrong with a record is found out by whoever needs it */
             s->n = 0;
         if (i == RECORDS_A_TURN && !s->n)
             return false;
@@ -46,5 +46,5 @@ void survey_answer(struct survey *s, const struct token_answer *a) {
     if (a->status != TOKEN_NO_KEY)
         return;
     s->missing++;
-    log_event(LOG_ERROR, "token_key_missing", "record", s->name, "meaning", "the token has not the key of a CA of the account: it is another token, or was put back from before", NULL);
+    log_event(LOG_ERROR, "token_key_missing", "record", s->name, "meaning", "the token has not the key of a CA: it is another token, or was put back from before", NULL);
 }

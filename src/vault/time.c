@@ -25,9 +25,18 @@ void time_signer_fini(struct time_signer *t) {
     *t = (struct time_signer){0};
 }
 
-/* A clock that was set, and another server CA, are reasons for a new one as well. */
+/* A clock that was set, and another CA above it, are reasons for a new one as well. */
 static bool is_due(const struct time_signer *t, const struct core *core, int64_t now) {
-    return !t->key || now < t->made || now >= t->until || !hash_eq(&t->issuer, &core->server_ca->cert->fingerprint);
+    return !t->key || now < t->made || now >= t->until || !hash_eq(&t->issuer, &core_time_ca(core, now)->cert->fingerprint);
+}
+
+/* The same one again where the request waited for the CA's signature. */
+static int make_key(EVP_PKEY **key, struct err *err) {
+    CLEANUP(buf_fini) struct buf none = BUF_INIT(1);
+    if (trail_sealed(&none, key))
+        return 0;
+    int rc = key_generate(KEY_P256, 0, key, err);
+    return rc ? rc : trail_keep_sealed(SPAN_NONE, *key, err);
 }
 
 static int renew(struct vault *v, int64_t now, struct err *err) {
@@ -35,7 +44,7 @@ static int renew(struct vault *v, int64_t now, struct err *err) {
     CLEANUP(buf_fini) struct buf spki = BUF_INIT(4096);
     CLEANUP(buf_fini) struct buf cert = BUF_INIT(CERT_MAX);
     struct vault_issued issued;
-    int rc = key_generate(KEY_P256, 0, &key, err);
+    int rc = make_key(&key, err);
     if (rc || (rc = key_public_der(key, &spki, err)) || (rc = issue_time_certificate(v, buf_span(&spki), now, &issued, err)))
         return rc;
     buf_add(&cert, issued.der);

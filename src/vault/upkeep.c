@@ -55,8 +55,10 @@ void upkeep_tidy(struct upkeep *u, struct vault *v) {
 static int count_some(struct upkeep *u, struct vault *v, struct err *err) {
     const char *name;
     for (int i = 0; i < COUNTED_A_TURN && (name = records_name(v->records, u->next)); i++, u->next++) {
+        uint8_t ids[CORE_TOKEN_KEYS_MAX][TOKEN_ID_LEN];
+        size_t n;
         int rc = account_count_keys(v->records, name, u->status.keys, err);
-        if (rc)
+        if (rc || (rc = core_keys(v->records, name, u->status.keys, ids, &n, err)))
             return rc;
     }
     return records_name(v->records, u->next) ? 1 : 0;
@@ -71,7 +73,6 @@ static void fill_status(struct upkeep *u, const struct vault *v) {
     u->status.version = records_version(v->records);
     static const enum vault_token tokens[] = {[PARK_NONE] = VAULT_TOKEN_NONE, [PARK_ANSWERS] = VAULT_TOKEN_ANSWERS, [PARK_SILENT] = VAULT_TOKEN_SILENT};
     u->status.token = v->park ? tokens[park_token(v->park)] : VAULT_TOKEN_NONE;
-    u->status.keys[VAULT_KEYS_SERVER_CA] = u->status.keys[VAULT_KEYS_AUDIT] = 1; /* vault/core.h */
 }
 
 /* --- rekey ------------------------------------------------------------------------------------------------------------------------ */

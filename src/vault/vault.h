@@ -23,11 +23,12 @@
 #include "pki/crl_make.h"
 #include "pki/device_profile.h"
 #include "pki/ocsp.h"
+#include "pki/server_cas.h"
 
 #define VAULT_ACCOUNT_MAX 32        /* characters of an account's name: a lower-case DNS label */
 #define VAULT_DEVICE_ID_MAX 128     /* bytes */
 #define VAULT_SERIAL_LEN 16         /* bytes; pki/make.h */
-#define VAULT_SERVER_CA_NAME "Muster server CA" /* its subject CN */
+#define VAULT_SERVER_CA_NAME SERVER_CA_NAME /* its subject CN */
 #define VAULT_NAMES_MAX 32          /* names of a server certificate */
 #define VAULT_HEADS_MAX 400         /* heads under one signature; more: several requests */
 #define VAULT_NONCE_LEN 16
@@ -42,6 +43,7 @@
 #define VAULT_OCSP_LIFE_MAX (3 * CLOCK_DAY) /* half of what the responder's certificate has left when it is made */
 #define VAULT_OCSP_URL_MAX 200      /* bytes, without the account */
 #define VAULT_FORMER_MAX 16         /* fleet roots of an account that were rotated out and are kept */
+#define VAULT_SERVER_FORMER_MAX 3   /* likewise server CAs: each is a certificate that devices are given */
 #define VAULT_PASSPHRASE_MIN 8      /* bytes, of an export */
 #define VAULT_PASSPHRASE_MAX 1024
 #define VAULT_TIMEOUT_MS 10000      /* per request; also what control has for vault_export_answer */
@@ -172,6 +174,7 @@ struct vault_account_view {
     /* DER behind DER, the oldest first: fleet roots that were rotated out; and of each of them two certificates that carry trust from one to
      * the next: the next root's key signed by it, and its key signed by the next root */
     struct span former, crosses;
+    struct span former_provisioning; /* likewise: provisioning CAs that were replaced */
 };
 typedef void (*vault_account_fn)(void *arg, int rc, const struct err *err, const struct vault_account_view *view);
 /* Makes the account, with fleet root, issuing CA and provisioning CA where the method has VAULT_SHARED.  Idempotent: where the account
@@ -190,8 +193,8 @@ struct vault_root_rotate {
     struct span account;
     struct hash from; /* SPKI of the fleet root that is to be replaced */
 };
-/* A new fleet root and a new issuing CA under it, which issues from now on; the root so far is kept among the former ones, and the two certify
- * each other.  Where the fleet root is another one than `from` it was replaced already: changes nothing.  MUSTER_ENOTFOUND, _EMETHODOFF; _EINVALID: there
+/* A new fleet root and a new issuing CA under it, which issues from now on, and a new provisioning CA where the account's backend is another one by now than its key's; the root
+ * so far is kept among the former ones, and the two certify each other.  Where the fleet root is another one than `from` it was replaced already: changes nothing.  MUSTER_ENOTFOUND, _EMETHODOFF; _EINVALID: there
  * are VAULT_FORMER_MAX former ones. */
 int vault_root_rotate(struct vault_client *c, const struct vault_root_rotate *rq, vault_account_fn done, void *arg, struct err *err) MUSTER_MUST_CHECK;
 
@@ -229,9 +232,29 @@ struct vault_server_issue {
 /* A server certificate under the server CA, 1 year.  MUSTER_EINVALID, _ECERTWEAKKEY. */
 int vault_server_issue(struct vault_client *c, const struct vault_server_issue *rq, vault_issue_fn done, void *arg, struct err *err) MUSTER_MUST_CHECK;
 
+struct vault_server_view {
+    uint64_t version;
+    bool changed;               /* this request changed something */
+    enum vault_backend backend; /* where the current server CA's key is */
+    struct span current;        /* the server CA under which the gateway's certificates are issued, DER */
+    /* As of an account's fleet roots (vault_account_view): those that were rotated out and not retired, and what carries trust between them */
+    struct span former, crosses;
+};
+typedef void (*vault_server_fn)(void *arg, int rc, const struct err *err, const struct vault_server_view *view);
+/* The server CAs. */
+int vault_server_ca(struct vault_client *c, vault_server_fn done, void *arg, struct err *err) MUSTER_MUST_CHECK;
+
+struct vault_server_rotate {
+    struct hash from;           /* SPKI of the server CA that is to be replaced */
+    enum vault_backend backend; /* of the new one's key; AS_IS: that of the one so far */
+};
+/* A new server CA, under which the gateway's certificates are issued from now on; the one so far is kept, and the two certify each other.  Where the server CA is another one
+ * than `from` it was replaced already: changes nothing.  _EINVALID: VAULT_SERVER_FORMER_MAX are kept, or there is no such backend. */
+int vault_server_rotate(struct vault_client *c, const struct vault_server_rotate *rq, vault_server_fn done, void *arg, struct err *err) MUSTER_MUST_CHECK;
+/* The oldest one, by its SPKI, is out of use, and its key destroyed; one that is not there was retired before: changes nothing.  MUSTER_EINVALID: it is not the oldest, or the current one. */
+int vault_server_retire(struct vault_client *c, const struct hash *spki, vault_server_fn done, void *arg, struct err *err) MUSTER_MUST_CHECK;
+
 typedef void (*vault_der_fn)(void *arg, int rc, const struct err *err, struct span der);
-/* The server CA's certificate, DER. */
-int vault_server_ca(struct vault_client *c, vault_der_fn done, void *arg, struct err *err) MUSTER_MUST_CHECK;
 /* The public half of the key that signs audit heads: SubjectPublicKeyInfo, DER (Ed25519). */
 int vault_audit_key(struct vault_client *c, vault_der_fn done, void *arg, struct err *err) MUSTER_MUST_CHECK;
 

@@ -195,6 +195,13 @@ static void get_request(struct cursor *c, struct wire_request *rq) {
     case WIRE_OCSP_SIGN:
         wire_get_ocsp(c, &rq->ocsp);
         return;
+    case WIRE_SERVER_ROTATE:
+        wire_get_fixed(c, rq->server_rotate.from.b, sizeof rq->server_rotate.from.b);
+        rq->server_rotate.backend = cursor_u8(c);
+        return;
+    case WIRE_SERVER_RETIRE:
+        wire_get_fixed(c, rq->spki.b, sizeof rq->spki.b);
+        return;
     case WIRE_TIME:
     case WIRE_SERVER_CA:
     case WIRE_AUDIT_KEY:
@@ -298,6 +305,13 @@ static void put_request(struct buf *b, const struct wire_request *rq) {
     case WIRE_OCSP_SIGN:
         wire_put_ocsp(b, &rq->ocsp);
         return;
+    case WIRE_SERVER_ROTATE:
+        buf_add(b, hash_span(&rq->server_rotate.from));
+        buf_addc(b, (uint8_t)rq->server_rotate.backend);
+        return;
+    case WIRE_SERVER_RETIRE:
+        buf_add(b, hash_span(&rq->spki));
+        return;
     case WIRE_TIME:
     case WIRE_SERVER_CA:
     case WIRE_AUDIT_KEY:
@@ -343,6 +357,7 @@ static void get_view(struct cursor *c, struct vault_account_view *v) {
     v->provisioning_ca = wire_get_bytes(c);
     v->former = wire_get_bytes(c);
     v->crosses = wire_get_bytes(c);
+    v->former_provisioning = wire_get_bytes(c);
 }
 
 static void put_view(struct buf *b, const struct vault_account_view *v) {
@@ -355,6 +370,25 @@ static void put_view(struct buf *b, const struct vault_account_view *v) {
     wire_put_bytes(b, v->fleet_root);
     wire_put_bytes(b, v->issuing_ca);
     wire_put_bytes(b, v->provisioning_ca);
+    wire_put_bytes(b, v->former);
+    wire_put_bytes(b, v->crosses);
+    wire_put_bytes(b, v->former_provisioning);
+}
+
+static void get_server_view(struct cursor *c, struct vault_server_view *v) {
+    v->version = cursor_u64(c);
+    v->changed = wire_get_bool(c);
+    v->backend = cursor_u8(c);
+    v->current = wire_get_bytes(c);
+    v->former = wire_get_bytes(c);
+    v->crosses = wire_get_bytes(c);
+}
+
+static void put_server_view(struct buf *b, const struct vault_server_view *v) {
+    buf_add_u64(b, v->version);
+    buf_addc(b, v->changed);
+    buf_addc(b, (uint8_t)v->backend);
+    wire_put_bytes(b, v->current);
     wire_put_bytes(b, v->former);
     wire_put_bytes(b, v->crosses);
 }
@@ -388,6 +422,10 @@ static void get_result(struct cursor *c, struct wire_answer *a) {
         get_view(c, &a->view);
         return;
     case WIRE_SERVER_CA:
+    case WIRE_SERVER_ROTATE:
+    case WIRE_SERVER_RETIRE:
+        get_server_view(c, &a->server);
+        return;
     case WIRE_AUDIT_KEY:
     case WIRE_CRL_ENTRIES:
         a->der = wire_get_bytes(c);
@@ -446,6 +484,10 @@ static void put_result(struct buf *b, const struct wire_answer *a) {
         put_view(b, &a->view);
         return;
     case WIRE_SERVER_CA:
+    case WIRE_SERVER_ROTATE:
+    case WIRE_SERVER_RETIRE:
+        put_server_view(b, &a->server);
+        return;
     case WIRE_AUDIT_KEY:
     case WIRE_CRL_ENTRIES:
         wire_put_bytes(b, a->der);

@@ -56,6 +56,8 @@ struct wire_request {
             size_t n;
         } entries;                      /* CRL_ENTRIES */
         struct vault_ocsp ocsp;         /* OCSP_SIGN */
+        struct vault_server_rotate server_rotate; /* SERVER_ROTATE */
+        struct hash spki;               /* SERVER_RETIRE */
     };
 };
 
@@ -74,7 +76,8 @@ struct wire_answer {
         struct vault_time_signed time_signed; /* TIME_SIGN */
         struct vault_issued issued;     /* ISSUE, KEY_ISSUE, LINE_ISSUE, SERVER_ISSUE */
         struct vault_account_view view; /* ACCOUNT_CREATE, _POLICY, _SHOW, ISSUING_RENEW, ROOT_ROTATE */
-        struct span der;                /* SERVER_CA, AUDIT_KEY, CRL_ENTRIES */
+        struct vault_server_view server; /* SERVER_CA, _ROTATE, _RETIRE */
+        struct span der;                /* AUDIT_KEY, CRL_ENTRIES */
         struct {
             int64_t time;
             struct span signature;

@@ -146,11 +146,27 @@ static int server_ends(struct forecast *f, enum forecast_kind kind, int64_t end,
     return c ? forecast_add(f, c, end, f->active, 0, err) : err_set(err, MUSTER_ENOMEM, NULL);
 }
 
-static int finish(struct forecast *f, struct err *err) {
+/* Who has no newer one stops with it, whatever comes after. */
+static int former_ends(struct store_tx *tx, struct forecast *f, const struct forecast_former_ca *ca, struct err *err) {
+    struct forecast_cause like = {.kind = FORECAST_SERVER_CA, .object = ca->number, .code = MUSTER_ETLSREJECTED};
+    int64_t devices;
+    if (ca->end <= f->from || ca->end > f->to || ca->end == f->server.ca_end)
+        return 0;
+    int rc = one_int(tx, &devices, 0, err, SQL_SERVER_CA_STOPS, "ii", ca->number, f->only[0] ? f->account.row : I(0));
+    if (rc || !devices)
+        return rc;
+    snprintf(like.subject, sizeof like.subject, "server CA %lld", (long long)ca->number);
+    struct forecast_cause *c = forecast_cause(f, &like);
+    return c ? forecast_add(f, c, ca->end, devices, 0, err) : err_set(err, MUSTER_ENOMEM, NULL);
+}
+
+static int finish(struct store_tx *tx, struct forecast *f, struct err *err) {
     f->phase = FORECAST_AT_END;
     int rc = server_ends(f, FORECAST_SERVER, f->server.certificate_end, err);
     if (!rc)
         rc = server_ends(f, FORECAST_SERVER_CA, f->server.ca_end, err);
+    for (size_t i = 0; !rc && i < f->server.n_former; i++)
+        rc = former_ends(tx, f, &f->server.former[i], err);
     forecast_sort(f);
     return rc;
 }
@@ -160,13 +176,13 @@ static int next_account(struct store_tx *tx, struct forecast *f, struct err *err
     int rc = 0;
     if (f->only[0]) {
         if (f->account_row)
-            return finish(f, err);
+            return finish(tx, f, err);
         if ((rc = account_need(tx, span_str(f->only), &f->account, err)))
             return rc;
     } else {
         int found = first_row(tx, &row, err, SQL_ACCOUNT_PAGE, "ii", f->account_row, I(1));
         if (found <= 0)
-            return found < 0 ? found : finish(f, err);
+            return found < 0 ? found : finish(tx, f, err);
         f->account_row = store_int(row, 0);
         rc = row_account(row, &f->account, err);
         store_row_end(row);

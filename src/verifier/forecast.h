@@ -21,6 +21,7 @@
 #define FORECAST_CAUSES_MAX 1000    /* that an answer shows: the server's always, provisioning keys last */
 #define FORECAST_CAUSES_ACCOUNT 32  /* that are told apart of an account; what is beyond is one cause of each kind ("others"), so that no account crowds out another */
 #define FORECAST_KEYS_ACCOUNT 8     /* likewise its provisioning keys */
+#define FORECAST_FORMER_CAS 8
 #define FORECAST_BINS_MAX 3660   /* days, or lengths of several days, that are told apart */
 
 /* What ends. */
@@ -66,6 +67,10 @@ struct forecast_cause {
 struct forecast_server {
     int64_t certificate_end; /* of the gateway's, where it is not renewed by itself; 0: none is known */
     int64_t ca_end;          /* likewise, of what devices trust it by */
+    struct forecast_former_ca {
+        int64_t number, end;
+    } former[FORECAST_FORMER_CAS]; /* server CAs that some devices have no newer one than */
+    size_t n_former;
 };
 
 struct forecast;

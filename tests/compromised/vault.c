@@ -313,6 +313,9 @@ static void fill(struct wire_request *rq, struct span key) {
     case WIRE_ROOT_ROTATE:
         rq->rotate.account = account;
         return;
+    case WIRE_SERVER_ROTATE:
+    case WIRE_SERVER_RETIRE:
+        return;
     case WIRE_KEY_ISSUE:
         rq->key = (struct vault_key_issue){.account = account, .key = uuid_new(), .public_key = key};
         return;

@@ -36,6 +36,7 @@ static struct {
     int raw;        /* a further gateway channel without a client, or -1 */
     int64_t offset; /* of the vault's clock */
     bool (*rekey)(int supervisor_fd, struct span key);
+    bool (*server_cas)(int supervisor_fd, struct span pem);
     int token;      /* the vault's end of a channel to a token's process, or 0: there is none */
     struct loop *loop;
     struct vault_client *control, *gateway;
@@ -63,7 +64,7 @@ static inline _Noreturn void be_the_vault(const struct vault_channel_fd *channel
     log_set_fd(log_fd);
     clock_set_offset(rig.offset);
     const struct vault_process_options o = {
-        .dir_fd = rig.dir_fd, .master = master, .channels = channels, .n_channels = n, .supervisor_fd = supervisor_fd, .rekey = rig.rekey, .token = rig.token > 0,
+        .dir_fd = rig.dir_fd, .master = master, .channels = channels, .n_channels = n, .supervisor_fd = supervisor_fd, .rekey = rig.rekey, .server_cas = rig.server_cas, .token = rig.token > 0,
         .export_fd = export_fd, .export_uid = (uid_t)-1, .confine = confined, .confine_arg = confine_rc};
     int rc = vault_process_run(&o, NULL);
     prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); /* for the leak checker */
@@ -241,6 +242,20 @@ static inline void on_version(void *arg, int rc, const struct err *err, uint64_t
 static inline void on_der(void *arg, int rc, const struct err *err, struct span der) {
     came(arg, rc, err);
     buf_add(&((struct got *)arg)->der[0], der);
+}
+/* The current one, the former ones, and what carries trust between them. */
+static inline void on_server(void *arg, int rc, const struct err *err, const struct vault_server_view *view) {
+    struct got *g = arg;
+    came(g, rc, err);
+    assert_int_equal(view == NULL, rc != 0);
+    if (!view)
+        return;
+    g->version = view->version;
+    g->changed = view->changed;
+    g->view.backend = view->backend;
+    buf_add(&g->der[0], view->current);
+    buf_add(&g->der[3], view->former);
+    buf_add(&g->der[4], view->crosses);
 }
 static inline void on_heads(void *arg, int rc, const struct err *err, int64_t time, struct span signature) {
     struct got *g = arg;

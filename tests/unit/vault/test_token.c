@@ -163,7 +163,7 @@ static void a_rotation_goes_there_and_back(void **state) {
     assert_int_equal(issue_for("fleet", "device"), 0);
     assert_int_equal(token.signed_, 0);
     assert_int_equal(rotate("fleet", &first->key.spki), 0);
-    assert_true(token.generated == 2 && token.signed_ == 3 && token.destroyed == 0);
+    assert_true(token.generated == 3 && token.signed_ == 4 && token.destroyed == 0); /* root, issuing CA, provisioning CA; and what the new root says of the old one */
     CLEANUP(cert_free) struct cert *second = cert_of(&g.der[0]);
     CLEANUP(cert_free) struct cert *issuing = cert_of(&g.der[1]);
     assert_int_equal(issue_for("fleet", "device"), 0);
@@ -172,11 +172,76 @@ static void a_rotation_goes_there_and_back(void **state) {
     moved.backend = VAULT_BACKEND_SEALED;
     assert_int_equal(create(&moved), 0);
     assert_int_equal(rotate("fleet", &second->key.spki), 0); /* the sealed keys are the same at each run */
-    assert_true(token.generated == 2);
+    assert_true(token.generated == 3);
     CLEANUP(cert_free) struct cert *third = cert_of(&g.der[1]);
     assert_int_equal(issue_for("fleet", "device"), 0);
     CLEANUP(cert_free) struct cert *last = cert_of(&g.der[0]);
     assert_int_equal(X509_verify(last->x, X509_get0_pubkey(third->x)), 1);
+    assert_int_equal(stop(), 0);
+    end_token();
+}
+
+static int server_of(int asked) { return answer_of(&g, asked); }
+
+static void rotate_server(enum vault_backend backend, struct cert **now) {
+    got_init(&g);
+    assert_int_equal(server_of(vault_server_ca(rig.control, on_server, &g, NULL)), 0);
+    CLEANUP(cert_free) struct cert *from = cert_of(&g.der[0]);
+    got_init(&g);
+    const struct vault_server_rotate rq = {from->key.spki, backend};
+    assert_int_equal(server_of(vault_server_rotate(rig.control, &rq, on_server, &g, NULL)), 0);
+    assert_true(g.changed);
+    *now = cert_of(&g.der[0]);
+}
+
+static int server_certificate(struct cert **out) {
+    const struct span names[] = {SPAN_LIT("gw.example")};
+    CLEANUP(buf_fini) struct buf spki = BUF_INIT(4096);
+    const struct vault_server_issue rq = {names, 1, a_key(&spki, KEY_P256, 0)};
+    got_init(&g);
+    int rc = answer_of(&g, vault_server_issue(rig.control, &rq, on_issue, &g, NULL));
+    *out = rc ? NULL : cert_of(&g.der[0]);
+    return rc;
+}
+
+static struct cert *time_signer(void) {
+    got_init(&g);
+    assert_int_equal(answer_of(&g, vault_time_sign(rig.gateway, SPAN_LIT("0123456789abcdef"), on_time_signed, &g, NULL)), 0);
+    return cert_of(&g.der[1]);
+}
+
+static void server_cas_go_there_and_back(void **state) {
+    begin_with_token();
+    CLEANUP(cert_free) struct cert *sealed = NULL;
+    CLEANUP(cert_free) struct cert *inside_it = NULL;
+    rotate_server(VAULT_BACKEND_AS_IS, &sealed);
+    assert_int_equal(token.generated, 0);
+    rotate_server(VAULT_BACKEND_PKCS11, &inside_it);
+    assert_true(token.generated == 1 && token.signed_ == 2 && g.view.backend == VAULT_BACKEND_PKCS11); /* itself, and the one before */
+    CLEANUP(cert_free) struct cert *leaf = NULL;
+    assert_int_equal(server_certificate(&leaf), 0);
+    assert_int_equal(X509_verify(leaf->x, X509_get0_pubkey(inside_it->x)), 1);
+    assert_int_equal(token.signed_, 3);
+    mood = AWAY;
+    CLEANUP(cert_free) struct cert *none = NULL;
+    assert_int_equal(server_certificate(&none), MUSTER_ETOKEN);
+    CLEANUP(cert_free) struct cert *old_time = time_signer(); /* under the oldest, which is sealed */
+    mood = WELL;
+    /* Those before are retired: what signs times now is certified by the token, without anybody waiting for it. */
+    for (int i = 0; i < 2; i++) {
+        got_init(&g);
+        assert_int_equal(server_of(vault_server_ca(rig.control, on_server, &g, NULL)), 0);
+        struct span former = buf_span(&g.der[3]);
+        CLEANUP(cert_free) struct cert *oldest = NULL;
+        assert_int_equal(cert_from_der_next(&former, &oldest, NULL), 0);
+        got_init(&g);
+        assert_int_equal(server_of(vault_server_retire(rig.control, &oldest->key.spki, on_server, &g, NULL)), 0);
+    }
+    CLEANUP(cert_free) struct cert *time = time_signer();
+    assert_int_equal(X509_verify(time->x, X509_get0_pubkey(inside_it->x)), 1);
+    CLEANUP(cert_free) struct cert *back = NULL;
+    rotate_server(VAULT_BACKEND_SEALED, &back);
+    assert_true(token.generated == 1 && g.view.backend == VAULT_BACKEND_SEALED);
     assert_int_equal(stop(), 0);
     end_token();
 }
@@ -343,6 +408,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         T(certificates_are_signed_by_the_token),
         T(a_rotation_goes_there_and_back),
+        T(server_cas_go_there_and_back),
         T(a_token_that_is_away_leaves_nothing),
         T(a_request_that_fails_in_the_middle_destroys_what_it_made),
         T(a_ceiling_counts_a_request_that_waited_once),

@@ -181,6 +181,120 @@ static void fleet_roots_are_rotated(void **state) {
     assert_true(hash_eq(&kept->fingerprint, &last->fingerprint));
 }
 
+static int server_ca(void) {
+    got_init(&g);
+    return answer_of(&g, vault_server_ca(rig.control, on_server, &g, NULL));
+}
+
+static int rotate_server(const struct hash *from) {
+    got_init(&g);
+    return answer_of(&g, vault_server_rotate(rig.control, &(struct vault_server_rotate){*from, VAULT_BACKEND_AS_IS}, on_server, &g, NULL));
+}
+
+static int retire_server(const struct hash *spki) {
+    got_init(&g);
+    return answer_of(&g, vault_server_retire(rig.control, spki, on_server, &g, NULL));
+}
+
+static int issue_for(const char *name, struct cert **out) {
+    const struct span names[] = {span_str(name)};
+    CLEANUP(buf_fini) struct buf spki = BUF_INIT(4096);
+    const struct vault_server_issue rq = {names, 1, a_key(&spki, KEY_P256, 0)};
+    got_init(&g);
+    int rc = answer_of(&g, vault_server_issue(rig.control, &rq, on_issue, &g, NULL));
+    *out = rc ? NULL : cert_of(&g.der[0]);
+    return rc;
+}
+
+/* Under whom a time is signed now. */
+static struct cert *time_signer(void) {
+    got_init(&g);
+    assert_int_equal(answer_of(&g, vault_time_sign(rig.gateway, SPAN_LIT("0123456789abcdef"), on_time_signed, &g, NULL)), 0);
+    return cert_of(&g.der[1]);
+}
+
+static void server_cas_are_rotated_and_retired(void **state) {
+    start();
+    assert_int_equal(hello(0), 0);
+    assert_int_equal(server_ca(), 0);
+    assert_true(g.der[3].n == 0 && g.der[4].n == 0 && !g.changed && g.view.backend == VAULT_BACKEND_SEALED);
+    CLEANUP(cert_free) struct cert *first = cert_of(&g.der[0]);
+    assert_int_equal(retire_server(&first->key.spki), MUSTER_EINVALID); /* the current one */
+    assert_int_equal(rotate_server(&first->key.spki), 0);
+    assert_true(g.changed);
+    uint64_t version = g.version;
+    CLEANUP(cert_free) struct cert *second = cert_of(&g.der[0]);
+    CLEANUP(cert_free) struct cert *former = cert_of(&g.der[3]);
+    assert_true(second->self_signed && !hash_eq(&second->key.spki, &first->key.spki) && hash_eq(&former->fingerprint, &first->fingerprint));
+    struct span crosses = buf_span(&g.der[4]);
+    CLEANUP(cert_free) struct cert *next_by_it = NULL;
+    CLEANUP(cert_free) struct cert *it_by_next = NULL;
+    assert_int_equal(cert_from_der_next(&crosses, &next_by_it, NULL) || cert_from_der_next(&crosses, &it_by_next, NULL), 0);
+    assert_true(crosses.n == 0 && carries(next_by_it, second, first) && carries(it_by_next, first, second));
+    assert_int_equal(rotate_server(&first->key.spki), 0); /* its answer was lost */
+    assert_true(!g.changed && g.version == version);
+
+    /* Who knows the first one alone follows the certificate between them; the second one needs none. */
+    CLEANUP(cert_free) struct cert *leaf = NULL;
+    assert_int_equal(issue_for("gw.example", &leaf), 0);
+    assert_true(cert_signed_by(leaf, second) && !cert_signed_by(leaf, first));
+    assert_int_equal(chain_judge_server(&first, 1, leaf, &next_by_it, 1, clock_now(), NULL), 0);
+    assert_int_equal(chain_judge_server(&second, 1, leaf, NULL, 0, clock_now(), NULL), 0);
+    assert_int_not_equal(chain_judge_server(&first, 1, leaf, NULL, 0, clock_now(), NULL), 0);
+    assert_int_not_equal(chain_judge_server(&first, 1, leaf, &it_by_next, 1, clock_now(), NULL), 0);
+    /* The time is signed under the one that every device knows. */
+    CLEANUP(cert_free) struct cert *time = time_signer();
+    assert_true(cert_signed_by(time, first));
+    assert_int_equal(stop(), 0);
+    start(); /* as it is on the disk */
+    assert_int_equal(hello(version), 0);
+    assert_int_equal(server_ca(), 0);
+    CLEANUP(cert_free) struct cert *still = cert_of(&g.der[0]);
+    CLEANUP(cert_free) struct cert *kept = cert_of(&g.der[3]);
+    assert_true(hash_eq(&still->fingerprint, &second->fingerprint) && hash_eq(&kept->fingerprint, &first->fingerprint));
+
+    assert_int_equal(rotate_server(&second->key.spki), 0);
+    CLEANUP(cert_free) struct cert *third = cert_of(&g.der[0]);
+    assert_int_equal(retire_server(&second->key.spki), MUSTER_EINVALID); /* the first is older */
+    assert_int_equal(retire_server(&first->key.spki), 0);
+    assert_true(g.changed);
+    CLEANUP(cert_free) struct cert *left = cert_of(&g.der[3]);
+    assert_true(hash_eq(&left->fingerprint, &second->fingerprint));
+    assert_int_equal(retire_server(&first->key.spki), 0);
+    assert_true(!g.changed);
+    CLEANUP(cert_free) struct cert *later = time_signer();
+    assert_true(cert_signed_by(later, second));
+    assert_int_equal(retire_server(&third->key.spki), MUSTER_EINVALID);
+    for (int i = 1; i < VAULT_SERVER_FORMER_MAX; i++) {
+        assert_int_equal(server_ca(), 0);
+        CLEANUP(cert_free) struct cert *now = cert_of(&g.der[0]);
+        assert_int_equal(rotate_server(&now->key.spki), 0);
+    }
+    assert_int_equal(server_ca(), 0);
+    CLEANUP(cert_free) struct cert *last = cert_of(&g.der[0]);
+    assert_int_equal(rotate_server(&last->key.spki), MUSTER_EINVALID);
+}
+
+/* Where the oldest has ended the next one signs times. */
+static void an_ended_server_ca_signs_no_times(void **state) {
+    start();
+    assert_int_equal(hello(0), 0);
+    assert_int_equal(server_ca(), 0);
+    CLEANUP(cert_free) struct cert *first = cert_of(&g.der[0]);
+    assert_int_equal(stop(), 0);
+    rig.offset = 30 * CLOCK_YEAR;
+    start();
+    assert_int_equal(hello(0), 0);
+    assert_int_equal(rotate_server(&first->key.spki), 0);
+    CLEANUP(cert_free) struct cert *second = cert_of(&g.der[0]);
+    assert_int_equal(stop(), 0);
+    rig.offset = 41 * CLOCK_YEAR;
+    start();
+    assert_int_equal(hello(0), 0);
+    CLEANUP(cert_free) struct cert *time = time_signer();
+    assert_true(cert_signed_by(time, second));
+}
+
 /* --- certificates ------------------------------------------------------------------------------------------------------------------------- */
 
 static void device_certificates_keep_to_the_policy(void **state) {
@@ -425,7 +539,7 @@ static void servers_get_certificates(void **state) {
     start();
     assert_int_equal(hello(0), 0);
     got_init(&g);
-    assert_int_equal(answer_of(&g, vault_server_ca(rig.control, on_der, &g, NULL)), 0);
+    assert_int_equal(answer_of(&g, vault_server_ca(rig.control, on_server, &g, NULL)), 0);
     CLEANUP(cert_free) struct cert *ca = cert_of(&g.der[0]);
     assert_int_equal(issue_server(names, 3, a_key(&spki, KEY_P384, 0)), 0);
     CLEANUP(cert_free) struct cert *c = cert_of(&g.der[0]);
@@ -483,7 +597,7 @@ static void times_are_signed(void **state) {
     assert_int_equal(time_signed(nonce), MUSTER_EVAULT); /* nobody has greeted it */
     assert_int_equal(hello(0), 0);
     got_init(&g);
-    assert_int_equal(answer_of(&g, vault_server_ca(rig.control, on_der, &g, NULL)), 0);
+    assert_int_equal(answer_of(&g, vault_server_ca(rig.control, on_server, &g, NULL)), 0);
     CLEANUP(cert_free) struct cert *ca = cert_of(&g.der[0]);
     assert_int_equal(time_signed(nonce), 0);
     CLEANUP(cert_free) struct cert *c = cert_of(&g.der[1]);
@@ -545,6 +659,8 @@ int main(void) {
         T(what_was_answered_survives_a_restart),
         T(issuing_cas_are_renewed_in_time),
         T(fleet_roots_are_rotated),
+        T(server_cas_are_rotated_and_retired),
+        T(an_ended_server_ca_signs_no_times),
         T(device_certificates_keep_to_the_policy),
         T(device_certificates_keep_to_the_profile),
         T(without_a_well_defined_end),

@@ -74,6 +74,12 @@ static void sample_request(enum wire_type type, struct wire_request *rq) {
     case WIRE_OCSP_SIGN:
         rq->ocsp = (struct vault_ocsp){SPAN_LIT("fleet"), {1, 2, 3}, 3600, SPAN_LIT("nonce"), {{OCSP_SHA1, true, {1, 2}, 2, OCSP_REVOKED, 1700000000, 6}, {OCSP_SHA256, false, {3}, 1, OCSP_GOOD, 0, 0}}, 2};
         return;
+    case WIRE_SERVER_ROTATE:
+        rq->server_rotate = (struct vault_server_rotate){{{7, 8}}, VAULT_BACKEND_PKCS11};
+        return;
+    case WIRE_SERVER_RETIRE:
+        rq->spki = (struct hash){{9, 10}};
+        return;
     case WIRE_TIME:
     case WIRE_SERVER_CA:
     case WIRE_AUDIT_KEY:
@@ -107,9 +113,13 @@ static void sample_answer(enum wire_type type, struct wire_answer *a) {
     case WIRE_ACCOUNT_SHOW:
     case WIRE_ISSUING_RENEW:
     case WIRE_ROOT_ROTATE:
-        a->view = (struct vault_account_view){9, true, VAULT_TEST, VAULT_DEVICE, VAULT_BACKEND_SEALED, policy, SPAN_LIT("r"), SPAN_LIT("i"), SPAN_LIT("p"), SPAN_LIT("f"), SPAN_LIT("c")};
+        a->view = (struct vault_account_view){9, true, VAULT_TEST, VAULT_DEVICE, VAULT_BACKEND_SEALED, policy, SPAN_LIT("r"), SPAN_LIT("i"), SPAN_LIT("p"), SPAN_LIT("f"), SPAN_LIT("c"), SPAN_LIT("q")};
         return;
     case WIRE_SERVER_CA:
+    case WIRE_SERVER_ROTATE:
+    case WIRE_SERVER_RETIRE:
+        a->server = (struct vault_server_view){11, true, VAULT_BACKEND_PKCS11, SPAN_LIT("s"), SPAN_LIT("f"), SPAN_LIT("c")};
+        return;
     case WIRE_AUDIT_KEY:
     case WIRE_CRL_ENTRIES:
         a->der = SPAN_LIT("der");

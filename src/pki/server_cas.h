@@ -1,0 +1,16 @@
+/* server_cas: the anchors by which clients know the gateway, as server-ca.pem holds them: Muster's own server CAs, the current one first, and behind them what an
+ * operator has added.  Called by musterd (which writes the file), gateway and admin. */
+#ifndef MUSTER_PKI_SERVER_CAS_H
+#define MUSTER_PKI_SERVER_CAS_H
+
+#include "pki/cert.h"
+
+#define SERVER_CA_NAME "Muster server CA" /* subject CN of each of Muster's own */
+#define SERVER_CAS_MAX 8                  /* in one file: a device's PKCS#12 has to stay under 64 KiB */
+
+bool server_ca_is_own(const struct cert *c);
+/* `file` with those of Muster's own replaced by `own`; PEM all of them.  Appends to out.  1: it says something else than the file; 0: it has these very ones, in this
+ * order, or none of Muster's own, which is an operator's will; nothing is appended then.  MUSTER_EINVALID: they are too many. */
+int server_cas_merge(struct span file, struct span own, struct buf *out, struct err *err) MUSTER_MUST_CHECK;
+
+#endif
