@@ -87,8 +87,8 @@ static int add(struct store_tx *tx, const struct fill *f, int64_t i, struct err 
     store_row_end(found);
     rc = store_exec(tx, NULL, err, SQL_DKEY_ADD, "ibiii", f->row, hash_span(&spki), device, I(1), created);
     if (!rc && shared)
-        rc = store_exec(tx, NULL, err, SQL_CERT_ADD, "bbiiibbiiiiib", span_of(fingerprint.b, 16), hash_span(&fingerprint), f->row, device, key, hash_span(&spki), span_of(der, sizeof der), created,
-                        now + CLOCK_YEAR, created, created, I(r % 3 == 0), SPAN_NONE);
+        rc = store_exec(tx, NULL, err, SQL_CERT_ADD, "bbiiibbiiiiibbi", span_of(fingerprint.b, 16), hash_span(&fingerprint), f->row, device, key, hash_span(&spki), span_of(der, sizeof der), created,
+                        now + CLOCK_YEAR, created, created, I(r % 3 == 0), SPAN_NONE, SPAN_NONE, I(0));
     return rc;
 }
 

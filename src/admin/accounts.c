@@ -55,6 +55,7 @@ struct change {
     bool begun;
     json_t *body;
     bool create, rotate, profile; /* profile: what changes, and is answered, is the issuing profile */
+    bool moves;                   /* rotate: into another backend, which is a setting of the account */
     char name[ACCOUNT_NAME_MAX + 1];
     enum account_kind kind;
     enum account_method method;
@@ -173,7 +174,7 @@ static void version_done(void *arg, int rc, const struct err *err) {
     }
     const struct account_cas cas = {buf_span(&ch->fleet_root), buf_span(&ch->issuing_ca), buf_span(&ch->provisioning_ca), buf_span(&ch->crosses)};
     if (ch->rotate) {
-        ch->cas = (struct account_cas_add){.actor = ch->actor, .name = span_str(ch->name), .cas = cas, .show_root = true};
+        ch->cas = (struct account_cas_add){.actor = ch->actor, .name = span_str(ch->name), .cas = cas, .settings = ch->moves ? &ch->settings : NULL, .method = ch->method, .show_root = true};
         rc = store_write(ch->c->registry, ch->c->loop, account_cas_add_run, rotation_done, &ch->cas, &why);
     } else if (ch->create) {
         ch->creation = (struct account_create){.actor = ch->actor, .name = span_str(ch->name), .kind = ch->kind, .method = ch->method, .settings = ch->settings, .cas = cas};
@@ -218,12 +219,18 @@ void vault_account_of(const char *name, enum account_kind kind, enum account_met
     out->policy.profile.life_max = 0; /* stands in the two above */
 }
 
+static void rotate_in_vault(struct change *ch);
+
 static void told_done(void *arg, int rc, const struct err *err) {
     struct change *ch = CHANGE_OF(arg, told);
     struct err why = ERR_INIT;
     struct vault_account rq;
     if (rc) {
         fail(ch, err);
+        return;
+    }
+    if (ch->rotate) {
+        rotate_in_vault(ch);
         return;
     }
     vault_account_of(ch->name, ch->kind, ch->method, &ch->settings, &rq);
@@ -337,24 +344,59 @@ void admin_PROFILE_SET(struct http_exchange *x, void *arg) { change_begin(x, gra
 
 /* --- rotating its fleet root: likewise --------------------------------------------------------------------------------------------- */
 
+static void rotate_in_vault(struct change *ch) {
+    struct err err = ERR_INIT;
+    const struct vault_root_rotate rq = {.account = span_str(ch->name), .from = ch->look.spki,
+                                         .backend = !ch->moves ? VAULT_BACKEND_AS_IS : ch->settings.backend == BACKEND_PKCS11 ? VAULT_BACKEND_PKCS11 : VAULT_BACKEND_SEALED};
+    if (vault_root_rotate(ch->c->vault, &rq, vault_changed, ch, &err))
+        fail(ch, &err);
+}
+
 static void root_looked_at(void *arg, int rc, const struct err *err) {
     struct change *ch = CHANGE_OF(arg, look);
-    struct err why = ERR_INIT;
+    if (rc)
+        fail(ch, err);
+    else if (ch->moves)
+        ask_vault(ch); /* once control.db has what is wanted */
+    else
+        rotate_in_vault(ch);
+}
+
+static void look_at_root(struct change *ch) {
+    struct err err = ERR_INIT;
+    ch->look = (struct root_rotate_look){.account = span_str(ch->name), .root = param_of(ch->x, "root")};
+    if (store_read(ch->c->registry, ch->c->loop, root_rotate_look_run, root_looked_at, &ch->look, &err))
+        fail(ch, &err);
+}
+
+static void settings_known(void *arg, int rc, const struct err *err) {
+    struct change *ch = CHANGE_OF(arg, show);
+    const char *backend = json_string_value(json_object_get(ch->body, "backend"));
     if (rc) {
         fail(ch, err);
         return;
     }
-    const struct vault_root_rotate rq = {.account = span_str(ch->name), .from = ch->look.spki};
-    if (vault_root_rotate(ch->c->vault, &rq, vault_changed, ch, &why))
-        fail(ch, &why);
+    ch->kind = ch->show.kind;
+    ch->method = ch->show.method;
+    ch->settings = ch->show.settings;
+    ch->settings.backend = (enum account_backend)word_parse(&WORDS_BACKEND, backend);
+    ch->moves = ch->settings.backend != ch->show.settings.backend;
+    look_at_root(ch);
 }
 
 static void begin_rotation(struct change *ch) {
     struct err err = ERR_INIT;
+    const char *backend = NULL;
     ch->rotate = true;
-    ch->look = (struct root_rotate_look){.account = span_str(ch->name), .root = param_of(ch->x, "root")};
-    if (store_read(ch->c->registry, ch->c->loop, root_rotate_look_run, root_looked_at, &ch->look, &err))
+    int rc = json_take(ch->body, &err, "{s?s}", "backend", &backend);
+    if (!rc && backend && !word_parse(&WORDS_BACKEND, backend))
+        rc = err_set(&err, MUSTER_EINVALID, "backend is sealed or pkcs11.");
+    if (rc)
         fail(ch, &err);
+    else if (backend)
+        look_up(ch, settings_known);
+    else
+        look_at_root(ch);
 }
 
 void admin_ROOT_ROTATE(struct http_exchange *x, void *arg) { change_begin(x, grant_account(x), begin_rotation); }

@@ -181,6 +181,7 @@ const struct command COMMANDS[] = {
      .path = ACCOUNT "/roots/{root}/revoke", .help = "Let nobody in under the root, for good, after showing how many devices that cuts off."},
     {.noun = "root", .verb = "rotate", .args = {{"ROOT", NULL, false, false}}, .account = true, .account_free = true, .method = "POST",
      .path = ACCOUNT "/roots/{root}/rotate",
+     .options = {{"backend", "sealed|pkcs11", TO_BODY_TEXT, NULL, "Move the account's CA keys with it: sealed in the vault, or into the server's security module; as `account set --backend` before it", false}},
      .help = "Put a new fleet root, made by Muster, in the place of one that Muster made: both are accepted, and from now on certificates are issued under the new one."},
     {.noun = "root", .verb = "retire", .args = {{"ROOT", NULL, false, false}}, .account = true, .account_free = true, .method = "POST",
      .path = ACCOUNT "/roots/{root}/retire",

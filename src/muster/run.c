@@ -251,7 +251,7 @@ int command_run(struct invocation *in, struct err *err) {
     bool empty = with_body && !json_object_size(body);
     if (empty && !strcmp(c->method, "PATCH"))
         return err_set(err, MUSTER_EUSAGE, "Nothing to change was named; see `muster %s %s --help`.", c->noun, c->verb);
-    bool bodyless = with_body && ((!strcmp(c->noun, "key") && !strcmp(c->verb, "blacklist")) || (!strcmp(c->noun, "root") && !strcmp(c->verb, "rotate")));
+    bool bodyless = with_body && !strcmp(c->noun, "key") && !strcmp(c->verb, "blacklist");
     rc = command_confirmed(in, c->method, buf_str(&path), bodyless ? NULL : body, c->confirm_query, &answer, err);
     if (rc)
         return rc;

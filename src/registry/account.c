@@ -426,18 +426,19 @@ int account_create_run(struct store_tx *tx, void *arg, struct err *err) {
     return rc ? rc : account_json(tx, &a, &c->out, err);
 }
 
+static int set(struct store_tx *tx, const struct account *a, enum account_method method, const struct account_settings *s, struct err *err) {
+    char text[PROFILE_TEXT_MAX + 1], shadow[PROFILE_TEXT_MAX + 1];
+    return store_exec(tx, NULL, err, SQL_ACCOUNT_SET, "iiiiiiiiiiiiiissii", a->row, I(method), I(s->reprovision), I(s->approval), I(s->expected_only), I(s->device_key), s->device_life,
+                      s->lost_answer_window, s->issue_ceiling, s->renewal_window, s->late_renewal, s->superseded_renewal, I(s->server_keygen), I(s->csr_queue), profile_text(&s->profile, text),
+                      profile_text(&s->shadow, shadow), I(s->hook), I(s->backend));
+}
+
 int account_set_run(struct store_tx *tx, void *arg, struct err *err) {
     struct account_set *c = arg;
-    const struct account_settings *s = &c->settings;
     struct account a;
-    char text[PROFILE_TEXT_MAX + 1], shadow[PROFILE_TEXT_MAX + 1];
     int rc = account_need(tx, c->name, &a, err);
-    if (rc || (rc = store_exec(tx, NULL, err, SQL_ACCOUNT_SET, "iiiiiiiiiiiiiissii", a.row, I(c->method), I(s->reprovision), I(s->approval), I(s->expected_only), I(s->device_key),
-                               s->device_life, s->lost_answer_window, s->issue_ceiling, s->renewal_window, s->late_renewal, s->superseded_renewal, I(s->server_keygen), I(s->csr_queue),
-                               profile_text(&s->profile, text), profile_text(&s->shadow, shadow), I(s->hook), I(s->backend))))
-        return rc;
-    if ((rc = add_cas(tx, &a, &c->cas, &c->actor, err)) || (rc = audit_add(tx, a.row, &c->actor, "account.set", c->name, settings_detail(a.kind, c->method, s), err)) ||
-        (rc = account_need(tx, c->name, &a, err)))
+    if (rc || (rc = set(tx, &a, c->method, &c->settings, err)) || (rc = add_cas(tx, &a, &c->cas, &c->actor, err)) ||
+        (rc = audit_add(tx, a.row, &c->actor, "account.set", c->name, settings_detail(a.kind, c->method, &c->settings), err)) || (rc = account_need(tx, c->name, &a, err)))
         return rc;
     if (c->profile)
         return (c->out = profile_json(&a)) ? 0 : err_set(err, MUSTER_ENOMEM, NULL);
@@ -448,7 +449,12 @@ int account_cas_add_run(struct store_tx *tx, void *arg, struct err *err) {
     struct account_cas_add *c = arg;
     struct account a;
     int rc = account_need(tx, c->name, &a, err);
-    if (rc || (rc = add_cas(tx, &a, &c->cas, &c->actor, err)))
+    if (rc)
+        return rc;
+    if (c->settings && ((rc = set(tx, &a, c->method, c->settings, err)) ||
+                        (rc = audit_add(tx, a.row, &c->actor, "account.set", c->name, settings_detail(a.kind, c->method, c->settings), err))))
+        return rc;
+    if ((rc = add_cas(tx, &a, &c->cas, &c->actor, err)))
         return rc;
     if ((rc = audit_add(tx, a.row, &c->actor, "account.cas", c->name, NULL, err)) || !c->show_root || (rc = account_need(tx, c->name, &a, err)))
         return rc;

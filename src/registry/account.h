@@ -80,6 +80,8 @@ struct account_cas_add {
     struct actor actor;
     struct span name;
     struct account_cas cas;
+    const struct account_settings *settings; /* that the account has from now on, as account_set has them; NULL: as they are */
+    enum account_method method;
     bool show_root;
     json_t *out; /* show_root: the fleet root that the account issues under now */
 };

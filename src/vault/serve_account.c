@@ -140,7 +140,15 @@ int serve_root_rotate(struct vault *v, const struct wire_request *rq, int64_t no
         return rc;
     if (!hash_eq(&a->fleet_root->cert->key.spki, &rq->rotate.from))
         return view_of(v, a, false, &answer->view, err);
-    if ((rc = account_rotate_root(a, &v->core->lives, now, err)) || (rc = account_put(v->accounts, a, err)))
+    enum key_backend backend, before = a->backend;
+    if ((rc = wanted_backend(v, a, rq->rotate.backend, &backend, err)))
+        return rc;
+    account_make_in(a, backend);
+    if ((rc = account_rotate_root(a, &v->core->lives, now, err))) {
+        account_make_in(a, before);
+        return rc;
+    }
+    if ((rc = account_put(v->accounts, a, err)))
         return rc;
     return view_of(v, a, true, &answer->view, err);
 }

@@ -192,10 +192,11 @@ int vault_issuing_renew(struct vault_client *c, struct span account, vault_accou
 struct vault_root_rotate {
     struct span account;
     struct hash from; /* SPKI of the fleet root that is to be replaced */
+    enum vault_backend backend; /* of these keys, and of the account's from now on; AS_IS: the account's */
 };
 /* A new fleet root and a new issuing CA under it, which issues from now on, and a new provisioning CA where the account's backend is another one by now than its key's; the root
  * so far is kept among the former ones, and the two certify each other.  Where the fleet root is another one than `from` it was replaced already: changes nothing.  MUSTER_ENOTFOUND, _EMETHODOFF; _EINVALID: there
- * are VAULT_FORMER_MAX former ones. */
+ * are VAULT_FORMER_MAX former ones, or there is no such backend. */
 int vault_root_rotate(struct vault_client *c, const struct vault_root_rotate *rq, vault_account_fn done, void *arg, struct err *err) MUSTER_MUST_CHECK;
 
 typedef void (*vault_version_fn)(void *arg, int rc, const struct err *err, uint64_t version, bool changed);

@@ -181,6 +181,7 @@ static void get_request(struct cursor *c, struct wire_request *rq) {
     case WIRE_ROOT_ROTATE:
         rq->rotate.account = wire_get_bytes(c);
         wire_get_fixed(c, rq->rotate.from.b, sizeof rq->rotate.from.b);
+        rq->rotate.backend = cursor_u8(c);
         return;
     case WIRE_EXPORT_ANSWER:
         wire_get_fixed(c, rq->export.nonce, sizeof rq->export.nonce);
@@ -280,6 +281,7 @@ static void put_request(struct buf *b, const struct wire_request *rq) {
     case WIRE_ROOT_ROTATE:
         wire_put_bytes(b, rq->rotate.account);
         buf_add(b, hash_span(&rq->rotate.from));
+        buf_addc(b, (uint8_t)rq->rotate.backend);
         return;
     case WIRE_EXPORT_ANSWER:
         buf_add(b, span_of(rq->export.nonce, sizeof rq->export.nonce));

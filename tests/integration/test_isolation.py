@@ -339,7 +339,7 @@ ROWS = {
     "ROOT_DISABLE": Row(params=lambda w: {"root": w.root().root["id"]}, body=lambda w, p: {}, again=("wrong_state",)),
     "ROOT_ENABLE": Row(params=disabled_root, body=lambda w, p: {}, again=("wrong_state",)),
     "ROOT_REVOKE": Row(params=lambda w: {"root": w.root().root["id"]}, body=lambda w, p: {}, again=("wrong_state",)),
-    "ROOT_ROTATE": Row(params=own_root_of, again=("wrong_state",)),
+    "ROOT_ROTATE": Row(params=own_root_of, body=lambda w, p: {}, again=("wrong_state",)),
     "ROOT_RETIRE": Row(params=lambda w: {"root": w.root().root["id"]}, body=lambda w, p: {}, again=("wrong_state",)),
     "ROOT_EXPORT": Row(params=root_of),
 
@@ -569,6 +569,6 @@ def test_bodies_have_a_limit_of_their_own(world):
     for route in routes():
         if not route.body_max:
             continue
-        params = {"key": "k", "root": "r", "device": "d", "token": "t", "webhook": "w", "event": "e", "certificate": "01", "invitation": "i", "csr": "c", "line": "l"}
+        params = {"key": "k", "root": "r", "device": "d", "token": "t", "webhook": "w", "event": "e", "certificate": "01", "invitation": "i", "csr": "c", "line": "l", "server_ca": "s"}
         answer = world.server.api(route.method, fill(route, params), b'{"x":"' + b"y" * route.body_max + b'"}')
         assert answer.status == 413, (route.name, answer)

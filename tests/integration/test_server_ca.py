@@ -436,23 +436,54 @@ def test_no_token_is_said(fresh):
     assert numbers(s, "current") == [1]
 
 
-def test_provisioning_cas_move_with_the_root(fresh, tmp_path):
-    """Into the token with a rotation, and out of it; the keys that are in images go on."""
+def active(s, a): return next(r["id"] for r in s.muster("root", "list", "--account", a.name) if r["state"] == "active")
+def backend(s, a): return s.muster("account", "show", a.name)["settings"]["backend"]
+
+
+def test_one_command_moves_an_account(fresh, tmp_path):
+    """Fleet root, issuing CA and provisioning CA, into the token and out of it; the provisioning keys that are in images go on."""
     token = Token(tmp_path / "token")
     s = fresh(start=False, config=token.config())
     s.start(env=token.env)
     a = Account(s)
-    keys = [a.key("--name", "sealed")]
-    for backend, label in (("pkcs11", "inside"), ("sealed", "out")):
-        a.set("--backend", backend)
-        root = next(r["id"] for r in s.muster("root", "list", "--account", a.name) if r["state"] == "active")
-        s.muster("root", "rotate", root)
-        keys.append(a.key("--name", label))
-    assert "muster provisioning-ca" in token.keys()
+    keys = [a.key("--name", "before")]
+    first = active(s, a)
+    # Away: nothing has changed, and nothing is half done.
+    token.be("away")
+    refused("token_unavailable", s.muster, "root", "rotate", first, "--backend", "pkcs11")
+    assert active(s, a) == first and backend(s, a) == "sealed"
+    assert s.muster("audit", "verify", "--account", a.name)["ok"] is True
+    token.no_more("away")
+    time.sleep(1.1)  # it is looked for once a second
+    for where in ("pkcs11", "sealed"):
+        moved = s.muster("root", "rotate", active(s, a), "--backend", where)
+        assert moved["state"] == "active" and backend(s, a) == where
+        keys.append(a.key("--name", where))
+        status = json.loads(s.musterd("vault", "status", "--json").stdout)["keys"]
+        assert status["in_token"] == (3 if where == "pkcs11" else 2), "the key of a provisioning CA that was replaced is nobody's any more"
+    assert all(f"muster {what}" in token.keys() for what in ("fleet-root", "issuing-ca", "provisioning-ca"))
     assert len({k.cert.issuer for k in keys}) == 3
     for n, key in enumerate(keys):
         assert ask(s, enrolled(s, key, f"device-{n}")) is None
+    # As it is: a rotation that says where it is already, and one that says nothing.
+    for options in (("--backend", "sealed"), ()):
+        s.muster("root", "rotate", active(s, a), *options)
+        assert backend(s, a) == "sealed"
+    assert len({a.key("--name", f"more-{n}").cert.issuer for n in range(2)} | {keys[2].cert.issuer}) == 1, "a provisioning CA stays where it is right"
     assert s.muster("audit", "verify", "--account", a.name)["ok"] is True
+    refused("invalid_request", s.muster, "root", "rotate", active(s, a), "--backend", "paper")
+    s.stop()
+    s.start(env=token.env)
+    assert ask(s, enrolled(s, keys[0], "after-a-start")) is None and backend(s, a) == "sealed"
+
+
+def test_without_a_token_nothing_moves(fresh):
+    s = fresh()
+    a = Account(s)
+    first = active(s, a)
+    assert "pkcs11_module" in refused("invalid_request", s.muster, "root", "rotate", first, "--backend", "pkcs11").text
+    assert active(s, a) == first and backend(s, a) == "sealed"
+    assert s.muster("root", "rotate", first)["state"] == "active" and s.muster("audit", "verify", "--account", a.name)["ok"] is True
 
 
 # --- in time --------------------------------------------------------------------------------------------------------------------------------------------

@@ -54,7 +54,7 @@ static void sample_request(enum wire_type type, struct wire_request *rq) {
         rq->heads.n = 2;
         return;
     case WIRE_ROOT_ROTATE:
-        rq->rotate = (struct vault_root_rotate){SPAN_LIT("fleet"), {{5, 6}}};
+        rq->rotate = (struct vault_root_rotate){SPAN_LIT("fleet"), {{5, 6}}, VAULT_BACKEND_PKCS11};
         return;
     case WIRE_EXPORT_ANSWER:
         memset(rq->export.nonce, 0x5a, sizeof rq->export.nonce);
