@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/pkcs12.h>
+#include <openssl/provider.h>
 #include <sys/stat.h>
 
 #include "agent/archive.h"
@@ -70,13 +71,24 @@ static int take_cas(struct credentials *c, const STACK_OF(X509) *more, struct er
     return c->anchors.n ? 0 : err_set(err, MUSTER_EINVALID, "The credentials in %s have no certificate by which the gateway could be known.", c->path);
 }
 
+/* Stock credentials are encrypted by RC2 and 3DES (doc/wire.md), of which OpenSSL has the first in a module of its own: it is loaded for that, and for nothing else. */
+static bool parse_p12(PKCS12 *p12, EVP_PKEY **key, X509 **x, STACK_OF(X509) **more) {
+    if (PKCS12_parse(p12, "", key, x, more) == 1)
+        return true;
+    OSSL_PROVIDER *legacy = OSSL_PROVIDER_try_load(NULL, "legacy", 1);
+    bool good = legacy && PKCS12_parse(p12, "", key, x, more) == 1;
+    if (legacy)
+        OSSL_PROVIDER_unload(legacy);
+    return good;
+}
+
 /* The anchors are server_ca.pem's, where that is there: the stock provider's order. */
 static int take_p12(struct credentials *c, const struct parts *p, struct err *err) {
     const unsigned char *at = p->p12.p;
     CLEANUP(PKCS12_free) PKCS12 *p12 = d2i_PKCS12(NULL, &at, (long)p->p12.n);
     CLEANUP(X509_free) X509 *x = NULL;
     CLEANUP(stack_free_all) STACK_OF(X509) *more = NULL;
-    if (!p12 || PKCS12_parse(p12, "", &c->key, &x, &more) != 1 || !c->key || !x)
+    if (!p12 || !parse_p12(p12, &c->key, &x, &more) || !c->key || !x)
         return pki_err(err, MUSTER_EINVALID, "Reading " P12 " with the empty password");
     int rc = cert_from_x509(x, &c->cert, err);
     if (rc)

@@ -79,12 +79,25 @@ static int show_status(const struct options *o) {
     return print(status, o->json);
 }
 
+/* What only time was the matter with is a failure once the identity has ended: nobody should find that green. */
+static bool has_ended(const struct options *o) {
+    CLEANUP(session_fini) struct session s = SESSION_INIT;
+    CLEANUP(identity_fini) struct identity id = IDENTITY_INIT;
+    unsigned current = session_open(&s, o, false, NULL) ? 0 : place_current(&s.place);
+    bool there = current && place_identity(&s.place, current, &id, NULL) == 0 && id.cert && !true_time_behind(&s.time);
+    return there && id.cert->not_after < true_time_now(&s.time);
+}
+
 static int work(struct options *o, enum command command) {
     struct err err = ERR_INIT;
     for (;;) {
         int rc = pass(o, command, &err), status = rc ? fail(&err) : 0;
         if (rc == MUSTER_ENOTFOUND && command == COMMAND_RUN && !o->credentials[0])
             status = NOT_YET; /* a device that was given nothing yet is no failure of its timer */
+        if (status == NOT_YET && has_ended(o)) {
+            say("this device's certificate has ended");
+            status = 1;
+        }
         if (!o->stay)
             return rc || !o->json ? status : show_status(o);
         o->now = false; /* "now" was said once */

@@ -4,6 +4,7 @@ import datetime
 import json
 import os
 import signal
+import subprocess
 
 import pytest
 from cryptography import x509
@@ -281,11 +282,12 @@ def test_no_gateway_s_wait_outlasts_the_certificate(world, clock, seconds):
 
 def test_waiting_with_a_certificate_that_has_ended_is_no_success(world, clock):
     world.imported(begin=-300, end=1)
+    world.gateway.answers[RENEW] = (503, {"Retry-After": "1000"}, b"")
+    world.device.fails("run", status=NOT_YET)
     clock.set(2 * DAY)
-    world.gateway.answers[RENEW] = (503, {"Retry-After": "40000"}, b"")
     for _ in range(2):
-        world.device.fails("run", status=NOT_YET)
-    assert world.asked(RENEW) == 1
+        assert "certificate has ended" in world.device.fails("run")
+    assert world.asked(RENEW) == 2
 
 
 def test_a_date_to_wait_for(world, clock):
@@ -547,3 +549,13 @@ def test_whose_certificate_is_refused_in_tls(device, tmp_path):
     said = device.explain()
     assert (said["verdict"], said["side"], said["code"]) == ("refused", "device", "gateway_untrusted")
     elsewhere.close()
+
+
+def test_credentials_of_old(enrolling):
+    """RC2 with 40 bits for the certificates, 3DES for the key: what stock backends hand out."""
+    w = enrolling
+    key, at = Authority("Provisioning", ekus=(CLIENT_AUTH,)).device("provisioning key"), w.top / "shared"
+    subprocess.run(["openssl", "pkcs12", "-export", "-legacy", "-certpbe", "PBE-SHA1-RC2-40", "-keypbe", "PBE-SHA1-3DES", "-passout", "pass:", "-inkey", key.key_file, "-in", key.cert_file,
+                    "-out", at / "autoprov_credentials.p12"], check=True, capture_output=True)
+    w.device.good("provision", *w.options)
+    assert w.device.status()["state"] == "provisioned"
