@@ -8,6 +8,7 @@
 #include "admin/crl.h"
 #include "admin/internal.h"
 #include "admin/hook_run.h"
+#include "admin/ocsp.h"
 #include "admin/server_cas.h"
 #include "admin/webhook_run.h"
 #include "base/file.h"
@@ -15,7 +16,7 @@
 #include "registry/audit_seal.h"
 #include "registry/trust.h"
 
-#define READERS 1
+#define READERS 2 /* a walk over all devices takes one */
 #define QUEUE_MAX 1000
 #define VAULT_OUTSTANDING 64
 #define DRAIN_MS 10000
@@ -102,6 +103,9 @@ static void told(void *arg, struct parent_message *m) {
             http_server_drain(c->server, DRAIN_MS, drained, c);
         c->draining = true;
         return;
+    case PARENT_OCSP:
+        ocsp_desk_attach(c->ocsp, TAKE_FD(m->fd));
+        return;
     case PARENT_COURIER:
         webhooks_attach(c->webhooks, TAKE_FD(m->fd));
         return;
@@ -156,7 +160,8 @@ static int open_all(struct control *c, struct err *err) {
     c->crls = c->forecasting ? crls_new(c, err) : NULL;
     c->webhooks = c->crls ? webhooks_new(c, err) : NULL;
     c->hooks = c->webhooks ? hooks_new(c, err) : NULL;
-    c->parent = c->hooks ? parent_new(c->loop, o->parent_fd, told, c) : NULL;
+    c->ocsp = c->hooks ? ocsp_desk_new(c, err) : NULL;
+    c->parent = c->ocsp ? parent_new(c->loop, o->parent_fd, told, c) : NULL;
     if (!c->parent)
         return err->code ? err->code : err_set(err, MUSTER_ENOMEM, NULL);
     clock_compare(c);
@@ -184,6 +189,7 @@ static void close_all(struct control *c) {
         store_close(c->registry);
     if (c->store)
         store_close(c->store);
+    ocsp_desk_free(c->ocsp);
     webhooks_free(c->webhooks);
     hooks_free(c->hooks);
     anchoring_free(c->anchoring);

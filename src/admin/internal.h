@@ -20,6 +20,7 @@ struct recent;
 struct forecast;
 struct forecasting;
 struct crls;
+struct ocsp_desk;
 struct server_cas;
 struct server_change;
 struct control {
@@ -39,6 +40,7 @@ struct control {
     struct anchoring *anchoring;
     struct webhooks *webhooks;
     struct hooks *hooks;
+    struct ocsp_desk *ocsp;
     struct pulse *pulse;
     struct recent *recent;
     struct forecasting *forecasting;

@@ -66,6 +66,10 @@ static void told(void *arg, struct parent_message *m) {
     case PARENT_EPOCH: /* control has written a certificate */
         reload(g);
         return;
+    case PARENT_OCSP:
+        if (m->index < g->o->loops)
+            worker_attach_ocsp(&g->workers[m->index], TAKE_FD(m->fd));
+        return;
     case PARENT_SERVER_CAS:
         server_identity_told(g, span_str(m->text));
         return;

@@ -58,7 +58,8 @@ struct worker {
     struct auth_cache *auth_cache;
     struct log_budget auth_strangers; /* auth.c */
     struct http_server *crl;          /* NULL: none, crl.c */
-    size_t ocsp_looks, ocsp_signing;  /* questions under way; ocsp.c */
+    size_t ocsp_looks;                /* questions under way; ocsp.c */
+    struct ocsp_asker *ocsp;          /* ocsp_ask.h; NULL: nothing is served there */
     int n_serving;                    /* of these servers, those that have not drained; while draining */
     struct vault_client *vault;
     struct http_client *client; /* to what stands behind */
@@ -77,6 +78,7 @@ void worker_stop(struct worker *w);
 void worker_free(struct worker *w);
 /* From the main loop. */
 void worker_attach_vault(struct worker *w, int fd);
+void worker_attach_ocsp(struct worker *w, int fd);
 void worker_epoch_changed(struct worker *w);
 void worker_drain(struct worker *w);
 

@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/hex.h"
+#include "gateway/ocsp_ask.h"
 #include "gateway/ocsp_cache.h"
 #include "http/stream.h"
 #include "metrics/metrics.h"
@@ -13,7 +14,6 @@
 #include "registry/trust.h"
 
 #define LOOKS_MAX 256  /* questions under way, a loop */
-#define SIGNING_MAX 64 /* of them, at the vault: an enrolment waits behind all of them for a few milliseconds */
 #define AGE_MAX 300    /* seconds that an HTTP cache may keep an answer: who is revoked meanwhile is let in by it */
 #define SECOND 1000000LL
 #define ANSWER_MAX (64 * 1024) /* bytes */
@@ -26,6 +26,7 @@ struct asking {
     struct hash asked;
     uint64_t trust;        /* the word from before the registry was asked */
     bool get;
+    size_t der_n;
     uint8_t der[];
 };
 
@@ -133,40 +134,25 @@ static bool hash_request(const char *account, const struct ocsp_request *rq, str
     return buf_ok(&b);
 }
 
-/* Of what the registry says.  *all: it knows all of them. */
-static bool hash_said(const struct ocsp_look *l, struct hash *out, bool *all) {
-    CLEANUP(buf_fini) struct buf b = BUF_INIT(OCSP_REQUEST_MAX);
-    *all = true;
-    buf_add(&b, span_of(l->key_id, sizeof l->key_id));
-    for (size_t i = 0; i < l->request.n; i++) {
-        buf_addc(&b, (uint8_t)l->at[i].status);
-        buf_addc(&b, l->at[i].reason);
-        buf_add_u64(&b, (uint64_t)l->at[i].revoked);
-        *all = *all && l->at[i].status != OCSP_UNKNOWN;
-    }
-    hash_of(buf_span(&b), out);
-    return buf_ok(&b);
-}
-
 /* Later the next one is signed, so that nobody gets an answer that is about to be over. */
 static bool is_young(const struct ocsp_kept *k) {
     const int64_t now = clock_now();
     return now >= k->made && now - k->made < (k->next_update - k->made) / 2;
 }
 
-static void signed_by_vault(void *arg, int rc, const struct err *err, const struct vault_ocsp_signed *s) {
+/* Control has looked for itself, and says what it had signed. */
+static void told(void *arg, const struct ocsp_told *t) {
     struct asking *a = arg;
     struct worker *w = http_exchange_arg(a->x);
-    bool all;
-    w->ocsp_signing--;
-    if (rc) {
-        fail(a, rc, err);
+    if (t->what) {
+        reply_error(a->x, t->what);
+        end(a);
         return;
     }
-    struct ocsp_kept k = {.trust = a->trust, .made = clock_now(), .this_update = s->this_update, .next_update = s->next_update, .der = s->der};
-    hash_of(s->der, &k.der_hash);
+    struct ocsp_kept k = {.said = t->said, .trust = a->trust, .made = clock_now(), .this_update = t->this_update, .next_update = t->next_update, .der = t->der};
+    hash_of(t->der, &k.der_hash);
     /* What is not known today may be issued in a moment. */
-    if (!a->look.request.nonce.n && hash_said(&a->look, &k.said, &all) && all)
+    if (!a->look.request.nonce.n && t->all)
         ocsp_cache_put(w->gateway->ocsp_cache, &a->asked, &k);
     reply(a->x, a->get, &k, OCSP_ANSWER_SIGNED);
     end(a);
@@ -174,16 +160,9 @@ static void signed_by_vault(void *arg, int rc, const struct err *err, const stru
 
 static int sign(struct asking *a, struct err *err) {
     struct worker *w = http_exchange_arg(a->x);
-    const struct settings *s = w->gateway->o->settings;
-    struct vault_ocsp rq = {.account = span_str(a->look.account), .life = s->ocsp_life, .nonce = a->look.request.nonce, .n = a->look.request.n};
-    if (w->ocsp_signing >= SIGNING_MAX || !ocsp_rate_take(&w->gateway->ocsp_due, s->limit_ocsp, clock_mono_us()))
+    if (!ocsp_rate_take(&w->gateway->ocsp_due, w->gateway->o->settings->limit_ocsp, clock_mono_us()))
         return err_retry(err, MUSTER_EBUSY, 1, "More is asked of OCSP than the vault signs.");
-    memcpy(rq.key_id, a->look.key_id, sizeof rq.key_id);
-    memcpy(rq.at, a->look.at, sizeof rq.at);
-    int rc = vault_ocsp_sign(w->vault, &rq, signed_by_vault, a, err);
-    if (!rc)
-        w->ocsp_signing++;
-    return rc;
+    return ocsp_ask(w->ocsp, span_str(a->look.account), span_of(a->der, a->der_n), told, a, err);
 }
 
 static void looked(void *arg, int rc, const struct err *err) {
@@ -194,7 +173,9 @@ static void looked(void *arg, int rc, const struct err *err) {
     struct ocsp_kept k;
     struct hash said;
     bool all, kept = !rc && !a->look.request.nonce.n && ocsp_cache_get(w->gateway->ocsp_cache, &a->asked, &k, &der);
-    if (kept && hash_said(&a->look, &said, &all) && hash_eq(&said, &k.said) && is_young(&k)) {
+    if (kept)
+        ocsp_said(&a->look, &said, &all);
+    if (kept && hash_eq(&said, &k.said) && is_young(&k)) {
         ocsp_cache_trust(w->gateway->ocsp_cache, &a->asked, &said, a->trust);
         reply(a->x, a->get, &k, OCSP_ANSWER_KEPT);
         end(a);
@@ -214,6 +195,7 @@ static int begin(struct http_exchange *x, struct worker *w, struct span account,
     a->asked = *asked;
     a->get = get;
     a->trust = trust_word();
+    a->der_n = der.n;
     memcpy(a->der, der.p, der.n);
     memcpy(a->look.account, account.p, account.n);
     int rc = ocsp_request_read(span_of(a->der, der.n), &a->look.request, err);

@@ -6,6 +6,7 @@
 #include "gateway/auth_cache.h"
 #include "gateway/crl.h"
 #include "gateway/internal.h"
+#include "gateway/ocsp_ask.h"
 #include "gateway/proxy.h"
 #include "registry/model.h"
 
@@ -60,6 +61,9 @@ static int open_crl(struct worker *w, struct err *err) {
     int shared = w->gateway->o->crl_fd;
     if (shared < 0)
         return 0;
+    w->ocsp = ocsp_asker_new(w->loop, err);
+    if (!w->ocsp)
+        return err->code;
     int fd = fcntl(shared, F_DUPFD_CLOEXEC, 0);
     return fd < 0 ? err_set(err, MUSTER_EUNAVAILABLE, "The socket of the revocation lists cannot be shared: %s.", strerror(errno)) : crl_open(w, fd, err);
 }
@@ -108,12 +112,14 @@ void worker_stop(struct worker *w) {
 
 void worker_free(struct worker *w) {
     vault_client_end(w->vault);
+    ocsp_asker_end(w->ocsp);
     if (w->loop)
         loop_flush(w->loop); /* answers from the store, to nobody any more */
     refusals_free(w);
     auth_cache_free(w->auth_cache);
     http_client_free(w->client);
     vault_client_free(w->vault);
+    ocsp_asker_free(w->ocsp);
     key_maker_free(w->issuer.keys);
     loop_free(w->loop);
 }
@@ -125,15 +131,7 @@ struct new_channel {
     int fd;
 };
 
-static void attach(void *arg) {
-    struct new_channel *n = arg;
-    struct err err = ERR_INIT;
-    if (vault_client_attach(n->worker->vault, n->fd, &err))
-        log_err(LOG_ERROR, "vault_attach_failed", &err, NULL);
-    free(n);
-}
-
-void worker_attach_vault(struct worker *w, int fd) {
+static void post_channel(struct worker *w, loop_fn attach, int fd) {
     struct new_channel *n = malloc(sizeof *n);
     if (n)
         *n = (struct new_channel){w, fd};
@@ -142,6 +140,29 @@ void worker_attach_vault(struct worker *w, int fd) {
         fd_close(fd);
     }
 }
+
+static void attach_ocsp(void *arg) {
+    struct new_channel *n = arg;
+    ocsp_asker_attach(n->worker->ocsp, n->fd);
+    free(n);
+}
+
+void worker_attach_ocsp(struct worker *w, int fd) {
+    if (w->ocsp)
+        post_channel(w, attach_ocsp, fd);
+    else
+        fd_close(fd);
+}
+
+static void attach(void *arg) {
+    struct new_channel *n = arg;
+    struct err err = ERR_INIT;
+    if (vault_client_attach(n->worker->vault, n->fd, &err))
+        log_err(LOG_ERROR, "vault_attach_failed", &err, NULL);
+    free(n);
+}
+
+void worker_attach_vault(struct worker *w, int fd) { post_channel(w, attach, fd); }
 
 static void epoch_changed(void *arg) { judge_again(arg); }
 

@@ -17,6 +17,7 @@ enum parent_type {
     PARENT_EPOCH,       /* child: something changed that the other children look at; supervisor: passed on */
     PARENT_MASTER,      /* vault: a master key, in hex: the one in force, then the one about to take its place; the supervisor starts the next vault with both */
     PARENT_SERVER_CAS,  /* vault: the server CAs in PEM, the current one first; the supervisor writes them into server-ca.pem and passes them on to the gateway */
+    PARENT_OCSP,        /* supervisor: a channel between control and loop `index` of a gateway, the descriptor that comes along */
     PARENT_COURIER,     /* supervisor: a new channel between control and the courier, the descriptor that comes along */
 };
 

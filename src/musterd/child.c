@@ -300,6 +300,35 @@ static int link_courier(struct serve *s, enum sandbox_kind kind, int own_end, st
     return parent_send(own_end, PARENT_COURIER, 0, a, NULL, err);
 }
 
+/* Likewise between control and each loop of a gateway, for what OCSP is asked. */
+static int link_loops(const struct serve *s, int own_end, const struct child *other, const char *name, struct err *err) {
+    struct err gone = ERR_INIT; /* one that just died: its successor brings channels */
+    int rc = 0;
+    for (size_t i = 0; !rc && !gone.code && other->pid && i < s->loops; i++) {
+        CLEANUP(fd_close) int a = -1;
+        CLEANUP(fd_close) int b = -1;
+        int fds[2];
+        if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds))
+            return err_set(err, MUSTER_EUNAVAILABLE, "No channel for OCSP can be made: %s.", strerror(errno));
+        a = fds[0];
+        b = fds[1];
+        if (parent_send(other->socket, PARENT_OCSP, (uint32_t)i, b, NULL, &gone))
+            log_err(LOG_WARN, "channel_not_sent", &gone, "to", name, NULL);
+        else
+            rc = parent_send(own_end, PARENT_OCSP, (uint32_t)i, a, NULL, err);
+    }
+    return rc;
+}
+
+static int link_ocsp(const struct serve *s, enum sandbox_kind kind, int own_end, struct err *err) {
+    if (s->crl_fd < 0)
+        return 0;
+    if (kind == SANDBOX_GATEWAY)
+        return link_loops(s, own_end, &s->children[SANDBOX_CONTROL], "control", err);
+    int rc = link_loops(s, own_end, &s->children[SANDBOX_GATEWAY], "gateway", err);
+    return rc ? rc : link_loops(s, own_end, &s->successor, "gateway", err);
+}
+
 /* Likewise between the vault and the token's process. */
 static int link_token(struct serve *s, enum sandbox_kind kind, struct belongings *b, int own_end, struct err *err) {
     enum sandbox_kind other = kind == SANDBOX_VAULT ? SANDBOX_TOKEN : SANDBOX_VAULT;
@@ -333,6 +362,8 @@ static int provide(struct serve *s, enum sandbox_kind kind, struct belongings *b
     if (kind == SANDBOX_VAULT && (b->vault_dir = openat(s->data.fd, "vault", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW)) < 0)
         return err_set(err, MUSTER_EIO, "%s/vault cannot be opened: %s.", s->data.path, strerror(errno));
     if ((kind == SANDBOX_CONTROL || kind == SANDBOX_COURIER) && (rc = link_courier(s, kind, *own_end, err)))
+        return rc;
+    if ((kind == SANDBOX_CONTROL || kind == SANDBOX_GATEWAY) && (rc = link_ocsp(s, kind, *own_end, err)))
         return rc;
     if ((kind == SANDBOX_VAULT || kind == SANDBOX_TOKEN) && (rc = link_token(s, kind, b, *own_end, err)))
         return rc;

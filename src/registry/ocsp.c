@@ -158,3 +158,17 @@ int ocsp_look_run(struct store_tx *tx, void *arg, struct err *err) {
         rc = look_at_device(tx, &a, &ca, l->request.at[i].serial, &l->at[i], err);
     return rc;
 }
+
+void ocsp_said(const struct ocsp_look *l, struct hash *out, bool *all) {
+    uint8_t bytes[CRL_KEY_ID_LEN + OCSP_SINGLES_MAX * 10], *at = bytes + sizeof l->key_id;
+    memcpy(bytes, l->key_id, sizeof l->key_id);
+    *all = true;
+    for (size_t i = 0; i < l->request.n; i++) {
+        *at++ = (uint8_t)l->at[i].status;
+        *at++ = l->at[i].reason;
+        for (int shift = 56; shift >= 0; shift -= 8)
+            *at++ = (uint8_t)((uint64_t)l->at[i].revoked >> shift);
+        *all = *all && l->at[i].status != OCSP_UNKNOWN;
+    }
+    hash_of(span_of(bytes, (size_t)(at - bytes)), out);
+}

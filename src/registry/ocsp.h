@@ -19,6 +19,9 @@ struct ocsp_look {
 /* MUSTER_ENOTFOUND: the account has no CA, that has not ended, of which all the certificates are; _ERECOVERY, _ECLOCK: nothing is said. */
 int ocsp_look_run(struct store_tx *tx, void *arg, struct err *err);
 
+/* Stands for what it says, of each certificate.  *all: the registry knows all of them. */
+void ocsp_said(const struct ocsp_look *l, struct hash *out, bool *all);
+
 /* The registry's row of one certificate. */
 struct ocsp_facts {
     bool issued;          /* by that CA, and the registry holds it */

@@ -1,6 +1,6 @@
 /* vault: the client half.  Asks the vault's process to make certificates and to hold keys; it never sees a private key.
  *
- * Called by a gateway (its channel: vault_issue, vault_time, vault_time_sign, vault_ocsp_sign) and by control (everything else).  A request on a channel
+ * Called by a gateway (its channel: vault_issue, vault_time, vault_time_sign) and by control (everything else).  A request on a channel
  * that may not make it ends the vault's process, so a caller never tries one out.
  *
  * All calls and all callbacks are on the thread of the loop that was given to vault_client_new.  A request function returns 0:
@@ -111,23 +111,6 @@ typedef void (*vault_time_sign_fn)(void *arg, int rc, const struct err *err, con
 int vault_time_sign(struct vault_client *c, struct span nonce, vault_time_sign_fn done, void *arg, struct err *err) MUSTER_MUST_CHECK;
 /* The bytes that it signs: three lines of text, VAULT_TIME_PREFIX, the time by RFC 3339, and the nonce in lower-case hex. */
 void vault_time_message(int64_t time, struct span nonce, struct buf *out);
-
-/* What is to be said of certificates of one CA (RFC 6960). */
-struct vault_ocsp {
-    struct span account;
-    uint8_t key_id[CRL_KEY_ID_LEN]; /* the CA's: a fleet root or an issuing CA of the account, which may have been replaced */
-    int64_t life;                   /* seconds to the next update; VAULT_OCSP_LIFE_MIN..VAULT_OCSP_LIFE_MAX; clamped to the end of the responder's certificate */
-    struct span nonce;              /* at most OCSP_NONCE_MAX bytes; empty: none */
-    struct ocsp_single at[OCSP_SINGLES_MAX];
-    size_t n;                       /* 1..OCSP_SINGLES_MAX */
-};
-struct vault_ocsp_signed {
-    int64_t this_update, next_update;
-    struct span der; /* the whole OCSPResponse */
-};
-typedef void (*vault_ocsp_fn)(void *arg, int rc, const struct err *err, const struct vault_ocsp_signed *answer);
-/* Signs it by a responder that the CA has certified for that alone, for seven days at most.  MUSTER_ENOTFOUND (account, or no such CA of it), _EINVALID. */
-int vault_ocsp_sign(struct vault_client *c, const struct vault_ocsp *rq, vault_ocsp_fn done, void *arg, struct err *err) MUSTER_MUST_CHECK;
 
 /* --- control's channel ---------------------------------------------------------------------------------------------------- */
 
@@ -294,6 +277,23 @@ int vault_crl_entries(struct vault_client *c, const struct crl_entry *entries, s
 typedef void (*vault_crl_sign_fn)(void *arg, int rc, const struct err *err, struct span front, struct span tail);
 /* Signs it, where all that was announced has come.  MUSTER_ESTATE, _EINVALID. */
 int vault_crl_sign(struct vault_client *c, vault_crl_sign_fn done, void *arg, struct err *err) MUSTER_MUST_CHECK;
+
+/* What is to be said of certificates of one CA (RFC 6960). */
+struct vault_ocsp {
+    struct span account;
+    uint8_t key_id[CRL_KEY_ID_LEN]; /* the CA's: a fleet root or an issuing CA of the account, which may have been replaced */
+    int64_t life;                   /* seconds to the next update; VAULT_OCSP_LIFE_MIN..VAULT_OCSP_LIFE_MAX; clamped to the end of the responder's certificate */
+    struct span nonce;              /* at most OCSP_NONCE_MAX bytes; empty: none */
+    struct ocsp_single at[OCSP_SINGLES_MAX];
+    size_t n;                       /* 1..OCSP_SINGLES_MAX */
+};
+struct vault_ocsp_signed {
+    int64_t this_update, next_update;
+    struct span der; /* the whole OCSPResponse */
+};
+typedef void (*vault_ocsp_fn)(void *arg, int rc, const struct err *err, const struct vault_ocsp_signed *answer);
+/* Signs it by a responder that the CA has certified for that alone, for seven days at most.  MUSTER_ENOTFOUND (account, or no such CA of it), _EINVALID. */
+int vault_ocsp_sign(struct vault_client *c, const struct vault_ocsp *rq, vault_ocsp_fn done, void *arg, struct err *err) MUSTER_MUST_CHECK;
 
 /* --- export of a fleet root's private key ------------------------------------------------------------------------------- */
 

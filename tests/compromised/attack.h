@@ -28,6 +28,8 @@ bool attack_wait_channel(struct attack *a, size_t at, int seconds);
 void attack_vault(struct attack *a);
 void attack_ceiling(struct attack *a);
 void attack_forbidden(struct attack *a);
+/* ocsp.c: OCSP answers, by whatever control can be asked. */
+void attack_ocsp(struct attack *a);
 /* supervisor.c: every message to the supervisor; malformed ones, after which the gateway's process is ended; memory that is shared. */
 void attack_supervisor(struct attack *a);
 void attack_malformed(struct attack *a);

@@ -64,7 +64,7 @@ static const struct {
     {"vault", attack_vault},           {"ceiling", attack_ceiling},     {"forbidden", attack_forbidden},
     {"supervisor", attack_supervisor}, {"malformed", attack_malformed}, {"shared", attack_shared},
     {"descriptors", attack_descriptors}, {"files", attack_files},       {"processes", attack_processes},
-    {"sockets", attack_sockets},       {"memory", attack_memory},       {"rows", attack_rows},
+    {"sockets", attack_sockets},       {"memory", attack_memory},       {"rows", attack_rows}, {"ocsp", attack_ocsp},
 };
 
 static void take_steps(struct attack *a) {

@@ -316,6 +316,9 @@ static void fill(struct wire_request *rq, struct span key) {
     case WIRE_SERVER_ROTATE:
     case WIRE_SERVER_RETIRE:
         return;
+    case WIRE_OCSP_SIGN:
+        rq->ocsp = (struct vault_ocsp){.account = account, .life = CLOCK_DAY, .at = {{.hash = OCSP_SHA1, .serial = {1}, .serial_n = 1, .status = OCSP_GOOD}}, .n = 1};
+        return;
     case WIRE_KEY_ISSUE:
         rq->key = (struct vault_key_issue){.account = account, .key = uuid_new(), .public_key = key};
         return;
@@ -345,7 +348,6 @@ static void fill(struct wire_request *rq, struct span key) {
     case WIRE_HELLO:
     case WIRE_TIME:
     case WIRE_TIME_SIGN:
-    case WIRE_OCSP_SIGN:
     case WIRE_ISSUE:
     case WIRE_SERVER_CA:
     case WIRE_AUDIT_KEY:

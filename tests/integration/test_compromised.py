@@ -8,12 +8,15 @@ import time
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 
 import conftest
 from conftest import BUILD, LONG, soon
+from test_ocsp import GOOD, REVOKED, UNKNOWN, Fleet_, free_port, question
 
 COMPROMISED = BUILD / "tests" / "compromised" / "musterd-compromised"
 CEILING = 40
@@ -166,9 +169,9 @@ def test_the_vault_issues_nothing_outside_profile_and_ceiling(attack):
     attack.lives()
 
 
-FEW = ["account_create", "key_issue", "line_issue", "export_answer", "crl_begin", "crl_sign", "oversized"]
+FEW = ["account_create", "key_issue", "line_issue", "export_answer", "crl_begin", "crl_sign", "ocsp_sign", "server_rotate", "oversized"]
 ALL = ["hello", "account_create", "account_policy", "account_show", "account_delete", "issuing_renew", "key_issue", "server_issue", "server_ca", "audit_key", "heads_sign",
-       "export_answer", "crl_begin", "crl_entries", "crl_sign", "root_rotate", "line_issue", "trailing", "cut", "id_zero", "noise", "oversized"]
+       "export_answer", "crl_begin", "crl_entries", "crl_sign", "ocsp_sign", "root_rotate", "server_rotate", "server_retire", "line_issue", "trailing", "cut", "id_zero", "noise", "oversized"]
 
 
 def test_what_the_channel_does_not_carry_ends_the_vault_which_comes_back(attack):
@@ -181,6 +184,41 @@ def test_what_the_channel_does_not_carry_ends_the_vault_which_comes_back(attack)
     assert attack.s.muster("account", "list") == accounts
     assert attack.s.log_text().count("vault_ended") == len(which)
     attack.lives()
+
+
+# --- OCSP, which control answers ------------------------------------------------------------------------------------------------------------
+
+
+def test_no_ocsp_answer_says_what_the_registry_does_not(fresh, monkeypatch):
+    """Who runs in the gateway asks what strangers can ask: of a revoked certificate, as whoever, in whatever account, and is told that it is revoked."""
+    port = free_port()
+    a = Attack(fresh(config=[f"crl_listen = 127.0.0.1:{port}"]), monkeypatch)
+    s = a.s
+    s.plain = port
+    wide, narrow = Fleet_(s), Fleet_(s)
+    good, bad, other = wide.used("good"), wide.used("bad"), narrow.used("other")
+    wide.device("revoke", "bad")
+    wide.device("quarantine", "good")
+    wide.device("release", "good")
+    never = x509.random_serial_number()
+
+    def der(issuer, number): return question(issuer, number, hashes.SHA256()).hex()
+    def of(device): return device.cert.serial_number
+
+    questions = [(wide.name, der(wide.issuing, of(bad))), (wide.name, der(wide.issuing, of(good))), (wide.name, der(wide.issuing, never)), (narrow.name, der(wide.issuing, of(bad))),
+                 (narrow.name, der(narrow.issuing, of(bad))), (narrow.name, der(narrow.issuing, of(other))), ("none", der(wide.issuing, of(bad))), ("-", der(wide.issuing, of(bad))),
+                 (wide.name, der(wide.issuing, of(bad)) + "00"), (wide.name, "30")]
+    a.run("ocsp", MUSTER_ATTACK_OCSP=" ".join(f"{account}:{hexed}" for account, hexed in questions))
+    said = dict(line.split(": ", 1) for line in a.lines("ocsp"))
+
+    def status(n):
+        if said[str(n)].startswith("status"):
+            return said[str(n)]
+        return ocsp.load_der_ocsp_response(bytes.fromhex(said[str(n)])).certificate_status
+
+    assert [status(n) for n in range(1, 11)] == [REVOKED, GOOD, UNKNOWN, "status 6", UNKNOWN, GOOD, "status 6", "status 6", "status 1", "status 1"]
+    assert said["malformed"] == "ended" and "ocsp_question_malformed" in s.log_text()
+    a.lives()
 
 
 # --- the supervisor, and memory that is shared ------------------------------------------------------------------------------------------------

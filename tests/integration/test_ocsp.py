@@ -522,6 +522,45 @@ def test_without_a_vault_it_is_said_to_try_later(fresh):
     assert said(f, f.issuing, serial(d)) == (GOOD, None)
 
 
+def test_control_looks_and_who_is_started_again_finds_the_others(fresh):
+    """The answers come from the operators' process: without it what is kept is given again, and nothing new is said; whichever of the two processes begins anew, they find each other."""
+    s = with_listener(fresh)
+    f = Fleet_(s)
+    d = f.used("kept")
+    fresh_number = iter(range(5000, 6000))
+    kept = lambda: post(s, f.name, question(f.issuing, serial(d)))
+    new = lambda: post(s, f.name, question(f.issuing, next(fresh_number))).response_status
+    assert kept().certificate_status == GOOD and new() == STATUS.SUCCESSFUL
+    control = s.child("control")
+    os.kill(control, signal.SIGSTOP)
+    try:
+        assert kept().certificate_status == GOOD
+        assert new() == STATUS.TRY_LATER
+    finally:
+        os.kill(control, signal.SIGCONT)
+    soon(STATUS.SUCCESSFUL, new, 5)
+    for process in ("control", "gateway", "control"):
+        os.kill(s.child(process), signal.SIGKILL)
+        soon(STATUS.SUCCESSFUL, lambda: listening(new), 20)
+        assert kept().certificate_status == GOOD
+    # A successor of the gateway, and another control process: what SIGHUP does where a setting has changed.
+    gateway = s.child("gateway")
+    with open(s.dir / "musterd.conf", "a", encoding="utf-8") as conf:
+        conf.write("ocsp_life = 2h\n")
+    s.process.send_signal(signal.SIGHUP)
+    soon(True, lambda: s.child("gateway") != gateway, 20)
+    soon(2, lambda: (lambda a: round((a.next_update - a.produced_at).total_seconds() / 3600))(post(s, f.name, question(f.issuing, next(fresh_number)))), 20)
+    f.device("revoke", "kept")
+    soon(REVOKED, lambda: kept().certificate_status, 5)
+
+
+def listening(ask):
+    try:
+        return ask()
+    except OSError:
+        return None
+
+
 def test_nobody_serves_it_where_no_listener_is(fresh):
     s = fresh()
     f = Fleet_(s)

@@ -33,7 +33,7 @@ static int ask(const struct vault_ocsp *rq) {
     o.calls = 0;
     buf_fini(&o.der);
     o.der = BUF_INIT(65536);
-    int rc = vault_ocsp_sign(rig.gateway, rq, on_ocsp, NULL, NULL);
+    int rc = vault_ocsp_sign(rig.control, rq, on_ocsp, NULL, NULL);
     while (!rc && !o.calls)
         loop_run(rig.loop);
     return rc ? rc : o.rc;
