@@ -303,15 +303,17 @@ static int add_fleet_root(struct store_tx *tx, const struct account *a, const st
 /* The one that issued so far: what stands under it goes on, and nothing new comes. */
 static int rotate_out(struct store_tx *tx, const struct account *a, const struct root *next, const struct actor *actor, struct err *err) {
     char id[UUID_TEXT_LEN + 1];
-    int64_t before;
     struct root old;
-    int rc = one_int(tx, &before, 0, err, SQL_ROOT_OWN_OTHERS, "ii", a->row, next->row);
-    if (rc || !before)
-        return rc;
-    int found = root_find_row(tx, before, &old, err);
+    if (!a->own_root || a->own_root == next->row)
+        return 0;
+    int found = root_find_row(tx, a->own_root, &old, err);
     if (found <= 0)
         return found < 0 ? found : MUSTER_ECORRUPT;
-    if ((rc = store_exec(tx, NULL, err, SQL_ROOT_STATE, "ii", old.row, I(ROOT_KNOWN_ONLY))))
+    const bool active = old.state == ROOT_ACTIVE;
+    int rc = active                          ? store_exec(tx, NULL, err, SQL_ROOT_STATE, "ii", old.row, I(ROOT_KNOWN_ONLY))
+             : old.state == ROOT_DISABLED ? store_exec(tx, NULL, err, SQL_ROOT_BEFORE, "ii", old.row, I(ROOT_KNOWN_ONLY)) /* what it is once it is enabled */
+                                             : 0;
+    if (rc)
         return rc;
     json_t *detail = json_object(), *more = json_object();
     uuid_text(&old.uuid, id);
@@ -321,6 +323,10 @@ static int rotate_out(struct store_tx *tx, const struct account *a, const struct
     if ((rc = audit_add(tx, a->row, actor, "root.rotate", span_str(id), detail, err))) {
         json_decref(more);
         return rc;
+    }
+    if (!active) {
+        json_decref(more);
+        return 0;
     }
     old.state = ROOT_KNOWN_ONLY;
     return event_root(tx, a, &old, ROOT_KNOWN_ONLY, EVENT_ROOT_STATE, more, err);

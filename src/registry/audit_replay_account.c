@@ -144,7 +144,10 @@ void replay_root_rotate(struct audit_replay *r, const struct audit_entry *e, con
         return;
     if (root->uploaded || root->state == ROOT_KNOWN_ONLY || root->state == ROOT_RETIRED)
         replay_bad(r, e, "The fleet root was not the one that the account issued under");
-    root->state = ROOT_KNOWN_ONLY;
+    if (root->state == ROOT_DISABLED) /* what it is once it is enabled */
+        root->before = ROOT_KNOWN_ONLY;
+    else if (root->state != ROOT_REVOKED)
+        root->state = ROOT_KNOWN_ONLY;
     r->rotated++;
 }
 

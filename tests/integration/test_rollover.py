@@ -52,6 +52,26 @@ def pem_of(s, root, *options):
 # --- of Muster's own ---------------------------------------------------------------------------------------------------------------------------
 
 
+def test_rotated_while_it_is_disabled_or_revoked(world):
+    """What comes of it is one active root, whatever became of the other one; and the log says so."""
+    a = Account(world)
+    key = a.key()
+    device = used(world, key, "device")
+    old = roots(world, a)["active"]
+    world.muster("root", "disable", old["id"], "--yes")
+    assert ask(world, device) == "root_disabled"
+    new = world.muster("root", "rotate", old["id"])
+    assert {s: r["id"] for s, r in roots(world, a).items()} == {"active": new["id"], "disabled": old["id"]} and verifies(world, a)
+    assert ask(world, device) == "root_disabled"
+    assert world.muster("root", "enable", old["id"])["state"] == "known-only"
+    assert {s: r["id"] for s, r in roots(world, a).items()} == {"active": new["id"], "known-only": old["id"]} and verifies(world, a)
+    soon(None, lambda: ask(world, device))
+    world.muster("root", "revoke", new["id"], "--yes")
+    third = world.muster("root", "rotate", new["id"])
+    assert {s: r["id"] for s, r in roots(world, a).items()} == {"active": third["id"], "known-only": old["id"], "revoked": new["id"]} and verifies(world, a)
+    assert used(world, key, "later")
+
+
 def test_rotate_and_retire(world):
     a = Account(world)
     key = a.key("--expires", "2y")
