@@ -199,10 +199,19 @@ static int signed_by_own(struct store_tx *tx, const struct snapshot *s, const st
         int there = first_row(tx, &row, err, SQL_ROOT_BY_PRINT, "bi", hash_span(&found.at[i]->cert->fingerprint), o->account);
         if (there < 0)
             return there;
-        *yes = there && snapshot_is_own(found.at[i]);
+        struct root root;
+        int rc = there ? row_root(row, &root, err) : 0;
         store_row_end(row);
+        if (rc)
+            return rc;
+        if (!there || !snapshot_is_own(found.at[i]))
+            continue;
+        if (root.state == ROOT_ACTIVE || root.state == ROOT_KNOWN_ONLY)
+            *yes = true;
+        else /* shut, by an operator: nobody comes in under it, and nobody back */
+            err_set(why, root.state == ROOT_REVOKED ? MUSTER_EROOTREVOKED : root.state == ROOT_RETIRED ? MUSTER_EROOTRETIRED : MUSTER_EROOTDISABLED, NULL);
     }
-    if (!*yes)
+    if (!*yes && !why->code)
         err_set(why, MUSTER_ECERTUNKNOWN, NULL);
     return 0;
 }

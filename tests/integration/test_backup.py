@@ -379,6 +379,17 @@ def test_a_key_that_is_another_device_s_is_left_out(gap):
     assert ask(r, r.new["first"]) == "device_key_elsewhere" and ask(r, r.old["known"]) is None
 
 
+def test_under_a_root_that_an_operator_has_shut_nobody_comes_back(gap):
+    """The set is what the roots of now let in, and not what those of the backup did."""
+    r = gap
+    assert ask(r, r.new["first"]) == "recovery_pending"
+    (root,) = [one["id"] for one in r.muster("root", "list", "--account", "acme")]
+    r.muster("root", "disable", root, "--yes")
+    assert r.muster("recovery", "admit", "--yes") == {"id": "recovery", "admitted": 0, "left_out": 1}
+    assert held(r) == {"first": ("left-out", "root_disabled")}
+    refused("not_found", r.muster, "device", "show", "first", "--account", "acme")
+
+
 def lists(server, at, account="acme"):
     """The account's revocation lists, once they are as new as the last revocation."""
     file = at / f"{account}-{time.monotonic_ns()}.pem"
