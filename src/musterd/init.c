@@ -69,10 +69,9 @@ static int write_urls(struct init *i, struct err *err) {
     return rc ? rc : data_write_line(&i->data, "admin.url", i->admin_url, 0644, err);
 }
 
-static int write_config(struct init *i, struct err *err) {
+static int make_config(const struct init *i, struct buf *text, struct err *err) {
     const struct options *o = i->options;
     CLEANUP(buf_fini) struct buf hosts = BUF_INIT(OPTIONS_HOSTS_MAX * 256);
-    CLEANUP(buf_fini) struct buf text = BUF_INIT(65536);
     const char *given[11] = {NULL};
     size_t n = 0;
     int rc = places_hosts(o, &hosts, err);
@@ -87,15 +86,34 @@ static int write_config(struct init *i, struct err *err) {
             given[n++] = all[k].key;
             given[n++] = all[k].value;
         }
-    config_write(&text, SETTINGS_TABLE, SETTINGS_COUNT, given);
+    config_write(text, SETTINGS_TABLE, SETTINGS_COUNT, given);
     size_t k = 0;
     for (const char *at = buf_str(&hosts); parts && *at; at += strcspn(at, " "), at += strspn(at, " ")) {
-        buf_addf(&text, "host.%zu = ", ++k);
-        buf_add(&text, span_of(at, strcspn(at, " ")));
-        buf_addc(&text, '\n');
+        buf_addf(text, "host.%zu = ", ++k);
+        buf_add(text, span_of(at, strcspn(at, " ")));
+        buf_addc(text, '\n');
     }
-    config_write_section(&text, &SETTINGS_ROUTE);
-    rc = buf_check(&text, err);
+    config_write_section(text, &SETTINGS_ROUTE);
+    return buf_check(text, err);
+}
+
+/* A path that a line of musterd.conf cannot hold would be found out by the first start, which has no key then. */
+static int check_config(const struct init *i, struct err *err) {
+    CLEANUP(buf_fini) struct buf text = BUF_INIT(65536);
+    CLEANUP(settings_fini) struct settings read = {0};
+    const char *file = i->options->value[OPT_MASTER_KEY_FILE];
+    struct err why = ERR_INIT;
+    int rc = make_config(i, &text, err);
+    if (rc || !file)
+        return rc;
+    if (settings_load_text(&text, DATA_CONFIG, &read, &why))
+        return err_set(err, MUSTER_EUSAGE, "--master-key-file: the path cannot stand in musterd.conf: %s", err_text(&why));
+    return strcmp(read.master_key_file, file) ? err_set(err, MUSTER_EUSAGE, "--master-key-file: `%s` cannot stand in musterd.conf, where it would be read as `%s`.", file, read.master_key_file) : 0;
+}
+
+static int write_config(struct init *i, struct err *err) {
+    CLEANUP(buf_fini) struct buf text = BUF_INIT(65536);
+    int rc = make_config(i, &text, err);
     return rc ? rc : file_replace(i->data.fd, DATA_CONFIG, buf_span(&text), 0644, err);
 }
 
@@ -127,7 +145,7 @@ int init_run(const struct options *o, struct err *err) {
     /* All that can be wrong with what was asked for comes before the first change. */
     int rc = places_settings(o, NULL, &i.settings, err);
     if (rc || (rc = places_line("listen", o->value[OPT_LISTEN], err)) || (rc = places_line("admin", o->value[OPT_ADMIN], err)) ||
-        (rc = places_line("master_key_file", o->value[OPT_MASTER_KEY_FILE], err)) || (rc = make_urls(&i, err)) || (rc = fresh_begin(&i.data, o->value[OPT_DATA], DATA_INIT_MARK, err)) || (rc = master_prepare(&i.master, &i.settings, true, err)))
+        (rc = places_line("master_key_file", o->value[OPT_MASTER_KEY_FILE], err)) || (rc = check_config(&i, err)) || (rc = make_urls(&i, err)) || (rc = fresh_begin(&i.data, o->value[OPT_DATA], DATA_INIT_MARK, err)) || (rc = master_prepare(&i.master, &i.settings, true, err)))
         return rc;
     for (size_t k = 0; k < sizeof steps / sizeof *steps; k++)
         if ((rc = steps[k](&i, err)))

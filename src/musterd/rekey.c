@@ -223,17 +223,18 @@ static int change(struct rekey *r, struct err *err) {
     return rc ? err_set(err, rc, "%s", err_text(&why)) : 0;
 }
 
-/* Whoever the file belongs to keeps it. */
+/* Whoever the file belongs to keeps it; a link to it stays one.  The owner is given what was written here, and nothing that somebody puts in its place meanwhile. */
 static int change_config(struct rekey *r, struct err *err) {
+    char real[PATH_MAX];
     struct stat st;
     int rc = r->config ? make_config(r, err) : 0; /* again: somebody may have edited it */
     if (rc || !r->config)
         return rc;
-    if (stat(r->config, &st))
+    if (!realpath(r->config, real) || lstat(real, &st))
         return err_set(err, MUSTER_EIO, "%s cannot be looked at: %s.", r->config, strerror(errno));
-    if ((rc = file_replace(AT_FDCWD, r->config, buf_span(&r->fresh), st.st_mode & 07777, err)))
+    if ((rc = file_replace(AT_FDCWD, real, buf_span(&r->fresh), st.st_mode & 07777, err)))
         return rc;
-    if (geteuid() == 0 && fchownat(AT_FDCWD, r->config, st.st_uid, st.st_gid, 0))
+    if (geteuid() == 0 && fchownat(AT_FDCWD, real, st.st_uid, st.st_gid, AT_SYMLINK_NOFOLLOW))
         return err_set(err, MUSTER_EIO, "%s cannot be given back to its owner: %s.", r->config, strerror(errno));
     return 0;
 }

@@ -238,6 +238,34 @@ def test_a_path_that_the_configuration_cannot_hold_is_refused(fresh, tmp_path, n
     assert status(s)["rekeys"] == 1
 
 
+@pytest.mark.parametrize("name", ["a ;b.key", "a.key ", "a.key\t", "a.key\nlisten = 127.0.0.1:1"])
+def test_init_takes_no_such_path_either(tmp_path, name):
+    done = subprocess.run([MUSTERD, "init", "--data", tmp_path / "data", "--master-key-file", tmp_path / name], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2 and "--master-key-file" in done.stderr
+    assert not (tmp_path / "data").exists() and not list(tmp_path.glob("*.key*"))
+    good = tmp_path / "k#x;y z.key"
+    subprocess.run([MUSTERD, "init", "--data", tmp_path / "data", "--master-key-file", good], check=True, capture_output=True, timeout=60)
+    assert good.exists() and f"master_key_file = {good}" in (tmp_path / "data" / "musterd.conf").read_text(encoding="utf-8")
+
+
+def test_a_configuration_that_is_a_link_stays_one(fresh, tmp_path):
+    s = fresh()
+    conf, real = s.dir / "musterd.conf", tmp_path / "elsewhere.conf"
+    real.write_bytes(conf.read_bytes())
+    real.chmod(0o640)
+    if os.geteuid() == 0:
+        os.chown(real, 12345, 12346)
+    owner = (real.stat().st_uid, real.stat().st_gid, real.stat().st_mode)
+    conf.unlink()
+    conf.symlink_to(real)
+    rekey(s, "--master-key-file", tmp_path / "next.key")
+    assert conf.is_symlink() and f"master_key_file = {tmp_path}/next.key" in real.read_text(encoding="utf-8")
+    assert (real.stat().st_uid, real.stat().st_gid, real.stat().st_mode) == owner
+    s.stop()
+    s.start()
+    assert status(s)["rekeys"] == 1
+
+
 def test_killed_at_any_instant_it_opens_all_the_same(fresh):
     """The command, the vault or all of it: no start needs anybody's help, and what was issued is there."""
     chance = random.Random(SEED)
