@@ -353,6 +353,18 @@ def test_what_bounds_an_anchor_bounds_what_it_vouches_for(device, tmp_path):
     world.gateway.close()
 
 
+def test_a_server_s_next_ca_is_taken_over(fresh, device):
+    """Muster's own rotation: the same name, certified by the former one until that ends; and the server knows who has it."""
+    s = fresh()
+    s.account("fleet", "test", "shared")
+    device.good("provision", "--credentials", s.key("fleet").zip, "--device-id", "rotates-1")
+    s.muster("server-ca", "rotate", "--yes")
+    device.remember(anchors_at=0)
+    device.good("run")
+    assert [c.subject.rfc4514_string() for c in device.anchors] == ["CN=Muster server CA"] * 2
+    assert device.anchors[0] != device.anchors[1] and device.explain()["verdict"] == "admitted"
+
+
 def test_an_anchor_of_clients_vouches_for_nobody(world, clock):
     """root.crt may hold more than it should."""
     world.imported(begin=-1, end=300)
