@@ -90,20 +90,28 @@ static int name_device(struct store_tx *tx, struct forecast_cause *c, int64_t ro
     return rc ? err_set(err, rc, "A row of the table device is damaged.") : 0;
 }
 
-static int take_device(struct store_tx *tx, struct forecast *f, struct store_row *row, struct err *err) {
-    const int64_t id = store_int(row, 0), end = store_int(row, 1);
-    const bool own = store_int(row, 3) == METHOD_SHARED;
-    const struct forecast_class *c = class_of(f, own, store_int(row, 4), store_int(row, 5));
-    if (store_int(row, 2) != DEVICE_ACTIVE || !c || c->out)
+/* As a row says it. */
+struct ending {
+    int64_t device, end, state;
+    bool own, asks;      /* by EST: it may renew */
+    int64_t root, chain; /* of an uploaded root's */
+    int64_t waiting;     /* the certificate, where the device has not used one yet; 0: it has */
+};
+
+static int take_ending(struct store_tx *tx, struct forecast *f, const struct ending *e, struct err *err) {
+    const int64_t id = e->device, end = e->end;
+    const bool own = e->own;
+    const struct forecast_class *c = class_of(f, own, e->root, e->chain);
+    if (e->state != DEVICE_ACTIVE || !c || c->out)
         return 0;
     const bool above = c->end <= end;
     const int64_t stop = above ? c->end : end;
     if (stop <= f->from || stop > f->to)
         return 0;
-    const bool may = own && store_int(row, 6);
+    const bool may = own && e->asks;
     if (may && !f->renews && f->asked_renews < RENEWS_ASKED) {
         f->asked_renews++;
-        int rc = forecast_skip(f, forecast_own_renews(tx, f, id, err), err);
+        int rc = forecast_skip(f, forecast_own_renews(tx, f, id, e->waiting, err), err);
         if (rc)
             return rc;
     }
@@ -123,6 +131,18 @@ static int take_device(struct store_tx *tx, struct forecast *f, struct store_row
         return err_set(err, MUSTER_ENOMEM, NULL);
     int rc = forecast_add(f, cause, stop, !renews, renews, err);
     return rc ? rc : forecast_skip(f, name_device(tx, cause, id, stop, renews, err), err);
+}
+
+static int take_device(struct store_tx *tx, struct forecast *f, struct store_row *row, struct err *err) {
+    const struct ending e = {.device = store_int(row, 0), .end = store_int(row, 1), .state = store_int(row, 2), .own = store_int(row, 3) == METHOD_SHARED, .root = store_int(row, 4),
+                             .chain = store_int(row, 5), .asks = store_int(row, 6) != 0};
+    return take_ending(tx, f, &e, err);
+}
+
+/* One that was enrolled and has not come yet stops with the newest certificate that waits for it. */
+static int take_waiting(struct store_tx *tx, struct forecast *f, struct store_row *row, struct err *err) {
+    const struct ending e = {.waiting = store_int(row, 0), .end = store_int(row, 1), .state = store_int(row, 2), .device = store_int(row, 3), .own = true, .asks = store_int(row, 4) != 0};
+    return store_int(row, 5) || store_int(row, 6) ? 0 : take_ending(tx, f, &e, err);
 }
 
 /* --- the walk -------------------------------------------------------------------------------------------------------------------------- */
@@ -228,25 +248,32 @@ static int step_chains(struct store_tx *tx, struct forecast *f, struct err *err)
     return rc;
 }
 
+/* Who has come, and who has not. */
+static const struct {
+    int same_end, later;
+    int (*take)(struct store_tx *tx, struct forecast *f, struct store_row *row, struct err *err);
+} ENDS[] = {{SQL_FORECAST_SAME_END, SQL_FORECAST_END, take_device}, {SQL_FORECAST_WAITING_SAME_END, SQL_FORECAST_WAITING_END, take_waiting}};
+
 /* What is left of the end of the page before, and then what ends later. */
 static int step_devices(struct store_tx *tx, struct forecast *f, struct err *err) {
+    const bool waiting = f->phase == FORECAST_AT_WAITING;
     int64_t left = STEP_DEVICES;
     for (int later = f->after_row == INT64_MAX; later < 2; later++) {
         CLEANUP(store_row_end) struct store_row *row = NULL;
-        int rc = later ? store_query(tx, &row, err, SQL_FORECAST_END, "iiii", f->account.row, f->after, f->limit, left)
-                       : store_query(tx, &row, err, SQL_FORECAST_SAME_END, "iiii", f->account.row, f->after, f->after_row, left);
+        int rc = later ? store_query(tx, &row, err, ENDS[waiting].later, "iiii", f->account.row, f->after, f->limit, left)
+                       : store_query(tx, &row, err, ENDS[waiting].same_end, "iiii", f->account.row, f->after, f->after_row, left);
         while (!rc && (rc = store_next(row, err)) > 0) {
             f->after_row = store_int(row, 0);
             f->after = store_int(row, 1);
             left--;
-            rc = take_device(tx, f, row, err);
+            rc = ENDS[waiting].take(tx, f, row, err);
         }
         if (rc || !left)
             return rc;
     }
     f->after = f->from;
     f->after_row = INT64_MAX;
-    f->phase = FORECAST_AT_KEYS;
+    f->phase = waiting ? FORECAST_AT_KEYS : FORECAST_AT_WAITING;
     return 0;
 }
 
@@ -302,6 +329,7 @@ int forecast_run(struct store_tx *tx, void *arg, struct err *err) {
     case FORECAST_AT_CHAINS:
         return step_chains(tx, f, err);
     case FORECAST_AT_DEVICES:
+    case FORECAST_AT_WAITING:
         return step_devices(tx, f, err);
     case FORECAST_AT_KEYS:
         return step_keys(tx, f, err);

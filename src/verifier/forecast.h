@@ -6,6 +6,8 @@
  * judged once, from one change of its verdict to the next, with that device's certificate that ends last; and the devices are walked through along
  * the index over their ends, in steps of a bounded number.
  *
+ * A device that was enrolled and has not come yet (in a warehouse) counts by the newest certificate that waits for it.
+ *
  * A device that asks for its certificates itself (EST) and may renew is told apart: it stops only where it does not come before.  Who is not let
  * in now, by an operator's word or because something ended already, does not stop. */
 #ifndef MUSTER_VERIFIER_FORECAST_H

@@ -103,11 +103,11 @@ static bool may_renew(const struct forecast *f, struct identity *id) {
     return v.how == RENEW_NEW;
 }
 
-int forecast_own_renews(struct store_tx *tx, struct forecast *f, int64_t device, struct err *err) {
+int forecast_own_renews(struct store_tx *tx, struct forecast *f, int64_t device, int64_t waiting, struct err *err) {
     CLEANUP(cert_free) struct cert *leaf = NULL;
     CLEANUP(identity_unref) struct identity *id = NULL;
     struct store_row *row;
-    int code, found = first_row(tx, &row, err, SQL_FORECAST_CURRENT, "i", device);
+    int code, found = waiting ? first_row(tx, &row, err, SQL_FORECAST_WAITING, "i", waiting) : first_row(tx, &row, err, SQL_FORECAST_CURRENT, "i", device);
     if (found <= 0)
         return found;
     int rc = cert_from_der(store_blob(row, 0), &leaf, err);
@@ -169,15 +169,17 @@ int forecast_root_classes(struct store_tx *tx, struct forecast *f, struct err *e
     return rc < 0 ? rc : load_cas(tx, f, err);
 }
 
-/* Of the account's certificates that live the one that ends last, among the newest; NULL: there is none. */
+/* Of the account's certificates that live the one that ends last, among the newest; where none is in use, of those that wait for it.  NULL: there is none. */
 static int own_sample(struct store_tx *tx, const struct forecast *f, struct cert **out, struct err *err) {
     CLEANUP(store_row_end) struct store_row *row = NULL;
+    CLEANUP(cert_free) struct cert *waiting = NULL;
     int rc = store_query(tx, &row, err, SQL_FORECAST_SAMPLES, "ii", f->account.row, I(SAMPLE_AMONG));
     while (!rc && (rc = store_next(row, err)) > 0) {
         if (store_int(row, 1) == CERT_CURRENT && !store_int(row, 2))
             return cert_from_der(store_blob(row, 0), out, err);
-        rc = 0;
+        rc = store_int(row, 1) == CERT_ISSUED && !waiting ? cert_from_der(store_blob(row, 0), &waiting, err) : 0;
     }
+    *out = rc ? NULL : TAKE(waiting);
     return rc;
 }
 

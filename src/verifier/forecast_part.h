@@ -33,7 +33,7 @@ struct forecast {
     int64_t from, to, bin; /* bin: seconds that count as one day */
     struct forecast_server server;
     struct snapshot *snapshot;
-    enum { FORECAST_AT_ACCOUNT, FORECAST_AT_CHAINS, FORECAST_AT_DEVICES, FORECAST_AT_KEYS, FORECAST_AT_END } phase;
+    enum { FORECAST_AT_ACCOUNT, FORECAST_AT_CHAINS, FORECAST_AT_DEVICES, FORECAST_AT_WAITING, FORECAST_AT_KEYS, FORECAST_AT_END } phase;
     int64_t active;        /* devices, of the accounts that were walked */
     /* the account under way */
     struct account account;
@@ -57,8 +57,9 @@ struct forecast {
 int forecast_skip(struct forecast *f, int rc, struct err *err) MUSTER_MUST_CHECK;
 
 /* forecast_judge.c: the classes of an account, by the gateway's own functions. */
-/* Whether devices with certificates of the account's own renew, by the certificate of this one, which may: sets f->renews. */
-int forecast_own_renews(struct store_tx *tx, struct forecast *f, int64_t device, struct err *err) MUSTER_MUST_CHECK;
+/* Whether devices with certificates of the account's own renew, by the certificate of this one, which may: sets f->renews.  waiting: that has not been
+ * used yet, 0: the device's. */
+int forecast_own_renews(struct store_tx *tx, struct forecast *f, int64_t device, int64_t waiting, struct err *err) MUSTER_MUST_CHECK;
 int forecast_own_class(struct store_tx *tx, struct forecast *f, struct err *err) MUSTER_MUST_CHECK;
 int forecast_chain_class(struct store_tx *tx, struct forecast *f, const struct device_chain *chain, struct err *err) MUSTER_MUST_CHECK;
 int forecast_root_classes(struct store_tx *tx, struct forecast *f, struct err *err) MUSTER_MUST_CHECK;

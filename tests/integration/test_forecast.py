@@ -9,7 +9,7 @@ import pytest
 
 from client import Device, Fleet, Gateway, Registration, new_key
 from conftest import MUSTER, Refused, soon
-from enrolment import DAY, PATH, Account, ask, enrolled
+from enrolment import DAY, GAP, PATH, Account, ask, enrolled
 from est import enrolled as enrolled_by_est
 from test_clock import Clock
 from test_est import renew
@@ -70,7 +70,8 @@ def test_certificates_of_muster_s_own(world):
     key = a.key("--expires", "2y")
     stock = enrolled(world, key, "stock")
     est = enrolled_by_est(world.gateway(key), "by-est", new_key())
-    waits = enrolled(world, key, "never-used")
+    enrolled(world, key, "never-used")
+    shelf = enrolled_by_est(world.gateway(key), "shelf", new_key())
     assert ask(world, stock) is None and ask(world, est) is None
     quarantined = enrolled(world, key, "quarantined")
     assert ask(world, quarantined) is None
@@ -78,19 +79,52 @@ def test_certificates_of_muster_s_own(world):
     lives = enrolled(world, other.key("--expires", "2y"), "lives")
     assert ask(world, lives) is None
     shown = forecast(world)
-    assert causes(shown) == [("device-certificate", 1, 1)] and (shown["stops"], shown["renews"], shown["keys"]) == (1, 1, 0)
+    assert causes(shown) == [("device-certificate", 2, 2)] and (shown["stops"], shown["renews"], shown["keys"]) == (2, 2, 0)
     (one,) = shown["causes"]
     assert one["account"] == a.name and one["subject"] is None and one["code"] == "certificate_expired" and "certificate" in one["fix"]
-    assert {(d["device_id"], d["renews"]) for d in one["devices"]} == {("stock", False), ("by-est", True)} and one["left_out"] == 0
-    assert waits and sum(d["stops"] for d in one["days"]) == 1
+    assert {(d["device_id"], d["renews"]) for d in one["devices"]} == {("stock", False), ("never-used", False), ("by-est", True), ("shelf", True)} and one["left_out"] == 0
+    assert sum(d["stops"] for d in one["days"]) == 2
     assert abs(seconds(one["first"]) - time.time() - 20 * DAY) < 60
     assert forecast(world, "--days", 19)["causes"] == [] and forecast(world, "--account", other.name)["causes"] == []
-    assert causes(forecast(world, "--account", a.name)) == [("device-certificate", 1, 1)]
+    assert causes(forecast(world, "--account", a.name)) == [("device-certificate", 2, 2)]
     happens(world, one, [stock], [lives])
-    assert ask(world, est) == "certificate_expired"
+    assert ask(world, est) == ask(world, shelf) == "certificate_expired"
     renewed = renew(world, est)
     assert ask(world, renewed) is None, "late, as the account allows"
     assert causes(forecast(world, "--days", 30)) == [("device-certificate", 0, 1)], "what has stopped is not said again"
+
+
+def test_devices_that_have_not_come_yet(world):
+    """A warehouse: each counts once, by the newest certificate that waits for it, until it comes."""
+    a = Account(world, "--device-life", 20 * DAY)
+    key = a.key("--expires", "2y")
+    stock = [enrolled(world, key, f"stock-{i}") for i in range(3)]
+    est = [enrolled_by_est(world.gateway(key), f"est-{i}", new_key()) for i in range(2)]
+    time.sleep(GAP)
+    again = enrolled(world, key, "stock-0")
+    gone, held = enrolled(world, key, "gone"), enrolled(world, key, "held")
+    a.device("revoke", "gone", "--yes")
+    a.device("quarantine", "held")
+    shown = forecast(world)
+    assert causes(shown) == [("device-certificate", 3, 2)] and gone and held
+    assert {(d["device_id"], d["renews"]) for d in shown["causes"][0]["devices"]} == {*((f"stock-{i}", False) for i in range(3)), *((f"est-{i}", True) for i in range(2))}
+    (root,) = world.muster("root", "list", "--account", a.name)
+    newest = {d["device_id"]: d["renews"] for d in world.muster("root", "show", root["id"])["newest"]}
+    assert {name: newest[name] for name in ("stock-0", "est-0", "est-1")} == {"stock-0": False, "est-0": True, "est-1": True}
+    for device in (again, est[0]):
+        assert ask(world, device) is None
+    assert causes(forecast(world)) == [("device-certificate", 3, 2)], "once, also with what was issued besides"
+    go(world, time.time() + 15 * DAY)
+    renewed = renew(world, est[0])
+    assert causes(forecast(world)) == [("device-certificate", 3, 2)], "what is not used yet counts for nobody who has a certificate"
+    assert ask(world, renewed) is None
+    shown = forecast(world, "--days", 10)
+    assert causes(shown) == [("device-certificate", 3, 1)]
+    happens(world, shown["causes"][0], [again], [renewed])
+    assert ask(world, stock[1]) == ask(world, est[1]) == "certificate_expired"
+    assert causes(forecast(world, "--days", 5)) == [], "what has stopped is not said again"
+    world.muster("root", "disable", root["id"], "--yes")
+    assert forecast(world)["causes"] == []
 
 
 def test_what_the_policy_does_not_renew_stops(world):

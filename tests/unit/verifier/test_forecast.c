@@ -109,6 +109,35 @@ static void each_is_counted_once(void **state) {
     forecast_free(f);
 }
 
+/* n devices with certificates of Muster's own that they have not used: two each, the newer one of which counts. */
+static void waiting(int n, int64_t end, int state) {
+    sql("UPDATE account SET method = 3");
+    sql("WITH RECURSIVE c (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM c WHERE i + 1 < %d) "
+        "INSERT INTO device (uuid, account, device_id, state, state_before, method, created, last_seen, last_address, again, refused, expected, reason, certificate_not_after, "
+        "issue_first, issue_last_ms, issue_count) SELECT randomblob(16), 1, 'new-' || hex(randomblob(8)), %d, %d, 1, 0, 0, '', 0, 0, 0, '', 0, 0, 0, 0 FROM c",
+        n, state, state);
+    for (int i = 0; i < 2; i++)
+        sql("INSERT INTO cert (serial, fingerprint, account, device, spki, state, der, not_before, not_after, created, used) "
+            "SELECT randomblob(16), randomblob(32), 1, id, zeroblob(32), 1, x'', 0, %lld, 0, 0 FROM device WHERE method = 1 AND state = %d AND "
+            "(SELECT COUNT(*) FROM cert WHERE device = device.id) = %d",
+            (long long)end - (i ? 0 : DAY), state, i);
+}
+
+static void who_has_not_come_is_counted_once(void **state) {
+    int steps;
+    begin(400);
+    devices(10, now + 10 * DAY, 1, DEVICE_ACTIVE);
+    waiting(AT_ONCE, now + 20 * DAY, DEVICE_ACTIVE);
+    waiting(100, now + 20 * DAY, DEVICE_QUARANTINED);
+    sql("UPDATE device SET certificate = zeroblob(32), certificate_not_after = %lld WHERE id IN (SELECT id FROM device WHERE method = 1 AND state = %d LIMIT 5)", /* a renewal in hand */
+        (long long)(now + 200 * DAY), DEVICE_ACTIVE);
+    struct forecast *f = run(90, &steps);
+    assert_int_equal(forecast_stops(f, "cars", FORECAST_DEVICE, now + 15 * DAY), 10);
+    assert_int_equal(forecast_stops(f, "cars", FORECAST_DEVICE, now + 21 * DAY), 10 + AT_ONCE - 5);
+    assert_in_range(steps, 6, 14);
+    forecast_free(f);
+}
+
 /* Those that would live longer stop with the root; and all of them are walked, though they end behind the horizon. */
 static void a_root_takes_all_along(void **state) {
     int steps;
@@ -482,7 +511,7 @@ static void a_key_that_another_account_holds(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(each_is_counted_once),
+        cmocka_unit_test(each_is_counted_once), cmocka_unit_test(who_has_not_come_is_counted_once),
         cmocka_unit_test(a_root_takes_all_along),
         cmocka_unit_test(days_far_ahead_are_bounded), cmocka_unit_test(days_of_all_causes_are_bounded), cmocka_unit_test(a_damaged_row_silences_nobody_else),
                                        cmocka_unit_test(no_account_crowds_out_another), cmocka_unit_test(an_answer_is_bounded), cmocka_unit_test(a_busy_key_ends_too),
