@@ -90,6 +90,8 @@ static void look_at_server(struct items *i, const struct facts *f) {
         add(i, CRITICAL, "vault_down", NULL, NULL, NULL, "The vault is not there: nothing is issued. Enrolled devices go on. Its log says why.");
     if (f->vault == PULSE_SILENT)
         add(i, CRITICAL, "vault_silent", NULL, NULL, NULL, "The vault does not answer: nothing is issued. Enrolled devices go on. Look at its process.");
+    if (f->token_configured && !f->token_answers && f->vault == PULSE_ALIVE)
+        add(i, CRITICAL, "token_away", NULL, NULL, "musterd vault status", "The security module does not answer: accounts whose keys it has issue nothing, and their revocation lists are not made. Enrolled devices and other accounts go on. The log says why (token_away).");
     look_at_store(i, "registry.db", &f->registry_db);
     look_at_store(i, "control.db", &f->control_db);
     if (f->registry.clock_behind > CLOCK_TOLERANCE)
@@ -100,7 +102,7 @@ static void look_at_server(struct items *i, const struct facts *f) {
             date_of(f->registry.recovery.made));
     if (f->disk_free >= 0 && f->disk_free < DISK_LOW)
         add(i, WARNING, "disk_low", NULL, NULL, NULL, "The disk of the data directory has %lld MB left.", (long long)(f->disk_free >> 20));
-    for (int p = 0; p < FACTS_PROCESSES; p++)
+    for (size_t p = 0; p < f->processes; p++)
         if (!f->confined[p])
             add(i, WARNING, "sandbox_off", NULL, FACTS_PROCESS[p], NULL, "The process %s is not confined%s.", FACTS_PROCESS[p],
                 f->landlock[p] ? " in its system calls" : ": sandbox = off, or it is not running");

@@ -9,7 +9,7 @@
 #include "metrics/metrics.h"
 #include "pki/cert.h"
 
-const char *const FACTS_PROCESS[FACTS_PROCESSES] = {"vault", "control", "gateway", "courier"};
+const char *const FACTS_PROCESS[FACTS_PROCESSES] = {"vault", "control", "gateway", "courier", "token"};
 
 struct collecting {
     struct overview registry; /* first: what the operation is given */
@@ -39,8 +39,12 @@ static void look_at_disk(const struct control *c, struct facts *f) {
 }
 
 static void look_at_processes(const struct control *c, struct facts *f) {
-    static const enum metrics_page pages[FACTS_PROCESSES] = {METRICS_VAULT, METRICS_CONTROL, METRICS_GATEWAY, METRICS_COURIER};
-    for (int i = 0; i < FACTS_PROCESSES; i++) {
+    static const enum metrics_page pages[FACTS_PROCESSES] = {METRICS_VAULT, METRICS_CONTROL, METRICS_GATEWAY, METRICS_COURIER, METRICS_TOKEN};
+    const int64_t token = metrics_value_of(c->o->metrics, METRICS_VAULT, METRIC_TOKEN, 0, 0);
+    f->token_configured = token != METRICS_TOKEN_NONE;
+    f->token_answers = token == METRICS_TOKEN_ANSWERS;
+    f->processes = f->token_configured ? FACTS_PROCESSES : FACTS_TOKEN;
+    for (size_t i = 0; i < f->processes; i++) {
         f->landlock[i] = metrics_value_of(c->o->metrics, pages[i], METRIC_LANDLOCK, 0, 0);
         f->confined[i] = f->landlock[i] > 0 && metrics_value_of(c->o->metrics, pages[i], METRIC_SECCOMP, 0, 0) > 0;
     }

@@ -7,7 +7,7 @@
 #include "registry/audit.h"
 #include "registry/overview.h"
 
-enum { FACTS_VAULT, FACTS_CONTROL, FACTS_GATEWAY, FACTS_COURIER, FACTS_PROCESSES };
+enum { FACTS_VAULT, FACTS_CONTROL, FACTS_GATEWAY, FACTS_COURIER, FACTS_TOKEN, FACTS_PROCESSES };
 extern const char *const FACTS_PROCESS[FACTS_PROCESSES];
 
 struct facts_store {
@@ -23,6 +23,8 @@ struct facts {
     int64_t head_age;           /* seconds since a head of the server's log was signed; -1: none yet */
     enum pulse_state vault;
     int64_t vault_took_us;      /* -1: no answer yet */
+    bool token_configured, token_answers; /* the security module (settings, pkcs11_module), as the vault last heard of it */
+    size_t processes;           /* of FACTS_PROCESS: without the token's where none is configured */
     bool confined[FACTS_PROCESSES];
     int64_t landlock[FACTS_PROCESSES];
     int64_t crl_life;           /* the setting */

@@ -32,7 +32,7 @@ static json_t *stores_json(const struct facts *f) {
 static json_t *sandbox_json(const struct facts *f) {
     json_t *o = json_object(), *all = json_array();
     bool on = true;
-    for (int i = 0; i < FACTS_PROCESSES; i++) {
+    for (size_t i = 0; i < f->processes; i++) {
         json_t *p = json_object();
         json_set_str(p, "process", FACTS_PROCESS[i]);
         json_set_bool(p, "confined", f->confined[i]);

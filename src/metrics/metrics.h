@@ -52,6 +52,7 @@ static inline void metrics_count(enum metric m, unsigned a, unsigned b) { metric
 /* --- pages ------------------------------------------------------------------------------------------------------------------------------ */
 
 enum metrics_page { METRICS_SUPERVISOR, METRICS_VAULT, METRICS_CONTROL, METRICS_GATEWAY, METRICS_GATEWAY_NEXT, METRICS_COURIER, METRICS_TOKEN, METRICS_PAGES }; /* a reload has two gateways for a while */
+enum metrics_token { METRICS_TOKEN_NONE, METRICS_TOKEN_ANSWERS, METRICS_TOKEN_SILENT }; /* METRIC_TOKEN: none is configured; it is there; it is not */
 struct metrics {
     void *page[METRICS_PAGES]; /* NULL: not this process's business */
 };

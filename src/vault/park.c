@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "loop/record.h"
+#include "metrics/metrics.h"
 #include "vault/serve.h"
 #include "vault/survey.h"
 
@@ -31,6 +32,7 @@ struct park {
         uint32_t id; /* 0: free */
         int64_t since;
     } asked[WINDOW];
+    int64_t heard;      /* monotonic, ms: the last answer, or the last time that it was asked how it is */
     uint32_t surveyed;  /* the question of the survey; 0: none */
     struct survey survey;
     struct job at[PARK_MAX];
@@ -64,8 +66,6 @@ void park_free(struct park *p) {
     free(p);
 }
 
-enum park_token park_token(const struct park *p) { return !p->configured ? PARK_NONE : p->fd >= 0 && !p->away ? PARK_ANSWERS : PARK_SILENT; }
-
 /* --- questions ---------------------------------------------------------------------------------------------------------------------- */
 
 static int away(struct err *err, const char *why) { return err_retry(err, MUSTER_ETOKEN, SERVE_RETRY_SECONDS, "%s", why); }
@@ -82,6 +82,10 @@ static bool hangs(const struct park *p, int64_t mono_ms) {
         if (p->asked[i].id && mono_ms - p->asked[i].since >= PARK_WAIT_MS)
             return true;
     return false;
+}
+
+enum vault_token park_token(const struct park *p, int64_t mono_ms) {
+    return !p->configured ? VAULT_TOKEN_NONE : p->fd >= 0 && !p->away && !hangs(p, mono_ms) ? VAULT_TOKEN_ANSWERS : VAULT_TOKEN_SILENT;
 }
 
 static bool send_question(struct park *p, struct token_request *rq, int64_t mono_ms) {
@@ -230,11 +234,12 @@ static int take_answer(struct park *p, struct vault *v, const struct token_answe
             p->asked[i].id = 0;
     if (a->status == TOKEN_AWAY && !p->away)
         log_event(LOG_ERROR, "token_away", "why", a->text, NULL);
-    else if (a->status == TOKEN_OK && p->away) {
+    else if ((a->status == TOKEN_OK || a->status == TOKEN_NO_KEY) && p->away) {
         log_event(LOG_INFO, "token_back", NULL);
         survey_begin(&p->survey);
     }
-    p->away = a->status == TOKEN_AWAY || (p->away && a->status != TOKEN_OK);
+    p->away = a->status == TOKEN_AWAY || (p->away && a->status == TOKEN_REFUSED); /* without the key that was asked for it is there all the same */
+    p->heard = mono_ms;
     if (a->id && a->id == p->surveyed) {
         p->surveyed = 0;
         survey_answer(&p->survey, a);
@@ -280,6 +285,17 @@ int park_ready(struct park *p, struct vault *v, int64_t mono_ms, struct err *err
     return 0;
 }
 
+/* Where nobody has wanted anything of it for a while: that it is gone is told before somebody needs it.  It has no key without an ID, and says so. */
+static void ask_how_it_is(struct park *p, int64_t mono_ms, int64_t *next) {
+    struct token_request rq = {.op = TOKEN_LOOK};
+    if (p->fd < 0)
+        return;
+    if (mono_ms - p->heard >= PARK_LOOK_MS && free_window(p) == 0 && send_question(p, &rq, mono_ms))
+        p->heard = mono_ms;
+    if (p->heard + PARK_LOOK_MS > mono_ms && p->heard + PARK_LOOK_MS < *next)
+        *next = p->heard + PARK_LOOK_MS;
+}
+
 int park_expire(struct park *p, struct vault *v, int64_t mono_ms, int64_t *next, struct err *err) {
     struct err why = ERR_INIT;
     int rc = 0;
@@ -298,7 +314,10 @@ int park_expire(struct park *p, struct vault *v, int64_t mono_ms, int64_t *next,
         ask_more(p, mono_ms);
         if (survey_more(p, v, mono_ms))
             *next = mono_ms;
+        ask_how_it_is(p, mono_ms, next);
     }
+    static const enum metrics_token told[] = {[VAULT_TOKEN_NONE] = METRICS_TOKEN_NONE, [VAULT_TOKEN_ANSWERS] = METRICS_TOKEN_ANSWERS, [VAULT_TOKEN_SILENT] = METRICS_TOKEN_SILENT};
+    metrics_set(METRIC_TOKEN, 0, told[park_token(p, mono_ms)]);
     return rc;
 }
 
@@ -306,6 +325,13 @@ void park_deliver(struct park *p, park_deliver_fn deliver, void *arg) {
     for (size_t i = 0; i < PARK_MAX; i++)
         if (p->at[i].stage == STAGE_DONE && deliver(arg, p->at[i].channel, buf_span(&p->at[i].answer)))
             job_end(&p->at[i]);
+}
+
+bool park_waits(const struct park *p) {
+    for (size_t i = 0; i < PARK_MAX; i++)
+        if (p->at[i].stage == STAGE_QUEUED || p->at[i].stage == STAGE_ASKED)
+            return true;
+    return false;
 }
 
 bool park_has(const struct park *p, uint64_t channel) {

@@ -14,6 +14,7 @@
 #define PARK_MAX 64
 #define PARK_WAIT_MS 8000 /* less than a client waits */
 #define PARK_BEAT_MS 1000
+#define PARK_LOOK_MS 10000 /* without an answer: it is asked how it is */
 
 struct vault;
 struct park;
@@ -32,11 +33,11 @@ int park_expire(struct park *p, struct vault *v, int64_t mono_ms, int64_t *next,
 /* The answers that are there: `deliver` says whether it is done with one (sent, or the channel is gone). */
 typedef bool (*park_deliver_fn)(void *arg, uint64_t channel, struct span answer);
 void park_deliver(struct park *p, park_deliver_fn deliver, void *arg);
+bool park_waits(const struct park *p); /* whether any request does */
 /* Whether a request of the channel waits. */
 bool park_has(const struct park *p, uint64_t channel);
 
-/* What `musterd vault status` says of the token. */
-enum park_token { PARK_NONE, PARK_ANSWERS, PARK_SILENT };
-enum park_token park_token(const struct park *p);
+/* What `musterd vault status` and METRIC_TOKEN say of the token. */
+enum vault_token park_token(const struct park *p, int64_t mono_ms);
 
 #endif

@@ -252,10 +252,11 @@ static int expire(struct run *r, int64_t mono_ms, int64_t *out, struct err *err)
     if (rc)
         return rc;
     park_deliver(r->vault.park, deliver, r);
-    if (parked != INT64_MAX) {
+    if (park_waits(r->vault.park)) {
         beat(r, mono_ms);
-        first = sooner(first, sooner(parked, r->beat_at));
+        first = sooner(first, r->beat_at);
     }
+    first = sooner(first, parked);
     for (size_t i = 0; i < r->n; i++) {
         struct channel *c = &r->channels[i];
         if (c->fd < 0 || c->pending.n == 0)

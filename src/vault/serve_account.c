@@ -45,7 +45,7 @@ static int wanted_backend(const struct vault *v, const struct account *a, enum v
     *out = given == VAULT_BACKEND_AS_IS ? a->backend : given == VAULT_BACKEND_SEALED ? KEY_BACKEND_SEALED : KEY_BACKEND_PKCS11;
     if (given > VAULT_BACKEND_PKCS11)
         return err_set(err, MUSTER_EINVALID, "There is no such backend of keys.");
-    if (given == VAULT_BACKEND_PKCS11 && a->backend != KEY_BACKEND_PKCS11 && (!v->park || park_token(v->park) == PARK_NONE))
+    if (given == VAULT_BACKEND_PKCS11 && a->backend != KEY_BACKEND_PKCS11 && (!v->park || park_token(v->park, clock_mono_ms()) == VAULT_TOKEN_NONE))
         return err_set(err, MUSTER_EINVALID, "No security module is configured (pkcs11_module in musterd.conf).");
     return 0;
 }

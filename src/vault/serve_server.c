@@ -18,7 +18,7 @@ static int backend_of(const struct vault *v, enum vault_backend given, enum key_
     *out = given == VAULT_BACKEND_AS_IS ? core_backend(v->core) : given == VAULT_BACKEND_SEALED ? KEY_BACKEND_SEALED : KEY_BACKEND_PKCS11;
     if (given > VAULT_BACKEND_PKCS11)
         return err_set(err, MUSTER_EINVALID, "There is no such backend of keys.");
-    if (*out == KEY_BACKEND_PKCS11 && (!v->park || park_token(v->park) == PARK_NONE))
+    if (*out == KEY_BACKEND_PKCS11 && (!v->park || park_token(v->park, clock_mono_ms()) == VAULT_TOKEN_NONE))
         return err_set(err, MUSTER_EINVALID, "No security module is configured (pkcs11_module in musterd.conf).");
     return 0;
 }

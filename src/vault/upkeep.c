@@ -71,8 +71,7 @@ static void fill_status(struct upkeep *u, const struct vault *v) {
     u->status.rekeys = h->rekeys;
     u->status.rekeyed = h->rekeyed;
     u->status.version = records_version(v->records);
-    static const enum vault_token tokens[] = {[PARK_NONE] = VAULT_TOKEN_NONE, [PARK_ANSWERS] = VAULT_TOKEN_ANSWERS, [PARK_SILENT] = VAULT_TOKEN_SILENT};
-    u->status.token = v->park ? tokens[park_token(v->park)] : VAULT_TOKEN_NONE;
+    u->status.token = v->park ? park_token(v->park, clock_mono_ms()) : VAULT_TOKEN_NONE;
 }
 
 /* --- rekey ------------------------------------------------------------------------------------------------------------------------ */

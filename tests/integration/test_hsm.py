@@ -3,6 +3,7 @@ import concurrent.futures
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -129,6 +130,26 @@ def test_a_token_that_goes_away_stops_its_accounts_alone(hsm, token):
     assert status(s)["token"] == "answers"
     assert s.muster("account", "create", "another", "--kind", "test", "--method", "both", "--backend", "pkcs11")["id"] == "another"
     assert s.muster("audit", "verify", "--account", "inside")["ok"] is True
+
+
+def told_of(s):
+    """What operators and their monitoring see of the token."""
+    up = re.search(rb"^muster_token_up (\d)$", s.api("GET", "/metrics").body, re.M)
+    return [n["level"] for n in s.muster("status")["attention"] if n["what"] == "token_away"], up and int(up.group(1))
+
+
+def test_a_token_that_is_away_is_told_before_it_is_needed(hsm, token, fresh):
+    """Nobody asks for anything of it meanwhile."""
+    s = hsm
+    soon(([], 1), lambda: told_of(s), 5)
+    token.be("away")
+    soon((["critical"], 0), lambda: told_of(s), 25)
+    assert s.muster("status")["ok"] is False
+    token.no_more("away")
+    soon(([], 1), lambda: told_of(s), 25)
+    token.be("hangs")
+    soon((["critical"], 0), lambda: told_of(s), 40)
+    assert told_of(fresh()) == ([], None), "where none is configured nobody is told of one"
 
 
 def test_taken_away_in_the_middle_nothing_is_lost(hsm, token):
@@ -267,6 +288,8 @@ def test_its_process_is_confined_and_comes_back_alone(hsm):
         with pytest.raises(PermissionError):
             os.listdir(f"/proc/{pid}/fd")
     others = {name: s.child(name) for name in ("vault", "control", "gateway", "courier")}
+    shown = {p["process"]: p["confined"] for p in s.muster("status")["sandbox"]["processes"]}
+    assert sorted(shown) == sorted([*others, "token"]) and shown["token"]
     os.kill(pid, signal.SIGKILL)
     soon(200, lambda: enrol(s, s.inside, "behind").status, 20)
     assert s.child("token") != pid and {name: s.child(name) for name in others} == others
