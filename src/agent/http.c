@@ -109,6 +109,13 @@ static size_t take_body(char *p, size_t size, size_t n, void *arg) {
     return e->too_large ? 0 : size * n;
 }
 
+/* IMF-fixdate (RFC 9110, 5.6.7), which is what servers send; not by libcurl, whose time_t may be another than ours.  -1: it is none. */
+static int64_t date_of(const char *text) {
+    struct tm t = {0};
+    const char *end = strptime(text, "%a, %d %b %Y %H:%M:%S GMT", &t);
+    return end && !*end ? (int64_t)timegm(&t) : -1;
+}
+
 /* Seconds, or a date (RFC 9110, 10.2.3), which is of use where the time is known.  0: it is neither. */
 static int retry_seconds(struct span value, int64_t now) {
     uint64_t seconds = 0;
@@ -119,7 +126,7 @@ static int retry_seconds(struct span value, int64_t now) {
     if (digits)
         return !span_to_u64(value, &seconds) || seconds > RETRY_MAX ? RETRY_MAX : seconds ? (int)seconds : 1;
     snprintf(text, sizeof text, "%.*s", SPAN_FMT(value));
-    int64_t at = now ? (int64_t)curl_getdate(text, NULL) : -1;
+    int64_t at = now ? date_of(text) : -1;
     return at < 0 ? 0 : at <= now ? 1 : at - now > RETRY_MAX ? RETRY_MAX : (int)(at - now);
 }
 

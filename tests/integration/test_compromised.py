@@ -239,6 +239,7 @@ def test_messages_to_the_supervisor_do_no_act(attack):
 
 def test_a_malformed_message_to_the_supervisor_ends_the_gateway_alone(attack):
     attack.run("malformed", over=False)
+    soon(True, lambda: "malformed: sent" in attack.said, 20)
     attack.lives()
     assert "malformed: sent" in attack.said and "malformed: still here" not in attack.said
 

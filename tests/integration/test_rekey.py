@@ -84,7 +84,7 @@ def test_a_server_that_runs_gets_another_key_and_no_device_notices(server, fresh
     known = enrol(s, key, "before")
     before, old = status(s), key_file(s)
     assert before["source"] == "file" and before["rekeyed"] is None and before["answers"] and before["backend"] == "sealed"
-    assert before["keys"] == {"server_ca": 1, "audit": 1, "fleet_root": 1, "former_fleet_root": 0, "issuing_ca": 1, "former_issuing_ca": 0, "provisioning_ca": 1, "in_token": 0}
+    assert before["keys"] == {"server_ca": 1, "audit": 1, "fleet_root": 1, "former_fleet_root": 0, "issuing_ca": 1, "former_issuing_ca": 0, "provisioning_ca": 1, "former_server_ca": 0, "in_token": 0}
     assert before["token"] == "none"
     with Enrolling(s, key) as fleet:
         said = rekey(s)
