@@ -38,6 +38,8 @@ static void add_server(struct buf *out, const struct facts *f) {
     one(out, METRIC_VAULT_UP, f->vault == PULSE_ALIVE);
     if (f->token_configured)
         one(out, METRIC_TOKEN_UP, f->token_answers);
+    else
+        metrics_family(out, METRIC_TOKEN_UP); /* without a value */
     add_store(out, f);
     one(out, METRIC_CLOCK_BEHIND, (double)f->registry.clock_behind);
     metrics_family(out, METRIC_HEAD_AGE);

@@ -147,8 +147,6 @@ def test_a_token_that_is_away_is_told_before_it_is_needed(hsm, token, fresh):
     assert s.muster("status")["ok"] is False
     token.no_more("away")
     soon(([], 1), lambda: told_of(s), 25)
-    token.be("hangs")
-    soon((["critical"], 0), lambda: told_of(s), 40)
     assert told_of(fresh()) == ([], None), "where none is configured nobody is told of one"
 
 
