@@ -47,7 +47,7 @@ bool journal_revocable(const json_t *record) {
 
 /* --- reading ---------------------------------------------------------------------------------------------------------------- */
 
-static bool is_hex(const char *s, size_t bytes) {
+bool journal_is_hex(const char *s, size_t bytes) {
     size_t n = 0;
     for (; s[n]; n++)
         if (hex_digit((uint8_t)s[n]) < 0 || (s[n] >= 'A' && s[n] <= 'F'))
@@ -55,7 +55,7 @@ static bool is_hex(const char *s, size_t bytes) {
     return n == 2 * bytes;
 }
 
-static bool is_time(const char *s) {
+bool journal_is_time(const char *s) {
     int64_t t;
     return strlen(s) == CLOCK_RFC3339_LEN && clock_parse_rfc3339(span_str(s), &t) == 0;
 }
@@ -83,7 +83,7 @@ static int take_reserve(struct journal *j, const char *at, const char *kind, con
     bool device = strcmp(kind, "device") == 0;
     if (!device && strcmp(kind, "root") && strcmp(kind, "intermediate") && strcmp(kind, "proof") && strcmp(kind, "line"))
         return wrong(err, "Its kind is not known");
-    if (device != (device_id != NULL) || (device && !is_device_id(device_id)) || !is_hex(key, PKI_HASH_LEN) || !is_hex(serial, MAKE_SERIAL_LEN))
+    if (device != (device_id != NULL) || (device && !is_device_id(device_id)) || !journal_is_hex(key, PKI_HASH_LEN) || !journal_is_hex(serial, MAKE_SERIAL_LEN))
         return wrong(err, "Its device ID, serial or key is not well-formed");
     if (json_object_get(j->serials, serial))
         return wrong(err, "Its serial was reserved before");
@@ -107,7 +107,7 @@ static int take_close(struct journal *j, const char *at, const char *serial, con
     json_t *record = json_object_get(j->open, serial);
     if (!record)
         return wrong(err, "Its serial is not reserved, or was used before");
-    if (fingerprint && (!is_hex(fingerprint, PKI_HASH_LEN) || !is_time(not_after)))
+    if (fingerprint && (!journal_is_hex(fingerprint, PKI_HASH_LEN) || !journal_is_time(not_after)))
         return wrong(err, "Its fingerprint or end is not well-formed");
     json_set_str(record, "state", fingerprint ? "issued" : "abandoned");
     if (fingerprint) {
@@ -203,7 +203,7 @@ static int read_line(struct journal *j, struct span text, struct err *err) {
         return MUSTER_EJSON;
     const char *at = json_string_value(json_object_get(line, "at")), *event = json_string_value(json_object_get(line, "event"));
     const char *serial = json_string_value(json_object_get(line, "serial"));
-    if (!at || !event || !is_time(at) || (serial && !is_hex(serial, MAKE_SERIAL_LEN)))
+    if (!at || !event || !journal_is_time(at) || (serial && !journal_is_hex(serial, MAKE_SERIAL_LEN)))
         return wrong(err, "Its time, event or serial is not well-formed");
     if (json_object_get(line, "batch"))
         return read_batch(j, line, err);

@@ -83,6 +83,10 @@ const json_t *journal_issued_key(const struct journal *j, const char *device_id,
 bool journal_is(const json_t *record, const char *state);
 bool journal_revocable(const json_t *record); /* by its kind */
 
+/* What its fields are written as, and those of a manifest: so many bytes in lower case; a time of clock.h's one form. */
+bool journal_is_hex(const char *s, size_t bytes);
+bool journal_is_time(const char *s);
+
 DEFINE_CLEANUP_FINI(journal_fini, struct journal)
 
 #endif

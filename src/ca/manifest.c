@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "base/hex.h"
+#include "ca/journal.h"
 #include "json/json.h"
 
 #define FORMAT 1
@@ -140,19 +141,6 @@ struct reader {
     char hash[2 * PKI_HASH_LEN + 1]; /* of the line before */
 };
 
-static bool is_hex(const char *s, size_t bytes) {
-    size_t n = 0;
-    for (; s[n]; n++)
-        if (hex_digit((uint8_t)s[n]) < 0 || (s[n] >= 'A' && s[n] <= 'F'))
-            return false;
-    return n == 2 * bytes;
-}
-
-static bool is_time(const char *s) {
-    int64_t t;
-    return strlen(s) == CLOCK_RFC3339_LEN && clock_parse_rfc3339(span_str(s), &t) == 0;
-}
-
 static int wrong(struct err *err, const char *what) { return err_set(err, MUSTER_EMANIFEST, "%s.", what); }
 
 static int read_head(struct manifest *m, json_t *line, struct err *err) {
@@ -181,8 +169,8 @@ static int read_entry(struct manifest *m, json_t *line, struct err *err) {
     if (rc)
         return rc;
     struct span device_id = span_str(id);
-    if (n != (json_int_t)json_array_size(m->entries) + 1 || !is_time(at) || !is_hex(serial, MAKE_SERIAL_LEN) || !device_id.n || device_id.n > 128 || span_has_control(device_id) ||
-        (revoke ? journal_reason(reason) < 0 : !is_hex(key, PKI_HASH_LEN) || !is_hex(fingerprint, PKI_HASH_LEN) || !is_time(not_after)))
+    if (n != (json_int_t)json_array_size(m->entries) + 1 || !journal_is_time(at) || !journal_is_hex(serial, MAKE_SERIAL_LEN) || !device_id.n || device_id.n > 128 || span_has_control(device_id) ||
+        (revoke ? journal_reason(reason) < 0 : !journal_is_hex(key, PKI_HASH_LEN) || !journal_is_hex(fingerprint, PKI_HASH_LEN) || !journal_is_time(not_after)))
         return wrong(err, "Its number, time or another member is not well-formed");
     return json_array_append(m->entries, line) ? err_set(err, MUSTER_ENOMEM, NULL) : 0;
 }
@@ -204,7 +192,7 @@ static int read_end(struct manifest *m, json_t *line, struct err *err) {
     int rc = json_take(line, err, "{s:s, s:s, s:I, s:s, s:s}", "event", &event, "at", &at, "entries", &entries, "previous", &previous, "signature", &signature);
     if (rc)
         return rc;
-    if (entries != (json_int_t)json_array_size(m->entries) || !is_time(at) || clock_parse_rfc3339(span_str(at), &m->at) || hex_decode(span_str(previous), m->chain.b, sizeof m->chain.b))
+    if (entries != (json_int_t)json_array_size(m->entries) || !journal_is_time(at) || clock_parse_rfc3339(span_str(at), &m->at) || hex_decode(span_str(previous), m->chain.b, sizeof m->chain.b))
         return wrong(err, "Its number of entries or its time is not right");
     return check_signature(m, at, (size_t)entries, previous, signature, err);
 }

@@ -12,23 +12,11 @@ from cryptography.hazmat.primitives.serialization import NoEncryption, pkcs12
 
 from agent import ADMITTED, CLIENT_AUTH, EST, NOT_YET, SERVER_AUTH, TIME_STAMPING, Agent, Authority, Gateway, Holder, certs_only, issues, own, refusal, shared
 from client import Identity, key_pem, name, new_key
-from test_agent_run import Teller, to_1970
-from test_clock import DAY, Clock
+from test_agent_run import Teller, device, moved, to_1970  # noqa: F401 (two are fixtures)
+from test_clock import DAY
 
 CACERTS, RENEW, ENROL, USE = ("GET", EST + "cacerts"), ("POST", EST + "simplereenroll"), ("POST", EST + "simpleenroll"), ("GET", "/devices")
 HOUR = 3600
-
-
-@pytest.fixture(name="clock")
-def moved(tmp_path):
-    return Clock(tmp_path / "clock")
-
-
-@pytest.fixture
-def device(tmp_path, clock):
-    d = Agent(tmp_path / "device", env=clock.env)
-    d.hook()
-    return d
 
 
 class World:
