@@ -21,7 +21,7 @@ def gone(pid):
     """Whether the process has ended (a zombie has)."""
     try:
         return "\nState:\tZ" in pathlib.Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # before it is opened, or between that and the reading
         return True
 
 
