@@ -183,24 +183,31 @@ void admin_ROOT_REVOKE(struct http_exchange *x, void *arg) { change(x, ROOT_REVO
 
 static void retired(struct http_exchange *x, int rc, const struct err *err, void *op) {
     struct root_retire *t = op;
-    if (rc == MUSTER_EROOTINUSE)
+    if (rc == MUSTER_EROOTINUSE || rc == MUSTER_ECONFIRM)
         reply_confirm(x, err, t->devices);
     else
         reply_done(x, rc, err, TAKE(t->out));
 }
 
+static void may_retire(struct http_exchange *x, int rc, const struct err *err, void *op) {
+    if (rc)
+        retired(x, rc, err, op);
+    else
+        job_start(x, JOB_WRITE, root_retire_run, op, sizeof(struct root_retire), retired);
+}
+
 void admin_ROOT_RETIRE(struct http_exchange *x, void *arg) {
     CLEANUP_JSON json_t *body = body_object(x);
     struct err err = ERR_INIT;
-    json_int_t days = ROOT_RETIRE_DAYS;
+    json_int_t days = ROOT_RETIRE_DAYS, confirm = -1;
     if (!body)
         return;
-    int rc = json_take(body, &err, "{s?I}", "days", &days);
+    int rc = json_take(body, &err, "{s?I, s?I}", "days", &days, "confirm", &confirm);
     if (!rc && (days < 1 || days > 36500))
         rc = err_set(&err, MUSTER_EINVALID, "days is between 1 and 36500.");
-    const struct root_retire t = {.actor = grant_of(x)->actor, .account = grant_account(x), .root = param_of(x, "root"), .days = days};
+    const struct root_retire t = {.actor = grant_of(x)->actor, .account = grant_account(x), .root = param_of(x, "root"), .days = days, .confirm = confirm};
     if (rc)
         http_reply_err(x, &err);
     else
-        job_start(x, JOB_WRITE, root_retire_run, &t, sizeof t, retired);
+        job_start(x, JOB_READ, root_retire_look_run, &t, sizeof t, may_retire);
 }

@@ -5,6 +5,7 @@
 #include "admin/server_cas.h"
 #include "base/hex.h"
 #include "registry/audit.h"
+#include "registry/dependents.h"
 
 /* --- looking ------------------------------------------------------------------------------------------------------------------------ */
 
@@ -57,6 +58,7 @@ struct server_change {
     struct http_exchange *x; /* held */
     bool retire, begun;
     enum vault_backend backend;
+    int64_t confirm; /* devices that are cut off; -1: not said */
     struct actor actor;
     /* operations under way; a completion is given the member that it was started with */
     struct server_ca_show show;
@@ -121,8 +123,10 @@ static int log_run(struct store_tx *control, void *arg, struct err *err) {
     json_set_int(detail, "vault_version", (int64_t)l->version.version);
     if (l->backend)
         json_set_str(detail, "backend", l->backend);
-    if (l->days)
+    if (l->days) {
         json_set_int(detail, "days", l->days);
+        json_set_int(detail, "devices", l->devices);
+    }
     hex_encode(hash_span(&l->fingerprint), subject);
     return audit_add(control, AUDIT_SERVER, &l->version.actor, l->version.what, span_str(subject), detail, err);
 }
@@ -177,19 +181,8 @@ static void clock_known(void *arg, int rc, const struct err *err) {
         fail(ch, &why);
 }
 
-/* Names in a sentence: whoever reads it may have no other way to them. */
-static void add_names(struct buf *text, const json_t *list) {
-    size_t i;
-    json_t *one;
-    json_array_foreach(list, i, one) {
-        if (i == 5)
-            break;
-        buf_addf(text, "%s%s/%s", i ? ", " : "", json_string_value(json_object_get(one, "account")), json_string_value(json_object_get(one, "device_id")));
-    }
-}
-
-/* A device that has nothing newer would refuse the gateway from the moment on.  Of one that has ended nobody depends any more. */
-static int may_retire(const struct server_change *ch, struct err *err) {
+/* A device that has nothing newer would refuse the gateway from the moment on.  Who can fetch it is waited for; who cannot, or sleeps, is given up by number alone. */
+static int may_retire(struct server_change *ch, struct err *err) {
     const struct server_ca_show *s = &ch->show;
     CLEANUP(buf_fini) struct buf names = BUF_INIT(2048);
     if (s->state == SERVER_CA_RETIRED)
@@ -198,11 +191,17 @@ static int may_retire(const struct server_change *ch, struct err *err) {
         return err_set(err, MUSTER_ESTATE, "The gateway's certificates are issued under this server CA; `muster server-ca rotate` makes the next one.");
     if (!server_cas_all_current(ch->c))
         return err_set(err, MUSTER_ESTATE, "The gateway still has a certificate under a former server CA; it is renewed in a moment, or the log says why not (server_certificate_failed).");
-    if (!s->devices || s->not_after <= clock_now())
+    if (s->not_after <= clock_now()) /* nobody depends on one that has ended */
         return 0;
-    add_names(&names, json_object_get(s->out, "newest"));
-    return err_set(err, MUSTER_ESERVERCAINUSE, "%lld device%s seen in the last %lld days %s not known to have a newer server CA: %s%s.", (long long)s->devices, s->devices == 1 ? "" : "s",
-                   (long long)s->days, s->devices == 1 ? "is" : "are", buf_str(&names), s->devices > 5 ? ", …" : "");
+    ch->log.devices = s->learn ? s->learn : s->asleep + s->stuck;
+    dependents_name(&names, json_object_get(s->out, "newest"), ch->log.devices);
+    if (s->learn)
+        return err_set(err, MUSTER_ESERVERCAINUSE, "%lld device%s seen in the last %lld days, which can fetch a newer server CA, %s not known to have it: %s.", (long long)s->learn,
+                       s->learn == 1 ? "" : "s", (long long)s->days, s->learn == 1 ? "is" : "are", buf_str(&names));
+    if (!ch->log.devices || ch->confirm == ch->log.devices)
+        return 0;
+    return err_set(err, MUSTER_ECONFIRM, "To retire the server CA cuts off %lld device%s for good, which then refuse%s the gateway: %lld that cannot renew, and %lld not seen in the last %lld days: %s.",
+                   (long long)ch->log.devices, ch->log.devices == 1 ? "" : "s", ch->log.devices == 1 ? "s" : "", (long long)s->stuck, (long long)s->asleep, (long long)s->days, buf_str(&names));
 }
 
 static void dependents_known(void *arg, int rc, const struct err *err) {
@@ -212,8 +211,8 @@ static void dependents_known(void *arg, int rc, const struct err *err) {
         fail(ch, err);
         return;
     }
-    if ((rc = may_retire(ch, &why)) == MUSTER_ESERVERCAINUSE) {
-        reply_confirm(ch->x, &why, ch->show.devices);
+    if ((rc = may_retire(ch, &why)) == MUSTER_ESERVERCAINUSE || rc == MUSTER_ECONFIRM) {
+        reply_confirm(ch->x, &why, ch->log.devices);
         end(ch);
     } else if (rc || vault_server_retire(ch->c->vault, &ch->show.spki, vault_changed, ch, &why)) {
         fail(ch, &why);
@@ -271,10 +270,10 @@ void admin_SERVER_CA_ROTATE(struct http_exchange *x, void *arg) {
 void admin_SERVER_CA_RETIRE(struct http_exchange *x, void *arg) {
     CLEANUP_JSON json_t *body = body_object(x);
     struct err err = ERR_INIT;
-    json_int_t days = SERVER_CA_RETIRE_DAYS;
+    json_int_t days = SERVER_CA_RETIRE_DAYS, confirm = -1;
     if (!body)
         return;
-    int rc = json_take(body, &err, "{s?I}", "days", &days);
+    int rc = json_take(body, &err, "{s?I, s?I}", "days", &days, "confirm", &confirm);
     if (!rc && (days < 1 || days > 36500))
         rc = err_set(&err, MUSTER_EINVALID, "days is between 1 and 36500.");
     if (rc) {
@@ -286,6 +285,7 @@ void admin_SERVER_CA_RETIRE(struct http_exchange *x, void *arg) {
         return;
     ch->retire = true;
     ch->show = (struct server_ca_show){.id = param_of(x, "server_ca"), .days = days};
+    ch->confirm = confirm;
     ch->log.days = days;
     server_ca_go_on(ch->c);
 }

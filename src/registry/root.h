@@ -66,17 +66,22 @@ struct root_rotate_look {
 };
 int root_rotate_look_run(struct store_tx *tx, void *arg, struct err *err);
 
-/* Out of use for good: whoever still has a certificate under it is refused.  MUSTER_EROOTINUSE with their number and names while a device that was seen
- * in the last so many days depends on it; MUSTER_ESTATE. */
+/* Out of use for good: whoever still has a certificate under it is refused.  First the look, in a reading transaction, as it may walk over all of the root's devices:
+ * MUSTER_EROOTINUSE with their number and names while a device that was seen in the last so many days depends on it; MUSTER_ECONFIRM with those that were not
+ * seen, and whose certificates are good still, unless that number is confirmed; MUSTER_ESTATE.  Then root_retire_run: nobody can have joined those that sleep, and
+ * one of them that woke meanwhile is seen, and refuses it. */
 #define ROOT_RETIRE_DAYS 90
 #define ROOT_NAMED_MAX 20
 struct root_retire {
     struct actor actor;
     struct span account, root;
-    int64_t days;
-    int64_t devices; /* out: that depend on it */
+    int64_t days, confirm; /* confirm: devices that are cut off; -1: not said */
+    int64_t devices;       /* out: that it is about, where it is refused */
+    bool looked;           /* by the look: what follows */
+    int64_t hour, asleep;  /* since when devices count as seen; how many are cut off */
     json_t *out;
 };
+int root_retire_look_run(struct store_tx *tx, void *arg, struct err *err);
 int root_retire_run(struct store_tx *tx, void *arg, struct err *err);
 
 #endif

@@ -1,40 +1,16 @@
 /* root_retire: which root may be rotated, who depends on a fleet root, and taking it out of use; see root.h. */
 #include "base/clock.h"
 #include "registry/audit.h"
+#include "registry/dependents.h"
 #include "registry/event.h"
 #include "registry/root.h"
 #include "registry/root_json.h"
 
-static int64_t hour_before(int64_t days) {
-    const int64_t since = clock_now() - days * CLOCK_DAY;
-    return since > 0 ? since / CLOCK_HOUR : 0;
-}
-
-static json_t *dependent_json(struct store_row *row) {
-    char id[DEVICE_ID_MAX + 1];
-    struct uuid uuid;
-    if (store_uuid(row, 0, &uuid))
-        return NULL;
-    row_text(row, 1, id, sizeof id);
-    json_t *o = json_object();
-    json_set_uuid(o, "id", &uuid);
-    json_set_str(o, "device_id", id);
-    json_set_time(o, "last_seen", store_int(row, 2));
-    json_set_bool(o, "renews", store_int(row, 4) == METHOD_SHARED && store_int(row, 3) != 0);
-    return o;
-}
-
 /* The devices that were seen last, by name. */
 static int name_dependents(struct store_tx *tx, const struct root *r, int64_t hour, json_t *list, struct err *err) {
-    CLEANUP(store_row_end) struct store_row *row = NULL;
+    struct store_row *row = NULL;
     int rc = store_query(tx, &row, err, SQL_ANCHOR_SEEN_PAGE, "iii", r->row, hour, I(ROOT_NAMED_MAX));
-    while (!rc && (rc = store_next(row, err)) > 0) {
-        json_t *one = dependent_json(row);
-        rc = one ? 0 : err_set(err, MUSTER_ECORRUPT, "A row of the table device is damaged.");
-        if (one)
-            json_array_append_new(list, one);
-    }
-    return rc < 0 ? rc : 0;
+    return dependents_take(row, rc, list, err);
 }
 
 int root_seen_json(struct store_tx *tx, const struct root *r, json_t *out, struct err *err) {
@@ -45,7 +21,7 @@ int root_seen_json(struct store_tx *tx, const struct root *r, json_t *out, struc
     for (size_t i = 0; !rc && i < sizeof days / sizeof *days; i++) {
         char name[16];
         snprintf(name, sizeof name, "%dd", (int)days[i]);
-        if (!(rc = one_int(tx, &n, 0, err, SQL_ANCHOR_SEEN, "ii", r->row, hour_before(days[i]))))
+        if (!(rc = one_int(tx, &n, 0, err, SQL_ANCHOR_SEEN, "ii", r->row, dependents_hour(days[i]))))
             json_set_int(seen, name, n);
     }
     if (!rc && !(rc = one_int(tx, &n, 0, err, SQL_ANCHOR_DEVICES, "i", r->row)))
@@ -57,27 +33,42 @@ int root_seen_json(struct store_tx *tx, const struct root *r, json_t *out, struc
     return rc;
 }
 
-/* Names in a sentence: whoever reads it may have no other way to them. */
-static void add_names(struct buf *text, const json_t *list) {
-    size_t i;
-    json_t *one;
-    json_array_foreach(list, i, one) {
-        if (i == 5)
-            break;
-        buf_addf(text, "%s%s", i ? ", " : "", json_string_value(json_object_get(one, "device_id")));
-    }
-}
-
-static int refuse_dependents(struct store_tx *tx, struct root_retire *t, const struct root *r, struct err *err) {
+static int refuse_seen(struct store_tx *tx, struct root_retire *t, const struct root *r, struct err *err) {
     CLEANUP_JSON json_t *named = json_array();
     CLEANUP(buf_fini) struct buf text = BUF_INIT(2048);
-    const int64_t hour = hour_before(t->days);
-    int rc = one_int(tx, &t->devices, 0, err, SQL_ANCHOR_SEEN, "ii", r->row, hour);
-    if (rc || !t->devices || (rc = name_dependents(tx, r, hour, named, err)))
+    int rc = one_int(tx, &t->devices, 0, err, SQL_ANCHOR_SEEN, "ii", r->row, t->hour);
+    if (rc || !t->devices || (rc = name_dependents(tx, r, t->hour, named, err)))
         return rc;
-    add_names(&text, named);
-    return err_set(err, MUSTER_EROOTINUSE, "%lld device%s seen in the last %lld days depend%s on the fleet root: %s%s.", (long long)t->devices, t->devices == 1 ? "" : "s", (long long)t->days,
-                   t->devices == 1 ? "s" : "", buf_str(&text), t->devices > 5 ? ", …" : "");
+    dependents_name(&text, named, t->devices);
+    return err_set(err, MUSTER_EROOTINUSE, "%lld device%s seen in the last %lld days depend%s on the fleet root: %s.", (long long)t->devices, t->devices == 1 ? "" : "s", (long long)t->days,
+                   t->devices == 1 ? "s" : "", buf_str(&text));
+}
+
+/* The ends behind which a certificate under the root is of no use any more: of one that does not renew, and of one that does, or may while its request waits
+ * for the customer's CA (csr_queue).  Under a root that has ended itself only renewing is left, and that as long as behind a certificate's own end. */
+static void useless_until(const struct account *a, const struct root *r, int64_t now, int64_t *plain, int64_t *renews) {
+    const int64_t late = now - a->late_renewal;
+    const bool ended = r->not_after <= now && r->expired != EXPIRED_KNOWN;
+    *renews = ended && r->not_after <= late ? INT64_MAX : late;
+    *plain = r->origin == ROOT_UPLOADED && a->csr_queue ? *renews : ended ? INT64_MAX : now;
+}
+
+/* Who sleeps longer than the days that were said and has a certificate that is good still is cut off for good: that wants the number of them. */
+static int confirm_asleep(struct store_tx *tx, struct root_retire *t, const struct account *a, const struct root *r, struct err *err) {
+    CLEANUP_JSON json_t *named = json_array();
+    CLEANUP(buf_fini) struct buf text = BUF_INIT(2048);
+    struct store_row *row = NULL;
+    int64_t plain, renews;
+    useless_until(a, r, clock_now(), &plain, &renews);
+    int rc = one_int(tx, &t->devices, 0, err, SQL_ANCHOR_ASLEEP, "iiii", r->row, t->hour, plain, renews);
+    if (rc || !t->devices || t->confirm == t->devices)
+        return rc;
+    rc = store_query(tx, &row, err, SQL_ANCHOR_ASLEEP_PAGE, "iiiii", r->row, t->hour, plain, renews, I(ROOT_NAMED_MAX));
+    if ((rc = dependents_take(row, rc, named, err)))
+        return rc;
+    dependents_name(&text, named, t->devices);
+    return err_set(err, MUSTER_ECONFIRM, "To retire the fleet root cuts off %lld device%s for good, not seen in the last %lld days, whose certificate%s good still: %s.", (long long)t->devices,
+                   t->devices == 1 ? "" : "s", (long long)t->days, t->devices == 1 ? " is" : "s are", buf_str(&text));
 }
 
 /* What issues, or lets new devices in, is not taken out of use: the next one comes first. */
@@ -104,18 +95,34 @@ int root_rotate_look_run(struct store_tx *tx, void *arg, struct err *err) {
     return 0;
 }
 
+int root_retire_look_run(struct store_tx *tx, void *arg, struct err *err) {
+    struct root_retire *t = arg;
+    struct account a;
+    struct root r;
+    t->hour = dependents_hour(t->days);
+    int rc = account_need(tx, t->account, &a, err);
+    if (rc || (rc = root_need(tx, &a, t->root, &r, err)) || (rc = check_state(&a, &r, err)) || (rc = refuse_seen(tx, t, &r, err)) || (rc = confirm_asleep(tx, t, &a, &r, err)))
+        return rc;
+    t->asleep = t->devices;
+    t->looked = true;
+    return 0;
+}
+
 int root_retire_run(struct store_tx *tx, void *arg, struct err *err) {
     struct root_retire *t = arg;
     struct account a;
     struct root r;
+    if (!t->looked)
+        return MUSTER_EINTERNAL;
     int rc = account_need(tx, t->account, &a, err);
-    if (rc || (rc = root_need(tx, &a, t->root, &r, err)) || (rc = check_state(&a, &r, err)) || (rc = refuse_dependents(tx, t, &r, err)) ||
+    if (rc || (rc = root_need(tx, &a, t->root, &r, err)) || (rc = check_state(&a, &r, err)) || (rc = refuse_seen(tx, t, &r, err)) ||
         (rc = store_exec(tx, NULL, err, SQL_ROOT_STATE, "ii", r.row, I(ROOT_RETIRED))) || (rc = epoch_raise(tx, err)))
         return rc;
     json_t *detail = json_object(), *more = json_object();
     char id[UUID_TEXT_LEN + 1];
     uuid_text(&r.uuid, id);
     json_set_int(detail, "days", t->days);
+    json_set_int(detail, "devices", t->asleep);
     json_set_str(more, "before", word_of(&WORDS_ROOT_STATE, r.state));
     if ((rc = audit_add(tx, a.row, &t->actor, "root.retire", span_str(id), detail, err))) {
         json_decref(more);

@@ -2,6 +2,7 @@
 #include "registry/server_ca.h"
 
 #include "base/clock.h"
+#include "registry/dependents.h"
 
 #define KEPT_MAX 64 /* that are looked at, retired ones among them; the newest */
 
@@ -114,15 +115,10 @@ int server_ca_list_run(struct store_tx *tx, void *arg, struct err *err) {
     return 0;
 }
 
-static int64_t hour_before(int64_t days) {
-    const int64_t since = clock_now() - days * CLOCK_DAY;
-    return since > 0 ? since / CLOCK_HOUR : 0;
-}
-
 static int add_seen(struct store_tx *tx, int64_t number, json_t *out, struct err *err) {
     static const char *const names[] = {"ever", "7d", "30d", "90d", "365d"};
     struct store_row *row;
-    int found = first_row(tx, &row, err, SQL_SERVER_CA_SEEN, "iiiii", number, hour_before(7), hour_before(30), hour_before(90), hour_before(365));
+    int found = first_row(tx, &row, err, SQL_SERVER_CA_SEEN, "iiiii", number, dependents_hour(7), dependents_hour(30), dependents_hour(90), dependents_hour(365));
     if (found <= 0)
         return found;
     json_t *seen = json_object();
@@ -134,29 +130,34 @@ static int add_seen(struct store_tx *tx, int64_t number, json_t *out, struct err
     return 0;
 }
 
-static int add_named(struct store_tx *tx, int64_t number, int64_t hour, json_t *out, struct err *err) {
+/* Who depends on it, for whoever wants to know, and for who wants to retire it. */
+static int add_named(struct store_tx *tx, struct server_ca_show *s, int64_t number, int64_t hour, json_t *out, struct err *err) {
     CLEANUP_JSON json_t *list = json_array();
-    CLEANUP(store_row_end) struct store_row *row = NULL;
-    int rc = store_query(tx, &row, err, SQL_SERVER_CA_SEEN_PAGE, "iii", number, hour, I(SERVER_CA_NAMED_MAX));
-    while (!rc && (rc = store_next(row, err)) > 0) {
-        struct uuid uuid;
-        char id[DEVICE_ID_MAX + 1], account[ACCOUNT_NAME_MAX + 1];
-        if (store_uuid(row, 0, &uuid))
-            return err_set(err, MUSTER_ECORRUPT, "A row of the table device is damaged.");
-        row_text(row, 1, id, sizeof id);
-        row_text(row, 4, account, sizeof account);
-        json_t *o = json_object();
-        json_set_uuid(o, "id", &uuid);
-        json_set_str(o, "account", account);
-        json_set_str(o, "device_id", id);
-        json_set_time(o, "last_seen", store_int(row, 2));
-        json_set_bool(o, "renews", store_int(row, 3) != 0);
-        json_array_append_new(list, o);
-        rc = 0;
-    }
-    if (rc >= 0)
+    struct store_row *row = NULL;
+    int rc;
+    if (!s->days)
+        rc = store_query(tx, &row, err, SQL_SERVER_CA_SEEN_PAGE, "ii", number, I(SERVER_CA_NAMED_MAX));
+    else if (s->learn)
+        rc = store_query(tx, &row, err, SQL_SERVER_CA_LEARN_PAGE, "iii", number, hour, I(SERVER_CA_NAMED_MAX));
+    else
+        rc = store_query(tx, &row, err, SQL_SERVER_CA_LOSE_PAGE, "iiii", number, hour, I(SERVER_CA_NAMED_MAX), clock_now());
+    if (!(rc = dependents_take(row, rc, list, err)))
         json_set(out, "newest", TAKE(list));
-    return rc < 0 ? rc : 0;
+    return rc;
+}
+
+static int add_dependents(struct store_tx *tx, struct server_ca_show *s, int64_t number, json_t *out, struct err *err) {
+    const int64_t hour = dependents_hour(s->days);
+    struct store_row *row;
+    int found = first_row(tx, &row, err, SQL_SERVER_CA_DEPEND, "iii", number, hour, clock_now());
+    if (found <= 0)
+        return found;
+    s->learn = store_int(row, 0);
+    s->asleep = store_int(row, 1);
+    s->stuck = store_int(row, 2);
+    store_row_end(row);
+    json_set_int(out, "cannot_renew", s->stuck);
+    return add_named(tx, s, number, hour, out, err);
 }
 
 static int find_row(struct store_tx *tx, const struct server_ca_show *s, struct store_row **row, struct err *err) {
@@ -180,14 +181,14 @@ int server_ca_show_run(struct store_tx *tx, void *arg, struct err *err) {
     if (rc)
         return rc;
     CLEANUP_JSON json_t *o = one_json(row);
-    const int64_t number = store_int(row, 0), hour = s->days > 0 ? hour_before(s->days) : 0;
+    const int64_t number = store_int(row, 0);
     s->state = (enum server_ca_state)store_int(row, 6);
     s->not_after = store_int(row, 5);
     rc = row_hash(row, 2, &s->spki);
     store_row_end(row);
     if (rc || !o)
         return damaged(err);
-    if ((rc = add_seen(tx, number, o, err)) || (rc = add_named(tx, number, hour, o, err)) || (rc = one_int(tx, &s->devices, 0, err, SQL_SERVER_CA_SINCE, "ii", number, hour)))
+    if ((rc = add_seen(tx, number, o, err)) || (rc = add_dependents(tx, s, number, o, err)))
         return rc;
     s->out = TAKE(o);
     return 0;

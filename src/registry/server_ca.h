@@ -9,7 +9,7 @@
 #include "registry/row.h"
 
 #define SERVER_CA_NAMED_MAX 20      /* devices that are named */
-#define SERVER_CA_RETIRE_DAYS 90    /* a device that was not seen for so long does not count, where nobody says another number */
+#define SERVER_CA_RETIRE_DAYS 90    /* a device that renews and was not seen for so long is not waited for, where nobody says another number */
 #define SERVER_CA_TOLD_MAX 8
 
 enum server_ca_state { SERVER_CA_CURRENT = 1, SERVER_CA_FORMER = 2, SERVER_CA_RETIRED = 3 };
@@ -33,8 +33,12 @@ struct server_ca_show {
     struct span id; /* its id, or its number */
     bool by_spki;   /* or this: */
     struct hash spki; /* also out */
-    int64_t days;   /* over 0: only who was seen in so many days is named, and `devices` counts them */
-    int64_t devices, not_after;
+    int64_t days;   /* over 0: it is to be retired, and named is who is in the way of that, or is cut off */
+    /* out: who is not known to have a newer one */
+    int64_t learn;  /* renews, and was seen in so many days: it can fetch the newer one */
+    int64_t asleep; /* renews, was not seen for so long, and has a certificate that is good still */
+    int64_t stuck;  /* cannot renew, however long ago it was seen: it depends on it for good */
+    int64_t not_after;
     enum server_ca_state state;
     json_t *out;    /* the caller's */
 };

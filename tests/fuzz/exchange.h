@@ -59,12 +59,14 @@ int store_write(struct store *s, struct loop *reply, store_run_fn run, store_don
 
 /* Ends what is under way, well (0) or with rc, and holds that there was one answer and that nothing holds the request any more. */
 static inline void exchange_settle(struct http_exchange *x, int rc) {
-    if (x->job.run) {
+    while (x->job.run) { /* what is done may begin the next one */
         struct err err = {.code = rc};
+        const __typeof__(x->job) job = x->job;
         MUST(x->replies == 0);
+        memset(&x->job, 0, sizeof x->job);
         if (rc == 0)
-            MUST(x->job.run(NULL, x->job.arg, &err) == 0);
-        x->job.done(x->job.arg, rc, &err);
+            MUST(job.run(NULL, job.arg, &err) == 0);
+        job.done(job.arg, rc, &err);
     }
     MUST(x->replies == 1 && x->refs == 0);
 }

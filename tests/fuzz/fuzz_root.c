@@ -44,7 +44,12 @@ int root_set_run(struct store_tx *tx, void *arg, struct err *err) {
     ((struct root_set *)arg)->out = json_object();
     return 0;
 }
+int root_retire_look_run(struct store_tx *tx, void *arg, struct err *err) {
+    ((struct root_retire *)arg)->looked = true;
+    return 0;
+}
 int root_retire_run(struct store_tx *tx, void *arg, struct err *err) {
+    MUST(((struct root_retire *)arg)->looked);
     ((struct root_retire *)arg)->out = json_object();
     return 0;
 }
@@ -80,7 +85,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
             check_proof(x.job.arg);
         else if (x.job.run == root_set_run)
             check_set(x.job.arg);
-        else if (x.job.run == root_retire_run)
+        else if (x.job.run == root_retire_look_run)
             MUST(((struct root_retire *)x.job.arg)->days >= 1 && ((struct root_retire *)x.job.arg)->days <= 36500);
         exchange_settle(&x, codes[(n + i) % 3]);
     }

@@ -109,8 +109,12 @@ def test_rotate_and_retire(world):
     refused("root_in_use", world.muster, "root", "retire", old["id"], "--days", "10")
     again = world.muster("root", "show", old["id"])
     assert again["seen"] == {"7d": 2, "30d": 2, "90d": 2, "365d": 2, "ever": 2}
-    retired = world.muster("root", "retire", old["id"], "--days", "2")
-    assert retired["state"] == "retired"
+    said = refused("confirmation_required", world.muster, "root", "retire", old["id"], "--days", "2")
+    assert "cuts off 2 devices for good" in said.text and "stock" in said.text and "waits" in said.text
+    for confirm, status in ((None, 409), (1, 409), (3, 409), (2, 200)):
+        answer = world.api("POST", f"/api/v1/accounts/{a.name}/roots/{old['id']}/retire", {"days": 2, **({"confirm": confirm} if confirm else {})})
+        assert answer.status == status and (status == 200 or (answer.code, answer.json["count"]) == ("confirmation_required", 2)), answer
+        assert (ask(world, renewed), answer.json.get("state")) == (None, "retired" if status == 200 else None)
     assert ask(world, stock) == ask(world, waits) == RETIRED
     assert renew(world, stock) == (403, RETIRED)
     assert ask(world, renewed) is None and ask(world, fresh_one) is None
@@ -259,6 +263,40 @@ def test_nothing_leaves_of_an_issuing_ca_that_the_registry_does_not_know_yet(ser
     used(server, key, "waits")
 
 
+def test_retiring_asks_about_those_that_sleep(world):
+    """A device that was not seen for long and has a certificate that is good still, for renewing at least, is cut off with an operator's word alone."""
+    a = Account(world, "--late-renewal", 10 * DAY)
+    key = a.key("--expires", "2y")
+    used(world, key, "stock")  # for 20 years
+    a.set("--device-life", "40d")
+    by_est = {}
+    for name in ("by-est", "waits", "ends"):
+        by_est[name] = enrolled_by_est(world.gateway(key), name, new_key())
+    assert ask(world, by_est["by-est"]) is None and ask(world, by_est["ends"]) is None
+    used(world, key, "gone")
+    a.device("revoke", "gone")
+    old = roots(world, a)["active"]
+    world.muster("root", "rotate", old["id"])
+
+    def asleep(days):
+        """How many have to be confirmed; 0: nobody, and it is retired."""
+        answer = world.api("POST", f"/api/v1/accounts/{a.name}/roots/{old['id']}/retire", {"days": days})
+        assert answer.status == 200 or answer.code == "confirmation_required", answer
+        return answer.json["count"] if answer.status == 409 else 0
+
+    world.clock.set(35 * DAY)
+    assert asleep(30) == 4, "in time, also what waits for its first use"
+    world.clock.set(45 * DAY)
+    assert asleep(30) == 4, "ended, and good for renewing"
+    moved = renew(world, by_est["by-est"])
+    assert ask(world, moved) is None and asleep(30) == 3
+    world.clock.set(51 * DAY)
+    assert asleep(30) == 1, "who is too late does not count: the gateway refuses it already"
+    a.device("revoke", "stock")
+    assert asleep(30) == 0 and roots(world, a)["retired"]["id"] == old["id"]
+    assert ask(world, moved) is None and verifies(world, a)
+
+
 # --- of the customer's -----------------------------------------------------------------------------------------------------------------------------
 
 
@@ -279,7 +317,8 @@ def test_uploaded_roots_overlap(world):
     world.clock.set(20 * DAY)
     assert ask(world, moved) is None
     refused("root_in_use", world.muster, "root", "retire", old.root["id"])
-    assert world.muster("root", "retire", old.root["id"], "--days", "10")["state"] == "retired"
+    assert "stays" in refused("confirmation_required", world.muster, "root", "retire", old.root["id"], "--days", "10").text
+    assert world.muster("root", "retire", old.root["id"], "--days", "10", "--yes")["state"] == "retired"
     assert ask(world, stays) == RETIRED and ask(world, moved) is None
     assert ask(world, old.device("nobody-yet")) == RETIRED
     refused("already_exists", world.root, "cars", old)

@@ -239,9 +239,9 @@ def test_retire_waits_for_those_that_know_the_old_one_alone(fresh):
     later = enrolled(s, key, "later")
     assert ask(s, later) is None and dependents(s, 1) == {"stock", "by-est", "own"}, "who comes now has both"
     said = refused("server_ca_in_use", s.muster, "server-ca", "retire", 1)
-    assert "3 devices" in said.text and all(f"{a.name}/{name}" in said.text for name in ("stock", "by-est", "own"))
-    answer = s.api("POST", "/api/v1/server-cas/1/retire", {"days": 30})
-    assert (answer.status, answer.code, answer.json["count"]) == (409, "server_ca_in_use", 3)
+    assert "1 device seen" in said.text and f"{a.name}/by-est" in said.text and s.muster("server-ca", "show", 1)["cannot_renew"] == 2
+    answer = s.api("POST", "/api/v1/server-cas/1/retire", {"days": 30, "confirm": 1})
+    assert (answer.status, answer.code, answer.json["count"]) == (409, "server_ca_in_use", 1), "whoever can fetch the new one is waited for"
     # Renewing alone says nothing of what the device trusts; what it fetches by its own certificate does.
     renewed = renew(s, by_est)
     assert ask(s, renewed) is None and dependents(s, 1) == {"stock", "by-est", "own"}
@@ -255,7 +255,10 @@ def test_retire_waits_for_those_that_know_the_old_one_alone(fresh):
     # And it stays so through a further renewal; the stock device stays, however often it comes.
     again = renew(s, renewed)
     assert ask(s, again) is None and ask(s, stock) is None and dependents(s, 1) == {"stock"}
-    assert "stock" in refused("server_ca_in_use", s.muster, "server-ca", "retire", 1).text
+    said = refused("confirmation_required", s.muster, "server-ca", "retire", 1)
+    assert "cuts off 1 device for good" in said.text and f"{a.name}/stock" in said.text
+    answer = s.api("POST", "/api/v1/server-cas/1/retire", {"confirm": 2})
+    assert (answer.status, answer.code, answer.json["count"]) == (409, "confirmation_required", 1)
     # Provisioned again it has both, from the first use of what it got then.
     a.device("release", "stock", "--for-reprovision")
     stock = enrolled(s, key, "stock")
@@ -277,6 +280,36 @@ def test_retire_waits_for_those_that_know_the_old_one_alone(fresh):
     assert s.stop() == 0
     s.start()
     assert ask(s, later) is None and numbers(s, "current") == [2]
+
+
+def test_retiring_asks_for_the_number_of_those_that_it_cuts_off(fresh):
+    """Who cannot renew depends on the old one however long it sleeps; who renews, as long as its certificate is good for that."""
+    s = fresh(start=False)
+    s.clock = Clock(s.dir.parent / "clock")
+    s.start(env=s.clock.env)
+    a = Account(s, "--device-life", "40d", "--late-renewal", 10 * DAY, method="both")
+    own = s.root(a.name).device("own", days=(-1, 20))
+    key = a.key("--expires", "2y")
+    stock, by_est = enrolled(s, key, "stock"), enrolled_by_est(s.gateway(key), "by-est", new_key())
+    for device in (stock, by_est, own):
+        assert ask(s, device) is None
+    enrolled(s, key, "warehouse")
+    enrolled_by_est(s.gateway(key), "waits", new_key())
+    rotate(s)
+    assert s.muster("server-ca", "show", 1)["cannot_renew"] == 3
+
+    def refusal(days):
+        answer = s.api("POST", "/api/v1/server-cas/1/retire", {"days": days})
+        assert answer.status == 409, answer
+        return answer.code, answer.json["count"]
+
+    assert refusal(1) == ("server_ca_in_use", 2)
+    s.clock.set(35 * DAY)
+    assert refusal(36) == ("server_ca_in_use", 2) and refusal(30) == ("confirmation_required", 5)
+    s.clock.set(51 * DAY)
+    assert refusal(30) == ("confirmation_required", 3), "too late to renew; the others, whose certificates may have ended, for ever"
+    assert {"stock", "own", "warehouse"} <= {w.strip(".,").removeprefix(f"{a.name}/") for w in refused("confirmation_required", s.muster, "server-ca", "retire", 1, "--days", 1).text.split()}
+    assert s.muster("server-ca", "retire", 1, "--days", 1, "--yes")["state"] == "retired"
 
 
 def test_the_oldest_goes_first_and_there_is_an_end(fresh):
