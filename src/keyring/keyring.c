@@ -1,0 +1,162 @@
+/* keyring: see keyring.h. */
+#include "keyring/keyring.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <openssl/core_names.h>
+#include <openssl/param_build.h>
+#include <sys/stat.h>
+
+#include "base/file.h"
+#include "keyring/part.h"
+#include "pki/pki.h"
+
+#define KEY_FILE_MAX 65536
+
+static const struct keyring_part *const PARTS[] = {[KEYRING_FILE] = &FILE_PART, [KEYRING_PKCS11] = &TOKEN_PART, [KEYRING_TPM2] = &TPM_PART};
+
+/* --- names --------------------------------------------------------------------------------------------------------------------------------------- */
+
+static int complete(const struct keyring_uri *u, enum keyring_use use, struct err *err) {
+    if (use == KEYRING_A_PLACE && (u->id_n || u->has_spki))
+        return err_set(err, MUSTER_EINVALID, "The URI names a key (%s), and a place where keys are made is needed.", u->id_n ? "id" : "spki");
+    if (use == KEYRING_A_PLACE && u->place == KEYRING_PKCS11 && !u->token[0] && !u->serial[0] && !u->has_slot)
+        return err_set(err, MUSTER_EINVALID, "The URI names no token: pkcs11:token=LABEL, or by serial or slot-id.");
+    if (use == KEYRING_A_KEY && u->place == KEYRING_PKCS11 && !u->id_n && !u->object[0])
+        return err_set(err, MUSTER_EINVALID, "The URI names no key in the token: by its id, or by object, its label.");
+    if (use == KEYRING_A_KEY && u->place == KEYRING_TPM2 && !u->handle)
+        return err_set(err, MUSTER_EINVALID, "The URI names no key in the TPM: tpm2:0x81…, a persistent handle.");
+    return 0;
+}
+
+static int parse(const char *text, enum keyring_use use, struct keyring_uri *out, struct err *err) {
+    int rc = uri_parse(text, out, err);
+    return rc ? rc : complete(out, use, err);
+}
+
+int keyring_check(const char *uri, enum keyring_use use, struct err *err) {
+    struct keyring_uri u;
+    return parse(uri, use, &u, err);
+}
+
+int part_named(const struct naming *naming, const struct keyring_uri *u, struct err *err) {
+    char uri[KEYRING_URI_MAX];
+    int rc = uri_write(u, uri, err);
+    return rc || !naming->named ? rc : naming->named(naming->arg, uri, err);
+}
+
+int part_public(const uint8_t *point, size_t n, EVP_PKEY **out, struct err *err) {
+    const char *curve = n == 65 ? "P-256" : n == 97 ? "P-384" : NULL;
+    CLEANUP(EVP_PKEY_free) EVP_PKEY *empty = curve && point[0] == 4 ? EVP_EC_gen(curve) : NULL, *key = EVP_PKEY_new();
+    if (!empty || !key || EVP_PKEY_copy_parameters(key, empty) != 1 || EVP_PKEY_set1_encoded_public_key(key, point, n) != 1)
+        return pki_err(err, MUSTER_EINVALID, "Reading the public half of a key, which has to be on P-256 or P-384,");
+    *out = TAKE(key);
+    return 0;
+}
+
+void keyring_pin_mark(const char *uri, char out[KEYRING_PIN_MARK_MAX]) {
+    struct keyring_uri u;
+    struct stat st;
+    out[0] = '\0';
+    if (uri_parse(uri, &u, NULL))
+        return;
+    if (u.pin.env[0])
+        snprintf(out, KEYRING_PIN_MARK_MAX, "env:%.50s", u.pin.env);
+    else if (u.pin.file[0] && stat(u.pin.file, &st) == 0)
+        snprintf(out, KEYRING_PIN_MARK_MAX, "%llu %lld.%09ld", (unsigned long long)st.st_ino, (long long)st.st_ctim.tv_sec, st.st_ctim.tv_nsec);
+    else if (u.pin.file[0])
+        snprintf(out, KEYRING_PIN_MARK_MAX, "none");
+}
+
+void keyring_others_name(const char *uri, char out[KEYRING_URI_MAX]) {
+    struct keyring_uri u;
+    bool whole = uri_parse(uri, &u, NULL) == 0;
+    if (whole && u.place == KEYRING_TPM2)
+        snprintf(out, KEYRING_URI_MAX, "handle:0x%08x", u.handle);
+    else
+        snprintf(out, KEYRING_URI_MAX, "%s", whole && u.place == KEYRING_FILE ? u.path : uri);
+}
+
+/* --- keys ----------------------------------------------------------------------------------------------------------------------------------------- */
+
+int keyring_make(const char *place, const char *label, int (*named)(void *arg, const char *uri, struct err *err), void *arg, EVP_PKEY **out, struct err *err) {
+    struct keyring_uri u;
+    int rc = parse(place, KEYRING_A_PLACE, &u, err);
+    return rc ? rc : PARTS[u.place]->make(&u, label, &(struct naming){named, arg}, out, err);
+}
+
+int keyring_open(const char *uri, EVP_PKEY **out, struct err *err) {
+    struct keyring_uri u;
+    int rc = parse(uri, KEYRING_A_KEY, &u, err);
+    return rc ? rc : PARTS[u.place]->open(&u, out, err);
+}
+
+int keyring_open_known(const char *uri, const EVP_PKEY *public, EVP_PKEY **out, struct err *err) {
+    struct keyring_uri u;
+    int rc = parse(uri, KEYRING_A_KEY, &u, err);
+    return rc ? rc : PARTS[u.place]->open_known(&u, public, out, err);
+}
+
+int keyring_fault(const EVP_PKEY *key, struct err *err) { return key_elsewhere_fault(key, err); }
+
+int keyring_has(const char *uri, bool *has, struct err *err) {
+    struct keyring_uri u;
+    *has = false;
+    int rc = parse(uri, KEYRING_A_KEY, &u, err);
+    return rc ? rc : PARTS[u.place]->has(&u, has, err);
+}
+
+int keyring_remove(const char *uri, struct err *err) {
+    struct keyring_uri u;
+    int rc = parse(uri, KEYRING_A_KEY, &u, err);
+    return rc ? rc : PARTS[u.place]->remove(&u, err);
+}
+
+/* --- files ---------------------------------------------------------------------------------------------------------------------------------------- */
+
+static int file_make(struct keyring_uri *u, const char *label, const struct naming *naming, EVP_PKEY **out, struct err *err) {
+    CLEANUP(EVP_PKEY_free) EVP_PKEY *key = NULL;
+    CLEANUP(secret_fini) struct secret pin = SECRET_INIT;
+    CLEANUP(buf_wipe) struct buf pem = BUF_INIT(KEY_FILE_MAX);
+    (void)label;
+    int rc = pin_read(&u->pin, &pin, err);
+    if (rc || (rc = key_generate(KEY_P256, 0, &key, err)) || (rc = pin.n ? key_private_pem_sealed(key, secret_span(&pin), &pem, err) : key_private_pem(key, &pem, err)))
+        return rc;
+    if ((rc = part_named(naming, u, err)) || (rc = file_create(AT_FDCWD, u->path, buf_span(&pem), 0600, err)))
+        return rc;
+    *out = TAKE(key);
+    return 0;
+}
+
+/* A key that others can read is others' as well. */
+static int file_open(const struct keyring_uri *u, EVP_PKEY **out, struct err *err) {
+    CLEANUP(secret_fini) struct secret pin = SECRET_INIT;
+    CLEANUP(buf_wipe) struct buf pem = BUF_INIT(KEY_FILE_MAX);
+    struct stat st;
+    if (stat(u->path, &st))
+        return err_set(err, errno == ENOENT ? MUSTER_EKEYGONE : MUSTER_EIO, "The key %s cannot be looked at: %s.", u->path, strerror(errno));
+    if (st.st_mode & 077)
+        return err_set(err, MUSTER_EINVALID, "%s can be read by others (mode %03o). Make it its owner's alone: chmod 600.", u->path, st.st_mode & 0777u);
+    int rc = pin_read(&u->pin, &pin, err);
+    return rc || (rc = file_read(AT_FDCWD, u->path, &pem, err)) ? rc : key_read_private(buf_span(&pem), secret_span(&pin), out, err);
+}
+
+static int file_open_known(const struct keyring_uri *u, const EVP_PKEY *public, EVP_PKEY **out, struct err *err) {
+    CLEANUP(EVP_PKEY_free) EVP_PKEY *key = NULL;
+    int rc = file_open(u, &key, err);
+    if (rc)
+        return rc;
+    if (EVP_PKEY_eq(key, public) != 1)
+        return err_set(err, MUSTER_EINVALID, "%s is another key.", u->path);
+    *out = TAKE(key);
+    return 0;
+}
+
+static int file_has(const struct keyring_uri *u, bool *has, struct err *err) {
+    *has = faccessat(AT_FDCWD, u->path, F_OK, 0) == 0;
+    return *has || errno == ENOENT ? 0 : err_set(err, MUSTER_EIO, "The key %s cannot be looked at: %s.", u->path, strerror(errno));
+}
+
+static int file_drop(const struct keyring_uri *u, struct err *err) { return file_remove(AT_FDCWD, u->path, err); }
+
+const struct keyring_part FILE_PART = {file_make, file_open, file_open_known, file_has, file_drop};
