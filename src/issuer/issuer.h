@@ -42,6 +42,7 @@ struct issuer_enrol {
 struct issuer_renew {
     int64_t device;          /* row, as it was admitted */
     struct hash certificate; /* fingerprint of the one that the connection showed */
+    struct hash key;         /* its SPKI */
     const char *address;     /* copied */
     int64_t life, usual;     /* as above */
     struct issuer_key own;   /* with facts */

@@ -118,8 +118,15 @@ static void unknown(struct reconciliation *r, const json_t *device) {
         json_array_append(r->unknown, json_object_get(device, "device_id"));
 }
 
+/* What the line says of the key that the device has, or else of the one that it came with: whoever has renewed to another one did so by that. */
+static const char *told_of_key(const json_t *device, const json_t *keys) {
+    const char *now = text_of(device, "spki"), *first = text_of(device, "line_key");
+    const char *serial = now ? text_of(keys, now) : NULL;
+    return serial || !first ? serial : text_of(keys, first);
+}
+
 static void judge(struct reconciliation *r, const json_t *device) {
-    const char *id = text_of(device, "device_id"), *key = text_of(device, "spki"), *line = text_of(device, "line");
+    const char *id = text_of(device, "device_id"), *line = text_of(device, "line");
     json_t *b = json_object_get(r->built, id);
     bool ours = line && strcmp(line, r->manifest.line) == 0;
     if (!b && !ours)
@@ -130,7 +137,7 @@ static void judge(struct reconciliation *r, const json_t *device) {
         return;
     }
     json_object_set_new(b, "seen", json_true());
-    const char *serial = key ? text_of(json_object_get(b, "keys"), key) : NULL, *taken = key ? text_of(json_object_get(b, "revoked"), key) : NULL;
+    const char *serial = told_of_key(device, json_object_get(b, "keys")), *taken = told_of_key(device, json_object_get(b, "revoked"));
     if (!ours)
         tell(r, WRONG_LINE, id, device, serial, line ? "it came by another line" : "it came by no line");
     else if (serial)
@@ -138,7 +145,7 @@ static void judge(struct reconciliation *r, const json_t *device) {
     else if (taken)
         tell(r, REVOKED, id, device, taken, "the line has taken its certificate back");
     else {
-        tell(r, OTHER_KEY, id, device, NULL, "it has a key that the line has not built it with");
+        tell(r, OTHER_KEY, id, device, NULL, "it came with a key that the line has not built it with");
         unknown(r, device);
     }
 }

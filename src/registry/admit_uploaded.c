@@ -129,48 +129,64 @@ static int64_t ended_at(const struct admit *a, const struct root *r) { return r-
 /* One of the key that the device had shown before the newest that the registry has of it. */
 static bool is_older(const struct device *d, const struct cert *leaf) { return !hash_eq(&d->certificate, &leaf->fingerprint) && leaf->not_after < d->certificate_not_after; }
 
+/* Under a root of Muster's own it is a line's device, of an account that issues under it. */
+static bool has_method(const struct account *account, const struct root *r) { return account->method & (r->origin == ROOT_MUSTER ? METHOD_SHARED : METHOD_DEVICE); }
+
+/* A certificate of the line that brought the device in, which has one of the account's issuing CA since. */
+static bool has_left_line(const struct root *r, const struct line *l, const struct device *d) {
+    return r->origin == ROOT_MUSTER && l->row && d->line == l->row && d->method == METHOD_SHARED && d->has_certificate;
+}
+
+/* As of any certificate that was replaced (admit.c): it may be the device, which has lost its newest one, or whoever has a copy. */
+static int superseded(struct store_tx *tx, struct admit *a, const struct account *account, const struct device *d, struct err *err) {
+    int64_t since;
+    int rc = device_identity_superseded_key(tx, d, &a->leaf->key.spki, &since, err);
+    a->may_renew = !rc && since && (d->again == AGAIN_GRANTED || clock_now() - since < account->superseded_renewal);
+    return rc ? rc : admit_refuse(a, MUSTER_ECERTSUPERSEDED, NULL);
+}
+
 /* As known_key(), of who comes late: only who is in by this very key goes on, nothing is written, and the verdict says what is in the way. */
-static int judge_late(struct store_tx *tx, struct admit *a, const struct account *account, const struct root *r, int64_t device_row, bool barred, struct err *err) {
+static int judge_late(struct store_tx *tx, struct admit *a, const struct account *account, const struct root *r, const struct line *l, int64_t device_row, bool barred, struct err *err) {
     CLEANUP(buf_fini) struct buf id = BUF_INIT(512);
     struct device d;
     bool ok;
     int rc = check_lists(tx, a, r, &ok, err);
     if (rc || !ok)
         return rc;
-    if (!(account->method & METHOD_DEVICE))
+    if (!has_method(account, r))
         return admit_refuse(a, MUSTER_EMETHODOFF, NULL);
     if ((rc = need_device(tx, device_row, &d, err)))
         return rc;
     admit_found(a, &d);
     if (admit_state(a, account, &d), a->verdict.code)
         return 0;
-    if (barred)
+    const bool left = has_left_line(r, l, &d);
+    if (barred && !left)
         return admit_refuse(a, MUSTER_EKEYBARRED, "The device has another key now.");
     if (!read_id(a, r, &id))
         return 0;
     if (strcmp(buf_str(&id), d.device_id) != 0)
         return admit_refuse(a, MUSTER_EKEYELSEWHERE, "The certificate names another device than the one that its key is registered for.");
-    if (!device_identity_is_key(&d, a->leaf))
+    if (!left && !device_identity_is_key(&d, a->leaf))
         return admit_refuse(a, MUSTER_EKEYMISMATCH, NULL);
-    if (is_older(&d, a->leaf))
+    if (!left && is_older(&d, a->leaf))
         return admit_refuse(a, MUSTER_ECERTSUPERSEDED, NULL);
-    return admit_too_late(account, ended_at(a, r)) ? admit_refuse_late(a, account, ended_at(a, r)) : 0;
+    if (admit_too_late(account, ended_at(a, r)))
+        return admit_refuse_late(a, account, ended_at(a, r));
+    return left ? superseded(tx, a, account, &d, err) : 0;
 }
 
 /* Refused by the chain's end in any case; but the device may ask for the certificate that follows and collect it, where the account keeps such
- * requests.  Of a certificate that has expired itself nothing else is asked here, and what is in the way of that is the answer. */
-static int renew_only(struct store_tx *tx, struct admit *a, const struct account *account, const struct root *r, int64_t device_row, bool barred, struct err *err) {
+ * requests, or where it is a line's under Muster's own root, so that Muster signs it.  Of a certificate that has expired itself nothing else is asked here, and what is in the way of that is the answer. */
+static int renew_only(struct store_tx *tx, struct admit *a, const struct account *account, const struct root *r, const struct line *l, int64_t device_row, bool barred, struct err *err) {
     const struct err *why = over(a, r);
-    const bool renews = account->csr_queue && a->ended && r->origin == ROOT_UPLOADED; /* of a line under Muster's own root nothing is */
-    int rc = renews ? judge_late(tx, a, account, r, device_row, barred, err) : 0;
-    a->may_renew = renews && !rc && !a->verdict.code;
+    const bool renews = a->ended && (r->origin == ROOT_UPLOADED ? account->csr_queue : a->of_line);
+    int rc = renews ? judge_late(tx, a, account, r, l, device_row, barred, err) : 0;
+    a->may_renew = renews && !rc && (!a->verdict.code || a->may_renew);
     return rc || (a->over && a->verdict.code) ? rc : admit_refuse(a, why->code, "%s", err_text(why));
 }
 
 static int other_key(struct store_tx *tx, struct admit *a, const struct account *account, const struct root *r, const struct device *d, struct err *err);
-
-/* Under a root of Muster's own it is a line's device, of an account that issues under it. */
-static bool has_method(const struct account *account, const struct root *r) { return account->method & (r->origin == ROOT_MUSTER ? METHOD_SHARED : METHOD_DEVICE); }
 
 static int note_line(struct store_tx *tx, struct admit *a, int64_t account, struct line *out, struct err *err) {
     int found = line_of(tx, a, account, out, err);
@@ -184,7 +200,7 @@ static int known_key(struct store_tx *tx, struct admit *a, int64_t account_row, 
     struct account account;
     struct root r;
     struct device d;
-    struct line line;
+    struct line line = {.row = 0};
     bool ok;
     int rc = admit_account(tx, a, account_row, &account, &ok, err);
     if (rc || !ok || (rc = note_line(tx, a, account_row, &line, err)) < 0)
@@ -195,7 +211,7 @@ static int known_key(struct store_tx *tx, struct admit *a, int64_t account_row, 
     if (!admit_root_usable(a, &r))
         return 0;
     if (over(a, &r))
-        return renew_only(tx, a, &account, &r, device_row, barred, err);
+        return renew_only(tx, a, &account, &r, &line, device_row, barred, err);
     if ((rc = check_lists(tx, a, &r, &ok, err)) || !ok)
         return rc;
     if (!has_method(&account, &r))
@@ -208,12 +224,15 @@ static int known_key(struct store_tx *tx, struct admit *a, int64_t account_row, 
     if (admit_state(a, &account, &d), a->verdict.code && a->verdict.code != MUSTER_EPENDING && a->verdict.code != MUSTER_EUNEXPECTED)
         return 0;
     a->verdict = ERR_INIT;
-    if (barred)
+    const bool left = has_left_line(&r, &line, &d);
+    if (barred && !left)
         return admit_refuse(a, MUSTER_EKEYBARRED, "The device has another key now.");
     if (!read_id(a, &r, &id))
         return 0;
     if (strcmp(buf_str(&id), d.device_id) != 0)
         return admit_refuse(a, MUSTER_EKEYELSEWHERE, "The certificate names another device than the one that its key is registered for.");
+    if (left)
+        return admit_state(a, &account, &d), a->verdict.code ? 0 : superseded(tx, a, &account, &d, err);
     if (!device_identity_is_key(&d, a->leaf) && !above_lasts(a, &r, false))
         return 0;
     if (!device_identity_is_key(&d, a->leaf)) /* a key that Muster made for the device, under a root that Muster did not */
@@ -355,7 +374,7 @@ static int register_device(struct store_tx *tx, struct admit *a, const struct ac
     int found = read_device(tx, account, id, &d, err);
     if (found <= 0)
         return found < 0 ? found : MUSTER_ECORRUPT;
-    if (a->of_line && ((rc = line_spend(tx, &line, objection != NULL, err)) || (rc = store_exec(tx, NULL, err, SQL_DEVICE_LINE, "iis", d.row, line.row, objection ? objection : ""))))
+    if (a->of_line && ((rc = line_spend(tx, &line, objection != NULL, err)) || (rc = store_exec(tx, NULL, err, SQL_DEVICE_LINE, "iisb", d.row, line.row, objection ? objection : "", hash_span(&a->leaf->key.spki)))))
         return rc;
     if (a->of_line) { /* as the row has it now */
         d.line = line.row;

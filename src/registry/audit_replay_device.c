@@ -98,13 +98,18 @@ void replay_device_renew(struct audit_replay *r, const struct audit_entry *e, co
     const struct audit_prov_key *key = replay_key_named(r, replay_text(detail, "key"));
     const bool superseded = json_is_true(json_object_get(detail, "superseded")), released = json_is_true(json_object_get(detail, "released"));
     struct hash before;
+    struct uuid uuid;
     if (!d)
         return;
+    /* One that a factory line made has had a certificate of that line's, under a root of Muster's own. */
+    const struct audit_root *root = uuid_parse(span_str(replay_text(detail, "root")), &uuid) ? NULL : replay_root_named(r, &uuid);
     if (!(d->states & BIT(DEVICE_ACTIVE)))
         replay_bad(r, e, "The device could not renew");
+    else if (root && root->uploaded)
+        replay_bad(r, e, "The device's certificate was of the customer's own CA, which alone could renew it");
     else if (!(r->method & METHOD_SHARED))
         replay_bad(r, e, "The account did not take shared credentials");
-    else if (!replay_hash(detail, "replaces", &before) || !d->identity || (audit_replay_mark(r, hash_span(&before), NULL, 0) != d->identity) != superseded)
+    else if (!replay_hash(detail, "replaces", &before) || !d->identity || (audit_replay_mark(r, hash_span(&before), root ? &root->uuid : NULL, 0) != d->identity) != superseded)
         replay_bad(r, e, "The device renewed another certificate than its own");
     else if (released && !d->granted)
         replay_bad(r, e, "No operator let the device renew a certificate that it had replaced");

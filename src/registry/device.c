@@ -77,6 +77,9 @@ static int add_line(struct store_tx *tx, const struct device *d, json_t *o, stru
     struct line l;
     int found = d->line ? line_find_row(tx, d->line, &l, err) : 0;
     json_set_str(o, "line", found > 0 ? l.name : NULL);
+    json_set(o, "line_key", json_null());
+    if (found > 0 && d->has_line_key)
+        json_set_hex(o, "line_key", hash_span(&d->line_key));
     return found < 0 ? found : 0;
 }
 

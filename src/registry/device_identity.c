@@ -58,6 +58,11 @@ int device_identity_superseded(struct store_tx *tx, const struct device *d, int6
     return d->has_certificate && d->method == METHOD_SHARED ? one_int(tx, since, 0, err, SQL_CERT_REPLACED_AT, "ii", d->row, cert) : 0;
 }
 
+int device_identity_superseded_key(struct store_tx *tx, const struct device *d, const struct hash *spki, int64_t *since, struct err *err) {
+    *since = 0;
+    return d->has_certificate && d->method == METHOD_SHARED ? one_int(tx, since, 0, err, SQL_DKEY_REPLACED_AT, "ib", d->row, hash_span(spki)) : 0;
+}
+
 int device_identity_renew(struct store_tx *tx, const struct device *d, const struct cert *leaf, int64_t root, int64_t chain, struct err *err) {
     int rc = store_exec(tx, NULL, err, SQL_DEVICE_CERT, "ibiii", d->row, hash_span(&leaf->fingerprint), leaf->not_after, root, chain);
     return rc || chain == d->chain ? rc : device_chain_release(tx, d->chain, err);

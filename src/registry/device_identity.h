@@ -34,6 +34,9 @@ bool device_identity_is_key(const struct device *d, const struct cert *leaf);   
  * proves itself by the other method now, or the key of that one is compromised.  Whether that one was revoked is not asked here. */
 int device_identity_superseded(struct store_tx *tx, const struct device *d, int64_t cert, int64_t *since, struct err *err) MUSTER_MUST_CHECK;
 
+/* The same of a certificate of a factory line's, which the registry does not hold: since when another one has stood in the place of that key. */
+int device_identity_superseded_key(struct store_tx *tx, const struct device *d, const struct hash *spki, int64_t *since, struct err *err) MUSTER_MUST_CHECK;
+
 /* A newer certificate of the live key, under an uploaded root. */
 int device_identity_renew(struct store_tx *tx, const struct device *d, const struct cert *leaf, int64_t root, int64_t chain, struct err *err) MUSTER_MUST_CHECK;
 

@@ -10,6 +10,7 @@ struct loaded {
     struct account account;
     struct device device;
     struct prov_key key;     /* that brought the device in; row 0: an invitation did */
+    struct root root;        /* under which a device stands that showed a certificate of another's CA; row 0: another has none */
     int64_t enrolled;        /* when */
     struct renew_facts facts;
     struct hook_ask ask;
@@ -54,7 +55,7 @@ void renew_decide(const struct renew_facts *f, struct renew_verdict *v) {
         refuse(v, code, code == MUSTER_EPENDING ? 300 : 0);
     else if (f->revoked) /* between admission and now */
         refuse(v, MUSTER_ECERTREVOKED, 0);
-    else if (f->device->line && f->device->method == METHOD_DEVICE) /* what a factory line has certified Muster has not */
+    else if (f->elsewhere)
         refuse(v, MUSTER_EFLEETCA, 0);
     else if (!may_ask(f, v)) /* or another one was used between admission and now */
         refuse(v, MUSTER_ECERTSUPERSEDED, 0);
@@ -77,8 +78,13 @@ void renew_decide(const struct renew_facts *f, struct renew_verdict *v) {
 
 /* --- load ---------------------------------------------------------------------------------------------------------------------------- */
 
+/* What brought the device in goes on with its certificates; where that was a factory line, no key did. */
 static int load_lineage(struct store_tx *tx, struct loaded *l, struct err *err) {
     struct store_row *row;
+    if (l->root.row) {
+        l->enrolled = l->device.created;
+        return 0;
+    }
     int found = first_row(tx, &row, err, SQL_CERT_LINEAGE, "i", l->device.row);
     if (found <= 0)
         return found < 0 ? found : err_set(err, MUSTER_ECORRUPT, "A device's certificate is not there.");
@@ -103,6 +109,25 @@ static int load_same(struct store_tx *tx, struct renew *r, struct loaded *l, str
     return buf_check(&r->same, err);
 }
 
+/* Whose CA has signed what the device has. */
+static int load_root(struct store_tx *tx, struct loaded *l, struct err *err) {
+    if (!l->device.has_certificate || l->device.method != METHOD_DEVICE)
+        return 0;
+    int found = root_find_row(tx, l->device.root, &l->root, err);
+    if (found <= 0)
+        return found < 0 ? found : err_set(err, MUSTER_ECORRUPT, "A device's fleet root is not there.");
+    l->facts.elsewhere = l->root.origin != ROOT_MUSTER;
+    return 0;
+}
+
+/* Of a factory line; the registry holds no certificate of it. */
+static int load_lines(struct store_tx *tx, const struct renew *r, struct loaded *l, struct err *err) {
+    struct renew_facts *f = &l->facts;
+    f->live = l->root.row && !f->elsewhere && hash_eq(&l->device.spki, &r->key);
+    f->former_key = hash_eq(&r->key, &r->own->spki);
+    return f->live ? 0 : device_identity_superseded_key(tx, &l->device, &r->key, &f->superseded, err);
+}
+
 /* What is not the device's own may have been. */
 static int load_shown(struct store_tx *tx, const struct renew *r, struct loaded *l, struct err *err) {
     struct store_row *row;
@@ -110,7 +135,7 @@ static int load_shown(struct store_tx *tx, const struct renew *r, struct loaded 
     f->live = l->device.has_certificate && l->device.method == METHOD_SHARED && hash_eq(&l->device.certificate, &r->certificate);
     int found = first_row(tx, &row, err, SQL_CERT_OF_PRINT, "ib", l->device.row, hash_span(&r->certificate));
     if (found <= 0)
-        return found;
+        return found < 0 ? found : load_lines(tx, r, l, err);
     const int64_t cert = store_int(row, 0);
     f->former_key = span_eq(store_blob(row, 1), hash_span(&r->own->spki));
     f->revoked = store_int(row, 2) != 0;
@@ -130,8 +155,8 @@ static int load_answer(struct store_tx *tx, const struct renew *r, struct loaded
 static int load(struct store_tx *tx, struct renew *r, struct loaded *l, struct err *err) {
     struct renew_facts *f = &l->facts;
     *f = (struct renew_facts){.now = clock_now(), .account = &l->account, .device = &l->device, .own = r->own};
-    int rc = load_shown(tx, r, l, err);
-    if (rc || (rc = meta_get(tx, "newest", &f->newest, err)) || (rc = own_key_load(tx, l->account.row, &l->device, &r->own->spki, &f->own_is, err)) ||
+    int rc = load_root(tx, l, err);
+    if (rc || (rc = load_shown(tx, r, l, err)) || (rc = meta_get(tx, "newest", &f->newest, err)) || (rc = own_key_load(tx, l->account.row, &l->device, &r->own->spki, &f->own_is, err)) ||
         (rc = one_int(tx, &f->certificates_since, 0, err, SQL_CERT_NEWEST_BUT, "ii", l->device.row, I(REPLACE_MAX - 1))) || (rc = load_same(tx, r, l, err)))
         return rc;
     if ((f->live || f->superseded) && (rc = load_lineage(tx, l, err)))
@@ -149,7 +174,9 @@ static json_t *detail_of(const struct renew *r, const struct loaded *l) {
     json_set_hex(d, "serial", r->cert->serial);
     json_set_hex(d, "fingerprint", hash_span(&r->cert->fingerprint));
     json_set_hex(d, "spki", hash_span(&r->cert->spki));
-    json_set_hex(d, "replaces", hash_span(&r->certificate));
+    json_set_hex(d, "replaces", hash_span(l->root.row ? &l->device.certificate : &r->certificate)); /* of a line's, whichever was shown */
+    if (l->root.row)
+        json_set_uuid(d, "root", &l->root.uuid);
     json_set_time(d, "enrolled", l->enrolled == l->facts.now ? 0 : l->enrolled);
     if (l->facts.asks)
         json_set_uuid(d, "ask", &l->facts.answer.uuid);

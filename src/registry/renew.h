@@ -4,6 +4,10 @@
  * renew the one before, which is reported: a copy of the device would do the same.  How long is the account's to say; a certificate that was
  * voided or revoked is never renewed.
  *
+ * A device that a factory line made has a certificate of the line's CA, which stands under a fleet root of Muster's own (line.h): the one that follows
+ * is of the account's issuing CA, and from then on it is a device like any other.  What the line may bring in does not count here: who is in was held
+ * against it when he came, and who waits does not renew.
+ *
  * Like enrol.h one operation that runs twice: as a check before the vault is asked, and in the transaction that stores the certificate.
  * Make before break: the new certificate waits for its first use, and until then the one so far stays the device's (device_identity.h).  The
  * provisioning key that brought the device in, and when, go on with its certificates: what a leaked key has done is found by them, however
@@ -27,6 +31,7 @@ struct renew_facts {
     const struct account *account;
     const struct device *device;
     bool live;                   /* the certificate that asks is the device's */
+    bool elsewhere;              /* the device's is of a CA of the customer's, which alone can sign the next */
     int64_t superseded;          /* since when another has stood in its place; 0: it was never the device's, or is over */
     bool revoked;                /* it was, by itself, whatever else holds of it */
     bool former_key;             /* the request is for the key of the certificate that asks */
@@ -49,6 +54,7 @@ void renew_decide(const struct renew_facts *f, struct renew_verdict *out);
 struct renew {
     int64_t device;               /* that was admitted */
     struct hash certificate;      /* fingerprint of the one that it showed */
+    struct hash key;              /* SPKI of that one: of a factory line's, which the registry does not hold, any of the registered key is the device's */
     const struct key_facts *own;  /* of the request, which proved possession */
     const char *address;
     const struct made_cert *cert; /* once it was signed; NULL: check alone */

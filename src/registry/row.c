@@ -109,11 +109,13 @@ int row_device(struct store_row *row, struct device *out, struct err *err) {
         .chain = store_int(row, 23),
         .renews = store_int(row, 24) != 0,
         .line = store_int(row, 25),
+        .has_line_key = !store_is_null(row, 26),
     };
     row_text(row, 3, out->device_id, sizeof out->device_id);
     row_text(row, 11, out->last_address, sizeof out->last_address);
     row_text(row, 15, out->reason, sizeof out->reason);
-    if (store_uuid(row, 1, &out->uuid) || (out->has_certificate && (row_hash(row, 16, &out->certificate) || row_hash(row, 18, &out->spki))))
+    if (store_uuid(row, 1, &out->uuid) || (out->has_certificate && (row_hash(row, 16, &out->certificate) || row_hash(row, 18, &out->spki))) ||
+        (out->has_line_key && row_hash(row, 26, &out->line_key)))
         return corrupt(err, "device");
     return 0;
 }

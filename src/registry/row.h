@@ -75,6 +75,8 @@ struct device {
     int64_t issue_first, issue_last_ms, issue_count; /* of the enrolment whose certificates wait for their first use */
     int64_t chain; /* device_chain.h */
     int64_t line;  /* line.h; 0: it came by none */
+    bool has_line_key;
+    struct hash line_key; /* the key that it came by it with */
     bool renews;   /* it asks for its certificates itself, by EST */
 };
 

@@ -41,11 +41,12 @@ static void sql(const char *text) {
 #define KEY(n) "INSERT INTO prov_key (id, uuid, account, name, state, created, expires, certificate_not_after, max_devices, spent, per_hour, id_pattern, sources, build, spki, " \
                "fingerprint, last_used) VALUES (" #n ", x'0" #n "', 1, 'k" #n "', 1, 0, 9, 9, 0, 0, 0, '', '', '', x'0" #n "', x'', 0);"
 
-/* What migrations 10 to 27 brought. */
+/* What migrations 10 to 31 brought. */
 #define WITHOUT_10 "ALTER TABLE account DROP COLUMN renewal_window; ALTER TABLE account DROP COLUMN late_renewal; ALTER TABLE account DROP COLUMN superseded_renewal;"
 #define WITHOUT_11 \
     "DROP INDEX cert_end; DROP INDEX cert_prov_key; DROP INDEX cert_fingerprint; DROP INDEX cert_revoked; DROP INDEX cert_was; " \
     "ALTER TABLE cert DROP COLUMN revoked; ALTER TABLE cert DROP COLUMN reason; ALTER TABLE cert DROP COLUMN was;"
+#define WITHOUT_31 "ALTER TABLE device DROP COLUMN line_key;"
 #define WITHOUT_WAITING "DROP INDEX cert_waiting;"
 #define WITHOUT_27 "DROP TABLE line; DROP INDEX device_line; ALTER TABLE device DROP COLUMN line; DROP INDEX device_chain; DROP INDEX chain_end;" /* and 28 */
 #define WITHOUT_25 "ALTER TABLE account DROP COLUMN backend; DROP TABLE ask; ALTER TABLE account DROP COLUMN hook;" /* and 26 */
@@ -118,7 +119,7 @@ static void rows_of_an_earlier_version_count(void **state) {
         "CREATE INDEX key_hour_key ON key_hour (prov_key, at);"
         "INSERT INTO key_hour (prov_key, at) VALUES (1, 5000), (1, 5000), (1, 5007), (1, 100), (2, 5001);"
         "ALTER TABLE audit DROP COLUMN seal;"
-        WITHOUT_WAITING WITHOUT_28 WITHOUT_27 WITHOUT_25 WITHOUT_24 WITHOUT_23 WITHOUT_22 WITHOUT_21 WITHOUT_20 WITHOUT_19 WITHOUT_18 WITHOUT_17 WITHOUT_16 WITHOUT_15 WITHOUT_14 WITHOUT_13 WITHOUT_12 WITHOUT_11 WITHOUT_10 "DROP INDEX cert_key; ALTER TABLE cert DROP COLUMN enrolled; CREATE INDEX cert_key ON cert (prov_key, device, created) WHERE state IN (1, 2, 5);"
+        WITHOUT_31 WITHOUT_WAITING WITHOUT_28 WITHOUT_27 WITHOUT_25 WITHOUT_24 WITHOUT_23 WITHOUT_22 WITHOUT_21 WITHOUT_20 WITHOUT_19 WITHOUT_18 WITHOUT_17 WITHOUT_16 WITHOUT_15 WITHOUT_14 WITHOUT_13 WITHOUT_12 WITHOUT_11 WITHOUT_10 "DROP INDEX cert_key; ALTER TABLE cert DROP COLUMN enrolled; CREATE INDEX cert_key ON cert (prov_key, device, created) WHERE state IN (1, 2, 5);"
         "DELETE FROM schema_version WHERE number >= 7;");
     struct store *s = on_disk_open();
     struct step one = {.key = 1, .now = 5000 + CLOCK_HOUR - 1}, two = {.key = 2, .now = 5000};
@@ -138,7 +139,7 @@ static void certificates_of_an_earlier_version_keep_their_time(void **state) {
     sqlite3_stmt *s;
     on_disk_anew();
     sql(ACCOUNT KEY(1) "INSERT INTO cert (serial, fingerprint, account, prov_key, spki, state, der, not_before, not_after, created, used) VALUES (x'01', x'02', 1, 1, x'03', 2, x'04', 0, 9, 4711, 0);"
-        WITHOUT_WAITING WITHOUT_28 WITHOUT_27 WITHOUT_25 WITHOUT_24 WITHOUT_23 WITHOUT_22 WITHOUT_21 WITHOUT_20 WITHOUT_19 WITHOUT_18 WITHOUT_17 WITHOUT_16 WITHOUT_15 WITHOUT_14 WITHOUT_13 WITHOUT_12 WITHOUT_11 WITHOUT_10 "DROP INDEX cert_key; ALTER TABLE cert DROP COLUMN enrolled; CREATE INDEX cert_key ON cert (prov_key, device, created) WHERE state IN (1, 2, 5);"
+        WITHOUT_31 WITHOUT_WAITING WITHOUT_28 WITHOUT_27 WITHOUT_25 WITHOUT_24 WITHOUT_23 WITHOUT_22 WITHOUT_21 WITHOUT_20 WITHOUT_19 WITHOUT_18 WITHOUT_17 WITHOUT_16 WITHOUT_15 WITHOUT_14 WITHOUT_13 WITHOUT_12 WITHOUT_11 WITHOUT_10 "DROP INDEX cert_key; ALTER TABLE cert DROP COLUMN enrolled; CREATE INDEX cert_key ON cert (prov_key, device, created) WHERE state IN (1, 2, 5);"
         "DELETE FROM schema_version WHERE number >= 9;");
     store_close(on_disk_open());
     assert_int_equal(sqlite3_open(on_disk_path, &db), SQLITE_OK);

@@ -163,6 +163,7 @@ static const struct {
     {"CERT_SAME_WAITING", "spki state", "the certificates of one device"},
     {"CERT_OF_PRINT", "fingerprint", "the certificates of one device"},
     {"CERT_REPLACED_AT", "state used spki reason", "one certificate, and the certificates of one device"},
+    {"DKEY_REPLACED_AT", "state used held spki reason created", "one key, and the certificates of one device"},
     {"CERT_LINEAGE", "state", "the certificates of one device"},
     {"CERT_LIVE_SINCE", "state", "the certificates of one device"},
     {"CERT_WAITING", "state", "the certificates of one device"},

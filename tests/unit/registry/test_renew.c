@@ -19,7 +19,7 @@ struct row {
     bool other, same; /* other: the certificate that asks is not the device's any more */
     int64_t superseded; /* since when; 0: it never was, or is over */
     bool former;        /* the request is for its key */
-    bool revoked;
+    bool revoked, elsewhere;
     int64_t newest, certificates_since;
     enum renew_how how;
     int code;
@@ -79,6 +79,10 @@ static void row_by_row(void **state) {
         ROW("revoked", .d.state = DEVICE_REVOKED, .code = MUSTER_EREVOKED),
         ROW("refused", .d.state = DEVICE_REVOKED, .d.refused = true, .code = MUSTER_EREFUSED),
         ROW("deleted", .d.state = DEVICE_DELETED, .code = MUSTER_EDEVDELETED),
+        ROW("of a factory line under Muster's own root", .d.method = METHOD_DEVICE, .d.line = 7, .how = RENEW_NEW),
+        ROW("which holds it", .d.method = METHOD_DEVICE, .d.line = 7, .d.state = DEVICE_PENDING, .code = MUSTER_EPENDING),
+        ROW("of the customer's CA", .d.method = METHOD_DEVICE, .elsewhere = true, .code = MUSTER_EFLEETCA),
+        ROW("of a line of the customer's CA", .d.method = METHOD_DEVICE, .d.line = 7, .elsewhere = true, .code = MUSTER_EFLEETCA),
         ROW("another's key", .is = OWN_KEY_ELSEWHERE, .code = MUSTER_EKEYELSEWHERE),
         ROW("a provisioning key's", .is = OWN_KEY_PROVISIONING, .code = MUSTER_EKEYELSEWHERE),
         ROW("a key that is over", .is = OWN_KEY_BARRED, .code = MUSTER_EKEYBARRED),
@@ -87,7 +91,7 @@ static void row_by_row(void **state) {
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         const struct row *r = &rows[i];
-        const struct renew_facts f = {.now = NOW, .newest = r->newest, .account = &r->a, .device = &r->d, .live = !r->other, .superseded = r->superseded, .former_key = r->former, .revoked = r->revoked, .own = &r->own, .own_is = r->is, .same = r->same, .certificates_since = r->certificates_since};
+        const struct renew_facts f = {.now = NOW, .newest = r->newest, .account = &r->a, .device = &r->d, .live = !r->other, .superseded = r->superseded, .former_key = r->former, .revoked = r->revoked, .elsewhere = r->elsewhere, .own = &r->own, .own_is = r->is, .same = r->same, .certificates_since = r->certificates_since};
         struct renew_verdict v;
         renew_decide(&f, &v);
         if (v.how != r->how || v.err.code != r->code)

@@ -1,0 +1,253 @@
+"""Devices of a factory line renew: under Muster's own root by the account's issuing CA, from then on like any other device; under the customer's by the queue
+for his CA.  Who waits, is cut off, or was never let in does not, whatever the line has certified."""
+import subprocess
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+
+from client import Fleet, Identity, new_key
+from conftest import MUSTER, Server, soon
+from enrolment import DAY, ask
+from est import csr, post
+from test_clock import Clock
+from test_csr_queue import asks
+from test_est import renew
+from test_factory import brought, manifest_of, of, own, reconcile, server_database, states
+
+SHARED = "/api/v1/accounts/"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """One server, whose clock goes on only forwards."""
+    s = Server(tmp_path_factory.mktemp("line") / "data")
+    s.clock = Clock(s.dir.parent / "clock")
+    s.start(env=s.clock.env)
+    yield s
+    s.stop()
+
+
+def whole(server, account): return server.muster("audit", "verify", "--account", account)["ok"] is True
+def shown(server, account, device): return server.muster("device", "show", device, "--account", account)
+def entries(server, account, action): return [e for e in server.muster("audit", "list", "--account", account) if e["action"] == action]
+
+
+def test_a_line_s_device_renews_like_any_other(world, tmp_path):
+    line = own(world, tmp_path, "renews")
+    first = line.issue("vin-1")[0]
+    assert ask(world, first) is None
+    before = shown(world, "renews", "vin-1")
+    assert (before["method"], before["line"], before["line_key"]) == ("device", "line-1", first.spki)
+    second = renew(world, first)
+    assert second.cert.issuer != first.cert.issuer and second.spki != first.spki
+    subject = {a.rfc4514_attribute_name: a.value for a in second.cert.subject}
+    assert subject["CN"] == "vin-1" and subject["O"] == "renews" and subject.get("OU") != "line-1"
+    # Make before break: what the factory made is good until the first request with the new one, and over then.
+    assert ask(world, first) is None and ask(world, first) is None
+    assert ask(world, second) is None and ask(world, first) == "certificate_superseded"
+    after = shown(world, "renews", "vin-1")
+    assert (after["id"], after["created"], after["line"], after["line_key"], after["spki"], after["method"], after["state"]) == (
+        before["id"], before["created"], "line-1", first.spki, second.spki, "shared", "active")
+    (entry,) = entries(world, "renews", "device.renew")
+    assert entry["detail"]["root"] == line.shown["root"] and "superseded" not in entry["detail"]
+    # The next one, and one for its own key.
+    third = renew(world, second)
+    assert ask(world, third) is None and ask(world, second) == "certificate_superseded"
+    fourth = renew(world, third, third.key)
+    assert fourth.spki == third.spki and ask(world, fourth) is None
+    assert world.muster("factory", "kit", "show", "line-1", "--account", "renews")["devices"] == 1, "nothing is spent again"
+    assert [d["device_id"] for d in world.muster("factory", "kit", "devices", "line-1", "--account", "renews")] == ["vin-1"]
+    assert whole(world, "renews")
+
+
+def test_for_its_own_key_and_an_answer_that_was_lost(world, tmp_path):
+    line = own(world, tmp_path, "same-key")
+    first = line.issue("vin-1")[0]
+    assert ask(world, first) is None
+    second = renew(world, first, first.key)
+    assert renew(world, first, first.key).cert == second.cert, "the same request, the same certificate"
+    # Another certificate of the line for the registered key is the device's as well.
+    assert renew(world, line.forge("vin-1", key=first.key), first.key).cert == second.cert
+    assert ask(world, second) is None
+    assert ask(world, first) == "certificate_superseded" and ask(world, line.forge("vin-1", key=first.key)) == "certificate_superseded"
+    assert whole(world, "same-key")
+
+
+def test_the_first_request_may_be_the_renewal(world, tmp_path):
+    """It registers the device, within the line's bounds, and is then one like any other."""
+    line = own(world, tmp_path, "at-once", max_devices=1)
+    a, b = line.issue("vin-1")[0], line.copy(max_devices=9).issue("vin-2")[0]
+    new = renew(world, a)
+    assert ask(world, new) is None and states(world, "at-once") == {"vin-1": "active"}
+    assert renew(world, b) == (403, "device_pending") and states(world, "at-once")["vin-2"] == "pending"
+    assert whole(world, "at-once")
+
+
+def test_a_request_for_somebody_else_or_with_somebody_s_key(world, tmp_path):
+    line = own(world, tmp_path, "others")
+    a, b = line.issue("vin-1", "vin-2")
+    assert ask(world, a) is None and ask(world, b) is None
+    assert renew(world, a, device_id="vin-2") == (400, "csr_invalid")
+    assert renew(world, a, b.key) == (403, "device_key_elsewhere")
+    # A line's key alone, without the device's: an ID that is in cannot be taken, nor renewed.
+    thief = line.forge("vin-1")
+    assert renew(world, thief) == (403, "device_key_mismatch")
+    assert ask(world, renew(world, a)) is None and renew(world, thief) == (403, "device_key_mismatch")
+    assert whole(world, "others")
+
+
+def test_who_waits_is_cut_off_or_outside_does_not_renew(world, tmp_path):
+    line = own(world, tmp_path, "never", max_devices=6, pattern="vin-*")
+    devices = {d.common_name: d for d in line.issue(*[f"vin-{i}" for i in range(6)])}
+    for device in devices.values():
+        assert ask(world, device) is None
+    say = lambda *verb: world.muster("device", *verb, "--account", "never", "--yes")
+    # Outside its line's bounds.
+    for outside in (line.forge("other-1"), line.forge("vin-9"), line.forge("vin-8", days=(-40, 300))):
+        assert renew(world, outside) == (403, "device_pending") and renew(world, outside) == (403, "device_pending")
+    # Held again by an operator, cut off, and gone.
+    for name, code, verb in (("vin-0", "device_quarantined", "quarantine"), ("vin-1", "device_revoked", "revoke"), ("vin-2", "device_deleted", "delete")):
+        say(verb, name)
+        assert renew(world, devices[name]) == (403, code)
+    world.api("POST", SHARED + "never/lines/line-1/devices", {"action": "hold", "devices": ["vin-3"]})
+    assert renew(world, devices["vin-3"]) == (403, "device_pending")
+    # What was asked for before is worth nothing afterwards.
+    ready = renew(world, devices["vin-4"])
+    say("quarantine", "vin-4")
+    assert ask(world, ready) == "device_quarantined" and renew(world, ready) == (403, "device_quarantined") and renew(world, devices["vin-4"]) == (403, "device_quarantined")
+    # A line that is closed brings nobody in, and loses nobody: who is in goes on.
+    world.muster("factory", "kit", "set", "line-1", "--account", "never", "--state", "closed")
+    assert renew(world, line.forge("vin-7")) == (403, "device_pending")
+    assert ask(world, renew(world, devices["vin-5"])) is None
+    # Other accounts, other roots.
+    world.account("never-too", "production", "shared")
+    assert renew(world, devices["vin-5"], account="never-too") == (403, "certificate_of_other_account")
+    assert renew(world, Fleet().device("vin-5")) == (403, "certificate_untrusted")
+    assert whole(world, "never") and world.muster("device", "list", "--account", "never-too") == []
+
+
+def test_a_root_that_is_shut_renews_nobody(world, tmp_path):
+    line = own(world, tmp_path, "shut")
+    device = line.issue("vin-1")[0]
+    assert ask(world, device) is None
+    ready = renew(world, device)
+    world.muster("root", "disable", line.shown["root"], "--yes")
+    assert renew(world, device) == (403, "root_disabled") and ask(world, ready) == "root_disabled"
+    world.muster("root", "enable", line.shown["root"])
+    assert ask(world, ready) is None
+    assert whole(world, "shut")
+
+
+def test_a_line_of_another_account_is_none(world, tmp_path):
+    line = own(world, tmp_path, "unlisted")
+    device = line.issue("vin-1")[0]
+    assert ask(world, device) is None
+    with server_database(world) as db:
+        db.execute("UPDATE line SET spki = zeroblob(32) WHERE account = (SELECT id FROM account WHERE name = 'unlisted')")
+        db.execute("UPDATE meta SET value = value + 1 WHERE name = 'epoch'")
+    soon("certificate_unknown", lambda: ask(world, device))
+    assert renew(world, device) == (403, "certificate_unknown")
+
+
+def test_a_leaked_key_is_not_renewed_by_what_the_factory_made(world, tmp_path):
+    line = own(world, tmp_path, "leaked")
+    first = line.issue("vin-1")[0]
+    assert ask(world, first) is None
+    second = renew(world, first, first.key)
+    assert ask(world, second) is None
+    world.muster("cert", "revoke", f"{second.cert.serial_number:032x}", "--reason", "key-compromise", "--account", "leaked", "--yes")
+    assert renew(world, first)[0] == 403 and renew(world, second) == (403, "certificate_revoked")
+    assert whole(world, "leaked")
+
+
+# --- the customer's root ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_under_the_customer_s_root_it_goes_the_account_s_way(world, tmp_path):
+    line = brought(world, tmp_path, "own-way")
+    devices = line.issue("vin-1", "vin-2")
+    for device in devices:
+        assert ask(world, device) is None
+    assert asks(world, devices[0], new_key(), "vin-1") == (403, "certificate_of_fleet_ca")
+    world.muster("account", "set", "own-way", "--csr-queue", "yes")
+    assert asks(world, devices[0], devices[0].key, "vin-1") is None and asks(world, devices[1], new_key(), "vin-2") is None
+    assert sorted((c["device_id"], c["key"]) for c in world.muster("csr", "list", "--account", "own-way")) == [("vin-1", "same"), ("vin-2", "new")]
+    new_certificate = line.forge("vin-1", key=devices[0].key, days=(-1, 700)).cert
+    path = tmp_path / "signed.pem"
+    path.write_bytes(b"".join(c.public_bytes(serialization.Encoding.PEM) for c in (new_certificate, line.issuer().cert)))
+    assert world.muster("csr", "import", path, "--account", "own-way")["imported"] == 1
+    collected = asks(world, devices[0], devices[0].key, "vin-1")
+    assert collected.cert == new_certificate and ask(world, Identity(collected.cert, collected.key, [line.issuer().cert])) is None
+    # Who waits has no place in the queue, nor has one whose line's CA is on its root's list.
+    assert asks(world, line.forge("other-1"), new_key(), "other-1") == (403, "device_pending")
+    offline = lambda *args: subprocess.run([str(a) for a in [MUSTER, "ca", *args, "--ca", tmp_path / "fleet"]], check=True, capture_output=True, timeout=60)
+    offline("revoke", f"{line.issuer().cert.serial_number:032x}", "--yes")
+    offline("crl", "--of-root", "-o", tmp_path / "root.crl", "--passphrase-file", line.passphrase)
+    world.muster("crl", "import", line.shown["root"], tmp_path / "root.crl", "--account", "own-way")
+    for device in devices:
+        assert asks(world, device, device.key, device.common_name) == (403, "certificate_listed")
+    assert whole(world, "own-way")
+
+
+# --- what the factory says of them -----------------------------------------------------------------------------------------------------------
+
+
+def test_reconciliation_knows_who_has_renewed(world, tmp_path):
+    """By the key that the device came with: whoever has another one since has it by that."""
+    line = own(world, tmp_path, "told", max_devices=20)
+    devices = {d.common_name: d for d in line.issue("vin-1", "vin-2", "vin-3")}
+    extra = line.copy().issue("vin-90")[0]
+    for device in (*devices.values(), extra):
+        assert ask(world, device) is None
+    forged = line.forge("vin-4")
+    assert ask(world, forged) is None
+    for device in (devices["vin-1"], extra):
+        assert ask(world, renew(world, device)) is None
+    path = tmp_path / "more"
+    path.write_text("vin-4\n")
+    line.run("issue", "--from", path, "-o", tmp_path / "more-out")
+    manifest = tmp_path / "manifest"
+    manifest.write_text("\n".join(manifest_of(line)) + "\n")
+    assert of(reconcile(world, manifest)) == [("vin-1", "seen"), ("vin-2", "seen"), ("vin-3", "seen"), ("vin-4", "other-key"), ("vin-90", "not-built")]
+    assert ask(world, renew(world, forged)) is None
+    assert reconcile(world, manifest, "--quarantine", "--yes")["acted"] == 2
+    assert states(world, "told") == {"vin-1": "active", "vin-2": "active", "vin-3": "active", "vin-4": "quarantined", "vin-90": "quarantined"}
+    assert whole(world, "told")
+
+
+# --- early, late, replaced ------------------------------------------------------------------------------------------------------------------
+
+
+def test_early_late_and_replaced_as_the_account_says(world, tmp_path):
+    """The last one here: the clock goes on."""
+    line = own(world, tmp_path, "times", expires="400d")
+    world.muster("account", "set", "times", "--renewal-window", DAY, "--late-renewal", 10 * DAY, "--superseded-renewal", 5 * DAY)
+    soon_over, later = line.forge("vin-1", days=(-1, 2)), line.forge("vin-2", days=(-1, 300))
+    assert ask(world, soon_over) is None and ask(world, later) is None
+    assert renew(world, soon_over) == (403, "renewal_early")
+    world.muster("account", "set", "times", "--renewal-window", "0")
+    newer = renew(world, later)
+    assert ask(world, newer) is None
+    # It has lost its newest certificate, or somebody has a copy: for five days, and told.
+    again = renew(world, later)
+    (entry,) = [e for e in entries(world, "times", "device.renew") if e["detail"].get("superseded")]
+    assert entry["object"] == "vin-2"
+    assert ask(world, again) is None and ask(world, newer) == "certificate_superseded"
+    world.clock.set(6 * DAY)
+    assert renew(world, later) == (403, "certificate_superseded")
+    world.muster("device", "release", "vin-2", "--account", "times", "--for-reprovision", "--yes")
+    once = renew(world, later)
+    assert ask(world, once) is None and renew(world, later) == (403, "certificate_superseded"), "once"
+    # Four days behind its end: this, and nothing else.
+    assert ask(world, soon_over) == "certificate_expired"
+    assert renew(world, line.forge("vin-3", days=(-9, -1))) == (403, "certificate_expired"), "nobody comes in by one that has ended"
+    assert post(world.gateway(soon_over), "simpleenroll", csr(new_key(), "vin-1")).code == "certificate_expired"
+    world.muster("device", "quarantine", "vin-1", "--account", "times")
+    assert renew(world, soon_over) == (403, "device_quarantined")
+    world.muster("device", "release", "vin-1", "--account", "times")
+    late = renew(world, soon_over)
+    assert ask(world, soon_over) == "certificate_expired" and ask(world, late) is None
+    assert shown(world, "times", "vin-1")["method"] == "shared"
+    world.clock.set(13 * DAY)
+    assert renew(world, soon_over) == (403, "certificate_expired"), "eleven days behind"
+    assert whole(world, "times")
