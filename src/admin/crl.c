@@ -12,6 +12,7 @@
 #define AGAIN_MS 5000        /* until what failed is tried again */
 #define SPACING 2            /* from the beginning of one list of a CA to the next: so many times as long as it took */
 #define SPACING_MIN_MS 400
+#define SPACING_MAX_MS 30000 /* a revocation waits no longer for that, however long the list before took: a token was away, or a clock jumped */
 #define NOT_DELETED (-2)     /* instead of a revision: the registry says that the account is deleted, and no operator did that */
 
 /* A CA and its newest list. */
@@ -134,10 +135,10 @@ static void kept(void *arg, int rc, const struct err *err) {
         give_up(m, err);
         return;
     }
-    const int64_t took = clock_mono_ms() - m->began_ms, spacing = SPACING * took;
+    const int64_t took = clock_mono_ms() - m->began_ms, wanted = SPACING * took, spacing = wanted < SPACING_MIN_MS ? SPACING_MIN_MS : wanted > SPACING_MAX_MS ? SPACING_MAX_MS : wanted;
     const size_t left_out = m->load.left_out;
     of->row = g->row;
-    of->not_before_ms = m->began_ms + (spacing > SPACING_MIN_MS ? spacing : SPACING_MIN_MS);
+    of->not_before_ms = m->began_ms + spacing;
     metrics_count(METRIC_CRLS, RESULT_OK, 0);
     log_event(LOG_INFO, "crl_made", "account", g->row.account, "number", log_num(g->row.number), "entries", log_num(g->row.entries), "ms", log_num(took), NULL);
     of->left_out = left_out;

@@ -297,6 +297,28 @@ def test_fleet_root_and_server_ca(world):
     assert Anytime(world, device).get(PATH).code == top["code"]
 
 
+def test_certificates_that_are_cut_to_the_end_of_their_issuing_ca(world):
+    """Longer lives than an issuing CA has: those that ask for them stop together, by a CA that is named; others by themselves."""
+    a = Account(world)
+    key = a.key("--expires", "2y")
+    short = enrolled(world, key, "short")
+    world.muster("profile", "set", "--account", a.name, "--life", "50y", "--longest-life", "50y")
+    cut = [enrolled(world, key, name) for name in ("cut-1", "cut-2")]
+    assert all(ask(world, device) is None for device in (short, *cut))
+    ends = {int(device.cert.not_valid_after.replace(tzinfo=datetime.timezone.utc).timestamp()) for device in cut}
+    root = next(r for r in world.muster("root", "list", "--account", a.name) if r["origin"] == "muster")
+    assert len(ends) == 1 and ends.pop() < seconds(root["not_after"])
+    said = forecast(world, "--days", 36 * 365, "--account", a.name)
+    one, own = cause(said, "issuing-ca"), cause(said, "device-certificate")
+    assert (one["stops"], names(one), one["code"], one["object"]) == (2, {"cut-1", "cut-2"}, "certificate_expired", None) and "issuing CA" in one["subject"]
+    assert seconds(one["first"]) == int(cut[0].cert.not_valid_after.replace(tzinfo=datetime.timezone.utc).timestamp()) == seconds(one["last"])
+    assert (own["stops"], names(own)) == (1, {"short"})
+    for at, code in ((seconds(one["first"]) - 30, "not_found"), (seconds(one["first"]) + 3, one["code"])):
+        go(world, at)
+        assert {Anytime(world, device).get(PATH).code for device in cut} == {code}
+    assert Anytime(world, short).get(PATH).code == own["code"]
+
+
 class Zip:
     def __init__(self, world, body):
         path = world.dir.parent / "key.zip"

@@ -4,6 +4,7 @@ import pytest
 
 from conftest import LONG
 from clock import Clock
+from test_ocsp import with_listener
 from years import Play
 
 YEARS = 15
@@ -13,7 +14,7 @@ KIB, MIB = 1024, 1 << 20
 
 @pytest.fixture
 def world(fresh):
-    s = fresh(start=False, config=["limit_device = 0", "log_requests = off"])
+    s = with_listener(lambda config: fresh(start=False, config=config), "limit_device = 0", "log_requests = off")
     s.clock = Clock(s.dir.parent / "clock")
     s.start(env=s.clock.env)
     return s
@@ -25,7 +26,8 @@ def test_fifteen_years(world):
     print(play.counts, *play.sizes, f"{len(play.server_certificates)} certificates of the gateway", sep="\n")
     # All of it has happened.
     assert min(play.counts.values()) > 0 and (play.counts["roots rotated"], play.counts["roots retired"]) == (2, 2)
-    assert len(play.fleet) == DEVICES and len(play.server_certificates) >= YEARS
+    assert (play.counts["server CAs rotated"], play.counts["server CAs retired"]) == (2, 1) and play.in_use == {2, 3}
+    assert len(play.fleet) >= DEVICES and len(play.server_certificates) >= YEARS
     before, after = play.issuers
     assert len(before) == 1 and after not in before
     # What is kept grows with what was issued, which operators can list for good, and with nothing else.
