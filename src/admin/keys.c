@@ -129,7 +129,7 @@ static int make_p12(struct making *m, struct buf *p12, struct err *err) {
     if (!rc && (rc = cert_der(m->cert, &leaf)))
         err_set(err, rc, NULL);
     if (!rc)
-        rc = make_pkcs12(m->key, buf_span(&leaf), anchors, n, p12, err);
+        rc = make_pkcs12(m->key, SPAN_NONE, buf_span(&leaf), anchors, n, p12, err);
     for (size_t i = 0; i < n; i++)
         cert_free(anchors[i]);
     return rc;

@@ -37,7 +37,7 @@ static void enrolled(void *arg, int rc, const struct err *err, const struct issu
     struct buf p12 = BUF_INIT(PKCS12_MAX);
     CLEANUP(anchors_unref) struct anchors *anchors = server_identity_anchors(w->gateway);
     limits_enrolment_end(w->gateway->limits);
-    if (!rc && (rc = make_pkcs12(issued->key, issued->cert, anchors->at, anchors->n, &p12, &why)))
+    if (!rc && (rc = make_pkcs12(issued->key, issued->public_key, issued->cert, anchors->at, anchors->n, &p12, &why)))
         err = &why;
     if (rc) {
         buf_wipe(&p12);

@@ -105,8 +105,8 @@ static void job_free(struct job *j) {
 static void finish(struct job *j, int rc, const struct err *err) {
     const struct told t = j->kind->told(j);
     j->kind->count(j, rc);
-    const struct issued issued = {.key = j->key, .cert = t.same.n ? t.same : buf_span(&j->der), .account = t.account, .device_id = t.device_id, .device = t.device, .again = t.again,
-                                  .withheld = t.withheld, .shadow = t.shadow->code ? t.shadow : NULL};
+    const struct issued issued = {.key = j->key, .public_key = buf_span(&j->spki), .cert = t.same.n ? t.same : buf_span(&j->der), .account = t.account,
+                                  .device_id = t.device_id, .device = t.device, .again = t.again, .withheld = t.withheld, .shadow = t.shadow->code ? t.shadow : NULL};
     j->done(j->arg, rc, err, rc ? NULL : &issued);
     job_free(j);
 }

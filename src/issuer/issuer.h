@@ -49,6 +49,7 @@ struct issuer_renew {
 };
 struct issued {
     EVP_PKEY *key;          /* the callback's to use, the issuer's to free; NULL: it is the device's own */
+    struct span public_key; /* SubjectPublicKeyInfo */
     struct span cert;       /* DER */
     const char *account, *device_id;
     struct uuid device;

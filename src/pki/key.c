@@ -122,16 +122,17 @@ void key_maker_free(struct key_maker *m) {
 
 static enum key_kind kind_of(const EVP_PKEY *key);
 
-bool key_p256_parts(const EVP_PKEY *key, uint8_t point[KEY_P256_POINT_LEN], uint8_t scalar[KEY_P256_SCALAR_LEN]) {
+bool key_p256_public(const EVP_PKEY *key, uint8_t point[KEY_P256_POINT_LEN]) {
     size_t n = 0;
+    bool ok = kind_of(key) == KEY_P256 && EVP_PKEY_get_octet_string_param(key, OSSL_PKEY_PARAM_PUB_KEY, point, KEY_P256_POINT_LEN, &n) == 1 && n == KEY_P256_POINT_LEN &&
+              point[0] == 4;
+    ERR_clear_error();
+    return ok;
+}
+
+bool key_p256_private(const EVP_PKEY *key, uint8_t scalar[KEY_P256_SCALAR_LEN]) {
     BIGNUM *d = NULL;
-    if (kind_of(key) != KEY_P256 || EVP_PKEY_get_octet_string_param(key, OSSL_PKEY_PARAM_PUB_KEY, point, KEY_P256_POINT_LEN, &n) != 1 || n != KEY_P256_POINT_LEN || point[0] != 4) {
-        ERR_clear_error();
-        return false;
-    }
-    if (!scalar)
-        return true;
-    bool ok = EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_PRIV_KEY, &d) == 1 && BN_bn2binpad(d, scalar, KEY_P256_SCALAR_LEN) == KEY_P256_SCALAR_LEN;
+    bool ok = kind_of(key) == KEY_P256 && EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_PRIV_KEY, &d) == 1 && BN_bn2binpad(d, scalar, KEY_P256_SCALAR_LEN) == KEY_P256_SCALAR_LEN;
     BN_clear_free(d);
     ERR_clear_error();
     return ok;
@@ -140,7 +141,7 @@ bool key_p256_parts(const EVP_PKEY *key, uint8_t point[KEY_P256_POINT_LEN], uint
 /* i2d_PUBKEY runs an encoder on OpenSSL 3.0, which looks for itself among all of them each time. */
 int key_public_der(const EVP_PKEY *key, struct buf *out, struct err *err) {
     uint8_t point[KEY_P256_POINT_LEN];
-    if (key_p256_parts(key, point, NULL)) {
+    if (key_p256_public(key, point)) {
         buf_add(out, span_of(p256_head, sizeof p256_head));
         buf_add(out, span_of(point, sizeof point));
         return buf_check(out, err);

@@ -47,8 +47,9 @@ int key_facts_from_public_der(struct span der, struct key_facts *out, struct err
 /* Whether der is the SubjectPublicKeyInfo of a P-256 key by its form: a named curve and an uncompressed point, which may lie anywhere. */
 bool key_is_p256_der(struct span der);
 struct span key_p256_point(struct span der); /* the point; der is one */
-/* Of a P-256 key: its public point and, unless scalar is NULL, its private scalar, which the caller wipes.  False: another kind, or no private half. */
-bool key_p256_parts(const EVP_PKEY *key, uint8_t point[KEY_P256_POINT_LEN], uint8_t scalar[KEY_P256_SCALAR_LEN]);
+/* Of a P-256 key: its public point; its private scalar, which the caller wipes.  False: another kind, or no private half. */
+bool key_p256_public(const EVP_PKEY *key, uint8_t point[KEY_P256_POINT_LEN]);
+bool key_p256_private(const EVP_PKEY *key, uint8_t scalar[KEY_P256_SCALAR_LEN]);
 int key_facts(const EVP_PKEY *key, struct key_facts *out, struct err *err) MUSTER_MUST_CHECK;
 /* MUSTER_ECERTWEAKKEY unless RSA 2048..16384, P-256, P-384, P-521 or Ed25519. */
 int key_acceptable(const struct key_facts *k, struct err *err) MUSTER_MUST_CHECK;

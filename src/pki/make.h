@@ -63,8 +63,9 @@ int make_cert(const struct make_request *rq, const struct cert *issuer, EVP_PKEY
 
 /* PKCS#12 (RFC 7292) as a stock aktualizr expects: the leaf's key and certificate, and `cas` as CA certificates, under an empty password.
  * Such a password protects nothing, so nothing is encrypted and the MAC (SHA-256), on which old clients insist, has one iteration.
+ * public_key: the key's SubjectPublicKeyInfo where the caller has it (asking the key for it takes an inversion), or SPAN_NONE.
  * out holds a private key: wipe it. */
-int make_pkcs12(EVP_PKEY *key, struct span leaf, struct cert *const *cas, size_t n_cas, struct buf *out, struct err *err) MUSTER_MUST_CHECK;
+int make_pkcs12(EVP_PKEY *key, struct span public_key, struct span leaf, struct cert *const *cas, size_t n_cas, struct buf *out, struct err *err) MUSTER_MUST_CHECK;
 
 /* Reads a PKCS#12 of empty password back: key, its certificate, and how many further certificates it has.  MUSTER_EINVALID. */
 int make_pkcs12_read(struct span der, EVP_PKEY **key, struct cert **leaf, size_t *n_cas, struct err *err) MUSTER_MUST_CHECK;

@@ -23,18 +23,32 @@
 
 DEFINE_CLEANUP(PKCS12_free, PKCS12 *)
 
+/* A key, and its SubjectPublicKeyInfo where it is known. */
+struct pair {
+    EVP_PKEY *key;
+    struct span public_key;
+};
+
+static int put_encoded_key(struct der_writer *w, const EVP_PKEY *key, struct err *err) {
+    CLEANUP(secret_fini) struct secret der = SECRET_INIT;
+    int rc = key_private_der(key, &der, err);
+    if (!rc)
+        der_put(w, secret_span(&der));
+    return rc;
+}
+
 /* PKCS#8 around RFC 5915. */
-static int put_private_key(struct der_writer *w, const EVP_PKEY *key, struct err *err) {
-    uint8_t point[KEY_P256_POINT_LEN], scalar[KEY_P256_SCALAR_LEN];
+static int put_private_key(struct der_writer *w, const struct pair *pair, struct err *err) {
+    uint8_t room[KEY_P256_POINT_LEN], scalar[KEY_P256_SCALAR_LEN];
+    struct span point = span_of(room, sizeof room);
     size_t end = der_end(w);
-    if (!key_p256_parts(key, point, scalar)) {
-        CLEANUP(secret_fini) struct secret der = SECRET_INIT;
-        int rc = key_private_der(key, &der, err);
-        if (!rc)
-            der_put(w, secret_span(&der));
-        return rc;
-    }
-    der_bits(w, span_of(point, sizeof point));
+    if (key_is_p256_der(pair->public_key))
+        point = key_p256_point(pair->public_key);
+    else if (!key_p256_public(pair->key, room))
+        return put_encoded_key(w, pair->key, err);
+    if (!key_p256_private(pair->key, scalar))
+        return put_encoded_key(w, pair->key, err);
+    der_bits(w, point);
     der_wrap(w, DER_CONTEXT(1), end);
     der_element(w, DER_OCTET_STRING, span_of(scalar, sizeof scalar));
     der_put(w, INTEGER(1));
@@ -72,11 +86,11 @@ static void put_certificate(struct der_writer *w, struct span der, struct span k
     der_wrap(w, DER_SEQUENCE, bag);
 }
 
-static int put_key(struct der_writer *w, const EVP_PKEY *key, struct span key_id, struct err *err) {
+static int put_key(struct der_writer *w, const struct pair *pair, struct span key_id, struct err *err) {
     size_t bag = der_end(w);
     put_attributes(w, key_id);
     size_t end = der_end(w);
-    int rc = put_private_key(w, key, err);
+    int rc = put_private_key(w, pair, err);
     der_wrap(w, DER_CONTEXT(0), end);
     der_put(w, ID_KEY_BAG);
     der_wrap(w, DER_SEQUENCE, bag);
@@ -118,12 +132,12 @@ static void put_mac(struct der_writer *w, const uint8_t salt[SALT_LEN], const ui
 }
 
 /* The safes, and what they hold; written behind the place where the MAC goes. */
-static int put_safes(struct der_writer *w, EVP_PKEY *key, struct span leaf, struct cert *const *cas, size_t n_cas, struct err *err) {
+static int put_safes(struct der_writer *w, const struct pair *pair, struct span leaf, struct cert *const *cas, size_t n_cas, struct err *err) {
     struct hash id;
     size_t all = der_end(w);
     hash_of(leaf, &id);
     struct span key_id = span_of(id.b, 20);
-    int rc = put_key(w, key, key_id, err);
+    int rc = put_key(w, pair, key_id, err);
     if (rc)
         return rc;
     der_wrap(w, DER_SEQUENCE, all);
@@ -142,7 +156,7 @@ static int put_safes(struct der_writer *w, EVP_PKEY *key, struct span leaf, stru
     return 0;
 }
 
-static int put_all(struct der_writer *w, EVP_PKEY *key, struct span leaf, struct cert *const *cas, size_t n_cas, struct err *err) {
+static int put_all(struct der_writer *w, const struct pair *pair, struct span leaf, struct cert *const *cas, size_t n_cas, struct err *err) {
     uint8_t salt[SALT_LEN], mac[PKI_HASH_LEN], room[128];
     struct der_writer m = der_writer_of(room, sizeof room);
     secret_random_bytes(salt, sizeof salt);
@@ -152,7 +166,7 @@ static int put_all(struct der_writer *w, EVP_PKEY *key, struct span leaf, struct
     size_t mac_n = der_written(&m).n, all = der_end(w);
     w->at -= mac_n;
     size_t end = der_end(w);
-    int rc = put_safes(w, key, leaf, cas, n_cas, err);
+    int rc = put_safes(w, pair, leaf, cas, n_cas, err);
     if (rc || w->failed)
         return rc ? rc : err_set(err, MUSTER_EINTERNAL, "A PKCS#12 does not fit.");
     mac_of(span_of(w->b + w->at, end - w->at), salt, mac);
@@ -164,7 +178,7 @@ static int put_all(struct der_writer *w, EVP_PKEY *key, struct span leaf, struct
     return 0;
 }
 
-int make_pkcs12(EVP_PKEY *key, struct span leaf, struct cert *const *cas, size_t n_cas, struct buf *out, struct err *err) {
+int make_pkcs12(EVP_PKEY *key, struct span public_key, struct span leaf, struct cert *const *cas, size_t n_cas, struct buf *out, struct err *err) {
     size_t size = ROOM + leaf.n + KEY_PRIVATE_MAX;
     for (size_t i = 0; i < n_cas; i++)
         size += CERT_DER_MAX;
@@ -172,7 +186,7 @@ int make_pkcs12(EVP_PKEY *key, struct span leaf, struct cert *const *cas, size_t
     if (!room)
         return err_set(err, MUSTER_ENOMEM, NULL);
     struct der_writer w = der_writer_of(room, size);
-    int rc = put_all(&w, key, leaf, cas, n_cas, err);
+    int rc = put_all(&w, &(struct pair){key, public_key}, leaf, cas, n_cas, err);
     if (!rc)
         buf_add(out, der_written(&w));
     secret_wipe(room + w.at, size - w.at);

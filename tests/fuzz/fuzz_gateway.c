@@ -37,7 +37,7 @@ struct anchors *server_identity_anchors(struct gateway *g) {
     return &none;
 }
 void anchors_unref(struct anchors *a) { anchors_held--; }
-int make_pkcs12(EVP_PKEY *key, struct span der, struct cert *const *cas, size_t n_cas, struct buf *out, struct err *err) {
+int make_pkcs12(EVP_PKEY *key, struct span public_key, struct span der, struct cert *const *cas, size_t n_cas, struct buf *out, struct err *err) {
     buf_adds(out, "PKCS#12");
     return 0;
 }
