@@ -122,8 +122,11 @@ static const char *plural(int64_t n) { return n == 1 ? "" : "s"; }
 
 static void look_at_devices(struct items *i, const struct overview_account *a) {
     long long ended = a->ends[WITHIN_ENDED], month = a->ends[WITHIN_MONTH] - a->ends[WITHIN_ENDED], pending = a->devices[DEVICE_PENDING];
-    if (ended)
-        add(i, WARNING, "devices_ended", a->name, NULL, NULL, "The certificates of %lld device%s have ended: they are refused.", ended, plural(ended));
+    if (ended && a->late.n)
+        add(i, WARNING, "devices_ended", a->name, NULL, "muster forecast", "The certificates of %lld device%s have ended: they are refused. %lld of them may renew still, the first until %s.", ended,
+            plural(ended), (long long)a->late.n, date_of(a->late.first));
+    else if (ended)
+        add(i, WARNING, "devices_ended", a->name, NULL, "muster device release", "The certificates of %lld device%s have ended: they are refused, and none of them renews.", ended, plural(ended));
     if (month)
         add(i, WARNING, "devices_end", a->name, NULL, NULL, "The certificates of %lld device%s end within 30 days.", month, plural(month));
     if (pending)

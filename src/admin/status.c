@@ -162,6 +162,8 @@ static json_t *account_json(const struct overview_account *a) {
     json_set(o, "devices", devices);
     json_set_int(o, "registered_hour", a->registered_hour);
     json_set_int(o, "certificates_ended", a->ends[WITHIN_ENDED]);
+    json_set_int(o, "renewable", a->late.n);
+    json_set_time(o, "renewable_until", a->late.first);
     json_set_int(o, "certificates_end_7d", a->ends[WITHIN_WEEK]);
     json_set_int(o, "certificates_end_30d", a->ends[WITHIN_MONTH]);
     json_set_int(o, "certificates_end_90d", a->ends[WITHIN_QUARTER]);

@@ -65,9 +65,12 @@ int command_forecast(struct invocation *in, struct err *err) {
         return print_json(doc, err);
     json_array_foreach(at(doc, "causes"), i, cause)
         show_cause(cause);
+    if (number(doc, "renewable"))
+        line("Now %lld device%s whose certificate%s ended may renew still, the first until %.16sZ.", number(doc, "renewable"), number(doc, "renewable") == 1 ? "" : "s",
+             number(doc, "renewable") == 1 ? " has" : "s have", word(doc, "renewable_until"));
     if (!json_is_true(at(doc, "complete")))
         line("Not whole: %lld damaged row(s) of the registry could not be judged, or there are more ends than are shown: see muster status.", number(doc, "damaged"));
-    line("Until %.10s: %lld device%s stop, %lld renew or stop, %lld provisioning key%s end.", word(doc, "until"), number(doc, "stops"), number(doc, "stops") == 1 ? "" : "s", number(doc, "renews"),
-         number(doc, "keys"), number(doc, "keys") == 1 ? "" : "s");
+    line("Until %.10s: %lld device%s stop, %lld renew or stop, %lld provisioning key%s.", word(doc, "until"), number(doc, "stops"), number(doc, "stops") == 1 ? "" : "s", number(doc, "renews"),
+         number(doc, "keys"), number(doc, "keys") == 1 ? " ends" : "s end");
     return 0;
 }

@@ -206,6 +206,11 @@ static int admit_line_own(struct store_tx *tx, const struct admit *a, struct err
 /* A chain that has ended is good for a renewal, for as long as the account says. */
 bool admit_too_late(const struct account *account, int64_t ended) { return ended && clock_now() - ended > account->late_renewal; }
 
+int64_t admit_superseded_until(const struct account *account, const struct cert *leaf, int64_t since) {
+    const int64_t late = leaf->not_after < CLOCK_NO_EXPIRY ? leaf->not_after + account->late_renewal : CLOCK_NO_EXPIRY;
+    return since && since + account->superseded_renewal < late ? since + account->superseded_renewal : late;
+}
+
 int admit_refuse_late(struct admit *a, const struct account *account, int64_t ended) {
     if (!account->late_renewal)
         return admit_refuse(a, MUSTER_ECERTEXPIRED, "The certificate, or one of its chain, has expired, and the account renews none that has.");
@@ -218,6 +223,8 @@ static int superseded(struct store_tx *tx, struct admit *a, const struct account
     int64_t since;
     int rc = device_identity_superseded(tx, d, h->row, &since, err);
     a->may_renew = !rc && since && (d->again == AGAIN_GRANTED || clock_now() - since < account->superseded_renewal);
+    if (a->may_renew)
+        a->renewable_until = admit_superseded_until(account, a->leaf, d->again == AGAIN_GRANTED ? 0 : since);
     return rc ? rc : admit_refuse(a, MUSTER_ECERTSUPERSEDED, NULL);
 }
 
@@ -225,6 +232,7 @@ static int superseded(struct store_tx *tx, struct admit *a, const struct account
 static int first_use(struct store_tx *tx, struct admit *a, const struct account *account, const struct held *h, const struct device *d, int64_t anchor, struct err *err) {
     if (!store_writable(tx)) {
         a->must_write = true;
+        snprintf(a->account_name, sizeof a->account_name, "%s", account->name); /* for who asks how late it may renew */
         return 0;
     }
     const struct device_identity to = {.leaf = a->leaf, .cert = h->row, .prov_key = h->prov_key, .renews = h->renews, .anchor = anchor, .address = a->address};
@@ -267,6 +275,7 @@ static int admit_own(struct store_tx *tx, struct admit *a, struct err *err) {
     if ((found = admit_root(tx, a, h.account, &root, err)) < 0)
         return found;
     const bool usable = found > 0 && admit_root_usable(a, &root);
+    a->renewable_until = a->ended ? a->ended + account.late_renewal : 0;
     a->verdict = ERR_INIT;
     int rc = 0;
     bool may = true;
@@ -323,6 +332,7 @@ static int admit_key(struct store_tx *tx, struct admit *a, struct err *err) {
 int admit_run(struct store_tx *tx, void *arg, struct err *err) {
     struct admit *a = arg;
     a->must_write = a->registered = a->may_renew = a->of_line = false;
+    a->renewable_until = 0;
     a->outside = NULL;
     a->verdict = ERR_INIT;
     a->account_name[0] = a->device_id[0] = a->claimed[0] = '\0';

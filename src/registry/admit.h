@@ -35,6 +35,7 @@ struct admit {
     bool registered;           /* a device was, at its first contact */
     bool must_write;           /* run again in a writing transaction: nothing below counts yet */
     struct err verdict;        /* code 0: admitted */
+    int64_t renewable_until;   /* where the verdict is in the way of anything but a renewal, or `ended` is: until when that is possible; 0: it is not */
     bool may_renew;            /* refused, but for renewing: one that the device has replaced a short time ago, or of a customer's CA, that has expired */
     char account_name[ACCOUNT_NAME_MAX + 1]; /* "" where none was found */
     int64_t account_row, device_row;         /* device_row 0: none */

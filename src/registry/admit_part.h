@@ -19,6 +19,8 @@ int admit_may_change(struct store_tx *tx, struct admit *a, bool *ok, struct err 
 int admit_root(struct store_tx *tx, const struct admit *a, int64_t account, struct root *out, struct err *err) MUSTER_MUST_CHECK;
 /* False: its state lets nobody in; sets the verdict. */
 bool admit_root_usable(struct admit *a, const struct root *r);
+/* Until when one that was replaced then may be renewed; since 0: an operator lets it, so long as it is good at all, late renewing included. */
+int64_t admit_superseded_until(const struct account *account, const struct cert *leaf, int64_t since);
 /* What ended then is renewed no more: the account's late_renewal is over. */
 bool admit_too_late(const struct account *account, int64_t ended);
 int admit_refuse_late(struct admit *a, const struct account *account, int64_t ended); /* sets the verdict; always 0 */

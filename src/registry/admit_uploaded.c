@@ -142,6 +142,8 @@ static int superseded(struct store_tx *tx, struct admit *a, const struct account
     int64_t since;
     int rc = device_identity_superseded_key(tx, d, &a->leaf->key.spki, &since, err);
     a->may_renew = !rc && since && (d->again == AGAIN_GRANTED || clock_now() - since < account->superseded_renewal);
+    if (a->may_renew)
+        a->renewable_until = admit_superseded_until(account, a->leaf, d->again == AGAIN_GRANTED ? 0 : since);
     return rc ? rc : admit_refuse(a, MUSTER_ECERTSUPERSEDED, NULL);
 }
 
@@ -183,6 +185,8 @@ static int renew_only(struct store_tx *tx, struct admit *a, const struct account
     const bool renews = a->ended && (r->origin == ROOT_UPLOADED ? account->csr_queue : a->of_line);
     int rc = renews ? judge_late(tx, a, account, r, l, device_row, barred, err) : 0;
     a->may_renew = renews && !rc && (!a->verdict.code || a->may_renew);
+    if (a->may_renew && !a->verdict.code)
+        a->renewable_until = ended_at(a, r) + account->late_renewal;
     return rc || (a->over && a->verdict.code) ? rc : admit_refuse(a, why->code, "%s", err_text(why));
 }
 

@@ -3,6 +3,7 @@
 
 #include "registry/certificate.h"
 #include "registry/line.h"
+#include "registry/renewable.h"
 #include "registry/report.h"
 
 static int set_ref(struct store_tx *tx, json_t *o, const char *key, const char *name_key, int64_t row, bool is_key, struct err *err) {
@@ -83,6 +84,13 @@ static int add_line(struct store_tx *tx, const struct device *d, json_t *o, stru
     return found < 0 ? found : 0;
 }
 
+static int add_renewable(struct store_tx *tx, const struct account *a, const struct device *d, json_t *o, struct err *err) {
+    int64_t until;
+    int rc = renewable_until(tx, a, d, &until, err);
+    json_set_time(o, "renewable_until", rc ? 0 : until);
+    return rc;
+}
+
 int device_json(struct store_tx *tx, const struct account *a, const struct device *d, bool full, json_t **out, struct err *err) {
     CLEANUP_JSON json_t *o = json_object();
     json_set_uuid(o, "id", &d->uuid);
@@ -106,7 +114,7 @@ int device_json(struct store_tx *tx, const struct account *a, const struct devic
     json_set_str(o, "reprovision", word_of(&WORDS_AGAIN, d->again));
     json_set_str(o, "reason", d->reason[0] ? d->reason : NULL);
     json_set_bool(o, "expected", d->expected);
-    if (full && ((rc = add_certificates(tx, d, o, err)) || (rc = add_ecus(tx, d, o, err)) || (rc = add_offers(tx, d, o, err)) ||
+    if (full && ((rc = add_renewable(tx, a, d, o, err)) || (rc = add_certificates(tx, d, o, err)) || (rc = add_ecus(tx, d, o, err)) || (rc = add_offers(tx, d, o, err)) ||
                  (rc = report_add_json(tx, a->row, d->row, false, o, err))))
         return rc;
     json_decref(*out);

@@ -32,10 +32,10 @@ static int load_registered(struct store_tx *tx, int64_t account, int64_t since, 
     return rc;
 }
 
-static int load_ends(struct store_tx *tx, int64_t account, int64_t now, struct overview_account *o, struct err *err) {
-    int rc = 0;
+static int load_ends(struct store_tx *tx, const struct account *a, int64_t now, struct overview_account *o, struct err *err) {
+    int rc = renewable_late(tx, a, now, &o->late, err);
     for (int i = 0; !rc && i < WITHIN_COUNT; i++)
-        rc = one_int(tx, &o->ends[i], 0, err, SQL_DEVICE_ENDS, "iii", account, now + OVERVIEW_DAYS[i] * CLOCK_DAY, I(OVERVIEW_COUNT_MAX));
+        rc = one_int(tx, &o->ends[i], 0, err, SQL_DEVICE_ENDS, "iii", a->row, now + OVERVIEW_DAYS[i] * CLOCK_DAY, I(OVERVIEW_COUNT_MAX));
     return rc;
 }
 
@@ -120,7 +120,7 @@ static int load_account(struct store_tx *tx, const struct account *a, int64_t no
     if (!rc)
         rc = load_registered(tx, a->row, now - CLOCK_HOUR, o, err);
     if (!rc)
-        rc = load_ends(tx, a->row, now, o, err);
+        rc = load_ends(tx, a, now, o, err);
     if (!rc)
         rc = load_keys(tx, a->row, now, o, err);
     if (!rc)

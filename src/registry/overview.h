@@ -4,6 +4,7 @@
 
 #include "registry/recovery.h"
 #include "registry/refusal_tally.h"
+#include "registry/renewable.h"
 
 #define OVERVIEW_ACCOUNTS_MAX 1000
 #define OVERVIEW_COUNT_MAX 100000 /* of devices whose certificates end, and of those registered lately: counted no further */
@@ -19,6 +20,7 @@ struct overview_account {
     enum account_method method;
     int64_t devices[DEVICE_DELETED + 1];    /* by state */
     int64_t ends[WITHIN_COUNT];             /* of those that are neither revoked nor deleted; each is part of the next */
+    struct renewable late;                  /* of those that have ended */
     int64_t registered_hour;                /* devices that came to be in the last hour */
     int64_t keys[KEY_EXHAUSTED + 1];        /* by state, but for blacklisted ones */
     int64_t keys_ending, keys_nearly;       /* of the active ones: their end is within a week; nine tenths are spent */

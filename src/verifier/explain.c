@@ -140,6 +140,7 @@ static int finish(struct store_tx *tx, struct explain *e, const char *account, s
     json_set_str(o, "reason", v->code ? err_text(v) : why_admitted(e));
     json_set_str(o, "fix", v->code ? err_fix(v->code) : NULL);
     json_set_str(o, "rule", v->code ? rule_of(v->code) : NULL);
+    json_set_time(o, "renewable_until", own && v->code ? e->renewable_until : 0);
     json_set_str(o, "account", e->account);
     json_set_str(o, "host", *e->host ? e->host : NULL);
     json_set_str(o, "at", at);
@@ -190,8 +191,20 @@ static int ask_admit(struct store_tx *tx, struct explain *e, struct err *err) {
         e->registers = a.class == ADMIT_DEVICE_UPLOADED && !e->known && a.device_row;
     e->id->admit = a;
     e->id->admit.reserved = NULL; /* ends here */
+    e->renewable_until = a.may_renew ? a.renewable_until : 0;
     enum verdict v = verdict_of(e->id, true, &rq, &e->verdict);
     return v == VERDICT_ASK ? MUSTER_EINTERNAL : finish(tx, e, a.account_name, err);
+}
+
+/* What has ended is refused without the registry, but for a renewal: whether that is possible still.  Of another account's nothing is said. */
+static int ask_late(struct store_tx *tx, struct explain *e, struct err *err) {
+    const struct enrol_reserved reserved = {e->hosts, e->n_hosts};
+    struct admit a;
+    identity_admission(e->id, &reserved, &a);
+    int rc = admit_run(tx, &a, err);
+    if (!rc && (a.must_write || !a.verdict.code || a.may_renew) && strcmp(a.account_name, e->account) == 0)
+        e->renewable_until = a.renewable_until;
+    return rc;
 }
 
 static int judge(struct store_tx *tx, struct explain *e, struct err *err) {
@@ -220,13 +233,15 @@ static int judge(struct store_tx *tx, struct explain *e, struct err *err) {
 int explain_run(struct store_tx *tx, void *arg, struct err *err) {
     struct explain *e = arg;
     e->must_write = e->decided = e->known = e->registers = false;
+    e->renewable_until = 0;
     int rc = judge(tx, e, err);
     if (rc)
         return rc;
     const struct verdict_request rq = request_of(e);
     switch (verdict_of(e->id, false, &rq, &e->verdict)) {
     case VERDICT_REFUSED:
-        return finish(tx, e, "", err);
+        rc = e->id->ended && e->id->class != ADMIT_KEY ? ask_late(tx, e, err) : 0;
+        return rc ? rc : finish(tx, e, "", err);
     case VERDICT_ADMITTED:
         return ask_enrol(tx, e, err);
     case VERDICT_ASK:

@@ -33,6 +33,7 @@ struct explain {
     bool known, registers; /* the device was there before; it would be registered */
     struct identity *id;
     struct err verdict;                /* code 0: admitted */
+    int64_t renewable_until;           /* refused, and good for a renewal until then; 0: not */
     json_t *out;
 };
 /* In a reading transaction.  With must_write set, explain_write_run() has to follow. */

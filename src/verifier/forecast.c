@@ -158,6 +158,16 @@ static int count_active(struct store_tx *tx, struct forecast *f, struct err *err
     return rc;
 }
 
+static int count_late(struct store_tx *tx, struct forecast *f, struct err *err) {
+    struct renewable late;
+    int rc = renewable_late(tx, &f->account, f->from, &late, err);
+    if (rc || !late.n)
+        return rc;
+    f->late.first = f->late.n && f->late.first < late.first ? f->late.first : late.first;
+    f->late.n += late.n;
+    return 0;
+}
+
 static int server_ends(struct forecast *f, enum forecast_kind kind, int64_t end, struct err *err) {
     const struct forecast_cause like = {.kind = kind, .code = MUSTER_ETLSREJECTED};
     if (!end || end <= f->from || end > f->to || !f->active)
@@ -214,7 +224,7 @@ static int next_account(struct store_tx *tx, struct forecast *f, struct err *err
         return 0;
     f->n_classes = f->n_cas = 0;
     f->after = f->after_row = 0;
-    if ((rc = count_active(tx, f, err)) || (rc = forecast_skip(f, forecast_own_class(tx, f, err), err)) || (rc = forecast_root_classes(tx, f, err)))
+    if ((rc = count_active(tx, f, err)) || (rc = count_late(tx, f, err)) || (rc = forecast_skip(f, forecast_own_class(tx, f, err), err)) || (rc = forecast_root_classes(tx, f, err)))
         return rc;
     f->phase = FORECAST_AT_CHAINS;
     return 0;

@@ -2,6 +2,7 @@
 #ifndef MUSTER_VERIFIER_FORECAST_PART_H
 #define MUSTER_VERIFIER_FORECAST_PART_H
 
+#include "registry/renewable.h"
 #include "verifier/forecast.h"
 
 /* Devices above whose certificates stands the same. */
@@ -35,6 +36,7 @@ struct forecast {
     struct snapshot *snapshot;
     enum { FORECAST_AT_ACCOUNT, FORECAST_AT_CHAINS, FORECAST_AT_DEVICES, FORECAST_AT_WAITING, FORECAST_AT_KEYS, FORECAST_AT_END } phase;
     int64_t active;        /* devices, of the accounts that were walked */
+    struct renewable late; /* of them, who has ended and may renew still */
     /* the account under way */
     struct account account;
     int64_t account_row, after, after_row, limit;

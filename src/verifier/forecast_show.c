@@ -84,6 +84,8 @@ int forecast_write(const struct forecast *f, struct buf *out, struct err *err) {
     json_set_int(o, "stops", stops);
     json_set_int(o, "renews", renews);
     json_set_int(o, "keys", keys);
+    json_set_int(o, "renewable", f->late.n);
+    json_set_time(o, "renewable_until", f->late.first);
     json_set_int(o, "day_length", f->bin / CLOCK_DAY);
     json_set_bool(o, "complete", forecast_complete(f));
     json_set_int(o, "damaged", f->damaged);

@@ -15,6 +15,8 @@ from est import Device, certificates, csr, post
 from test_ca import Offline
 from test_ca import certificates as pem_certificates
 from test_clock import Clock
+from test_explain import explain
+from test_forecast import seconds
 from test_root_crl import bring as bring_list, crl
 
 MORE = 3700  # seconds: more than the least between two requests of one device
@@ -338,8 +340,13 @@ def test_the_ca_above_has_expired(later, rule):
     line = fleet.intermediate(days=(-1, 10))
     device, stranger = (line.device(name, chain=[line.cert], days=(-1, 40)) for name in ("car-1", "stranger"))
     assert ask(s, device) is None
+    end = {c["not_after"] for c in explain(s, device, a.name)["chain"]}
+    until = (max if rule == "known" else min)(map(seconds, end)) + 20 * DAY
+    assert seconds(a.device("show", "car-1")["renewable_until"]) == until and explain(s, device, a.name)["renewable_until"] is None
     s.clock.set(11 * DAY)
     assert ask(s, device) == (None if rule == "known" else "certificate_expired")
+    said = explain(s, device, a.name)["renewable_until"]
+    assert said is None if rule == "known" else seconds(said) == until
     assert asks(s, device, new_key(), "car-1") is None
     assert asks(s, stranger, new_key(), "stranger") == (403, "root_known_only" if rule == "known" else "certificate_expired")
     for day, late in ((31, rule == "refuse"), (41, rule == "refuse"), (59, rule == "refuse"), (61, True)):

@@ -1,5 +1,6 @@
 """Renewal that strands nobody: early, late, and with a certificate that was replaced; and what none of that opens."""
 import base64
+import datetime
 import os
 import signal
 import threading
@@ -8,13 +9,15 @@ import time
 import pytest
 from cryptography.hazmat.primitives import hashes
 
-from client import Fleet, new_key, spki_hash
+from client import Device, Fleet, new_key, spki_hash
 from conftest import Refused
 from enrolment import DAY, PATH, Account, ask, retry_after
 from est import PKCS10, csr, enrolled, post
 from test_certificates import revoke, serial
 from test_clock import HOUR, Clock
 from test_est import account, renew  # noqa: F401  a fixture
+from test_explain import explain
+from test_forecast import seconds
 from test_webhooks import LOCAL, hook, receiver  # noqa: F401  a fixture
 
 REVOKED = (403, "certificate_revoked")
@@ -113,6 +116,46 @@ def test_how_late_is_the_account_s_to_say(world):
     a.set("--late-renewal", 20 * DAY)
     assert not isinstance(renew(world, device), tuple)
     assert verifies(world, a) and verifies(world, never)
+
+
+def test_until_when_it_may_renew_is_said(world):
+    """By explain, device show, status and forecast: the day that matters is the one on which it is lost; and it is that day."""
+    a, other = fleet(world, "--late-renewal", 10 * DAY), Account(world)
+    device, shelf = used(world, a, "late"), enrolled(world.gateway(a.prov), "shelf", new_key())
+    stock = Device(world.gateway(a.prov).enrol("stock", ttl="0").body)
+    assert ask(world, stock) is None
+    end = int(device.cert.not_valid_after.replace(tzinfo=datetime.timezone.utc).timestamp())
+
+    def until(what):
+        return seconds(what["renewable_until"]) if what["renewable_until"] else None
+
+    def needs():
+        return [i for i in world.muster("status")["attention"] if i["what"] == "devices_ended"]
+    assert until(a.device("show", "late")) == end + 10 * DAY and until(explain(world, device, a.name)) is None, "it is let in"
+    assert world.muster("forecast")["renewable"] == 0 and not needs()
+    world.clock.set(DAY)
+    said = explain(world, device, a.name)
+    assert (said["code"], until(said), until(a.device("show", "late"))) == ("certificate_expired", end + 10 * DAY, end + 10 * DAY)
+    assert until(explain(world, device, other.name)) is None, "another account's business"
+    assert abs(until(explain(world, shelf, a.name)) - end - 10 * DAY) < 60 and abs(until(a.device("show", "shelf")) - end - 10 * DAY) < 60
+    shown = world.muster("forecast")
+    assert (shown["renewable"], until(shown)) == (1, end + 10 * DAY), "a stock device does not ask, and what was never used is refused by nobody yet"
+    (item,) = needs()
+    assert "certificates of 2 devices have ended" in item["text"] and "1 of them may renew still, the first until" in item["text"] and item["command"] == "muster forecast"
+    (one,) = [x for x in world.muster("status")["accounts"]["items"] if x["id"] == a.name]
+    assert (one["certificates_ended"], one["renewable"], until(one)) == (2, 1, end + 10 * DAY)
+    world.clock.set(10 * DAY + LIFE - 60)
+    new = renew(world, device)
+    assert ask(world, new) is None and world.muster("forecast")["renewable"] == 0
+    said = explain(world, device, a.name)
+    assert (said["code"], until(said)) == ("certificate_expired", end + 10 * DAY), "one that was replaced, as long"
+    world.clock.set(10 * DAY + LIFE + 60)
+    assert until(explain(world, device, a.name)) is None and until(explain(world, shelf, a.name)) is None
+    assert renew(world, device) == (403, "certificate_expired")
+    (item,) = needs()
+    assert "none of them renews" in item["text"]
+    a.device("revoke", "late")
+    assert until(a.device("show", "late")) is None and until(explain(world, new, a.name)) is None
 
 
 def test_whoever_is_cut_off_does_not_renew_late(world):

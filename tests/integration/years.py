@@ -486,6 +486,8 @@ class Play:
         expected = collections.Counter(("fleet-root" if o.root and end_of(o.root.cert) < end_of(o.identity.cert) else "device-certificate", o.account, "renews" if o.account == "cars" else "stops",
                                         (o.end - first_day) // DAY) for o in ends)
         assert +said == expected and shown["complete"], (self.day(), +said - expected, expected - said)
+        late = [o.end for o in self.fleet if o.account == "cars" and o.out != "device_revoked" and self.now - LATE < o.end <= self.now]
+        assert (shown["renewable"], shown["renewable_until"] and seconds(shown["renewable_until"])) == (len(late), min(late) + LATE if late else None), (self.day(), shown, late)
         expected = {k: end for k, end in self.key_ends.items() if self.now < end <= self.now + FAR * DAY}
         assert keys.keys() == expected.keys() and all(abs(keys[k] - expected[k]) < 60 for k in keys), (self.day(), keys, expected)
         self.count("forecasts")
