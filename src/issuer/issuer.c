@@ -146,11 +146,19 @@ static int take_certificate(struct job *j, const struct vault_issued *issued, st
     return 0;
 }
 
+/* What is wrong with the token is the operators' to know, whose log has it: not a device's. */
+static const struct err *for_devices(const struct err *err, struct err *plain) {
+    if (err->code != MUSTER_ETOKEN)
+        return err;
+    *plain = (struct err){.code = err->code, .retry_after = err->retry_after};
+    return plain;
+}
+
 static void signed_by_vault(void *arg, int rc, const struct err *err, const struct vault_issued *issued) {
     struct job *j = arg;
     struct err why = ERR_INIT;
     if (rc) {
-        finish(j, rc, err);
+        finish(j, rc, for_devices(err, &why));
         return;
     }
     if ((rc = take_certificate(j, issued, &why))) {

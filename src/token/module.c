@@ -164,7 +164,7 @@ static CK_RV connect_token(struct module *m) {
     CK_C_INITIALIZE_ARGS args = {.flags = CKF_OS_LOCKING_OK};
     CK_RV rv = m->initialised ? CKR_OK : m->f->C_Initialize(&args);
     if (rv != CKR_OK && rv != CKR_CRYPTOKI_ALREADY_INITIALIZED)
-        failed(m, "initialising the module", rv);
+        snprintf(m->why, sizeof m->why, "initialising the module: %s%s", text_of(rv), rv == CKR_GENERAL_ERROR ? "; a file that it needs may not stand in pkcs11_files" : "");
     else {
         m->initialised = true;
         if ((rv = find_slot(m, &slot)) == CKR_OK && (rv = m->f->C_OpenSession(slot, CKF_SERIAL_SESSION | CKF_RW_SESSION, NULL, NULL, &m->session)) != CKR_OK) {

@@ -141,6 +141,42 @@ def test_systemd_understands_the_unit(tmp_path):
     assert done.returncode == 0 and "musterd.service" not in done.stderr, done.stderr
 
 
+DROP_IN = SOURCE / "packaging" / "musterd-hsm.conf"
+
+
+def with_drop_in(tmp_path, text):
+    """The unit with that drop-in, as systemd reads it: (what is wrong, exposure)."""
+    copy = tmp_path / "musterd.service"
+    (tmp_path / "musterd.service.d").mkdir(exist_ok=True)
+    (tmp_path / "musterd.service.d" / "hsm.conf").write_text(text, encoding="utf-8")
+    copy.write_text(UNIT.read_text(encoding="utf-8").replace("/usr/sbin/musterd", "/bin/true"), encoding="utf-8")
+    done = subprocess.run(["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", copy], capture_output=True, text=True, check=False)
+    return [line for line in done.stderr.splitlines() if "hsm.conf" in line or "musterd.service" in line]
+
+
+def test_systemd_understands_the_drop_in_for_a_token(tmp_path):
+    """As it stands, and with what is for USB; a word that is none is found."""
+    text = DROP_IN.read_text(encoding="utf-8")
+    usb = re.sub(r"^#(\w+=)", r"\1", text, flags=re.M)
+    assert usb.count("=") == text.count("=") and "\nDeviceAllow=char-usb_device rw\n" in usb and "\nPrivateDevices=no\n" in usb
+    assert with_drop_in(tmp_path, text) == with_drop_in(tmp_path, usb) == []
+    assert with_drop_in(tmp_path, text.replace("ReadWritePaths=", "ReadWritePath=")) and with_drop_in(tmp_path, usb.replace("char-usb_device rw", "char-usb_device no"))
+
+
+def test_the_drop_in_for_a_token_is_the_one_of_the_page():
+    """Its lines are the page's, its path the page's pkcs11_files, and its group whose SoftHSM's files are."""
+    lines = [line for line in DROP_IN.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    page = (SOURCE / "doc" / "hsm.md").read_text(encoding="utf-8")
+    assert "".join(f"    {line}\n" for line in lines) in page
+    said = dict(line.split("=", 1) for line in lines if "=" in line)
+    (files,) = re.findall(r"^    pkcs11_files = (.*)$", page, re.M)
+    assert said["ReadWritePaths"] == files
+    conf = pathlib.Path("/etc/softhsm/softhsm2.conf").read_text(encoding="utf-8")
+    assert re.search(r"^directories.tokendir = (.*?)/?$", conf, re.M)[1] == files, "where the package has it"
+    assert {pathlib.Path(path).group() for path in ("/etc/softhsm", files)} == {said["SupplementaryGroups"]}
+    assert "packaging/musterd-hsm.conf" in (SOURCE / "packaging" / "debian" / "musterd.examples").read_text(encoding="utf-8").split()
+
+
 @functools.lru_cache
 def calls_of(name):
     if not name.startswith("@"):

@@ -16,9 +16,9 @@ from cryptography import x509
 import test_backup
 import test_ocsp
 from client import Device
-from conftest import MUSTERD, refused, soon
+from conftest import BUILD, MUSTERD, refused, soon
 from enrolment import ask
-from hsm import PIN, Token
+from hsm import MODULE, PIN, Token
 
 
 @pytest.fixture
@@ -121,7 +121,8 @@ def test_a_token_that_goes_away_stops_its_accounts_alone(hsm, token):
     token.be("away")
     answer = enrol(s, s.inside, "waits")
     assert (answer.status, answer.code) == (503, "token_unavailable") and int(answer.headers["Retry-After"]) > 0
-    refused("token_unavailable", s.muster, "account", "create", "another", "--kind", "test", "--method", "both", "--backend", "pkcs11")
+    assert "pkcs11_token" not in answer.json["description"], "that is the operators' to know"
+    assert "pkcs11_token" in refused("token_unavailable", s.muster, "account", "create", "another", "--kind", "test", "--method", "both", "--backend", "pkcs11").text
     works(s, s.outside, "goes-on")
     assert ask(s, known) is None
     assert status(s)["token"] == "does not answer"
@@ -149,6 +150,23 @@ def test_a_token_that_is_away_is_told_before_it_is_needed(hsm, token, fresh):
     token.no_more("away")
     soon(([], 1), lambda: told_of(s), 25)
     assert told_of(fresh()) == ([], None), "where none is configured nobody is told of one"
+
+
+def test_a_module_that_may_not_read_its_configuration_is_told_where_to_name_it(fresh, token):
+    """The first thing that goes wrong: SOFTHSM2_CONF names a file that pkcs11_files does not."""
+    config = [line.replace(f"pkcs11_files = {token.dir}", f"pkcs11_files = {token.dir}/tokens").replace(f"{BUILD}/tests/moody.so", str(MODULE)) for line in token.config()]
+    s = fresh(start=False, config=config)
+    s.start(env=token.env)
+    said = refused("token_unavailable", s.muster, "account", "create", "inside", "--kind", "test", "--method", "both", "--backend", "pkcs11").text
+    assert "CKR_GENERAL_ERROR" in said and "pkcs11_files" in said and "pkcs11_files" in s.log_text()
+    s.stop()
+    with open(s.dir / "musterd.conf", encoding="utf-8") as f:
+        text = f.read()
+    with open(s.dir / "musterd.conf", "w", encoding="utf-8") as f:
+        f.write(text.replace(f"pkcs11_files = {token.dir}/tokens", f"pkcs11_files = {token.dir}/tokens {token.dir}/softhsm2.conf"))
+    s.start(env=token.env)
+    s.account("inside", "test", "both", "--backend", "pkcs11")
+    works(s, s.key("inside"), "first")
 
 
 def test_taken_away_in_the_middle_nothing_is_lost(hsm, token):

@@ -110,9 +110,9 @@ static void the_order(void **state) {
     }
 }
 
-/* Every refusal that a device meets with 403 stands in rules.def, but those of TLS, which nothing can be asked about, and of operators. */
+/* Every refusal that a device meets with 403 stands in rules.def, but those of TLS, which nothing can be asked about, of operators, and of keys at home. */
 static void every_refusal_has_a_rule(void **state) {
-    static const int others[] = {MUSTER_EROLE, MUSTER_ETLSPOSSESSION};
+    static const int others[] = {MUSTER_EROLE, MUSTER_ETLSPOSSESSION, MUSTER_EKEYPIN};
     for (int i = 0; i < err_count(); i++) {
         int code = err_at(i);
         bool other = false;
