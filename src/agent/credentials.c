@@ -132,6 +132,8 @@ static int read_shared(struct credentials *c, int dir, struct err *err) {
     return 0;
 }
 
+static bool has(int dir, const char *name) { return faccessat(dir, name, F_OK, 0) == 0; }
+
 /* --- the device's own ------------------------------------------------------------------------------------------------------------------------------- */
 
 /* A key that others can read is others' identity as well. */
@@ -144,16 +146,46 @@ static int check_key_mode(int dir, const char *path, struct err *err) {
     return 0;
 }
 
-static int read_device(struct credentials *c, int dir, struct err *err) {
+static int read_key_file(struct credentials *c, int dir, struct err *err) {
     CLEANUP(buf_wipe) struct buf key = BUF_INIT(PART_MAX);
-    CLEANUP(buf_fini) struct buf cert = BUF_INIT(PART_MAX), ca = BUF_INIT(PART_MAX), url = BUF_INIT(OPTIONS_VALUE_MAX - 1);
     int rc = check_key_mode(dir, c->path, err);
-    if (rc || (rc = file_read(dir, "pkey.pem", &key, err)) || (rc = file_read(dir, "client.pem", &cert, err)) || (rc = file_read(dir, "root.crt", &ca, err)))
+    if (rc || (rc = file_read(dir, "pkey.pem", &key, err)))
         return rc;
-    if ((rc = key_read_private(buf_span(&key), SPAN_NONE, &c->key, err)) || (rc = certs_read(buf_span(&cert), &c->above, err)))
+    return key_read_private(buf_span(&key), SPAN_NONE, &c->key, err) ? err_prefix(err, "%s", c->path) : 0;
+}
+
+/* By its name: what the options say, or pkey.uri beside the certificate. */
+static int read_key_named(struct credentials *c, int dir, const char *named, struct err *err) {
+    CLEANUP(buf_fini) struct buf line = BUF_INIT(KEYRING_URI_MAX - 1);
+    if (named[0]) {
+        snprintf(c->where, sizeof c->where, "%s", named);
+    } else {
+        int rc = file_read(dir, "pkey.uri", &line, err);
+        if (rc)
+            return rc;
+        struct span s = span_trim(buf_span(&line));
+        while (s.n && s.p[s.n - 1] <= ' ')
+            s.n--;
+        snprintf(c->where, sizeof c->where, "%.*s", SPAN_FMT(s));
+    }
+    int rc = keyring_open_known(c->where, X509_get0_pubkey(c->cert->x), &c->key, err);
+    if (keyring_place(c->where) == KEYRING_FILE)
+        c->where[0] = '\0';
+    return rc ? err_prefix(err, "%s: the key of client.pem", c->path) : 0;
+}
+
+static int read_device(struct credentials *c, int dir, const char *named, struct err *err) {
+    CLEANUP(buf_fini) struct buf cert = BUF_INIT(PART_MAX), ca = BUF_INIT(PART_MAX), url = BUF_INIT(OPTIONS_VALUE_MAX - 1);
+    bool by_name = named[0] || !has(dir, "pkey.pem");
+    int rc = by_name ? 0 : read_key_file(c, dir, err);
+    if (rc || (rc = file_read(dir, "client.pem", &cert, err)) || (rc = file_read(dir, "root.crt", &ca, err)))
+        return rc;
+    if ((rc = certs_read(buf_span(&cert), &c->above, err)))
         return err_prefix(err, "%s", c->path);
     if (!(c->cert = certs_shift(&c->above)))
         return err_set(err, MUSTER_EINVALID, "%s/client.pem holds no certificate.", c->path);
+    if (by_name && (rc = read_key_named(c, dir, named, err)))
+        return rc;
     if ((rc = certs_read(buf_span(&ca), &c->anchors, err)))
         return err_prefix(err, "%s/root.crt", c->path);
     if (EVP_PKEY_eq(X509_get0_pubkey(c->cert->x), c->key) != 1)
@@ -165,20 +197,18 @@ static int read_device(struct credentials *c, int dir, struct err *err) {
 
 /* --- finding them -------------------------------------------------------------------------------------------------------------------------------------- */
 
-static bool has(int dir, const char *name) { return faccessat(dir, name, F_OK, 0) == 0; }
-
-static int read_at(struct credentials *c, struct err *err) {
+static int read_at(struct credentials *c, const char *key, struct err *err) {
     struct stat st;
     CLEANUP(fd_close) int fd = open(c->path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     if (fd < 0 || fstat(fd, &st))
         return err_set(err, errno == ENOENT ? MUSTER_ENOTFOUND : MUSTER_EIO, "The credentials %s cannot be opened: %s.", c->path, strerror(errno));
     if (!S_ISDIR(st.st_mode))
         return read_shared(c, -1, err);
-    if (has(fd, "client.pem") && has(fd, "pkey.pem"))
-        return read_device(c, fd, err);
+    if (has(fd, "client.pem") && (has(fd, "pkey.pem") || has(fd, "pkey.uri") || key[0]))
+        return read_device(c, fd, key, err);
     if (has(fd, P12))
         return read_shared(c, fd, err);
-    return err_set(err, MUSTER_ENOTFOUND, "There are no credentials in %s (any more): neither " P12 " nor client.pem with pkey.pem.", c->path);
+    return err_set(err, MUSTER_ENOTFOUND, "There are no credentials in %s (any more): neither " P12 " nor client.pem with pkey.pem or pkey.uri.", c->path);
 }
 
 int credentials_find(const struct options *o, struct credentials *out, struct err *err) {
@@ -186,12 +216,12 @@ int credentials_find(const struct options *o, struct credentials *out, struct er
     *out = CREDENTIALS_INIT;
     if (o->credentials[0]) {
         snprintf(out->path, sizeof out->path, "%s", o->credentials);
-        return read_at(out, err);
+        return read_at(out, o->credentials_key, err);
     }
     for (size_t i = 0; i < sizeof PLACES / sizeof *PLACES; i++) {
         if (snprintf(out->path, sizeof out->path, "%s%s", o->sysroot, PLACES[i]) >= (int)sizeof out->path)
             return err_set(err, MUSTER_EINVALID, "The path is too long.");
-        int rc = read_at(out, err);
+        int rc = read_at(out, o->credentials_key, err);
         if (rc != MUSTER_ENOTFOUND)
             return rc;
         credentials_fini(out);

@@ -1,10 +1,11 @@
 /* credentials: what an image or a factory has given this device: a provisioning key, in credentials.zip or as the files that are in it; or a certificate of
- * its own, as files. */
+ * its own, as files; its key may be in a token or a TPM, as pkey.uri or the options say. */
 #ifndef MUSTER_AGENT_CREDENTIALS_H
 #define MUSTER_AGENT_CREDENTIALS_H
 
 #include "agent/certs.h"
 #include "agent/options.h"
+#include "keyring/keyring.h"
 
 enum credentials_kind { CREDENTIALS_NONE, CREDENTIALS_SHARED, CREDENTIALS_DEVICE };
 
@@ -13,6 +14,7 @@ struct credentials {
     char path[OPTIONS_VALUE_MAX];
     char gateway[OPTIONS_VALUE_MAX]; /* without a slash at the end; "" where they do not name it */
     EVP_PKEY *key;
+    char where[KEYRING_URI_MAX]; /* its URI, where it lies in a token or a TPM; "": in a file */
     struct cert *cert;
     struct certs above; /* CA certificates behind it */
     struct certs anchors;

@@ -6,6 +6,7 @@
 #include "agent/device_id.h"
 #include "base/hex.h"
 #include "json/json.h"
+#include "keyring/keyring.h"
 #include "pki/csr.h"
 #include "pki/device_uri.h"
 #include "pki/make.h"
@@ -32,7 +33,7 @@ static int make_request(EVP_PKEY *own, struct span id, struct buf *out, struct e
     const struct csr_request rq = {.subject = {.common_name = too_long ? SPAN_NONE : id}, .uris = too_long ? uris : NULL};
     int rc = csr_make(&rq, own, &pem, err);
     if (rc)
-        return rc;
+        return keyring_fault(own, err) && err ? err->code : rc;
     struct span rest = buf_span(&pem);
     while (rest.n) {
         long end = span_index(rest, '\n');

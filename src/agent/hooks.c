@@ -16,7 +16,16 @@
 #define HOOK_MS 60000 /* that one may take */
 #define LOST (255 << 8) /* what became of it is not known: exit status 255 */
 
-int hooks_environment(const char *dir, const struct state *state, const char *gateway, struct err *err) {
+/* Where the key is no file: by the names that other programs have for it. */
+static bool name_key(const char *where) {
+    char name[KEYRING_URI_MAX];
+    if (!where[0])
+        return setenv("MUSTER_KEY_IN", "file", 1) == 0 && unsetenv("MUSTER_KEY_URI") == 0;
+    keyring_others_name(where, name);
+    return setenv("MUSTER_KEY", name, 1) == 0 && setenv("MUSTER_KEY_URI", where, 1) == 0 && setenv("MUSTER_KEY_IN", keyring_place_name(keyring_place(where)), 1) == 0;
+}
+
+int hooks_environment(const char *dir, const struct state *state, const char *gateway, const char *where, struct err *err) {
     static const struct {
         const char *name, *file;
     } FILES[] = {{"MUSTER_CERT", "client.pem"}, {"MUSTER_KEY", "pkey.pem"}, {"MUSTER_CA", "root.crt"}};
@@ -28,7 +37,7 @@ int hooks_environment(const char *dir, const struct state *state, const char *ga
         snprintf(path, sizeof path, "%s/current/%s", full, FILES[i].file);
         good = good && setenv(FILES[i].name, path, 1) == 0;
     }
-    return good ? 0 : err_set(err, MUSTER_ENOMEM, NULL);
+    return good && name_key(where) ? 0 : err_set(err, MUSTER_ENOMEM, NULL);
 }
 
 /* Who may write to a hook may do anything as the user of the agent. */
@@ -47,6 +56,7 @@ static int check_dir(int dir, const char *path, struct err *err) {
 
 /* What a hook prints is nothing that the agent says: it goes where messages go. */
 static void become(const struct session *s, const char *path, const char *event) {
+    char where[KEYRING_URI_MAX];
     int nothing = open("/dev/null", O_RDONLY);
     setpgid(0, 0);
     signal(SIGCHLD, SIG_DFL);
@@ -54,7 +64,7 @@ static void become(const struct session *s, const char *path, const char *event)
         _exit(126);
     if (nothing > STDERR_FILENO)
         close(nothing);
-    if (hooks_environment(s->o->dir, &s->state, s->state.gateway, NULL) || setenv("MUSTER_EVENT", event, 1))
+    if (place_where(&s->place, place_current(&s->place), where, NULL) || hooks_environment(s->o->dir, &s->state, s->state.gateway, where, NULL) || setenv("MUSTER_EVENT", event, 1))
         _exit(126);
     execl(path, path, event, (char *)NULL);
     _exit(127);

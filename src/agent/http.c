@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "json/json.h"
+#include "keyring/keyring.h"
 
 #define HEAD_MAX (64u << 10) /* bytes of all header fields */
 #define CONNECT_SECONDS 20L
@@ -238,6 +239,8 @@ int http_ask(const struct http_request *rq, struct http_answer *answer, struct e
     CURLcode done = curl_easy_perform(curl);
     if (e.too_large)
         return err_set(err, MUSTER_ENETWORK, "%s sent an answer of more than %u bytes.", rq->url, HTTP_BODY_MAX);
+    if (done != CURLE_OK && keyring_fault(rq->key, err))
+        return err ? err->code : MUSTER_EKEYAWAY;
     if (done != CURLE_OK && !e.tls[0])
         explain_tls(&e, done, why);
     if (done != CURLE_OK)

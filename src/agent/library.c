@@ -14,7 +14,7 @@ struct muster_agent {
     struct options o;
     struct err err;
     struct state state;
-    char gateway[OPTIONS_VALUE_MAX], file[3][OPTIONS_VALUE_MAX + 32];
+    char gateway[OPTIONS_VALUE_MAX], file[3][OPTIONS_VALUE_MAX + 32], where[KEYRING_URI_MAX];
     bool unconfigured; /* the configuration could not be read */
 };
 
@@ -96,10 +96,11 @@ API int muster_agent_identity(muster_agent *a, struct muster_agent_identity *out
     if (rc)
         return result(a, rc);
     memcpy(a->gateway, id.gateway, sizeof a->gateway);
+    memcpy(a->where, id.where, sizeof a->where);
     for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++)
         snprintf(a->file[i], sizeof a->file[i], "%s/current/%s", a->o.dir, NAMES[i]);
-    *out = (struct muster_agent_identity){.device_id = a->state.device_id, .gateway = a->gateway, .cert_file = a->file[0], .key_file = a->file[1], .ca_file = a->file[2],
-                                          .not_before = id.cert->not_before, .not_after = id.cert->not_after};
+    *out = (struct muster_agent_identity){.device_id = a->state.device_id, .gateway = a->gateway, .cert_file = a->file[0], .key_file = a->where[0] ? NULL : a->file[1], .ca_file = a->file[2],
+                                          .not_before = id.cert->not_before, .not_after = id.cert->not_after, .key_uri = a->where[0] ? a->where : NULL};
     return MUSTER_AGENT_DONE;
 }
 

@@ -138,7 +138,7 @@ static int exec_command(const struct options *o, char **command) {
         rc = err_set(&err, MUSTER_ENOTFOUND, "This device has no identity yet; `muster-agent provision` gets it one.");
     if (!rc)
         session_recover(&s, &id);
-    if (rc || (rc = hooks_environment(o->dir, &s.state, id.gateway, &err)))
+    if (rc || (rc = hooks_environment(o->dir, &s.state, id.gateway, id.where, &err)))
         return fail(&err);
     umask(callers_mask);
     execvp(command[0], command);

@@ -49,11 +49,12 @@ int muster_agent_run(muster_agent *a);
 struct muster_agent_identity {
     const char *device_id;
     const char *gateway;                        /* URL, without a slash at its end */
-    const char *cert_file, *key_file, *ca_file; /* PEM */
+    const char *cert_file, *key_file, *ca_file; /* PEM; key_file is NULL where the key lies in a token or a TPM */
     int64_t not_before, not_after;
+    const char *key_uri; /* and this names it then: pkcs11:… (RFC 7512) or tpm2:0x81…;…; NULL for a file */
 };
 int muster_agent_identity(muster_agent *a, struct muster_agent_identity *out);
-/* Gives a TLS client this device's certificate and key, and the gateway's anchors in the place of all others; peers are verified, dates with 64 bits. */
+/* Gives a TLS client this device's certificate and key (wherever that lies; a token or a TPM is asked for each signature, by whatever thread, for as long as the SSL_CTX lives), and the gateway's anchors in the place of all others; peers are verified, dates with 64 bits. */
 int muster_agent_use(muster_agent *a, struct ssl_ctx_st *ctx);
 /* What `status --json` and `explain --json` print; the second asks the gateway, and is MUSTER_AGENT_DONE whatever it says.  *json is the caller's, for free(3). */
 int muster_agent_status(muster_agent *a, char **json);

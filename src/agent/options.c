@@ -8,6 +8,7 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/shell.h"
+#include "keyring/keyring.h"
 
 #define CONFIG_MAX 16384
 
@@ -27,6 +28,10 @@ static const struct option_row {
     {"config", "FILE", "The configuration (default " OPTIONS_CONFIG ", where that is there)", FILE_NAME, FOR_LINE, 0, AT(config)},
     {"credentials", "PATH", "credentials.zip, a directory with what is in one, or a directory with client.pem, pkey.pem and root.crt. Default: the first that is there of "
      "/var/sota/sota_provisioning_credentials.zip, /etc/muster-agent/credentials.zip, /var/sota/import and /etc/muster-agent/import", FILE_NAME, FOR_CONFIG | FOR_LINE, ENROLS, AT(credentials)},
+    {"credentials-key", "URI", "Where the key of the factory's client.pem lies, if not in pkey.pem beside it: pkcs11:… or tpm2:0x81…, which a file pkey.uri beside it may say as well; see KEYS IN "
+     "HARDWARE", TEXT, FOR_CONFIG | FOR_LINE, ENROLS, AT(credentials_key)},
+    {"key", "file|tpm2|pkcs11:", "Where this device's keys are made: file (DIR/current/pkey.pem), tpm2[:…] or pkcs11:…; see KEYS IN HARDWARE. Default: where the key that it has lies, and for the first "
+     "one file", TEXT, FOR_CONFIG | FOR_LINE, ENROLS, AT(key)},
     {"gateway", "URL", "The gateway, where another one than the credentials name is to be used", TEXT, FOR_CONFIG | FOR_LINE, ENROLS, AT(gateway)},
     {"account", "NAME", "The account, as label of EST's paths; needed where neither the certificate nor the host name says it", TEXT, FOR_CONFIG | FOR_LINE, ENROLS, AT(account)},
     {"device-id", "ID", "The device ID that is enrolled", TEXT, FOR_CONFIG | FOR_LINE, ENROLS, AT(device_id)},
@@ -86,6 +91,19 @@ void options_init(struct options *o) {
     snprintf(o->device_id_from, sizeof o->device_id_from, "machine-id");
 }
 
+/* What is wrong with the name of a key, or of a place for keys; NULL: nothing. */
+static const char *key_fault(const char *value, enum keyring_use use) {
+    static _Thread_local char text[520];
+    struct err why = ERR_INIT;
+    bool file = keyring_place(value) == KEYRING_FILE;
+    if (use == KEYRING_A_PLACE && file)
+        return strcmp(value, "file") ? "is neither file, nor tpm2[:…], nor pkcs11:…" : NULL;
+    if (keyring_check(value, use, &why) == 0)
+        return NULL;
+    snprintf(text, sizeof text, "cannot be used. %.*s", (int)strlen(err_text(&why)) - 1, err_text(&why));
+    return text;
+}
+
 /* What is wrong with a value, or NULL. */
 static const char *fault_of(const struct option_row *row, const char *value) {
     if (strlen(value) >= OPTIONS_VALUE_MAX)
@@ -96,6 +114,8 @@ static const char *fault_of(const struct option_row *row, const char *value) {
         return "is none of machine-id, serial and mac";
     if (row->at == AT(account) && (strlen(value) > 63 || strspn(value, "abcdefghijklmnopqrstuvwxyz0123456789-") != strlen(value)))
         return "is no account's name";
+    if (value[0] && (row->at == AT(key) || row->at == AT(credentials_key)))
+        return key_fault(value, row->at == AT(key) ? KEYRING_A_PLACE : KEYRING_A_KEY);
     return value[0] ? NULL : "is empty";
 }
 

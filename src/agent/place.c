@@ -72,7 +72,7 @@ static const struct {
 #define TEXT(field) {#field, offsetof(struct state, field), sizeof(((struct state *)0)->field)}
 #define NUMBER(field) {#field, offsetof(struct state, field), 0}
     TEXT(device_id),   TEXT(gateway),     TEXT(account), TEXT(method),    TEXT(source), TEXT(import), NUMBER(import_refused_at), TEXT(key),        NUMBER(newest_time), NUMBER(anchors_at),
-    NUMBER(asked_at),  NUMBER(wait),      TEXT(wait_code), TEXT(wait_text), NUMBER(contact_at), NUMBER(failed_at), TEXT(failed_code), TEXT(failed_text),
+    NUMBER(asked_at),  NUMBER(wait),      TEXT(wait_code), TEXT(wait_text), NUMBER(contact_at), NUMBER(failed_at), TEXT(failed_code), TEXT(failed_text), TEXT(pin_refused),
 };
 #define FIELDS_N (sizeof FIELDS / sizeof *FIELDS)
 
@@ -167,8 +167,35 @@ static int open_identity(const struct place *p, unsigned number, struct err *err
     return fd;
 }
 
+static int read_where(int fd, char where[KEYRING_URI_MAX], struct err *err) {
+    CLEANUP(buf_fini) struct buf line = BUF_INIT(KEYRING_URI_MAX - 1);
+    where[0] = '\0';
+    int rc = file_read(fd, "pkey.uri", &line, err);
+    if (rc)
+        return rc == MUSTER_ENOTFOUND ? 0 : rc;
+    struct span s = buf_span(&line);
+    while (s.n && (s.p[s.n - 1] == '\n' || s.p[s.n - 1] == '\r' || s.p[s.n - 1] == ' '))
+        s.n--;
+    snprintf(where, KEYRING_URI_MAX, "%.*s", SPAN_FMT(s));
+    return 0;
+}
+
+/* Nobody is asked: the token is needed once something is signed. */
+static void read_hardware_key(int fd, struct identity *out) {
+    CLEANUP(buf_fini) struct buf der = BUF_INIT(PEM_MAX);
+    CLEANUP(EVP_PKEY_free) EVP_PKEY *public = NULL;
+    if (file_read(fd, "pkey.pub", &der, NULL) || key_from_public_der(buf_span(&der), &public, NULL) || keyring_open_known(out->where, public, &out->key, NULL))
+        out->key = NULL;
+}
+
 static void read_key(int fd, struct identity *out) {
     CLEANUP(buf_wipe) struct buf pem = BUF_INIT(PEM_MAX);
+    if (read_where(fd, out->where, NULL))
+        return;
+    if (out->where[0]) {
+        read_hardware_key(fd, out);
+        return;
+    }
     out->hidden = faccessat(fd, "pkey.pem", F_OK, 0) == 0 && faccessat(fd, "pkey.pem", R_OK, AT_EACCESS);
     if (file_read(fd, "pkey.pem", &pem, NULL) || key_read_private(buf_span(&pem), SPAN_NONE, &out->key, NULL))
         out->key = NULL;
@@ -198,6 +225,11 @@ int place_identity(const struct place *p, unsigned number, struct identity *out,
         snprintf(out->gateway, sizeof out->gateway, "%.*s", SPAN_FMT(s));
     }
     return 0;
+}
+
+int place_where(const struct place *p, unsigned number, char where[KEYRING_URI_MAX], struct err *err) {
+    CLEANUP(fd_close) int fd = open_identity(p, number, err);
+    return fd < 0 ? (err ? err->code : MUSTER_EIO) : read_where(fd, where, err);
 }
 
 void identity_fini(struct identity *id) {

@@ -1,7 +1,8 @@
-/* place: the agent's directory, and the only writer in it.
+/* place: the agent's directory, and the only writer in it (and hardware.c).
  *
  *   DIR/current           a link to the identity in use; what other programs open
  *   DIR/identity-N/       client.pem, pkey.pem (0600), root.crt, gateway.url: what a stock aktualizr imports with device credentials
+ *                         (a key in a token or a TPM: pkey.uri and pkey.pub in the place of pkey.pem; agent/hardware.h)
  *   DIR/state.json        what the agent remembers
  *   DIR/hooks-due         a change of which hooks were not told yet
  *   DIR/lock              held by the one that works here
@@ -17,6 +18,7 @@
 #include "agent/certs.h"
 #include "agent/device_id.h"
 #include "base/buf.h"
+#include "keyring/keyring.h"
 #include "pki/cert.h"
 
 #define PLACE_NAME_MAX 32
@@ -34,6 +36,7 @@ struct state {
     char wait_code[64], wait_text[480];
     int64_t contact_at, failed_at;  /* when the gateway last admitted this device; when it last did not */
     char failed_code[64], failed_text[480];
+    char pin_refused[KEYRING_PIN_MARK_MAX]; /* of a key in hardware: what its PIN came from, when it was refused (keyring_pin_mark()) */
 };
 
 struct place {
@@ -61,6 +64,7 @@ struct identity {
     unsigned number;
     EVP_PKEY *key;
     bool hidden; /* the key is there, and this user may not read it */
+    char where[KEYRING_URI_MAX]; /* the key's URI, where it is in a token or a TPM; "" for pkey.pem */
     struct cert *cert;
     struct certs above; /* behind it in client.pem */
     struct certs anchors;
@@ -69,6 +73,8 @@ struct identity {
 #define IDENTITY_INIT ((struct identity){0})
 /* Key, certificate, anchors and URL, as far as they are there and whole; MUSTER_EIO where they cannot be read at all. */
 int place_identity(const struct place *p, unsigned number, struct identity *out, struct err *err) MUSTER_MUST_CHECK;
+/* Of that alone: where its key lies. */
+int place_where(const struct place *p, unsigned number, char where[KEYRING_URI_MAX], struct err *err) MUSTER_MUST_CHECK;
 void identity_fini(struct identity *id);
 /* Whether it can be used: key and certificate belong together, and there are anchors and a URL. */
 bool identity_whole(const struct identity *id);

@@ -1,7 +1,7 @@
 /* provision: from the credentials that an image or a factory gave to an identity of this device's own; see session.h. */
 #include <limits.h>
 
-#include "agent/session.h"
+#include "agent/hardware.h"
 #include "base/clock.h"
 #include "base/hex.h"
 
@@ -77,6 +77,10 @@ static int ask(struct session *s, const struct credentials *c, const struct iden
         return session_put_certificate(s, next->number, cert, NULL, err);
     if (!no_est(&why))
         return session_failed(s, &why, err);
+    if (next->where[0]) {
+        err_set(err, MUSTER_EINVALID, "The gateway has no EST, and by POST /devices it makes the key itself, which would not lie in this device's hardware. Let it offer EST, or set `key = file`.");
+        return session_failed(s, &why, err);
+    }
     rc = by_devices(s, &g, c, next->number, &why, err);
     return rc ? session_failed(s, &why, err) : 0;
 }
@@ -87,7 +91,11 @@ static int enrol(struct session *s, const struct credentials *c, struct err *err
     unsigned cut = strcmp(s->state.key, "server") ? 0 : place_next(&s->place); /* its key, without the certificate, is not this device's own */
     int rc = cut ? place_drop(&s->place, cut, err) : 0;
     rc = rc ? rc : choose_id(s, err);
-    if (rc || (rc = begin(s, c, "shared", err)) || (rc = session_next(s, &c->anchors, s->state.gateway, &next, err)) || (rc = ask(s, c, &next, err)))
+    if (rc || (rc = begin(s, c, "shared", err)))
+        return rc;
+    if (session_next(s, &c->anchors, s->state.gateway, &next, err))
+        return session_failed(s, &(struct refused){0}, err);
+    if ((rc = ask(s, c, &next, err)))
         return rc;
     return session_adopt(s, next.number, "enrolled", &gone, err);
 }
@@ -134,17 +142,25 @@ static int name_device(struct session *s, const struct credentials *c, struct er
     return 0;
 }
 
+/* A copy of the key's file, or the name of one in hardware. */
+static int put_key(const struct session *s, const struct credentials *c, unsigned number, struct err *err) {
+    CLEANUP(buf_wipe) struct buf key = BUF_INIT(4 * KEY_PRIVATE_MAX);
+    if (c->where[0])
+        return hardware_put(s, number, c->where, c->key, err);
+    int rc = key_private_pem(c->key, &key, err);
+    return rc ? rc : place_put(&s->place, number, "pkey.pem", buf_span(&key), 0600, err);
+}
+
 static int take_over(struct session *s, const struct credentials *c, struct err *err) {
     CLEANUP(buf_fini) struct buf url = BUF_INIT(OPTIONS_VALUE_MAX + 1), ca = BUF_INIT(65536);
-    CLEANUP(buf_wipe) struct buf key = BUF_INIT(4 * KEY_PRIVATE_MAX);
     char name[2 * PKI_HASH_LEN + 1];
     unsigned number;
     bool gone;
     int rc = check_use(s, c, err);
-    if (rc || (rc = name_device(s, c, err)) || (rc = begin(s, c, "device", err)) || (rc = key_private_pem(c->key, &key, err)) || (rc = certs_pem(&c->anchors, &ca)))
+    if (rc || (rc = name_device(s, c, err)) || (rc = begin(s, c, "device", err)) || (rc = certs_pem(&c->anchors, &ca)))
         return rc;
     buf_addf(&url, "%s\n", s->state.gateway);
-    if ((rc = place_begin(&s->place, &number, err)) || (rc = place_put(&s->place, number, "pkey.pem", buf_span(&key), 0600, err)) ||
+    if ((rc = place_begin(&s->place, &number, err)) || (rc = put_key(s, c, number, err)) ||
         (rc = place_put(&s->place, number, "root.crt", buf_span(&ca), 0644, err)) || (rc = place_put(&s->place, number, "gateway.url", buf_span(&url), 0644, err)) ||
         (rc = session_put_certificate(s, number, c->cert, &c->above, err)))
         return rc;
@@ -191,6 +207,7 @@ int provision_again(struct session *s, struct identity *now, struct err *err) {
     if (strcmp(s->state.method, "device") != 0 || !s->state.source[0])
         return 0;
     snprintf(from.credentials, sizeof from.credentials, "%s", s->state.source);
+    memcpy(from.credentials_key, s->o->credentials_key, sizeof from.credentials_key);
     if (credentials_find(&from, &c, NULL) || c.kind != CREDENTIALS_DEVICE)
         return 0;
     name_import(&c, name);
@@ -223,7 +240,9 @@ int provision(struct session *s, struct err *err) {
     int64_t wait = session_wait(s);
     if (have_identity(s))
         return session_settle(s, err);
-    int rc;
+    int rc = hardware_settle(s, err);
+    if (rc)
+        return rc;
     if (wait && !s->o->now)
         return err_retry(err, MUSTER_EBUSY, (int)wait, "The gateway asked not to come again before %lld seconds have passed. %s", (long long)wait, s->state.wait_text);
     rc = credentials_find(s->o, &c, err);

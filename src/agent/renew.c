@@ -41,7 +41,7 @@ static int renew(struct session *s, const struct identity *now, struct err *err)
     bool gone;
     int rc = session_next(s, &now->anchors, now->gateway, &next, err);
     if (rc)
-        return rc;
+        return session_failed(s, &why, err);
     if ((rc = session_ask(s, now->gateway, &now->anchors, &g, err)))
         return rc;
     do
@@ -141,6 +141,8 @@ static int keep(struct session *s, struct err *err) {
         struct err later = ERR_INIT;
         identity_fini(&now);
         int failed = place_identity(&s->place, place_current(&s->place), &now, &later);
+        if (!failed && session_key(s, now.where, &later))
+            failed = session_failed(s, &(struct refused){0}, &later);
         failed = failed ? failed : STEPS[i](s, &now, &later);
         if (failed && !rc) {
             rc = failed;

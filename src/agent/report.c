@@ -1,4 +1,5 @@
 /* report: see report.h. */
+#include "agent/hardware.h"
 #include "agent/report.h"
 
 #include <fcntl.h>
@@ -77,6 +78,10 @@ json_t *report_status(struct session *s) {
     set_text(o, "gateway", id.gateway[0] ? id.gateway : s->state.gateway);
     set_text(o, "method", s->state.method);
     set_text(o, "key", s->state.key);
+    if (id.number) {
+        json_set_str(o, "key_in", keyring_place_name(id.where[0] ? keyring_place(id.where) : KEYRING_FILE));
+        set_text(o, "key_uri", id.where);
+    }
     if (id.cert) {
         set_cert(o, id.cert, now);
         json_set_time(o, "renews_at", renew_at(id.cert, s->state.device_id));
@@ -84,6 +89,7 @@ json_t *report_status(struct session *s) {
     set_anchors(o, &id.anchors);
     set_remembered(o, s);
     json_set_bool(o, "next", next > 0);
+    json_set_int(o, "keys_left", (int64_t)hardware_left(&s->place));
     json_set_bool(o, "hooks_due", faccessat(s->place.fd, "hooks-due", F_OK, 0) == 0);
     json_set_bool(o, "clock_behind", true_time_behind(&s->time));
     json_set_bool(o, "shared_key_left", !strcmp(s->state.method, "shared") && s->state.source[0] && credentials_unstripped(s->state.source));
@@ -115,6 +121,8 @@ static json_t *not_asked(const struct session *s, const struct identity *id) {
 }
 
 static json_t *not_reached(struct session *s, const struct refused *why, const struct err *err) {
+    if (err->code == MUSTER_EKEYAWAY || err->code == MUSTER_EKEYPIN || err->code == MUSTER_EKEYGONE)
+        return verdict(s, err->code == MUSTER_EKEYGONE ? "refused" : "unknown", "device", err_code(err->code), err_text(err), err_fix(err->code));
     if (why->dates)
         return verdict(s, "unknown", "device", "gateway_dates", err_text(err), true_time_behind(&s->time) ? "Set this device's clock; `muster-agent run` asks the gateway for the time by itself."
                                                                                                        : "Compare this device's clock with the dates; where it is right, the gateway's certificate is over.");
@@ -190,6 +198,8 @@ static void print_value(FILE *out, const char *prefix, const char *name, const j
     fprintf(out, "%s%s: ", prefix, name);
     if (json_is_string(value))
         report_text(out, json_string_value(value));
+    else if (json_is_integer(value))
+        fprintf(out, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
     else
         fputs(json_is_true(value) ? "yes" : "no", out);
     fputc('\n', out);

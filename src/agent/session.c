@@ -1,5 +1,5 @@
 /* session: see session.h. */
-#include "agent/session.h"
+#include "agent/hardware.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -10,7 +10,6 @@
 #include "base/file.h"
 
 #define PEM_MAX 65536
-#define HOOKS_DUE "hooks-due"
 #define EVENT_MAX 16 /* bytes of a change's name */
 #define CLOCK_SLACK 60 /* seconds */
 #define WAIT_LEAST 300 /* seconds, of which a gateway may be sure */
@@ -58,8 +57,25 @@ static int bounded_wait(const struct session *s, int wait) {
     return wait > most ? (int)most : wait;
 }
 
+int session_key(struct session *s, const char *uri, struct err *err) {
+    char mark[KEYRING_PIN_MARK_MAX];
+    snprintf(s->key_uri, sizeof s->key_uri, "%s", uri);
+    if (!uri[0] || s->o->now || !s->state.pin_refused[0])
+        return 0;
+    keyring_pin_mark(uri, mark);
+    if (strcmp(mark, s->state.pin_refused) != 0)
+        return 0;
+    return err_set(err, MUSTER_EKEYPIN, "The PIN of the key was refused before, and is not tried again until its file has changed, or with --now: tokens lock themselves after a few wrong ones.");
+}
+
+void session_key_failed(struct session *s, const struct err *why) {
+    if (why->code == MUSTER_EKEYPIN && s->key_uri[0])
+        keyring_pin_mark(s->key_uri, s->state.pin_refused);
+}
+
 int session_failed(struct session *s, const struct refused *why, struct err *err) {
     struct state *st = &s->state;
+    session_key_failed(s, err);
     struct err second = ERR_INIT;
     st->failed_at = true_time_now(&s->time);
     err->retry_after = bounded_wait(s, err->retry_after);
@@ -81,6 +97,8 @@ void session_succeeded(struct session *s) {
     st->contact_at = true_time_now(&s->time);
     st->failed_at = st->asked_at = st->wait = 0;
     st->failed_code[0] = st->failed_text[0] = st->wait_code[0] = st->wait_text[0] = '\0';
+    if (s->key_uri[0]) /* it has signed */
+        st->pin_refused[0] = '\0';
 }
 
 int64_t session_wait(const struct session *s) {
@@ -167,9 +185,11 @@ static int put_surroundings(const struct session *s, unsigned number, const stru
     return place_put(&s->place, number, "gateway.url", buf_span(&line), 0644, err);
 }
 
-static int make_key(const struct session *s, unsigned number, struct err *err) {
+static int make_key(struct session *s, const char *place, unsigned number, struct err *err) {
     CLEANUP(buf_wipe) struct buf pem = BUF_INIT(PEM_MAX);
     CLEANUP(EVP_PKEY_free) EVP_PKEY *key = NULL;
+    if (place[0])
+        return hardware_make(s, place, number, err);
     int rc = key_generate(KEY_P256, 0, &key, err);
     if (rc || (rc = key_private_pem(key, &pem, err)))
         return rc;
@@ -177,12 +197,18 @@ static int make_key(const struct session *s, unsigned number, struct err *err) {
 }
 
 int session_next(struct session *s, const struct certs *anchors, const char *url, struct identity *out, struct err *err) {
+    char place[KEYRING_URI_MAX];
     unsigned number = place_next(&s->place);
+    hardware_place(s, place);
+    enum keyring_place where = place[0] ? keyring_place(place) : KEYRING_FILE;
     int rc = number ? place_identity(&s->place, number, out, err) : 0;
-    if (rc || (number && out->key && !out->cert))
+    bool begun = number && !rc && out->key && !out->cert && where == (out->where[0] ? keyring_place(out->where) : KEYRING_FILE);
+    if (begun && out->where[0] && (rc = session_key(s, out->where, err)) == 0)
+        rc = keyring_has(out->where, &begun, err); /* a power cut, or somebody else, may have kept it from being there */
+    if (rc || begun)
         return rc ? rc : put_surroundings(s, number, anchors, url, err);
     identity_fini(out);
-    if ((rc = place_begin(&s->place, &number, err)) || (rc = make_key(s, number, err)) || (rc = put_surroundings(s, number, anchors, url, err)))
+    if ((rc = place_begin(&s->place, &number, err)) || (rc = make_key(s, place, number, err)) || (rc = put_surroundings(s, number, anchors, url, err)))
         return rc;
     return place_identity(&s->place, number, out, err);
 }
@@ -224,12 +250,14 @@ int session_adopt(struct session *s, unsigned number, const char *event, bool *g
     *gone = rc == 0 && !identity_whole(&id);
     if (rc || *gone)
         return rc ? rc : place_drop(&s->place, number, err);
+    if ((rc = session_key(s, id.where, err)))
+        return session_failed(s, &why, err);
     if ((rc = session_ask(s, id.gateway, &id.anchors, &g, err)))
         return rc;
     if ((rc = use_first(s, &id, &g, &why, err))) {
-        *gone = is_final(&why) || id.cert->not_after < true_time_now(&s->time);
+        *gone = is_final(&why) || rc == MUSTER_EKEYGONE || id.cert->not_after < true_time_now(&s->time);
         if (*gone && place_drop(&s->place, number, NULL) == 0)
-            session_say(s, "the certificate that was issued is not good any more (%s); another one is asked for", why.code);
+            session_say(s, "the certificate that was issued is not good any more (%s); another one is asked for", why.code[0] ? why.code : err_code(rc));
         return session_failed(s, &why, err);
     }
     session_succeeded(s);
@@ -292,5 +320,9 @@ int session_settle(struct session *s, struct err *err) {
         rc = rc ? rc : failed;
     }
     place_clean(&s->place);
-    return rc;
+    struct err later = ERR_INIT;
+    int left = hardware_settle(s, &later);
+    if (left && !rc && err)
+        *err = later;
+    return rc ? rc : left;
 }

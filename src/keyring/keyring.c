@@ -77,6 +77,18 @@ void keyring_others_name(const char *uri, char out[KEYRING_URI_MAX]) {
         snprintf(out, KEYRING_URI_MAX, "%s", whole && u.place == KEYRING_FILE ? u.path : uri);
 }
 
+void keyring_place_of(const char *uri, char out[KEYRING_URI_MAX]) {
+    struct keyring_uri u;
+    if (uri_parse(uri, &u, NULL) == 0 && u.place != KEYRING_FILE) {
+        u.id_n = u.handle = 0;
+        u.object[0] = '\0';
+        u.has_spki = false;
+        if (uri_write(&u, out, NULL) == 0 && keyring_check(out, KEYRING_A_PLACE, NULL) == 0)
+            return;
+    }
+    out[0] = '\0';
+}
+
 /* --- keys ----------------------------------------------------------------------------------------------------------------------------------------- */
 
 int keyring_make(const char *place, const char *label, int (*named)(void *arg, const char *uri, struct err *err), void *arg, EVP_PKEY **out, struct err *err) {

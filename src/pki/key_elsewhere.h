@@ -15,7 +15,7 @@ struct key_elsewhere_ops {
 };
 
 /* public: the public half, which is copied.  The new key owns arg, in the case of an error too.  Each signature is held against the public half before anybody gets
- * it. */
+ * it: MUSTER_EKEYGONE where it is another key's. */
 int key_elsewhere_new(const EVP_PKEY *public, const struct key_elsewhere_ops *ops, void *arg, EVP_PKEY **out, struct err *err) MUSTER_MUST_CHECK;
 bool key_is_elsewhere(const EVP_PKEY *key);
 /* Why the last signature of such a key came to nothing, which libcrypto does not pass on: *err and its code; 0 (and *err as it was) where it did not fail, or the key

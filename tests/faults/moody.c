@@ -4,6 +4,8 @@
  *   slow      a number: milliseconds that each signature takes
  *   hangs     a signature does not come back
  *   lies      a signature is of something else
+ *   full      there is no room for another key
+ *   last      the token says that it locks itself at the next wrong PIN
  *   counted   written: the PIN was tried, a byte a time */
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -59,8 +61,15 @@ static CK_RV login(CK_SESSION_HANDLE s, CK_USER_TYPE user, CK_UTF8CHAR *pin, CK_
     return real->C_Login(s, user, pin, n);
 }
 
+static CK_RV get_token_info(CK_SLOT_ID slot, CK_TOKEN_INFO *out) {
+    CK_RV rv = real->C_GetTokenInfo(slot, out);
+    if (rv == CKR_OK && has("last"))
+        out->flags |= CKF_USER_PIN_FINAL_TRY;
+    return rv;
+}
+
 static CK_RV generate(CK_SESSION_HANDLE s, CK_MECHANISM *how, CK_ATTRIBUTE *pub, CK_ULONG n_pub, CK_ATTRIBUTE *priv, CK_ULONG n_priv, CK_OBJECT_HANDLE *p, CK_OBJECT_HANDLE *q) {
-    return has("away") ? CKR_DEVICE_REMOVED : real->C_GenerateKeyPair(s, how, pub, n_pub, priv, n_priv, p, q);
+    return has("away") ? CKR_DEVICE_REMOVED : has("full") ? CKR_DEVICE_MEMORY : real->C_GenerateKeyPair(s, how, pub, n_pub, priv, n_priv, p, q);
 }
 
 static CK_RV find(CK_SESSION_HANDLE s, CK_ATTRIBUTE *what, CK_ULONG n) { return has("away") ? CKR_DEVICE_REMOVED : real->C_FindObjectsInit(s, what, n); }
@@ -90,6 +99,7 @@ CK_RV C_GetFunctionList(CK_FUNCTION_LIST **out) {
         return CKR_GENERAL_ERROR;
     own = *real;
     own.C_GetSlotList = get_slot_list;
+    own.C_GetTokenInfo = get_token_info;
     own.C_OpenSession = open_session;
     own.C_Login = login;
     own.C_GenerateKeyPair = generate;

@@ -348,7 +348,7 @@ def test_exec_and_hooks_find_the_paths(server, device, key):
     device.hook('env | grep ^MUSTER_ | sort > "$MUSTER_AGENT_DIR/../environment"\n')
     device.good("provision", "--credentials", key.zip, "--device-id", "exec-1")
     said = dict(line.split("=", 1) for line in (device.top / "environment").read_text().splitlines())
-    assert said == {"MUSTER_AGENT_DIR": str(device.dir), "MUSTER_CERT": f"{device.dir}/current/client.pem", "MUSTER_KEY": f"{device.dir}/current/pkey.pem",
+    assert said == {"MUSTER_AGENT_DIR": str(device.dir), "MUSTER_CERT": f"{device.dir}/current/client.pem", "MUSTER_KEY": f"{device.dir}/current/pkey.pem", "MUSTER_KEY_IN": "file",
                     "MUSTER_CA": f"{device.dir}/current/root.crt", "MUSTER_GATEWAY": server.url, "MUSTER_DEVICE_ID": "exec-1", "MUSTER_EVENT": "enrolled"}
     out = device.good("exec", "--", "sh", "-c", 'curl -sS --cacert "$MUSTER_CA" --cert "$MUSTER_CERT" --key "$MUSTER_KEY" "$MUSTER_GATEWAY/x"; exit 0')
     assert json.loads(out)["code"] == "not_found"

@@ -1,0 +1,570 @@
+"""muster-agent with its key in a PKCS#11 token or a TPM 2.0: made there, used there, exchanged there, and never anywhere else."""
+import os
+import re
+import shutil
+import socket
+import subprocess
+import threading
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+import keyscan
+from agent import ADMITTED, CLIENT_AUTH, EST, Agent, Authority, Gateway, Holder as Having, certificates, issues, own, refusal, shared
+from client import Identity, name, new_key, spki_hash
+from conftest import BUILD, LONG
+from est import Holder
+from hsm import MODULE, PIN, Token
+from test_agent import given, shown
+from tpm import Tpm
+
+WRITES = "write,pwrite64,writev,pwritev,pwritev2,sendto,sendmsg,sendmmsg"
+
+
+@pytest.fixture(scope="module")
+def key(server):
+    server.account("fleet", "test", "both")
+    return server.key("fleet")
+
+
+class InToken:
+    """SoftHSM's token, behind the moody module."""
+    name, kind = "token", "pkcs11"
+
+    def __init__(self, top):
+        self.token = Token(top / "hsm", "device")
+        self.env = self.token.env
+
+    def uri(self, path="token=device", **query):
+        query = {"module-path": f"{BUILD}/tests/moody.so", "pin-source": f"file:{self.token.pin_file}", **query}
+        return f"pkcs11:{path}?" + "&".join(f"{k}={v}" for k, v in query.items())
+
+    @property
+    def place(self):
+        return self.uri()
+
+    def keys(self):
+        return re.findall(r"ID: +(\w+)", self.token.keys())
+
+    def store(self):
+        """What lies outside of it: SoftHSM's own files are encrypted, so they are part of the disk."""
+        return [p for p in self.token.dir.rglob("*") if p.is_file()]
+
+    def forget(self):
+        pass
+
+    def close(self):
+        pass
+
+
+class InTpm:
+    name, kind = "TPM", "tpm2"
+
+    def __init__(self, top):
+        self.tpm, self.env = Tpm(), {}
+
+    def uri(self, handle=""):
+        return self.tpm.uri(handle)
+
+    @property
+    def place(self):
+        return self.uri()
+
+    def keys(self):
+        return self.tpm.handles()
+
+    def store(self):
+        return []
+
+    def forget(self):
+        """What a resource manager does when a program ends."""
+        self.tpm.run("tpm2_flushcontext", "-t")
+
+    def close(self):
+        self.tpm.close()
+
+
+@pytest.fixture(params=[InToken, InTpm], ids=["token", "tpm"])
+def hardware(request, tmp_path):
+    made = request.param(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def softhsm(tmp_path):
+    return InToken(tmp_path)
+
+
+@pytest.fixture
+def tpm(tmp_path):
+    made = InTpm(tmp_path)
+    yield made
+    made.close()
+
+
+def device_with(tmp_path, hardware, *options):
+    tmp_path.mkdir(exist_ok=True)
+    device = Agent(tmp_path / "device", *(["--key", hardware.place] if hardware else []), *options, env=hardware.env if hardware else {})
+    device.hook()
+    return device
+
+
+def enrolled(device, key, device_id):
+    shutil.copy(key.zip, device.top / "credentials.zip")
+    device.good("provision", "--credentials", device.top / "credentials.zip", "--device-id", device_id)
+    return device
+
+
+def cert(device):
+    return certificates(device.dir / "current" / "client.pem")[0]
+
+
+def spki(certified):
+    return spki_hash(Holder(certified))
+
+
+def made_here(device):
+    """The URIs in DIR/keys."""
+    path = device.dir / "keys"
+    return path.read_text(encoding="utf-8").split() if path.exists() else []
+
+
+def whole(device, hardware):
+    """One key in the hardware, that of the identity in use, and no other anywhere."""
+    here = device.dir / "current"
+    uri = (here / "pkey.uri").read_text(encoding="utf-8").strip()
+    assert sorted(p.name for p in here.iterdir()) == ["client.pem", "gateway.url", "pkey.pub", "pkey.uri", "root.crt"]
+    assert made_here(device) == [uri] and len(hardware.keys()) == 1
+    assert (here / "pkey.pub").read_bytes() == cert(device).public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    assert [p.name for p in device.dir.glob("identity-*")] == [os.readlink(here)]
+    return uri
+
+
+# --- made there, used there -------------------------------------------------------------------------------------------------------------------
+
+
+class Traced:
+    """A device all of whose writes are recorded, whatever to: files, sockets, pipes."""
+
+    def __init__(self, device):
+        self.device, self.n, self.program = device, 0, device.program
+        self.options = ["strace", "-f", "-qq", "-xx", "-y", "-s", "1000000", "-e", f"trace={WRITES}"]
+
+    def good(self, *words):
+        self.n += 1
+        self.device.program = [*self.options, "-o", self.device.top / f"trace-{self.n}", self.program]
+        try:
+            return self.device.good(*words)
+        finally:
+            self.device.program = self.program
+
+    def written(self):
+        """(what it was written to, bytes) of each call."""
+        found = []
+        for path in sorted(self.device.top.glob("trace-*")):
+            for line in path.read_text(encoding="ascii").splitlines():
+                call = re.match(r"\d+ +(\w+)\(\d+<((?:\\x\w\w|[^>])*)>, (.*)", line)
+                if call:
+                    data = b"".join(bytes.fromhex(part.replace("\\x", "")) for part in re.findall(r'"((?:\\x[0-9a-f]{2})*)"', call[3]))
+                    found.append((bytes.fromhex(call[2].replace("\\x", "")).decode() if call[2].startswith("\\x") else call[2], data))
+        return found
+
+
+@pytest.mark.parametrize("where", [InToken, InTpm, None], ids=["token", "tpm", "software"])
+def test_a_scan_of_all_that_was_written_finds_no_key(server, key, tmp_path, where):
+    """Each write of the agent, and the device's disk afterwards, held against the public keys that were certified; with a software key the same scan finds it."""
+    hardware = where(tmp_path) if where else None
+    device = device_with(tmp_path, hardware)
+    traced, device_id = Traced(device), f"scan-{where.kind if where else 'file'}"
+    shutil.copy(key.zip, device.top / "credentials.zip")
+    traced.good("provision", "--credentials", device.top / "credentials.zip", "--device-id", device_id)
+    first = cert(device)
+    left_behind = [p.read_bytes() for p in device.dir.rglob("*") if p.is_file()]
+    traced.good("run", "--now")
+    traced.good("check")
+    second = cert(device)
+    assert spki(first) != spki(second) and device.told == ["enrolled", "renewed"]
+
+    written = traced.written()
+    into = {target.rpartition("/")[2].partition(".tmp-")[0] for target, _ in written}
+    assert {"client.pem", "state.json", "root.crt", "pkey.uri" if where else "pkey.pem"} <= into and sum(len(data) for _, data in written) > 10000
+    disk = [p.read_bytes() for p in [*device.dir.rglob("*"), *(hardware.store() if hardware else [])] if p.is_file()]
+    everything = b"\n".join([*(data for _, data in written), *disk, *left_behind])
+    for made in (first, second):
+        assert keyscan.holds(everything, made.public_key()) is (where is None)
+    if where is None:
+        return
+    assert PIN.encode() not in everything.replace(hardware.token.pin_file.read_bytes(), b"") if where is InToken else True
+    whole(device, hardware)
+    if where is InTpm:  # the scan would have known it: it lies where it should, inside of the chip
+        chip = b"".join(p.read_bytes() for p in (hardware.tpm.dir / "chip").iterdir() if p.is_file())
+        assert keyscan.holds(chip, second.public_key())
+    hardware.close()
+
+
+def test_it_cannot_leave_the_token(server, key, tmp_path, softhsm):
+    device = enrolled(device_with(tmp_path, softhsm), key, "inside-1")
+    assert "muster-agent" in softhsm.token.keys() and re.search(r"Access: +sensitive, always sensitive, never extractable, local", softhsm.token.keys())
+    other = device_with(tmp_path / "other", softhsm, "--key", softhsm.uri("token=device;object=my%20car"))
+    enrolled(other, key, "inside-2")
+    assert "my car" in softhsm.token.keys() and len(softhsm.keys()) == 2
+    other.good("run", "--now"), device.good("run", "--now")
+    assert len(softhsm.keys()) == 2, "each removes its own"
+
+
+def test_status_and_the_environment_say_where_it_is(server, key, tmp_path, hardware):
+    device = device_with(tmp_path, hardware)
+    device.hook('env | grep ^MUSTER_KEY | sort > "$MUSTER_AGENT_DIR/../environment"\n')
+    enrolled(device, key, f"says-{hardware.kind}")
+    uri, status = whole(device, hardware), device.status()
+    assert (status["key"], status["key_in"], status["key_uri"], status["keys_left"], status["state"]) == ("own", hardware.kind, uri, 0, "provisioned")
+    assert f"key_uri: {uri}\n" in device.good("status") and "keys_left: 0\n" in device.good("status")
+    known = uri if hardware.kind == "pkcs11" else "handle:" + re.match(r"tpm2:(0x\w+);", uri)[1]
+    said = dict(line.split("=", 1) for line in (device.top / "environment").read_text().splitlines())
+    assert said == {"MUSTER_KEY": known, "MUSTER_KEY_URI": uri, "MUSTER_KEY_IN": hardware.kind}
+    assert device.good("exec", "--", "sh", "-c", 'printf "%s|" "$MUSTER_KEY" "$MUSTER_KEY_URI" "$MUSTER_KEY_IN"') == f"{known}|{uri}|{hardware.kind}|"
+    assert device.explain()["verdict"] == "admitted" and shown(server, f"says-{hardware.kind}")["spki"] == spki(cert(device))
+
+
+ASKS = r"""printf 'GET /devices HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n' | gnutls-cli --provider "$MODULE" --logfile /dev/null \
+    --x509cafile "$MUSTER_CA" --x509certfile "$MUSTER_CERT" --x509keyfile "$MUSTER_KEY" -p "${MUSTER_GATEWAY##*:}" localhost"""
+
+
+def test_a_program_with_gnutls_uses_it(server, key, tmp_path, softhsm):
+    device = enrolled(device_with(tmp_path, softhsm), key, "others-1")
+    answer = device.run("exec", "--", "sh", "-c", ASKS, env={"GNUTLS_PIN": PIN, "MODULE": str(MODULE)})
+    assert "HTTP/1.1 405 " in answer.stdout and "Allow: POST" in answer.stdout, answer
+
+
+def test_a_program_with_tpm2_openssl_uses_it(server, key, tmp_path, tpm):
+    """For a signature; for TLS the provider wants a resource manager, which the simulator has none of."""
+    device = enrolled(device_with(tmp_path, tpm), key, "others-2")
+    request = device.good("exec", "--", "sh", "-c", 'openssl req -new -provider tpm2 -provider default -key "$MUSTER_KEY" -subj /CN=other', env=tpm.tpm.env)
+    csr = x509.load_pem_x509_csr(request.encode())
+    assert csr.is_signature_valid and spki(csr) == spki(cert(device))
+
+
+class Wire:
+    """Passes connections on, and remembers how the server's answers begin."""
+
+    def __init__(self, port):
+        self.to, self.heads = port, []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            server = socket.create_connection(("127.0.0.1", self.to))
+            self.heads.append(b"")
+            for a, b, at in ((client, server, None), (server, client, len(self.heads) - 1)):
+                threading.Thread(target=self.pump, args=(a, b, at), daemon=True).start()
+
+    def pump(self, a, b, at):
+        try:
+            while data := a.recv(65536):
+                if at is not None and len(self.heads[at]) < 4096:
+                    self.heads[at] += data
+                b.sendall(data)
+            b.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+    def versions(self):
+        """By the ServerHello: its supported_versions, which TLS 1.3 alone has (RFC 8446, 4.2.1)."""
+        found = set()
+        for head in filter(None, self.heads):
+            assert head[0] == 22 and head[5] == 2
+            hello = head[5:9 + int.from_bytes(head[6:9], "big")]
+            found.add("TLSv1.3" if b"\x00\x2b\x00\x02\x03\x04" in hello else "TLSv1.2")
+        return found
+
+    def close(self):
+        self.listener.close()
+
+
+@pytest.mark.parametrize("version", ["TLSv1.2", "TLSv1.3"])
+def test_it_renews_by_each_version_of_tls(server, key, tmp_path, hardware, version):
+    """By EST, against a real server; what is spoken is read off the wire."""
+    conf = tmp_path / "openssl.cnf"
+    conf.write_text(f"openssl_conf = a\n[a]\nssl_conf = b\n[b]\nsystem_default = c\n[c]\nProtocol = -ALL, {version}\n", encoding="ascii")
+    wire, device_id = Wire(server.port), f"{hardware.kind}-{version}"
+    device = device_with(tmp_path, hardware, "--gateway", f"https://localhost:{wire.port}")
+    device.env["OPENSSL_CONF"] = str(conf)
+    enrolled(device, key, device_id)
+    before = cert(device)
+    device.good("run", "--now"), device.good("check")
+    assert spki(cert(device)) != spki(before) and wire.versions() == {version}
+    whole(device, hardware)
+    assert [c["state"] for c in shown(server, device_id)["certificates"]] == ["current", "superseded"]
+    wire.close()
+
+
+# --- keys of a factory ------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def factory(server):
+    server.account("factory", "test", "both")
+    return server.root("factory", None)
+
+
+def preinstalled(directory, certificate, ca, url):
+    """The files of a factory, without the key's."""
+    at = own(directory, Identity(certificate, new_key()), ca, url)
+    (at / "pkey.pem").unlink()
+    return at
+
+
+def factory_key(hardware):
+    """A key that the factory has put there by its own tools: (its URI, its public half)."""
+    if hardware.kind == "tpm2":
+        return hardware.tpm.uri("0x81000100"), serialization.load_pem_public_key(hardware.tpm.factory_key("0x81000100"))
+    tool = ["pkcs11-tool", "--module", str(MODULE), "--token-label", "device", "--login", "--pin", PIN]
+    env = {**os.environ, **hardware.env}
+    subprocess.run([*tool, "--keypairgen", "--key-type", "EC:prime256v1", "--id", "0b", "--label", "factory"], check=True, capture_output=True, env=env)
+    der = subprocess.run([*tool, "--read-object", "--type", "pubkey", "--id", "0b"], check=True, capture_output=True, env=env).stdout
+    return hardware.uri("token=device;id=%0b"), serialization.load_der_public_key(der)
+
+
+@pytest.mark.parametrize("named", ["file", "option"])
+def test_a_factorys_key_is_used_where_it_lies(server, factory, tmp_path, hardware, named):
+    uri, public = factory_key(hardware)
+    at = preinstalled(tmp_path / "import", factory._sign(name(f"made-{hardware.kind}-{named}"), Having(public), (), (-1, 365)), (server.dir / "server-ca.pem").read_bytes(), server.url)
+    options = ["--credentials-key", uri] if named == "option" else []
+    if named == "file":
+        assert "neither" in Agent(tmp_path / "none", env=hardware.env).fails("provision", "--credentials", at)
+        (at / "pkey.uri").write_text(uri + "\n", encoding="utf-8")
+    device = Agent(tmp_path / "device", *options, env=hardware.env)
+    device.hook()
+    device.good("provision", "--credentials", at)
+    assert device.told == ["imported"] and device.status()["key_uri"] == uri and device.explain()["verdict"] == "admitted"
+    assert made_here(device) == [] and len(hardware.keys()) == 1, "it is the factory's, and not copied"
+    assert not list(device.dir.rglob("pkey.pem"))
+    device.good("run")
+    assert device.told == ["imported"] and len(hardware.keys()) == 1
+
+
+def test_the_key_that_follows_a_factorys_lies_beside_it(tmp_path, hardware):
+    """Against a gateway that renews such certificates; the factory's key is not the agent's to remove."""
+    uri, public = factory_key(hardware)
+    ca = Authority()
+    gateway = Gateway(ca.server(), {("POST", EST + "simplereenroll"): issues(ca), ("GET", "/devices"): ADMITTED})
+    at = preinstalled(tmp_path / "import", ca.sign(name("car-1"), Having(public), (CLIENT_AUTH,), end=300), ca.pem(), gateway.url)
+    (at / "pkey.uri").write_text(uri, encoding="utf-8")
+    device = Agent(tmp_path / "device", env=hardware.env)
+    device.good("provision", "--credentials", at)
+    for _ in range(2):
+        device.good("run", "--now")
+        status = device.status()
+        assert status["key_in"] == hardware.kind and status["key_uri"] != uri and made_here(device) == [status["key_uri"]]
+        assert len(hardware.keys()) == 2
+    assert ("pin-source" in status["key_uri"]) is (hardware.kind == "pkcs11")
+    device.good("run", "--now", "--key", "file")
+    assert device.status()["key_in"] == "file" and made_here(device) == [] and len(hardware.keys()) == 1
+    gateway.close()
+
+
+def test_another_key_than_the_certificates_is_found_out(server, factory, tmp_path, hardware):
+    uri, _ = factory_key(hardware)
+    at = given(server, tmp_path / "import", factory.device(f"another-{hardware.kind}"))
+    (at / "pkey.pem").unlink()
+    (at / "pkey.uri").write_text(uri, encoding="utf-8")
+    device = Agent(tmp_path / "device", env=hardware.env)
+    said = device.fails("provision", "--credentials", at)
+    assert "another key has its place" in said and "(key_missing)" in said and not (device.dir / "current").exists()
+
+
+# --- what goes wrong ----------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_token_that_is_away_full_or_lies(server, key, tmp_path, softhsm):
+    token, device = softhsm.token, device_with(tmp_path, softhsm)
+    shutil.copy(key.zip, device.top / "credentials.zip")
+    options = ("--credentials", device.top / "credentials.zip", "--device-id", "moods-1")
+    for mood, code in (("away", "key_unavailable"), ("full", "key_store_full")):
+        token.be(mood)
+        assert f"({code})" in device.fails("run", *options)
+        token.no_more(mood)
+        assert device.status()["failed"]["code"] == code and not (device.dir / "current").exists() and softhsm.keys() == []
+    device.good("run", *options)
+    before, uri = cert(device), whole(device, softhsm)
+    for mood, code in (("away", "key_unavailable"), ("full", "key_store_full"), ("lies", "key_missing")):
+        token.be(mood)
+        said = device.fails("run", "--now", *options)
+        assert f"({code})" in said, said
+        if mood != "full":
+            assert (device.explain()["code"], device.explain()["side"]) == (code, "device")
+        assert device.status()["key_uri"] == uri, "nothing of what it has depends on it"
+        token.no_more(mood)
+        assert device.explain()["verdict"] == "admitted"
+    assert cert(device) == before
+    device.good("run", "--now", *options)
+    assert cert(device) != before
+    whole(device, softhsm)
+
+
+def test_an_old_key_is_removed_when_the_token_is_back(server, key, tmp_path, softhsm):
+    """Away just when the old key should go: the renewal counts, and the key goes at a later pass."""
+    device = enrolled(device_with(tmp_path, softhsm), key, "later-1")
+    old = whole(device, softhsm)
+    device.hook(f"touch {softhsm.token.dir}/away\n", "90-away")
+    said = device.run("run", "--now")
+    assert said.returncode == 0 and "could not be removed yet" in said.stderr and "CKR_" in said.stderr or "is in no slot" in said.stderr
+    assert device.status()["keys_left"] == 1 and made_here(device)[0] == old and device.status()["key_uri"] == made_here(device)[1]
+    softhsm.token.no_more("away")
+    assert len(softhsm.keys()) == 2
+    device.good("run")
+    whole(device, softhsm)
+
+
+def test_the_old_key_stays_until_hooks_were_told(server, key, tmp_path, hardware):
+    device = enrolled(device_with(tmp_path, hardware), key, f"told-{hardware.kind}")
+    device.hook('[ -e "$MUSTER_AGENT_DIR/../ready" ] || exit 1\n', "50-slow")
+    device.fails("run", "--now")
+    assert len(hardware.keys()) == 2 and device.status()["hooks_due"] and device.status()["keys_left"] == 1
+    (device.top / "ready").touch()
+    device.good("run")
+    whole(device, hardware)
+
+
+def test_a_wrong_pin_is_not_tried_until_the_token_is_locked(server, key, tmp_path, softhsm):
+    token, device = softhsm.token, enrolled(device_with(tmp_path, softhsm), key, "pin-1")
+    token.set_pin("0000-wrong")
+    said = device.fails("run", "--now")
+    assert "CKR_PIN_INCORRECT" in said and "(key_pin_refused)" in said and "0000-wrong" not in said
+    device.fails("run", "--now")
+    tried = token.logins()
+    for _ in range(3):
+        device.remember(anchors_at=0)  # it has something to do
+        assert "was refused before" in device.fails("run")
+    assert token.logins() == tried, "a timer does not try it again"
+    assert device.explain()["code"] == "key_pin_refused"
+    token.set_pin(PIN)
+    token.be("last")
+    device.remember(anchors_at=0)
+    tried = token.logins()
+    assert "locks itself at the next wrong PIN" in device.fails("run") and token.logins() == tried
+    token.no_more("last")
+    token.pin_file.touch(), token.pin_file.chmod(0o600)
+    device.good("run", "--now")
+    whole(device, softhsm)
+    assert device.remembered()["pin_refused"] == ""
+
+
+def test_a_pin_from_elsewhere(server, key, tmp_path, softhsm):
+    device = device_with(tmp_path, softhsm, "--key", softhsm.uri(**{"pin-source": "env:CAR_PIN"}))
+    shutil.copy(key.zip, device.top / "credentials.zip")
+    options = ("--credentials", device.top / "credentials.zip", "--device-id", "env-1")
+    assert "CAR_PIN" in device.fails("provision", *options)
+    device.good("provision", *options, "--now", env={"CAR_PIN": PIN})
+    assert whole(device, softhsm).endswith("pin-source=env:CAR_PIN")
+    softhsm.token.pin_file.chmod(0o644)
+    device.options = ["--key", softhsm.uri()]
+    assert "(key_pin_refused)" in device.fails("run", "--now", env={"CAR_PIN": PIN}), "others can read it"
+
+
+def test_a_tpm_with_authorisation_values(server, key, tmp_path, tpm):
+    (tmp_path / "pin").write_text("key-pin\n"), (tmp_path / "owner").write_text("owner-pin\n")
+    (tmp_path / "pin").chmod(0o600), (tmp_path / "owner").chmod(0o600)
+    tpm.tpm.run("tpm2_changeauth", "-c", "owner", "owner-pin")
+    device = device_with(tmp_path, tpm)
+    shutil.copy(key.zip, device.top / "credentials.zip")
+    options = ("--credentials", device.top / "credentials.zip", "--device-id", "auth-1")
+    assert "authorisation value is wrong" in device.fails("provision", *options) and tpm.keys() == []
+    place = tpm.tpm.uri("0x81400010", pin_source=f"file:{tmp_path}/pin", owner_pin_source=f"file:{tmp_path}/owner")
+    device.options = ["--key", place]
+    device.good("provision", *options)
+    device.good("run", "--now")
+    assert whole(device, tpm).startswith("tpm2:0x81400011;spki="), "0x81400010 was the first one's"
+    (tmp_path / "pin").write_text("wrong\n")
+    assert "(key_pin_refused)" in device.fails("run", "--now")
+
+
+def test_a_tpm_that_was_away(server, key, tmp_path, tpm):
+    device = enrolled(device_with(tmp_path, tpm), key, "gone-1")
+    tpm.tpm.stop()
+    assert "(key_unavailable)" in device.fails("run", "--now") and device.explain()["code"] == "key_unavailable"
+    tpm.tpm.start()
+    device.good("run", "--now")
+    uri = whole(device, tpm)
+    tpm.tpm.run("tpm2_evictcontrol", "-Q", "-C", "o", "-c", re.match(r"tpm2:(0x\w+)", uri)[1])
+    assert (device.explain()["code"], device.explain()["verdict"]) == ("key_missing", "refused")
+    handle = re.match(r"tpm2:(0x\w+)", uri)[1]
+    tpm.tpm.factory_key(handle)  # somebody else's, behind the same handle
+    assert "another key has its place" in device.fails("run", "--now") and device.status()["key_uri"] == uri
+    assert len(made_here(device)) == 2, "its own, and the next one's, which is begun"
+    shutil.rmtree(device.dir / os.readlink(device.dir / "current")), (device.dir / "current").unlink()
+    for path in device.dir.glob("identity-*"):
+        shutil.rmtree(path)
+    device.run("run")
+    assert made_here(device) == [] and tpm.keys() == [handle], "a key that is not its own is not removed"
+
+
+def test_a_gateway_that_would_make_the_key_is_not_asked_to(tmp_path, hardware):
+    ca = Authority()
+    gateway = Gateway(ca.server(), {("POST", "/devices"): refusal(500, "never")})
+    device = device_with(tmp_path, hardware)
+    said = device.fails("provision", "--credentials", shared(tmp_path / "shared", gateway.url, ca), "--device-id", "car-1")
+    assert "would not lie in this device's hardware" in said and ("POST", "/devices") not in gateway.paths()
+    gateway.close()
+
+
+@pytest.mark.parametrize("option, said", [("key=pkcs11:token=a?pin-value=1", "A PIN does not belong into a URI"), ("key=/etc/key.pem", "neither file, nor tpm2"),
+                                          ("key=tpm2:0x40000001", "0x81000000"), ("key=pkcs11:object=x", "names no token"), ("credentials-key=pkcs11:token=a", "names no key")])
+def test_names_that_cannot_be_meant(tmp_path, option, said):
+    device = Agent(tmp_path / "device")
+    assert said in device.fails("provision", "--" + option, status=2)
+    (tmp_path / "conf").write_text(option.replace("=", " = ", 1) + "\n")
+    told = device.fails("provision", "--config", tmp_path / "conf", status=2)
+    assert said in told and "line 1" in told
+
+
+# --- kill -9 ------------------------------------------------------------------------------------------------------------------------------------------
+
+
+STEPS = "fsync,rename,renameat,mkdirat,symlinkat,unlinkat,connect,sendto"
+
+
+def killed(device, at, *words):
+    """A run that ends at its at-th step, behind it or before; whether it came so far."""
+    program = device.program
+    device.program = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={STEPS}", "-e", f"inject={STEPS}:signal=KILL:when={at}", program]
+    done = device.run(*words)
+    device.program = program
+    assert done.returncode in (0, -9, 137), done.stderr
+    return done.returncode != 0
+
+
+def test_killed_at_any_instant(server, key, tmp_path, hardware):
+    """Enrolling and renewing, killed at each step that others see: it goes on by itself, with one key in the hardware."""
+    at, every = 1, 1 if LONG else 5
+    shutil.copy(key.zip, tmp_path / "credentials.zip")
+    while True:
+        device = device_with(tmp_path / f"device-{at}", hardware)
+        shutil.copy(key.zip, device.top / "credentials.zip")
+        options = ("--credentials", device.top / "credentials.zip", "--device-id", f"killed-{hardware.kind}-{at}", "--now")
+        reached = killed(device, at, "provision", *options)
+        hardware.forget()
+        device.good("provision", *options)
+        first = whole(device, hardware)
+        killed(device, at, "run", "--now")
+        hardware.forget()
+        device.good("run", "--now")
+        assert whole(device, hardware) != first
+        assert shown(server, f"killed-{hardware.kind}-{at}")["spki"] == spki(cert(device))
+        for path in device.dir.glob("identity-*"):
+            shutil.rmtree(path)
+        (device.dir / "current").unlink()
+        device.run("run")  # what it has made goes with it
+        assert hardware.keys() == [] and not (device.dir / "keys").exists()
+        if not reached:
+            break
+        at += every
+    assert at > 20
