@@ -6,6 +6,7 @@ import ipaddress
 import json
 import os
 import pathlib
+import socket
 import ssl
 import subprocess
 import threading
@@ -144,6 +145,19 @@ class Authority:
         return Identity(self.sign(name(cn), key, (CLIENT_AUTH,), begin=begin, end=end, at=at), key)
 
 
+def shake_hands(tls):
+    """Where that fails the client is heard to the end: closing before would reset the connection, and might take the alert away that it is to see."""
+    try:
+        tls.do_handshake()
+    except OSError:
+        with socket.socket(fileno=os.dup(tls.fileno())) as raw:
+            raw.settimeout(10)
+            raw.shutdown(socket.SHUT_WR)
+            while raw.recv(65536):
+                pass
+        raise
+
+
 class Gateway:
     """A gateway of a test's own: answers[(method, path)] is (status, fields, body), or a function of the request that gives it.  `asked` has what came."""
 
@@ -193,7 +207,8 @@ class Gateway:
 
             def finish_request(self, request, client_address):
                 try:
-                    with context.wrap_socket(request, server_side=True) as tls:
+                    with context.wrap_socket(request, server_side=True, do_handshake_on_connect=False) as tls:
+                        shake_hands(tls)
                         self.RequestHandlerClass(tls, client_address, self)
                 except OSError:
                     pass
