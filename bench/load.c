@@ -16,7 +16,6 @@
 #include "bench.h"
 #include "est.h"
 #include "identities.h"
-#include "patience.h"
 
 #define ANSWER_MAX 65536
 #define EST_PATH "/.well-known/est/"
@@ -40,7 +39,6 @@ static struct options {
     bool renew; /* the devices of the requests enrol and are there once before the clock starts; an operation renews */
     bool intermediate, no_certificate, any_end, warm; /* warm: each client has been there once before the clock starts */
     bool tolerant; /* an operation that fails is counted, and the others go on */
-    bool patient;  /* all are due at once; who is told 429 or 503 comes again when it is told to, as often as that takes */
     char *pairs[16];
 } o = {.status = 200, .ops = 1000, .concurrency = 1, .every = 1, .prefix = "device", .method = "GET", .path = "/", .host = "localhost"};
 
@@ -72,7 +70,6 @@ static struct kept *kept;
 static struct est_request *requests; /* EST: one an operation */
 static int64_t *latencies;
 static int epoll_fd, slot_index;
-static int64_t run_began;
 static size_t started, finished, resumed, errors, lost; /* lost: connections that were ended between two requests */
 static bool preparing; /* connections or sessions are being made; nothing counts */
 static bool keeping;   /* answers */
@@ -156,22 +153,10 @@ static void keep_answer(const struct slot *s) {
     memcpy(k->body, s->answer + s->body_at, s->body_n);
 }
 
-/* Told to come later. */
-static void postpone(struct slot *s, int64_t now) {
-    char *after = strcasestr((char *)s->answer, "\r\nRetry-After:");
-    BENCH_NEED(after && o.mode == MODE_NEW);
-    patience_put(s->number, now + (int64_t)(strtod(after + 14, NULL) * 1e9));
-    close_slot(s);
-}
-
 static void finish(struct slot *s, int64_t now) {
     int status = 0;
     if (s->n) {
         BENCH_NEED(sscanf((char *)s->answer, "HTTP/1.1 %d", &status) == 1);
-        if (o.patient && (status == 429 || status == 503)) {
-            postpone(s, now);
-            return;
-        }
         if (status != o.status) {
             fprintf(stderr, "operation %zu: %d instead of %d: %.*s\n", s->number, status, o.status, (int)s->n, (char *)s->answer);
             if (!o.tolerant || preparing)
@@ -182,7 +167,7 @@ static void finish(struct slot *s, int64_t now) {
     if (kept && keeping)
         keep_answer(s);
     if (!preparing) {
-        latencies[finished] = now - (o.patient ? run_began : s->due);
+        latencies[finished] = now - s->due;
         resumed += (size_t)SSL_session_reused(s->ssl);
     }
     finished++;
@@ -272,13 +257,6 @@ static void drive(struct slot *s) {
 /* Closed loop: each slot begins its next operation when the last one is done.  Open loop: by the clock, whatever is still under way; an
  * operation that finds no slot begins late and counts from when it was due. */
 static void start_due(size_t ops, size_t n_slots, int64_t began) {
-    size_t number;
-    for (size_t i = 0; o.patient && !preparing && i < n_slots; i++)
-        if (slots[i].state == CLOSED) {
-            if (!patience_take(bench_now(), &number))
-                break;
-            begin(&slots[i], number, bench_now());
-        }
     for (size_t i = 0; i < n_slots && started < ops; i++) {
         int64_t now = bench_now(), due = o.rate > 0 && !preparing ? began + (int64_t)((double)started * 1e9 / o.rate) : now;
         if (due > now || (preparing && started - finished >= OPENING_MAX))
@@ -290,13 +268,13 @@ static void start_due(size_t ops, size_t n_slots, int64_t began) {
 
 static void run(size_t ops, size_t n_slots) {
     struct epoll_event events[256];
-    int64_t began = run_began = bench_now();
+    int64_t began = bench_now();
     started = finished = 0;
     while (finished < ops) {
         start_due(ops, n_slots, began);
-        int n = epoll_wait(epoll_fd, events, 256, o.patient ? 10 : o.rate > 0 && !preparing && started < ops ? 1 : 10000);
+        int n = epoll_wait(epoll_fd, events, 256, o.rate > 0 && !preparing && started < ops ? 1 : 10000);
         BENCH_NEED(n >= 0 || errno == EINTR);
-        BENCH_NEED(n != 0 || o.rate > 0 || o.patient);
+        BENCH_NEED(n != 0 || o.rate > 0);
         for (int i = 0; i < n; i++)
             drive(events[i].data.ptr);
     }
@@ -357,9 +335,8 @@ static void report(int64_t took) {
     BENCH_NEED(o.mode != MODE_RESUME || resumed == o.ops);
     BENCH_NEED(o.mode != MODE_NEW || resumed == 0);
     qsort(latencies, o.ops, sizeof *latencies, by_size);
-    printf("{\"ops\": %zu, \"seconds\": %.3f, \"answer\": %zu, \"p50_us\": %.0f, \"p99_us\": %.0f, \"max_us\": %.0f, \"errors\": %zu, \"lost\": %zu, \"postponed\": %zu, \"busiest\": %zu}\n", o.ops, (double)took / 1e9,
-           slots[0].n, (double)latencies[o.ops / 2] / 1e3, (double)latencies[o.ops * 99 / 100] / 1e3, (double)latencies[o.ops - 1] / 1e3, errors, lost,
-           patience_times(), patience_busiest());
+    printf("{\"ops\": %zu, \"seconds\": %.3f, \"answer\": %zu, \"p50_us\": %.0f, \"p99_us\": %.0f, \"max_us\": %.0f, \"errors\": %zu, \"lost\": %zu}\n", o.ops, (double)took / 1e9,
+           slots[0].n, (double)latencies[o.ops / 2] / 1e3, (double)latencies[o.ops * 99 / 100] / 1e3, (double)latencies[o.ops - 1] / 1e3, errors, lost);
     fflush(stdout);
 }
 
@@ -417,7 +394,7 @@ static const struct option LONG[] = {
     {"clients", 1, NULL, 'k'},    {"rate", 1, NULL, 'r'},        {"ca", 1, NULL, 'a'},             {"issuer", 1, NULL, 'i'},   {"issuer-key", 1, NULL, 'I'},
     {"prefix", 1, NULL, 'x'},     {"path", 1, NULL, 'u'},        {"devices", 1, NULL, 'd'},        {"save", 1, NULL, 'S'},     {"intermediate", 0, NULL, 't'},
     {"identity", 1, NULL, 'y'},   {"no-certificate", 0, NULL, 'N'}, {"any-end", 0, NULL, 'e'},     {"host", 1, NULL, 'h'},     {"warm", 0, NULL, 'w'},
-    {"tolerant", 0, NULL, 'T'},   {"patient", 0, NULL, 'P'},       {"every", 1, NULL, 'E'},          {"csr", 1, NULL, 'q'},
+    {"tolerant", 0, NULL, 'T'},   {"every", 1, NULL, 'E'},          {"csr", 1, NULL, 'q'},
     {"renew", 0, NULL, 'R'},
     {NULL, 0, NULL, 0},
 };
@@ -456,7 +433,6 @@ static void read_options(int argc, char **argv) {
         case 'e': o.any_end = true; break;
         case 'w': o.warm = true; break;
         case 'T': o.tolerant = true; break;
-        case 'P': o.patient = true; break;
         case 'E': o.every = strtoul(optarg, NULL, 10); break;
         case 'y':
             BENCH_NEED(o.n_pairs < sizeof o.pairs / sizeof *o.pairs);

@@ -205,6 +205,19 @@ class Load:
         assert self.process.wait(60) == 0
 
 
+class Fleet:
+    """Devices of muster-sim, at work from now on."""
+
+    def __init__(self, server, *args):
+        self.process = subprocess.Popen([str(c) for c in (build / "src/muster-sim", *args, "--credentials", server.zip, "--gateway", f"https://localhost:{server.port}", "--json")],
+                                        stdout=subprocess.PIPE, text=True, env=CLIENT)
+
+    def result(self):
+        said = json.loads(self.process.stdout.read())
+        self.process.wait(60)
+        return said
+
+
 def measure(server, *args, ops):
     """Processor time in microseconds an operation, and what the client saw."""
     client = Load(server, "--ops", ops, *args)

@@ -211,6 +211,13 @@ static int read_at(struct credentials *c, const char *key, struct err *err) {
     return err_set(err, MUSTER_ENOTFOUND, "There are no credentials in %s (any more): neither " P12 " nor client.pem with pkey.pem or pkey.uri.", c->path);
 }
 
+int credentials_at(const char *path, struct credentials *out, struct err *err) {
+    *out = CREDENTIALS_INIT;
+    if (snprintf(out->path, sizeof out->path, "%s", path) >= (int)sizeof out->path)
+        return err_set(err, MUSTER_EINVALID, "The path of the credentials is too long.");
+    return read_at(out, "", err);
+}
+
 int credentials_find(const struct options *o, struct credentials *out, struct err *err) {
     static const char *const PLACES[] = {"/var/sota/sota_provisioning_credentials.zip", "/etc/muster-agent/credentials.zip", "/var/sota/import", "/etc/muster-agent/import"};
     *out = CREDENTIALS_INIT;

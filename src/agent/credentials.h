@@ -21,8 +21,9 @@ struct credentials {
 };
 #define CREDENTIALS_INIT ((struct credentials){0})
 
-/* Reads those that the options name, or the first of the usual places that has any.  MUSTER_ENOTFOUND: there are none, or the provisioning key was
+/* Reads those at that path, or those that the options name, or the first of the usual places that has any.  MUSTER_ENOTFOUND: there are none, or the provisioning key was
  * removed from them; MUSTER_EINVALID: they are damaged, or open to others on this device. */
+int credentials_at(const char *path, struct credentials *out, struct err *err) MUSTER_MUST_CHECK;
 int credentials_find(const struct options *o, struct credentials *out, struct err *err) MUSTER_MUST_CHECK;
 void credentials_fini(struct credentials *c);
 /* Removes the provisioning key from where it was read, and what a publisher needs with it, as a stock client does; what else is there stays.  Nothing to

@@ -23,8 +23,8 @@ static size_t characters(struct span s) {
     return n;
 }
 
-/* The request in base64 of DER: the lines between those of its PEM form. */
-static int make_request(EVP_PKEY *own, struct span id, struct buf *out, struct err *err) {
+/* The lines between those of its PEM form. */
+int est_request(EVP_PKEY *own, struct span id, struct buf *out, struct err *err) {
     CLEANUP(buf_fini) struct buf uri = BUF_INIT(4 * DEVICE_ID_MAX), pem = BUF_INIT(REQUEST_MAX);
     bool too_long = characters(id) > CN_MAX;
     if (too_long)
@@ -114,7 +114,7 @@ int est_ask(const struct gateway *g, enum est_verb verb, const struct shown *by,
     CLEANUP(http_answer_fini) struct http_answer answer = HTTP_ANSWER_INIT;
     CLEANUP(buf_fini) struct buf url = BUF_INIT(4096), body = BUF_INIT(REQUEST_MAX);
     add_path(&url, g, verb == EST_ENROL ? "simpleenroll" : "simplereenroll");
-    int rc = make_request(own, device_id, &body, err);
+    int rc = est_request(own, device_id, &body, err);
     if (rc || (rc = ask(g, by, "POST", buf_str(&url), "application/pkcs10", buf_span(&body), &answer, why, err)))
         return rc;
     rc = est_read_certificate(buf_span(&answer.body), own, g->now, out, err);

@@ -38,6 +38,8 @@ int est_devices(const struct gateway *g, const struct shown *by, struct span dev
  * it is the first use of a new certificate. */
 int est_admitted(const struct gateway *g, const struct shown *by, struct refused *why, struct err *err) MUSTER_MUST_CHECK;
 
+/* Appends the request for a certificate for that key and ID, as it is sent: base64 of DER, in lines. */
+int est_request(EVP_PKEY *own, struct span device_id, struct buf *out, struct err *err) MUSTER_MUST_CHECK;
 /* Judges the body of an answer, for est.c and the fuzz target. */
 int est_read_certificate(struct span body, const EVP_PKEY *own, int64_t now, struct cert **out, struct err *err) MUSTER_MUST_CHECK;
 int est_read_anchors(struct span body, struct certs *out, struct err *err) MUSTER_MUST_CHECK;

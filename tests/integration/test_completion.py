@@ -8,8 +8,9 @@ import time
 import pytest
 
 from agent import AGENT
-from conftest import MUSTER, MUSTERD
+from conftest import BUILD, MUSTER, MUSTERD
 
+SIM = BUILD / "src" / "muster-sim"
 SHELLS = ("bash", "zsh", "fish")
 
 # What the shells' own machinery would do with the candidates is left out: each script prints them, one a line.
@@ -44,7 +45,7 @@ def scripts(tmp_path_factory):
     """{(shell, program): its script}"""
     directory = tmp_path_factory.mktemp("completion")
     for shell in SHELLS:
-        for program in (MUSTER, MUSTERD, AGENT):
+        for program in (MUSTER, MUSTERD, AGENT, SIM):
             done = subprocess.run([program, "completion", shell], capture_output=True, text=True, check=True)
             (directory / f"{program.name}.{shell}").write_text(done.stdout, encoding="utf-8")
     return directory
@@ -102,6 +103,17 @@ def test_muster_agent(scripts, shell):
     assert {"provision", "run", "status", "check", "explain", "exec"} <= set(of("")) and "help-man" not in of("")
     assert of("pro") == ["provision"] and "--device-id-from" in of("provision", "--") and "--stay" not in of("provision", "--") and "--stay" in of("run", "--")
     assert sorted(of("provision", "--device-id-from", "")) == ["mac", "machine-id", "serial"]
+    assert sorted(of("completion", "")) == ["bash", "fish", "zsh"]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_muster_sim(scripts, shell):
+    def of(*words):
+        return ask(scripts, shell, SIM, *words)
+
+    assert sorted(of("")) == ["enrol", "poll", "renew"] and of("enrol", "po") == ["poll"]
+    assert "--misbehave" in of("enrol", "--") and sorted(of("enrol", "--method", "")) == ["devices", "est"]
+    assert "storm=" in of("poll", "--misbehave", "st")
     assert sorted(of("completion", "")) == ["bash", "fish", "zsh"]
 
 

@@ -68,6 +68,8 @@ EXPECTED = {
                "/usr/share/zsh/vendor-completions/_muster", "/usr/share/man/man1/muster.1.gz"},
     "muster-agent": {"/lib/systemd/system/muster-agent.service", "/lib/systemd/system/muster-agent.timer", "/usr/bin/muster-agent", "/usr/share/bash-completion/completions/muster-agent",
                      "/usr/share/fish/vendor_completions.d/muster-agent.fish", "/usr/share/zsh/vendor-completions/_muster-agent", "/usr/share/man/man1/muster-agent.1.gz"},
+    "muster-sim": {"/usr/bin/muster-sim", "/usr/share/bash-completion/completions/muster-sim", "/usr/share/fish/vendor_completions.d/muster-sim.fish",
+                   "/usr/share/zsh/vendor-completions/_muster-sim", "/usr/share/man/man1/muster-sim.1.gz"},
     "libmuster-agent0": {f"{LIBRARIES}/libmuster-agent.so.0", f"{LIBRARIES}/libmuster-agent.so.0.1.0"},
     "libmuster-agent-dev": {"/usr/include/muster-agent.h", f"{LIBRARIES}/libmuster-agent.so", f"{LIBRARIES}/pkgconfig/muster-agent.pc", "/usr/share/man/man3/libmuster-agent.3.gz"},
 }

@@ -8,7 +8,7 @@ import pytest
 from agent import AGENT
 from conftest import BUILD, MUSTER, MUSTERD
 
-PAGES = ("muster.1", "muster-agent.1", "libmuster-agent.3", "musterd.8", "musterd.conf.5")
+PAGES = ("muster.1", "muster-agent.1", "muster-sim.1", "libmuster-agent.3", "musterd.8", "musterd.conf.5")
 SOURCE = pathlib.Path(__file__).parents[2] / "src"
 
 
@@ -33,6 +33,7 @@ def test_the_page_has_the_sections_of_a_manual(page):
     found = re.findall(r"^(\S.*\S)$", text(page), re.M)
     wanted = {"muster.1": ["NAME", "SYNOPSIS", "DESCRIPTION", "COMMANDS", "ENVIRONMENT", "EXIT STATUS", "SEE ALSO"],
               "muster-agent.1": ["NAME", "SYNOPSIS", "DESCRIPTION", "COMMANDS", "OPTIONS", "CONFIGURATION", "FILES", "ENVIRONMENT", "EXIT STATUS", "SEE ALSO"],
+              "muster-sim.1": ["NAME", "SYNOPSIS", "DESCRIPTION", "STEPS", "OPTIONS", "MISBEHAVIOUR", "REPORT", "FILES", "EXIT STATUS", "EXAMPLES", "SEE ALSO"],
               "libmuster-agent.3": ["NAME", "SYNOPSIS", "DESCRIPTION", "RETURN VALUE", "EXAMPLES", "SEE ALSO"],
               "musterd.8": ["NAME", "DESCRIPTION", "COMMANDS", "OPTIONS", "SIGNALS", "EXIT STATUS", "ENVIRONMENT", "FILES", "SEE ALSO"],
               "musterd.conf.5": ["NAME", "DESCRIPTION", "KEYS", "SEE ALSO"]}[page]
@@ -51,6 +52,12 @@ def test_every_command_and_option_stands_in_it(program, page):
         assert re.search(rf"^ +(musterd )?{' '.join(words)}\b", manual, re.M), words
         for option in re.findall(r"^  (--[a-z-]+)", shown, re.M):
             assert option in manual, (words, option)
+
+
+def test_every_step_and_option_of_the_simulation_stands_in_it():
+    manual, helped = text("muster-sim.1"), run(BUILD / "src" / "muster-sim", "--help").stdout
+    words = re.findall(r"^  (--[a-z-]+|[a-z-]+) ", helped + " ", re.M) + re.findall(r"^  (--[a-z-]+)$", helped, re.M)
+    assert len(words) > 25 and [w for w in words if w not in manual] == []
 
 
 def test_every_setting_stands_in_it(tmp_path):

@@ -1,4 +1,4 @@
-"""doc/tour.md, doc/est.md and doc/time.md as they are printed: every command, in order, in one shell, and what the page says that it prints."""
+"""doc/tour.md, doc/est.md, doc/load.md and doc/time.md as they are printed: every command, in order, in one shell, and what the page says that it prints."""
 import contextlib
 import os
 import pathlib
@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from conftest import MUSTER, MUSTERD
+from conftest import BUILD, MUSTER, MUSTERD
 
 SOURCE = pathlib.Path(__file__).parents[2]
 PAGE = SOURCE / "doc" / "tour.md"
@@ -91,7 +91,7 @@ def run_as_printed(printed, tmp_path):
     script = "exec 2>&1\nshopt -s inherit_errexit\ntrap 'echo \"@@failed: $BASH_COMMAND\"' ERR\n" + "".join(
         f"echo; echo @@{i}\n{commands}" for i, (commands, _) in enumerate(printed)) + "echo; echo @@end\n"
     env = {k: v for k, v in os.environ.items() if not k.startswith("MUSTER_")}
-    env["PATH"] = f"{MUSTERD.parent}:{MUSTER.parent}:{SIMULATE.parent}:{os.environ['PATH']}"
+    env["PATH"] = f"{MUSTERD.parent}:{MUSTER.parent}:{BUILD / 'src'}:{SIMULATE.parent}:{os.environ['PATH']}"
     out = tmp_path / "out"
     with open(out, "wb") as to:
         shell = subprocess.Popen(["bash"], stdin=subprocess.PIPE, stdout=to, cwd=tmp_path, env=env, start_new_session=True)
@@ -121,6 +121,12 @@ def test_the_tour_as_it_is_printed(tmp_path):
 def test_est_as_it_is_printed(tmp_path):
     printed = printed_on(SOURCE / "doc" / "est.md", PORTS[:2])
     assert len(printed) >= 8 and sum(len(lines) for _, lines in printed) >= 10
+    run_as_printed(printed, tmp_path)
+
+
+def test_load_planning_as_it_is_printed(tmp_path):
+    printed = printed_on(SOURCE / "doc" / "load.md", PORTS[:2])
+    assert len(printed) >= 8 and sum(len(lines) for _, lines in printed) >= 25
     run_as_printed(printed, tmp_path)
 
 

@@ -1,0 +1,246 @@
+"""muster-sim against a real server: every way in, polling, renewal, a second run with the same devices, misbehaviour; and whom it does not load."""
+import csv
+import json
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from client import Fleet, spki_hash
+from conftest import BUILD, MUSTER, Server
+
+SIM = BUILD / "src" / "muster-sim"
+LET_IN = "405 method_not_allowed"  # what polling gets: Muster's own answer to whoever is let in
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """One with a short line for enrolments, so that devices are told to come again."""
+    s = Server(tmp_path_factory.mktemp("sim") / "data", config=["enrolments = 8"]).start()
+    s.account("fleet", "production", "both")
+    s.zip = s.dir.parent / "credentials.zip"
+    s.muster("key", "create", "--account", "fleet", "--name", "sim", "-o", s.zip)
+    yield s
+    s.stop()
+
+
+def call(*args, status=0):
+    done = subprocess.run([str(a) for a in [SIM, *args]], capture_output=True, text=True, timeout=300, env={**os.environ, "no_proxy": "*"})
+    assert done.returncode == status, (done.returncode, done.stdout, done.stderr)
+    return done
+
+
+def sim(*args, status=0):
+    """The report, each step by its name, or a list of them where one comes twice."""
+    said = json.loads(call(*args, "--json", status=status).stdout)
+    said["by"] = {}
+    for step in said["steps"] + said["misbehaviour"]:
+        said["by"].setdefault(step["name"], step)
+        assert sum(step["results"].values()) <= step["requests"] + step.get("failed", 0)
+        assert step["latency"]["p50_us"] <= step["latency"]["p99_us"] <= step["latency"]["max_us"]
+    return said
+
+
+def gateway(server): return ["--gateway", f"https://localhost:{server.port}", "--ca", server.dir / "server-ca.pem"]
+def states(server): return {d["device_id"]: d for d in server.muster("device", "list", "--account", "fleet")}
+def spent(server): return server.muster("key", "show", "sim", "--account", "fleet")["devices"]
+
+
+@pytest.fixture(scope="module")
+def codes(server):
+    path = server.dir.parent / "codes.csv"
+    path.touch(0o600)
+    rows = [(f"code-{i}", server.muster("device", "invite", f"code-{i}", "--account", "fleet")["code"]) for i in range(1, 6)]
+    path.write_text("device_id,code\n" + "".join(f"{a},{b}\n" for a, b in rows))
+    return path
+
+
+@pytest.fixture(scope="module")
+def issued(server):
+    """What `muster ca` made of a list, under a root that the account has."""
+    top = server.dir.parent
+    (top / "passphrase").touch(0o600)
+    (top / "passphrase").write_text("correct horse battery\n")
+    (top / "ids").write_text("".join(f"made {i}/x\n" for i in range(1, 21)))
+    ca = lambda *args: subprocess.run([str(a) for a in [MUSTER, "ca", *args, "--ca", top / "ca", "--passphrase-file", top / "passphrase"]], check=True, capture_output=True, timeout=120)
+    ca("init", "--intermediate")
+    root = server.muster("root", "upload", top / "ca" / "root.pem", "--account", "fleet")
+    ca("prove", root["challenge"], "-o", top / "proof.pem")
+    server.muster("root", "prove", root["id"], top / "proof.pem")
+    ca("issue", "--from", top / "ids", "-o", top / "issued")
+    return top / "issued"
+
+
+# --- every way in ------------------------------------------------------------------------------------------------------------------------
+
+
+def test_by_est_and_on_with_the_same_devices(server, tmp_path):
+    state = tmp_path / "state"
+    said = sim("enrol", "poll", "renew", "--credentials", server.zip, "--devices", 120, "--prefix", "est", "--over", "1s", "--for", "500ms", "--every", "10s", "--state", state)
+    enrol, poll, renew = said["steps"]
+    assert (said["devices"], enrol["done"], enrol["failed"], enrol["unfinished"], enrol["results"]["200"]) == (120, 120, 0, 0, 120)
+    assert poll["results"] == {LET_IN: poll["requests"]} and 0 < poll["done"] <= 120 and poll["duration_us"] >= 500000
+    assert (renew["done"], renew["results"][LET_IN], renew["results"]["200"]) == (120, 120, 120) and renew["busiest_second"] <= renew["requests"]
+    have = states(server)
+    assert all(have[f"est-{i}"]["state"] == "active" for i in range(1, 121)) and spent(server) == 120
+    files = sorted(state.iterdir())
+    assert len(files) == 120 and all(f.stat().st_mode & 0o777 == 0o600 for f in files) and state.stat().st_mode & 0o777 == 0o700
+    # What the file has is what the registry has, also after the renewal.
+    for f in files[:3]:
+        cert = x509.load_pem_x509_certificate(f.read_bytes()[f.read_bytes().index(b"-----BEGIN CERT"):])
+        key = serialization.load_pem_private_key(f.read_bytes()[:f.read_bytes().index(b"-----BEGIN CERT")], None)
+        assert spki_hash(cert) == spki_hash(key) and server.muster("device", "show", f.stem, "--account", "fleet")["certificates"][0]["state"] == "current"
+    # A second run enrols nobody, and goes on with the same keys.
+    said = sim("enrol", "renew", "--state", state, *gateway(server), "--workers", 4, "--same-key")
+    enrol, renew = said["steps"]
+    assert (said["devices"], enrol["done"], enrol["requests"], renew["done"], renew["failed"]) == (120, 120, 0, 120, 0)
+    assert spent(server) == 120
+
+
+def test_by_devices_as_a_stock_client(server):
+    said = sim("enrol", "poll", "--credentials", server.zip, "--method", "devices", "--devices", 60, "--prefix", "stock", "--workers", 6, "--for", "300ms")
+    enrol, poll = said["steps"]
+    assert (enrol["done"], enrol["failed"], enrol["results"]["200"]) == (60, 0, 60)
+    assert poll["results"] == {LET_IN: poll["requests"]} and poll["requests"] > 10  # closed: as fast as answers come
+    assert states(server)["stock-60"]["method"] == "shared"
+
+
+def test_with_codes_and_with_certificates_of_a_fleet_ca(server, codes, issued):
+    said = sim("enrol", "poll", "--codes", codes, "--issued", issued, "--account", "fleet", *gateway(server), "--for", "200ms", "--poisson", "--over", "200ms")
+    enrol, poll = said["steps"]
+    assert (said["devices"], enrol["done"], enrol["failed"], enrol["results"]) == (25, 25, 0, {"200": 5, LET_IN: 20})
+    have = states(server)
+    assert have["made 3/x"]["method"] == "device" and have["code-5"]["method"] == "shared"
+    # The customer's CA alone renews what it has signed: said so, and the run has failed.
+    said = sim("renew", "--issued", issued, *gateway(server), status=1)
+    assert (said["by"]["renew"]["failed"], said["by"]["renew"]["results"]) == (20, {"403 certificate_of_fleet_ca": 20})
+
+
+def test_ids_that_are_no_names_of_files_are_kept_too(server, issued, tmp_path):
+    state = tmp_path / "state"
+    said = sim("enrol", "--credentials", server.zip, "--devices", 3, "--prefix", "../ a%/ü", "--state", state)
+    assert said["by"]["enrol"]["done"] == 3 and len(list(state.iterdir())) == 3 and "../ a%/ü-2" in states(server)
+    said = sim("poll", "--state", state, *gateway(server), "--for", "100ms")
+    assert (said["devices"], said["by"]["poll"]["failed"]) == (3, 0)
+
+
+# --- told to wait ---------------------------------------------------------------------------------------------------------------------------
+
+
+def test_whoever_is_told_to_wait_comes_when_he_was_told_to(server):
+    said = sim("enrol", "--credentials", server.zip, "--devices", 80, "--prefix", "patient")
+    enrol = said["by"]["enrol"]
+    assert (enrol["done"], enrol["failed"], enrol["results"]["200"]) == (80, 0, 80)
+    postponed = sum(n for what, n in enrol["results"].items() if what.split()[0] in ("429", "503"))
+    assert enrol["postponed"] == postponed > 0 and enrol["requests"] == 80 + postponed
+    assert enrol["served"]["max_us"] >= 1000000 > enrol["latency"]["p50_us"]
+
+
+def test_approval_and_giving_up(server):
+    server.muster("account", "set", "fleet", "--approval", "yes")
+    try:
+        patient, hasty = (sim("enrol", "--credentials", server.zip, "--devices", 3, "--prefix", "waits", "--give-up", "2s", *more, status=1)["by"]["enrol"] for more in ([], ["--impatient"]))
+    finally:
+        server.muster("account", "set", "fleet", "--approval", "no")
+    # Five minutes are longer than it has patience for; whoever does not wait asks again and again.
+    assert (patient["failed"], patient["requests"], patient["postponed"]) == (3, 3, 0) and all(what.startswith("202 ") for what in patient["results"])
+    assert hasty["failed"] == 3 and hasty["requests"] > 12 and hasty["postponed"] == hasty["requests"] - 3
+
+
+# --- what does a gateway no good ------------------------------------------------------------------------------------------------------------
+
+
+def test_misbehaviour_gets_its_codes_and_others_go_on(server):
+    kinds = ("wrong-id", "clone", "storm", "impatient", "huge-body", "broken-tls", "slow-read")
+    said = sim("enrol", "poll", "--credentials", server.zip, "--devices", 30, "--prefix", "mixed", "--for", "2500ms", "--every", "1s", "--over", "1s", *[a for k in kinds for a in ("--misbehave", f"{k}=2")])
+    enrol, poll = said["steps"]
+    assert (enrol["done"], poll["devices"], poll["failed"]) == (30, 16, 0) and set(poll["results"]) == {LET_IN}
+    bad = {m["name"]: m for m in said["misbehaviour"]}
+    assert set(bad) == set(kinds) and all(m["devices"] == 2 and "done" not in m for m in bad.values())
+    assert set(bad["wrong-id"]["results"]) == {"400 csr_invalid"}
+    assert set(bad["clone"]["results"]) == {"403 device_key_elsewhere"}
+    assert set(bad["huge-body"]["results"]) == {"413 body_too_large"}
+    assert set(bad["broken-tls"]["results"]) <= {"closed"} and bad["broken-tls"]["requests"] >= 2
+    assert set(bad["slow-read"]["results"]) <= {"closed", "timed out"} and bad["slow-read"]["requests"] >= 2
+    assert bad["storm"]["requests"] > 10 and set(bad["storm"]["results"]) <= {LET_IN, "429 too_many_requests"}
+    assert server.muster("audit", "verify", "--account", "fleet")["ok"]
+
+
+def test_one_that_is_cut_off_is_counted_as_such(server):
+    server.muster("device", "quarantine", "mixed-1", "--account", "fleet")
+    said = sim("poll", "--credentials", server.zip, "--devices", 2, "--prefix", "nobody", "--for", "100ms", status=1)
+    assert said["by"]["poll"]["results"] == {"no certificate": 2} and said["by"]["poll"]["requests"] == 0
+
+
+# --- whom it loads, and what it believes ------------------------------------------------------------------------------------------------------
+
+
+def test_no_other_machine_without_its_owner_s_word(server):
+    ca = server.dir / "server-ca.pem"
+    there = ["poll", "--credentials", server.zip, "--gateway", f"https://0.0.0.0:{server.port}", "--for", "100ms"]
+    for more in ([], ["--my-gateway", "localhost"]):
+        done = call(*there, *more, status=2)
+        assert "--my-gateway 0.0.0.0" in done.stderr and not done.stdout
+    done = call("poll", "--credentials", server.zip, "--gateway", "https://192.0.2.1:8443", status=2)
+    assert "192.0.2.1" in done.stderr and "not on this machine" in done.stderr
+    said = sim("enrol", *there[1:], "--my-gateway", "0.0.0.0", "--devices", 1, "--give-up", "1s", status=1)
+    assert set(said["by"]["enrol"]["results"]) == {"gateway not trusted"}, "by no other name than its certificate has"
+    assert ca.exists()
+
+
+def test_a_gateway_that_it_cannot_know_gets_nothing(server, tmp_path):
+    foreign = tmp_path / "foreign.pem"
+    foreign.write_bytes(Fleet().root_pem())
+    said = sim("enrol", "--credentials", server.zip, "--ca", foreign, "--devices", 2, "--prefix", "foreign", "--give-up", "1s", status=1)
+    assert said["by"]["enrol"]["failed"] == 2 and set(said["by"]["enrol"]["results"]) == {"gateway not trusted"}
+    assert "foreign-1" not in states(server)
+    nobody = sim("enrol", "--credentials", server.zip, "--gateway", "https://localhost:1", "--give-up", "1s", status=1)
+    assert set(nobody["by"]["enrol"]["results"]) == {"unreachable"}
+
+
+@pytest.mark.parametrize("args, says", [
+    ((), "enrol, poll or renew"), (("enrol",), "There are no devices"), (("walk",), "no step"), (("enrol", "--credentials", "x", "--devices", "0"), "between 1 and"),
+    (("enrol", "--credentials", "x", "--every", "soon"), "length of time"), (("enrol", "--credentials", "x", "--misbehave", "storm"), "KIND=N"), (("enrol", "--nothing"), "not an option"),
+    (("enrol", "--credentials", "x", "--method", "magic"), "est or devices"), (("enrol", "--codes", "x", "--devices", "3"), "--devices"), (("enrol", "--json=yes"), "takes no value"),
+])
+def test_wrong_usage_says_what_is_wrong(args, says):
+    assert says in call(*args, status=2).stderr
+
+
+def test_more_that_misbehave_than_there_are(server):
+    assert "there are 2 devices" in call("poll", "--credentials", server.zip, "--devices", 2, "--misbehave", "storm=3", status=2).stderr
+
+
+def test_files_that_are_not_as_they_should_be(server, tmp_path):
+    (tmp_path / "open.csv").write_text("a,b\n")
+    (tmp_path / "open.csv").chmod(0o644)
+    assert "open.csv" in call("enrol", "--codes", tmp_path / "open.csv", *gateway(server), status=1).stderr
+    (tmp_path / "open.csv").write_text("only-one-cell\n")
+    (tmp_path / "open.csv").chmod(0o600)
+    assert "line 1" in call("enrol", "--codes", tmp_path / "open.csv", *gateway(server), status=1).stderr
+    (tmp_path / "empty").mkdir()
+    assert "muster ca issue" in call("enrol", "--issued", tmp_path / "empty", *gateway(server), status=1).stderr
+    assert "no devices" in call("poll", "--state", tmp_path / "empty", *gateway(server), status=1).stderr
+    (tmp_path / "empty" / "x.pem").write_text("nothing")
+    assert "x.pem" in call("poll", "--state", tmp_path / "empty", *gateway(server), status=1).stderr
+
+
+def test_a_signal_ends_it_with_what_came_of_it(server, tmp_path):
+    running = subprocess.Popen([str(a) for a in [SIM, "enrol", "poll", "--credentials", server.zip, "--devices", 5, "--prefix", "cut", "--state", tmp_path / "state", "--for", "1h", "--every", "100ms", "--json"]],
+                               stdout=subprocess.PIPE, text=True)
+    end = time.monotonic() + 60
+    while len(list(tmp_path.glob("state/*"))) < 5:  # saved behind the first step
+        assert time.monotonic() < end and running.poll() is None
+        time.sleep(0.05)
+    running.send_signal(signal.SIGINT)
+    said = json.loads(running.communicate(timeout=60)[0])
+    assert running.returncode == 1 and said["cut_short"] is True and said["steps"][1]["unfinished"] == 5
+
+
+def test_for_people(server):
+    said = call("enrol", "--credentials", server.zip, "--devices", 2, "--prefix", "people").stdout
+    assert said.startswith("enrol       2 devices, ") and "2 done, 0 failed" in said and "  200\n" in said
