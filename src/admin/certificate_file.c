@@ -113,7 +113,7 @@ enum certificate_state certificate_look(struct control *c, const struct server_n
     if (file_read(AT_FDCWD, buf_str(&path), &pem, NULL) || certificate_read(buf_span(&pem), &cert) || !server_cas_signed(c, cert) ||
         cert->not_after <= clock_now() || cert->not_before > clock_now()) /* not yet: made while the clock was ahead */
         return CERTIFICATE_MISSING;
-    if (!cert_signed_by(cert, server_cas_current(c)) || !has_chain(c, buf_span(&pem)))
+    if (!cert_signed_by(cert, server_cas_signer(c)) || !has_chain(c, buf_span(&pem)))
         return CERTIFICATE_DUE;
     for (size_t i = 0; i < names->n; i++)
         if (!has_name(cert, names->names[i]))
@@ -129,7 +129,7 @@ int certificate_store(struct control *c, const struct server_names *names, struc
     int rc = cert_from_der(der, &cert, err);
     if (rc || (rc = cert_pem(cert, &pem)))
         return rc;
-    if (!cert_signed_by(cert, server_cas_current(c))) /* what is behind it would lead elsewhere */
+    if (!cert_signed_by(cert, server_cas_signer(c))) /* what is behind it would lead elsewhere */
         return err_retry(err, MUSTER_EVAULT, 1, "The server CA has changed meanwhile.");
     buf_add(&pem, buf_span(&c->server_cas->chain));
     if ((rc = key_private_pem(key, &pem, err)))

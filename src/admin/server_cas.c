@@ -25,6 +25,9 @@ void server_cas_fini(struct server_cas *s) {
 
 const struct cert *server_cas_current(const struct control *c) { return c->server_cas->n ? c->server_cas->at[c->server_cas->n - 1] : NULL; }
 
+static bool oldest_stays(const struct server_cas *s) { return s->n > 1 && server_ca_stays(s->at[0], clock_now()); }
+const struct cert *server_cas_signer(const struct control *c) { return oldest_stays(c->server_cas) ? c->server_cas->at[0] : server_cas_current(c); }
+
 bool server_cas_signed(const struct control *c, const struct cert *cert) {
     for (size_t i = 0; i < c->server_cas->n; i++)
         if (cert_signed_by(cert, c->server_cas->at[i]))
@@ -47,20 +50,25 @@ static int take_cas(const struct vault_server_view *view, struct server_cas *s, 
 
 /* Of each former one two certificates: the next one's key by it, and its key by the next one. */
 static int take_crosses(const struct vault_server_view *view, struct server_cas *s, struct err *err) {
-    struct cert *next[SERVER_CAS_MAX] = {NULL};
+    struct cert *next[SERVER_CAS_MAX] = {NULL}, *back[SERVER_CAS_MAX] = {NULL};
     struct span left = view->crosses;
     size_t n = 0;
     int rc = 0;
     for (; !rc && n + 1 < s->n; n++) {
-        CLEANUP(cert_free) struct cert *back = NULL;
-        if (!(rc = cert_from_der_next(&left, &next[n], err)) && !(rc = cert_from_der_next(&left, &back, err)) && !(rc = cert_pem(next[n], &s->crosses)))
-            rc = cert_pem(back, &s->crosses);
+        if (!(rc = cert_from_der_next(&left, &next[n], err)) && !(rc = cert_from_der_next(&left, &back[n], err)) && !(rc = cert_pem(next[n], &s->crosses)))
+            rc = cert_pem(back[n], &s->crosses);
     }
-    /* From the newest on, as far as they are good: who follows them goes from one to the one before. */
-    for (size_t i = n; !rc && i-- > 0 && next[i]->not_after > clock_now() && s->at[i]->not_after > clock_now();)
-        rc = cert_pem(next[i], &s->chain);
-    for (size_t i = 0; i < n; i++)
+    /* From the newest on, as far as they are good: who follows them goes from one to the one before; from the oldest on, where the certificates stand under that. */
+    if (oldest_stays(s))
+        for (size_t i = 0; !rc && i < n && back[i]->not_after > clock_now(); i++)
+            rc = cert_pem(back[i], &s->chain);
+    else
+        for (size_t i = n; !rc && i-- > 0 && next[i]->not_after > clock_now() && s->at[i]->not_after > clock_now();)
+            rc = cert_pem(next[i], &s->chain);
+    for (size_t i = 0; i < SERVER_CAS_MAX; i++) {
         cert_free(next[i]);
+        cert_free(back[i]);
+    }
     if (!rc && (buf_check(&s->chain, NULL) || buf_check(&s->crosses, NULL)))
         rc = MUSTER_ENOMEM;
     return rc ? err_set(err, rc, "What the vault's server CAs say of one another cannot be read.") : 0;
@@ -163,7 +171,7 @@ bool server_cas_all_current(const struct control *c) {
         CLEANUP(cert_free) struct cert *cert = NULL;
         CLEANUP(buf_wipe) struct buf pem = BUF_INIT(PEM_MAX);
         bool own = strcmp(e->d_name, "default.pem") == 0 || span_ends(span_str(e->d_name), SPAN_LIT(".account.pem"));
-        all = !own || (!file_read(dirfd(d), e->d_name, &pem, NULL) && !certificate_read(buf_span(&pem), &cert) && cert_signed_by(cert, server_cas_current(c)));
+        all = !own || (!file_read(dirfd(d), e->d_name, &pem, NULL) && !certificate_read(buf_span(&pem), &cert) && cert_signed_by(cert, server_cas_signer(c)));
     }
     return all;
 }

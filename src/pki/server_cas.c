@@ -18,6 +18,8 @@ bool server_ca_is_own(const struct cert *c) {
     return cert_common_name(c, &cn, NULL) == 0 && strcmp(buf_str(&cn), SERVER_CA_NAME) == 0;
 }
 
+bool server_ca_stays(const struct cert *oldest, int64_t now) { return X509_get_pathlen(oldest->x) == 0 && oldest->not_after > now; }
+
 static const struct cert *next_own(const struct certs *c, size_t *at) {
     while (*at < c->n)
         if (server_ca_is_own(c->at[(*at)++]))

@@ -9,6 +9,9 @@
 #define SERVER_CAS_MAX 8                  /* in one file: a device's PKCS#12 has to stay under 64 KiB */
 
 bool server_ca_is_own(const struct cert *c);
+/* Whether the gateway's certificates stay under this one, the oldest of those in use, although newer ones are: it allows no CA below it (pathLenConstraint 0).  RFC 5280
+ * does not count one of its own name, and GnuTLS does, so that for clients with it nothing leads from this one to the next. */
+bool server_ca_stays(const struct cert *oldest, int64_t now);
 /* `file` with those of Muster's own replaced by `own`; PEM all of them.  Appends to out.  1: it says something else than the file; 0: it has these very ones, in this
  * order, or none of Muster's own, which is an operator's will; nothing is appended then.  MUSTER_EINVALID: they are too many. */
 int server_cas_merge(struct span file, struct span own, struct buf *out, struct err *err) MUSTER_MUST_CHECK;

@@ -182,6 +182,10 @@ struct authority *core_time_ca(const struct core *c, int64_t now) {
     return c->server_ca;
 }
 
+struct authority *core_gateway_ca(const struct core *c, int64_t now) {
+    return c->n_former && server_ca_stays(c->former[0].root->cert, now) ? c->former[0].root : c->server_ca;
+}
+
 int core_server_cas(const struct core *c, struct buf *pem, struct err *err) {
     int rc = cert_pem(c->server_ca->cert, pem);
     for (size_t i = c->n_former; !rc && i-- > 0;)

@@ -141,7 +141,7 @@ int serve_server_issue(struct vault *v, const struct wire_request *request, int6
         .dns = names,
         .public_key = request->server.public_key,
     };
-    return sign(v, &rq, v->core->server_ca, v->core->keys, now, v->core->lives.server, &answer->issued, err);
+    return sign(v, &rq, core_gateway_ca(v->core, now), v->core->keys, now, v->core->lives.server, &answer->issued, err);
 }
 
 int issue_time_certificate(struct vault *v, struct span public_key, int64_t now, struct vault_issued *out, struct err *err) {

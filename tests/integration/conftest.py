@@ -340,8 +340,8 @@ def back():
 def fresh(tmp_path):
     servers = []
 
-    def make(*options, start=True, **more):
-        s = Server(tmp_path / f"data{len(servers)}", *options, **more)
+    def make(*options, start=True, server=Server, **more):
+        s = server(tmp_path / f"data{len(servers)}", *options, **more)
         servers.append(s)
         return s.start() if start else s
 

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from client import Fleet, Gateway, new_key, spki_hash
-from conftest import BUILD, MUSTERD, Refused, refused, soon
+from conftest import BUILD, MUSTERD, Refused, Server, refused, soon
 from enrolment import DAY, Account, ask, enrolled
 from est import Holder, certificates, enrolled as enrolled_by_est, path
 from hsm import Token
@@ -310,6 +310,50 @@ def test_retiring_asks_for_the_number_of_those_that_it_cuts_off(fresh):
     assert refusal(30) == ("confirmation_required", 3), "too late to renew; the others, whose certificates may have ended, for ever"
     assert {"stock", "own", "warehouse"} <= {w.strip(".,").removeprefix(f"{a.name}/") for w in refused("confirmation_required", s.muster, "server-ca", "retire", 1, "--days", 1).text.split()}
     assert s.muster("server-ca", "retire", 1, "--days", 1, "--yes")["state"] == "retired"
+
+
+def test_one_that_allows_no_ca_below_it_signs_until_it_is_retired(fresh):
+    """A first server CA of a version that made it with path length 0.  By RFC 5280 a certificate of its own name does not count; GnuTLS counts it, so that nothing leads such clients
+    to the next one: the gateway's certificates stay under the old one, with what leads there for who knows newer ones alone."""
+    class Old(Server):
+        """What `musterd init` made then."""
+
+        def __init__(self, directory):
+            os.environ["LD_PRELOAD"] = str(BUILD / "tests" / "short_path.so")
+            try:
+                super().__init__(directory)
+            finally:
+                del os.environ["LD_PRELOAD"]
+    s = fresh(server=Old, start=False)
+    s.start()
+    a = Account(s)
+    key = a.key("--expires", "2y")
+    old = aside(s, "old")
+    (first,) = anchors(s)
+    assert first.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length == 0 and accepted(s, old)
+    device = enrolled_by_est(s.gateway(key), "device", new_key())
+    assert ask(s, device) is None
+
+    def shown():
+        with s.gateway().connect() as c:
+            return x509.load_der_x509_certificate(c.getpeercert(True))
+    for n in (2, 3):
+        s.muster("server-ca", "rotate")
+        soon(n, lambda: len(chain_of(s, old) or []), 10)
+        assert accepted(s, old) and accepted(s, only(s, n, f"new-{n}")) and accepted(s, s.dir / "server-ca.pem"), "GnuTLS too"
+        assert issued(shown(), first) and timed(s, old)
+        assert "device" in refused("server_ca_in_use", s.muster, "server-ca", "retire", 1).text
+    assert s.stop() == 0
+    s.start()
+    assert accepted(s, old) and issued(shown(), first)
+    cacerts(s, device)
+    soon(set(), lambda: dependents(s, 1))
+    assert s.muster("server-ca", "retire", 1)["state"] == "retired"
+    soon(True, lambda: under_current(s), 10)
+    assert not accepted(s, old) and accepted(s, only(s, 2, "second")) and accepted(s, only(s, 3, "third"))
+    assert ask(s, device) is None and s.muster("server-ca", "rotate")["number"] == 4
+    soon(True, lambda: under_current(s), 10)
+    assert accepted(s, only(s, 2, "second-then")), "from these on one leads to the next for everybody"
 
 
 def test_the_oldest_goes_first_and_there_is_an_end(fresh):
