@@ -31,7 +31,7 @@ int own_key_judge(const struct device_profile *p, const struct key_facts *k, enu
     if (k->kind == KEY_RSA && k->bits > KEY_RSA_OWN_MAX)
         return err_set(why, MUSTER_ECSR, "The request cannot be signed: its key is RSA of %d bits, and at most %d are certified.", k->bits, KEY_RSA_OWN_MAX);
     if (k->kind == KEY_RSA && !(p->keys & PROFILE_KEYS_RSA)) /* it costs every handshake dear, and is an account's choice */
-        return err_set(why, MUSTER_ECSR, "The request cannot be signed: the account takes no RSA keys, but others: P-256 unless its profile says which.");
+        return err_set(why, MUSTER_ECSR, "The request cannot be signed: the account takes no RSA keys, but elliptic ones: P-256, and P-384, P-521 and Ed25519 unless its profile says which.");
     if (device_profile_key(p, k, &kind))
         return err_set(why, MUSTER_ECSR, "The request cannot be signed. %s", kind.text);
     switch (whose) {

@@ -53,17 +53,35 @@ static void useless_until(const struct account *a, const struct root *r, int64_t
     *plain = r->origin == ROOT_UPLOADED && a->csr_queue ? *renews : ended ? INT64_MAX : now;
 }
 
+/* The newest issuing CA under it: what a later one has signed, and waits for its first use, stands under another root.  0: it has none. */
+static int newest_issuing(struct store_tx *tx, const struct root *r, int64_t *out, struct err *err) {
+    CLEANUP(store_row_end) struct store_row *row = NULL;
+    CLEANUP(cert_free) struct cert *root = NULL;
+    *out = 0;
+    if (r->origin != ROOT_MUSTER)
+        return 0;
+    int rc = root_cert(tx, r, &root, err);
+    if (rc || (rc = store_query(tx, &row, err, SQL_CRL_ISSUING, "i", r->account)))
+        return rc;
+    while ((rc = store_next(row, err)) > 0) {
+        CLEANUP(cert_free) struct cert *ca = NULL;
+        if (store_int(row, 0) > *out && cert_from_der(store_blob(row, 1), &ca, NULL) == 0 && cert_signed_by(ca, root))
+            *out = store_int(row, 0);
+    }
+    return rc;
+}
+
 /* Who sleeps longer than the days that were said and has a certificate that is good still is cut off for good: that wants the number of them. */
 static int confirm_asleep(struct store_tx *tx, struct root_retire *t, const struct account *a, const struct root *r, struct err *err) {
     CLEANUP_JSON json_t *named = json_array();
     CLEANUP(buf_fini) struct buf text = BUF_INIT(2048);
     struct store_row *row = NULL;
-    int64_t plain, renews;
+    int64_t plain, renews, issuing;
     useless_until(a, r, clock_now(), &plain, &renews);
-    int rc = one_int(tx, &t->devices, 0, err, SQL_ANCHOR_ASLEEP, "iiii", r->row, t->hour, plain, renews);
-    if (rc || !t->devices || t->confirm == t->devices)
+    int rc = newest_issuing(tx, r, &issuing, err);
+    if (rc || (rc = one_int(tx, &t->devices, 0, err, SQL_ANCHOR_ASLEEP, "iiiii", r->row, t->hour, plain, renews, issuing)) || !t->devices || t->confirm == t->devices)
         return rc;
-    rc = store_query(tx, &row, err, SQL_ANCHOR_ASLEEP_PAGE, "iiiii", r->row, t->hour, plain, renews, I(ROOT_NAMED_MAX));
+    rc = store_query(tx, &row, err, SQL_ANCHOR_ASLEEP_PAGE, "iiiiii", r->row, t->hour, plain, renews, issuing, I(ROOT_NAMED_MAX));
     if ((rc = dependents_take(row, rc, named, err)))
         return rc;
     dependents_name(&text, named, t->devices);
