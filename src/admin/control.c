@@ -68,7 +68,7 @@ static void serve(void *arg) {
     struct control *c = arg;
     struct err err = ERR_INIT;
     struct http_server_options o = {.loop = c->loop, .listen_fd = c->o->listen_fd, .tls = c->tls, .router = c->router, .limits = HTTP_LIMITS_DEFAULT,
-                                          .peer_ops = &AUTHORISE_OPS, .arg = c, .server_name = "muster", .answered = admin_answered};
+                                          .peer_ops = &AUTHORISE_OPS, .arg = c, .server_name = "muster", .challenge = "Bearer", .answered = admin_answered};
     o.limits.names_in_path = true; /* device IDs may have slashes */
     if (load_identity(c, &err) || !(c->server = http_server_new(&o, &err))) {
         log_err(LOG_ERROR, "admin_listener_failed", &err, NULL);

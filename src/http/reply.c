@@ -173,8 +173,8 @@ void http_reply_err(struct http_exchange *x, const struct err *given) {
         snprintf(seconds, sizeof seconds, "%d", err->retry_after);
         http_reply_field(x, "Retry-After", seconds);
     }
-    if (status == 401)
-        http_reply_field(x, "WWW-Authenticate", "Bearer");
+    if (status == 401 && s->o.challenge)
+        http_reply_field(x, "WWW-Authenticate", s->o.challenge);
     if (s->o.error_body)
         s->o.error_body(x, err, &body, &content_type);
     else

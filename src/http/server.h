@@ -77,6 +77,7 @@ struct http_server_options {
     /* Shapes an error's body: NULL for the default, RFC 9457 problem details.  OTA Connect's shape: gateway.  The exchange may
      * be one whose head was never understood: then http_path() and the like are empty. */
     void (*error_body)(struct http_exchange *x, const struct err *err, struct buf *body, const char **content_type);
+    const char *challenge;         /* WWW-Authenticate of every 401; NULL: whoever answers it says it by itself */
     int (*error_status)(const struct http_exchange *x, const struct err *err); /* NULL: the table's (base/errors.def) */
     /* For logs and counters: called once an exchange that is answered, before the first byte of an answer that is whole leaves, or once one
      * that is streamed has ended.  bytes: of the body; refusal: what http_reply_err() was given, or NULL.  NULL: not called. */

@@ -14,7 +14,7 @@
 
 /* Where an option's value goes; TO_BODY_FILE: the content of the file that it names; TO_BODY_RESET: null for
  * each member that it names. */
-enum option_to { TO_BODY_TEXT, TO_BODY_INT, TO_BODY_BOOL, TO_BODY_FLAG, TO_BODY_LIST, TO_BODY_NULLABLE_INT, TO_BODY_FILE, TO_BODY_RESET, TO_QUERY, TO_LOCAL, TO_LOCAL_LIST };
+enum option_to { TO_BODY_TEXT, TO_BODY_INT, TO_BODY_SPAN, TO_BODY_BOOL, TO_BODY_FLAG, TO_BODY_LIST, TO_BODY_NULLABLE_INT, TO_BODY_FILE, TO_BODY_RESET, TO_QUERY, TO_LOCAL, TO_LOCAL_LIST };
 
 struct option_row {
     const char *name;  /* without "--" */

@@ -13,11 +13,11 @@
     {"expected-only", "yes|no", TO_BODY_BOOL, NULL, "Whether only devices announced by `device import` may arrive", false},   \
     {"device-key", "p256|rsa2048", TO_BODY_TEXT, NULL, "The kind of key that is made for devices that enrol; with rsa2048 they may bring RSA keys of their own as well", false},                   \
     {"device-life", "TIME", TO_BODY_TEXT, NULL, "The life of a device certificate issued here: 90d, 20y; none: without a well-defined end; `profile set` says more", false},             \
-    {"lost-answer-window", "SECONDS", TO_BODY_INT, NULL, "How long a device that never got its certificate may ask again", false}, \
+    {"lost-answer-window", "TIME", TO_BODY_SPAN, NULL, "How long a device that never got its certificate may ask again", false}, \
     {"issue-ceiling", "N", TO_BODY_INT, NULL, "The most certificates that the vault issues for the account in an hour", false}, \
-    {"renewal-window", "SECONDS", TO_BODY_INT, NULL, "How long before its end a certificate is renewed by EST; 0 (the default): at any time", false}, \
-    {"late-renewal", "SECONDS", TO_BODY_INT, NULL, "How long an expired certificate may still be renewed, and do nothing else (90 days); 0: not at all", false}, \
-    {"superseded-renewal", "SECONDS", TO_BODY_INT, NULL, "How long a certificate that the device has replaced may still be renewed, and do nothing else (30 days); 0: not at all", false}, \
+    {"renewal-window", "TIME", TO_BODY_SPAN, NULL, "How long before its end a certificate is renewed by EST; 0 (the default): at any time", false}, \
+    {"late-renewal", "TIME", TO_BODY_SPAN, NULL, "How long an expired certificate may still be renewed, and do nothing else (90 days); 0: not at all", false}, \
+    {"superseded-renewal", "TIME", TO_BODY_SPAN, NULL, "How long a certificate that the device has replaced may still be renewed, and do nothing else (30 days); 0: not at all", false}, \
     {"server-keygen", "yes|no", TO_BODY_BOOL, NULL, "Whether a device may have its key made by the server over EST (serverkeygen)", false}, \
     {"backend", "sealed|pkcs11", TO_BODY_TEXT, NULL, "Where the private keys of the account's CAs are made from now on: sealed in the vault, or in the server's security module; `root rotate` moves root and issuing CA there", false}, \
     {"csr-queue", "yes|no", TO_BODY_BOOL, NULL, "Whether devices with certificates of your own CA may send requests for it to sign, by EST (`csr list`)", false}, \

@@ -89,22 +89,24 @@ static int take_option(struct invocation *in, int argc, char **argv, int *i, str
         return 0;
     }
     if (in->command->account && named(argv[*i], "account")) {
+        if (in->account)
+            return err_set(err, MUSTER_EUSAGE, "--account is given twice.");
         in->account = value_of(argc, argv, i);
         return in->account && *in->account ? 0 : err_set(err, MUSTER_EUSAGE, "--account needs a name.");
     }
-    return err_set(err, MUSTER_EUSAGE, "%s is not an option of `muster %s %s`; see its --help.", argv[*i], in->command->noun, in->command->verb);
+    return err_set(err, MUSTER_EUSAGE, "%s is not an option of `muster %s%s%s`; see its --help.", argv[*i], in->command->noun, *in->command->verb ? " " : "", in->command->verb);
 }
 
 static int check_complete(const struct invocation *in, struct err *err) {
     const struct command *c = in->command;
     for (size_t i = 0; i < COMMAND_ARGS && c->args[i].name; i++)
         if (!in->args[i] && !c->args[i].optional)
-            return err_set(err, MUSTER_EUSAGE, "`muster %s %s` needs %s.", c->noun, c->verb, c->args[i].name);
+            return err_set(err, MUSTER_EUSAGE, "`muster %s%s%s` needs %s.", c->noun, *c->verb ? " " : "", c->verb, c->args[i].name);
     for (size_t i = 0; i < COMMAND_OPTIONS && c->options[i].name; i++)
         if (c->options[i].required && !in->option_n[i])
-            return err_set(err, MUSTER_EUSAGE, "`muster %s %s` needs --%s %s.", c->noun, c->verb, c->options[i].name, c->options[i].value);
+            return err_set(err, MUSTER_EUSAGE, "`muster %s%s%s` needs --%s %s.", c->noun, *c->verb ? " " : "", c->verb, c->options[i].name, c->options[i].value);
     if (c->account && !c->account_free && !in->account)
-        return err_set(err, MUSTER_EUSAGE, "`muster %s %s` needs --account NAME.", c->noun, c->verb);
+        return err_set(err, MUSTER_EUSAGE, "`muster %s%s%s` needs --account NAME.", c->noun, *c->verb ? " " : "", c->verb);
     return 0;
 }
 

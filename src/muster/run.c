@@ -2,6 +2,7 @@
  * confirmation, walking pages, printing.  See command.h. */
 #include <errno.h>
 
+#include "base/clock.h"
 #include "json/json.h"
 #include "muster/api.h"
 #include "muster/command.h"
@@ -44,6 +45,18 @@ static int set_int(json_t *body, const char *name, const char *field, const char
     return 0;
 }
 
+/* A length of time: 30d, 12h, or seconds. */
+static int set_span(json_t *body, const char *name, const char *field, const char *text, struct err *err) {
+    int64_t seconds;
+    uint64_t v;
+    if (span_to_u64(span_str(text), &v) && v <= INT64_MAX)
+        seconds = (int64_t)v;
+    else if (clock_parse_span(span_str(text), &seconds))
+        return err_set(err, MUSTER_EUSAGE, "--%s takes a length of time such as 30d, 12h or 900 (seconds), not \"%s\".", name, text);
+    json_set_int(body, field, seconds);
+    return 0;
+}
+
 static int set_bool(json_t *body, const char *name, const char *field, const char *text, struct err *err) {
     bool yes = !strcmp(text, "yes") || !strcmp(text, "true") || !strcmp(text, "on");
     if (!yes && strcmp(text, "no") && strcmp(text, "false") && strcmp(text, "off"))
@@ -82,6 +95,8 @@ static int body_option(const struct command *c, json_t *body, const struct optio
         return 0;
     case TO_BODY_INT:
         return set_int(body, o->name, field, values[n - 1], false, err);
+    case TO_BODY_SPAN:
+        return set_span(body, o->name, field, values[n - 1], err);
     case TO_BODY_NULLABLE_INT:
         return set_int(body, o->name, field, values[n - 1], true, err);
     case TO_BODY_BOOL:

@@ -34,6 +34,24 @@ def test_a_word_that_is_none_of_those_is_wrong_usage_and_no_empty_list(tmp_path,
         assert run("ca", "list", "--ca", tmp_path / "ca", option, word).returncode == 0
 
 
+def test_nothing_that_is_said_twice_is_taken_once(server, tmp_path):
+    """`crl export --account testing --account fleet` was a file with the lists of one of them."""
+    server.account("once", "test", "shared")
+    for words in (("crl", "export", "--account", "once", "--account", "twice", "-o", tmp_path / "x.pem"), ("account", "set", "once", "--late-renewal", "1d", "--late-renewal", "2d")):
+        done = run("--data", server.dir, *words)
+        assert done.returncode == 2 and b"given twice" in done.stderr and not (tmp_path / "x.pem").exists()
+
+
+def test_lengths_of_time_are_said_as_such(server):
+    server.account("spans", "test", "shared", "--renewal-window", "30d", "--late-renewal", "36h", "--superseded-renewal", 900, "--lost-answer-window", "2h")
+    settings = server.muster("account", "show", "spans")["settings"]
+    assert [settings[k] for k in ("renewal_window", "late_renewal", "superseded_renewal", "lost_answer_window")] == [30 * 86400, 36 * 3600, 900, 7200]
+    for value in ("1.5d", "-1d", "soon", "30days", "30 d"):
+        done = run("--data", server.dir, "account", "set", "spans", "--late-renewal", value)
+        assert done.returncode == 2 and b"30d, 12h or 900" in done.stderr
+    assert server.muster("account", "show", "spans")["settings"]["late_renewal"] == 36 * 3600
+
+
 def test_a_noun_alone_says_where_to_look():
     done = run("ca")
     assert done.returncode == 2 and b"`muster ca --help`" in done.stderr
