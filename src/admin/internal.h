@@ -90,6 +90,8 @@ enum job_kind { JOB_READ, JOB_WRITE, JOB_CONTROL_READ, JOB_CONTROL_WRITE };
 typedef void (*job_fn)(struct http_exchange *x, int rc, const struct err *err, void *op);
 /* Copies op (size bytes); spans in it have to live as long as the exchange. */
 void job_start(struct http_exchange *x, enum job_kind kind, store_run_fn run, const void *op, size_t size, job_fn then);
+/* The same after a rest, in which other processes that write get their turn: for the steps of something long. */
+void job_later(struct http_exchange *x, enum job_kind kind, store_run_fn run, const void *op, size_t size, job_fn then);
 /* Takes over `doc` (NULL where rc is not 0): 200, or the error. */
 void reply_json(struct http_exchange *x, int status, json_t *doc);
 void reply_done(struct http_exchange *x, int rc, const struct err *err, json_t *doc);
@@ -98,6 +100,7 @@ void reply_code(struct http_exchange *x, int code, const char *text);
 void reply_confirm(struct http_exchange *x, const struct err *err, int64_t count);
 /* The body as an object; an empty one counts as {}.  NULL: answered already. */
 json_t *body_object(struct http_exchange *x);
+json_t *body_read(struct span body, struct err *err); /* the same, on any thread; NULL: *err says why */
 /* ?cursor= and ?limit=; false: answered already. */
 bool page_of(struct http_exchange *x, struct page *page);
 bool page_limit(struct http_exchange *x, struct page *page); /* ?limit= alone: for lists with cursors of their own */

@@ -1,9 +1,14 @@
 /* job: see internal.h. */
 #include "admin/internal.h"
 
+#define REST_MS 15
+
 struct job {
     struct http_exchange *x; /* held */
+    enum job_kind kind;
+    store_run_fn run;
     job_fn then;
+    struct loop_timer *timer; /* of one that begins later */
     max_align_t op[];
 };
 
@@ -14,25 +19,47 @@ static void done(void *arg, int rc, const struct err *err) {
     free(j);
 }
 
-void job_start(struct http_exchange *x, enum job_kind kind, store_run_fn run, const void *op, size_t size, job_fn then) {
-    struct control *c = http_exchange_arg(x);
+static void begin(struct job *j) {
+    struct control *c = http_exchange_arg(j->x);
     struct err err = ERR_INIT;
+    struct store *s = j->kind == JOB_READ || j->kind == JOB_WRITE ? c->registry : c->store;
+    int rc = j->kind == JOB_READ || j->kind == JOB_CONTROL_READ ? store_read(s, c->loop, j->run, done, j->op, &err) : store_write(s, c->loop, j->run, done, j->op, &err);
+    if (rc)
+        done(j->op, rc, &err);
+}
+
+static void rested(void *arg) {
+    struct job *j = arg;
+    loop_timer_free(TAKE(j->timer));
+    begin(j);
+}
+
+static struct job *job_new(struct http_exchange *x, enum job_kind kind, store_run_fn run, const void *op, size_t size, job_fn then) {
     struct job *j = calloc(1, sizeof *j + size);
     if (!j) {
         reply_code(x, MUSTER_ENOMEM, NULL);
-        return;
+        return NULL;
     }
-    j->x = x;
-    j->then = then;
+    *j = (struct job){.x = x, .kind = kind, .run = run, .then = then};
     memcpy(j->op, op, size);
     http_exchange_ref(x);
-    struct store *s = kind == JOB_READ || kind == JOB_WRITE ? c->registry : c->store;
-    int rc = kind == JOB_READ || kind == JOB_CONTROL_READ ? store_read(s, c->loop, run, done, j->op, &err) : store_write(s, c->loop, run, done, j->op, &err);
-    if (!rc)
+    return j;
+}
+
+void job_start(struct http_exchange *x, enum job_kind kind, store_run_fn run, const void *op, size_t size, job_fn then) {
+    struct job *j = job_new(x, kind, run, op, size, then);
+    if (j)
+        begin(j);
+}
+
+void job_later(struct http_exchange *x, enum job_kind kind, store_run_fn run, const void *op, size_t size, job_fn then) {
+    struct job *j = job_new(x, kind, run, op, size, then);
+    if (!j)
         return;
-    j->then(x, rc, &err, j->op);
-    http_exchange_unref(x);
-    free(j);
+    if ((j->timer = loop_timer_new(((struct control *)http_exchange_arg(x))->loop, rested, j)))
+        loop_timer_set(j->timer, REST_MS);
+    else
+        begin(j);
 }
 
 void reply_json(struct http_exchange *x, int status, json_t *doc) {
@@ -80,14 +107,18 @@ void reply_confirm(struct http_exchange *x, const struct err *err, int64_t count
     http_reply_buf(x, 409, "application/problem+json", &body, false);
 }
 
-json_t *body_object(struct http_exchange *x) {
-    struct err err = ERR_INIT;
-    struct span body = http_body(x);
-    json_t *doc = body.n ? json_parse(body, &err) : json_object();
+json_t *body_read(struct span body, struct err *err) {
+    json_t *doc = body.n ? json_parse(body, err) : json_object();
     if (doc && !json_is_object(doc)) {
         json_decref(TAKE(doc));
-        err_set(&err, MUSTER_EJSON, "The body is a JSON object.");
+        err_set(err, MUSTER_EJSON, "The body is a JSON object.");
     }
+    return doc;
+}
+
+json_t *body_object(struct http_exchange *x) {
+    struct err err = ERR_INIT;
+    json_t *doc = body_read(http_body(x), &err);
     if (!doc)
         http_reply_err(x, &err);
     return doc;

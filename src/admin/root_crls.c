@@ -10,20 +10,41 @@ struct read_in {
     size_t n;
 };
 
-static void read_in_free(struct read_in *in) {
-    if (!in)
-        return;
-    revocation_file_free(in->file);
-    for (size_t i = 0; i < in->n; i++)
-        cert_free(in->signers[i]);
-    free(in);
-}
-DEFINE_CLEANUP(read_in_free, struct read_in *)
-
 struct importing {
     struct root_crl_import op; /* first: what the operation is given */
+    struct span body;          /* the request's */
     struct read_in *in;
 };
+
+/* Reading a list of very many entries, and letting it go, takes longer than a loop, or who writes, may be held: it is done on a reading thread. */
+static int look_run(struct store_tx *tx, void *arg, struct err *err) {
+    struct importing *i = arg;
+    const char *crl = NULL, *ca = NULL;
+    CLEANUP_JSON json_t *body = body_read(i->body, err);
+    if (!body)
+        return err->code;
+    int rc = json_take(body, err, "{s:s, s?s}", "crl", &crl, "ca", &ca);
+    if (rc || (ca && !i->in->n && (rc = cert_chain_from_file(span_str(ca), i->in->signers, ROOT_CRL_SIGNERS_MAX, &i->in->n, err))))
+        return rc;
+    i->op.text = span_str(crl);
+    i->op.signers = i->in->signers;
+    i->op.n_signers = i->in->n;
+    rc = root_crl_look_run(tx, &i->op, err);
+    i->in->file = i->op.file;
+    i->op.text = SPAN_NONE;
+    return rc;
+}
+
+static int forget_run(struct store_tx *tx, void *arg, struct err *err) {
+    struct importing *i = arg;
+    struct read_in *in = TAKE(i->in);
+    for (size_t k = 0; in && k < in->n; k++)
+        cert_free(in->signers[k]);
+    if (in)
+        revocation_file_free(in->file);
+    free(in);
+    return 0;
+}
 
 static void swept(struct http_exchange *x, int rc, const struct err *err, void *op) {
     const struct root_crl_sweep *s = op;
@@ -31,50 +52,48 @@ static void swept(struct http_exchange *x, int rc, const struct err *err, void *
     if (rc)
         log_err(LOG_WARN, "root_crl_not_swept", err, NULL);
     else if (s->more)
-        job_start(x, JOB_WRITE, root_crl_sweep_run, &next, sizeof next, swept);
+        job_later(x, JOB_WRITE, root_crl_sweep_run, &next, sizeof next, swept);
+}
+
+static void forgotten(struct http_exchange *x, int rc, const struct err *err, void *op) {
+    struct importing *i = op;
+    const struct root_crl_sweep sweep = {.account = i->op.account_row};
+    (void)!forget_run(NULL, i, NULL); /* where nobody else did */
+    if (sweep.account && i->op.looked_at && !i->op.same) /* what it replaced goes in steps, also where it came to nothing */
+        job_start(x, JOB_WRITE, root_crl_sweep_run, &sweep, sizeof sweep, swept);
+}
+
+static void end(struct http_exchange *x, int rc, const struct err *err, struct importing *i) {
+    reply_done(x, rc, err, TAKE(i->op.out));
+    job_start(x, JOB_READ, forget_run, i, sizeof *i, forgotten);
 }
 
 static void imported(struct http_exchange *x, int rc, const struct err *err, void *op) {
     struct importing *i = op;
-    if (!rc && i->op.more) {
-        struct importing next = *i;
-        next.op.begun = true;
-        next.op.before = i->op.done;
-        job_start(x, JOB_WRITE, root_crl_import_run, &next, sizeof next, imported);
+    if (rc || !i->op.more) {
+        end(x, rc, err, i);
         return;
     }
-    const struct root_crl_sweep sweep = {.account = i->op.account_row};
-    read_in_free(i->in);
-    reply_done(x, rc, err, TAKE(i->op.out));
-    if (sweep.account) /* what it replaced goes in steps, also where it came to nothing */
-        job_start(x, JOB_WRITE, root_crl_sweep_run, &sweep, sizeof sweep, swept);
+    struct importing next = *i;
+    next.op.begun = true;
+    next.op.before = i->op.done;
+    job_later(x, JOB_WRITE, root_crl_import_run, &next, sizeof next, imported);
 }
 
-static int read_body(struct http_exchange *x, json_t *body, struct read_in *in, struct err *err) {
-    const char *crl = NULL, *ca = NULL;
-    int rc = json_take(body, err, "{s:s, s?s}", "crl", &crl, "ca", &ca);
-    if (rc || (rc = revocation_file_read(span_str(crl), &in->file, err)))
-        return rc;
-    return ca ? cert_chain_from_file(span_str(ca), in->signers, ROOT_CRL_SIGNERS_MAX, &in->n, err) : 0;
+static void looked_at(struct http_exchange *x, int rc, const struct err *err, void *op) {
+    struct importing *i = op;
+    if (rc || i->op.same)
+        end(x, rc, err, i);
+    else
+        job_start(x, JOB_WRITE, root_crl_import_run, i, sizeof *i, imported);
 }
 
 void admin_ROOT_CRL_IMPORT(struct http_exchange *x, void *arg) {
-    CLEANUP_JSON json_t *body = body_object(x);
-    CLEANUP(read_in_free) struct read_in *in = calloc(1, sizeof *in);
-    struct err err = ERR_INIT;
-    if (!body)
-        return;
-    if (!in) {
+    const struct importing i = {.op = {.actor = grant_of(x)->actor, .account = grant_account(x), .root = param_of(x, "root")}, .body = http_body(x), .in = calloc(1, sizeof *i.in)};
+    if (i.in)
+        job_start(x, JOB_READ, look_run, &i, sizeof i, looked_at);
+    else
         reply_code(x, MUSTER_ENOMEM, NULL);
-        return;
-    }
-    if (read_body(x, body, in, &err)) {
-        http_reply_err(x, &err);
-        return;
-    }
-    const struct importing i = {.op = {.actor = grant_of(x)->actor, .account = grant_account(x), .root = param_of(x, "root"), .file = in->file, .signers = in->signers, .n_signers = in->n}, .in = in};
-    job_start(x, JOB_WRITE, root_crl_import_run, &i, sizeof i, imported);
-    in = NULL; /* the job's */
 }
 
 static void listed(struct http_exchange *x, int rc, const struct err *err, void *op) { reply_done(x, rc, err, TAKE(((struct root_crl_list *)op)->page.out)); }

@@ -8,7 +8,7 @@
 #include "registry/audit.h"
 #include "registry/root_json.h"
 
-#define STEP 2000          /* entries a transaction */
+#define STEP 1000          /* entries a transaction: others that write wait for one */
 #define LEFT_OVER CLOCK_HOUR /* an import that has not come to its end by then never will */
 #define AHEAD CLOCK_DAY    /* that a list's date may be, before a clock is wrong */
 
@@ -35,22 +35,21 @@ static int check_signers(const struct root_crl_import *op, const struct cert *ro
     return 0;
 }
 
-static int check_list(const struct root_crl_import *op, const struct cert *ca, struct err *err) {
-    struct revocation_file_facts f;
+static int check_list(struct root_crl_import *op, const struct cert *ca, struct err *err) {
     if (revocation_file_lists(op->file) != 1)
         return err_set(err, MUSTER_EINVALID, "One revocation list is imported at a time.");
     if (!signs_lists(ca))
         return err_set(err, MUSTER_ECRLSIGNATURE, "The CA may sign no revocation lists: its key usage has no cRLSign.");
     if (!revocation_file_is_of(op->file, 0, ca))
         return err_set(err, MUSTER_ECRLSIGNATURE, NULL);
-    int rc = revocation_file_facts(op->file, 0, &f, err);
+    int rc = revocation_file_facts(op->file, 0, &op->facts, err);
     for (size_t i = 0; !rc && i < revocation_file_entries(op->file, 0); i++) {
         struct revocation_file_entry e;
         rc = revocation_file_entry_at(op->file, 0, i, &e, err);
     }
-    if (!rc && f.weak)
+    if (!rc && op->facts.weak)
         return err_set(err, MUSTER_ECERTWEAKHASH, "The revocation list is signed with a hash that is too weak.");
-    return !rc && f.this_update > clock_now() + AHEAD ? err_set(err, MUSTER_EINVALID, "The revocation list is of the future: look at the clocks of its CA and of this server.") : rc;
+    return !rc && op->facts.this_update > clock_now() + AHEAD ? err_set(err, MUSTER_EINVALID, "The revocation list is of the future: look at the clocks of its CA and of this server.") : rc;
 }
 
 /* --- the one before ------------------------------------------------------------------------------------------------------------------------ */
@@ -211,37 +210,58 @@ static int take(struct store_tx *tx, struct root_crl_import *op, const struct ac
     return show(tx, a, op->done.list, &op->out, err);
 }
 
-static int first_step(struct store_tx *tx, struct root_crl_import *op, const struct account *a, const struct root *r, const struct cert *ca, const struct cert *root, struct err *err) {
-    struct revocation_file_facts f;
+static const struct cert *issuer_of(const struct root_crl_import *op, const struct cert *root) { return op->n_signers ? op->signers[0] : root; }
+
+int root_crl_look_run(struct store_tx *tx, void *arg, struct err *err) {
+    struct root_crl_import *op = arg;
+    CLEANUP(cert_free) struct cert *root = NULL;
     struct live before;
-    int rc = check_signers(op, root, err);
-    if (rc || (rc = check_list(op, ca, err)) || (rc = revocation_file_facts(op->file, 0, &f, err)) || (rc = find_live(tx, a, ca, &f, &before, err)) || (rc = check_newer(&before, err)))
+    struct account a;
+    struct root r;
+    op->looked_at = op->same = false;
+    int rc = op->file ? 0 : revocation_file_read(op->text, &op->file, err);
+    if (rc || (rc = need_root(tx, op, &a, &r, err)) || (rc = root_cert(tx, &r, &root, err)))
         return rc;
-    if (before.same) /* once more */
+    op->account_row = a.row;
+    const struct cert *ca = issuer_of(op, root);
+    if ((rc = check_signers(op, root, err)) || (rc = check_list(op, ca, err)) || (rc = find_live(tx, &a, ca, &op->facts, &before, err)) || (rc = check_newer(&before, err)))
+        return rc;
+    op->looked = r.fingerprint;
+    op->looked_at = true;
+    op->same = before.same;
+    return before.same ? show(tx, &a, before.id, &op->out, err) : 0;
+}
+
+static int first_step(struct store_tx *tx, struct root_crl_import *op, const struct account *a, const struct root *r, const struct cert *ca, struct err *err) {
+    struct live before;
+    int rc = find_live(tx, a, ca, &op->facts, &before, err);
+    if (rc || (rc = check_newer(&before, err)))
+        return rc;
+    if (before.same) /* another import of it was faster */
         return show(tx, a, before.id, &op->out, err);
-    rc = begin(tx, op, a, r, ca, &f, err);
+    rc = begin(tx, op, a, r, ca, &op->facts, err);
     return rc ? rc : fill(tx, op, a, ca, err);
 }
 
 int root_crl_import_run(struct store_tx *tx, void *arg, struct err *err) {
     struct root_crl_import *op = arg;
     CLEANUP(cert_free) struct cert *root = NULL;
-    struct revocation_file_facts f;
     struct account a;
     struct root r;
     op->done = op->before;
     op->more = false;
+    if (!op->looked_at)
+        return MUSTER_EINTERNAL;
     int rc = need_root(tx, op, &a, &r, err);
     if (rc || (rc = root_cert(tx, &r, &root, err)))
         return rc;
+    if (!hash_eq(&op->looked, &r.fingerprint))
+        return err_retry(err, MUSTER_EBUSY, 1, "The fleet root has changed meanwhile.");
     op->account_row = a.row;
-    const struct cert *ca = op->n_signers ? op->signers[0] : root;
+    const struct cert *ca = issuer_of(op, root);
     if (!op->begun)
-        return first_step(tx, op, &a, &r, ca, root, err);
-    if (op->done.entry < revocation_file_entries(op->file, 0))
-        return fill(tx, op, &a, ca, err);
-    rc = revocation_file_facts(op->file, 0, &f, err);
-    return rc ? rc : take(tx, op, &a, &r, ca, &f, err);
+        return first_step(tx, op, &a, &r, ca, err);
+    return op->done.entry < revocation_file_entries(op->file, 0) ? fill(tx, op, &a, ca, err) : take(tx, op, &a, &r, ca, &op->facts, err);
 }
 
 int root_crl_sweep_run(struct store_tx *tx, void *arg, struct err *err) {
