@@ -63,8 +63,10 @@ int head_scan(struct head_scan *st, struct span bytes, const struct head_limits 
             st->at++;
         }
     }
-    if (st->end > limits->bytes)
+    if (st->end > limits->bytes) {
+        st->end = 0;
         return too_large(st, limits, err);
+    }
     return 0;
 }
 

@@ -34,7 +34,8 @@ struct head_scan {
 };
 
 /* `bytes` is all that came so far, from the first byte of the head; each byte is looked at once.  0 with st->end == 0: more is
- * needed.  Refuses as early as it can: bare CR or LF, control bytes, an empty line in front, more than the limits allow. */
+ * needed; of what is refused it stays 0.  Refuses as early as it can: bare CR or LF, control bytes, an empty line in front, more than
+ * the limits allow. */
 int head_scan(struct head_scan *st, struct span bytes, const struct head_limits *limits, struct err *err) MUSTER_MUST_CHECK;
 
 struct http_head {
