@@ -118,7 +118,9 @@ static int check(const struct options *o, bool explain) {
         return rc || !admitted;
     }
     if (admitted) {
-        printf("%s is admitted.\n", s.state.device_id);
+        const char *in = json_string_value(json_object_get(said, "key_in"));
+        bool file = !in || !strcmp(in, "file");
+        printf("%s is admitted%s.\n", s.state.device_id, file ? "" : !strcmp(in, "tpm2") ? "; its key is in the TPM" : "; its key is in a token");
     } else {
         say(json_string_value(json_object_get(said, "reason")));
         fputs("See `muster-agent explain`.\n", stderr);

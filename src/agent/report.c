@@ -62,6 +62,14 @@ static void set_remembered(json_t *o, const struct session *s) {
         json_set_time(o, "asks_again_at", true_time_now(&s->time) + wait);
 }
 
+/* Where the key lies. */
+static void set_place(json_t *o, const struct identity *id) {
+    if (!id->number)
+        return;
+    json_set_str(o, "key_in", keyring_place_name(id->where[0] ? keyring_place(id->where) : KEYRING_FILE));
+    set_text(o, "key_uri", id->where);
+}
+
 json_t *report_status(struct session *s) {
     CLEANUP(identity_fini) struct identity id = IDENTITY_INIT;
     unsigned current = place_current(&s->place), next = place_next(&s->place);
@@ -78,10 +86,7 @@ json_t *report_status(struct session *s) {
     set_text(o, "gateway", id.gateway[0] ? id.gateway : s->state.gateway);
     set_text(o, "method", s->state.method);
     set_text(o, "key", s->state.key);
-    if (id.number) {
-        json_set_str(o, "key_in", keyring_place_name(id.where[0] ? keyring_place(id.where) : KEYRING_FILE));
-        set_text(o, "key_uri", id.where);
-    }
+    set_place(o, &id);
     if (id.cert) {
         set_cert(o, id.cert, now);
         json_set_time(o, "renews_at", renew_at(id.cert, s->state.device_id));
@@ -135,19 +140,14 @@ static json_t *not_reached(struct session *s, const struct refused *why, const s
     return verdict(s, "unknown", "network", err_code(err->code), err_text(err), "Check name resolution, the network, and that the gateway is running at that address.");
 }
 
-json_t *report_check(struct session *s) {
-    CLEANUP(identity_fini) struct identity id = IDENTITY_INIT;
+static json_t *ask(struct session *s, const struct identity *id) {
     struct err err = ERR_INIT;
     struct refused why = {0};
     struct gateway g;
-    unsigned current = place_current(&s->place);
-    if (current && place_identity(&s->place, current, &id, NULL))
-        id.number = current;
-    if (!identity_whole(&id))
-        return not_asked(s, &id);
-    session_recover(s, &id);
-    const struct shown by = {id.key, id.cert, &id.above};
-    if (session_gateway(s, id.gateway, &id.anchors, &g, &why, &err) && !why.status)
+    const struct shown by = {id->key, id->cert, &id->above};
+    if (session_key(s, id->where, &err))
+        return not_reached(s, &why, &err);
+    if (session_gateway(s, id->gateway, &id->anchors, &g, &why, &err) && !why.status)
         return not_reached(s, &(struct refused){.dates = true}, &err);
     int rc = why.status ? err.code : est_admitted(&g, &by, &why, &err);
     if (rc == 0)
@@ -156,6 +156,18 @@ json_t *report_check(struct session *s) {
         return not_reached(s, &why, &err);
     bool later = why.status == 429 || why.status >= 500 || rc == MUSTER_ENETWORK;
     return verdict(s, later ? "unknown" : "refused", "gateway", why.code[0] ? why.code : err_code(err.code), err_text(&err), err_fix(err.code));
+}
+
+json_t *report_check(struct session *s) {
+    CLEANUP(identity_fini) struct identity id = IDENTITY_INIT;
+    unsigned current = place_current(&s->place);
+    if (current && place_identity(&s->place, current, &id, NULL))
+        id.number = current;
+    if (identity_whole(&id))
+        session_recover(s, &id);
+    json_t *o = identity_whole(&id) ? ask(s, &id) : not_asked(s, &id);
+    set_place(o, &id);
+    return o;
 }
 
 bool report_admitted(const json_t *check) {

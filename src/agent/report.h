@@ -7,7 +7,7 @@
 
 /* An object: dir, state, device_id, gateway, method, key, certificate, renews_at, next, … (doc/agent.md). */
 json_t *report_status(struct session *s);
-/* Asks the gateway.  An object: verdict "admitted", "refused" or "unknown", side, code, reason, fix. */
+/* Asks the gateway.  An object: verdict "admitted", "refused" or "unknown", side, code, reason, fix; key_in, key_uri. */
 json_t *report_check(struct session *s);
 bool report_admitted(const json_t *check);
 /* A text that may be somebody else's, without what a terminal would obey. */

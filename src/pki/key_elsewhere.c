@@ -36,6 +36,12 @@ static void free_elsewhere(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int inde
     free(e);
 }
 
+/* A copy of such a key cannot sign: one owner is enough. */
+static int leave_out(CRYPTO_EX_DATA *to, const CRYPTO_EX_DATA *from, void **value, int index, long argl, void *argp) {
+    *value = NULL;
+    return 1;
+}
+
 static void *failed(struct elsewhere *e, const struct err *why) {
     pthread_mutex_lock(&e->lock);
     e->why = *why;
@@ -74,7 +80,7 @@ static ECDSA_SIG *sign(const unsigned char *digest, int n, const BIGNUM *kinv, c
 static void prepare(void) {
     int (*whole)(int, const unsigned char *, int, unsigned char *, unsigned int *, const BIGNUM *, const BIGNUM *, EC_KEY *) = NULL;
     int (*setup)(EC_KEY *, BN_CTX *, BIGNUM **, BIGNUM **) = NULL;
-    key_index = EC_KEY_get_ex_new_index(0, NULL, NULL, NULL, free_elsewhere);
+    key_index = EC_KEY_get_ex_new_index(0, NULL, NULL, leave_out, free_elsewhere);
     EC_KEY_METHOD *m = key_index < 0 ? NULL : EC_KEY_METHOD_new(EC_KEY_OpenSSL());
     if (!m)
         return;

@@ -1,5 +1,6 @@
 """muster-agent with its key in a PKCS#11 token or a TPM 2.0: made there, used there, exchanged there, and never anywhere else."""
 import os
+import pathlib
 import re
 import shutil
 import socket
@@ -225,7 +226,10 @@ def test_status_and_the_environment_say_where_it_is(server, key, tmp_path, hardw
     said = dict(line.split("=", 1) for line in (device.top / "environment").read_text().splitlines())
     assert said == {"MUSTER_KEY": known, "MUSTER_KEY_URI": uri, "MUSTER_KEY_IN": hardware.kind}
     assert device.good("exec", "--", "sh", "-c", 'printf "%s|" "$MUSTER_KEY" "$MUSTER_KEY_URI" "$MUSTER_KEY_IN"') == f"{known}|{uri}|{hardware.kind}|"
-    assert device.explain()["verdict"] == "admitted" and shown(server, f"says-{hardware.kind}")["spki"] == spki(cert(device))
+    explained = device.explain()
+    assert (explained["verdict"], explained["key_in"], explained["key_uri"]) == ("admitted", hardware.kind, uri)
+    assert f"is admitted; its key is in {'a' if hardware.kind == 'pkcs11' else 'the'} {hardware.name}." in device.good("check")
+    assert shown(server, f"says-{hardware.kind}")["spki"] == spki(cert(device))
 
 
 ASKS = r"""printf 'GET /devices HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n' | gnutls-cli --provider "$MODULE" --logfile /dev/null \
@@ -244,6 +248,81 @@ def test_a_program_with_tpm2_openssl_uses_it(server, key, tmp_path, tpm):
     request = device.good("exec", "--", "sh", "-c", 'openssl req -new -provider tpm2 -provider default -key "$MUSTER_KEY" -subj /CN=other', env=tpm.tpm.env)
     csr = x509.load_pem_x509_csr(request.encode())
     assert csr.is_signature_valid and spki(csr) == spki(cert(device))
+
+
+PROGRAM = r"""
+#include <muster-agent.h>
+#include <openssl/ssl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static SSL_CTX *ctx;
+static char host[256];
+
+/* 0: a handshake with the device's certificate was taken. */
+static void *ask(void *unused) {
+    char answer[4096];
+    int n = 0, got;
+    SSL *ssl = NULL;
+    BIO *bio = BIO_new_ssl_connect(ctx);
+    BIO_get_ssl(bio, &ssl);
+    BIO_set_conn_hostname(bio, host);
+    SSL_set1_host(ssl, "localhost");
+    if (BIO_do_handshake(bio) != 1)
+        return "handshake";
+    BIO_printf(bio, "GET /devices HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    while ((got = BIO_read(bio, answer + n, (int)sizeof answer - 1 - n)) > 0)
+        n += got;
+    answer[n] = 0;
+    BIO_free_all(bio);
+    return strncmp(answer, "HTTP/1.1 405 ", 13) ? "answer" : NULL;
+}
+
+int main(int argc, char **argv) {
+    muster_agent *a = muster_agent_new();
+    struct muster_agent_identity id;
+    pthread_t thread[4];
+    void *said;
+    int bad = 0, status = 0;
+    if (!a || muster_agent_set(a, "dir", argv[1]) || muster_agent_identity(a, &id) || id.key_file || !id.key_uri)
+        return 10;
+    puts(id.key_uri);
+    fflush(stdout);
+    snprintf(host, sizeof host, "%s", id.gateway + strlen("https://"));
+    ctx = SSL_CTX_new(TLS_client_method());
+    if (muster_agent_use(a, ctx))
+        return 11;
+    muster_agent_free(a); /* the key stays with the SSL_CTX */
+    for (int i = 0; i < 4; i++)
+        pthread_create(&thread[i], NULL, ask, NULL);
+    for (int i = 0; i < 4; i++) {
+        pthread_join(thread[i], &said);
+        bad += said != NULL;
+    }
+    pid_t child = fork();
+    if (child == 0)
+        _exit(ask(NULL) ? 13 : 0);
+    waitpid(child, &status, 0);
+    if (bad || status || ask(NULL))
+        return 20 + bad;
+    SSL_CTX_free(ctx);
+    return 0;
+}
+"""
+
+
+def test_a_program_in_c_uses_it(server, key, tmp_path, hardware):
+    """By the library: several threads at once, and a child after fork()."""
+    device = enrolled(device_with(tmp_path, hardware), key, f"library-{hardware.kind}")
+    source = pathlib.Path(__file__).parents[2] / "src" / "agent"
+    (tmp_path / "program.c").write_text(PROGRAM, encoding="utf-8")
+    subprocess.run(["cc", "-Wall", "-Werror", "-I", source, "program.c", "-o", "program", "-L", BUILD / "src", "-lmuster-agent", "-lssl", "-lcrypto", "-pthread"], cwd=tmp_path, check=True)
+    done = subprocess.run(["./program", device.dir], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120,
+                          env={**device.env, "LD_LIBRARY_PATH": str(BUILD / "src")})
+    assert (done.returncode, done.stdout, done.stderr) == (0, whole(device, hardware) + "\n", "")
 
 
 class Wire:
@@ -444,8 +523,8 @@ def test_a_wrong_pin_is_not_tried_until_the_token_is_locked(server, key, tmp_pat
     for _ in range(3):
         device.remember(anchors_at=0)  # it has something to do
         assert "was refused before" in device.fails("run")
-    assert token.logins() == tried, "a timer does not try it again"
-    assert device.explain()["code"] == "key_pin_refused"
+    assert (device.explain()["code"], device.explain()["side"]) == ("key_pin_refused", "device")
+    assert token.logins() == tried, "neither a timer nor whoever watches tries it again"
     token.set_pin(PIN)
     token.be("last")
     device.remember(anchors_at=0)
@@ -514,6 +593,17 @@ def test_a_gateway_that_would_make_the_key_is_not_asked_to(tmp_path, hardware):
     said = device.fails("provision", "--credentials", shared(tmp_path / "shared", gateway.url, ca), "--device-id", "car-1")
     assert "would not lie in this device's hardware" in said and ("POST", "/devices") not in gateway.paths()
     gateway.close()
+
+
+def test_a_device_moves_with_its_next_key(server, key, tmp_path, hardware):
+    device = enrolled(device_with(tmp_path, None), key, f"moves-{hardware.kind}")
+    assert device.status()["key_in"] == "file"
+    device.env.update(hardware.env)
+    device.good("run", "--now", "--key", hardware.place)
+    uri = whole(device, hardware)
+    assert not list(device.dir.rglob("pkey.pem")) and device.status()["key_uri"] == uri
+    device.good("run", "--now", "--key", "file")
+    assert device.status()["key_in"] == "file" and hardware.keys() == [] and not (device.dir / "keys").exists()
 
 
 @pytest.mark.parametrize("option, said", [("key=pkcs11:token=a?pin-value=1", "A PIN does not belong into a URI"), ("key=/etc/key.pem", "neither file, nor tpm2"),
