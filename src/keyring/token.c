@@ -305,7 +305,7 @@ static void token_free(void *arg) {
     free(k);
 }
 
-static const struct key_elsewhere_ops OPS = {token_sign, token_free};
+static const struct key_elsewhere_ops OPS = {.sign = token_sign, .free = token_free};
 
 /* Takes the session over. */
 static int give(const struct keyring_uri *u, struct session *s, const EVP_PKEY *public, EVP_PKEY **out, struct err *err) {

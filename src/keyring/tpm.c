@@ -194,7 +194,7 @@ static int tpm_key_sign(void *arg, struct span digest, uint8_t *rs, size_t width
 
 static void tpm_key_free(void *arg) { free(arg); }
 
-static const struct key_elsewhere_ops OPS = {tpm_key_sign, tpm_key_free};
+static const struct key_elsewhere_ops OPS = {.sign = tpm_key_sign, .free = tpm_key_free};
 
 static int give(const struct keyring_uri *u, const EVP_PKEY *public, EVP_PKEY **out, struct err *err) {
     struct keyring_uri *mine = malloc(sizeof *mine);

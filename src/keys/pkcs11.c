@@ -4,14 +4,8 @@
  *
  * libcrypto is given a key whose signing function is ours: what it hands over is a digest, what it gets back is what the oracle says, held
  * against the public point, so that a token that signs with another key, or badly, is found out before anything leaves. */
-#undef OPENSSL_NO_DEPRECATED /* EC_KEY_METHOD: OpenSSL 3.0 offers a key of somebody else's by this, or by a whole provider */
-#define OPENSSL_SUPPRESS_DEPRECATED
-#include <openssl/ec.h>
-#include <openssl/ecdsa.h>
-#include <openssl/obj_mac.h>
-
 #include "keys/keys.h"
-#include "pki/pki.h"
+#include "pki/key_elsewhere.h"
 
 #define MAGIC "muster pkcs11 1\n"
 #define REF_LEN (sizeof MAGIC - 1 + TOKEN_ID_LEN + TOKEN_POINT_LEN)
@@ -23,71 +17,38 @@ struct mixed {
     enum key_backend backend; /* in which new keys are made */
 };
 
-/* What an EC_KEY of a token carries; owned by it. */
+/* What a key of a token carries; owned by it. */
 struct token_key {
     const struct key_oracle *oracle;
     uint8_t id[TOKEN_ID_LEN];
 };
 
-static int key_index = -1;
-static EC_KEY_METHOD *method;
-
-static void free_token_key(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int index, long argl, void *argp) { free(ptr); }
-
-static ECDSA_SIG *sign(const unsigned char *digest, int n, const BIGNUM *kinv, const BIGNUM *r, EC_KEY *key) {
-    const struct token_key *k = EC_KEY_get_ex_data(key, key_index);
-    uint8_t rs[TOKEN_SIGNATURE_LEN];
-    if (!k || n != TOKEN_DIGEST_LEN || k->oracle->sign(k->oracle->arg, k->id, digest, rs))
-        return NULL;
-    ECDSA_SIG *s = ECDSA_SIG_new();
-    BIGNUM *first = BN_bin2bn(rs, TOKEN_SIGNATURE_LEN / 2, NULL), *second = BN_bin2bn(rs + TOKEN_SIGNATURE_LEN / 2, TOKEN_SIGNATURE_LEN / 2, NULL);
-    if (!s || !first || !second || ECDSA_SIG_set0(s, first, second) != 1) {
-        BN_free(first);
-        BN_free(second);
-        ECDSA_SIG_free(s);
-        return NULL;
-    }
-    if (ECDSA_do_verify(digest, n, s, key) != 1) {
-        k->oracle->bad(k->oracle->arg);
-        ECDSA_SIG_free(s);
-        return NULL;
-    }
-    return s;
+static int sign(void *arg, struct span digest, uint8_t *rs, size_t width, struct err *err) {
+    const struct token_key *k = arg;
+    bool fits = width == TOKEN_SIGNATURE_LEN / 2 && digest.n == TOKEN_DIGEST_LEN;
+    return fits && k->oracle->sign(k->oracle->arg, k->id, digest.p, rs) == 0 ? 0 : err_set(err, MUSTER_ETOKEN, NULL);
 }
 
-static bool begin(void) {
-    if (method)
-        return true;
-    key_index = EC_KEY_get_ex_new_index(0, NULL, NULL, NULL, free_token_key);
-    EC_KEY_METHOD *m = key_index < 0 ? NULL : EC_KEY_METHOD_new(EC_KEY_OpenSSL());
-    int (*whole)(int, const unsigned char *, int, unsigned char *, unsigned int *, const BIGNUM *, const BIGNUM *, EC_KEY *) = NULL;
-    int (*setup)(EC_KEY *, BN_CTX *, BIGNUM **, BIGNUM **) = NULL;
-    if (!m)
-        return false;
-    EC_KEY_METHOD_get_sign(m, &whole, &setup, NULL);
-    EC_KEY_METHOD_set_sign(m, whole, setup, sign);
-    method = m;
-    return true;
+static void bad(void *arg) {
+    const struct token_key *k = arg;
+    k->oracle->bad(k->oracle->arg);
 }
 
-static EVP_PKEY *build(const struct key_oracle *oracle, const uint8_t id[TOKEN_ID_LEN], const uint8_t point[TOKEN_POINT_LEN]) {
-    EC_KEY *ec = EC_KEY_new_by_curve_name(NID_X9_62_prime256v1);
+static void free_token_key(void *arg) { free(arg); }
+
+static const struct key_elsewhere_ops OPS = {sign, bad, free_token_key};
+
+static int build(const struct key_oracle *oracle, const uint8_t id[TOKEN_ID_LEN], const uint8_t point[TOKEN_POINT_LEN], EVP_PKEY **out, struct err *err) {
+    CLEANUP(EVP_PKEY_free) EVP_PKEY *public = NULL;
+    int rc = key_from_p256_point(span_of(point, TOKEN_POINT_LEN), &public, err);
+    if (rc)
+        return rc;
     struct token_key *k = calloc(1, sizeof *k);
-    EVP_PKEY *key = EVP_PKEY_new();
-    if (!ec || !k || !key || EC_KEY_oct2key(ec, point, TOKEN_POINT_LEN, NULL) != 1 || EC_KEY_set_method(ec, method) != 1 || EC_KEY_set_ex_data(ec, key_index, k) != 1) {
-        free(k);
-        EC_KEY_free(ec);
-        EVP_PKEY_free(key);
-        return NULL;
-    }
+    if (!k)
+        return err_set(err, MUSTER_ENOMEM, NULL);
     k->oracle = oracle;
     memcpy(k->id, id, sizeof k->id);
-    if (EVP_PKEY_assign_EC_KEY(key, ec) != 1) {
-        EC_KEY_free(ec);
-        EVP_PKEY_free(key);
-        return NULL;
-    }
-    return key;
+    return key_elsewhere_new(public, &OPS, k, out, err);
 }
 
 bool key_ref_in_token(struct span ref) { return ref.n == REF_LEN && memcmp(ref.p, MAGIC, sizeof MAGIC - 1) == 0; }
@@ -101,10 +62,11 @@ bool key_ref_token_id(struct span ref, uint8_t id[TOKEN_ID_LEN]) {
 
 static int token_open(const struct mixed *m, struct span ref, EVP_PKEY **key, struct err *err) {
     const uint8_t *id = ref.p + sizeof MAGIC - 1;
-    if (!m->oracle || !begin())
+    if (!m->oracle)
         return err_set(err, MUSTER_ETOKEN, "The key is in a security module, and none is configured.");
-    *key = build(m->oracle, id, id + TOKEN_ID_LEN);
-    return *key ? 0 : pki_err(err, MUSTER_ECORRUPT, "Reading the public half of a key in a security module");
+    if (build(m->oracle, id, id + TOKEN_ID_LEN, key, NULL))
+        return err_set(err, MUSTER_ECORRUPT, "The public half of a key in a security module cannot be read.");
+    return 0;
 }
 
 static int token_make(const struct mixed *m, struct span label, struct buf *ref, EVP_PKEY **key, struct err *err) {

@@ -157,7 +157,7 @@ int key_public_der(const EVP_PKEY *key, struct buf *out, struct err *err) {
 
 
 /* d2i_PUBKEY costs twice an ECDSA verification on OpenSSL 3.0; the one form that nearly every device has does without. */
-static int p256_from_point(struct span point, EVP_PKEY **out, struct err *err) {
+int key_from_p256_point(struct span point, EVP_PKEY **out, struct err *err) {
     pthread_once(&once, fetch);
     CLEANUP(EVP_PKEY_free) EVP_PKEY *key = EVP_PKEY_new();
     if (!key || EVP_PKEY_copy_parameters(key, p256_parameters) != 1 || EVP_PKEY_set1_encoded_public_key(key, point.p, point.n) != 1)
@@ -183,7 +183,7 @@ struct span key_p256_point(struct span der) { return span_sub(der, sizeof p256_h
 
 int key_from_public_der(struct span der, EVP_PKEY **out, struct err *err) {
     if (key_is_p256_der(der))
-        return p256_from_point(key_p256_point(der), out, err);
+        return key_from_p256_point(key_p256_point(der), out, err);
     const unsigned char *p = der.p;
     CLEANUP(EVP_PKEY_free) EVP_PKEY *key = der.n && der.n <= 8192 ? d2i_PUBKEY(NULL, &p, (long)der.n) : NULL;
     if (!key || p != der.p + der.n)

@@ -40,6 +40,8 @@ int key_maker_make(struct key_maker *m, EVP_PKEY **out, struct err *err) MUSTER_
 void key_maker_free(struct key_maker *m); /* NULL accepted */
 /* SubjectPublicKeyInfo in DER. */
 int key_public_der(const EVP_PKEY *key, struct buf *out, struct err *err) MUSTER_MUST_CHECK;
+/* Of an uncompressed point on P-256. */
+int key_from_p256_point(struct span point, EVP_PKEY **out, struct err *err) MUSTER_MUST_CHECK;
 /* From SubjectPublicKeyInfo; strict: whole input, canonical DER. */
 int key_from_public_der(struct span der, EVP_PKEY **out, struct err *err) MUSTER_MUST_CHECK;
 /* The same and its facts, without the key.  For P-256 no encoder runs. */

@@ -11,6 +11,7 @@ struct key_elsewhere_ops {
     /* digest: as long as the curve's order (`width` bytes), whatever was hashed by: truncated or filled up as ECDSA has it (FIPS 186-4, 6.4).  rs: r and s, 2 * width
      * bytes.  0, or a MUSTER_E… code with its reason.  May be called by several threads at once, where the key is used by several. */
     int (*sign)(void *arg, struct span digest, uint8_t *rs, size_t width, struct err *err);
+    void (*bad)(void *arg); /* a signature was not one of the key; may be NULL */
     void (*free)(void *arg);
 };
 
