@@ -1,6 +1,7 @@
 /* crls: certificate revocation lists over the API; how they come about is crl.c's. */
 #include "admin/crl.h"
 #include "base/hex.h"
+#include "registry/row.h"
 
 #define PEM_MAX ((size_t)CRL_BYTES_MAX * 2)
 
@@ -103,9 +104,33 @@ void admin_CRL_EXPORT(struct http_exchange *x, void *arg) { show(x, true); }
 
 struct bundling {
     struct crl_rows rows; /* first */
+    struct crl_cas cas;   /* whose lists have to be in it */
     const struct control *c;
     struct buf pem;
 };
+
+static int cas_run(struct store_tx *tx, void *arg, struct err *err) {
+    struct bundling *b = arg;
+    struct account a;
+    int rc = account_need(tx, span_str(b->rows.account), &a, err);
+    b->cas = (struct crl_cas){.account = a.row};
+    return rc ? rc : crl_cas_run(tx, &b->cas, err);
+}
+
+static bool has_list(const struct crl_rows *rows, const uint8_t key_id[CRL_KEY_ID_LEN]) {
+    for (size_t i = 0; i < rows->n; i++)
+        if (memcmp(rows->at[i].key_id, key_id, CRL_KEY_ID_LEN) == 0)
+            return rows->at[i].number != 0;
+    return false;
+}
+
+/* A file that lacks one of them would have its reader refuse everybody. */
+static int check_whole(const struct bundling *b, struct err *err) {
+    for (size_t i = 0; i < b->cas.n; i++)
+        if (b->cas.at[i].not_after > clock_now() && !has_list(&b->rows, b->cas.at[i].key_id))
+            return err_retry(err, MUSTER_EUNAVAILABLE, 1, "A list of the account has not been made yet.");
+    return 0;
+}
 
 static int add_pem(const struct control *c, const struct crl_row *r, struct buf *pem, struct err *err) {
     CLEANUP(buf_fini) struct buf der = BUF_INIT(CRL_BYTES_MAX);
@@ -122,6 +147,7 @@ static int add_pem(const struct control *c, const struct crl_row *r, struct buf 
 static int bundle_run(struct store_tx *control, void *arg, struct err *err) {
     struct bundling *b = arg;
     int rc = crl_rows_run(control, &b->rows, err);
+    rc = rc ? rc : check_whole(b, err);
     buf_clear(&b->pem);
     for (size_t i = 0; !rc && i < b->rows.n; i++)
         if (b->rows.at[i].not_after > clock_now())
@@ -138,16 +164,14 @@ static void bundled(struct http_exchange *x, int rc, const struct err *err, void
     buf_fini(&b->pem);
 }
 
-/* A file that lacks one of them would have its reader refuse everybody. */
+static void cas_known(struct http_exchange *x, int rc, const struct err *err, void *op) {
+    if (rc)
+        bundled(x, rc, err, op);
+    else
+        job_start(x, JOB_CONTROL_READ, bundle_run, op, sizeof(struct bundling), bundled);
+}
+
 void admin_CRL_EXPORT_ALL(struct http_exchange *x, void *arg) {
-    struct crls_tally tally;
-    crls_tally(http_exchange_arg(x), grant_of(x)->account, &tally);
-    if (tally.missing) {
-        struct err err = ERR_INIT;
-        err_retry(&err, MUSTER_EUNAVAILABLE, 1, "A list of the account has not been made yet.");
-        http_reply_err(x, &err);
-        return;
-    }
     struct bundling *b = arena_alloc(http_exchange_arena(x), sizeof *b);
     if (!b) {
         reply_code(x, MUSTER_ENOMEM, NULL);
@@ -155,7 +179,7 @@ void admin_CRL_EXPORT_ALL(struct http_exchange *x, void *arg) {
     }
     *b = (struct bundling){.c = http_exchange_arg(x), .pem = BUF_INIT(PEM_MAX)};
     snprintf(b->rows.account, sizeof b->rows.account, "%s", grant_of(x)->account);
-    job_start(x, JOB_CONTROL_READ, bundle_run, b, sizeof *b, bundled);
+    job_start(x, JOB_READ, cas_run, b, sizeof *b, cas_known);
 }
 
 static void cas_bundled(struct http_exchange *x, int rc, const struct err *err, void *op) {

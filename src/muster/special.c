@@ -1,6 +1,8 @@
 /* special: the commands that their row cannot say alone; see command.h. */
+#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "json/json.h"
 #include "muster/api.h"
 #include "muster/command.h"
@@ -85,13 +87,30 @@ int command_root_export(struct invocation *in, struct err *err) {
     return print_json(answer, err);
 }
 
+#define WAIT_MS 15000 /* for lists that are about to be made: behind `account create` and `root rotate` a moment */
+#define NAP_MS 200
+
+static int get_file(struct invocation *in, const char *path, bool waits, struct api_answer *out, struct err *err) {
+    const int64_t end = clock_mono_ms() + WAIT_MS;
+    for (;;) {
+        int rc = api_call(in->api, "GET", path, NULL, out, NULL, err);
+        if (rc != MUSTER_EUNAVAILABLE || !waits || clock_mono_ms() > end)
+            return rc;
+        api_answer_fini(out);
+        *out = (struct api_answer){0};
+        *err = ERR_INIT;
+        nanosleep(&(struct timespec){.tv_nsec = NAP_MS * 1000000L}, NULL);
+    }
+}
+
 /* crl export, root bundle: what another program reads. */
 int command_file_export(struct invocation *in, struct err *err) {
     CLEANUP(buf_fini) struct buf path = BUF_INIT(4096);
     CLEANUP(api_answer_fini) struct api_answer list = {0};
     const char *out = invocation_option(in, "output");
-    int rc = command_path(in, in->command->args[0].name && !in->args[0] ? "/api/v1/accounts/{account}/crl-file" : in->command->path, &path, err);
-    if (rc || (rc = api_call(in->api, "GET", buf_str(&path), NULL, &list, NULL, err)) || (rc = file_arg_write(out ? out : "-", buf_span(&list.body), false, err)))
+    const bool all = in->command->args[0].name && !in->args[0];
+    int rc = command_path(in, all ? "/api/v1/accounts/{account}/crl-file" : in->command->path, &path, err);
+    if (rc || (rc = get_file(in, buf_str(&path), all, &list, err)) || (rc = file_arg_write(out ? out : "-", buf_span(&list.body), false, err)))
         return rc;
     if (!in->json || !out || !strcmp(out, "-"))
         return 0;

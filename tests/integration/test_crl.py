@@ -225,6 +225,21 @@ def test_an_account_without_cas_of_its_own_has_none(server):
         refused("not_found", server.muster, *verb, "--account", "crl-device-only", "-o", server.dir.parent / "none.pem")
 
 
+def test_an_export_waits_for_lists_that_are_about_to_be_made(server, tmp_path):
+    """Right behind `account create` and `root rotate` the file has all of them; who asks the API is told when to come again, and never given a part."""
+    for n in range(3):
+        name = f"crl-at-once-{n}"
+        server.account(name, "test", "shared")
+        for lists_ in (2, 4):
+            answer = server.api("GET", f"/api/v1/accounts/{name}/crl-file")
+            assert answer.status == 200 and answer.body.count(b"BEGIN X509 CRL") == lists_ or (answer.status, answer.code, int(answer.headers["Retry-After"])) == (503, "unavailable", 1), answer
+            server.muster("crl", "export", "--account", name, "-o", tmp_path / "crls.pem")
+            assert (tmp_path / "crls.pem").read_text().count("BEGIN X509 CRL") == lists_
+            if lists_ == 2:
+                (root,) = server.muster("root", "list", "--account", name)
+                server.muster("root", "rotate", root["id"])
+
+
 def test_bulk_revocations_make_few_lists(server, account):
     a = account()
     ids = [f"bulk-{i}" for i in range(30)]
