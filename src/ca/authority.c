@@ -6,7 +6,7 @@
 
 #include "base/file.h"
 #include "base/hex.h"
-#include "ca/ca.h"
+#include "ca/signer.h"
 
 #define INTERMEDIATE_LIFE (35 * CLOCK_YEAR)
 
@@ -20,27 +20,23 @@ static void made_fini(struct made *m) {
 }
 DEFINE_CLEANUP_FINI(made_fini, struct made)
 
-static int make(const struct ca_init *init, enum cert_profile profile, struct span name, int64_t not_after, const struct made *issuer, struct made *out, struct err *err) {
+static int make(int fd, const struct ca_init *init, enum cert_profile profile, const char *name, int64_t not_after, const struct made *issuer, struct made *out, struct err *err) {
+    const struct signer_make how = {.place = !issuer && init->root_place ? init->root_place : init->place, .label = name, .kind = init->kind, .bits = init->bits};
     CLEANUP(buf_fini) struct buf spki = BUF_INIT(4096);
     CLEANUP(buf_fini) struct buf der = BUF_INIT(16384);
     struct make_request rq = {.profile = profile, .subject = init->subject, .not_before = clock_now() - CLOCK_DAY, .not_after = not_after};
-    int rc = key_generate(init->kind, init->bits, &out->key, err);
+    int rc = signer_make(fd, issuer ? SIGNER_BELOW : SIGNER_ROOT, &how, &out->key, err);
     if (rc || (rc = key_public_der(out->key, &spki, err)))
         return rc;
-    rq.subject.common_name = name;
+    rq.subject.common_name = span_str(name);
     rq.public_key = buf_span(&spki);
     make_serial(rq.serial);
-    rc = make_cert(&rq, issuer ? issuer->cert : NULL, issuer ? issuer->key : out->key, &der, err);
+    const struct ca by = {.key = issuer ? issuer->key : out->key};
+    rc = signer_fault(&by, make_cert(&rq, issuer ? issuer->cert : NULL, by.key, &der, err), err);
     return rc ? rc : cert_from_der(buf_span(&der), &out->cert, err);
 }
 
 /* --- writing ---------------------------------------------------------------------------------------------------------------- */
-
-static int write_key(int fd, const char *name, EVP_PKEY *key, struct span passphrase, struct err *err) {
-    CLEANUP(buf_wipe) struct buf pem = BUF_INIT(65536);
-    int rc = key_private_pem_sealed(key, passphrase, &pem, err);
-    return rc ? rc : file_create(fd, name, buf_span(&pem), 0600, err);
-}
 
 static int write_cert(int fd, const char *name, const char *kind, const struct cert *cert, struct buf *journal, struct err *err) {
     char issued[sizeof "issued/.pem" + JOURNAL_SERIAL_LEN];
@@ -67,9 +63,9 @@ static int write_config(int fd, const struct ca_init *init, struct err *err) {
 static int fill(int fd, const struct ca_init *init, const struct made *root, const struct made *intermediate, struct err *err) {
     CLEANUP(buf_fini) struct buf journal = BUF_INIT(4 * JOURNAL_LINE_MAX);
     int rc = file_make_dir(fd, "issued", 0755, err);
-    if (rc || (rc = write_key(fd, "root.key", root->key, init->passphrase, err)) || (rc = write_cert(fd, "root.pem", "root", root->cert, &journal, err)))
+    if (rc || (rc = signer_keep(fd, SIGNER_ROOT, root->key, init->passphrase, err)) || (rc = write_cert(fd, "root.pem", "root", root->cert, &journal, err)))
         return rc;
-    if (intermediate->cert && ((rc = write_key(fd, "intermediate.key", intermediate->key, init->passphrase, err)) ||
+    if (intermediate->cert && ((rc = signer_keep(fd, SIGNER_BELOW, intermediate->key, init->passphrase, err)) ||
                                (rc = write_cert(fd, "intermediate.pem", "intermediate", intermediate->cert, &journal, err))))
         return rc;
     if ((rc = file_create(fd, "lock", SPAN_NONE, 0600, err)) || (rc = file_create(fd, JOURNAL_FILE, buf_span(&journal), 0644, err)))
@@ -91,8 +87,12 @@ static void empty(int fd) {
     closedir(d);
 }
 
-static void discard(const char *path) {
+/* Keys that were made in a token for it go as well.  False: one could not be removed, and the directory stays, which says where it lies. */
+static bool discard(const char *path) {
+    struct err err = ERR_INIT;
     CLEANUP(fd_close) int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd >= 0 && (signer_discard(fd, SIGNER_ROOT, true, &err) || signer_discard(fd, SIGNER_BELOW, true, &err)))
+        return false;
     CLEANUP(fd_close) int issued = fd < 0 ? -1 : openat(fd, "issued", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     if (issued >= 0) {
         empty(issued);
@@ -101,16 +101,31 @@ static void discard(const char *path) {
     if (fd >= 0)
         empty(fd);
     rmdir(path);
+    return true;
 }
 
-static int write_beside(const char *beside, const struct ca_init *init, const struct made *root, const struct made *intermediate, struct err *err) {
+struct names {
+    char root[96], below[128];
+};
+
+static int make_all(int fd, const struct ca_init *init, const struct names *names, struct err *err) {
+    CLEANUP(made_fini) struct made root = {0};
+    CLEANUP(made_fini) struct made intermediate = {0};
+    int64_t end = clock_now() + init->root_life, end_below = clock_now() + INTERMEDIATE_LIFE;
+    int rc = make(fd, init, PROFILE_FLEET_ROOT, names->root, end, NULL, &root, err);
+    if (!rc && init->intermediate)
+        rc = make(fd, init, PROFILE_ISSUING_CA, names->below, end_below < end ? end_below : end, &root, &intermediate, err);
+    return rc ? rc : fill(fd, init, &root, &intermediate, err);
+}
+
+static int write_beside(const char *beside, const struct ca_init *init, const struct names *names, struct err *err) {
     int rc = file_make_dir(AT_FDCWD, beside, 0700, err);
     if (rc)
         return rc;
     CLEANUP(fd_close) int fd = open(beside, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0)
         return err_set(err, MUSTER_EIO, "%s cannot be opened: %s.", beside, strerror(errno));
-    return fill(fd, init, root, intermediate, err);
+    return make_all(fd, init, names, err);
 }
 
 /* rename(2) takes the place of an empty directory and of no other. */
@@ -142,13 +157,14 @@ static bool is_there(const char *path) {
 }
 
 int ca_make(const char *given, const struct ca_init *init, struct err *err) {
-    CLEANUP(made_fini) struct made root = {0};
-    CLEANUP(made_fini) struct made intermediate = {0};
-    char path[4096], beside[4096 + 16], name[96], name_below[128];
+    char path[4096], beside[4096 + 16];
+    struct names names;
     uint8_t unique[4];
     char digits[2 * sizeof unique + 1];
     if (snprintf(path, sizeof path, "%s", given) >= (int)sizeof path || !path[0])
         return err_set(err, MUSTER_EINVALID, "The directory's name is empty or too long.");
+    if (init->name.n >= sizeof names.root)
+        return err_set(err, MUSTER_EINVALID, "The root's name is too long.");
     for (size_t n = strlen(path); n > 1 && path[n - 1] == '/'; n--)
         path[n - 1] = '\0';
     if (is_there(path))
@@ -157,17 +173,12 @@ int ca_make(const char *given, const struct ca_init *init, struct err *err) {
     hex_encode(span_of(unique, sizeof unique), digits);
     snprintf(beside, sizeof beside, "%s.new-%s", path, digits);
     /* Two CAs of one name could not be told apart where a device has no key identifiers. */
-    snprintf(name, sizeof name, "Fleet root %s", digits);
-    snprintf(name_below, sizeof name_below, "Fleet issuing CA %s", digits);
-    int64_t end = clock_now() + init->root_life, end_below = clock_now() + INTERMEDIATE_LIFE;
-    int rc = make(init, PROFILE_FLEET_ROOT, init->name.n ? init->name : span_str(name), end, NULL, &root, err);
-    if (!rc && init->intermediate)
-        rc = make(init, PROFILE_ISSUING_CA, span_str(name_below), end_below < end ? end_below : end, &root, &intermediate, err);
-    if (rc)
-        return rc;
-    if ((rc = write_beside(beside, init, &root, &intermediate, err)) || (rc = put_in_place(beside, path, err))) {
-        discard(beside);
-        return rc;
-    }
+    snprintf(names.root, sizeof names.root, "Fleet root %s", digits);
+    snprintf(names.below, sizeof names.below, "Fleet issuing CA %s", digits);
+    if (init->name.n)
+        snprintf(names.root, sizeof names.root, "%.*s", SPAN_FMT(init->name));
+    int rc = write_beside(beside, init, &names, err);
+    if (rc || (rc = put_in_place(beside, path, err)))
+        return discard(beside) ? rc : err_prefix(err, "A key that was made stays in its token, named in %s", beside);
     return sync_parent(path, err);
 }

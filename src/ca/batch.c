@@ -2,13 +2,19 @@
  *
  * The order is issue.c's, only that each step is done for all before the next begins: the serials are durable before anything is signed, the
  * certificates before the journal says that they were issued, and only then does a caller get one.  What is durable costs one line of the journal
- * for all of them instead of two for each, and what is reckoned is reckoned on all cores. */
+ * for all of them instead of two for each, and what is reckoned is reckoned on all cores.
+ *
+ * Where the CA's key is away (signer.h) the batch ends: what was signed before is issued, and the rest of it is nobody's fault. */
 #include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
 
 #include "base/file.h"
 #include "base/hex.h"
 #include "base/parallel.h"
 #include "ca/issue_part.h"
+#include "ca/signer.h"
+#include "keyring/keyring.h"
 #include "pki/leaf.h"
 
 struct part {
@@ -27,12 +33,16 @@ struct batch {
     int64_t made;                               /* devices before this batch, where a kit counts them */
     struct part part[CA_ITEMS_MAX];
     size_t n;
+    atomic_bool away;     /* the key is: nothing more is signed */
+    pthread_mutex_t lock; /* of why */
+    struct err why;
 };
 static void batch_fini(struct batch *b) {
     for (size_t i = 0; i < PARALLEL_THREADS_MAX; i++)
         leaf_ca_free(b->leaf[i]);
     anchor_set_unref(b->anchors);
     fd_close(b->issued);
+    pthread_mutex_destroy(&b->lock);
 }
 static void batch_free(struct batch *b) {
     batch_fini(b);
@@ -119,13 +129,30 @@ static int make(struct batch *b, unsigned thread, const struct make_request *rq,
     return leaf_fits(rq) && b->leaf[thread] ? leaf_make(b->leaf[thread], rq, der, err) : make_cert(rq, ca_issuer(ca), ca->key, der, err);
 }
 
+/* Of several threads that fail at once one is told why, and that is told of all. */
+static int key_is_away(struct batch *b, int rc) {
+    struct err why = ERR_INIT;
+    if (!keyring_fault(b->ca->key, &why) && !atomic_load(&b->away))
+        return rc;
+    pthread_mutex_lock(&b->lock);
+    if (why.code && !b->why.code)
+        b->why = why;
+    atomic_store(&b->away, true);
+    pthread_mutex_unlock(&b->lock);
+    return rc;
+}
+
 static int sign_part(struct batch *b, unsigned thread, struct part *p, struct err *err) {
     CLEANUP(buf_fini) struct buf der = BUF_INIT(CERT_DER_MAX);
     CLEANUP(cert_free) struct cert *cert = NULL;
     char name[JOURNAL_SERIAL_LEN + sizeof ".pem"];
     struct ca_issued *issued = &p->item->issued;
+    if (atomic_load(&b->away))
+        return err_set(err, MUSTER_EKEYAWAY, NULL);
     int rc = make(b, thread, &p->rq, &der, err);
-    if (rc || (rc = cert_from_der(buf_span(&der), &cert, err)) || (rc = issue_judge(b->ca, b->anchors, cert, p->item->order.device_id, err)))
+    if (rc)
+        return key_is_away(b, rc);
+    if ((rc = cert_from_der(buf_span(&der), &cert, err)) || (rc = issue_judge(b->ca, b->anchors, cert, p->item->order.device_id, err)))
         return rc;
     p->fingerprint = cert->fingerprint;
     issued->not_after = cert->not_after;
@@ -141,8 +168,12 @@ static int sign_part(struct batch *b, unsigned thread, struct part *p, struct er
 static void sign_one(void *arg, unsigned thread, size_t i) {
     struct batch *b = arg;
     struct part *p = &b->part[i];
-    if (sign_part(b, thread, p, &p->item->err))
-        p->item->issued.serial[0] = '\0';
+    int rc = sign_part(b, thread, p, &p->item->err);
+    if (!rc)
+        return;
+    p->item->issued.serial[0] = '\0';
+    if (!p->item->err.code) /* whatever has no reason is no certificate all the same */
+        err_set(&p->item->err, rc, NULL);
 }
 
 /* --- and so it was issued -------------------------------------------------------------------------------------------------------- */
@@ -174,13 +205,17 @@ static int issue_locked(struct batch *b, size_t n, unsigned threads, struct err 
     if (rc || !b->n || (rc = reserve(b, err)))
         return rc;
     parallel_run(threads, b->n, sign_one, b);
-    return record(b, err);
+    if ((rc = record(b, err)) || !atomic_load(&b->away))
+        return rc;
+    *err = b->why;
+    return err->code;
 }
 
 int ca_issue_many(struct ca *ca, struct ca_item *items, size_t n, unsigned threads, struct err *err) {
     CLEANUP(batch_free) struct batch *b = calloc(1, sizeof *b);
     if (!b)
         return err_set(err, MUSTER_ENOMEM, NULL);
+    pthread_mutex_init(&b->lock, NULL);
     b->ca = ca;
     b->items = items;
     b->issued = openat(ca->fd, "issued", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);

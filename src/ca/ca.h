@@ -3,6 +3,7 @@
  *   ca.json             settings: the subject and the life of device certificates
  *   root.pem root.key   the fleet root and its key (PKCS#8, encrypted under the passphrase); the key may be kept elsewhere where there is an
  *   intermediate.pem intermediate.key       intermediate, which then issues
+ *   root.uri intermediate.uri               in the place of the .key: the key lies in a token or a TPM (signer.h)
  *   journal.jsonl       what was signed (journal.h)
  *   issued/SERIAL.pem   every certificate
  *   lock                held by whoever signs
@@ -44,6 +45,7 @@ struct ca_init {
     struct subject subject; /* of the CAs and of every device certificate; its common_name and serial_number are not used */
     int64_t root_life, device_life; /* seconds */
     struct span passphrase;
+    const char *place, *root_place; /* of the keys, of the root's: a token or a TPM, by its URI; NULL: files.  There they are P-256 */
 };
 /* Makes the directory, whole or not at all; MUSTER_EEXISTS where there is something already. */
 int ca_make(const char *path, const struct ca_init *init, struct err *err) MUSTER_MUST_CHECK;
@@ -53,8 +55,10 @@ int ca_open(const char *path, struct ca *out, struct err *err) MUSTER_MUST_CHECK
 void ca_close(struct ca *ca);
 /* What signs device certificates. */
 static inline const struct cert *ca_issuer(const struct ca *ca) { return ca->intermediate ? ca->intermediate : ca->root; }
-/* Loads the issuing key, or the root's (root true: where its key is there; else, with an intermediate, that one's). */
-int ca_unlock(struct ca *ca, bool root, struct span passphrase, struct err *err) MUSTER_MUST_CHECK;
+/* Loads the issuing key, or the root's (root true: where its key is there; else, with an intermediate, that one's).  uri: where the key lies, whatever the
+ * directory says (keyring/keyring.h); NULL: as it says. */
+int ca_unlock(struct ca *ca, bool root, const char *uri, struct span passphrase, struct err *err) MUSTER_MUST_CHECK;
+bool ca_needs_passphrase(const struct ca *ca, bool root);
 
 struct ca_order {
     struct span device_id;

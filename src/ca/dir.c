@@ -123,35 +123,6 @@ void ca_close(struct ca *ca) {
     *ca = CA_NONE;
 }
 
-static int read_key(const struct ca *ca, bool root, struct span passphrase, EVP_PKEY **out, struct err *err) {
-    const char *name = root ? "root.key" : "intermediate.key";
-    const struct cert *cert = root ? ca->root : ca->intermediate;
-    CLEANUP(buf_wipe) struct buf pem = BUF_INIT(KEY_MAX);
-    CLEANUP(EVP_PKEY_free) EVP_PKEY *key = NULL;
-    struct key_facts facts;
-    int rc = file_read(ca->fd, name, &pem, err);
-    if (rc == MUSTER_ENOTFOUND)
-        return err_set(err, rc, "%s is not in the fleet CA's directory: bring it back from where it is kept.", name);
-    if (rc || (rc = key_read_private(buf_span(&pem), passphrase, &key, err)) || (rc = key_facts(key, &facts, err)))
-        return rc;
-    if (!hash_eq(&facts.spki, &cert->key.spki))
-        return err_set(err, MUSTER_ECORRUPT, "%s is not the key of %s.", name, root ? "root.pem" : "intermediate.pem");
-    *out = TAKE(key);
-    return 0;
-}
-
-int ca_unlock(struct ca *ca, bool root, struct span passphrase, struct err *err) {
-    EVP_PKEY *key = NULL;
-    bool use_root = root ? faccessat(ca->fd, "root.key", F_OK, 0) == 0 || !ca->intermediate : !ca->intermediate;
-    int rc = read_key(ca, use_root, passphrase, &key, err);
-    if (rc)
-        return rc;
-    EVP_PKEY_free(ca->key);
-    ca->key = key;
-    ca->key_is_root = use_root;
-    return 0;
-}
-
 int ca_chain(const struct ca *ca, const char *serial, struct buf *out, struct err *err) {
     char name[sizeof "issued/.pem" + JOURNAL_SERIAL_LEN];
     snprintf(name, sizeof name, "issued/%s.pem", serial);

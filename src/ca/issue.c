@@ -5,6 +5,7 @@
 #include "ca/issue_part.h"
 #include "ca/line.h"
 #include "ca/name.h"
+#include "ca/signer.h"
 
 #define CHALLENGE_PREFIX "muster-challenge-"
 #define CHALLENGE_DIGITS 32
@@ -79,7 +80,7 @@ static int sign(struct ca *ca, struct signing *s, struct cert **out, struct ca_i
     CLEANUP(cert_free) struct cert *cert = NULL;
     journal_new_serial(&ca->journal, s->rq.serial, reserve.serial);
     int rc = journal_line_reserve(&reserve, clock_now(), &line);
-    if (rc || (rc = ca_append(ca, buf_span(&line), err)) || (rc = make_cert(&s->rq, issuer, ca->key, &der, err)) || (rc = cert_from_der(buf_span(&der), &cert, err)))
+    if (rc || (rc = ca_append(ca, buf_span(&line), err)) || (rc = signer_fault(ca, make_cert(&s->rq, issuer, ca->key, &der, err), err)) || (rc = cert_from_der(buf_span(&der), &cert, err)))
         return rc;
     memcpy(issued->serial, reserve.serial, sizeof issued->serial);
     issued->not_after = cert->not_after;

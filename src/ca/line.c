@@ -1,5 +1,6 @@
 /* line: see line.h. */
 #include "ca/line.h"
+#include "ca/signer.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -36,24 +37,30 @@ static int check_names(struct span account, struct span line, struct err *err) {
 }
 
 int line_make(const char *path, const struct line_make *rq, struct buf *pem, struct err *err) {
-    CLEANUP(buf_wipe) struct buf sealed = BUF_INIT(65536);
     CLEANUP(buf_fini) struct buf description = BUF_INIT(1024);
     CLEANUP(EVP_PKEY_free) EVP_PKEY *key = NULL;
     CLEANUP(fd_close) int fd = -1;
+    char label[32 + 1 + KIT_NAME_MAX + 1];
     struct csr_request csr = {.subject = {.organisation = rq->account, .organisational_unit = rq->line, .common_name = rq->line}};
     int rc = check_names(rq->account, rq->line, err);
     if (rc || (rc = file_make_dir(AT_FDCWD, path, 0700, err)) || (rc = open_dir(path, &fd, err)))
         return rc;
-    if (faccessat(fd, "intermediate.key", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+    if (signer_has(fd, SIGNER_BELOW))
         return err_set(err, MUSTER_EEXISTS, "%s has the key of a line, or of a fleet CA, already; none is written over.", path);
-    if ((rc = key_generate(rq->kind, 0, &key, err)) || (rc = key_private_pem_sealed(key, rq->passphrase, &sealed, err)) || (rc = csr_make(&csr, key, pem, err)))
-        return rc;
     if (describe(rq, &description))
         return err_set(err, MUSTER_ENOMEM, NULL);
-    /* The key last: with it the line is there. */
-    if ((rc = file_replace(fd, DESCRIPTION, buf_span(&description), 0644, err)) || (rc = file_replace(fd, "request.csr", buf_span(pem), 0644, err)))
+    snprintf(label, sizeof label, "%.*s %.*s", SPAN_FMT(rq->account), SPAN_FMT(rq->line));
+    const struct signer_make how = {.place = rq->place, .label = label, .kind = rq->kind};
+    if ((rc = signer_make(fd, SIGNER_BELOW, &how, &key, err)))
         return rc;
-    return file_create(fd, "intermediate.key", buf_span(&sealed), 0600, err);
+    /* The key last: with it the line is there. */
+    const struct ca by = {.key = key};
+    if ((rc = signer_fault(&by, csr_make(&csr, key, pem, err), err)) || (rc = file_replace(fd, DESCRIPTION, buf_span(&description), 0644, err)) ||
+        (rc = file_replace(fd, "request.csr", buf_span(pem), 0644, err)) || (rc = signer_keep(fd, SIGNER_BELOW, key, rq->passphrase, err))) {
+        struct err more = ERR_INIT;
+        return signer_discard(fd, SIGNER_BELOW, false, &more) ? err_prefix(err, "The key that was made stays where intermediate.uri.new says") : rc;
+    }
+    return 0;
 }
 
 /* --- the kit ---------------------------------------------------------------------------------------------------------------------------- */

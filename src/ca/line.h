@@ -1,6 +1,6 @@
 /* line: the directory of a factory line: a fleet CA (ca.h) whose intermediate is the line's own CA, whose root has no key here, and which keeps to a kit (kit.h).
  *
- *   line.json request.csr intermediate.key   made by the line; the key never leaves it
+ *   line.json request.csr intermediate.key   made by the line; the key never leaves it.  Or intermediate.uri, where it lies in a token or a TPM (signer.h)
  *   kit.json and what a fleet CA has         once the kit has come
  *
  * From the kit on it issues as any fleet CA does, and to its manifest (manifest.h) besides. */
@@ -13,6 +13,7 @@ struct line_make {
     struct span account, line;
     enum key_kind kind; /* KEY_P256 or KEY_P384 */
     struct span passphrase;
+    const char *place; /* of the key, in a token or a TPM; NULL: a file.  There it is P-256 */
 };
 /* Makes the directory, with a key and a request for its certificate, which is appended to pem.  MUSTER_EEXISTS where there is a key already. */
 int line_make(const char *path, const struct line_make *rq, struct buf *pem, struct err *err) MUSTER_MUST_CHECK;

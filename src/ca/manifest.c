@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/hex.h"
 #include "ca/journal.h"
+#include "ca/signer.h"
 #include "json/json.h"
 
 #define FORMAT 1
@@ -97,7 +98,7 @@ static int put_end(struct writer *w, const struct ca *ca, struct err *err) {
     uuid_text(&ca->kit.id, kit);
     clock_rfc3339(clock_now(), at);
     message(&what, kit, at, w->n, w->previous);
-    int rc = key_sign(ca->key, buf_span(&what), &signature, err);
+    int rc = signer_fault(ca, key_sign(ca->key, buf_span(&what), &signature, err), err);
     base64_add(&text, buf_span(&signature));
     json_set_str(end, "event", "end");
     json_set_str(end, "at", at);

@@ -1,6 +1,6 @@
 /* revoke: what the fleet CA takes back, and the lists that say so; see ca.h.  A list's number is durable before the list leaves. */
 #include "base/hex.h"
-#include "ca/ca.h"
+#include "ca/signer.h"
 #include "pki/crl_sign.h"
 
 static int revoke_locked(struct ca *ca, const char *serial, const char *reason, struct err *err) {
@@ -66,7 +66,7 @@ static int list_locked(struct ca *ca, struct ca_crl *crl, struct buf *pem, struc
     crl->number = ca->journal.crl[!crl->root] + 1;
     crl->next_update = now + crl->life < issuer->not_after ? now + crl->life : issuer->not_after;
     const struct crl_sign rq = {.ca = issuer, .key = ca->key, .number = crl->number, .this_update = now - CRL_BACKDATE, .next_update = crl->next_update, .entries = entries, .n = crl->entries};
-    rc = crl_sign(&rq, true, pem, err);
+    rc = signer_fault(ca, crl_sign(&rq, true, pem, err), err);
     free(entries);
     if (!rc && (rc = journal_line_crl(crl->root, crl->number, crl->entries, now, &line)))
         err_set(err, rc, NULL);

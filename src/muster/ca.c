@@ -2,7 +2,9 @@
 #include <sys/stat.h>
 
 #include "ca/line.h"
+#include "ca/signer.h"
 #include "json/json.h"
+#include "keyring/keyring.h"
 #include "muster/ca_part.h"
 #include "muster/ca_sign.h"
 #include "muster/file_arg.h"
@@ -31,6 +33,7 @@ static json_t *about_cert(const struct cert *c) {
 
 static json_t *about_ca(const char *dir, const struct ca *ca) {
     json_t *o = json_object(), *record;
+    char where[KEYRING_URI_MAX];
     int64_t devices = 0, open = (int64_t)json_object_size(ca->journal.open);
     const char *serial, *device_id;
     json_object_foreach(ca->journal.devices, device_id, record)
@@ -44,6 +47,12 @@ static json_t *about_ca(const char *dir, const struct ca *ca) {
     json_set_str(o, "directory", dir);
     json_set(o, "root", about_cert(ca->root));
     json_set(o, "intermediate", ca->intermediate ? about_cert(ca->intermediate) : json_null());
+    signer_where(ca->fd, SIGNER_ROOT, where);
+    json_set_str(o, "root_key", where[0] ? where : NULL);
+    if (ca->intermediate) {
+        signer_where(ca->fd, SIGNER_BELOW, where);
+        json_set_str(o, "intermediate_key", where[0] ? where : NULL);
+    }
     json_set(o, "subject", json_incref(json_object_get(ca->config, "subject")));
     json_set_int(o, "device_life", ca->device_life);
     json_set_int(o, "devices", devices);
@@ -69,18 +78,25 @@ int command_ca_init(struct invocation *in, struct err *err) {
     CLEANUP(secret_fini) struct secret passphrase = SECRET_INIT;
     CLEANUP(ca_close) struct ca ca = CA_NONE;
     struct ca_init init = {.intermediate = invocation_option(in, "intermediate") != NULL, .name = span_str(invocation_option(in, "name")), .subject = ca_part_subject(in)};
-    int rc = ca_part_kind(in, true, &init.kind, &init.bits, err);
+    init.place = ca_part_place(in, "key");
+    init.root_place = invocation_option(in, "root-key") ? invocation_option(in, "root-key") : NULL;
+    init.kind = KEY_P256;
+    int rc = init.place ? keyring_check(init.place, KEYRING_A_PLACE, err) : ca_part_kind(in, true, &init.kind, &init.bits, err);
+    if (!rc && init.root_place)
+        rc = keyring_check(init.root_place, KEYRING_A_PLACE, err);
     if (rc || (rc = ca_part_life(in, "root-life", ROOT_LIFE, &init.root_life, err)) || (rc = ca_part_life(in, "device-life", DEVICE_LIFE, &init.device_life, err)))
         return rc;
     if (access(dir, F_OK) == 0 && (rc = ca_open(dir, &ca, NULL)) != MUSTER_ECAMISSING)
         return err_set(err, MUSTER_EEXISTS, "There is a fleet CA in %s already.", dir);
-    if ((rc = ca_part_passphrase(in, true, &passphrase, err)))
+    const bool in_files = !init.place && (init.intermediate || !init.root_place);
+    if (in_files && (rc = ca_part_passphrase(in, true, &passphrase, err)))
         return rc;
     init.passphrase = secret_span(&passphrase);
     if ((rc = ca_make(dir, &init, err)) || (rc = ca_open(dir, &ca, err)))
         return rc;
     if (!in->json)
-        fprintf(stderr, "The fleet CA is in %s. Keep a copy of the directory and of the passphrase: without them no further device can be made.\n", dir);
+        fprintf(stderr, "The fleet CA is in %s. Keep a copy of the directory%s: without them no further device can be made.\n", dir,
+                !in_files ? ", and the token" : init.root_place ? ", of the passphrase, and the token" : " and of the passphrase");
     CLEANUP_JSON json_t *shown = about_ca(dir, &ca);
     return ca_part_show(in, shown, err);
 }
@@ -144,7 +160,7 @@ static int sign_line(const struct invocation *in, const char *name, struct err *
     if (rc || (rc = ca_part_open(in, true, &ca, err)))
         return rc;
     if (!ca.key_is_root)
-        return err_set(err, MUSTER_ENOTFOUND, "root.key is not in the fleet CA's directory: bring it back from where it is kept.");
+        return err_set(err, MUSTER_ENOTFOUND, "root.key is not in the fleet CA's directory: bring it back from where it is kept, or name the key by --ca-key.");
     if ((rc = file_arg_read(in->args[0], &file, err)) || (rc = csr_from_file(buf_span(&file), &csr, err)) || (rc = csr_public_der(csr, &spki, err)))
         return rc;
     rq.public_key = buf_span(&spki);

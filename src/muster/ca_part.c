@@ -4,6 +4,7 @@
 #include "base/passphrase.h"
 #include "ca/list.h"
 #include "json/json.h"
+#include "keyring/keyring.h"
 #include "muster/file_arg.h"
 #include "muster/print.h"
 
@@ -23,11 +24,22 @@ int ca_part_passphrase(const struct invocation *in, bool twice, struct secret *o
     return passphrase_read(PASSPHRASE, twice, CA_PASSPHRASE_MIN, out, err);
 }
 
+int ca_part_unlock(const struct invocation *in, struct ca *ca, bool root_key, struct err *err) {
+    CLEANUP(secret_fini) struct secret passphrase = SECRET_INIT;
+    const char *named = invocation_option(in, "ca-key");
+    int rc = named ? keyring_check(named, KEYRING_A_KEY, err) : ca_needs_passphrase(ca, root_key) ? ca_part_passphrase(in, false, &passphrase, err) : 0;
+    return rc ? rc : ca_unlock(ca, root_key, named, secret_span(&passphrase), err);
+}
+
+const char *ca_part_place(const struct invocation *in, const char *option) {
+    const char *key = invocation_option(in, option);
+    return key && strchr(key, ':') ? key : NULL;
+}
+
 int ca_part_open(const struct invocation *in, bool root_key, struct ca *out, struct err *err) {
     CLEANUP(ca_close) struct ca ca = CA_NONE;
-    CLEANUP(secret_fini) struct secret passphrase = SECRET_INIT;
     int rc = ca_open(ca_part_dir(in), &ca, err); /* before anybody is asked for anything */
-    if (rc || (rc = ca_part_passphrase(in, false, &passphrase, err)) || (rc = ca_unlock(&ca, root_key, secret_span(&passphrase), err)))
+    if (rc || (rc = ca_part_unlock(in, &ca, root_key, err)))
         return rc;
     *out = ca;
     ca = CA_NONE;

@@ -12,6 +12,10 @@ const char *ca_part_dir(const struct invocation *in);
 /* --passphrase-file FILE ("-": the first line of standard input), else asked on the terminal, else MUSTER_EUSAGE. */
 int ca_part_passphrase(const struct invocation *in, bool twice, struct secret *out, struct err *err) MUSTER_MUST_CHECK;
 /* Opens the CA and loads its issuing key, or the root's. */
+/* Has the key that the command needs: by --ca-key, as the directory says, or by the passphrase, which is asked for where it is needed. */
+int ca_part_unlock(const struct invocation *in, struct ca *ca, bool root_key, struct err *err) MUSTER_MUST_CHECK;
+/* --key as a place where keys are made; NULL: it names a kind, or is left out. */
+const char *ca_part_place(const struct invocation *in, const char *option);
 int ca_part_open(const struct invocation *in, bool root_key, struct ca *out, struct err *err) MUSTER_MUST_CHECK;
 /* --key p256|p384|rsa2048|rsa3072|rsa4096|ed25519; the least that `ca` accepts for itself is stronger. */
 int ca_part_kind(const struct invocation *in, bool of_ca, enum key_kind *kind, int *bits, struct err *err) MUSTER_MUST_CHECK;

@@ -63,17 +63,17 @@ int command_ca_revoke(struct invocation *in, struct err *err) {
 
 int command_ca_crl(struct invocation *in, struct err *err) {
     CLEANUP(ca_close) struct ca ca = CA_NONE;
-    CLEANUP(secret_fini) struct secret passphrase = SECRET_INIT;
     CLEANUP(buf_fini) struct buf pem = BUF_INIT(512u << 20);
     struct ca_crl crl = {0};
     int rc = ca_part_life(in, "life", CRL_LIFE, &crl.life, err);
     if (rc || (rc = ca_open(ca_part_dir(in), &ca, err)))
         return rc;
     crl.root = invocation_option(in, "of-root") || !ca.intermediate;
-    if ((rc = ca_part_passphrase(in, false, &passphrase, err)) || (rc = ca_unlock(&ca, crl.root, secret_span(&passphrase), err)))
+    if ((rc = ca_part_unlock(in, &ca, crl.root, err)))
         return rc;
     if (ca.key_is_root != crl.root)
-        return err_set(err, MUSTER_ENOTFOUND, "root.key is not in the fleet CA's directory: bring it back from where it is kept.");
+        return err_set(err, MUSTER_ENOTFOUND, crl.root ? "root.key is not in the fleet CA's directory: bring it back from where it is kept, or name the key by --ca-key."
+                                                       : "The key that --ca-key names is the root's, and the list is the intermediate's; --of-root makes the root's.");
     if ((rc = ca_make_crl(&ca, &crl, &pem, err)))
         return rc;
     CLEANUP_JSON json_t *shown = json_object();

@@ -36,6 +36,7 @@
 /* What the commands of the fleet CA on this machine share. */
 #define CA_DIR {"ca", "DIR", TO_LOCAL, NULL, "The fleet CA's directory (MUSTER_CA_DIR, or ./ca)", false}
 #define LINE_DIR {"ca", "DIR", TO_LOCAL, NULL, "The line's directory (MUSTER_CA_DIR, or ./ca)", false}
+#define CA_SIGNER {"ca-key", "URI", TO_LOCAL, NULL, "Where the CA's key lies, if not where the directory says: pkcs11:…, tpm2:… or file:…", false}
 #define CA_PASSPHRASE {"passphrase-file", "FILE", TO_LOCAL, NULL, "Where the passphrase is the first line (mode 0600; - is standard input); asked on a terminal where left out", false}
 #define CA_SUBJECT                                                                                                             \
     {"country", "CC", TO_LOCAL, NULL, "Country in the subject, two letters", false}, {"state", "TEXT", TO_LOCAL, NULL, "State or province in the subject", false}, \
@@ -316,14 +317,15 @@ const struct command COMMANDS[] = {
      .help = "Show a refusal by its id, or by the errorId of a device's answer: the reason, what to do, the certificates, the nearest fleet roots."},
 
     {.noun = "ca", .verb = "init", .local = true, .run = command_ca_init,
-     .options = {CA_DIR, CA_PASSPHRASE, {"key", "p256|p384|rsa3072|rsa4096", TO_LOCAL, NULL, "The kind of the CA's keys (p256)", false},
+     .options = {CA_DIR, CA_PASSPHRASE, {"key", "p256|p384|rsa3072|rsa4096|PLACE", TO_LOCAL, NULL, "The kind of the CA's keys (p256), or a token or TPM in which they are made and stay: pkcs11:token=…?pin-source=file:/…, tpm2:", false},
+                 {"root-key", "PLACE", TO_LOCAL, NULL, "With --intermediate: make the root's key there, and the intermediate's as --key says", false},
                  {"intermediate", NULL, TO_LOCAL, NULL, "Make an intermediate too: it issues, and the root's key can be kept elsewhere", false},
                  {"name", "TEXT", TO_LOCAL, NULL, "Common name of the root", false}, CA_SUBJECT,
                  {"root-life", "TIME", TO_LOCAL, NULL, "Life of the root (40y)", false},
                  {"device-life", "TIME", TO_LOCAL, NULL, "Life of device certificates (20y)", false}},
      .help = "Make a fleet CA in a directory on this machine, its keys encrypted under a passphrase."},
     {.noun = "ca", .verb = "issue", .args = {{"DEVICE-ID", NULL, false, true, true}}, .local = true, .run = command_ca_issue,
-     .options = {{"output", "DIR", TO_LOCAL, NULL, "Where client.pem and pkey.pem go (also -o); of several devices each has a folder there", true}, CA_DIR, CA_PASSPHRASE,
+     .options = {{"output", "DIR", TO_LOCAL, NULL, "Where client.pem and pkey.pem go (also -o); of several devices each has a folder there", true}, CA_DIR, CA_PASSPHRASE, CA_SIGNER,
                  {"from", "FILE", TO_LOCAL, NULL, "Device IDs, one a line, or CSV whose first line names the columns device_id, key and life (- is standard input); each device has a folder below DIR", false},
                  {"column", "NAME", TO_LOCAL, NULL, "The column of that file that holds the device ID, where it has columns of its own", false}, CA_JOBS, CA_KEY, CA_AGAIN, CA_LIFE, CA_SERVER},
      .help = "Make a key and a certificate for a device, or for each of very many on all cores. What was cut off is begun again by the same command, and goes on where it was."},
@@ -334,7 +336,7 @@ const struct command COMMANDS[] = {
                  {"dns", "NAME", TO_LOCAL_LIST, NULL, "A DNS name for subjectAltName; may be repeated", false}},
      .help = "Make a key and a certificate request (CSR) for a device, with the identification that a CA asks for; needs no CA."},
     {.noun = "ca", .verb = "sign", .args = {{"CSR", NULL, true, false}}, .local = true, .run = command_ca_sign,
-     .options = {{"output", "FILE", TO_LOCAL, NULL, "Where the certificate goes (also -o); standard output where left out; of a directory of requests a directory", false}, CA_DIR, CA_PASSPHRASE,
+     .options = {{"output", "FILE", TO_LOCAL, NULL, "Where the certificate goes (also -o); standard output where left out; of a directory of requests a directory", false}, CA_DIR, CA_PASSPHRASE, CA_SIGNER,
                  {"device", "ID", TO_LOCAL, NULL, "Refuse a request for any other device ID", false},
                  {"line", "ACCOUNT/LINE", TO_LOCAL, NULL, "The request is a factory line's (`factory request`): the root signs the line's CA, good for its devices alone; --life: 30y", false}, CA_JOBS, CA_AGAIN, CA_LIFE},
      .help = "Issue a certificate for a request, or for each in a file of several (`csr export`) or in a directory: its public key and the device ID in its subject CN, and nothing else that it asks for."},
@@ -342,12 +344,12 @@ const struct command COMMANDS[] = {
      .options = {CA_DIR, {"reason", "unspecified|key-compromise|affiliation-changed|superseded|cessation-of-operation|privilege-withdrawn", TO_LOCAL, NULL, "Why (unspecified); a key that is revoked as compromised is certified no more", false}},
      .help = "Take back a certificate that the fleet CA issued, named by its serial, or all that a device has, named by its ID. It needs no key; the next list says it."},
     {.noun = "ca", .verb = "crl", .local = true, .run = command_ca_crl,
-     .options = {{"output", "FILE", TO_LOCAL, NULL, "Where the list goes (also -o); standard output where left out", false}, CA_DIR, CA_PASSPHRASE,
+     .options = {{"output", "FILE", TO_LOCAL, NULL, "Where the list goes (also -o); standard output where left out", false}, CA_DIR, CA_PASSPHRASE, CA_SIGNER,
                  {"of-root", NULL, TO_LOCAL, NULL, "The root's own list, with a revoked intermediate, where there is an intermediate that issues", false},
                  {"life", "TIME", TO_LOCAL, NULL, "Until when the next one is due (30d)", false}},
      .help = "Sign the revocation list of what the fleet CA has issued, for `crl import` and for whoever else verifies."},
     {.noun = "ca", .verb = "prove", .args = {{"CHALLENGE", NULL, false, false}}, .local = true, .run = command_ca_prove,
-     .options = {{"output", "FILE", TO_LOCAL, NULL, "Where the proof goes (also -o); standard output where left out", false}, CA_DIR, CA_PASSPHRASE},
+     .options = {{"output", "FILE", TO_LOCAL, NULL, "Where the proof goes (also -o); standard output where left out", false}, CA_DIR, CA_PASSPHRASE, CA_SIGNER},
      .help = "Answer the challenge of `root upload`: the certificate for `root prove`, by the root's key, or the intermediate's where that is not there."},
     {.noun = "ca", .verb = "list", .local = true, .run = command_ca_list, .columns = "id device_id state issued not_after",
      .options = {CA_DIR, {"prefix", "TEXT", TO_LOCAL, NULL, "Those whose device ID begins so", false},
@@ -359,7 +361,7 @@ const struct command COMMANDS[] = {
      .help = "Show a certificate that the fleet CA issued, named by its serial or its device ID, or the CA itself."},
     {.noun = "ca", .verb = "install", .local = true, .run = command_ca_install,
      .options = {IMAGE, {"device", "ID", TO_LOCAL, NULL, "The device", true},
-                 {"from", "DIR", TO_LOCAL, NULL, "Take what `ca issue -o DIR` wrote; else a key and a certificate are made on the spot", false}, CA_DIR, CA_PASSPHRASE, CA_KEY,
+                 {"from", "DIR", TO_LOCAL, NULL, "Take what `ca issue -o DIR` wrote; else a key and a certificate are made on the spot", false}, CA_DIR, CA_PASSPHRASE, CA_SIGNER, CA_KEY,
                  CA_AGAIN, CA_SERVER},
      .help = "Put a device's key and certificate, the gateway's root and URL, and the client's configuration into an image."},
 
@@ -395,19 +397,19 @@ const struct command COMMANDS[] = {
                  {"check", NULL, TO_LOCAL, NULL, "Exit with 1 where a device was seen and not built, or something else is not as it should be, for monitoring", false}},
      .help = "Hold what a factory line has built, by its signed manifest, against what has shown up: seen, not seen, not built, with another key, twice, by another line."},
     {.noun = "factory", .verb = "request", .local = true, .account = true, .run = command_factory_request,
-     .options = {{"line", "NAME", TO_LOCAL, NULL, "The line: a lower-case DNS label", true}, LINE_DIR, CA_PASSPHRASE, {"key", "p256|p384", TO_LOCAL, NULL, "The kind of the line's key (p256)", false},
+     .options = {{"line", "NAME", TO_LOCAL, NULL, "The line: a lower-case DNS label", true}, LINE_DIR, CA_PASSPHRASE, {"key", "p256|p384|PLACE", TO_LOCAL, NULL, "The kind of the line's key (p256), or a token or TPM in which it is made and stays: pkcs11:token=…?pin-source=file:/…, tpm2:", false},
                  {"output", "FILE", TO_LOCAL, NULL, "Where the request goes (also -o); standard output where left out", false}},
      .help = "At the line: make its key, which never leaves the directory, and the request for its CA's certificate."},
     {.noun = "factory", .verb = "start", .args = {{"KIT", NULL, true, false}}, .local = true, .run = command_factory_start,
      .options = {LINE_DIR, {"device-life", "TIME", TO_LOCAL, NULL, "Life of device certificates, at most up to the end of the line's CA (20y)", false}},
      .help = "At the line: take the kit in that the operator has made, the first or one with other bounds."},
     {.noun = "factory", .verb = "issue", .args = {{"DEVICE-ID", NULL, false, true, true}}, .local = true, .run = command_factory_issue,
-     .options = {{"output", "DIR", TO_LOCAL, NULL, "Where client.pem and pkey.pem go (also -o); of several devices each has a folder there", true}, LINE_DIR, CA_PASSPHRASE,
+     .options = {{"output", "DIR", TO_LOCAL, NULL, "Where client.pem and pkey.pem go (also -o); of several devices each has a folder there", true}, LINE_DIR, CA_PASSPHRASE, CA_SIGNER,
                  {"from", "FILE", TO_LOCAL, NULL, "Device IDs, one a line, or CSV, as for `ca issue`", false},
                  {"column", "NAME", TO_LOCAL, NULL, "The column of that file that holds the device ID, where it has columns of its own", false}, CA_JOBS, CA_KEY, CA_AGAIN, CA_LIFE, CA_SERVER},
      .help = "At the line, offline: make keys and certificates for devices, within the kit, and write them into the signed manifest."},
     {.noun = "factory", .verb = "manifest", .local = true, .run = command_factory_manifest,
-     .options = {LINE_DIR, CA_PASSPHRASE, {"output", "FILE", TO_LOCAL, NULL, "Where it goes (also -o); standard output where left out", false}},
+     .options = {LINE_DIR, CA_PASSPHRASE, CA_SIGNER, {"output", "FILE", TO_LOCAL, NULL, "Where it goes (also -o); standard output where left out", false}},
      .help = "At the line: sign the manifest of all that was made so far, anew."},
 
     {.noun = "token", .verb = "create", .args = {{"NAME", "name", false, true}}, .method = "POST", .path = "/api/v1/tokens",

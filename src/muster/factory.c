@@ -2,6 +2,7 @@
 #include "ca/line.h"
 #include "ca/manifest.h"
 #include "json/json.h"
+#include "keyring/keyring.h"
 #include "muster/api.h"
 #include "muster/ca_part.h"
 #include "muster/file_arg.h"
@@ -16,7 +17,8 @@ int command_factory_request(struct invocation *in, struct err *err) {
     CLEANUP(secret_fini) struct secret passphrase = SECRET_INIT;
     CLEANUP(buf_fini) struct buf pem = BUF_INIT(65536);
     struct line_make rq = {.account = span_str(in->account), .line = span_str(invocation_option(in, "line")), .kind = key && strcmp(key, "p384") == 0 ? KEY_P384 : KEY_P256};
-    int rc = ca_part_passphrase(in, true, &passphrase, err);
+    rq.place = ca_part_place(in, "key");
+    int rc = rq.place ? keyring_check(rq.place, KEYRING_A_PLACE, err) : ca_part_passphrase(in, true, &passphrase, err);
     rq.passphrase = secret_span(&passphrase);
     if (rc || (rc = line_make(dir, &rq, &pem, err)))
         return rc;
@@ -25,7 +27,7 @@ int command_factory_request(struct invocation *in, struct err *err) {
     json_set_str(shown, "account", in->account);
     json_set_str(shown, "line", invocation_option(in, "line"));
     if (!in->json)
-        fprintf(stderr, "The key is in %s and stays there. The request is for `muster factory kit create`.\n", dir);
+        fprintf(stderr, "The key is in %s and stays there. The request is for `muster factory kit create`.\n", rq.place ? "the token" : dir);
     return ca_part_put_as(in, "request", buf_span(&pem), shown, err);
 }
 

@@ -57,12 +57,14 @@ static int take_global(struct globals *g, int argc, char **argv, int *i, bool *t
     return 0;
 }
 
-/* What help names "a|b|c" is one of these words. */
+/* What help names "a|b|c" is one of these words; one in capitals is the place of a key, a URI. */
 static int check_choice(const struct option_row *o, const char *value, struct err *err) {
     if (o->to != TO_LOCAL || !o->value || !strchr(o->value, '|'))
         return 0;
     for (const char *word = o->value, *end; *word; word = end + strspn(end, "|")) {
         end = word + strcspn(word, "|");
+        if (*word >= 'A' && *word <= 'Z' && strchr(value, ':'))
+            return 0;
         if (strlen(value) == (size_t)(end - word) && !strncmp(value, word, (size_t)(end - word)))
             return 0;
     }

@@ -39,7 +39,7 @@ static void make(struct ca *ca, bool intermediate, enum key_kind kind) {
     struct ca_init init = {.kind = kind, .bits = kind == KEY_RSA ? 3072 : 0, .intermediate = intermediate, .subject = {.organisation = SPAN_LIT("Acme")},
                            .root_life = 40 * CLOCK_YEAR, .device_life = 20 * CLOCK_YEAR, .passphrase = PASSPHRASE};
     snprintf(path, sizeof path, "%s/ca%d", top, ++number);
-    if (ca_make(path, &init, &err) || ca_open(path, ca, &err) || ca_unlock(ca, false, PASSPHRASE, &err))
+    if (ca_make(path, &init, &err) || ca_open(path, ca, &err) || ca_unlock(ca, false, NULL, PASSPHRASE, &err))
         fail_msg("%s", err_text(&err));
 }
 
@@ -144,9 +144,9 @@ static void passphrases_and_keys(void **state) {
     CLEANUP(ca_close) struct ca ca = CA_NONE;
     CLEANUP(ca_issued_fini) struct ca_issued issued = CA_ISSUED_INIT;
     make(&ca, true, KEY_P256);
-    assert_int_equal(ca_unlock(&ca, false, SPAN_LIT("another one"), NULL), MUSTER_EINVALID);
-    assert_int_equal(ca_unlock(&ca, false, SPAN_NONE, NULL), MUSTER_EINVALID);
-    assert_int_equal(ca_unlock(&ca, true, PASSPHRASE, NULL), 0);
+    assert_int_equal(ca_unlock(&ca, false, NULL, SPAN_LIT("another one"), NULL), MUSTER_EINVALID);
+    assert_int_equal(ca_unlock(&ca, false, NULL, SPAN_NONE, NULL), MUSTER_EINVALID);
+    assert_int_equal(ca_unlock(&ca, true, NULL, PASSPHRASE, NULL), 0);
     assert_true(ca.key_is_root);
     assert_int_equal(issue(&ca, "a", false, &issued), MUSTER_EINTERNAL); /* a root above an intermediate issues nothing */
     struct stat st;
@@ -154,11 +154,11 @@ static void passphrases_and_keys(void **state) {
     assert_int_equal(st.st_mode & 0777, 0600);
     /* The root's key kept elsewhere: the intermediate goes on, and proves itself. */
     assert_int_equal(renameat(ca.fd, "root.key", ca.fd, "away"), 0);
-    assert_int_equal(ca_unlock(&ca, true, PASSPHRASE, NULL), 0);
+    assert_int_equal(ca_unlock(&ca, true, NULL, PASSPHRASE, NULL), 0);
     assert_false(ca.key_is_root);
     assert_int_equal(issue(&ca, "a", false, &issued), 0);
     assert_int_equal(renameat(ca.fd, "away", ca.fd, "intermediate.key"), 0);
-    assert_int_equal(ca_unlock(&ca, false, PASSPHRASE, NULL), MUSTER_ECORRUPT); /* another's key under that name */
+    assert_int_equal(ca_unlock(&ca, false, NULL, PASSPHRASE, NULL), MUSTER_ECORRUPT); /* another's key under that name */
 }
 
 static void proofs(void **state) {
