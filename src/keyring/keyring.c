@@ -12,6 +12,7 @@
 #include "pki/pki.h"
 
 #define KEY_FILE_MAX 65536
+#define PIN_MAX 256
 
 static const struct keyring_part *const PARTS[] = {[KEYRING_FILE] = &FILE_PART, [KEYRING_PKCS11] = &TOKEN_PART, [KEYRING_TPM2] = &TPM_PART};
 
@@ -87,6 +88,32 @@ void keyring_place_of(const char *uri, char out[KEYRING_URI_MAX]) {
             return;
     }
     out[0] = '\0';
+}
+
+/* --- PINs --------------------------------------------------------------------------------------------------------------------------------------- */
+
+int pin_read(const struct pin_source *from, struct secret *out, struct err *err) {
+    CLEANUP(secret_fini) struct secret file = SECRET_INIT;
+    struct span pin = SPAN_NONE;
+    if (from->env[0]) {
+        const char *value = getenv(from->env);
+        if (!value)
+            return err_set(err, MUSTER_EKEYPIN, "The environment variable %s, where the key's PIN is looked for, is not set.", from->env);
+        pin = span_str(value);
+    } else if (from->file[0]) {
+        struct err why = ERR_INIT;
+        int rc = secret_read_file(&file, from->file, PIN_MAX, &why);
+        if (rc)
+            return err_set(err, rc == MUSTER_ENOMEM ? rc : MUSTER_EKEYPIN, "The key's PIN: %.400s", err_text(&why));
+        pin = secret_span(&file);
+        while (pin.n && (pin.p[pin.n - 1] == '\n' || pin.p[pin.n - 1] == '\r'))
+            pin.n--;
+    } else {
+        return 0;
+    }
+    if (!pin.n || pin.n > PIN_MAX)
+        return err_set(err, MUSTER_EKEYPIN, "The key's PIN is empty, or longer than %d bytes.", PIN_MAX);
+    return secret_copy(out, pin) ? err_set(err, MUSTER_ENOMEM, NULL) : 0;
 }
 
 /* --- keys ----------------------------------------------------------------------------------------------------------------------------------------- */

@@ -77,27 +77,31 @@ static int said(struct err *err, const char *doing, ck_rv rv) {
 
 /* --- modules ------------------------------------------------------------------------------------------------------------------------------------------ */
 
-static int load(const char *path, struct library **out, struct err *err) {
+static struct library *load(const char *path, struct err *err) {
     for (struct library *l = libraries; l; l = l->next)
-        if (!strcmp(l->path, path)) {
-            *out = l;
-            return 0;
-        }
+        if (!strcmp(l->path, path))
+            return l;
     ck_rv (*get)(struct ck_functions **) = NULL;
     struct ck_functions *f = NULL;
     void *dl = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
-    if (!dl)
-        return err_set(err, MUSTER_EKEYAWAY, "The PKCS#11 module cannot be loaded: %s.", dlerror());
+    if (!dl) {
+        err_set(err, MUSTER_EKEYAWAY, "The PKCS#11 module cannot be loaded: %s.", dlerror());
+        return NULL;
+    }
     *(void **)&get = dlsym(dl, "C_GetFunctionList");
-    if (!get || get(&f) != CKR_OK || !f || f->version.major != 2)
-        return err_set(err, MUSTER_EINVALID, "%s is no PKCS#11 module of version 2.", path);
+    if (!get || get(&f) != CKR_OK || !f || f->version.major != 2) {
+        err_set(err, MUSTER_EINVALID, "%s is no PKCS#11 module of version 2.", path);
+        return NULL;
+    }
     struct library *l = calloc(1, sizeof *l);
-    if (!l)
-        return err_set(err, MUSTER_ENOMEM, NULL);
+    if (!l) {
+        err_set(err, MUSTER_ENOMEM, NULL);
+        return NULL;
+    }
     *l = (struct library){.next = libraries, .f = f};
     snprintf(l->path, sizeof l->path, "%s", path);
-    *out = libraries = l;
-    return 0;
+    libraries = l;
+    return l;
 }
 
 static int use(struct library *l, struct err *err) {
@@ -175,10 +179,10 @@ DEFINE_CLEANUP_FINI(disconnect, struct session)
 
 static int connect_token(const struct keyring_uri *u, struct session *out, struct err *err) {
     CLEANUP(disconnect) struct session s = {.lib = NULL};
-    struct library *l = NULL;
+    struct library *l = load(u->path[0] ? u->path : USUAL_MODULE, err);
     unsigned long slot = 0, flags = 0;
-    int rc = load(u->path[0] ? u->path : USUAL_MODULE, &l, err);
-    if (rc || (rc = use(l, err)))
+    int rc = l ? use(l, err) : err ? err->code : MUSTER_EKEYAWAY;
+    if (rc || !l)
         return rc;
     ck_rv rv = CKR_OK;
     if ((rc = find_token(l, u, &slot, &flags, err)) || (rv = l->f->open_session(slot, CKF_SERIAL_SESSION | CKF_RW_SESSION, NULL, NULL, &s.handle)) != CKR_OK) {

@@ -95,6 +95,8 @@ static bool read_answer(int fd, uint8_t *room, size_t *n) {
 
 /* One command; *rc is the TPM's word on it, and rest what it answered, in room.  The command is wiped: it may have a PIN in it. */
 static int exchange(int fd, struct buf *command, uint8_t room[TPM_MESSAGE_MAX], uint32_t *rc, struct span *rest, struct err *err) {
+    *rc = 0;
+    *rest = SPAN_NONE;
     for (int tries = 0; tries < BUSY_TRIES; tries++) {
         size_t n = 0;
         bool done = buf_ok(command) && write_all(fd, buf_span(command)) && read_answer(fd, room, &n) && tpm_answer(span_of(room, n), rc, rest) == 0;

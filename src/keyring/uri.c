@@ -6,7 +6,6 @@
 
 #include "base/hex.h"
 
-#define PIN_MAX 256
 #define HANDLE_FIRST 0x81000000u /* persistent objects (TPM 2.0 Library, Part 2, 7.4) */
 #define HANDLE_LAST 0x81ffffffu
 
@@ -90,9 +89,11 @@ static bool take_pin(struct span value, struct pin_source *out) {
         return good;
     }
     const char *path = !strncmp(text, "file:", 5) ? text + 5 : text;
-    path += !strncmp(path, "///", 3) ? 2 : 0; /* file:///etc/pin */
+    bool host = path != text && !strncmp(path, "//", 2) && path[2] != '/'; /* file://HOST/etc/pin */
+    while (path[0] == '/' && path[1] == '/') /* file:///etc/pin */
+        path++;
     snprintf(out->file, sizeof out->file, "%s", path);
-    return path[0] == '/';
+    return path[0] == '/' && !host;
 }
 
 /* What is wrong with the value, or NULL. */
@@ -172,10 +173,12 @@ static int take_handle(struct keyring_uri *u, struct span *path, struct err *err
 }
 
 static int take_file(struct keyring_uri *u, struct span path, bool encoded, struct err *err) {
-    bool good = path.n > 0 && path.n < sizeof u->path;
-    if (good && encoded)
-        good = take_text(path, u->path, sizeof u->path);
-    else if (good)
+    bool good = path.n > 0 && (encoded || path.n < sizeof u->path);
+    if (good && encoded) {
+        long n = decode(path, (uint8_t *)u->path, sizeof u->path - 1); /* any bytes that a path may have */
+        good = n > 0 && !memchr(u->path, 0, (size_t)n);
+        u->path[n > 0 ? n : 0] = '\0';
+    } else if (good)
         snprintf(u->path, sizeof u->path, "%.*s", SPAN_FMT(path));
     return good ? 0 : err_set(err, MUSTER_EINVALID, "The key's file has an empty name, or one that is too long.");
 }
@@ -277,30 +280,4 @@ int uri_write(const struct keyring_uri *u, char out[KEYRING_URI_MAX], struct err
     }
     snprintf(out, KEYRING_URI_MAX, "%s", buf_str(&b));
     return buf_ok(&b) ? 0 : err_set(err, MUSTER_EINVALID, "The key's URI is too long.");
-}
-
-/* --- PINs --------------------------------------------------------------------------------------------------------------------------------------- */
-
-int pin_read(const struct pin_source *from, struct secret *out, struct err *err) {
-    CLEANUP(secret_fini) struct secret file = SECRET_INIT;
-    struct span pin = SPAN_NONE;
-    if (from->env[0]) {
-        const char *value = getenv(from->env);
-        if (!value)
-            return err_set(err, MUSTER_EKEYPIN, "The environment variable %s, where the key's PIN is looked for, is not set.", from->env);
-        pin = span_str(value);
-    } else if (from->file[0]) {
-        struct err why = ERR_INIT;
-        int rc = secret_read_file(&file, from->file, PIN_MAX, &why);
-        if (rc)
-            return err_set(err, rc == MUSTER_ENOMEM ? rc : MUSTER_EKEYPIN, "The key's PIN: %.400s", err_text(&why));
-        pin = secret_span(&file);
-        while (pin.n && (pin.p[pin.n - 1] == '\n' || pin.p[pin.n - 1] == '\r'))
-            pin.n--;
-    } else {
-        return 0;
-    }
-    if (!pin.n || pin.n > PIN_MAX)
-        return err_set(err, MUSTER_EKEYPIN, "The key's PIN is empty, or longer than %d bytes.", PIN_MAX);
-    return secret_copy(out, pin) ? err_set(err, MUSTER_ENOMEM, NULL) : 0;
 }

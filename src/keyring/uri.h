@@ -27,7 +27,5 @@ struct keyring_uri {
 
 int uri_parse(const char *text, struct keyring_uri *out, struct err *err) MUSTER_MUST_CHECK;
 int uri_write(const struct keyring_uri *u, char out[KEYRING_URI_MAX], struct err *err) MUSTER_MUST_CHECK;
-/* The PIN, without the line's end; empty where none is named. */
-int pin_read(const struct pin_source *from, struct secret *out, struct err *err) MUSTER_MUST_CHECK;
 
 #endif

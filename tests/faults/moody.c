@@ -6,11 +6,13 @@
  *   lies      a signature is of something else
  *   full      there is no room for another key
  *   last      the token says that it locks itself at the next wrong PIN
+ *   snapshots a directory: what the token holds after each key that is made or destroyed is copied there, under the length of the record (record_disk.c) at that moment
  *   counted   written: the PIN was tried, a byte a time */
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -36,6 +38,22 @@ static long number(const char *name) {
         text[0] = '\0';
     close(fd);
     return strtol(text, NULL, 10);
+}
+
+static void snapshot(void) {
+    const char *dir = getenv("MOODY_DIR"), *record = getenv("MUSTER_TEST_RECORD");
+    char command[3 * PATH_MAX];
+    uint64_t head[2] = {0, 0};
+    struct timespec now;
+    int fd = record && has("snapshots") ? open(record, O_RDONLY | O_CLOEXEC) : -1;
+    if (fd < 0)
+        return;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    bool whole = read(fd, head, sizeof head) == sizeof head;
+    close(fd);
+    snprintf(command, sizeof command, "LD_PRELOAD= cp -a '%s/tokens' '%s/snapshots/%020llu-%010lld%09ld'", dir, dir, (unsigned long long)head[1], (long long)now.tv_sec, now.tv_nsec);
+    if (!whole || system(command) != 0)
+        abort();
 }
 
 static CK_RV get_slot_list(CK_BBOOL present, CK_SLOT_ID *list, CK_ULONG *n) {
@@ -69,7 +87,15 @@ static CK_RV get_token_info(CK_SLOT_ID slot, CK_TOKEN_INFO *out) {
 }
 
 static CK_RV generate(CK_SESSION_HANDLE s, CK_MECHANISM *how, CK_ATTRIBUTE *pub, CK_ULONG n_pub, CK_ATTRIBUTE *priv, CK_ULONG n_priv, CK_OBJECT_HANDLE *p, CK_OBJECT_HANDLE *q) {
-    return has("away") ? CKR_DEVICE_REMOVED : has("full") ? CKR_DEVICE_MEMORY : real->C_GenerateKeyPair(s, how, pub, n_pub, priv, n_priv, p, q);
+    CK_RV rv = has("away") ? CKR_DEVICE_REMOVED : has("full") ? CKR_DEVICE_MEMORY : real->C_GenerateKeyPair(s, how, pub, n_pub, priv, n_priv, p, q);
+    snapshot();
+    return rv;
+}
+
+static CK_RV destroy(CK_SESSION_HANDLE s, CK_OBJECT_HANDLE object) {
+    CK_RV rv = real->C_DestroyObject(s, object);
+    snapshot();
+    return rv;
 }
 
 static CK_RV find(CK_SESSION_HANDLE s, CK_ATTRIBUTE *what, CK_ULONG n) { return has("away") ? CKR_DEVICE_REMOVED : real->C_FindObjectsInit(s, what, n); }
@@ -103,6 +129,7 @@ CK_RV C_GetFunctionList(CK_FUNCTION_LIST **out) {
     own.C_OpenSession = open_session;
     own.C_Login = login;
     own.C_GenerateKeyPair = generate;
+    own.C_DestroyObject = destroy;
     own.C_FindObjectsInit = find;
     own.C_Sign = sign;
     *out = &own;

@@ -5,7 +5,10 @@ import re
 import shutil
 import socket
 import subprocess
+import textwrap
 import threading
+import tomllib
+import urllib.parse
 
 import pytest
 from cryptography import x509
@@ -593,6 +596,21 @@ def test_a_gateway_that_would_make_the_key_is_not_asked_to(tmp_path, hardware):
     said = device.fails("provision", "--credentials", shared(tmp_path / "shared", gateway.url, ca), "--device-id", "car-1")
     assert "would not lie in this device's hardware" in said and ("POST", "/devices") not in gateway.paths()
     gateway.close()
+
+
+def test_a_stock_aktualizr_is_told_of_the_key(server, key, tmp_path, softhsm):
+    """The hook of doc/agent.md: what aktualizr makes of it ("id=%" and the ID, its P11Engine) names the key in use."""
+    text = (pathlib.Path(__file__).parents[2] / "doc" / "agent.md").read_text(encoding="utf-8")
+    hook = textwrap.dedent(re.search(r"    #!/bin/sh\n    # /etc/muster-agent/hooks.d/40-aktualizr-key\n(?:    .*\n)+", text)[0])
+    hook = hook.replace("/etc/sota/conf.d", str(tmp_path)).replace("/etc/muster-agent.pin", str(softhsm.token.pin_file))
+    device = device_with(tmp_path, softhsm)
+    device.hook(hook.partition("\n")[2], "40-aktualizr-key")
+    enrolled(device, key, "stock-key-1")
+    device.good("run", "--now")
+    told = tomllib.loads((tmp_path / "60-key.toml").read_text(encoding="utf-8"))
+    assert told["tls"] == {"pkey_source": "pkcs11"} and (told["p11"]["module"], told["p11"]["pass"]) == (str(MODULE), PIN)
+    assert bytes(urllib.parse.unquote_to_bytes("%" + told["p11"]["tls_pkey_id"])).hex() == softhsm.keys()[0] and len(softhsm.keys()) == 1
+    assert (tmp_path / "60-key.toml").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_device_moves_with_its_next_key(server, key, tmp_path, hardware):

@@ -7,6 +7,8 @@ import base64
 import copy
 import os
 import pathlib
+import re
+import shutil
 import tempfile
 import zipfile
 
@@ -14,9 +16,10 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PublicFormat, pkcs12
 
-from agent import ADMITTED, CLIENT_AUTH, EST, Agent, Authority, Gateway, Holder, certs_only, refusal
+from agent import ADMITTED, CLIENT_AUTH, EST, Agent, Authority, Gateway, Holder, certificates, certs_only, refusal
 from conftest import BUILD, LONG
 from disk_play import CUTS, LOST, SYNC, Disk, Recorder, inside
+from hsm import Token
 
 
 def spki(public):
@@ -69,6 +72,7 @@ class Strict:
 
 class World:
     """One device whose disk was recorded."""
+    env, more, files = {}, (), ["current", "lock", "state.json"]
 
     def __init__(self, top):
         self.top, self.recorder = top / "work", Recorder(top / "recorded")
@@ -97,10 +101,10 @@ class World:
 
     @property
     def options(self):
-        return ("--credentials", self.device.top / "credentials.zip", "--device-id", "car-1")
+        return ("--credentials", self.device.top / "credentials.zip", "--device-id", "car-1", *self.more)
 
     def at(self, top, env=None):
-        device = Agent(top, env=env)
+        device = Agent(top, env={**self.env, **(env or {})})
         device.hooks = self.recorder.path.parent / "hooks"
         device.hooks.mkdir(exist_ok=True)
         device.hook(f'echo "$1" >> {self.recorder.path.parent}/told\n')
@@ -125,15 +129,73 @@ class World:
         """The gateway as it was when so much had been recorded."""
         self.model = copy.copy([model for at, model in self.moments if at <= place][-1])
 
+    def whole(self, device):
+        return whole(device)
 
-@pytest.fixture(scope="module")
-def world():
+    def identity(self, device):
+        """The certificate in use."""
+        return device.identity.cert
+
+
+class HardwareWorld(World):
+    """The same with the key in a token, which is no part of the disk: what it held at each moment is known by the module's snapshots."""
+    files = ["current", "keys", "lock", "state.json"]
+
+    def __init__(self, top):
+        self.token = Token(top / "hsm", "device")
+        self.tokens, self.snapshots = self.token.dir / "tokens", self.token.dir / "snapshots"
+        self.snapshots.mkdir()
+        shutil.copytree(self.tokens, self.snapshots / f"{0:020}-{0:019}")
+        self.env = self.token.env
+        self.more = ("--key", f"pkcs11:token=device?module-path={BUILD}/tests/moody.so&pin-source=file:{self.token.pin_file}")
+        super().__init__(top)
+        assert len(list(self.snapshots.iterdir())) == 1 + 2 + 2, "two keys were made, and of one both halves destroyed"
+        self.snapshots = self.snapshots.rename(self.token.dir / "kept")  # from now on there are no new ones
+
+    def before(self, place):
+        super().before(place)
+        shutil.rmtree(self.tokens)
+        shutil.copytree([p for p in sorted(self.snapshots.iterdir()) if int(p.name.partition("-")[0]) <= place][-1], self.tokens)
+
+    def whole(self, device):
+        here = device.dir / "current"
+        if not os.path.lexists(here):
+            return None
+        try:
+            uri, mine = (here / "pkey.uri").read_text().strip(), certificates(here / "client.pem")[0]
+            if (here / "pkey.pub").read_bytes() != spki(mine.public_key()) or not device.anchors:
+                return "the key is not the certificate's"
+            if uri not in (device.dir / "keys").read_text().split():
+                return "the key's name is lost"
+            return None if self.name(here / "pkey.uri") in self.token.keys() else "the token has no such key"
+        except (OSError, ValueError, IndexError) as e:
+            return f"it cannot be read: {e!r}"
+
+    def name(self, file):
+        """The ID in the token of the key that a file names."""
+        return re.search(r";id=([%0-9A-F]+)", file.read_text())[1].replace("%", "").lower()
+
+    def identity(self, device):
+        return certificates(device.dir / "current" / "client.pem")[0]
+
+
+def worlds(kind):
     base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="muster-agent-cut-", dir=base) as d:
-        w = World(pathlib.Path(d))
+        w = kind(pathlib.Path(d))
         w.scratch = pathlib.Path(d)
         yield w
         w.gateway.close()
+
+
+@pytest.fixture(scope="module")
+def world():
+    yield from worlds(World)
+
+
+@pytest.fixture(scope="module")
+def hardware():
+    yield from worlds(HardwareWorld)
 
 
 def whole(device):
@@ -158,7 +220,7 @@ def broken(world, place, top):
     device, told = world.at(top), world.scratch / "told"
     world.device = device
     told.unlink(missing_ok=True)
-    if bad := whole(device):
+    if bad := world.whole(device):
         return bad
     if place >= world.enrolled and not os.path.lexists(device.dir / "current"):
         return "an identity that was there is gone"
@@ -167,9 +229,9 @@ def broken(world, place, top):
         done = device.run("run", *world.options)
         if done.returncode:
             return f"it does not go on ({name}): {done.stderr}"
-    if bad := whole(device):
+    if bad := world.whole(device):
         return bad
-    if world.model.admit(device.identity.cert) != ADMITTED:
+    if world.model.admit(world.identity(device)) != ADMITTED:
         return "the gateway does not admit it"
     if due and not told.exists():
         return "hooks were not told"
@@ -177,7 +239,7 @@ def broken(world, place, top):
         if z.namelist() != ["autoprov.url", "server_ca.pem"] or z.testzip():
             return f"the archive has {z.namelist()}"
     rest = sorted(p.name for p in device.dir.iterdir())
-    return None if [n for n in rest if not n.startswith("identity-")] == ["current", "lock", "state.json"] and len(rest) <= 5 else f"something is left behind: {rest}"
+    return None if [n for n in rest if not n.startswith("identity-")] == world.files and len(rest) <= len(world.files) + 2 else f"something is left behind: {rest}"
 
 
 def test_all_of_it_is_recorded(world):
@@ -196,6 +258,28 @@ def test_a_power_cut_at_any_moment(world):
             bad = broken(world, world.operations[at - 1].end, world.top)
             assert not bad, f"behind operation {at} of {len(world.operations)}, {kind}: {bad}"
             assert world.model.issued <= 3
+
+
+def broken_hardware(hardware, at, kind, **how):
+    """And no key stays in the token but the identity's, and that of one on its way, which the next renewal takes."""
+    hardware.disk(at, **how).cut(kind, at, hardware.top)
+    bad = broken(hardware, hardware.operations[at - 1].end, hardware.top)
+    named = {hardware.name(p) for p in hardware.device.dir.glob("identity-*/pkey.uri")}
+    return bad or (None if set(re.findall(r"ID: +(\w+)", hardware.token.keys())) == named else "a key is left behind, or gone")
+
+
+def test_a_power_cut_with_the_key_in_a_token(hardware):
+    for at in range(1, len(hardware.operations) + 1, 1 if LONG else 3):
+        kind = CUTS[at % len(CUTS)] if at % 2 else LOST
+        bad = broken_hardware(hardware, at, kind)
+        assert not bad, f"behind operation {at} of {len(hardware.operations)}, {kind}: {bad}"
+
+
+def test_a_name_that_is_not_synced_is_found(hardware):
+    """The same, held against an agent that would not sync the names of keys before they are made."""
+    nodes = {op.node for op in hardware.operations if op.name.startswith("keys")}
+    begins = min(i for i, op in enumerate(hardware.operations, 1) if op.node in nodes)
+    assert any(broken_hardware(hardware, at, LOST, skip=lambda op: op.node in nodes and op.kind == SYNC) for at in range(begins, begins + 10))
 
 
 @pytest.mark.parametrize("which", ["pkey.pem", "client.pem", "current"])

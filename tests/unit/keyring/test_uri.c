@@ -24,6 +24,9 @@ static void a_name_is_written_as_it_was_read(void **state) {
         {"file:/a%20b?pin-source=env:P", NULL},
         {"/a b;c?d=%", "file:/a%20b%3Bc%3Fd%3D%25"},
         {"key.pem", "file:key.pem"},
+        {"a?pin-source=//b", "file:a%3Fpin-source%3D//b"},
+        {"file:a?pin-source=////b", "file:a?pin-source=file:/b"},
+        {"file:%FFa", NULL},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct keyring_uri u, again;
@@ -62,6 +65,7 @@ static void what_is_refused_and_why(void **state) {
         {"pkcs11:token=a;pin-value=1234", "A PIN does not belong into a URI"},
         {"pkcs11:token=a?pin-source=pin", "neither file:/PATH nor env:NAME"},
         {"pkcs11:token=a?pin-source=|/bin/pin", "neither"},
+        {"pkcs11:token=a?pin-source=file://host/pin", "neither"},
         {"pkcs11:token=a?pin-source=env:", "neither"},
         {"pkcs11:token=a?pin-source=env:9A", "neither"},
         {"pkcs11:token=a?pin-source=env:A=B", "neither"},
