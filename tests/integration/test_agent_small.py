@@ -10,10 +10,13 @@ import time
 
 import pytest
 
-from agent import ADMITTED, EST, Agent, Authority, Gateway, certs_only, issues, shared
+from agent import ADMITTED, EST, Agent, Authority, Gateway, certificates, certs_only, issues, shared
+from client import spki_hash
 from conftest import BUILD, soon
+from est import Holder
 from test_agent import given, shown
 from test_agent_run import Teller
+from tpm import Tpm
 
 SOURCE = pathlib.Path(__file__).parents[2]
 NATIVE = subprocess.run(["dpkg", "--print-architecture"], capture_output=True, text=True, check=True).stdout.strip()
@@ -94,6 +97,19 @@ def test_each_processor_by_each_method(server, build, key, tmp_path):
     other = Agent(tmp_path / "other", program=build.program)
     other.good("provision", "--credentials", given(server, tmp_path / "import", fleet.device(f"own-{build.architecture}")))
     assert other.status()["method"] == "device" and shown(server, f"own-{build.architecture}")["state"] == "active"
+
+
+def test_each_processor_with_its_key_in_a_tpm(server, build, key, tmp_path):
+    tpm = Tpm()
+    device = Agent(tmp_path / "device", "--key", tpm.uri(), program=build.program)
+    shutil.copy(key.zip, tmp_path / "k.zip")
+    device.good("provision", "--credentials", tmp_path / "k.zip", "--device-id", f"tpm-{build.architecture}")
+    before = certificates(device.dir / "current" / "client.pem")[0]
+    device.good("run", "--now")
+    now = certificates(device.dir / "current" / "client.pem")[0]
+    assert spki_hash(Holder(now)) == shown(server, f"tpm-{build.architecture}")["spki"] != spki_hash(Holder(before))
+    assert len(tpm.handles()) == 1 and device.explain()["key_in"] == "tpm2" and not list(device.dir.rglob("pkey.pem"))
+    tpm.close()
 
 
 def test_dates_beyond_2038(build, tmp_path):
