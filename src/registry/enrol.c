@@ -334,7 +334,9 @@ int enrol_run(struct store_tx *tx, void *arg, struct err *err) {
     snprintf(e->account_name, sizeof e->account_name, "%s", l.account.name);
     e->device_key = l.account.device_key;
     profile_of(&l.account, e->code ? NULL : &l.key, &e->profile);
-    e->narrow = e->code ? (struct device_profile){0} : l.key.profile;
+    memset(&e->narrow, 0, sizeof e->narrow);
+    if (!e->code)
+        e->narrow = l.key.profile;
     if ((rc = load(tx, e, &l, err)))
         return rc;
     enrol_decide(&l.facts, &e->verdict);
