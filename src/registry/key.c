@@ -17,6 +17,13 @@ static enum key_state state_now(const struct prov_key *k, int64_t now) {
     return k->max_devices && k->spent >= k->max_devices ? KEY_EXHAUSTED : KEY_ACTIVE;
 }
 
+static json_t *shadow_json(const struct prov_key *k) {
+    json_t *o = device_profile_is_default(&k->shadow) ? json_null() : json_object();
+    if (json_is_object(o))
+        profile_key_add(o, &k->shadow);
+    return o;
+}
+
 int key_json(struct store_tx *tx, const struct account *a, const struct prov_key *k, json_t **out, struct err *err) {
     int64_t devices;
     int rc = one_int(tx, &devices, 0, err, SQL_KEY_DEVICES, "i", k->row);
@@ -37,6 +44,7 @@ int key_json(struct store_tx *tx, const struct account *a, const struct prov_key
     json_set_str(o, "sources", k->sources[0] ? k->sources : NULL);
     json_set_str(o, "build", k->build[0] ? k->build : NULL);
     profile_key_add(o, &k->profile);
+    json_set(o, "shadow", shadow_json(k));
     json_set_hex(o, "fingerprint", hash_span(&k->fingerprint));
     json_set_int(o, "devices", devices);
     json_set_time(o, "last_used", k->last_used);
@@ -146,6 +154,48 @@ int key_bounds_json(struct key_bounds *b, json_t *from, struct err *err) {
     return key_bounds_check(b, err);
 }
 
+/* What is tried begins as what is tried already, and that as what holds. */
+static int try_json(struct key_bounds *b, const json_t *from, struct err *err) {
+    struct device_profile p = device_profile_is_default(&b->shadow) ? b->profile : b->shadow;
+    const char *key;
+    json_t *v;
+    json_object_foreach((json_t *)from, key, v) {
+        bool known = strcmp(key, "shadow") == 0;
+        int rc = known ? 0 : profile_take(&p, key, v, &known, err);
+        if (rc)
+            return rc;
+        if (!known)
+            return err_set(err, MUSTER_EINVALID, "Of a provisioning key it can be tried what its devices' certificates may be: life, longest_life, key_types, key_usages; not \"%.40s\".", key);
+    }
+    int rc = device_profile_check(&p, err);
+    if (rc)
+        return rc;
+    if (device_profile_is_default(&p))
+        return err_set(err, MUSTER_EINVALID, "There is nothing to try: the key would allow all that its account does.");
+    b->shadow = p;
+    return 0;
+}
+
+int key_change_json(struct key_bounds *b, json_t *from, struct err *err) {
+    const json_t *v = json_object_get(from, "shadow");
+    const char *word = json_string_value(v);
+    if (!v)
+        return key_bounds_json(b, from, err);
+    if (word && strcmp(word, "try") == 0)
+        return try_json(b, from, err);
+    const bool enforce = word && strcmp(word, "enforce") == 0;
+    if (!enforce && (!word || strcmp(word, "drop") != 0))
+        return err_set(err, MUSTER_EINVALID, "shadow is try, enforce or drop.");
+    if (json_object_size(from) > 1)
+        return err_set(err, MUSTER_EINVALID, "What was tried is enforced, or dropped, as it is.");
+    if (enforce && device_profile_is_default(&b->shadow))
+        return err_set(err, MUSTER_EINVALID, "Nothing is tried for the key.");
+    if (enforce)
+        b->profile = b->shadow;
+    b->shadow = (struct device_profile){0};
+    return 0;
+}
+
 /* --- operations ------------------------------------------------------------------------------------------------------------------- */
 
 int key_bounds_fit(const struct account *a, const struct key_bounds *b, int64_t certificate_not_after, struct err *err) {
@@ -156,7 +206,8 @@ int key_bounds_fit(const struct account *a, const struct key_bounds *b, int64_t 
         return err_set(err, MUSTER_EINVALID, "The key's certificate ends at %s; expires cannot lie behind that.", end);
     }
     profile_of(a, NULL, &whole);
-    return device_profile_narrows(&whole, &b->profile, err);
+    int rc = device_profile_narrows(&whole, &b->profile, err);
+    return rc ? rc : device_profile_narrows(&whole, &b->shadow, err);
 }
 
 int key_create_run(struct store_tx *tx, void *arg, struct err *err) {

@@ -17,6 +17,7 @@ json_t *key_detail(const struct prov_key *k) {
     json_set_str(d, "sources", k->sources);
     json_set_str(d, "build", k->build);
     profile_detail_add(d, "profile", &k->profile);
+    profile_detail_add(d, "shadow", &k->shadow);
     return d;
 }
 
@@ -46,7 +47,7 @@ int key_live_json(struct store_tx *tx, const struct account *a, bool warn, json_
 }
 
 static void bounds_of(const struct prov_key *k, struct key_bounds *b) {
-    *b = (struct key_bounds){.expires = k->expires, .max_devices = k->max_devices, .per_hour = k->per_hour, .profile = k->profile};
+    *b = (struct key_bounds){.expires = k->expires, .max_devices = k->max_devices, .per_hour = k->per_hour, .profile = k->profile, .shadow = k->shadow};
     snprintf(b->name, sizeof b->name, "%s", k->name);
     snprintf(b->id_pattern, sizeof b->id_pattern, "%s", k->id_pattern);
     snprintf(b->sources, sizeof b->sources, "%s", k->sources);
@@ -63,19 +64,20 @@ int key_set_run(struct store_tx *tx, void *arg, struct err *err) {
     struct account a;
     struct prov_key k;
     struct key_bounds b;
-    char profile[PROFILE_TEXT_MAX + 1];
+    char profile[PROFILE_TEXT_MAX + 1], shadow[PROFILE_TEXT_MAX + 1];
     int rc = account_need(tx, s->account, &a, err);
     if (rc || (rc = key_need(tx, &a, s->key, &k, err)))
         return rc;
     const struct prov_key before = k;
     bounds_of(&k, &b);
-    if ((rc = key_bounds_json(&b, s->change, err)) || (rc = key_bounds_fit(&a, &b, k.certificate_not_after, err)))
+    if ((rc = key_change_json(&b, s->change, err)) || (rc = key_bounds_fit(&a, &b, k.certificate_not_after, err)))
         return rc;
     if (b.max_devices && b.max_devices < k.spent)
         return err_set(err, MUSTER_EINVALID, "The key has enrolled %lld devices already; max_devices cannot be lower.", (long long)k.spent);
     if (!b.name[0])
         return err_set(err, MUSTER_EINVALID, "A provisioning key needs a name.");
-    rc = store_exec(tx, NULL, err, SQL_KEY_SET, "isiiissss", k.row, b.name, b.expires, b.max_devices, b.per_hour, b.id_pattern, b.sources, b.build, profile_text(&b.profile, profile));
+    rc = store_exec(tx, NULL, err, SQL_KEY_SET, "isiiisssss", k.row, b.name, b.expires, b.max_devices, b.per_hour, b.id_pattern, b.sources, b.build, profile_text(&b.profile, profile),
+                    profile_text(&b.shadow, shadow));
     if (rc == MUSTER_EEXISTS)
         return err_set(err, rc, "The account %s has a provisioning key \"%s\" already.", a.name, b.name);
     if (rc || (rc = epoch_raise(tx, err)) || (rc = read_again(tx, &k, err)) || (rc = key_json(tx, &a, &k, &s->out, err)) || (rc = event_key_budget(tx, &a, &before, &k, err)))

@@ -6,10 +6,13 @@ void profile_of(const struct account *a, const struct prov_key *key, struct devi
 }
 
 bool profile_shadow_of(const struct account *a, const struct prov_key *key, struct device_profile *out) {
-    if (!a->shadow.life)
-        return false;
-    device_profile_effective(&a->shadow, a->shadow.life, a->shadow.life_max, a->device_key == DEVICE_KEY_RSA, key ? &key->profile : NULL, out);
-    return true;
+    const bool of_key = key && !device_profile_is_default(&key->shadow);
+    const struct device_profile *narrow = of_key ? &key->shadow : key ? &key->profile : NULL;
+    if (a->shadow.life)
+        device_profile_effective(&a->shadow, a->shadow.life, a->shadow.life_max, a->device_key == DEVICE_KEY_RSA, narrow, out);
+    else if (of_key)
+        device_profile_effective(&a->profile, a->device_life, a->profile.life_max, a->device_key == DEVICE_KEY_RSA, narrow, out);
+    return a->shadow.life || of_key;
 }
 
 struct key_facts profile_made_key(const struct account *a) {
@@ -22,7 +25,7 @@ void profile_shadow_judge(const struct account *a, const struct prov_key *key, c
     const struct key_facts made = profile_made_key(a);
     *out = ERR_INIT;
     if (profile_shadow_of(a, key, &p) && device_profile_key(&p, own ? own : &made, &why))
-        err_set(out, MUSTER_ESHADOW, "By the issuing profile that is tried: %s", why.text);
+        err_set(out, MUSTER_ESHADOW, key && !device_profile_is_default(&key->shadow) ? "By what is tried of the issuing profile, or of its provisioning key: %s" : "By the issuing profile that is tried: %s", why.text);
 }
 
 /* --- JSON ------------------------------------------------------------------------------------------------------------------------------ */

@@ -7,7 +7,7 @@
 
 /* What holds for a device that this key (NULL: an invitation, or none) brought, spelt out. */
 void profile_of(const struct account *a, const struct prov_key *key, struct device_profile *out);
-/* The same by the profile that is tried; false: none is. */
+/* The same by what is tried, of the account's profile or of what the key allows; false: nothing is. */
 bool profile_shadow_of(const struct account *a, const struct prov_key *key, struct device_profile *out);
 
 /* What the profile that is tried would have said to a certificate that is being issued: MUSTER_ESHADOW and why it would have been refused, or no code.  own NULL: for a

@@ -83,7 +83,7 @@ int row_key(struct store_row *row, struct prov_key *out, struct err *err) {
     row_text(row, 11, out->id_pattern, sizeof out->id_pattern);
     row_text(row, 12, out->sources, sizeof out->sources);
     row_text(row, 13, out->build, sizeof out->build);
-    bool profile = device_profile_read(store_text(row, 17), &out->profile, NULL) == 0;
+    bool profile = device_profile_read(store_text(row, 17), &out->profile, NULL) == 0 && device_profile_read(store_text(row, 18), &out->shadow, NULL) == 0;
     return store_uuid(row, 1, &out->uuid) || row_hash(row, 14, &out->spki) || row_hash(row, 15, &out->fingerprint) || !profile ? corrupt(err, "prov_key") : 0;
 }
 

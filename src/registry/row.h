@@ -56,6 +56,7 @@ struct prov_key {
     char id_pattern[DEVICE_ID_MAX + 1], sources[1025], build[NAME_MAX_BYTES + 1];
     struct hash spki, fingerprint;
     struct device_profile profile; /* what it allows of its account's */
+    struct device_profile shadow;  /* what it would allow: tried; the default: nothing is */
 };
 
 struct device {

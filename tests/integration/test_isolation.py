@@ -313,7 +313,7 @@ ROWS = {
     "SERVER_CA_SHOW": Row(params=lambda w: {"server_ca": "1"}),
     "SERVER_CA_EXPORT": Row(),
     "SERVER_CA_ROTATE": Row(body=lambda w, p: {}),
-    "SERVER_CA_RETIRE": Row(params=oldest_server_ca, body=lambda w, p: {"days": 1}, rule=("server_ca_in_use", "wrong_state")),
+    "SERVER_CA_RETIRE": Row(params=oldest_server_ca, body=lambda w, p: {"days": 1}, rule=("confirmation_required", "server_ca_in_use", "wrong_state")),
 
     "ACCOUNT_LIST": Row(),
     "ACCOUNT_CREATE": Row(body=lambda w, p: {"id": w.fresh("made"), "kind": "test", "method": "device"}),

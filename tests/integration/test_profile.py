@@ -232,6 +232,52 @@ def test_a_provisioning_key_only_narrows(account, server):
     assert whole(a)
 
 
+def test_what_a_provisioning_key_would_narrow_is_tried_first(account, server):
+    """It refuses nobody, renewals included, and whom it would have is written down; then it holds, or is dropped.  Other keys' devices have nothing to do with it."""
+    a = account()
+    key, other = a.key(), a.key()
+
+    def set_key(*options):
+        return server.muster("key", "set", key.shown["id"], *options)
+
+    def tried():
+        return {x["device_id"] for x in server.muster("profile", "tried", "--account", a.name)}
+
+    def change(**body):
+        return server.api("PATCH", f"/api/v1/accounts/-/keys/{key.shown['id']}", body)
+    before = est_enrolled(server.gateway(key), "p256-before", KEYS["p256"]())
+    assert ask(server, before) is None
+    shown = set_key("--shadow", "try", "--key-type", "ed25519", "--life", "9d")
+    assert shown["shadow"] == {"life": 9 * DAY, "longest_life": None, "key_types": ["ed25519"], "key_usages": None} and (shown["key_types"], shown["life"]) == (None, None)
+    new = est_enrolled(server.gateway(key), "p256-new", KEYS["p256"]())
+    assert lives(new, YEAR) and ask(server, new) is None
+    est_enrolled(server.gateway(key), "ed25519", KEYS["ed25519"]())
+    est_enrolled(server.gateway(other), "p256-other", KEYS["p256"]())
+    enrolled(server, key, "made")
+    soon({"p256-new", "made"}, tried, 10)
+    (renewed,) = certificates(post(server.gateway(before), "simplereenroll", csr(before.key, "p256-before")))
+    assert lives(Device(before.key, renewed), YEAR)
+    soon({"p256-new", "made", "p256-before"}, tried, 10)
+    # Within the account's profile, of certificates alone, and of one that is there.
+    for wrong in ({"shadow": "try", "key_types": ["rsa2048"]}, {"shadow": "try", "max_devices": 7}, {"shadow": "enforce", "life": "3d"}, {"shadow": "soon"}, {"shadow": 1}, {"shadow": None}):
+        assert told(change(**wrong)) == (400, "invalid_request"), wrong
+    assert told(server.api("POST", f"/api/v1/accounts/{a.name}/keys", {"shadow": "try", "life": "3d"})) == (400, "invalid_request")
+    assert set_key("--shadow", "try", "--life", "8d")["shadow"]["key_types"] == ["ed25519"], "what is tried goes on from what was"
+    held = set_key("--shadow", "enforce")
+    assert (held["key_types"], held["life"], held["shadow"]) == (["ed25519"], 8 * DAY, None)
+    assert told(post(server.gateway(key), "simpleenroll", csr(KEYS["p256"](), "late"))) == (400, "csr_invalid")
+    assert told(change(shadow="enforce")) == (400, "invalid_request")
+    assert set_key("--shadow", "try", "--key-usage", "digital-signature")["shadow"]["key_usages"] == ["digital-signature"]
+    assert set_key("--shadow", "drop")["shadow"] is None
+    # One of the account's beside it: both are tried together.
+    server.muster("key", "set", other.shown["id"], "--shadow", "try", "--key-type", "p256", "--key-type", "p384")
+    profile(a, "--shadow", "try", "--key-type", "p384", "--key-type", "ed25519")
+    est_enrolled(server.gateway(other), "p256-both", KEYS["p256"]())
+    est_enrolled(server.gateway(other), "p384-both", KEYS["p384"]())
+    soon({"p256-new", "made", "p256-before", "p256-both"}, tried, 10)
+    assert whole(a)
+
+
 def test_a_forged_row_does_not_reach_the_vault(account, server):
     """Control tells the vault nothing that an operator did not say; test_forged_rows has the rest of the settings.  And `audit verify` sees it."""
     import sqlite3
