@@ -5,6 +5,7 @@
  *   hangs     a signature does not come back
  *   lies      a signature is of something else
  *   full      there is no room for another key
+ *   locked    the token says that it has locked itself
  *   last      the token says that it locks itself at the next wrong PIN
  *   snapshots a directory: what the token holds after each key that is made or destroyed is copied there, under the length of the record (record_disk.c) at that moment
  *   counted   written: the PIN was tried, a byte a time */
@@ -83,6 +84,8 @@ static CK_RV get_token_info(CK_SLOT_ID slot, CK_TOKEN_INFO *out) {
     CK_RV rv = real->C_GetTokenInfo(slot, out);
     if (rv == CKR_OK && has("last"))
         out->flags |= CKF_USER_PIN_FINAL_TRY;
+    if (rv == CKR_OK && has("locked"))
+        out->flags |= CKF_USER_PIN_LOCKED;
     return rv;
 }
 

@@ -1,4 +1,5 @@
 """muster-agent as devices get it: small, for other processors, beyond 2038, and as a library."""
+import contextlib
 import datetime
 import os
 import pathlib
@@ -100,7 +101,11 @@ def test_each_processor_by_each_method(server, build, key, tmp_path):
 
 
 def test_each_processor_with_its_key_in_a_tpm(server, build, key, tmp_path):
-    tpm = Tpm()
+    with contextlib.closing(Tpm()) as tpm:
+        renews_in(tpm, server, build, key, tmp_path)
+
+
+def renews_in(tpm, server, build, key, tmp_path):
     device = Agent(tmp_path / "device", "--key", tpm.uri(), program=build.program)
     shutil.copy(key.zip, tmp_path / "k.zip")
     device.good("provision", "--credentials", tmp_path / "k.zip", "--device-id", f"tpm-{build.architecture}")
@@ -109,7 +114,6 @@ def test_each_processor_with_its_key_in_a_tpm(server, build, key, tmp_path):
     now = certificates(device.dir / "current" / "client.pem")[0]
     assert spki_hash(Holder(now)) == shown(server, f"tpm-{build.architecture}")["spki"] != spki_hash(Holder(before))
     assert len(tpm.handles()) == 1 and device.explain()["key_in"] == "tpm2" and not list(device.dir.rglob("pkey.pem"))
-    tpm.close()
 
 
 def test_dates_beyond_2038(build, tmp_path):

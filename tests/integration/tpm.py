@@ -1,11 +1,19 @@
 """A TPM 2.0: swtpm behind a local socket, the programs of others that use it, and what the chip holds."""
+import ctypes
 import os
 import pathlib
 import shutil
+import signal
+import socket
 import subprocess
 import tempfile
 
 from conftest import soon
+
+
+def die_with_us():
+    """A test that is killed leaves no simulator behind."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 class Tpm:
@@ -20,8 +28,12 @@ class Tpm:
     def start(self):
         (self.dir / "chip").mkdir(exist_ok=True)
         self.process = subprocess.Popen(["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={self.dir}/chip", "--server", f"type=unixio,path={self.socket}",
-                                         "--ctrl", f"type=unixio,path={self.socket}.ctrl", "--flags", "not-need-init,startup-clear"], stderr=subprocess.DEVNULL)
-        soon(True, self.socket.exists, 30)
+                                         "--ctrl", f"type=unixio,path={self.socket}.ctrl", "--flags", "not-need-init,startup-clear"], stderr=subprocess.DEVNULL, preexec_fn=die_with_us)
+        soon(True, self.answers, 30)
+
+    def answers(self):
+        with socket.socket(socket.AF_UNIX) as s:
+            return s.connect_ex(str(self.socket)) == 0
 
     def stop(self):
         self.process.terminate()
