@@ -82,9 +82,9 @@ int hardware_put(const struct session *s, unsigned number, const char *uri, cons
     CLEANUP(buf_fini) struct buf der = BUF_INIT(PUBLIC_MAX), line = BUF_INIT(KEYRING_URI_MAX + 1);
     int rc = key_public_der(public, &der, err);
     buf_addf(&line, "%s\n", uri);
-    if (rc || (rc = place_put(&s->place, number, "pkey.pub", buf_span(&der), 0644, err)))
+    if (rc || (rc = place_put(&s->place, number, "pkey.uri", buf_span(&line), 0644, err)))
         return rc;
-    return place_put(&s->place, number, "pkey.uri", buf_span(&line), 0644, err);
+    return place_put(&s->place, number, "pkey.pub", buf_span(&der), 0644, err);
 }
 
 int hardware_make(struct session *s, const char *place, unsigned number, struct err *err) {
@@ -99,7 +99,7 @@ int hardware_make(struct session *s, const char *place, unsigned number, struct 
 
 /* --- removing ---------------------------------------------------------------------------------------------------------------------------------------- */
 
-/* *needed: whether an identity names it; an identity that cannot be read may. */
+/* *needed: whether an identity names it, or may: one whose key's name is gone and that has its public half. */
 static int look_needed(const struct place *p, const char *uri, bool *needed, struct err *err) {
     const unsigned numbers[] = {place_current(p), place_next(p)};
     *needed = false;
@@ -108,7 +108,8 @@ static int look_needed(const struct place *p, const char *uri, bool *needed, str
         int rc = numbers[i] ? place_where(p, numbers[i], where, err) : 0;
         if (rc)
             return rc;
-        *needed = *needed || (numbers[i] && !strcmp(where, uri));
+        bool may = numbers[i] && (where[0] ? keyring_same(where, uri) : place_has(p, numbers[i], "pkey.pub"));
+        *needed = *needed || may;
     }
     return 0;
 }

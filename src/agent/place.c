@@ -232,6 +232,11 @@ int place_where(const struct place *p, unsigned number, char where[KEYRING_URI_M
     return fd < 0 ? (err ? err->code : MUSTER_EIO) : read_where(fd, where, err);
 }
 
+bool place_has(const struct place *p, unsigned number, const char *name) {
+    CLEANUP(fd_close) int fd = open_identity(p, number, NULL);
+    return fd >= 0 && faccessat(fd, name, F_OK, 0) == 0;
+}
+
 void identity_fini(struct identity *id) {
     EVP_PKEY_free(id->key);
     cert_free(id->cert);

@@ -75,6 +75,7 @@ struct identity {
 int place_identity(const struct place *p, unsigned number, struct identity *out, struct err *err) MUSTER_MUST_CHECK;
 /* Of that alone: where its key lies. */
 int place_where(const struct place *p, unsigned number, char where[KEYRING_URI_MAX], struct err *err) MUSTER_MUST_CHECK;
+bool place_has(const struct place *p, unsigned number, const char *name); /* a file in it */
 void identity_fini(struct identity *id);
 /* Whether it can be used: key and certificate belong together, and there are anchors and a URL. */
 bool identity_whole(const struct identity *id);

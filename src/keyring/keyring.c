@@ -90,6 +90,19 @@ void keyring_place_of(const char *uri, char out[KEYRING_URI_MAX]) {
     out[0] = '\0';
 }
 
+bool keyring_same(const char *one, const char *other) {
+    struct keyring_uri a, b;
+    if (uri_parse(one, &a, NULL) || uri_parse(other, &b, NULL))
+        return true;
+    if (a.place != b.place)
+        return false;
+    if (a.place == KEYRING_TPM2)
+        return a.handle == b.handle && (!a.has_spki || !b.has_spki || hash_eq(&a.spki, &b.spki));
+    if (a.place == KEYRING_FILE)
+        return !strcmp(a.path, b.path);
+    return !a.id_n || !b.id_n || (a.id_n == b.id_n && memcmp(a.id, b.id, a.id_n) == 0);
+}
+
 /* --- PINs --------------------------------------------------------------------------------------------------------------------------------------- */
 
 int pin_read(const struct pin_source *from, struct secret *out, struct err *err) {

@@ -55,6 +55,8 @@ int keyring_remove(const char *uri, struct err *err) MUSTER_MUST_CHECK;
 
 /* The place that a key lies in, where further ones are made: the same token or TPM, by the same PIN.  "" for a file, and where the key's URI does not say which token. */
 void keyring_place_of(const char *uri, char out[KEYRING_URI_MAX]);
+/* Whether two names may be of one key, however they say where the module and the PIN are: by id, handle (and spki), or path.  True where one cannot be read. */
+bool keyring_same(const char *one, const char *other);
 /* What changes when somebody has changed the PIN: a word about the file or the environment variable that it comes from, not made of the PIN.  "": no PIN is named. */
 #define KEYRING_PIN_MARK_MAX 64
 void keyring_pin_mark(const char *uri, char out[KEYRING_PIN_MARK_MAX]);

@@ -548,6 +548,23 @@ def test_a_wrong_pin_is_not_tried_until_the_token_is_locked(server, key, tmp_pat
     assert device.remembered()["pin_refused"] == ""
 
 
+def test_a_pin_that_moves(server, key, tmp_path, softhsm):
+    """Who writes another place of the PIN into pkey.uri does not lose the key by it."""
+    device = enrolled(device_with(tmp_path, softhsm), key, "moves-1")
+    uri, elsewhere = device.dir / "current" / "pkey.uri", tmp_path / "elsewhere.pin"
+    shutil.copy(softhsm.token.pin_file, elsewhere)
+    uri.write_text(uri.read_text(encoding="utf-8").replace(str(softhsm.token.pin_file), str(elsewhere)), encoding="utf-8")
+    device.good("run"), device.good("check")
+    assert len(softhsm.keys()) == 1 and str(elsewhere) in device.status()["key_uri"] and device.status()["keys_left"] == 0
+    device.good("run", "--now")
+    whole(device, softhsm)
+    name = device.dir / "current" / "pkey.uri"
+    name.rename(tmp_path / "taken")
+    device.run("run")
+    (tmp_path / "taken").rename(name)
+    assert device.explain()["verdict"] == "admitted", "nor who has taken it away"
+
+
 def test_a_pin_from_elsewhere(server, key, tmp_path, softhsm):
     device = device_with(tmp_path, softhsm, "--key", softhsm.uri(**{"pin-source": "env:CAR_PIN"}))
     shutil.copy(key.zip, device.top / "credentials.zip")

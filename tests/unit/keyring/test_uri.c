@@ -141,10 +141,33 @@ static void names_for_others(void **state) {
     assert_string_equal(mark, "none");
 }
 
+static void the_same_key_by_another_name(void **state) {
+    static const struct {
+        const char *one, *other;
+        bool same;
+    } rows[] = {
+        {"pkcs11:token=a;id=%01?pin-source=/a", "pkcs11:serial=b;id=%01?pin-source=env:B", true},
+        {"pkcs11:token=a;id=%01", "pkcs11:token=a;id=%02", false},
+        {"pkcs11:token=a;id=%01", "pkcs11:token=a;object=b", true}, /* it may be */
+        {"pkcs11:token=a;id=%01", "pkcs11:broken=", true},
+        {"pkcs11:token=a;id=%01", "tpm2:0x81000001", false},
+        {"tpm2:0x81000001;spki=" HASH, "tpm2:0x81000001?device=/dev/tpm0", true},
+        {"tpm2:0x81000001;spki=" HASH, "tpm2:0x81000002;spki=" HASH, false},
+        {"tpm2:0x81000001;spki=" HASH, "tpm2:0x81000001;spki=ff112233445566778899aabbccddeeff00112233445566778899aabbccddeeff", false},
+        {"file:/a%20b", "/a b", true},
+        {"/a", "/b", false},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        assert_int_equal(keyring_same(rows[i].one, rows[i].other), rows[i].same);
+        assert_int_equal(keyring_same(rows[i].other, rows[i].one), rows[i].same);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_name_is_written_as_it_was_read), cmocka_unit_test(what_is_in_it), cmocka_unit_test(what_is_refused_and_why),
         cmocka_unit_test(a_key_is_more_than_a_place),       cmocka_unit_test(names_for_others),
+        cmocka_unit_test(the_same_key_by_another_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
