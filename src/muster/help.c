@@ -34,14 +34,14 @@ static void globals(FILE *out) {
 void help_all(FILE *out) {
     fputs("muster: devices, provisioning keys, fleet roots and operators of a Muster server.\n\n", out);
     for (size_t i = 0; i < COMMANDS_N; i++)
-        fprintf(out, "  %-8s %-14s %s\n", COMMANDS[i].noun, COMMANDS[i].verb, COMMANDS[i].help);
+        fprintf(out, "  %-10s %-14s %s\n", COMMANDS[i].noun, COMMANDS[i].verb, COMMANDS[i].help);
     globals(out);
 }
 
 void help_noun(FILE *out, const char *noun) {
     for (size_t i = 0; i < COMMANDS_N; i++)
         if (!strcmp(COMMANDS[i].noun, noun))
-            fprintf(out, "  %-8s %-14s %s\n", COMMANDS[i].noun, COMMANDS[i].verb, COMMANDS[i].help);
+            fprintf(out, "  %-10s %-14s %s\n", COMMANDS[i].noun, COMMANDS[i].verb, COMMANDS[i].help);
     globals(out);
 }
 

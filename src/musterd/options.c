@@ -153,7 +153,7 @@ void options_help(FILE *out, const struct command *c) {
         fputs("musterd: the server of Muster: identities and certificates for the devices of a fleet.\n\n", out);
         for (size_t i = 0; i < COMMANDS_N; i++)
             if (!COMMANDS[i].hidden)
-                fprintf(out, "  %-6s %-8s %s\n", COMMANDS[i].noun, COMMANDS[i].verb, COMMANDS[i].help);
+                fprintf(out, "  %-10s %-7s %s\n", COMMANDS[i].noun, COMMANDS[i].verb, COMMANDS[i].help);
         fputs("\nOf each command: --help.  Also: --version.\nExit status: 0 done, 1 failed, 2 wrong usage or configuration.\n", out);
         return;
     }
