@@ -3,6 +3,7 @@
 
 #include "base/buf.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "json/json.h"
 
 #define ITEM_MAX (4u << 20) /* bytes of one item of a list */
@@ -56,6 +57,23 @@ static void add_value(struct buf *out, const json_t *v) {
     }
 }
 
+/* A length of time as whoever sets it says it: in the largest unit that it is whole of. */
+static bool add_span(struct buf *out, const char *name, const json_t *v) {
+    static const char *const spans[] = {"device_life", "life", "longest_life", "lost_answer_window", "renewal_window", "late_renewal", "superseded_renewal"};
+    static const struct {
+        int64_t seconds;
+        char unit;
+    } units[] = {{CLOCK_YEAR, 'y'}, {CLOCK_DAY, 'd'}, {CLOCK_HOUR, 'h'}, {CLOCK_MINUTE, 'm'}};
+    const int64_t seconds = json_is_integer(v) ? json_integer_value(v) : 0;
+    for (size_t i = 0; seconds > 0 && i < sizeof spans / sizeof *spans; i++)
+        for (size_t k = 0; !strcmp(name, spans[i]) && k < sizeof units / sizeof *units; k++)
+            if (seconds % units[k].seconds == 0) {
+                buf_addf(out, "%lld%c", (long long)(seconds / units[k].seconds), units[k].unit);
+                return true;
+            }
+    return false;
+}
+
 static bool is_lines(const json_t *v) { return json_is_array(v) && json_is_object(json_array_get(v, 0)); }
 
 /* Certificates in PEM: line by line from the left, as whoever reads them from this output wants them. */
@@ -98,7 +116,8 @@ static void print_members(const json_t *object, int indent) {
             continue;
         }
         CLEANUP(buf_wipe) struct buf text = BUF_INIT(1u << 20);
-        add_value(&text, value);
+        if (!add_span(&text, name, value))
+            add_value(&text, value);
         printf("%*s%s: %s\n", indent, "", name, buf_str(&text));
     }
 }

@@ -46,6 +46,9 @@ def test_lengths_of_time_are_said_as_such(server):
     server.account("spans", "test", "shared", "--renewal-window", "30d", "--late-renewal", "36h", "--superseded-renewal", 900, "--lost-answer-window", "2h")
     settings = server.muster("account", "show", "spans")["settings"]
     assert [settings[k] for k in ("renewal_window", "late_renewal", "superseded_renewal", "lost_answer_window")] == [30 * 86400, 36 * 3600, 900, 7200]
+    shown = run("--data", server.dir, "account", "show", "spans").stdout.decode()
+    for line in ("renewal_window: 30d", "late_renewal: 36h", "superseded_renewal: 15m", "lost_answer_window: 2h", "device_life: 20y"):
+        assert f"  {line}\n" in shown, shown
     for value in ("1.5d", "-1d", "soon", "30days", "30 d"):
         done = run("--data", server.dir, "account", "set", "spans", "--late-renewal", value)
         assert done.returncode == 2 and b"30d, 12h or 900" in done.stderr
