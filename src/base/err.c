@@ -1,21 +1,36 @@
 /* err: the table of errors and the functions that fill a struct err; see err.h.  Used by everything. */
 #include "base/err.h"
 
+#include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/poison.h"
 
-struct row {
-    int code, http, exit;
-    const char *name, *what, *fix;
-};
-
-static const struct row ROWS[] = {
-#define E(id, http, exit, name, what, fix) {MUSTER_E##id, http, exit, name, what, fix},
+/* All texts in one piece, and rows without pointers into it: each of those would be relocated at every start, and take 24 bytes more of a device's program for that. */
+static const struct texts {
+#define E(id, http, exit, name, what, fix) char id##_name[sizeof name], id##_what[sizeof what], id##_fix[sizeof fix];
+#include "base/errors.def"
+#undef E
+} TEXTS = {
+#define E(id, http, exit, name, what, fix) name, what, fix,
 #include "base/errors.def"
 #undef E
 };
+
+struct row {
+    int16_t code, http, exit;
+    uint16_t name, what, fix; /* where they begin in TEXTS */
+};
+
+static const struct row ROWS[] = {
+#define E(id, http, exit, name, what, fix)                                                                                                                                     \
+    {MUSTER_E##id, http, exit, offsetof(struct texts, id##_name), offsetof(struct texts, id##_what), offsetof(struct texts, id##_fix)},
+#include "base/errors.def"
+#undef E
+};
+_Static_assert(sizeof(struct texts) <= UINT16_MAX, "their places have 16 bits");
 #define ROWS_N ((int)(sizeof ROWS / sizeof *ROWS))
 
 /* The codes are consecutive from the first row on, in the order of the table. */
@@ -67,16 +82,18 @@ int err_prefix(struct err *err, const char *fmt, ...) {
     return err->code;
 }
 
-const char *err_code(int code) { return row_of(code)->name; }
-const char *err_what(int code) { return row_of(code)->what; }
-const char *err_fix(int code) { return row_of(code)->fix; }
+static const char *text_at(uint16_t at) { return (const char *)&TEXTS + at; }
+
+const char *err_code(int code) { return text_at(row_of(code)->name); }
+const char *err_what(int code) { return text_at(row_of(code)->what); }
+const char *err_fix(int code) { return text_at(row_of(code)->fix); }
 int err_http(int code) { return row_of(code)->http; }
 int err_exit(int code) { return code == 0 ? 0 : row_of(code)->exit; }
 const char *err_text(const struct err *err) { return err->text[0] ? err->text : err_what(err->code); }
 
 int err_from_code(const char *code) {
     for (int i = 0; i < ROWS_N; i++)
-        if (!strcmp(ROWS[i].name, code))
+        if (!strcmp(text_at(ROWS[i].name), code))
             return ROWS[i].code;
     return 0;
 }
