@@ -8,6 +8,8 @@
 #include "registry/line.h"
 #include "registry/recovery.h"
 #include "registry/recovery_held.h"
+#include "registry/root_json.h"
+#include "registry/root_path.h"
 #include "registry/trust.h"
 
 int admit_refuse(struct admit *a, int code, const char *fmt, ...) {
@@ -114,7 +116,7 @@ bool admit_root_usable(struct admit *a, const struct root *r) {
 }
 
 /* Of two roots of one account on one chain the stricter one counts: what an operator has shut stays shut, wherever else the chain goes
- * on to.  Only one that was never proved says nothing. */
+ * on to; but for a retired one, see below.  Only one that was never proved says nothing. */
 static bool is_stricter(enum root_state a, enum root_state than) {
     static const int rank[] = {[ROOT_UNPROVED] = 0, [ROOT_ACTIVE] = 1, [ROOT_KNOWN_ONLY] = 2, [ROOT_DISABLED] = 3, [ROOT_RETIRED] = 4, [ROOT_REVOKED] = 5};
     return rank[a] > rank[than];
@@ -145,6 +147,58 @@ static int stricter_between(struct store_tx *tx, const struct admit *a, int64_t 
     return 0;
 }
 
+static int root_of(struct store_tx *tx, int64_t account, const struct hash *print, struct root *out, struct err *err) {
+    struct store_row *row;
+    int found = first_row(tx, &row, err, SQL_ROOT_BY_PRINT, "bi", hash_span(print), account);
+    if (found <= 0)
+        return found;
+    int rc = row_root(row, out, err);
+    store_row_end(row);
+    return rc ? rc : 1;
+}
+
+/* Of the roots of the account whose keys the chain goes over: those that are retired, by their keys; *shut: one is shut otherwise. */
+static int retired_of(struct store_tx *tx, const struct admit *a, int64_t account, struct hash *past, size_t *n, bool *shut, struct err *err) {
+    struct root r;
+    for (size_t i = 0; i < a->n_anchors + a->n_between; i++) {
+        struct store_row *row;
+        int rc, found = i < a->n_anchors ? root_of(tx, account, &a->anchors[i], &r, err)
+                                         : first_row(tx, &row, err, SQL_ROOT_BY_SPKI, "ib", account, hash_span(&a->between[i - a->n_anchors]->key.spki));
+        if (found < 0)
+            return found;
+        if (found && i >= a->n_anchors) {
+            rc = row_root(row, &r, err);
+            store_row_end(row);
+            if (rc)
+                return rc;
+        }
+        if (found && r.state == ROOT_RETIRED)
+            past[(*n)++] = r.spki;
+        *shut = *shut || (found && (r.state == ROOT_DISABLED || r.state == ROOT_REVOKED));
+    }
+    return 0;
+}
+
+/* A root that is retired takes along what stands under its key alone: an anchor that is good, and that the chain reaches without that key, lets in as before. */
+static int beside_retired(struct store_tx *tx, const struct admit *a, int64_t account, struct root *out, struct err *err) {
+    const struct root_path path = {.leaf = a->leaf, .cas = a->between, .n = a->n_between};
+    struct hash past[CHAIN_FOUND_MAX + CHAIN_MAX_CERTS];
+    size_t n_past = 0;
+    bool shut = false;
+    int rc = retired_of(tx, a, account, past, &n_past, &shut, err);
+    for (size_t i = 0; !rc && !shut && i < a->n_anchors; i++) {
+        CLEANUP(cert_free) struct cert *anchor = NULL;
+        struct root r;
+        int found = root_of(tx, account, &a->anchors[i], &r, err);
+        if (found < 0)
+            return found;
+        if (found && (r.state == ROOT_ACTIVE || r.state == ROOT_KNOWN_ONLY) && !(rc = root_cert(tx, &r, &anchor, err)) && root_path_reaches(&path, anchor, past, n_past) &&
+            (out->state == ROOT_RETIRED || is_stricter(r.state, out->state)))
+            *out = r;
+    }
+    return rc;
+}
+
 int admit_root(struct store_tx *tx, const struct admit *a, int64_t account, struct root *out, struct err *err) {
     bool have = false;
     for (size_t i = 0; i < a->n_anchors; i++) {
@@ -158,6 +212,8 @@ int admit_root(struct store_tx *tx, const struct admit *a, int64_t account, stru
         have = have || found;
     }
     int rc = have ? stricter_between(tx, a, account, out, err) : 0;
+    if (!rc && have && out->state == ROOT_RETIRED)
+        rc = beside_retired(tx, a, account, out, err);
     return rc ? rc : have;
 }
 

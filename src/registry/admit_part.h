@@ -15,7 +15,8 @@ int admit_promote(struct store_tx *tx, struct admit *a, const struct account *ac
 /* Before whatever changes which key or certificate is a device's: in recovery nothing does, for what the registry knows of it may be undone since
  * (a certificate void, an offer withdrawn).  Sets the verdict and *ok false there. */
 int admit_may_change(struct store_tx *tx, struct admit *a, bool *ok, struct err *err) MUSTER_MUST_CHECK;
-/* The root of the account under which the chain holds, of several the one that lets fewest in, the roots among the CAs between included; 1 there, 0 not. */
+/* The root of the account under which the chain holds, of several the one that lets fewest in, the roots among the CAs between included; a retired one only
+ * where none that is good is reached without its key.  1 there, 0 not. */
 int admit_root(struct store_tx *tx, const struct admit *a, int64_t account, struct root *out, struct err *err) MUSTER_MUST_CHECK;
 /* False: its state lets nobody in; sets the verdict. */
 bool admit_root_usable(struct admit *a, const struct root *r);

@@ -349,11 +349,12 @@ static int register_device(struct store_tx *tx, struct admit *a, const struct ac
     struct line line;
     const char *objection;
     bool with_key, may, full;
-    if (r->state == ROOT_KNOWN_ONLY)
-        return admit_refuse(a, MUSTER_EROOTKNOWNONLY, NULL);
     int rc = judge_line(tx, a, account, id, &line, &objection, &full, err);
     if (rc)
         return rc;
+    /* A root that was followed by another one is that; what a line under it has built comes later, and the line's own bounds are the gate. */
+    if (r->state == ROOT_KNOWN_ONLY && !(r->origin == ROOT_MUSTER && a->of_line))
+        return admit_refuse(a, MUSTER_EROOTKNOWNONLY, NULL);
     if (full)
         return admit_refuse(a, MUSTER_EPENDING, "The device is outside the bounds of its factory line, and so many are that no more are written down: %s.", objection);
     rc = admit_may_change(tx, a, &may, err);

@@ -126,7 +126,7 @@ void replay_device_renew(struct audit_replay *r, const struct audit_entry *e, co
 void replay_device_first_contact(struct audit_replay *r, const struct audit_entry *e, const json_t *detail) {
     const struct audit_root *root = root_of(r, e, detail);
     struct audit_device *d = device_new(r, e, detail);
-    if (root && root->state == ROOT_KNOWN_ONLY)
+    if (root && root->state == ROOT_KNOWN_ONLY && (root->uploaded || !*replay_text(detail, "line"))) /* a former one of Muster's own lets in what a line under it has built */
         replay_bad(r, e, "The fleet root brought no new devices in");
     if (d)
         identity(r, d, detail, root);

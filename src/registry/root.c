@@ -5,11 +5,14 @@
 #include "pki/chain.h"
 #include "registry/audit.h"
 #include "registry/root_json.h"
+#include "registry/root_reach.h"
 #include "registry/row.h"
 
-/* Devices that it would cut off: of Muster's own by what their certificates stand under. */
+/* Devices that it would cut off. */
 int root_devices(struct store_tx *tx, const struct root *r, int64_t *n, struct err *err) {
-    return r->origin == ROOT_MUSTER ? one_int(tx, n, 0, err, SQL_ANCHOR_DEVICES, "i", r->row) : one_int(tx, n, 0, err, SQL_ROOT_DEVICES, "ii", r->account, r->row);
+    CLEANUP(root_reach_fini) struct root_reach reach = {0};
+    int rc = root_reach_find(tx, r, false, &reach, err);
+    return rc ? rc : root_reach_count(tx, &reach, n, err);
 }
 
 int root_json(struct store_tx *tx, const struct account *a, const struct root *r, json_t **out, struct err *err) {

@@ -5,39 +5,41 @@
 #include "registry/event.h"
 #include "registry/root.h"
 #include "registry/root_json.h"
+#include "registry/root_reach.h"
 
-/* The devices that were seen last, by name. */
-static int name_dependents(struct store_tx *tx, const struct root *r, int64_t hour, json_t *list, struct err *err) {
-    struct store_row *row = NULL;
-    int rc = store_query(tx, &row, err, SQL_ANCHOR_SEEN_PAGE, "iii", r->row, hour, I(ROOT_NAMED_MAX));
-    return dependents_take(row, rc, list, err);
+/* Devices that its open factory lines may have made and that have not come: they are no rows, and their certificates are good. */
+static int lines_to_come(struct store_tx *tx, const struct root *r, int64_t *n, struct err *err) {
+    return one_int(tx, n, 0, err, SQL_LINE_TO_COME, "iii", r->account, r->row, clock_now());
 }
 
 int root_seen_json(struct store_tx *tx, const struct root *r, json_t *out, struct err *err) {
     static const int64_t days[] = {7, 30, 90, 365};
+    CLEANUP(root_reach_fini) struct root_reach reach = {0};
     json_t *seen = json_object(), *named = json_array();
     int64_t n;
-    int rc = 0;
+    int rc = root_reach_find(tx, r, true, &reach, err);
     for (size_t i = 0; !rc && i < sizeof days / sizeof *days; i++) {
         char name[16];
         snprintf(name, sizeof name, "%dd", (int)days[i]);
-        if (!(rc = one_int(tx, &n, 0, err, SQL_ANCHOR_SEEN, "ii", r->row, dependents_hour(days[i]))))
+        if (!(rc = root_reach_seen(tx, &reach, dependents_hour(days[i]), &n, err)))
             json_set_int(seen, name, n);
     }
-    if (!rc && !(rc = one_int(tx, &n, 0, err, SQL_ANCHOR_DEVICES, "i", r->row)))
+    if (!rc && !(rc = root_reach_count(tx, &reach, &n, err)))
         json_set_int(seen, "ever", n);
+    if (!rc && !(rc = lines_to_come(tx, r, &n, err)))
+        json_set_int(out, "to_come", n);
     if (!rc)
-        rc = name_dependents(tx, r, 0, named, err);
+        rc = root_reach_seen_names(tx, &reach, 0, ROOT_NAMED_MAX, named, err);
     json_set(out, "seen", seen);
     json_set(out, "newest", named);
     return rc;
 }
 
-static int refuse_seen(struct store_tx *tx, struct root_retire *t, const struct root *r, struct err *err) {
+static int refuse_seen(struct store_tx *tx, struct root_retire *t, const struct root_reach *reach, struct err *err) {
     CLEANUP_JSON json_t *named = json_array();
     CLEANUP(buf_fini) struct buf text = BUF_INIT(2048);
-    int rc = one_int(tx, &t->devices, 0, err, SQL_ANCHOR_SEEN, "ii", r->row, t->hour);
-    if (rc || !t->devices || (rc = name_dependents(tx, r, t->hour, named, err)))
+    int rc = root_reach_seen(tx, reach, t->hour, &t->devices, err);
+    if (rc || !t->devices || (rc = root_reach_seen_names(tx, reach, t->hour, ROOT_NAMED_MAX, named, err)))
         return rc;
     dependents_name(&text, named, t->devices);
     return err_set(err, MUSTER_EROOTINUSE, "%lld device%s seen in the last %lld days depend%s on the fleet root: %s.", (long long)t->devices, t->devices == 1 ? "" : "s", (long long)t->days,
@@ -71,22 +73,32 @@ static int newest_issuing(struct store_tx *tx, const struct root *r, int64_t *ou
     return rc;
 }
 
-/* Who sleeps longer than the days that were said and has a certificate that is good still is cut off for good: that wants the number of them. */
-static int confirm_asleep(struct store_tx *tx, struct root_retire *t, const struct account *a, const struct root *r, struct err *err) {
+static int refuse_asleep(const struct root_retire *t, int64_t asleep, const char *names, struct err *err) {
+    const int64_t come = t->devices - asleep;
+    char lines[120] = "", sleepers[200] = "";
+    if (come)
+        snprintf(lines, sizeof lines, "as many as %lld device%s that its open factory lines may have made and that have not come yet", (long long)come, come == 1 ? "" : "s");
+    if (asleep)
+        snprintf(sleepers, sizeof sleepers, "%lld device%s for good, not seen in the last %lld days, whose certificate%s good still: ", (long long)asleep, asleep == 1 ? "" : "s",
+                 (long long)t->days, asleep == 1 ? " is" : "s are");
+    return err_set(err, MUSTER_ECONFIRM, "To retire the fleet root cuts off %s%s%s%s.", sleepers, names, asleep && come ? "; and " : "", lines);
+}
+
+/* Who sleeps longer than the days that were said and has a certificate that is good still is cut off for good, and so is what its lines have built: that wants the number of them. */
+static int confirm_asleep(struct store_tx *tx, struct root_retire *t, const struct account *a, const struct root *r, const struct root_reach *reach, struct err *err) {
     CLEANUP_JSON json_t *named = json_array();
     CLEANUP(buf_fini) struct buf text = BUF_INIT(2048);
-    struct store_row *row = NULL;
-    int64_t plain, renews, issuing;
-    useless_until(a, r, clock_now(), &plain, &renews);
-    int rc = newest_issuing(tx, r, &issuing, err);
-    if (rc || (rc = one_int(tx, &t->devices, 0, err, SQL_ANCHOR_ASLEEP, "iiiii", r->row, t->hour, plain, renews, issuing)) || !t->devices || t->confirm == t->devices)
+    struct root_asleep asleep = {.hour = t->hour};
+    int64_t n, come;
+    useless_until(a, r, clock_now(), &asleep.plain, &asleep.renews);
+    int rc = newest_issuing(tx, r, &asleep.issuing, err);
+    if (rc || (rc = root_reach_asleep(tx, reach, &asleep, &n, err)) || (rc = lines_to_come(tx, r, &come, err)))
         return rc;
-    rc = store_query(tx, &row, err, SQL_ANCHOR_ASLEEP_PAGE, "iiiiii", r->row, t->hour, plain, renews, issuing, I(ROOT_NAMED_MAX));
-    if ((rc = dependents_take(row, rc, named, err)))
+    t->devices = n + come;
+    if (!t->devices || t->confirm == t->devices || (rc = root_reach_asleep_names(tx, reach, &asleep, ROOT_NAMED_MAX, named, err)))
         return rc;
-    dependents_name(&text, named, t->devices);
-    return err_set(err, MUSTER_ECONFIRM, "To retire the fleet root cuts off %lld device%s for good, not seen in the last %lld days, whose certificate%s good still: %s.", (long long)t->devices,
-                   t->devices == 1 ? "" : "s", (long long)t->days, t->devices == 1 ? " is" : "s are", buf_str(&text));
+    dependents_name(&text, named, n);
+    return refuse_asleep(t, n, buf_str(&text), err);
 }
 
 /* What issues, or lets new devices in, is not taken out of use: the next one comes first. */
@@ -117,9 +129,11 @@ int root_retire_look_run(struct store_tx *tx, void *arg, struct err *err) {
     struct root_retire *t = arg;
     struct account a;
     struct root r;
+    CLEANUP(root_reach_fini) struct root_reach reach = {0};
     t->hour = dependents_hour(t->days);
     int rc = account_need(tx, t->account, &a, err);
-    if (rc || (rc = root_need(tx, &a, t->root, &r, err)) || (rc = check_state(&a, &r, err)) || (rc = refuse_seen(tx, t, &r, err)) || (rc = confirm_asleep(tx, t, &a, &r, err)))
+    if (rc || (rc = root_need(tx, &a, t->root, &r, err)) || (rc = check_state(&a, &r, err)) || (rc = root_reach_find(tx, &r, true, &reach, err)) || (rc = refuse_seen(tx, t, &reach, err)) ||
+        (rc = confirm_asleep(tx, t, &a, &r, &reach, err)))
         return rc;
     t->asleep = t->devices;
     t->looked = true;
@@ -130,10 +144,11 @@ int root_retire_run(struct store_tx *tx, void *arg, struct err *err) {
     struct root_retire *t = arg;
     struct account a;
     struct root r;
+    CLEANUP(root_reach_fini) struct root_reach reach = {0};
     if (!t->looked)
         return MUSTER_EINTERNAL;
     int rc = account_need(tx, t->account, &a, err);
-    if (rc || (rc = root_need(tx, &a, t->root, &r, err)) || (rc = check_state(&a, &r, err)) || (rc = refuse_seen(tx, t, &r, err)) ||
+    if (rc || (rc = root_need(tx, &a, t->root, &r, err)) || (rc = check_state(&a, &r, err)) || (rc = root_reach_find(tx, &r, true, &reach, err)) || (rc = refuse_seen(tx, t, &reach, err)) ||
         (rc = store_exec(tx, NULL, err, SQL_ROOT_STATE, "ii", r.row, I(ROOT_RETIRED))) || (rc = epoch_raise(tx, err)))
         return rc;
     json_t *detail = json_object(), *more = json_object();

@@ -6,7 +6,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from client import Fleet, Identity, new_key
-from conftest import MUSTER, Server, soon
+from conftest import MUSTER, Server, refused, soon
 from enrolment import DAY, ask
 from est import csr, post
 from test_clock import Clock
@@ -136,6 +136,31 @@ def test_a_root_that_is_shut_renews_nobody(world, tmp_path):
     world.muster("root", "enable", line.shown["root"])
     assert ask(world, ready) is None
     assert whole(world, "shut")
+
+
+def test_what_was_built_before_a_rotation_comes_after_it(world, tmp_path):
+    """Under a former root of Muster's own a line goes on within its bounds, until the root is retired; which counts what has not come."""
+    line = own(world, tmp_path, "turned", max_devices=4)
+    first, second, third, over = line.issue("vin-1", "vin-2", "vin-3", "vin-4")
+    assert ask(world, first) is None
+    old = line.shown["root"]
+    assert world.muster("root", "show", old)["to_come"] == 3
+    world.muster("root", "rotate", old)
+    assert ask(world, second) is None
+    moved = renew(world, third)
+    assert ask(world, moved) is None, "its first request is the renewal"
+    assert ask(world, line.forge("other-1")) == "device_pending" and states(world, "turned")["vin-2"] == "active"
+    assert world.muster("root", "show", old)["to_come"] == 1
+    said = refused("root_in_use", world.muster, "root", "retire", old)
+    assert "vin-1" in said.text and "vin-3" not in said.text
+    for device in (first, second):
+        assert ask(world, renew(world, device)) is None
+    world.muster("device", "revoke", "other-1", "--account", "turned")
+    said = refused("confirmation_required", world.muster, "root", "retire", old)
+    assert "as many as 1 device that its open factory lines may have made" in said.text
+    assert world.muster("root", "retire", old, "--yes")["state"] == "retired"
+    assert ask(world, over) == "root_retired" and ask(world, moved) is None
+    assert whole(world, "turned")
 
 
 def test_a_line_of_another_account_is_none(world, tmp_path):

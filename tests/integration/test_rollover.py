@@ -7,7 +7,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from client import Device, Fleet, new_key
+from client import Device, Fleet, Identity, new_key
 from conftest import Refused, refused, soon
 from enrolment import DAY, PATH, YEAR, Account, ask, enrolled
 from est import csr, enrolled as enrolled_by_est, post
@@ -328,6 +328,87 @@ def test_uploaded_roots_overlap(world):
     assert world.muster("audit", "verify", "--account", "cars")["ok"] is True
     unproved = world.root("cars", Fleet("Third Root"), prove=False)
     refused("wrong_state", world.muster, "root", "retire", unproved.root["id"])
+
+
+def nested(world, account):
+    """A root, an intermediate below it that was brought as a root of its own, and two devices that show both: one from before the intermediate was there."""
+    world.account(account, "test", "device")
+    root = Fleet()
+    world.root(account, root)
+    line = root.intermediate("Line 1")
+    shown, line.root = line.cert, None
+    old, new = line.device("old", chain=[shown]), line.device("new", chain=[shown])
+    assert ask(world, old) is None
+    world.root(account, line)
+    assert ask(world, new) is None and ask(world, old) is None
+    return root, line, old, new
+
+
+def test_an_intermediate_takes_the_place_of_the_root_above_it(world):
+    """A chain that reaches two roots of the account: with the upper one retired the lower one lets in as before, and nobody is counted who goes on."""
+    root, line, old, new = nested(world, "up")
+    assert names(world, root.root) == set() and names(world, line.root) == {"old", "new"}
+    # What shuts the root shuts whoever shows a path to it.
+    for which in (root, line):
+        assert "cuts off 2 devices" in refused("confirmation_required", world.muster, "root", "disable", which.root["id"]).text
+    assert world.muster("root", "retire", root.root["id"])["state"] == "retired"
+    assert ask(world, old) is None and ask(world, new) is None and ask(world, Identity(old.cert, old.key)) is None
+    assert ask(world, line.device("newest", chain=[line.cert])) is None
+    beside = root.intermediate("Line 2")
+    assert ask(world, beside.device("beside", chain=[beside.cert])) == RETIRED
+    # The last that is good is missed.
+    assert "3 devices" in refused("root_in_use", world.muster, "root", "retire", line.root["id"]).text
+    world.clock.set(100 * DAY)
+    assert "cuts off 3 devices for good" in refused("confirmation_required", world.muster, "root", "retire", line.root["id"]).text
+    assert world.muster("root", "retire", line.root["id"], "--yes")["state"] == "retired"
+    assert ask(world, old) == ask(world, new) == RETIRED
+    assert verifies(world, type("A", (), {"name": "up"}))
+
+
+def test_an_intermediate_that_is_retired_takes_its_devices_along(world):
+    """Under whichever of the two roots they are registered; they are counted, and who comes by another CA of the root goes on."""
+    root, line, old, new = nested(world, "down")
+    beside = root.intermediate("Line 2")
+    other = beside.device("beside", chain=[beside.cert])
+    assert ask(world, other) is None
+    assert names(world, line.root) == {"old", "new"} and names(world, root.root) == {"beside"}
+    said = refused("root_in_use", world.muster, "root", "retire", line.root["id"])
+    assert "2 devices" in said.text and "old" in said.text and "new" in said.text
+    world.clock.set(100 * DAY)
+    assert ask(world, other) is None
+    said = refused("confirmation_required", world.muster, "root", "retire", line.root["id"])
+    assert "cuts off 2 devices for good" in said.text and "old" in said.text and "new" in said.text and "beside" not in said.text
+    assert world.muster("root", "retire", line.root["id"], "--yes")["state"] == "retired"
+    assert ask(world, old) == ask(world, new) == ask(world, Identity(old.cert, old.key)) == RETIRED
+    assert ask(world, other) is None
+
+
+def test_a_certificate_between_roots_brings_nobody_in_or_out(world):
+    """Who shows what leads from the new root to the old one goes on when that is retired; who stands under the old one does not, whatever it shows."""
+    a = Account(world)
+    key = a.key("--expires", "2y")
+    moves, stays = (enrolled_by_est(world.gateway(key), name, new_key()) for name in ("moves", "stays"))
+    assert ask(world, moves) is None and ask(world, stays) is None
+    old = roots(world, a)["active"]
+    new = world.muster("root", "rotate", old["id"])
+    moved = renew(world, moves)
+    assert ask(world, moved) is None
+    bundle = world.dir.parent / "bundle.pem"
+    world.muster("root", "bundle", "--account", a.name, "-o", bundle)
+    cas = [x509.load_pem_x509_certificate(b"-----BEGIN" + pem) for pem in bundle.read_bytes().split(b"-----BEGIN")[1:]]
+
+    def with_cross(device, root):
+        return Identity(device.cert, device.key, [next(c for c in cas if c.subject == device.cert.issuer), pem_of(world, root, "--crosses")[1]])
+    up, down = with_cross(moved, new), with_cross(stays, old)
+    assert ask(world, up) is None and ask(world, down) is None
+    assert names(world, old) == {"stays"}
+    world.muster("device", "revoke", "stays", "--account", a.name)
+    world.muster("device", "release", "stays", "--account", a.name)
+    other = enrolled_by_est(world.gateway(key), "other", new_key())
+    assert ask(world, other) is None
+    assert world.muster("root", "retire", old["id"])["state"] == "retired"
+    assert ask(world, moved) is None and ask(world, up) is None
+    assert ask(world, down) == RETIRED
 
 
 def test_devices_that_are_cut_off_hold_no_root(world):
