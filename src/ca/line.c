@@ -90,7 +90,7 @@ static int check_key(int fd, const struct cert *cert, struct err *err) {
 
 static int check_kit(int fd, const struct kit *k, struct cert **cert, struct cert **root, struct err *err) {
     CLEANUP_JSON json_t *doc = NULL;
-    const char *account, *line;
+    const char *account = "", *line = "";
     int rc = read_description(fd, &doc, &account, &line, err);
     if (rc)
         return rc;

@@ -202,7 +202,7 @@ static int note_line(struct store_tx *tx, struct admit *a, int64_t account, stru
 static int known_key(struct store_tx *tx, struct admit *a, int64_t account_row, int64_t device_row, bool barred, struct err *err) {
     CLEANUP(buf_fini) struct buf id = BUF_INIT(512);
     struct account account;
-    struct root r;
+    struct root r = {.row = 0};
     struct device d;
     struct line line = {.row = 0};
     bool ok;
@@ -465,7 +465,7 @@ static int other_key(struct store_tx *tx, struct admit *a, const struct account 
 static int first_contact(struct store_tx *tx, struct admit *a, struct err *err) {
     CLEANUP(buf_fini) struct buf id = BUF_INIT(512);
     struct account account;
-    struct root r;
+    struct root r = {.row = 0};
     struct device d;
     struct store_row *row;
     bool ok;

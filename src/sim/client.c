@@ -85,7 +85,7 @@ static int look_up(struct client *c, const char *url, const char *mine, struct e
     if (rc)
         return rc;
     int failed = getaddrinfo(c->host, port, &hints, &found);
-    if (failed)
+    if (failed || !found)
         return err_set(err, MUSTER_ENETWORK, "The gateway %s is not found: %s.", c->host, gai_strerror(failed));
     for (struct addrinfo *a = found; a && !rc; a = a->ai_next)
         if (!is_here(a->ai_addr) && (!mine || strcmp(mine, c->host) != 0)) {
@@ -146,8 +146,11 @@ static void conn_free(struct conn *k) {
 }
 
 void client_free(struct client *c) {
-    while (c->conns)
-        conn_free(c->conns);
+    for (struct conn *k; (k = c->conns);) {
+        c->conns = k->next;
+        k->link = NULL; /* it is in no list any more */
+        conn_free(k);
+    }
     SSL_CTX_free(c->tls);
     free(c);
 }

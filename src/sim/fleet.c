@@ -86,24 +86,27 @@ static int read_credential(struct span certificates, struct span key, struct cre
 
 /* --- the devices ----------------------------------------------------------------------------------------------------------------------- */
 
-static int add(struct fleet *f, struct span id, enum way way, struct device **out, struct err *err) {
-    int rc = device_id_accept(id, "the list of devices", err);
-    if (rc)
-        return rc;
+/* NULL: *err says why. */
+static struct device *add(struct fleet *f, struct span id, enum way way, struct err *err) {
+    if (device_id_accept(id, "the list of devices", err))
+        return NULL;
     if (f->n == f->cap) {
         size_t cap = f->cap ? 2 * f->cap : 256;
         struct device *more = reallocarray(f->device, cap, sizeof *more);
-        if (!more)
-            return err_set(err, MUSTER_ENOMEM, NULL);
+        if (!more) {
+            err_set(err, MUSTER_ENOMEM, NULL);
+            return NULL;
+        }
         f->device = more;
         f->cap = cap;
     }
     struct device d = {.id = strndup((const char *)id.p, id.n), .way = way};
-    if (!d.id)
-        return err_set(err, MUSTER_ENOMEM, NULL);
+    if (!d.id) {
+        err_set(err, MUSTER_ENOMEM, NULL);
+        return NULL;
+    }
     f->device[f->n] = d;
-    *out = &f->device[f->n++];
-    return 0;
+    return &f->device[f->n++];
 }
 
 /* `muster ca issue`: a folder a device, whose certificate says its ID. */
@@ -111,23 +114,24 @@ static int take_issued(struct fleet *f, const char *top, const char *folder, str
     CLEANUP(buf_fini) struct buf path = BUF_INIT(8192), cert = BUF_INIT(FILE_MAX), id = BUF_INIT(DEVICE_ID_MAX);
     CLEANUP(buf_wipe) struct buf key = BUF_INIT(FILE_MAX);
     CLEANUP(certs_fini) struct certs chain = CERTS_INIT;
-    struct device *d;
     buf_addf(&path, "%s/%s/client.pem", top, folder);
     int rc = file_read(AT_FDCWD, buf_str(&path), &cert, err);
     if (rc)
         return rc == MUSTER_ENOTFOUND ? 0 : rc;
     buf_clear(&path);
     buf_addf(&path, "%s/%s/pkey.pem", top, folder);
-    if ((rc = file_read(AT_FDCWD, buf_str(&path), &key, err)) || (rc = certs_read(buf_span(&cert), &chain, err)) || (rc = cert_device_id(chain.cert[0], ID_RULE_CN, &id, err)) ||
-        (rc = add(f, buf_span(&id), WAY_ISSUED, &d, err)) || (rc = read_credential(buf_span(&cert), buf_span(&key), &d->has, err)))
+    if ((rc = file_read(AT_FDCWD, buf_str(&path), &key, err)) || (rc = certs_read(buf_span(&cert), &chain, err)) || (rc = cert_device_id(chain.cert[0], ID_RULE_CN, &id, err)))
         return err_prefix(err, "%s/%s", top, folder);
-    return 0;
+    struct device *d = add(f, buf_span(&id), WAY_ISSUED, err);
+    return !d || read_credential(buf_span(&cert), buf_span(&key), &d->has, err) ? err_prefix(err, "%s/%s", top, folder) : 0;
 }
 
 static int read_issued(struct fleet *f, const char *top, struct err *err) {
     CLEANUP(closedir) DIR *dir = opendir(top);
     size_t before = f->n;
-    int rc = dir ? 0 : err_set(err, MUSTER_ENOTFOUND, "The directory %s cannot be opened: %s.", top, strerror(errno));
+    int rc = 0;
+    if (!dir)
+        return err_set(err, MUSTER_ENOTFOUND, "The directory %s cannot be opened: %s.", top, strerror(errno));
     for (struct dirent *e; !rc && (e = readdir(dir));)
         rc = e->d_name[0] == '.' ? 0 : take_issued(f, top, e->d_name, err);
     if (rc)
@@ -137,7 +141,6 @@ static int read_issued(struct fleet *f, const char *top, struct err *err) {
 
 static int take_code(struct fleet *f, struct span line, struct err *err) {
     CLEANUP(csv_line_fini) struct csv_line cells = {.n = 0};
-    struct device *d;
     int rc = csv_read(&cells, line, err);
     if (rc)
         return rc;
@@ -145,8 +148,9 @@ static int take_code(struct fleet *f, struct span line, struct err *err) {
         return err_set(err, MUSTER_EINVALID, "there are not two cells, a device ID and its code.");
     if (span_eq_str(cells.cell[0], "device_id"))
         return 0;
-    if ((rc = add(f, cells.cell[0], WAY_CODE, &d, err)))
-        return rc;
+    struct device *d = add(f, cells.cell[0], WAY_CODE, err);
+    if (!d)
+        return err->code;
     d->code = strndup((const char *)cells.cell[1].p, cells.cell[1].n);
     return d->code ? 0 : err_set(err, MUSTER_ENOMEM, NULL);
 }
@@ -270,25 +274,26 @@ static int open_state(struct fleet *f, const char *path, struct err *err) {
 /* Those that are kept, whatever they are called, and in whichever way they came. */
 static int add_kept(struct fleet *f, const char *path, struct err *err) {
     CLEANUP(closedir) DIR *dir = opendir(path);
-    int rc = dir ? 0 : err_set(err, MUSTER_EIO, "The directory %s cannot be opened: %s.", path, strerror(errno));
-    for (struct dirent *e; !rc && (e = readdir(dir));) {
+    if (!dir)
+        return err_set(err, MUSTER_EIO, "The directory %s cannot be opened: %s.", path, strerror(errno));
+    for (struct dirent *e; (e = readdir(dir));) {
         CLEANUP(buf_fini) struct buf id = BUF_INIT(DEVICE_ID_MAX);
-        struct device *d;
-        if (id_of(e->d_name, &id))
-            rc = add(f, buf_span(&id), WAY_KEY, &d, err);
+        if (id_of(e->d_name, &id) && !add(f, buf_span(&id), WAY_KEY, err))
+            return err->code;
     }
-    return rc;
+    return 0;
 }
 
 static int add_new(struct fleet *f, const struct sim_options *o, struct err *err) {
-    int rc = 0;
-    for (int64_t i = 1; !rc && i <= (o->devices > 0 ? o->devices : 1); i++) {
+    for (int64_t i = 1; i <= (o->devices > 0 ? o->devices : 1); i++) {
         CLEANUP(buf_fini) struct buf id = BUF_INIT(DEVICE_ID_MAX);
-        struct device *d;
         buf_addf(&id, "%s-%lld", o->prefix, (long long)i);
-        rc = buf_ok(&id) ? add(f, buf_span(&id), WAY_KEY, &d, err) : err_set(err, MUSTER_EUSAGE, "--prefix is too long.");
+        if (!buf_ok(&id))
+            return err_set(err, MUSTER_EUSAGE, "--prefix is too long.");
+        if (!add(f, buf_span(&id), WAY_KEY, err))
+            return err->code;
     }
-    return rc;
+    return 0;
 }
 
 static int by_id(const void *a, const void *b) { return strcmp(((const struct device *)a)->id, ((const struct device *)b)->id); }

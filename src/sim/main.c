@@ -78,7 +78,7 @@ static int play(const struct sim_options *o) {
 }
 
 int main(int argc, char **argv) {
-    struct sim_options o;
+    struct sim_options o = {.devices = -1};
     struct err err = ERR_INIT;
     setlocale(LC_CTYPE, "C.UTF-8");
     umask(077);

@@ -118,8 +118,8 @@ static void over(struct player *p, bool well) {
 
 /* Where nobody said how long: longer each time. */
 static int64_t wait_for(const struct player *p, const struct answer *a) {
-    const int64_t back_off = p->tries < 16 && 1000ll << p->tries < BACK_OFF_MAX ? 1000ll << p->tries : BACK_OFF_MAX;
-    return p->play->o->impatient ? HURRY_MS : a->retry_after > 0 ? a->retry_after * 1000ll : back_off;
+    const int64_t back_off = p->tries < 16 && 1000LL << p->tries < BACK_OFF_MAX ? 1000LL << p->tries : BACK_OFF_MAX;
+    return p->play->o->impatient ? HURRY_MS : a->retry_after > 0 ? a->retry_after * 1000LL : back_off;
 }
 
 static void later(struct player *p, const struct answer *a) {
