@@ -138,10 +138,13 @@ static void judge(struct reconciliation *r, const json_t *device) {
     }
     json_object_set_new(b, "seen", json_true());
     const char *serial = told_of_key(device, json_object_get(b, "keys")), *taken = told_of_key(device, json_object_get(b, "revoked"));
+    const bool key_lost = ours && !text_of(device, "line_key"); /* it came and renewed behind a backup that was put back */
     if (!ours)
         tell(r, WRONG_LINE, id, device, serial, line ? "it came by another line" : "it came by no line");
     else if (serial)
         tell(r, SEEN, id, device, serial, NULL);
+    else if (key_lost && json_object_size(json_object_get(b, "keys")))
+        tell(r, SEEN, id, device, NULL, "the server was restored from a backup, and does not know the key with which it came");
     else if (taken)
         tell(r, REVOKED, id, device, taken, "the line has taken its certificate back");
     else {

@@ -11,7 +11,7 @@
 #include "base/cleanup.h"
 #include "base/span.h"
 
-#define AUDIT_DEVICES_MAX (1U << 20) /* places: 96 MiB; three quarters of them are used at most */
+#define AUDIT_DEVICES_MAX (1U << 20) /* places: 104 MiB; three quarters of them are used at most */
 
 /* Sets of certificates are sums of keyed hashes of their fingerprints: `certs` each with the provisioning key that it came by, those that were
  * revoked each with the reason. */
@@ -22,6 +22,7 @@ struct audit_device {
     uint64_t revoked, last;         /* of all, those that were revoked; of these, those that were the device's last, which are in state revoked */
     uint64_t revoked_held;          /* revoked + AUDIT_LAST times last, by the registry */
     uint64_t identity, spki;        /* keyed hashes of certificate (with its fleet root) and public key; 0: none, or not known */
+    uint64_t line;                  /* audit_replay_line_mark(): the factory line that brought it, and the key with which; 0: none did */
     uint32_t accepted;              /* public keys that an operator accepted: where their list begins (audit_replay.h) */
     uint32_t entry;                 /* the last one about it */
     uint8_t states, states_before;  /* sets of bits 1 << enum device_state: what it may be */

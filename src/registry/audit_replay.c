@@ -113,20 +113,22 @@ void audit_replay_entry(void *arg, const struct audit_entry *e) {
     struct audit_replay *r = arg;
     const struct action *a = action_of(e->action);
     const bool in_part = a->about == DEVICE && audit_devices_has_part(r->devices, e->object), enrols = a->follow == replay_device_enrol && r->first_part,
-               contacts = a->follow == replay_device_first_contact && r->first_part;
+               contacts = a->follow == replay_device_first_contact && r->first_part, recovers = a->follow == replay_device_recover && r->first_part;
     if (r->full)
         return;
     if (a->whose == CONTROL && e->seq > r->unsealed && !audit_seal_holds(r->verify->chain, e->seq, &e->hash, e->seal)) {
         replay_bad(r, e, "The entry says what an operator does, and control did not write it");
         return;
     }
-    if (!a->follow || (a->about == DEVICE && !in_part && !enrols && !contacts))
+    if (!a->follow || (a->about == DEVICE && !in_part && !enrols && !contacts && !recovers))
         return;
     CLEANUP_JSON json_t *detail = e->detail.n ? json_parse(e->detail, NULL) : NULL;
     if (enrols && !json_object_get(detail, "invitation"))
         replay_key_spend(r, e, detail, strcmp(replay_text(detail, "how"), "answer lost") == 0);
     if (contacts && *replay_text(detail, "line"))
         replay_line_spend(r, e, detail);
+    if (recovers)
+        replay_line_charge(r, e, json_object_get(detail, "lines"));
     if (a->about != DEVICE || in_part)
         a->follow(r, e, detail);
 }

@@ -97,6 +97,8 @@ struct audit_replay {
 
 /* The mark of a certificate together with what it came by: the provisioning key, or the fleet root; by NULL: neither. */
 uint64_t audit_replay_mark(const struct audit_replay *r, struct span fingerprint, const struct uuid *by, int64_t enrolled);
+/* The mark of a factory line by its name together with the key with which a device came by it, which may not be known; without a name: 0. */
+uint64_t audit_replay_line_mark(const struct audit_replay *r, struct span name, struct span spki);
 void audit_replay_begin(struct audit_replay *r); /* keeps what the caller set, and the table */
 void audit_replay_fini(struct audit_replay *r);
 void audit_replay_entry(void *arg /* struct audit_replay */, const struct audit_entry *e);

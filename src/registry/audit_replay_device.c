@@ -128,8 +128,11 @@ void replay_device_first_contact(struct audit_replay *r, const struct audit_entr
     struct audit_device *d = device_new(r, e, detail);
     if (root && root->state == ROOT_KNOWN_ONLY && (root->uploaded || !*replay_text(detail, "line"))) /* a former one of Muster's own lets in what a line under it has built */
         replay_bad(r, e, "The fleet root brought no new devices in");
-    if (d)
-        identity(r, d, detail, root);
+    if (!d)
+        return;
+    struct hash spki;
+    d->line = audit_replay_line_mark(r, span_str(replay_text(detail, "line")), replay_hash(detail, "spki", &spki) ? hash_span(&spki) : SPAN_NONE);
+    identity(r, d, detail, root);
 }
 
 void replay_device_first_use(struct audit_replay *r, const struct audit_entry *e, const json_t *detail) {
@@ -155,6 +158,9 @@ void replay_device_recover(struct audit_replay *r, const struct audit_entry *e, 
         replay_bad(r, e, "The device was cut off");
     if (!(r->method & METHOD_SHARED))
         replay_bad(r, e, "The account did not take shared credentials");
+    const json_t *lines = json_object_get(detail, "lines");
+    if (!known && json_array_size(lines) == 1 && json_is_string(json_array_get(lines, 0)))
+        d->line = audit_replay_line_mark(r, span_str(json_string_value(json_array_get(lines, 0))), SPAN_NONE);
     d->certs += replay_mark_by(r, detail, NULL, 0);
     identity(r, d, detail, NULL);
 }

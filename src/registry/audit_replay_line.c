@@ -50,6 +50,24 @@ void replay_line_set(struct audit_replay *r, const struct audit_entry *e, const 
         bounds(l, d);
 }
 
+uint64_t audit_replay_line_mark(const struct audit_replay *r, struct span name, struct span spki) {
+    if (!name.n)
+        return 0;
+    return 3 * audit_devices_hash(r->devices, name) + (spki.n ? audit_devices_hash(r->devices, spki) : 0);
+}
+
+void replay_line_charge(struct audit_replay *r, const struct audit_entry *e, const json_t *names) {
+    size_t i;
+    json_t *name;
+    json_array_foreach(names, i, name) {
+        struct audit_line *l = json_is_string(name) ? named(r, json_string_value(name)) : NULL;
+        if (!l || l->spent >= l->max_devices)
+            replay_bad(r, e, "The factory line could not have brought the device in");
+        else
+            l->spent++;
+    }
+}
+
 /* By the bounds as the log has them at this moment: what is outside is held, and says so. */
 void replay_line_spend(struct audit_replay *r, const struct audit_entry *e, const json_t *d) {
     struct audit_line *l = named(r, replay_text(d, "line"));

@@ -8,7 +8,7 @@ static uint64_t mark(const struct audit_state *s, struct span bytes) { return by
 
 /* --- devices ------------------------------------------------------------------------------------------------------------------------- */
 
-enum device_col { D_ID, D_DEVICE_ID, D_STATE, D_BEFORE, D_AGAIN, D_CERTIFICATE, D_SPKI, D_METHOD, D_ROOT };
+enum device_col { D_ID, D_DEVICE_ID, D_STATE, D_BEFORE, D_AGAIN, D_CERTIFICATE, D_SPKI, D_METHOD, D_ROOT, D_LINE, D_LINE_KEY };
 
 static int accepted_fit(struct store_tx *tx, struct audit_state *s, int64_t row, struct audit_device *d, bool *fit, struct err *err) {
     CLEANUP(store_row_end) struct store_row *offer = NULL;
@@ -49,6 +49,8 @@ static int check_device(struct store_tx *tx, struct audit_state *s, struct store
         audit_verify_bad(&s->verify, d->entry, "The device %.*s came by another method than its row says.", SPAN_FMT(id));
     else if (store_int(row, D_AGAIN) == AGAIN_GRANTED && !d->granted)
         audit_verify_bad(&s->verify, d->entry, "The device %.*s may come again, and no operator said so.", SPAN_FMT(id));
+    else if (audit_replay_line_mark(&s->work->replay, store_text(row, D_LINE), store_blob(row, D_LINE_KEY)) != d->line)
+        audit_verify_bad(&s->verify, d->entry, "The device %.*s came by another factory line, or with another key, than its row says.", SPAN_FMT(id));
     if (s->verify.bad)
         return 0;
     int rc = accepted_fit(tx, s, store_int(row, D_ID), d, &fit, err);

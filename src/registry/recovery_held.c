@@ -4,6 +4,7 @@
 #include "registry/admit_part.h"
 #include "registry/device_identity.h"
 #include "registry/event.h"
+#include "registry/line.h"
 #include "registry/own_key.h"
 #include "registry/recovery_crl.h"
 #include "registry/snapshot.h"
@@ -162,11 +163,14 @@ struct one {
     struct cert *cert;
     struct buf der;
     char address[64];
+    bool left_line; /* it follows a certificate that a factory line made, under a root of Muster's own */
+    json_t *lines;  /* owned: names of the factory lines that are charged with it; NULL: none is */
 };
 
 static void one_fini(struct one *o) {
     cert_free(o->cert);
     buf_fini(&o->der);
+    json_decref(o->lines);
 }
 DEFINE_CLEANUP_FINI(one_fini, struct one)
 
@@ -228,7 +232,7 @@ static int judge(const struct one *o, const struct account *account, const struc
         return MUSTER_EKEYBARRED;
     if (whose != OWN_KEY_FREE && whose != OWN_KEY_OWN)
         return MUSTER_EKEYELSEWHERE;
-    if (d && d->has_certificate && d->method != METHOD_SHARED) /* which of the two is the newer one nobody can tell */
+    if (d && d->has_certificate && d->method != METHOD_SHARED && !o->left_line) /* which of the two is the newer one nobody can tell */
         return MUSTER_EKEYMISMATCH;
     return current > o->cert->not_before ? MUSTER_ECERTSUPERSEDED : 0;
 }
@@ -241,6 +245,8 @@ static int record(struct store_tx *tx, const struct recovery_admit *a, const str
     json_set_hex(detail, "fingerprint", hash_span(&o->cert->fingerprint));
     json_set_hex(detail, "spki", hash_span(&o->cert->key.spki));
     json_set_str(detail, "state", word_of(&WORDS_DEVICE_STATE, d->state));
+    if (o->lines)
+        json_set(detail, "lines", json_incref(o->lines));
     return audit_add(tx, o->account, &a->actor, "device.recover", span_str(d->device_id), detail, err);
 }
 
@@ -253,7 +259,36 @@ static int announce(struct store_tx *tx, const struct one *o, const struct accou
     return event_device(tx, account, d, d->state, EVENT_DEVICE_REGISTERED, how, err);
 }
 
-static int take(struct store_tx *tx, const struct recovery_admit *a, const struct one *o, const struct account *account, struct span id, struct device *d, bool known, struct err *err) {
+/* A device's first renewal takes it from its factory line, whose certificates the backup does not count: what may have come by a line is charged to it, to several where it may be of
+ * any of them, so that none brings in more than it might.  Too few an operator can mend (`factory kit set`). */
+static int charge_lines(struct store_tx *tx, struct one *o, struct span id, struct device *d, struct err *err) {
+    int64_t after = 0, only = 0;
+    for (;;) {
+        struct store_row *row;
+        struct line l;
+        int found = first_row(tx, &row, err, SQL_LINE_PAGE, "iii", o->account, after, I(1));
+        if (found < 0)
+            return found;
+        if (!found)
+            break;
+        int rc = row_line(row, &l, err);
+        store_row_end(row);
+        if (rc)
+            return rc;
+        after = l.row;
+        if (l.state != LINE_OPEN || l.spent >= l.max_devices || !id_pattern_match(l.id_pattern, id))
+            continue;
+        if ((rc = line_spend(tx, &l, false, err)))
+            return rc;
+        o->lines = o->lines ? o->lines : json_array();
+        json_array_append_new(o->lines, json_string(l.name));
+        only = json_array_size(o->lines) == 1 ? l.row : 0;
+    }
+    d->line = only;
+    return only ? store_exec(tx, NULL, err, SQL_DEVICE_LINE_GIVEN, "ii", d->row, only) : 0;
+}
+
+static int take(struct store_tx *tx, const struct recovery_admit *a, struct one *o, const struct account *account, struct span id, struct device *d, bool known, struct err *err) {
     const int64_t now = clock_now();
     const struct made_cert made = {.der = buf_span(&o->der), .serial = serial_of(o->cert), .fingerprint = o->cert->fingerprint, .spki = o->cert->key.spki,
                                    .not_before = o->cert->not_before, .not_after = o->cert->not_after};
@@ -265,10 +300,13 @@ static int take(struct store_tx *tx, const struct recovery_admit *a, const struc
         return rc;
     if (!known && (rc = find_device(tx, account->row, id, d, err)) <= 0)
         return rc < 0 ? rc : err_set(err, MUSTER_ECORRUPT, NULL);
-    const struct device_issued issued = {.cert = &made, .device = d->row, .account = account->row, .own_key = true};
+    if (!known && (rc = charge_lines(tx, o, id, d, err)))
+        return rc;
+    /* Whether it can renew the certificate does not say: who is taken for one that cannot would be cut off by a number. */
+    const struct device_issued issued = {.cert = &made, .device = d->row, .account = account->row, .own_key = true, .renews = true};
     if ((rc = device_identity_issued(tx, &issued, now, err)) || (rc = first_row(tx, &row, err, SQL_CERT_BY_SERIAL, "b", made.serial)) <= 0)
         return rc < 0 ? rc : err_set(err, MUSTER_ECORRUPT, NULL);
-    const struct device_identity to = {.leaf = o->cert, .cert = store_int(row, 0), .anchor = account->own_root, .address = o->address};
+    const struct device_identity to = {.leaf = o->cert, .cert = store_int(row, 0), .renews = true, .anchor = account->own_root, .address = o->address};
     store_row_end(row);
     if ((rc = device_identity_take(tx, d, &to, err)) || (rc = record(tx, a, o, d, known, err)))
         return rc;
@@ -277,7 +315,15 @@ static int take(struct store_tx *tx, const struct recovery_admit *a, const struc
 
 static int leave_out(struct store_tx *tx, const struct one *o, int code, struct err *err) { return store_exec(tx, NULL, err, SQL_HELD_LEAVE_OUT, "iis", o->row, I(HELD_LEFT_OUT), err_code(code)); }
 
-static int admit_one(struct store_tx *tx, struct recovery_admit *a, const struct snapshot *s, const struct one *o, struct err *err) {
+/* Of a factory line's device under a root of Muster's own the certificate that Muster made is the later one: it renewed by the other. */
+static int look_for_line(struct store_tx *tx, struct one *o, const struct device *d, struct err *err) {
+    struct root r;
+    int found = d->line && d->method == METHOD_DEVICE && d->root ? root_find_row(tx, d->root, &r, err) : 0;
+    o->left_line = found > 0 && r.origin == ROOT_MUSTER;
+    return found < 0 ? found : 0;
+}
+
+static int admit_one(struct store_tx *tx, struct recovery_admit *a, const struct snapshot *s, struct one *o, struct err *err) {
     CLEANUP(buf_fini) struct buf id = BUF_INIT(512);
     struct err why = ERR_INIT;
     struct account account;
@@ -295,7 +341,7 @@ static int admit_one(struct store_tx *tx, struct recovery_admit *a, const struct
     if (found <= 0 || known < 0)
         return found < 0 ? found : known < 0 ? known : leave_out(tx, o, MUSTER_EDELETED, err);
     if ((rc = own_key_load(tx, o->account, known ? &d : NULL, &o->cert->key.spki, &whose, err)) ||
-        (known && (rc = one_int(tx, &current, 0, err, SQL_CERT_LIVE_SINCE, "i", d.row))))
+        (known && ((rc = one_int(tx, &current, 0, err, SQL_CERT_LIVE_SINCE, "i", d.row)) || (rc = look_for_line(tx, o, &d, err)))))
         return rc;
     int code = judge(o, &account, known ? &d : NULL, whose, current);
     if (code)

@@ -21,6 +21,7 @@ from conftest import LONG, MUSTERD, Server, refused, soon
 from enrolment import ask, retry_after
 from est import Device as Renewed
 from est import basic, certificates, csr, post
+from test_factory import manifest_of, of, own, reconcile
 
 SECRET = "a passphrase that is long enough"
 PIECE = 65536 + 17
@@ -327,6 +328,41 @@ def test_what_is_younger_than_the_backup_is_held_and_admitted_as_a_set(gap):
     r.stop()
     with r.database() as db:
         assert db.execute("SELECT count(*) FROM held").fetchone() == (0,)
+
+
+def test_a_factory_line_s_devices_come_back_and_the_line_brings_in_no_more(fresh, at, back):
+    """Who renewed behind the backup is out with what the factory made, and comes by what Muster made; the line counts whom it has brought in the meantime."""
+    s = fresh()
+    line = own(s, at, "acme", max_devices=4)
+    made = {d.common_name: d for d in line.issue("vin-1", "vin-2", "vin-3", "vin-4")}
+    beyond = line.copy(max_devices=9).issue("vin-5", "vin-6")
+    assert ask(s, made["vin-1"]) is None and ask(s, made["vin-2"]) is None
+    earlier = renewed(s, made["vin-2"])
+    file, _ = backup(s, at)
+    new = {"vin-1": renewed(s, made["vin-1"]), "vin-2": renewed(s, earlier)}
+    assert ask(s, made["vin-3"]) is None and ask(s, made["vin-4"]) is None
+    new["vin-3"] = renewed(s, made["vin-3"])
+    s.stop()
+    r = back(file, s)
+    for device in new.values():
+        assert ask(r, device) == "recovery_pending"
+    assert r.muster("recovery", "admit", "--yes") == {"id": "recovery", "admitted": 3, "left_out": 0}
+    for device in new.values():
+        soon(None, lambda device=device: ask(r, device))
+    assert ask(r, made["vin-1"]) == "certificate_superseded"
+    r.muster("recovery", "finish", "--yes")
+    soon(None, lambda: ask(r, made["vin-4"]))
+    kit = r.muster("factory", "kit", "show", "line-1", "--account", "acme")
+    assert (kit["devices"], kit["held"]) == (4, 0)
+    assert [ask(r, device) for device in beyond] == ["device_pending", "device_pending"]
+    shown = {name: device_of(r, name) for name in new}
+    assert {name: (d["line"], d["method"], d["state"]) for name, d in shown.items()} == {name: ("line-1", "shared", "active") for name in new}
+    assert shown["vin-1"]["line_key"] == made["vin-1"].spki and shown["vin-3"]["line_key"] is None
+    (at / "manifest").write_text("\n".join(manifest_of(line)) + "\n")
+    assert of(reconcile(r, at / "manifest")) == [*((name, "seen") for name in sorted(made)), ("vin-5", "not-built"), ("vin-6", "not-built")]
+    assert all(d["renews"] for d in r.muster("root", "show", line.shown["root"])["newest"] if d["device_id"] in new), "who renews is taken for one that does"
+    assert ask(r, renewed(r, new["vin-1"])) is None and ask(r, renewed(r, new["vin-3"])) is None
+    assert r.muster("audit", "verify", "--account", "acme")["ok"] is True
 
 
 def test_only_what_was_issued_between_backup_and_restore_is_held(gap):

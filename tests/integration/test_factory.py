@@ -276,6 +276,10 @@ FORGED = {
     "gone": ("UPDATE device SET line = 0; DELETE FROM line", "has 0"),
     "one more": ("INSERT INTO line (uuid, account, root, name, state, spki, der, not_after, max_devices, spent, held, id_pattern, begins, expires, created) SELECT randomblob(16), account, root, 'more', state, "
                  "randomblob(32), der, not_after, 9, 0, 0, '*', begins, expires, created FROM line", "was never made"),
+    "by no line": ("UPDATE device SET line = 0 WHERE device_id = 'vin-1'", "came by another factory line, or with another key"),
+    "by another line": ("UPDATE device SET line = line + 1000 WHERE device_id = 'vin-1'", "came by another factory line, or with another key"),
+    "with the key of another one": ("UPDATE device SET line_key = zeroblob(32) WHERE device_id = 'vin-1'", "came by another factory line, or with another key"),
+    "with no key": ("UPDATE device SET line_key = NULL WHERE device_id = 'vin-1'", "came by another factory line, or with another key"),
     "in all the same": ("UPDATE device SET state = 1 WHERE device_id = 'other'", "is active, and the log says otherwise"),
 }
 
@@ -299,7 +303,7 @@ def test_what_a_captured_gateway_writes_of_lines_is_found(server, tmp_path):
             db.execute("DELETE FROM line WHERE account = ?", (account,))
             db.executemany(f"INSERT INTO line VALUES ({', '.join('?' * len(rows['line'][0]))})", rows["line"])
             for row in rows["device"]:
-                db.execute("UPDATE device SET line = ?, state = ? WHERE id = ?", (row[-1], row[4], row[0]))
+                db.execute("UPDATE device SET line = ?, line_key = ?, state = ? WHERE id = ?", (row[-2], row[-1], row[4], row[0]))
         assert server.muster("audit", "verify", "--account", "forged")["ok"], what
 
 
