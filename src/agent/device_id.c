@@ -12,6 +12,7 @@
 #include "base/hex.h"
 #include "base/secret.h"
 #include "base/uuid.h"
+#include "keyring/keyring.h"
 
 #define SOURCE_MAX 4096 /* bytes of a file or of an output that is read */
 
@@ -47,9 +48,22 @@ static int from_file(const struct options *o, struct buf *id, struct err *err) {
     return rc ? rc : take_line(buf_span(&text), o->device_id_file, id, err);
 }
 
+/* The command, without the PINs of keys in its environment. */
+static void shell_line(const struct options *o, struct buf *out) {
+    const char *const uris[] = {o->key, o->credentials_key};
+    char names[2][64];
+    for (size_t i = 0; i < 4; i++) {
+        keyring_pin_variables(uris[i / 2], names);
+        if (names[i % 2][0])
+            buf_addf(out, "unset -v %s\n", names[i % 2]);
+    }
+    buf_adds(out, o->device_id_command);
+}
+
 static int from_command(const struct options *o, struct buf *id, struct err *err) {
-    CLEANUP(buf_fini) struct buf text = BUF_INIT(SOURCE_MAX);
-    FILE *f = popen(o->device_id_command, "re");
+    CLEANUP(buf_fini) struct buf text = BUF_INIT(SOURCE_MAX), line = BUF_INIT(2 * OPTIONS_VALUE_MAX);
+    shell_line(o, &line);
+    FILE *f = buf_ok(&line) ? popen(buf_str(&line), "re") : NULL;
     if (!f)
         return err_set(err, MUSTER_EINVALID, "The command for the device ID cannot be run: %s.", strerror(errno));
     char piece[512];

@@ -91,7 +91,7 @@ int hardware_make(struct session *s, const char *place, unsigned number, struct 
     CLEANUP(EVP_PKEY_free) EVP_PKEY *key = NULL;
     struct made m = {.p = &s->place};
     int rc = hardware_settle(s, err); /* what was made in vain before makes room */
-    if (rc || (rc = session_key(s, place, err)) || (rc = keyring_make(place, LABEL, note, &m, &key, err)))
+    if (rc || (rc = keyring_make(place, LABEL, note, &m, &key, err)))
         return rc;
     session_say(s, "a key was made in the %s", keyring_place(place) == KEYRING_TPM2 ? "TPM" : "token");
     return hardware_put(s, number, m.uri, key, err);
@@ -116,13 +116,9 @@ static int look_needed(const struct place *p, const char *uri, bool *needed, str
 
 static bool removed(struct session *s, const char *uri) {
     struct err why = ERR_INIT;
-    if (session_key(s, uri, &why) == 0 && keyring_remove(uri, &why) == 0) {
+    if (keyring_remove(uri, &why) == 0) {
         session_say(s, "a key that is not needed any more was removed from the %s", keyring_place(uri) == KEYRING_TPM2 ? "TPM" : "token");
         return true;
-    }
-    session_key_failed(s, &why);
-    if (session_remember(s, NULL)) {
-        /* it will be found out again */
     }
     session_say(s, "a key that is not needed any more could not be removed yet: %s", err_text(&why));
     return false;

@@ -40,6 +40,16 @@ int hooks_environment(const char *dir, const struct state *state, const char *ga
     return good && name_key(where) ? 0 : err_set(err, MUSTER_ENOMEM, NULL);
 }
 
+void hooks_hide_pins(const struct options *o, const char *where) {
+    const char *const uris[] = {o->key, o->credentials_key, where};
+    char names[2][64];
+    for (size_t i = 0; i < 2 * sizeof uris / sizeof *uris; i++) {
+        keyring_pin_variables(uris[i / 2], names);
+        if (names[i % 2][0])
+            unsetenv(names[i % 2]);
+    }
+}
+
 /* Who may write to a hook may do anything as the user of the agent. */
 static bool may_run(int dir, const char *name) {
     struct stat st;
@@ -66,6 +76,7 @@ static void become(const struct session *s, const char *path, const char *event)
         close(nothing);
     if (place_where(&s->place, place_current(&s->place), where, NULL) || hooks_environment(s->o->dir, &s->state, s->state.gateway, where, NULL) || setenv("MUSTER_EVENT", event, 1))
         _exit(126);
+    hooks_hide_pins(s->o, where);
     execl(path, path, event, (char *)NULL);
     _exit(127);
 }

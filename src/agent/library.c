@@ -122,6 +122,8 @@ API int muster_agent_use(muster_agent *a, struct ssl_ctx_st *ctx) {
     int rc = load(a, &id);
     if (rc)
         return result(a, rc);
+    if ((rc = keyring_refused(id.where, &a->err)))
+        return result(a, rc);
     X509_STORE *store = X509_STORE_new();
     bool good = store && SSL_CTX_use_certificate(ctx, id.cert->x) == 1 && SSL_CTX_use_PrivateKey(ctx, id.key) == 1 && SSL_CTX_clear_chain_certs(ctx) == 1;
     for (size_t i = 0; good && i < id.above.n; i++)

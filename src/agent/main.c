@@ -142,6 +142,8 @@ static int exec_command(const struct options *o, char **command) {
         session_recover(&s, &id);
     if (rc || (rc = hooks_environment(o->dir, &s.state, id.gateway, id.where, &err)))
         return fail(&err);
+    if (!o->with_pin)
+        hooks_hide_pins(o, id.where);
     umask(callers_mask);
     execvp(command[0], command);
     fprintf(stderr, "muster-agent: %s cannot be run: %s.\n", command[0], strerror(errno));

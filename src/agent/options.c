@@ -45,6 +45,7 @@ static const struct option_row {
     {"sysroot", "DIR", "Where /etc/machine-id, /sys, and the usual places of credentials are looked for (default /)", FOLDER, FOR_CONFIG | FOR_LINE, ENROLS, AT(sysroot)},
     {"now", NULL, "Ask now, whatever time the gateway named, and renew although it is early", SWITCH, FOR_LINE, ENROLS, AT(now)},
     {"stay", NULL, "Do not end: sleep, and look again when something is due", SWITCH, FOR_LINE, 1u << COMMAND_RUN, AT(stay)},
+    {"with-pin", NULL, "Leave the variable in the command's environment that the key's PIN comes from (pin-source=env:…)", SWITCH, FOR_LINE, 1u << COMMAND_EXEC, AT(with_pin)},
     {"json", NULL, "Print the answer as one JSON object", SWITCH, FOR_LINE, ENROLS | 1u << COMMAND_STATUS | 1u << COMMAND_CHECK | 1u << COMMAND_EXPLAIN, AT(json)},
     {"help", NULL, "Show this", SWITCH, FOR_LINE, 0, AT(help)},
     {"version", NULL, "Show the version", SWITCH, FOR_LINE, 0, AT(version)},

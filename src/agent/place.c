@@ -72,7 +72,7 @@ static const struct {
 #define TEXT(field) {#field, offsetof(struct state, field), sizeof(((struct state *)0)->field)}
 #define NUMBER(field) {#field, offsetof(struct state, field), 0}
     TEXT(device_id),   TEXT(gateway),     TEXT(account), TEXT(method),    TEXT(source), TEXT(import), NUMBER(import_refused_at), TEXT(key),        NUMBER(newest_time), NUMBER(anchors_at),
-    NUMBER(asked_at),  NUMBER(wait),      TEXT(wait_code), TEXT(wait_text), NUMBER(contact_at), NUMBER(failed_at), TEXT(failed_code), TEXT(failed_text), TEXT(pin_refused),
+    NUMBER(asked_at),  NUMBER(wait),      TEXT(wait_code), TEXT(wait_text), NUMBER(contact_at), NUMBER(failed_at), TEXT(failed_code), TEXT(failed_text),
 };
 #define FIELDS_N (sizeof FIELDS / sizeof *FIELDS)
 

@@ -4,6 +4,7 @@
  *   DIR/identity-N/       client.pem, pkey.pem (0600), root.crt, gateway.url: what a stock aktualizr imports with device credentials
  *                         (a key in a token or a TPM: pkey.uri and pkey.pub in the place of pkey.pem; agent/hardware.h)
  *   DIR/state.json        what the agent remembers
+ *   DIR/pins-refused      which PINs a token or TPM has refused (keyring_refusals()); whoever uses the key of this directory writes it
  *   DIR/hooks-due         a change of which hooks were not told yet
  *   DIR/lock              held by the one that works here
  *
@@ -36,7 +37,6 @@ struct state {
     char wait_code[64], wait_text[480];
     int64_t contact_at, failed_at;  /* when the gateway last admitted this device; when it last did not */
     char failed_code[64], failed_text[480];
-    char pin_refused[KEYRING_PIN_MARK_MAX]; /* of a key in hardware: what its PIN came from, when it was refused (keyring_pin_mark()) */
 };
 
 struct place {

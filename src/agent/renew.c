@@ -141,7 +141,7 @@ static int keep(struct session *s, struct err *err) {
         struct err later = ERR_INIT;
         identity_fini(&now);
         int failed = place_identity(&s->place, place_current(&s->place), &now, &later);
-        if (!failed && session_key(s, now.where, &later))
+        if (!failed && keyring_refused(now.where, &later))
             failed = session_failed(s, &(struct refused){0}, &later);
         failed = failed ? failed : STEPS[i](s, &now, &later);
         if (failed && !rc) {

@@ -145,7 +145,10 @@ static json_t *ask(struct session *s, const struct identity *id) {
     struct refused why = {0};
     struct gateway g;
     const struct shown by = {id->key, id->cert, &id->above};
-    if (session_key(s, id->where, &err))
+    if (keyring_has_pin(id->where) && faccessat(s->place.fd, ".", W_OK, AT_EACCESS))
+        return verdict(s, "unknown", "device", "key_unreadable", "This user may not write to the device's directory, and could not keep a PIN that is refused from being tried again: it is not tried.",
+                       "Run it as the owner of the directory.");
+    if (keyring_refused(id->where, &err))
         return not_reached(s, &why, &err);
     if (session_gateway(s, id->gateway, &id->anchors, &g, &why, &err) && !why.status)
         return not_reached(s, &(struct refused){.dates = true}, &err);

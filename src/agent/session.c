@@ -20,6 +20,7 @@ int session_open(struct session *s, const struct options *o, bool make, struct e
     if (rc || (make && (rc = place_lock(&s->place, err))))
         return rc;
     place_state(&s->place, &s->state);
+    keyring_refusals(s->place.dir, o->now);
     true_time_init(&s->time, s->state.newest_time);
     CLEANUP(identity_fini) struct identity id = IDENTITY_INIT;
     unsigned current = place_current(&s->place);
@@ -57,25 +58,8 @@ static int bounded_wait(const struct session *s, int wait) {
     return wait > most ? (int)most : wait;
 }
 
-int session_key(struct session *s, const char *uri, struct err *err) {
-    char mark[KEYRING_PIN_MARK_MAX];
-    snprintf(s->key_uri, sizeof s->key_uri, "%s", uri);
-    if (!uri[0] || s->o->now || !s->state.pin_refused[0])
-        return 0;
-    keyring_pin_mark(uri, mark);
-    if (strcmp(mark, s->state.pin_refused) != 0)
-        return 0;
-    return err_set(err, MUSTER_EKEYPIN, "The PIN of the key was refused before, and is not tried again until its file has changed, or with --now: tokens lock themselves after a few wrong ones.");
-}
-
-void session_key_failed(struct session *s, const struct err *why) {
-    if (why->code == MUSTER_EKEYPIN && s->key_uri[0])
-        keyring_pin_mark(s->key_uri, s->state.pin_refused);
-}
-
 int session_failed(struct session *s, const struct refused *why, struct err *err) {
     struct state *st = &s->state;
-    session_key_failed(s, err);
     struct err second = ERR_INIT;
     st->failed_at = true_time_now(&s->time);
     err->retry_after = bounded_wait(s, err->retry_after);
@@ -97,8 +81,6 @@ void session_succeeded(struct session *s) {
     st->contact_at = true_time_now(&s->time);
     st->failed_at = st->asked_at = st->wait = 0;
     st->failed_code[0] = st->failed_text[0] = st->wait_code[0] = st->wait_text[0] = '\0';
-    if (s->key_uri[0]) /* it has signed */
-        st->pin_refused[0] = '\0';
 }
 
 int64_t session_wait(const struct session *s) {
@@ -196,6 +178,13 @@ static int make_key(struct session *s, const char *place, unsigned number, struc
     return place_put(&s->place, number, "pkey.pem", buf_span(&pem), 0600, err);
 }
 
+/* A key in a TPM has the PIN that it was made with for ever: one that was begun while the file had a wrong one is of no use. */
+static bool opens(const struct identity *id) {
+    CLEANUP(buf_fini) struct buf unused = BUF_INIT(256);
+    struct err why = ERR_INIT;
+    return key_sign(id->key, span_str("muster-agent"), &unused, NULL) == 0 || keyring_fault(id->key, &why) != MUSTER_EKEYPIN;
+}
+
 int session_next(struct session *s, const struct certs *anchors, const char *url, struct identity *out, struct err *err) {
     char place[KEYRING_URI_MAX];
     unsigned number = place_next(&s->place);
@@ -203,8 +192,9 @@ int session_next(struct session *s, const struct certs *anchors, const char *url
     enum keyring_place where = place[0] ? keyring_place(place) : KEYRING_FILE;
     int rc = number ? place_identity(&s->place, number, out, err) : 0;
     bool begun = number && !rc && out->key && !out->cert && where == (out->where[0] ? keyring_place(out->where) : KEYRING_FILE);
-    if (begun && out->where[0] && (rc = session_key(s, out->where, err)) == 0)
+    if (begun && out->where[0])
         rc = keyring_has(out->where, &begun, err); /* a power cut, or somebody else, may have kept it from being there */
+    begun = begun && !(where == KEYRING_TPM2 && keyring_has_pin(out->where) && !opens(out));
     if (rc || begun)
         return rc ? rc : put_surroundings(s, number, anchors, url, err);
     identity_fini(out);
@@ -250,8 +240,6 @@ int session_adopt(struct session *s, unsigned number, const char *event, bool *g
     *gone = rc == 0 && !identity_whole(&id);
     if (rc || *gone)
         return rc ? rc : place_drop(&s->place, number, err);
-    if ((rc = session_key(s, id.where, err)))
-        return session_failed(s, &why, err);
     if ((rc = session_ask(s, id.gateway, &id.anchors, &g, err)))
         return rc;
     if ((rc = use_first(s, &id, &g, &why, err))) {

@@ -17,7 +17,6 @@ struct session {
     struct state state;
     struct true_time time;
     void (*say)(const char *line); /* what was done, for people; may be NULL */
-    char key_uri[KEYRING_URI_MAX]; /* the key in hardware that is being used; "": none */
 };
 #define HOOKS_DUE "hooks-due" /* in the directory: changes that hooks were not told of */
 #define SESSION_INIT ((struct session){.place = PLACE_INIT})
@@ -30,10 +29,6 @@ void session_say(const struct session *s, const char *fmt, ...) __attribute__((f
 /* What is remembered of an attempt that came to nothing: when, why, and until when the gateway wants to be left alone.  Returns err->code; where that
  * cannot be written, the error of that, since an attempt that leaves no trace is made again and again. */
 int session_failed(struct session *s, const struct refused *why, struct err *err);
-/* Before a key is used, or made at a place: nothing where it is a file (uri ""); MUSTER_EKEYPIN where its PIN was refused before and nobody has changed it since (but for
- * --now), so that a timer does not lock a token. */
-int session_key(struct session *s, const char *uri, struct err *err) MUSTER_MUST_CHECK;
-void session_key_failed(struct session *s, const struct err *why); /* and it could not be; remembered with the next session_remember() */
 /* The gateway has admitted this device, or given it a certificate. */
 void session_succeeded(struct session *s);
 int session_remember(struct session *s, struct err *err) MUSTER_MUST_CHECK;
@@ -75,6 +70,8 @@ int64_t renew_at(const struct cert *c, const char *device_id);
 
 /* hooks.c: runs what is in the directory, in the order of names; MUSTER_EINVALID where one fails. */
 int hooks_run(const struct session *s, const char *event, struct err *err) MUSTER_MUST_CHECK;
+/* Takes the PINs of this device's keys out of the environment; where: the URI of the one in use. */
+void hooks_hide_pins(const struct options *o, const char *where);
 /* Sets what exec and hooks find in their environment. */
 int hooks_environment(const char *dir, const struct state *state, const char *gateway, const char *where, struct err *err) MUSTER_MUST_CHECK;
 

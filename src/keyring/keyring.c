@@ -9,10 +9,10 @@
 
 #include "base/file.h"
 #include "keyring/part.h"
+#include "keyring/pins.h"
 #include "pki/pki.h"
 
 #define KEY_FILE_MAX 65536
-#define PIN_MAX 256
 
 static const struct keyring_part *const PARTS[] = {[KEYRING_FILE] = &FILE_PART, [KEYRING_PKCS11] = &TOKEN_PART, [KEYRING_TPM2] = &TPM_PART};
 
@@ -55,20 +55,6 @@ int part_public(const uint8_t *point, size_t n, EVP_PKEY **out, struct err *err)
     return 0;
 }
 
-void keyring_pin_mark(const char *uri, char out[KEYRING_PIN_MARK_MAX]) {
-    struct keyring_uri u;
-    struct stat st;
-    out[0] = '\0';
-    if (uri_parse(uri, &u, NULL))
-        return;
-    if (u.pin.env[0])
-        snprintf(out, KEYRING_PIN_MARK_MAX, "env:%.50s", u.pin.env);
-    else if (u.pin.file[0] && stat(u.pin.file, &st) == 0)
-        snprintf(out, KEYRING_PIN_MARK_MAX, "%llu %lld.%09ld", (unsigned long long)st.st_ino, (long long)st.st_ctim.tv_sec, st.st_ctim.tv_nsec);
-    else if (u.pin.file[0])
-        snprintf(out, KEYRING_PIN_MARK_MAX, "none");
-}
-
 void keyring_others_name(const char *uri, char out[KEYRING_URI_MAX]) {
     struct keyring_uri u;
     bool whole = uri_parse(uri, &u, NULL) == 0;
@@ -103,32 +89,6 @@ bool keyring_same(const char *one, const char *other) {
     return !a.id_n || !b.id_n || (a.id_n == b.id_n && memcmp(a.id, b.id, a.id_n) == 0);
 }
 
-/* --- PINs --------------------------------------------------------------------------------------------------------------------------------------- */
-
-int pin_read(const struct pin_source *from, struct secret *out, struct err *err) {
-    CLEANUP(secret_fini) struct secret file = SECRET_INIT;
-    struct span pin = SPAN_NONE;
-    if (from->env[0]) {
-        const char *value = getenv(from->env);
-        if (!value)
-            return err_set(err, MUSTER_EKEYPIN, "The environment variable %s, where the key's PIN is looked for, is not set.", from->env);
-        pin = span_str(value);
-    } else if (from->file[0]) {
-        struct err why = ERR_INIT;
-        int rc = secret_read_file(&file, from->file, PIN_MAX, &why);
-        if (rc)
-            return err_set(err, rc == MUSTER_ENOMEM ? rc : MUSTER_EKEYPIN, "The key's PIN: %.400s", err_text(&why));
-        pin = secret_span(&file);
-        while (pin.n && (pin.p[pin.n - 1] == '\n' || pin.p[pin.n - 1] == '\r'))
-            pin.n--;
-    } else {
-        return 0;
-    }
-    if (!pin.n || pin.n > PIN_MAX)
-        return err_set(err, MUSTER_EKEYPIN, "The key's PIN is empty, or longer than %d bytes.", PIN_MAX);
-    return secret_copy(out, pin) ? err_set(err, MUSTER_ENOMEM, NULL) : 0;
-}
-
 /* --- keys ----------------------------------------------------------------------------------------------------------------------------------------- */
 
 int keyring_make(const char *place, const char *label, int (*named)(void *arg, const char *uri, struct err *err), void *arg, EVP_PKEY **out, struct err *err) {
@@ -158,6 +118,25 @@ int keyring_has(const char *uri, bool *has, struct err *err) {
     return rc ? rc : PARTS[u.place]->has(&u, has, err);
 }
 
+int keyring_refused(const char *uri, struct err *err) {
+    struct keyring_uri u;
+    return uri[0] && uri_parse(uri, &u, NULL) == 0 && PARTS[u.place]->refused ? PARTS[u.place]->refused(&u, err) : 0;
+}
+
+bool keyring_has_pin(const char *uri) {
+    struct keyring_uri u;
+    return uri[0] && uri_parse(uri, &u, NULL) == 0 && (u.pin.file[0] || u.pin.env[0]);
+}
+
+void keyring_pin_variables(const char *uri, char names[2][64]) {
+    struct keyring_uri u;
+    names[0][0] = names[1][0] = '\0';
+    if (!uri[0] || uri_parse(uri, &u, NULL))
+        return;
+    memcpy(names[0], u.pin.env, sizeof names[0]);
+    memcpy(names[1], u.owner.env, sizeof names[1]);
+}
+
 int keyring_remove(const char *uri, struct err *err) {
     struct keyring_uri u;
     int rc = parse(uri, KEYRING_A_KEY, &u, err);
@@ -171,7 +150,7 @@ static int file_make(struct keyring_uri *u, const char *label, const struct nami
     CLEANUP(secret_fini) struct secret pin = SECRET_INIT;
     CLEANUP(buf_wipe) struct buf pem = BUF_INIT(KEY_FILE_MAX);
     (void)label;
-    int rc = pin_read(&u->pin, &pin, err);
+    int rc = pin_read(&u->pin, PIN_OF_KEY, &pin, err);
     if (rc || (rc = key_generate(KEY_P256, 0, &key, err)) || (rc = pin.n ? key_private_pem_sealed(key, secret_span(&pin), &pem, err) : key_private_pem(key, &pem, err)))
         return rc;
     if ((rc = part_named(naming, u, err)) || (rc = file_create(AT_FDCWD, u->path, buf_span(&pem), 0600, err)))
@@ -189,7 +168,7 @@ static int file_open(const struct keyring_uri *u, EVP_PKEY **out, struct err *er
         return err_set(err, errno == ENOENT ? MUSTER_EKEYGONE : MUSTER_EIO, "The key %s cannot be looked at: %s.", u->path, strerror(errno));
     if (st.st_mode & 077)
         return err_set(err, MUSTER_EINVALID, "%s can be read by others (mode %03o). Make it its owner's alone: chmod 600.", u->path, st.st_mode & 0777u);
-    int rc = pin_read(&u->pin, &pin, err);
+    int rc = pin_read(&u->pin, PIN_OF_KEY, &pin, err);
     return rc || (rc = file_read(AT_FDCWD, u->path, &pem, err)) ? rc : key_read_private(buf_span(&pem), secret_span(&pin), out, err);
 }
 
@@ -211,4 +190,4 @@ static int file_has(const struct keyring_uri *u, bool *has, struct err *err) {
 
 static int file_drop(const struct keyring_uri *u, struct err *err) { return file_remove(AT_FDCWD, u->path, err); }
 
-const struct keyring_part FILE_PART = {file_make, file_open, file_open_known, file_has, file_drop};
+const struct keyring_part FILE_PART = {file_make, file_open, file_open_known, file_has, file_drop, NULL};

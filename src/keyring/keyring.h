@@ -53,13 +53,20 @@ int keyring_has(const char *uri, bool *has, struct err *err) MUSTER_MUST_CHECK;
 /* For ever.  One that is not there (any more), or in whose handle another one is than its spki says: 0. */
 int keyring_remove(const char *uri, struct err *err) MUSTER_MUST_CHECK;
 
+/* A PIN that a token or a TPM has refused is not tried there again before it is another one: not by this process, and by nobody who names the same directory here, where
+ * a keyed hash of it is kept (mode 0600).  Nothing else is remembered: a PIN that could not be read, a token that is locked or has one try left is looked at again.
+ * once_more: what is kept there is tried once by this process, and forgotten where it is taken.  in NULL: nothing is kept.  For the whole process. */
+void keyring_refusals(const char *in, bool once_more);
+/* MUSTER_EKEYPIN where the PIN of that key was refused before.  Tries nothing; where it cannot be known now (the token is away): 0. */
+int keyring_refused(const char *uri, struct err *err) MUSTER_MUST_CHECK;
+bool keyring_has_pin(const char *uri);
+/* The environment variables that its PINs come from, "" for none: programs that somebody starts are not to have them. */
+void keyring_pin_variables(const char *uri, char names[2][64]);
+
 /* The place that a key lies in, where further ones are made: the same token or TPM, by the same PIN.  "" for a file, and where the key's URI does not say which token. */
 void keyring_place_of(const char *uri, char out[KEYRING_URI_MAX]);
 /* Whether two names may be of one key, however they say where the module and the PIN are: by id, handle (and spki), or path.  True where one cannot be read. */
 bool keyring_same(const char *one, const char *other);
-/* What changes when somebody has changed the PIN: a word about the file or the environment variable that it comes from, not made of the PIN.  "": no PIN is named. */
-#define KEYRING_PIN_MARK_MAX 64
-void keyring_pin_mark(const char *uri, char out[KEYRING_PIN_MARK_MAX]);
 /* The same key by the name that other programs know: of a TPM "handle:0x81…" (tpm2-openssl), of a token its URI (RFC 7512), of a file its path.  out has
  * KEYRING_URI_MAX bytes. */
 void keyring_others_name(const char *uri, char out[KEYRING_URI_MAX]);

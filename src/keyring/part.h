@@ -17,11 +17,10 @@ struct keyring_part {
     int (*open_known)(const struct keyring_uri *u, const EVP_PKEY *public, EVP_PKEY **out, struct err *err);
     int (*has)(const struct keyring_uri *u, bool *has, struct err *err);
     int (*remove)(const struct keyring_uri *u, struct err *err);
+    int (*refused)(const struct keyring_uri *u, struct err *err); /* NULL: there nobody counts */
 };
 extern const struct keyring_part FILE_PART, TOKEN_PART, TPM_PART;
 
-/* The PIN, without the line's end; empty where none is named. */
-int pin_read(const struct pin_source *from, struct secret *out, struct err *err) MUSTER_MUST_CHECK;
 /* A public key of a point (uncompressed, 65 or 97 bytes). */
 int part_public(const uint8_t *point, size_t n, EVP_PKEY **out, struct err *err) MUSTER_MUST_CHECK;
 int part_named(const struct naming *naming, const struct keyring_uri *u, struct err *err) MUSTER_MUST_CHECK;

@@ -8,6 +8,7 @@
 
 #include "keyring/cryptoki.h"
 #include "keyring/part.h"
+#include "keyring/pins.h"
 #include "pki/pki.h"
 
 #define USUAL_MODULE "p11-kit-proxy.so"
@@ -132,7 +133,7 @@ static bool is(const char *wanted, const unsigned char *field, size_t n) {
     return !wanted[0] || (strlen(wanted) == n && memcmp(wanted, field, n) == 0);
 }
 
-static int find_token(const struct library *l, const struct keyring_uri *u, unsigned long *slot, unsigned long *flags, struct err *err) {
+static int find_token(const struct library *l, const struct keyring_uri *u, unsigned long *slot, struct ck_token_info *info, struct err *err) {
     unsigned long slots[SLOTS_MAX], n = SLOTS_MAX, found = 0;
     ck_rv rv = l->f->get_slot_list(1, slots, &n);
     if (rv != CKR_OK)
@@ -145,7 +146,7 @@ static int find_token(const struct library *l, const struct keyring_uri *u, unsi
             !is(u->manufacturer, t.manufacturer, sizeof t.manufacturer))
             continue;
         *slot = slots[i];
-        *flags = t.flags;
+        *info = t;
         found++;
     }
     if (found == 1)
@@ -155,16 +156,32 @@ static int find_token(const struct library *l, const struct keyring_uri *u, unsi
     return err_set(err, MUSTER_EKEYAWAY, "The token%s%s that the key's URI names is in no slot of %s.", u->token[0] ? " " : "", u->token, l->path);
 }
 
-static int log_in(const struct session *s, const struct keyring_uri *u, unsigned long flags, struct err *err) {
+static struct pin_asked asked_of(const struct ck_token_info *t) {
+    struct pin_asked asked = {.pin = PIN_OF_KEY};
+    snprintf(asked.who, sizeof asked.who, "token %.*s %.*s", (int)sizeof t->serial, (const char *)t->serial, (int)sizeof t->label, (const char *)t->label);
+    return asked;
+}
+
+/* What the token itself has said of the PIN; anything else is no word on it. */
+static bool is_refusal(ck_rv rv) { return rv == CKR_PIN_INCORRECT || rv == CKR_PIN_INVALID || rv == CKR_PIN_LEN_RANGE || rv == CKR_PIN_EXPIRED; }
+
+static int log_in(const struct session *s, const struct keyring_uri *u, const struct ck_token_info *t, struct err *err) {
     CLEANUP(secret_fini) struct secret pin = SECRET_INIT;
-    int rc = pin_read(&u->pin, &pin, err);
+    const struct pin_asked asked = asked_of(t);
+    int rc = pin_read(&u->pin, PIN_OF_KEY, &pin, err);
     if (rc || !pin.n)
         return rc;
-    if (flags & CKF_USER_PIN_LOCKED)
+    if (t->flags & CKF_USER_PIN_LOCKED)
         return err_set(err, MUSTER_EKEYPIN, "The token is locked: too many wrong PINs. Its security officer sets a new one.");
-    if (flags & CKF_USER_PIN_FINAL_TRY)
+    if (t->flags & CKF_USER_PIN_FINAL_TRY)
         return err_set(err, MUSTER_EKEYPIN, "The token locks itself at the next wrong PIN, so this one is not tried. Log in once by hand (pkcs11-tool --login --list-objects), which clears that.");
+    if ((rc = pin_check(&asked, secret_span(&pin), err)))
+        return rc;
     ck_rv rv = s->lib->f->login(s->handle, CKU_USER, pin.p, pin.n);
+    if (rv == CKR_OK)
+        pin_taken(&asked, secret_span(&pin));
+    if (is_refusal(rv))
+        pin_refused(&asked, secret_span(&pin));
     return rv == CKR_OK || rv == CKR_USER_ALREADY_LOGGED_IN ? 0 : said(err, "Logging in to the token", rv);
 }
 
@@ -180,18 +197,19 @@ DEFINE_CLEANUP_FINI(disconnect, struct session)
 static int connect_token(const struct keyring_uri *u, struct session *out, struct err *err) {
     CLEANUP(disconnect) struct session s = {.lib = NULL};
     struct library *l = load(u->path[0] ? u->path : USUAL_MODULE, err);
-    unsigned long slot = 0, flags = 0;
+    struct ck_token_info info;
+    unsigned long slot = 0;
     int rc = l ? use(l, err) : err ? err->code : MUSTER_EKEYAWAY;
     if (rc || !l)
         return rc;
     ck_rv rv = CKR_OK;
-    if ((rc = find_token(l, u, &slot, &flags, err)) || (rv = l->f->open_session(slot, CKF_SERIAL_SESSION | CKF_RW_SESSION, NULL, NULL, &s.handle)) != CKR_OK) {
+    if ((rc = find_token(l, u, &slot, &info, err)) || (rv = l->f->open_session(slot, CKF_SERIAL_SESSION | CKF_RW_SESSION, NULL, NULL, &s.handle)) != CKR_OK) {
         leave(l);
         return rc ? rc : said(err, "Opening a session with the token", rv);
     }
     s.lib = l;
     s.pid = getpid();
-    if ((rc = log_in(&s, u, flags, err)))
+    if ((rc = log_in(&s, u, &info, err)))
         return rc;
     *out = s;
     s.lib = NULL;
@@ -404,4 +422,26 @@ static int token_remove(const struct keyring_uri *u, struct err *err) {
     return rc;
 }
 
-const struct keyring_part TOKEN_PART = {token_make, token_open, token_open_known, token_has, token_remove};
+static int refused_of(const struct library *l, const struct keyring_uri *u, struct err *err) {
+    CLEANUP(secret_fini) struct secret pin = SECRET_INIT;
+    struct ck_token_info info;
+    unsigned long slot = 0;
+    if (pin_read(&u->pin, PIN_OF_KEY, &pin, NULL) || !pin.n || find_token(l, u, &slot, &info, NULL))
+        return 0;
+    const struct pin_asked asked = asked_of(&info);
+    return pin_check(&asked, secret_span(&pin), err);
+}
+
+static int token_refused(const struct keyring_uri *u, struct err *err) {
+    pthread_mutex_lock(&lock);
+    struct library *l = load(u->path[0] ? u->path : USUAL_MODULE, NULL);
+    int rc = 0;
+    if (l && use(l, NULL) == 0) {
+        rc = refused_of(l, u, err);
+        leave(l);
+    }
+    pthread_mutex_unlock(&lock);
+    return rc;
+}
+
+const struct keyring_part TOKEN_PART = {token_make, token_open, token_open_known, token_has, token_remove, token_refused};

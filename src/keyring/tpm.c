@@ -13,6 +13,7 @@
 #include <time.h>
 
 #include "keyring/part.h"
+#include "keyring/pins.h"
 #include "keyring/tpm_wire.h"
 #include "pki/pki.h"
 
@@ -23,12 +24,14 @@
 #define BUSY_TRIES 50
 #define BUSY_NS 100000000L
 #define TAKEN_TRIES 8
+#define PIN_LEN_MAX 32
 
 /* Response codes (Part 2, 6.6), those of a parameter or session without its number. */
 enum {
     RC_BAD_AUTH = 0x0a2,
     RC_AUTH_FAIL = 0x08e,
     RC_HANDLE = 0x08b,
+    RC_SIZE = 0x095,
     RC_INITIALIZE = 0x100,
     RC_NV_SPACE = 0x14b,
     RC_NV_DEFINED = 0x14c,
@@ -68,7 +71,9 @@ static int open_device(const struct keyring_uri *u, struct err *err) {
 
 static bool write_all(int fd, struct span s) {
     while (s.n) {
-        ssize_t n = write(fd, s.p, s.n);
+        ssize_t n = send(fd, s.p, s.n, MSG_NOSIGNAL); /* a simulator that has gone is no reason to end the program */
+        if (n < 0 && errno == ENOTSOCK)
+            n = write(fd, s.p, s.n);
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
@@ -113,6 +118,42 @@ static int exchange(int fd, struct buf *command, uint8_t room[TPM_MESSAGE_MAX], 
     return 0;
 }
 
+/* What the TPM has said of a PIN, and nothing else: locked is no word on it. */
+static void judge(const struct pin_asked *asked, struct span pin, uint32_t rc) {
+    if (rc == 0)
+        pin_taken(asked, pin);
+    if (rc == RC_BAD_AUTH || rc == RC_AUTH_FAIL)
+        pin_refused(asked, pin);
+}
+
+static struct pin_asked key_asked(const struct keyring_uri *u) {
+    struct pin_asked asked = {.pin = PIN_OF_KEY};
+    int n = snprintf(asked.who, sizeof asked.who, "TPM %s 0x%08x ", device_of(u), u->handle);
+    for (size_t i = 0; u->has_spki && i < 8; i++) /* a handle is given away again */
+        n += snprintf(asked.who + n, sizeof asked.who - (size_t)n, "%02x", u->spki.b[i]);
+    return asked;
+}
+
+static struct pin_asked owner_asked(const struct keyring_uri *u) {
+    struct pin_asked asked = {.pin = PIN_OF_OWNER};
+    snprintf(asked.who, sizeof asked.who, "TPM %s owner", device_of(u));
+    return asked;
+}
+
+/* The TPM drops zeroes at the end, and a key by SHA-256 has no longer value. */
+static int key_pin(const struct keyring_uri *u, struct secret *out, struct err *err) {
+    int rc = pin_read(&u->pin, PIN_OF_KEY, out, err);
+    if (rc || (out->n <= PIN_LEN_MAX && !(out->n && memchr(out->p, 0, out->n))))
+        return rc;
+    return err_set(err, MUSTER_EKEYPIN, PIN_OF_KEY " has more than %d bytes, or a zero byte; a TPM takes no such one.", PIN_LEN_MAX);
+}
+
+static int owner_pin(const struct keyring_uri *u, struct secret *out, struct err *err) {
+    const struct pin_asked asked = owner_asked(u);
+    int rc = pin_read(&u->owner, PIN_OF_OWNER, out, err);
+    return rc ? rc : pin_check(&asked, secret_span(out), err);
+}
+
 static int refused(struct err *err, const char *doing, uint32_t rc) {
     static const struct {
         uint32_t rc;
@@ -121,7 +162,8 @@ static int refused(struct err *err, const char *doing, uint32_t rc) {
     } known[] = {
         {RC_BAD_AUTH, MUSTER_EKEYPIN, "the authorisation value is wrong"},
         {RC_AUTH_FAIL, MUSTER_EKEYPIN, "the authorisation value is wrong"},
-        {RC_LOCKOUT, MUSTER_EKEYPIN, "it is locked for a while, after too many wrong authorisation values"},
+        {RC_LOCKOUT, MUSTER_EKEYAWAY, "it is locked for a while, after too many wrong authorisation values or power cuts; that passes by itself"},
+        {RC_SIZE, MUSTER_EKEYPIN, "an authorisation value is longer than the TPM takes"},
         {RC_HANDLE, MUSTER_EKEYGONE, "there is no key behind that handle"},
         {RC_INITIALIZE, MUSTER_EKEYAWAY, "it was not started (TPM2_Startup)"},
         {RC_NV_SPACE, MUSTER_EKEYFULL, "it has no room for another persistent key"},
@@ -174,13 +216,15 @@ static int sign_once(int fd, const struct keyring_uri *u, struct span digest, ui
     uint8_t room[TPM_MESSAGE_MAX];
     struct span rest;
     uint32_t code;
-    int rc = pin_read(&u->pin, &pin, err);
-    if (rc)
+    const struct pin_asked asked = key_asked(u);
+    int rc = pin_read(&u->pin, PIN_OF_KEY, &pin, err);
+    if (rc || (rc = pin_check(&asked, secret_span(&pin), err)))
         return rc;
     buf_reserve(&b, 1024); /* so that no copy of the PIN stays behind */
     tpm_sign(&b, u->handle, secret_span(&pin), digest);
     if ((rc = exchange(fd, &b, room, &code, &rest, err)))
         return rc;
+    judge(&asked, secret_span(&pin), code);
     if (code)
         return refused(err, "Signing in the TPM", code);
     return tpm_read_signature(rest, rs, width) ? garbled(err) : 0;
@@ -267,14 +311,18 @@ static int create(int fd, struct span owner, const struct keyring_uri *u, uint32
     struct tpm_public described;
     struct span rest;
     uint32_t code;
-    int rc = pin_read(&u->pin, &pin, err);
+    const struct pin_asked asked = owner_asked(u);
+    int rc = key_pin(u, &pin, err);
     if (rc)
         return rc;
     secret_random_bytes(unique, sizeof unique);
     buf_reserve(&b, 2048);
     tpm_create_primary(&b, owner, secret_span(&pin), unique);
-    if ((rc = exchange(fd, &b, room, &code, &rest, err)) || code)
-        return rc ? rc : refused(err, "Making a key in the TPM", code);
+    if ((rc = exchange(fd, &b, room, &code, &rest, err)))
+        return rc;
+    judge(&asked, owner, code);
+    if (code)
+        return refused(err, code == RC_BAD_AUTH || code == RC_AUTH_FAIL ? "Making a key in the TPM (by owner-pin-source, the storage hierarchy's PIN)" : "Making a key in the TPM", code);
     return tpm_read_created(rest, object, &described) ? garbled(err) : part_public(described.point, described.n, public, err);
 }
 
@@ -312,7 +360,7 @@ static void flush(int fd, uint32_t object) {
 static int make_at(int fd, struct keyring_uri *u, const struct naming *naming, EVP_PKEY **public, struct err *err) {
     CLEANUP(secret_fini) struct secret owner = SECRET_INIT;
     uint32_t object = 0;
-    int rc = pin_read(&u->owner, &owner, err);
+    int rc = owner_pin(u, &owner, err);
     if (rc || (rc = create(fd, secret_span(&owner), u, &object, public, err)))
         return rc;
     rc = spki_of(*public, &u->spki, err);
@@ -343,9 +391,11 @@ static int remove_at(int fd, const struct keyring_uri *u, struct err *err) {
             *err = why;
         return rc == MUSTER_EKEYGONE ? 0 : rc;
     }
-    if ((rc = pin_read(&u->owner, &owner, err)) || (rc = evict(fd, secret_span(&owner), u->handle, u->handle, &code, err)))
+    if ((rc = owner_pin(u, &owner, err)) || (rc = evict(fd, secret_span(&owner), u->handle, u->handle, &code, err)))
         return rc;
-    return code ? refused(err, "Removing a key from the TPM", code) : 0;
+    const struct pin_asked asked = owner_asked(u);
+    judge(&asked, secret_span(&owner), code);
+    return code ? refused(err, "Removing a key from the TPM (by owner-pin-source, the storage hierarchy's PIN)", code) : 0;
 }
 
 static int tpm_remove(const struct keyring_uri *u, struct err *err) {
@@ -356,4 +406,10 @@ static int tpm_remove(const struct keyring_uri *u, struct err *err) {
     return rc;
 }
 
-const struct keyring_part TPM_PART = {tpm_make, tpm_open, tpm_open_known, tpm_has, tpm_remove};
+static int tpm_refused(const struct keyring_uri *u, struct err *err) {
+    CLEANUP(secret_fini) struct secret pin = SECRET_INIT;
+    const struct pin_asked asked = key_asked(u);
+    return pin_read(&u->pin, PIN_OF_KEY, &pin, NULL) ? 0 : pin_check(&asked, secret_span(&pin), err);
+}
+
+const struct keyring_part TPM_PART = {tpm_make, tpm_open, tpm_open_known, tpm_has, tpm_remove, tpm_refused};

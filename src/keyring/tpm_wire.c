@@ -62,7 +62,7 @@ void tpm_create_primary(struct buf *b, struct span owner, struct span pin, const
     buf_add_u16(b, 2 + 2 + 4 + 2 + 4 * 2 + 2 * (2 + TPM_UNIQUE_LEN)); /* TPM2B_PUBLIC */
     buf_add_u16(b, ALG_ECC);
     buf_add_u16(b, ALG_SHA256);
-    buf_add_u32(b, SIGNING_KEY | (pin.n ? 0 : NO_DA));
+    buf_add_u32(b, SIGNING_KEY | NO_DA);
     add_sized(b, SPAN_NONE); /* no policy */
     buf_add_u16(b, ALG_NULL); /* symmetric */
     buf_add_u16(b, ALG_NULL); /* scheme: whatever is asked for */

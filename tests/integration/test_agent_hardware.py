@@ -523,29 +523,94 @@ def test_the_old_key_stays_until_hooks_were_told(server, key, tmp_path, hardware
     whole(device, hardware)
 
 
+def due(device):
+    """It has something to ask with its key at the next pass."""
+    device.remember(anchors_at=0)
+
+
 def test_a_wrong_pin_is_not_tried_until_the_token_is_locked(server, key, tmp_path, softhsm):
+    """One try of each PIN, whoever asks: run, check, explain, by a file that is written anew as often as somebody likes."""
     token, device = softhsm.token, enrolled(device_with(tmp_path, softhsm), key, "pin-1")
     token.set_pin("0000-wrong")
-    said = device.fails("run", "--now")
-    assert "CKR_PIN_INCORRECT" in said and "(key_pin_refused)" in said and "0000-wrong" not in said
-    device.fails("run", "--now")
     tried = token.logins()
-    for _ in range(3):
-        device.remember(anchors_at=0)  # it has something to do
+    done = device.run("check")
+    assert done.returncode == 1 and "CKR_PIN_INCORRECT" in done.stderr and "0000-wrong" not in done.stderr and token.logins() == tried + 1
+    for _ in range(2):
+        due(device)
+        token.pin_file.unlink(), token.set_pin("0000-wrong")
         assert "was refused before" in device.fails("run")
-    assert (device.explain()["code"], device.explain()["side"]) == ("key_pin_refused", "device")
-    assert token.logins() == tried, "neither a timer nor whoever watches tries it again"
+        assert (device.explain()["code"], device.explain()["side"]) == ("key_pin_refused", "device")
+        assert "was refused before" in device.run("check").stderr
+    assert token.logins() == tried + 1
+    said = device.fails("run", "--now")
+    assert "CKR_PIN_INCORRECT" in said and "(key_pin_refused)" in said and token.logins() == tried + 2, "once, whatever a pass has to do"
+    refusals = device.dir / "pins-refused"
+    assert refusals.stat().st_mode & 0o777 == 0o600 and "0000" not in refusals.read_text(encoding="ascii")
+    token.set_pin("1111-wrong"), due(device)
+    device.fails("run"), device.fails("run")
+    assert token.logins() == tried + 3
+    token.set_pin(PIN), due(device)
     for mood, said in (("last", "locks itself at the next wrong PIN"), ("locked", "too many wrong PINs")):
-        token.set_pin(PIN)  # it has changed
-        token.be(mood)
-        device.remember(anchors_at=0)
-        tried = token.logins()
-        assert said in device.fails("run") and token.logins() == tried
+        token.be(mood), due(device)
+        assert said in device.fails("run") and said in device.run("check").stderr and token.logins() == tried + 3
         token.no_more(mood)
-    token.pin_file.touch(), token.pin_file.chmod(0o600)
+        device.good("run"), device.good("check")
+        tried = token.logins() - 3
+    token.set_pin("0000-wrong"), due(device)
+    assert "was refused before" in device.fails("run"), "it is as wrong as it was"
+    token.set_pin(PIN)
     device.good("run", "--now")
     whole(device, softhsm)
-    assert device.remembered()["pin_refused"] == ""
+
+
+def test_a_pin_that_becomes_right(server, key, tmp_path, softhsm):
+    """The token got the PIN of the file: --now tries it once more, and from then on it is like any other."""
+    device = enrolled(device_with(tmp_path, softhsm), key, "pin-2")
+    softhsm.token.set_pin("3333-later")
+    device.fails("run", "--now"), due(device)
+    assert "was refused before" in device.fails("run")
+    subprocess.run(["pkcs11-tool", "--module", MODULE, "--token-label", "device", "--login", "--pin", PIN, "--change-pin", "--new-pin", "3333-later"], check=True, capture_output=True,
+                   env={**os.environ, **softhsm.env}, timeout=60)
+    assert "was refused before" in device.fails("run")
+    device.good("run", "--now"), due(device)
+    device.good("run"), device.good("check")
+    assert not (device.dir / "pins-refused").exists()
+
+
+LATE = r"""
+#include <muster-agent.h>
+#include <openssl/ssl.h>
+#include <stdio.h>
+
+int main(int argc, char **argv) {
+    muster_agent *a = muster_agent_new();
+    SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
+    int taken = 0;
+    if (!a || muster_agent_set(a, "dir", argv[1]))
+        return 10;
+    for (int i = 0; i < 5; i++)
+        taken += muster_agent_use(a, ctx) == MUSTER_AGENT_DONE && SSL_CTX_check_private_key(ctx) == 1;
+    printf("%d %s", taken, muster_agent_error_code(a));
+    SSL_CTX_free(ctx);
+    muster_agent_free(a);
+    return 0;
+}
+"""
+
+
+def test_a_program_in_c_does_not_try_it_either(server, key, tmp_path, softhsm):
+    device = enrolled(device_with(tmp_path, softhsm), key, "pin-3")
+    source = pathlib.Path(__file__).parents[2] / "src" / "agent"
+    (tmp_path / "late.c").write_text(LATE, encoding="utf-8")
+    subprocess.run(["cc", "-Wall", "-Werror", "-I", source, "late.c", "-o", "late", "-L", BUILD / "src", "-lmuster-agent", "-lssl", "-lcrypto"], cwd=tmp_path, check=True)
+    told = []
+    for pin in (PIN, "0000-wrong", PIN):
+        softhsm.token.set_pin(pin)
+        device.run("check")
+        tried = softhsm.token.logins()
+        told.append(subprocess.run(["./late", device.dir], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120, env={**device.env, "LD_LIBRARY_PATH": str(BUILD / "src")}).stdout)
+        assert softhsm.token.logins() == tried
+    assert told == ["5 ", "0 key_pin_refused", "5 "]
 
 
 def test_a_pin_that_moves(server, key, tmp_path, softhsm):
@@ -566,15 +631,24 @@ def test_a_pin_that_moves(server, key, tmp_path, softhsm):
 
 
 def test_a_pin_from_elsewhere(server, key, tmp_path, softhsm):
-    device = device_with(tmp_path, softhsm, "--key", softhsm.uri(**{"pin-source": "env:CAR_PIN"}))
+    """A variable that is not set was not refused; and nobody gets it whom the agent starts."""
+    device = device_with(tmp_path, softhsm, "--key", softhsm.uri(**{"pin-source": "env:CAR_PIN"}), "--device-id-command", f'echo "${{CAR_PIN-none}}" >{tmp_path}/id-saw; echo env-1')
+    device.hook('echo "${CAR_PIN-none}" >> "$MUSTER_AGENT_DIR/../saw"\n', "60-saw")
     shutil.copy(key.zip, device.top / "credentials.zip")
-    options = ("--credentials", device.top / "credentials.zip", "--device-id", "env-1")
+    options = ("--credentials", device.top / "credentials.zip")
+    with_pin = {"CAR_PIN": PIN}
     assert "CAR_PIN" in device.fails("provision", *options)
-    device.good("provision", *options, "--now", env={"CAR_PIN": PIN})
+    device.good("provision", *options, env=with_pin)
     assert whole(device, softhsm).endswith("pin-source=env:CAR_PIN")
-    softhsm.token.pin_file.chmod(0o644)
+    due(device)
+    assert "CAR_PIN" in device.fails("run") and (device.explain()["code"], device.explain()["side"]) == ("key_pin_refused", "device")
+    device.good("run", env=with_pin), device.good("check", env=with_pin)
+    assert (device.top / "saw").read_text().split() == ["none"] and (tmp_path / "id-saw").read_text() == "none\n"
+    shows = ("--", "sh", "-c", 'echo "${CAR_PIN-none}"')
+    assert device.good("exec", *shows, env=with_pin) == "none\n" and device.good("exec", "--with-pin", *shows, env=with_pin) == PIN + "\n"
     device.options = ["--key", softhsm.uri()]
-    assert "(key_pin_refused)" in device.fails("run", "--now", env={"CAR_PIN": PIN}), "others can read it"
+    softhsm.token.pin_file.chmod(0o644)
+    assert "(key_pin_refused)" in device.fails("run", "--now", env=with_pin), "others can read it"
 
 
 def test_a_tpm_with_authorisation_values(server, key, tmp_path, tpm):
@@ -584,14 +658,67 @@ def test_a_tpm_with_authorisation_values(server, key, tmp_path, tpm):
     device = device_with(tmp_path, tpm)
     shutil.copy(key.zip, device.top / "credentials.zip")
     options = ("--credentials", device.top / "credentials.zip", "--device-id", "auth-1")
-    assert "authorisation value is wrong" in device.fails("provision", *options) and tpm.keys() == []
+    said = device.fails("provision", *options)
+    assert "authorisation value is wrong" in said and "owner-pin-source" in said and tpm.keys() == []
     place = tpm.tpm.uri("0x81400010", pin_source=f"file:{tmp_path}/pin", owner_pin_source=f"file:{tmp_path}/owner")
     device.options = ["--key", place]
     device.good("provision", *options)
     device.good("run", "--now")
     assert whole(device, tpm).startswith("tpm2:0x81400011;spki="), "0x81400010 was the first one's"
+
+    (tmp_path / "owner").write_text("wrong\n")  # who owns the TPM is no matter of the key in use
+    assert "owner-pin-source" in device.fails("run", "--now")
+    due(device)
+    device.good("run"), device.good("check")
+    (tmp_path / "owner").rename(tmp_path / "away")
+    assert "owner-pin-source" in device.fails("run", "--now")
+    due(device)
+    device.good("run"), device.good("check")
+    (tmp_path / "away").rename(tmp_path / "owner"), (tmp_path / "owner").write_text("owner-pin\n")
+    device.good("run", "--now")
+    whole(device, tpm)
+
     (tmp_path / "pin").write_text("wrong\n")
     assert "(key_pin_refused)" in device.fails("run", "--now")
+    assert device.explain()["code"] == "key_pin_refused"
+    (tmp_path / "pin").write_text("key-pin\n"), due(device)
+    device.good("run", "--now")  # what was begun with the wrong one is given up
+    whole(device, tpm)
+    (tmp_path / "pin").write_text("0123456789" * 4)
+    assert "more than 32 bytes" in device.fails("run", "--now", "--key", place.replace("0x81400010", "0x81400020"))
+
+
+def test_a_tpm_without_power(server, key, tmp_path, tpm):
+    """A TPM counts a power cut as a wrong try where a key says so: the agent's do not, and a TPM that is locked for a while is waited for."""
+    (tmp_path / "pin").write_text("key-pin\n")
+    (tmp_path / "pin").chmod(0o600)
+    device = enrolled(device_with(tmp_path, tpm, "--key", tpm.tpm.uri(pin_source=f"file:{tmp_path}/pin")), key, "power-1")
+    for _ in range(5):
+        tpm.tpm.process.kill(), tpm.tpm.stop(), tpm.tpm.start()
+        due(device)
+        device.good("run")
+
+
+def test_a_tpm_that_is_locked_for_a_while(tmp_path, tpm):
+    """By a factory's key, whose wrong tries the chip counts: it is waited for, and nothing that was right is known as refused."""
+    pin = tmp_path / "pin"
+    pin.write_text("key-pin")
+    pin.chmod(0o600)
+    public = serialization.load_pem_public_key(tpm.tpm.factory_key("0x81000100", pin="key-pin"))
+    ca = Authority(ekus=())
+    gateway = Gateway(ca.server(), {("GET", "/devices"): ADMITTED}, client_ca=ca)
+    at = preinstalled(tmp_path / "import", ca.sign(name("car-1"), Having(public), (CLIENT_AUTH,), end=300), ca.pem(), gateway.url)
+    (at / "pkey.uri").write_text(tpm.tpm.uri("0x81000100", pin_source=f"file:{pin}"), encoding="utf-8")
+    device = Agent(tmp_path / "device")
+    device.good("provision", "--credentials", at)
+    for word in ("wrong-1", "wrong-1", "wrong-2", "wrong-3"):
+        pin.write_text(word)
+        assert device.run("check").returncode == 1
+    pin.write_text("key-pin"), due(device)
+    assert "locked for a while" in device.fails("run") and (device.explain()["code"], device.explain()["verdict"]) == ("key_unavailable", "unknown")
+    tpm.tpm.run("tpm2_dictionarylockout", "-c"), due(device)
+    device.good("run"), device.good("check")
+    gateway.close()
 
 
 def test_a_tpm_that_was_away(server, key, tmp_path, tpm):
@@ -612,6 +739,29 @@ def test_a_tpm_that_was_away(server, key, tmp_path, tpm):
         shutil.rmtree(path)
     device.run("run")
     assert made_here(device) == [] and tpm.keys() == [handle], "a key that is not its own is not removed"
+
+
+def test_a_tpm_that_hangs_up(tmp_path):
+    """A program that uses the agent's library does not end because a simulator has: no SIGPIPE."""
+    ca, path = Authority(), tmp_path / "tpm"
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path)), listener.listen()
+
+    def hang_up():
+        while True:
+            try:
+                listener.accept()[0].close()
+            except OSError:
+                return
+
+    threading.Thread(target=hang_up, daemon=True).start()
+    device = Agent(tmp_path / "device", "--key", f"tpm2:?device={path}")
+    device.program = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=connect", "-e", "inject=connect:delay_exit=100000", device.program]
+    gateway = Gateway(ca.server())
+    said = device.fails("provision", "--credentials", shared(tmp_path / "shared", gateway.url, ca), "--device-id", "car-1")
+    assert "gave no answer" in said and "(key_unavailable)" in said
+    gateway.close()
+    listener.close()
 
 
 def test_a_gateway_that_would_make_the_key_is_not_asked_to(tmp_path, hardware):

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "keyring/keyring.h"
+#include "keyring/pins.h"
 
 static char top[] = "/tmp/muster-keyring-XXXXXX", path[64], pin[64];
 
@@ -64,18 +65,13 @@ static void a_file_is_made_opened_and_removed(void **state) {
 
 static void a_wrong_pin_opens_no_file(void **state) {
     CLEANUP(EVP_PKEY_free) EVP_PKEY *key = NULL, *none = NULL;
-    char place[KEYRING_URI_MAX], name[KEYRING_URI_MAX] = "", mark[KEYRING_PIN_MARK_MAX], later[KEYRING_PIN_MARK_MAX];
+    char place[KEYRING_URI_MAX], name[KEYRING_URI_MAX] = "";
     struct err err = ERR_INIT;
     snprintf(place, sizeof place, "file:%s?pin-source=%s", path, pin);
     write_pin("right\n");
-    keyring_pin_mark(place, mark);
     assert_int_equal(keyring_make(place, "x", named, name, &key, &err), 0);
     write_pin("wrong");
     assert_int_equal(keyring_open(name, &none, &err), MUSTER_EINVALID);
-    assert_int_equal(unlink(pin), 0);
-    write_pin("wrong");
-    keyring_pin_mark(place, later);
-    assert_string_not_equal(mark, later);
     write_pin("");
     assert_int_equal(keyring_open(name, &none, &err), MUSTER_EKEYPIN);
     write_pin("right");
@@ -88,6 +84,70 @@ static void a_wrong_pin_opens_no_file(void **state) {
     assert_int_equal(keyring_open(place, &none, &err), MUSTER_EKEYPIN);
     assert_non_null(strstr(err_text(&err), "MUSTER_TEST_PIN"));
     assert_int_equal(keyring_remove(name, &err), 0);
+}
+
+static bool is_refused(const char *who, const char *word) {
+    struct pin_asked asked = {.pin = "The PIN"};
+    struct err err = ERR_INIT;
+    snprintf(asked.who, sizeof asked.who, "%s", who);
+    int rc = pin_check(&asked, span_str(word), &err);
+    assert_true(rc == 0 || (rc == MUSTER_EKEYPIN && strstr(err_text(&err), "refused before")));
+    return rc != 0;
+}
+
+static void refuse(const char *who, const char *word) {
+    struct pin_asked asked = {.pin = "The PIN"};
+    snprintf(asked.who, sizeof asked.who, "%s", who);
+    pin_refused(&asked, span_str(word));
+}
+
+static void a_refused_pin_is_not_tried_again(void **state) {
+    const struct pin_asked car = {.pin = "The PIN", .who = "car"};
+    char file[64];
+    struct stat st;
+    snprintf(file, sizeof file, "%s/pins-refused", top);
+    keyring_refusals(top, false);
+    assert_false(is_refused("car", "1234"));
+    refuse("car", "1234");
+    assert_true(is_refused("car", "1234"));
+    assert_false(is_refused("car", "12345") || is_refused("truck", "1234") || is_refused("car", ""));
+    assert_true(stat(file, &st) == 0 && (st.st_mode & 0777) == 0600);
+    keyring_refusals(top, false); /* another process */
+    refuse("truck", "4321");
+    assert_true(is_refused("car", "1234") && is_refused("truck", "4321"));
+
+    keyring_refusals(top, true); /* once more, and no more than that */
+    assert_false(is_refused("car", "1234") || is_refused("truck", "4321"));
+    refuse("car", "1234");
+    assert_true(is_refused("car", "1234"));
+    keyring_refusals(top, true);
+    assert_false(is_refused("car", "1234"));
+    pin_taken(&car, span_str("1234"));
+    keyring_refusals(top, false);
+    assert_false(is_refused("car", "1234"));
+    assert_true(is_refused("truck", "4321"));
+
+    for (int i = 0; i < 100; i++) { /* bounded, and the newest are known */
+        char word[16];
+        snprintf(word, sizeof word, "%d", i);
+        refuse("car", word);
+    }
+    assert_true(stat(file, &st) == 0 && st.st_size < 2048);
+    assert_true(is_refused("car", "99") && is_refused("car", "70") && !is_refused("car", "3"));
+    FILE *f = fopen(file, "w"); /* damaged: as if it never was */
+    fputs("nonsense\n", f);
+    fclose(f);
+    assert_false(is_refused("car", "99"));
+    refuse("car", "99");
+    assert_true(is_refused("car", "99"));
+    assert_int_equal(unlink(file), 0);
+
+    keyring_refusals("/nowhere/at/all", false); /* where nothing can be kept this process knows it */
+    refuse("car", "1234");
+    keyring_refusals("/nowhere/at/all", false);
+    assert_true(is_refused("car", "1234"));
+    keyring_refusals(NULL, false);
+    assert_true(is_refused("car", "1234"));
 }
 
 static void what_is_not_there_is_said(void **state) {
@@ -173,8 +233,8 @@ static void a_key_elsewhere_signs(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(a_file_is_made_opened_and_removed), cmocka_unit_test(a_wrong_pin_opens_no_file), cmocka_unit_test(what_is_not_there_is_said),
-                                       cmocka_unit_test(a_key_elsewhere_signs)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(a_file_is_made_opened_and_removed), cmocka_unit_test(a_wrong_pin_opens_no_file), cmocka_unit_test(a_refused_pin_is_not_tried_again),
+                                       cmocka_unit_test(what_is_not_there_is_said), cmocka_unit_test(a_key_elsewhere_signs)};
     if (secret_init() || !mkdtemp(top))
         return 1;
     snprintf(path, sizeof path, "%s/key.pem", top);

@@ -126,19 +126,22 @@ static void a_key_is_more_than_a_place(void **state) {
 }
 
 static void names_for_others(void **state) {
-    char out[KEYRING_URI_MAX], mark[KEYRING_PIN_MARK_MAX];
+    char out[KEYRING_URI_MAX], names[2][64];
     keyring_others_name("tpm2:0x81400001;spki=" HASH, out);
     assert_string_equal(out, "handle:0x81400001");
     keyring_others_name("pkcs11:token=a;id=%01", out);
     assert_string_equal(out, "pkcs11:token=a;id=%01");
     keyring_others_name("file:/a%20b", out);
     assert_string_equal(out, "/a b");
-    keyring_pin_mark("pkcs11:token=a", mark);
-    assert_string_equal(mark, "");
-    keyring_pin_mark("pkcs11:token=a?pin-source=env:PIN", mark);
-    assert_string_equal(mark, "env:PIN");
-    keyring_pin_mark("pkcs11:token=a?pin-source=/nowhere/at/all", mark);
-    assert_string_equal(mark, "none");
+    keyring_pin_variables("pkcs11:token=a?pin-source=/a", names);
+    assert_true(!names[0][0] && !names[1][0]);
+    keyring_pin_variables("", names);
+    assert_true(!names[0][0] && !names[1][0]);
+    keyring_pin_variables("tpm2:?pin-source=env:CAR_PIN&owner-pin-source=env:OWNER", names);
+    assert_string_equal(names[0], "CAR_PIN");
+    assert_string_equal(names[1], "OWNER");
+    assert_true(keyring_has_pin("pkcs11:token=a?pin-source=env:PIN") && keyring_has_pin("tpm2:0x81400001?pin-source=/a"));
+    assert_true(!keyring_has_pin("tpm2:0x81400001?owner-pin-source=/a") && !keyring_has_pin(""));
 }
 
 static void the_same_key_by_another_name(void **state) {
