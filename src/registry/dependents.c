@@ -20,9 +20,9 @@ static json_t *one_json(struct store_row *row) {
     row_text(row, 1, text, sizeof text);
     json_set_str(o, "device_id", text);
     json_set_time(o, "last_seen", store_int(row, 2));
-    json_set_bool(o, "renews", store_int(row, 3) != 0 && store_int(row, 4) == METHOD_SHARED);
-    if (!store_is_null(row, 5)) {
-        row_text(row, 5, text, sizeof text);
+    json_set_bool(o, "renews", store_int(row, 3) != 0);
+    if (!store_is_null(row, 4)) {
+        row_text(row, 4, text, sizeof text);
         json_set_str(o, "account", text);
     }
     return o;

@@ -45,7 +45,7 @@ int renewable_until(struct store_tx *tx, const struct account *a, const struct d
     int64_t end = 0;
     *until = 0;
     int rc = root_carries(tx, d, &r, &carries, err);
-    if (rc || !carries || d->state == DEVICE_REVOKED || d->state == DEVICE_DELETED || d->refused || !(a->method & (r.origin == ROOT_MUSTER ? METHOD_SHARED : METHOD_DEVICE)))
+    if (rc || !carries || d->state != DEVICE_ACTIVE || d->refused || !(a->method & (r.origin == ROOT_MUSTER ? METHOD_SHARED : METHOD_DEVICE)))
         return rc;
     if (d->method == METHOD_SHARED)
         rc = own_end(tx, d, &end, err);
@@ -59,7 +59,7 @@ int renewable_until(struct store_tx *tx, const struct account *a, const struct d
 int renewable_late(struct store_tx *tx, const struct account *a, int64_t now, struct renewable *out, struct err *err) {
     struct store_row *row;
     *out = (struct renewable){0};
-    int found = first_row(tx, &row, err, SQL_DEVICE_LATE, "iiiii", a->row, now - a->late_renewal, now, I(a->csr_queue), I(RENEWABLE_COUNT_MAX));
+    int found = first_row(tx, &row, err, SQL_DEVICE_LATE, "iiiii", a->row, now - a->late_renewal, now, I(RENEWABLE_COUNT_MAX), I(a->method));
     if (found <= 0)
         return found;
     out->n = store_int(row, 0);

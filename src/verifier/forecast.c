@@ -108,14 +108,14 @@ static int take_ending(struct store_tx *tx, struct forecast *f, const struct end
     const int64_t stop = above ? c->end : end;
     if (stop <= f->from || stop > f->to)
         return 0;
-    const bool may = own && e->asks;
-    if (may && !f->renews && f->asked_renews < RENEWS_ASKED) {
+    const bool may = e->asks && (own || c->renews);
+    if (may && own && !f->renews && f->asked_renews < RENEWS_ASKED) {
         f->asked_renews++;
         int rc = forecast_skip(f, forecast_own_renews(tx, f, id, e->waiting, err), err);
         if (rc)
             return rc;
     }
-    const bool renews = may && f->renews && f->own_end > stop;
+    const bool renews = may && (f->renews || c->renews) && f->own_end > stop;
     struct forecast_cause like = {.kind = FORECAST_DEVICE, .account_row = f->account.row, .code = above ? c->code : c->leaf_code};
     memcpy(like.account, f->account.name, sizeof like.account);
     if (above) {

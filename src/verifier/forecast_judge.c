@@ -230,8 +230,16 @@ static bool root_is_out(const struct forecast *f, int64_t root) {
     return false;
 }
 
+static bool is_own_root(const struct forecast *f, int64_t root) {
+    for (size_t i = 0; i < f->n_cas; i++)
+        if (f->cas[i].kind == FORECAST_ROOT && f->cas[i].object == root)
+            return true;
+    return false;
+}
+
 int forecast_chain_class(struct store_tx *tx, struct forecast *f, const struct device_chain *chain, struct err *err) {
     CLEANUP(identity_unref) struct identity *id = NULL;
+    int code;
     if (f->n_classes == FORECAST_CLASSES_MAX)
         return 0;
     struct forecast_class *c = &f->classes[f->n_classes++];
@@ -240,6 +248,8 @@ int forecast_chain_class(struct store_tx *tx, struct forecast *f, const struct d
     if (!rc)
         rc = follow(tx, f, id, c, err);
     c->out = c->out || root_is_out(f, chain->root);
+    if (!rc && !c->out && is_own_root(f, chain->root) && !(rc = ask(tx, f, id, f->from, &code, err)))
+        c->renews = !code && may_renew(f, id);
     if (!rc && c->end != INT64_MAX)
         rc = blame(tx, c, chain, err);
     f->n_classes -= rc != 0; /* its devices are judged by the root alone */

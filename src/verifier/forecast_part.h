@@ -10,6 +10,7 @@ struct forecast_class {
     int64_t root, chain;      /* of an uploaded root; both 0: the account's own devices */
     bool own;
     bool out;                 /* not let in now */
+    bool renews;              /* of a root of Muster's own: devices of a factory line, which renew as those do that Muster has issued to */
     int64_t end;              /* what stands above carries them until then; INT64_MAX: longer than any of their certificates */
     enum forecast_kind kind;  /* of that end */
     int64_t object;

@@ -240,6 +240,51 @@ def test_reconciliation_knows_who_has_renewed(world, tmp_path):
     assert whole(world, "told")
 
 
+# --- who is said to renew ---------------------------------------------------------------------------------------------------------------------
+
+
+def late(s, account, device):
+    """What is said of devices whose certificates have ended: of all by status and the forecast, and of the one."""
+    (told,) = [a for a in s.muster("status")["accounts"]["items"] if a["id"] == account]
+    return told["renewable"], s.muster("forecast", "--account", account)["renewable"], bool(shown(s, account, device)["renewable_until"])
+
+
+def test_all_say_the_same_of_who_renews(fresh, tmp_path):
+    s = fresh(start=False)
+    s.clock = Clock(s.dir.parent / "clock")
+    s.start(env=s.clock.env)
+    line, theirs = own(s, tmp_path, "ours"), brought(s, tmp_path, "theirs")
+    ends, other, waits = line.forge("vin-1", days=(-1, 3)), theirs.forge("vin-2", days=(-1, 3)), line.forge("out-1", days=(-1, 3))
+    assert ask(s, ends) is None and ask(s, other) is None and ask(s, waits) == "device_pending"
+    forecast = s.muster("forecast", "--account", "ours")
+    assert (forecast["stops"], forecast["renews"]) == (0, 1)
+    forecast = s.muster("forecast", "--account", "theirs")
+    assert (forecast["stops"], forecast["renews"]) == (1, 0)
+    s.muster("server-ca", "rotate")
+
+    def renews(what, of): return {d["device_id"]: d["renews"] for d in s.muster(what, "show", of)["newest"]}
+    assert renews("server-ca", 1) == {"vin-1": True, "vin-2": False, "out-1": True} and s.muster("server-ca", "show", 1)["cannot_renew"] == 1
+    assert renews("root", line.shown["root"])["vin-1"] is True and renews("root", theirs.shown["root"]) == {"vin-2": False}
+    said = refused("server_ca_in_use", s.muster, "server-ca", "retire", 1)
+    assert "vin-1" in said.text and "vin-2" not in said.text
+    s.muster("account", "set", "theirs", "--csr-queue", "yes")
+    assert renews("server-ca", 1)["vin-2"] is True and s.muster("server-ca", "show", 1)["cannot_renew"] == 0
+    s.muster("account", "set", "theirs", "--csr-queue", "no")
+    # Behind the end: who may renew, and nobody else.
+    s.clock.set(5 * DAY)
+    assert ask(s, ends) == ask(s, other) == "certificate_expired"
+    assert late(s, "ours", "vin-1") == (1, 1, True) and late(s, "theirs", "vin-2") == (0, 0, False)
+    assert shown(s, "ours", "out-1")["renewable_until"] is None
+    s.muster("account", "set", "theirs", "--csr-queue", "yes")
+    assert late(s, "theirs", "vin-2") == (1, 1, True)
+    s.muster("device", "quarantine", "vin-2", "--account", "theirs")
+    assert late(s, "theirs", "vin-2") == (0, 0, False)
+    s.muster("root", "disable", line.shown["root"], "--yes")
+    assert late(s, "ours", "vin-1") == (0, 0, False)
+    s.muster("root", "enable", line.shown["root"])
+    assert ask(s, renew(s, ends)) is None
+
+
 # --- early, late, replaced ------------------------------------------------------------------------------------------------------------------
 
 
