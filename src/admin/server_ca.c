@@ -188,7 +188,7 @@ static int may_retire(struct server_change *ch, struct err *err) {
     if (s->state == SERVER_CA_RETIRED)
         return err_set(err, MUSTER_ESTATE, "The server CA has been retired already.");
     if (s->state == SERVER_CA_CURRENT)
-        return err_set(err, MUSTER_ESTATE, "The gateway's certificates are issued under this server CA; `muster server-ca rotate` makes the next one.");
+        return err_set(err, MUSTER_ESTATE, "This server CA is the current one; `muster server-ca rotate` makes the next one.");
     if (!server_cas_all_current(ch->c))
         return err_set(err, MUSTER_ESTATE, "The gateway still has a certificate under a former server CA; it is renewed in a moment, or the log says why not (server_certificate_failed).");
     if (s->not_after <= clock_now()) /* nobody depends on one that has ended */

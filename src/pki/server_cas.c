@@ -18,7 +18,7 @@ bool server_ca_is_own(const struct cert *c) {
     return cert_common_name(c, &cn, NULL) == 0 && strcmp(buf_str(&cn), SERVER_CA_NAME) == 0;
 }
 
-bool server_ca_stays(const struct cert *oldest, int64_t now) { return X509_get_pathlen(oldest->x) == 0 && oldest->not_after > now; }
+bool server_ca_stays(const struct cert *oldest, int64_t now) { return X509_get_pathlen(oldest->x) == 0 && oldest->not_after > now + SERVER_CA_LEAVES; }
 
 static const struct cert *next_own(const struct certs *c, size_t *at) {
     while (*at < c->n)

@@ -3,6 +3,7 @@
 #ifndef MUSTER_PKI_SERVER_CAS_H
 #define MUSTER_PKI_SERVER_CAS_H
 
+#include "base/clock.h"
 #include "pki/cert.h"
 
 #define SERVER_CA_NAME "Muster server CA" /* subject CN of each of Muster's own */
@@ -10,7 +11,9 @@
 
 bool server_ca_is_own(const struct cert *c);
 /* Whether the gateway's certificates stay under this one, the oldest of those in use, although newer ones are: it allows no CA below it (pathLenConstraint 0).  RFC 5280
- * does not count one of its own name, and GnuTLS does, so that for clients with it nothing leads from this one to the next. */
+ * does not count one of its own name, and GnuTLS does, so that for clients with it nothing leads from this one to the next.
+ * Not to its very end: what it has signed ends with it, and the certificates that follow have to be there before. */
+#define SERVER_CA_LEAVES (30 * CLOCK_DAY)
 bool server_ca_stays(const struct cert *oldest, int64_t now);
 /* `file` with those of Muster's own replaced by `own`; PEM all of them.  Appends to out.  1: it says something else than the file; 0: it has these very ones, in this
  * order, or none of Muster's own, which is an operator's will; nothing is appended then.  MUSTER_EINVALID: they are too many. */

@@ -10,7 +10,14 @@ int own_key_load(struct store_tx *tx, int64_t account, const struct device *d, c
         *out = OWN_KEY_PROVISIONING;
         return 0;
     }
-    if (found < 0 || (found = first_row(tx, &row, err, SQL_DKEY_HELD, "b", hash_span(spki))) < 0)
+    if (found < 0 || (found = first_row(tx, &row, err, SQL_LINE_BY_SPKI, "ib", account, hash_span(spki))) < 0)
+        return found;
+    if (found) { /* of a CA: whoever makes devices with it is none */
+        store_row_end(row);
+        *out = OWN_KEY_ELSEWHERE;
+        return 0;
+    }
+    if ((found = first_row(tx, &row, err, SQL_DKEY_HELD, "b", hash_span(spki))) < 0)
         return found;
     if (found) {
         bool own = d && store_int(row, 1) == d->row, barred = store_int(row, 2) != 0;

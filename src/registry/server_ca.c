@@ -138,7 +138,7 @@ static int add_named(struct store_tx *tx, struct server_ca_show *s, int64_t numb
     if (!s->days)
         rc = store_query(tx, &row, err, SQL_SERVER_CA_SEEN_PAGE, "ii", number, I(SERVER_CA_NAMED_MAX));
     else if (s->learn)
-        rc = store_query(tx, &row, err, SQL_SERVER_CA_LEARN_PAGE, "iii", number, hour, I(SERVER_CA_NAMED_MAX));
+        rc = store_query(tx, &row, err, SQL_SERVER_CA_LEARN_PAGE, "iiii", number, hour, I(SERVER_CA_NAMED_MAX), clock_now());
     else
         rc = store_query(tx, &row, err, SQL_SERVER_CA_LOSE_PAGE, "iiii", number, hour, I(SERVER_CA_NAMED_MAX), clock_now());
     if (!(rc = dependents_take(row, rc, list, err)))

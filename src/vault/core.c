@@ -163,7 +163,7 @@ int core_rotate(struct core *c, enum key_backend backend, int64_t now, struct er
 int core_retire(struct core *c, const struct hash *spki, bool *gone, struct err *err) {
     *gone = false;
     if (hash_eq(spki, &c->server_ca->cert->key.spki))
-        return err_set(err, MUSTER_EINVALID, "The gateway's certificates are issued under this server CA; `muster server-ca rotate` makes the next one.");
+        return err_set(err, MUSTER_EINVALID, "This server CA is the current one; `muster server-ca rotate` makes the next one.");
     for (size_t i = 1; i < c->n_former; i++)
         if (hash_eq(spki, &c->former[i].root->cert->key.spki))
             return err_set(err, MUSTER_EINVALID, "An older server CA is still in use; the oldest is retired first.");
