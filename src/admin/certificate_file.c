@@ -89,7 +89,7 @@ int certificate_read(struct span pem, struct cert **out) {
 /* Neither more nor less: who knows an older server CA alone needs them, and of one that is retired nothing is shown any more. */
 static bool has_chain(const struct control *c, struct span pem) {
     const struct span chain = buf_span(&c->server_cas->chain), rest = behind_first(pem);
-    return span_starts(rest, chain) && !memmem(rest.p + chain.n, rest.n - chain.n, CERT_END, sizeof CERT_END - 1);
+    return rest.p && span_starts(rest, chain) && !memmem(rest.p + chain.n, rest.n - chain.n, CERT_END, sizeof CERT_END - 1);
 }
 
 size_t server_ca_keys(struct control *c, struct hash *out, size_t max) {

@@ -74,6 +74,9 @@ const char *key_kind_name(enum key_kind kind); /* "P-256", "RSA", … */
 
 /* Explains libcrypto's error queue: sets err to code with the first reason and empties the queue.  Returns code. */
 int pki_err(struct err *err, int code, const char *doing);
+#ifdef MUSTER_ANALYZED
+#define pki_err(err, code, doing) err_given(pki_err(err, code, doing), code)
+#endif
 
 DEFINE_CLEANUP(EVP_PKEY_free, EVP_PKEY *)
 
