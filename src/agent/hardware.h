@@ -19,6 +19,8 @@ int hardware_make(struct session *s, const char *place, unsigned number, struct 
 int hardware_put(const struct session *s, unsigned number, const char *uri, const EVP_PKEY *public, struct err *err) MUSTER_MUST_CHECK;
 /* Removes the keys that no identity needs; what cannot be removed now is left for the next pass, and said. */
 int hardware_settle(struct session *s, struct err *err) MUSTER_MUST_CHECK;
+/* Where the key in use cannot be opened by its name, and can by the module and PIN that `key` names for that token: they are written down for it. */
+int hardware_follow(struct session *s, struct err *err) MUSTER_MUST_CHECK;
 /* How many of them there are. */
 size_t hardware_left(const struct place *p);
 

@@ -249,6 +249,11 @@ bool identity_whole(const struct identity *id) {
     return id->key && id->cert && id->anchors.n && id->gateway[0] && EVP_PKEY_eq(X509_get0_pubkey(id->cert->x), id->key) == 1;
 }
 
+int place_get(const struct place *p, unsigned number, const char *name, struct buf *out, struct err *err) {
+    CLEANUP(fd_close) int fd = open_identity(p, number, err);
+    return fd < 0 ? (err ? err->code : MUSTER_EIO) : file_read(fd, name, out, err);
+}
+
 int place_put(const struct place *p, unsigned number, const char *name, struct span content, mode_t mode, struct err *err) {
     CLEANUP(fd_close) int fd = open_identity(p, number, err);
     return fd < 0 ? (err ? err->code : MUSTER_EIO) : file_replace(fd, name, content, mode, err);

@@ -6,6 +6,7 @@
  *   DIR/state.json        what the agent remembers
  *   DIR/pins-refused      which PINs a token or TPM has refused (keyring_refusals()); whoever uses the key of this directory writes it
  *   DIR/hooks-due         a change of which hooks were not told yet
+ *   DIR/hooks-key         the key in use before that change
  *   DIR/lock              held by the one that works here
  *
  * An identity whose number is above the current one's is on its way: it has a key, and a certificate once that was issued.  It becomes the current
@@ -82,6 +83,7 @@ bool identity_whole(const struct identity *id);
 
 /* A new identity on its way, with these in it; what was on its way before is dropped. */
 int place_begin(const struct place *p, unsigned *number, struct err *err) MUSTER_MUST_CHECK;
+int place_get(const struct place *p, unsigned number, const char *name, struct buf *out, struct err *err) MUSTER_MUST_CHECK;
 int place_put(const struct place *p, unsigned number, const char *name, struct span content, mode_t mode, struct err *err) MUSTER_MUST_CHECK;
 /* Makes it the current one. */
 int place_switch(const struct place *p, unsigned number, struct err *err) MUSTER_MUST_CHECK;

@@ -3,7 +3,7 @@
  * Make before break: the certificate so far stays in use until the gateway has answered a request with the new one, and then the new one takes its place by one
  * step on the disk.  A cut in between finds the new one there, uses it again, and goes on. */
 #include "agent/anchors.h"
-#include "agent/session.h"
+#include "agent/hardware.h"
 #include "base/clock.h"
 
 #define ANCHORS_EVERY CLOCK_DAY  /* from three quarters to five of it, so that a fleet that came back at once does not do so every day */
@@ -164,6 +164,8 @@ int renew_pass(struct session *s, struct err *err) {
     if (rc || !identity_whole(&now))
         return provision(s, err);
     session_recover(s, &now);
+    if ((rc = hardware_follow(s, err)))
+        return rc;
     rc = wait_quietly(s, &now) ? 0 : keep(s, err);
     struct err last = ERR_INIT;
     int settled = session_settle(s, &last); /* hooks take their time, and a renewal does not wait for them */

@@ -276,6 +276,12 @@ int session_changed(struct session *s, const char *event, struct err *err) {
         there = there || !strcmp(one, event);
     if (there)
         return 0;
+    char where[KEYRING_URI_MAX] = "";
+    unsigned current = place_current(&s->place);
+    int rc = due.n ? 0 : current ? place_where(&s->place, current, where, err) : 0;
+    rc = rc || due.n ? rc : file_replace(s->place.fd, HOOKS_KEY, span_str(where), 0644, err);
+    if (rc)
+        return rc;
     buf_addf(&due, "%s%s", due.n ? "\n" : "", event);
     return file_replace(s->place.fd, HOOKS_DUE, buf_span(&due), 0600, err);
 }
@@ -305,6 +311,8 @@ int session_settle(struct session *s, struct err *err) {
             failed = hooks_run(s, event, rc ? NULL : err);
         if (!failed)
             failed = file_remove(s->place.fd, HOOKS_DUE, rc ? NULL : err);
+        if (!failed)
+            failed = file_remove(s->place.fd, HOOKS_KEY, rc ? NULL : err);
         rc = rc ? rc : failed;
     }
     place_clean(&s->place);

@@ -18,6 +18,7 @@ struct session {
     struct true_time time;
     void (*say)(const char *line); /* what was done, for people; may be NULL */
 };
+#define HOOKS_KEY "hooks-key" /* the URI of the key that was in use when those began; "" for a file */
 #define HOOKS_DUE "hooks-due" /* in the directory: changes that hooks were not told of */
 #define SESSION_INIT ((struct session){.place = PLACE_INIT})
 

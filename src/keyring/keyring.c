@@ -89,6 +89,38 @@ bool keyring_same(const char *one, const char *other) {
     return !a.id_n || !b.id_n || (a.id_n == b.id_n && memcmp(a.id, b.id, a.id_n) == 0);
 }
 
+bool keyring_exact(const char *uri) {
+    struct keyring_uri u;
+    return uri_parse(uri, &u, NULL) == 0 && (u.place != KEYRING_PKCS11 || u.id_n) && (u.place != KEYRING_TPM2 || u.handle);
+}
+
+static bool same_token(const struct keyring_uri *a, const struct keyring_uri *b) {
+    return (a->token[0] && !strcmp(a->token, b->token) && (!a->serial[0] || !b->serial[0] || !strcmp(a->serial, b->serial))) || (a->serial[0] && !strcmp(a->serial, b->serial));
+}
+
+static bool take_source(struct pin_source *to, const struct pin_source *from) {
+    bool other = (from->env[0] || from->file[0]) && (strcmp(to->env, from->env) != 0 || strcmp(to->file, from->file) != 0);
+    if (other)
+        *to = *from;
+    return other;
+}
+
+bool keyring_moved(const char *uri, const char *place, char out[KEYRING_URI_MAX]) {
+    struct keyring_uri u, p;
+    bool other = false;
+    if (!uri[0] || !place[0] || uri_parse(uri, &u, NULL) || uri_parse(place, &p, NULL) || u.place != p.place)
+        return false;
+    if (u.place == KEYRING_PKCS11 && same_token(&u, &p)) {
+        other = p.path[0] && strcmp(u.path, p.path) != 0;
+        if (other)
+            memcpy(u.path, p.path, sizeof u.path);
+        other = take_source(&u.pin, &p.pin) || other;
+    } else if (u.place == KEYRING_TPM2 && !strcmp(u.path, p.path)) {
+        other = take_source(&u.owner, &p.owner); /* a key's own PIN is that key's alone */
+    }
+    return other && uri_write(&u, out, NULL) == 0;
+}
+
 /* --- keys ----------------------------------------------------------------------------------------------------------------------------------------- */
 
 int keyring_make(const char *place, const char *label, int (*named)(void *arg, const char *uri, struct err *err), void *arg, EVP_PKEY **out, struct err *err) {

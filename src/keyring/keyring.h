@@ -53,6 +53,9 @@ int keyring_has(const char *uri, bool *has, struct err *err) MUSTER_MUST_CHECK;
 /* For ever.  One that is not there (any more), or in whose handle another one is than its spki says: 0. */
 int keyring_remove(const char *uri, struct err *err) MUSTER_MUST_CHECK;
 
+/* The key by the module and the PIN that `place` says, where that is the same token, or by its owner's PIN, where it is the same TPM: operators move them.  False where it
+ * is another place, or says nothing else. */
+bool keyring_moved(const char *uri, const char *place, char out[KEYRING_URI_MAX]);
 /* A PIN that a token or a TPM has refused is not tried there again before it is another one: not by this process, and by nobody who names the same directory here, where
  * a keyed hash of it is kept (mode 0600).  Nothing else is remembered: a PIN that could not be read, a token that is locked or has one try left is looked at again.
  * once_more: what is kept there is tried once by this process, and forgotten where it is taken.  in NULL: nothing is kept.  For the whole process. */
@@ -67,6 +70,7 @@ void keyring_pin_variables(const char *uri, char names[2][64]);
 void keyring_place_of(const char *uri, char out[KEYRING_URI_MAX]);
 /* Whether two names may be of one key, however they say where the module and the PIN are: by id, handle (and spki), or path.  True where one cannot be read. */
 bool keyring_same(const char *one, const char *other);
+bool keyring_exact(const char *uri); /* it names one key: not by its label alone */
 /* The same key by the name that other programs know: of a TPM "handle:0x81…" (tpm2-openssl), of a token its URI (RFC 7512), of a file its path.  out has
  * KEYRING_URI_MAX bytes. */
 void keyring_others_name(const char *uri, char out[KEYRING_URI_MAX]);

@@ -200,8 +200,8 @@ static int describe(int fd, const struct keyring_uri *u, EVP_PKEY **out, struct 
     int rc = exchange(fd, &b, room, &code, &rest, err);
     if (rc || code)
         return rc ? rc : refused(err, "Looking for the key in the TPM", code);
-    if (tpm_read_described(rest, &public))
-        return garbled(err);
+    if (tpm_read_described(rest, &public)) /* one of another kind is another key */
+        return u->has_spki ? err_set(err, MUSTER_EKEYGONE, "Behind the handle 0x%08x of the TPM is something else now.", u->handle) : garbled(err);
     if ((rc = part_public(public.point, public.n, &key, err)) || (rc = spki_of(key, &spki, err)))
         return rc;
     if (u->has_spki && !hash_eq(&spki, &u->spki))

@@ -523,6 +523,29 @@ def test_the_old_key_stays_until_hooks_were_told(server, key, tmp_path, hardware
     whole(device, hardware)
 
 
+def test_a_hook_that_fails_for_ever(server, key, tmp_path, hardware):
+    """It keeps the key that it was told of, and no further one; and where there is no room for that, not even that."""
+    device = enrolled(device_with(tmp_path, hardware), key, f"deaf-{hardware.kind}")
+    first = whole(device, hardware)
+    device.hook("exit 1\n", "50-deaf")
+    for _ in range(3):
+        assert "50-deaf failed" in device.fails("run", "--now")
+        assert made_here(device) == [first, device.status()["key_uri"]] and len(hardware.keys()) == 2
+    if hardware.kind == "tpm2":
+        taken = 0
+        try:
+            while taken < 64:
+                hardware.tpm.factory_key(f"0x8100{taken:04x}")
+                taken += 1
+        except subprocess.CalledProcessError:
+            hardware.forget()
+        said = device.fails("run", "--now")
+        assert "there is no room for another key" in said and "50-deaf failed" in said and made_here(device)[0] != first, said
+    (device.hooks / "50-deaf").unlink()
+    device.good("run")
+    assert made_here(device) == [device.status()["key_uri"]] and not (device.dir / "hooks-key").exists()
+
+
 def due(device):
     """It has something to ask with its key at the next pass."""
     device.remember(anchors_at=0)
@@ -628,6 +651,27 @@ def test_a_pin_that_moves(server, key, tmp_path, softhsm):
     device.run("run")
     (tmp_path / "taken").rename(name)
     assert device.explain()["verdict"] == "admitted", "nor who has taken it away"
+
+
+def test_a_key_is_known_by_what_it_is(server, key, tmp_path, softhsm):
+    """By its label alone: it is not removed for its other name, and does not keep others from being removed; by a `key` that says where the PIN went it is found again."""
+    device = enrolled(device_with(tmp_path, softhsm), key, "label-1")
+    uri, old = device.dir / "current" / "pkey.uri", whole(device, softhsm)
+    uri.write_text(softhsm.uri("token=device;object=muster-agent"), encoding="utf-8")
+    tool = ["pkcs11-tool", "--module", str(MODULE), "--token-label", "device", "--login", "--pin", PIN, "--keypairgen", "--key-type", "EC:prime256v1", "--id", "0c", "--label", "vain"]
+    subprocess.run(tool, check=True, capture_output=True, env={**os.environ, **softhsm.env})
+    (device.dir / "keys").write_text(old + "\n" + softhsm.uri("token=device;id=%0c") + "\n", encoding="utf-8")
+    device.good("run"), device.good("check")
+    assert made_here(device) == [old] and len(softhsm.keys()) == 1
+    uri.write_text(old, encoding="utf-8")
+    elsewhere = tmp_path / "elsewhere.pin"
+    softhsm.token.pin_file.rename(elsewhere)
+    assert "pin" in device.fails("run", "--now")
+    device.options = ["--key", softhsm.uri(**{"pin-source": f"file:{elsewhere}"})]
+    device.good("run"), device.good("check")
+    assert str(elsewhere) in device.status()["key_uri"]
+    device.good("run", "--now")
+    whole(device, softhsm)
 
 
 def test_a_pin_from_elsewhere(server, key, tmp_path, softhsm):

@@ -144,6 +144,32 @@ static void names_for_others(void **state) {
     assert_true(!keyring_has_pin("tpm2:0x81400001?owner-pin-source=/a") && !keyring_has_pin(""));
 }
 
+static void a_key_that_moves(void **state) {
+    static const struct {
+        const char *uri, *place, *moved; /* NULL: it does not */
+    } rows[] = {
+        {"pkcs11:token=a;id=%01?module-path=/m&pin-source=/old", "pkcs11:token=a?pin-source=/new", "pkcs11:token=a;id=%01?module-path=/m&pin-source=file:/new"},
+        {"pkcs11:token=a;id=%01?module-path=/m&pin-source=/old", "pkcs11:token=a?module-path=/n", "pkcs11:token=a;id=%01?module-path=/n&pin-source=file:/old"},
+        {"pkcs11:token=a;id=%01?pin-source=/old", "pkcs11:token=a?pin-source=file:/old", NULL},
+        {"pkcs11:token=a;id=%01?pin-source=/old", "pkcs11:token=b?pin-source=/new", NULL},
+        {"pkcs11:token=a;serial=1;id=%01?pin-source=/old", "pkcs11:token=a;serial=2?pin-source=/new", NULL},
+        {"pkcs11:token=a;id=%01?pin-source=/old", "tpm2:", NULL},
+        {"pkcs11:token=a;id=%01?pin-source=/old", "file", NULL},
+        {"pkcs11:token=a;id=%01?pin-source=/old", "", NULL},
+        {"tpm2:0x81400001?pin-source=/old", "tpm2:?pin-source=/new", NULL},
+        {"tpm2:0x81400001?pin-source=/old", "tpm2:?owner-pin-source=/new", "tpm2:0x81400001?pin-source=file:/old&owner-pin-source=file:/new"},
+        {"tpm2:0x81400001", "tpm2:?device=/other&owner-pin-source=/new", NULL},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char out[KEYRING_URI_MAX] = "";
+        assert_int_equal(keyring_moved(rows[i].uri, rows[i].place, out), rows[i].moved != NULL);
+        if (rows[i].moved)
+            assert_string_equal(out, rows[i].moved);
+    }
+    assert_true(keyring_exact("pkcs11:token=a;id=%01") && keyring_exact("tpm2:0x81400001") && keyring_exact("/a"));
+    assert_true(!keyring_exact("pkcs11:token=a;object=b") && !keyring_exact("pkcs11:%"));
+}
+
 static void the_same_key_by_another_name(void **state) {
     static const struct {
         const char *one, *other;
@@ -170,7 +196,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_name_is_written_as_it_was_read), cmocka_unit_test(what_is_in_it), cmocka_unit_test(what_is_refused_and_why),
         cmocka_unit_test(a_key_is_more_than_a_place),       cmocka_unit_test(names_for_others),
-        cmocka_unit_test(the_same_key_by_another_name),
+        cmocka_unit_test(a_key_that_moves), cmocka_unit_test(the_same_key_by_another_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
