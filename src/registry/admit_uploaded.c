@@ -137,6 +137,11 @@ static bool has_left_line(const struct root *r, const struct line *l, const stru
     return r->origin == ROOT_MUSTER && l->row && d->line == l->row && d->method == METHOD_SHARED && d->has_certificate;
 }
 
+/* Likewise, and that one was revoked: nothing stands in its place, and the line's is over with it. */
+static bool has_lost_identity(const struct root *r, const struct line *l, const struct device *d) {
+    return r->origin == ROOT_MUSTER && l->row && d->line == l->row && d->method == METHOD_SHARED && !d->has_certificate;
+}
+
 /* As of any certificate that was replaced (admit.c): it may be the device, which has lost its newest one, or whoever has a copy. */
 static int superseded(struct store_tx *tx, struct admit *a, const struct account *account, const struct device *d, struct err *err) {
     int64_t since;
@@ -237,6 +242,8 @@ static int known_key(struct store_tx *tx, struct admit *a, int64_t account_row, 
         return admit_refuse(a, MUSTER_EKEYELSEWHERE, "The certificate names another device than the one that its key is registered for.");
     if (left)
         return admit_state(a, &account, &d), a->verdict.code ? 0 : superseded(tx, a, &account, &d, err);
+    if (has_lost_identity(&r, &line, &d))
+        return admit_refuse(a, MUSTER_ECERTREVOKED, "The certificate that followed this one was revoked, and this one is over with it. An operator lets the device in again with `muster device release --for-reprovision` and `muster device invite`.");
     if (!device_identity_is_key(&d, a->leaf) && !above_lasts(a, &r, false))
         return 0;
     if (!device_identity_is_key(&d, a->leaf)) /* a key that Muster made for the device, under a root that Muster did not */

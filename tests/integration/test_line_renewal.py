@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives import serialization
 from client import Fleet, Identity, new_key
 from conftest import MUSTER, Server, refused, soon
 from enrolment import DAY, ask
-from est import csr, post
+from est import basic, csr, enrolled, post
 from test_clock import Clock
 from test_csr_queue import asks
 from test_est import renew
@@ -184,6 +184,25 @@ def test_a_leaked_key_is_not_renewed_by_what_the_factory_made(world, tmp_path):
     world.muster("cert", "revoke", f"{second.cert.serial_number:032x}", "--reason", "key-compromise", "--account", "leaked", "--yes")
     assert renew(world, first) == (403, "device_key_barred") and renew(world, second) == (403, "certificate_revoked")
     assert whole(world, "leaked")
+
+
+def test_behind_a_revoked_certificate_the_factory_s_brings_nothing_back(world, tmp_path):
+    """For the key that the factory made or another one; it is no foreign key that is offered, and an invitation is the way back."""
+    line = own(world, tmp_path, "revoked")
+    first = line.issue("vin-1")[0]
+    assert ask(world, first) is None
+    second = renew(world, first, first.key)
+    assert ask(world, second) is None
+    world.muster("cert", "revoke", f"{second.cert.serial_number:032x}", "--account", "revoked", "--yes")
+    answer = world.gateway(first).get("/director/1.root.json")
+    assert (answer.status, answer.code) == (403, "certificate_revoked") and "muster device invite" in answer.json["description"]
+    assert renew(world, first) == renew(world, second) == (403, "certificate_revoked")
+    device = shown(world, "revoked", "vin-1")
+    assert device["state"] == "active" and not device["offered_keys"] and not entries(world, "revoked", "device.key_offered")
+    world.muster("device", "release", "vin-1", "--account", "revoked", "--for-reprovision", "--yes")
+    code = world.muster("device", "invite", "vin-1", "--account", "revoked")["code"]
+    back = enrolled(world.gateway(), "vin-1", new_key(), account="revoked", **basic("vin-1", code))
+    assert ask(world, back) is None and shown(world, "revoked", "vin-1")["line"] == "line-1" and whole(world, "revoked")
 
 
 # --- the customer's root ---------------------------------------------------------------------------------------------------------------------
