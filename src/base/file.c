@@ -93,6 +93,19 @@ static int put(int dirfd, const char *name, struct span content, mode_t mode, bo
 }
 
 int file_replace(int dirfd, const char *name, struct span content, mode_t mode, struct err *err) { return put(dirfd, name, content, mode, true, false, err); }
+int file_replace_loose(int dirfd, const char *name, struct span content, mode_t mode, struct err *err) {
+    char temporary[4096];
+    if (snprintf(temporary, sizeof temporary, "%s.tmp-loose", name) >= (int)sizeof temporary)
+        return err_set(err, MUSTER_EINVALID, "The file name is too long.");
+    unlinkat(dirfd, temporary, 0); /* of one that was killed */
+    CLEANUP(fd_close) int fd = openat(dirfd, temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode & 0600);
+    if (fd >= 0 && fchmod(fd, mode) == 0 && write_all(fd, content) == 0 && renameat(dirfd, temporary, dirfd, name) == 0)
+        return 0;
+    int rc = io_error(err, "written", name);
+    unlinkat(dirfd, temporary, 0);
+    return rc;
+}
+
 int file_create(int dirfd, const char *name, struct span content, mode_t mode, struct err *err) { return put(dirfd, name, content, mode, false, false, err); }
 int file_create_loose(int dirfd, const char *name, struct span content, mode_t mode, struct err *err) { return put(dirfd, name, content, mode, false, true, err); }
 
@@ -158,7 +171,7 @@ int file_make_dir(int dirfd, const char *name, mode_t mode, struct err *err) {
     if (!made && errno != EEXIST)
         return io_error(err, "made", name);
     CLEANUP(fd_close) int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-    if (fd < 0 || fchmod(fd, mode))
+    if (fd < 0 || ((made || dirfd != AT_FDCWD) && fchmod(fd, mode)))
         return io_error(err, "opened", name);
     return made ? sync_dir(dirfd, name, err) : 0;
 }

@@ -13,6 +13,8 @@
 
 /* dirfd AT_FDCWD or an open directory; name without a slash where dirfd is a directory.  mode as for open(2), not masked. */
 int file_replace(int dirfd, const char *name, struct span content, mode_t mode, struct err *err) MUSTER_MUST_CHECK;
+/* As file_replace, but nothing is synced: a power cut may take it, a kill does not. */
+int file_replace_loose(int dirfd, const char *name, struct span content, mode_t mode, struct err *err) MUSTER_MUST_CHECK;
 /* As file_replace, but MUSTER_EEXISTS where the name exists (link(2) instead of rename(2)). */
 int file_create(int dirfd, const char *name, struct span content, mode_t mode, struct err *err) MUSTER_MUST_CHECK;
 /* As file_create, but the name is durable only behind file_sync_dir(): for many files in one directory, whose content is. */
@@ -26,7 +28,7 @@ int file_append(int dirfd, const char *name, struct span content, struct err *er
 int file_read(int dirfd, const char *name, struct buf *out, struct err *err) MUSTER_MUST_CHECK;
 /* Removes and syncs the directory; absent is 0. */
 int file_remove(int dirfd, const char *name, struct err *err) MUSTER_MUST_CHECK;
-/* mkdir where absent, sync of the parent; sets the mode exactly. */
+/* mkdir where absent, sync of the parent; sets the mode exactly, but where somebody named a directory (AT_FDCWD) that was there: that one stays as it is. */
 int file_make_dir(int dirfd, const char *name, mode_t mode, struct err *err) MUSTER_MUST_CHECK;
 
 /* For tests of durability: sees each step in order, after it succeeded.  NULL switches off.  Not thread-safe to change while used.

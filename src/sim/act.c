@@ -145,25 +145,26 @@ bool act_told_to_wait(const struct answer *answer) { return answer->status == 42
 /* Whatever stands behind the gateway says: the gateway has let it in. */
 static bool let_in(int status) { return status && status != 401 && status != 403 && status != 421 && status != 429 && status < 500; }
 
-static bool keep(struct device *d, EVP_PKEY *key, const struct cert *cert) {
+static bool keep(const struct fleet *f, struct device *d, EVP_PKEY *key, const struct cert *cert) {
     bool good = credential_set(&d->has, key, cert, NULL, NULL) == 0;
-    d->unsaved = d->unsaved || good;
+    if (good)
+        d->unsaved = fleet_keep(f, d, NULL) != 0; /* the end of the step says why */
     return good;
 }
 
-static bool take_est(struct device *d, struct span body) {
+static bool take_est(const struct fleet *f, struct device *d, struct span body) {
     CLEANUP(cert_free) struct cert *cert = NULL;
-    bool good = d->next && est_read_certificate(body, d->next, clock_now(), &cert, NULL) == 0 && keep(d, d->next, cert);
+    bool good = d->next && est_read_certificate(body, d->next, clock_now(), &cert, NULL) == 0 && keep(f, d, d->next, cert);
     EVP_PKEY_free(d->next);
     d->next = NULL;
     return good;
 }
 
-static bool take_p12(struct device *d, struct span body) {
+static bool take_p12(const struct fleet *f, struct device *d, struct span body) {
     CLEANUP(EVP_PKEY_free) EVP_PKEY *key = NULL;
     CLEANUP(cert_free) struct cert *cert = NULL;
     size_t n_cas;
-    return make_pkcs12_read(body, &key, &cert, &n_cas, NULL) == 0 && keep(d, key, cert);
+    return make_pkcs12_read(body, &key, &cert, &n_cas, NULL) == 0 && keep(f, d, key, cert);
 }
 
 enum came act_take(const struct act *a, enum step step, bool uses, struct device *d, const struct answer *answer) {
@@ -174,6 +175,6 @@ enum came act_take(const struct act *a, enum step step, bool uses, struct device
         return let_in(answer->status) ? CAME_DONE : CAME_FAILED;
     if (answer->status != 200)
         return CAME_FAILED;
-    const bool good = step == STEP_ENROL && d->way == WAY_KEY && by_devices(a) ? take_p12(d, answer->body) : take_est(d, answer->body);
+    const bool good = step == STEP_ENROL && d->way == WAY_KEY && by_devices(a) ? take_p12(a->fleet, d, answer->body) : take_est(a->fleet, d, answer->body);
     return !good ? CAME_FAILED : step == STEP_RENEW ? CAME_USE : CAME_DONE;
 }

@@ -217,7 +217,9 @@ static int load(struct fleet *f, struct device *d, struct err *err) {
     return rc ? err_prefix(err, "%s in the directory of the state", buf_str(&name)) : 0;
 }
 
-static int save(struct fleet *f, struct device *d, struct err *err) {
+int fleet_keep(const struct fleet *f, struct device *d, struct err *err) {
+    if (f->state < 0)
+        return 0;
     CLEANUP(buf_fini) struct buf name = BUF_INIT(8 * DEVICE_ID_MAX);
     CLEANUP(buf_wipe) struct buf file = BUF_INIT(FILE_MAX);
     CLEANUP(EVP_PKEY_free) EVP_PKEY *key = NULL;
@@ -231,7 +233,7 @@ static int save(struct fleet *f, struct device *d, struct err *err) {
         if (!(rc = cert_from_der_next(&rest, &c, err)) && (rc = cert_pem(c, &file)))
             err_set(err, rc, NULL);
     }
-    if (rc || (rc = buf_check(&file, err)) || (rc = file_replace(f->state, buf_str(&name), buf_span(&file), 0600, err)))
+    if (rc || (rc = buf_check(&file, err)) || (rc = file_replace_loose(f->state, buf_str(&name), buf_span(&file), 0600, err)))
         return rc;
     d->unsaved = false;
     return 0;
@@ -239,7 +241,7 @@ static int save(struct fleet *f, struct device *d, struct err *err) {
 
 int fleet_save(struct fleet *f, struct err *err) {
     for (size_t i = 0; f->state >= 0 && i < f->n; i++) {
-        int rc = f->device[i].unsaved ? save(f, &f->device[i], err) : 0;
+        int rc = f->device[i].unsaved ? fleet_keep(f, &f->device[i], err) : 0;
         if (rc)
             return rc;
     }
@@ -267,8 +269,13 @@ static int open_state(struct fleet *f, const char *path, struct err *err) {
     int rc = file_make_dir(AT_FDCWD, path, 0700, err);
     if (rc)
         return rc;
+    struct stat st;
     f->state = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return f->state >= 0 ? 0 : err_set(err, MUSTER_EIO, "The directory %s cannot be opened: %s.", path, strerror(errno));
+    if (f->state < 0 || fstat(f->state, &st))
+        return err_set(err, MUSTER_EIO, "The directory %s cannot be opened: %s.", path, strerror(errno));
+    if ((st.st_mode & 022) || (st.st_uid != geteuid() && st.st_uid != 0))
+        return err_set(err, MUSTER_EINVALID, "Others than its owner may write to %s, or it is another user's: keys of devices are not kept there. Name a directory of this user's own.", path);
+    return 0;
 }
 
 /* Those that are kept, whatever they are called, and in whichever way they came. */

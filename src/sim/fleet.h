@@ -42,6 +42,8 @@ struct fleet {
 /* The fleet that the options name, with what earlier runs have kept. */
 int fleet_open(const struct sim_options *o, struct fleet *out, struct err *err) MUSTER_MUST_CHECK;
 void fleet_fini(struct fleet *f);
+/* Writes one down, before it is used: whoever is killed loses no device.  A power cut may take it. */
+int fleet_keep(const struct fleet *f, struct device *d, struct err *err) MUSTER_MUST_CHECK;
 /* Writes down what is newer than its file. */
 int fleet_save(struct fleet *f, struct err *err) MUSTER_MUST_CHECK;
 

@@ -265,6 +265,21 @@ static void a_file_is_replaced_durably(void **state) {
     assert_int_equal(file_make_dir(fd, "d", 0700, &e), 0);
     assert_int_equal(fstatat(fd, "d", &st, 0), 0);
     assert_int_equal(st.st_mode & 0777, 0700);
+    char path[256]; /* what somebody else has made, and names, keeps its mode */
+    snprintf(path, sizeof path, "%s/theirs", dir);
+    assert_int_equal(mkdir(path, 0700) | chmod(path, 01777), 0);
+    assert_int_equal(file_make_dir(AT_FDCWD, path, 0700, &e), 0);
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & 07777, 01777);
+    assert_int_equal(rmdir(path), 0);
+    assert_int_equal(file_replace_loose(fd, "loose", SPAN_LIT("one"), 0600, &e), 0);
+    assert_int_equal(file_replace_loose(fd, "loose", SPAN_LIT("three"), 0640, &e), 0);
+    buf_clear(&b);
+    assert_int_equal(file_read(fd, "loose", &b, &e), 0);
+    assert_string_equal(buf_str(&b), "three");
+    assert_int_equal(fstatat(fd, "loose", &st, 0), 0);
+    assert_int_equal(st.st_mode & 0777, 0640);
+    assert_int_equal(file_remove(fd, "loose", &e), 0);
 }
 
 static int set_up(void **state) { return secret_init() || !mkdtemp(dir); }
