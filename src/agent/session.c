@@ -314,6 +314,9 @@ int session_settle(struct session *s, struct err *err) {
         if (!failed)
             failed = file_remove(s->place.fd, HOOKS_KEY, rc ? NULL : err);
         rc = rc ? rc : failed;
+    } else if (faccessat(s->place.fd, HOOKS_DUE, F_OK, 0) && errno == ENOENT) { /* a cut between the two */
+        int failed = file_remove(s->place.fd, HOOKS_KEY, rc ? NULL : err);
+        rc = rc ? rc : failed;
     }
     place_clean(&s->place);
     struct err later = ERR_INIT;
