@@ -422,13 +422,13 @@ def test_killed_at_any_step(fresh, victim):
         if victim == "all":
             s.process = None
             s.start()
-        soon(None, lambda: quiet_code(s, device), 20)
-        soon(True, lambda: under_current(s), 20)
+        soon(None, lambda: quiet_code(s, device), 60)
+        soon(True, lambda: under_current(s), 60)
         listed = soon_list(s)
         assert len(numbers(s, "current")) == 1 and numbers(s, "current")[0] == max(c["number"] for c in listed)
-        soon(len(listed), lambda: len(anchors(s)), 20)
+        soon(len(listed), lambda: len(anchors(s)), 60)
         assert chain_of(s, old) is not None
-        soon(True, lambda: s.gateway().get("/time?nonce=" + "ab" * 16).status == 200 and timed(s, old), 20)
+        soon(True, lambda: s.gateway().get("/time?nonce=" + "ab" * 16).status == 200 and timed(s, old), 60)
     assert s.muster("audit", "verify")["ok"] is True
 
 
