@@ -1,4 +1,4 @@
-"""The harness of the integration tests: real programs, real TLS, loopback only, ports that the server picked itself.
+"""The harness of the integration tests: real programs, real TLS, loopback only.
 
 MUSTER_BUILD names the build directory.  `server` is one running server a test module; `fresh` one a test."""
 import contextlib
@@ -20,6 +20,7 @@ import pytest
 import openapi
 import recorder
 from client import Answer, Fleet, Gateway, Registration
+from ports import free_address
 from upstream import Upstream
 
 BUILD = pathlib.Path(os.environ.get("MUSTER_BUILD", pathlib.Path(__file__).parents[2] / "build"))
@@ -57,7 +58,7 @@ class Server:
 
     def start(self, *options, env=None):
         """Starts `serve` and waits for its line; keeps the ports over restarts."""
-        listen = getattr(self, "ports", ("127.0.0.1:0", "127.0.0.1:0"))
+        listen = self.ports = getattr(self, "ports", None) or (free_address(), free_address())
         self.process = subprocess.Popen([MUSTERD, "serve", "--data", self.dir, "--listen", listen[0], "--admin", listen[1], *options],
                                         stdout=subprocess.PIPE, stderr=self.log, text=True, env={**os.environ, **(env or {})})
         line = self.process.stdout.readline()
@@ -65,7 +66,6 @@ class Server:
         said = dict(word.split("=", 1) for word in line.split()[1:])
         self.url, self.admin_url = said["gateway"], said["admin"]
         self.port = int(self.url.rsplit(":", 1)[1])
-        self.ports = (f"127.0.0.1:{self.port}", "127.0.0.1:" + self.admin_url.rsplit(":", 1)[1])
         ADMINS.add(self.admin_url.removeprefix("https://"))
         if not openapi.all_documents():  # what the command line hears is held against it from now on
             self.document()

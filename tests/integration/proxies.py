@@ -14,6 +14,7 @@ import urllib.parse
 from cryptography.hazmat.primitives import hashes, serialization
 
 from client import Answer
+from ports import free_port
 
 CONF = pathlib.Path(__file__).parents[2] / "packaging" / "nginx-auth.conf"
 
@@ -135,12 +136,6 @@ class Backend:
     def stop(self):
         self.server.shutdown()
         self.server.server_close()
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 class Nginx:

@@ -16,7 +16,6 @@ import pytest
 from client import Device, Fleet, Registration, new_key, spki_hash
 from conftest import LONG
 from est import Device as EstDevice, basic, certificates, csr, post
-from test_kill import free_ports
 
 STEPS = 600 if LONG else 45
 EVERY = 15  # steps between two verifications of everything
@@ -337,8 +336,6 @@ class Play:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_an_honest_history_is_whole(fresh, seed):
     s = fresh(start=False)
-    gateway, admin = free_ports(2)
-    s.ports = (gateway, admin)
     s.start()
     play = Play(s, seed)
     traffic = [Traffic(play, seed * 10 + i) for i in range(2)]

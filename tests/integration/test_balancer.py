@@ -9,6 +9,7 @@ import pytest
 
 from client import Device, Gateway
 from conftest import MUSTERD
+from ports import free_port
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 BALANCER = "127.0.0.2"
@@ -88,9 +89,7 @@ def test_nobody_else_may_name_an_address(behind, by):
 @pytest.fixture
 def haproxy(behind, tmp_path):
     """A real haproxy that passes TCP through, from the balancer's address."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+    port = free_port()
     (tmp_path / "haproxy.cfg").write_text(f"""defaults
   mode tcp
   timeout connect 5s

@@ -16,7 +16,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 
 import conftest
 from conftest import BUILD, LONG, soon
-from test_ocsp import GOOD, REVOKED, UNKNOWN, Fleet_, free_port, question
+from ports import free_port
+from test_ocsp import GOOD, REVOKED, UNKNOWN, Fleet_, question
 
 COMPROMISED = BUILD / "tests" / "compromised" / "musterd-compromised"
 CEILING = 40

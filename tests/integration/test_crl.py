@@ -22,12 +22,11 @@ import enrolment
 from clock import Clock
 from conftest import MUSTER, Server, refused, soon, stays
 from enrolment import GAP, Account
+from ports import free_address
 
 def listen():
     """A port that is free, for a listener that keeps it."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return f"crl_listen = 127.0.0.1:{s.getsockname()[1]}"
+    return f"crl_listen = {free_address()}"
 
 
 @pytest.fixture(scope="module")

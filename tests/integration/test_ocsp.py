@@ -23,17 +23,12 @@ import enrolment
 from client import Fleet
 from conftest import Server, soon, stays
 from enrolment import GAP, Account
+from ports import free_port
 from test_backup import Restored, backup
 
 GOOD, REVOKED, UNKNOWN = ocsp.OCSPCertStatus.GOOD, ocsp.OCSPCertStatus.REVOKED, ocsp.OCSPCertStatus.UNKNOWN
 STATUS = ocsp.OCSPResponseStatus
 NO_CHECK = x509.ObjectIdentifier("1.3.6.1.5.5.7.48.1.5")
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def with_listener(make, *config):

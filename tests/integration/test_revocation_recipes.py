@@ -17,15 +17,10 @@ from cryptography.hazmat.primitives import serialization
 import enrolment
 from client import Fleet, key_pem, name
 from conftest import MUSTER, Server, soon
+from ports import free_port
 
 PAGE = (pathlib.Path(__file__).parents[2] / "doc" / "revocation.md").read_text(encoding="utf-8")
 NGINX, MOSQUITTO = shutil.which("nginx", path="/usr/sbin:/usr/bin"), shutil.which("mosquitto", path="/usr/sbin:/usr/bin")
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def block(first):

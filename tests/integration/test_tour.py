@@ -3,12 +3,12 @@ import contextlib
 import os
 import pathlib
 import re
-import socket
 import subprocess
 
 import pytest
 
 from conftest import BUILD, MUSTER, MUSTERD
+from ports import free_port
 
 SOURCE = pathlib.Path(__file__).parents[2]
 PAGE = SOURCE / "doc" / "tour.md"
@@ -24,14 +24,6 @@ VARIES = [
     (re.compile(r"…"), r".*"),
     (re.compile(r" +"), r" +"),
 ]
-
-
-def free_ports(n):
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(n)]
-    ports = [str(s.getsockname()[1]) for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
 
 
 def blocks(text):
@@ -80,7 +72,8 @@ def test_what_counts_as_printed():
 def printed_on(page, ports):
     """The blocks of a page, with free ports."""
     text = page.read_text(encoding="utf-8")
-    for port, free in zip(ports, free_ports(len(ports))):
+    for port in ports:
+        free = str(free_port())
         assert re.search(rf"\b{port}\b", text)
         text = re.sub(rf"\b{port}\b", free, text)
     return blocks(text)
