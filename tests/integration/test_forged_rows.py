@@ -1,9 +1,11 @@
 """What a captured gateway writes into the registry, from inside its confinement: `audit verify` finds it, and control passes none of it on to the
 vault."""
+import contextlib
 import datetime
 import hashlib
 import json
 import re
+import sqlite3
 import struct
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -60,6 +62,8 @@ COLUMNS = {
 SERIAL = FORGED.serial_number.to_bytes((FORGED.serial_number.bit_length() + 7) // 8, "big")
 ROOT = {"uuid": "randomblob(16)", "origin": "1", "state": "2", "fingerprint": blob(STRANGER.cert.fingerprint(hashes.SHA256())), "spki": blob(spki(STRANGER.cert)), "der": blob(der(STRANGER.cert)),
         "not_after": str(int(STRANGER.cert.not_valid_after.replace(tzinfo=datetime.timezone.utc).timestamp()))}
+
+REPLACED = [*COLUMNS, "account", "device_key", "expected", "offer", "invitation"]  # the tables that ROWS write
 
 # Rows: what is changed, and what the verdict says of it.
 ROWS = {
@@ -131,8 +135,7 @@ ROWS = {
     "what a disabled root was": (f"UPDATE root SET state_before = 3 WHERE account = {ACCOUNT} AND state = 4", "was known-only before"),
     "the account waits": (f"UPDATE account SET state = 1 WHERE id = {ACCOUNT}", "settings of the account"),
     "the account is deleted": (f"UPDATE account SET state = 3 WHERE id = {ACCOUNT}", None),
-    # Behind the row above, which has made an account that is deleted.
-    "a certificate is on the list of a deleted account's copy of its CA": (insert_like("ca", f"account = {ACCOUNT} AND kind = 1", account="(SELECT id FROM account WHERE state = 3 LIMIT 1)") +
+    "a certificate is on the list of a deleted account's copy of its CA": ("UPDATE account SET state = 3 WHERE name = 'untouched'; " + insert_like("ca", f"account = {ACCOUNT} AND kind = 1", account="(SELECT id FROM account WHERE state = 3 LIMIT 1)") +
                                                                            f"; UPDATE cert SET issuer = (SELECT MAX(id) FROM ca) WHERE device = {device('out')}", "names another issuing CA"),
     "nobody approves": (f"UPDATE account SET approval = 1 - approval WHERE id = {ACCOUNT}", "settings of the account"),
     "the account's ceiling": (f"UPDATE account SET issue_ceiling = 10000000 WHERE id = {ACCOUNT}", "settings of the account"),
@@ -317,31 +320,60 @@ def said_of(s, account):
 
 @pytest.fixture(scope="module")
 def forged(tmp_path_factory):
+    """A server whose captured gateway has written each of ENTRIES into an account of its own; and one account, `rows`, for all of ROWS, one after the other."""
     s = Server(tmp_path_factory.mktemp("forged") / "data").start()
-    s.names = {what: f"forged-{i}" for i, what in enumerate((*ROWS, *ENTRIES))}
+    s.names = {what: f"forged-{i}" for i, what in enumerate(ENTRIES)}
     with ThreadPoolExecutor(6) as pool:
-        list(pool.map(lambda a: furnish(s, a), (*s.names.values(), "untouched")))
+        list(pool.map(lambda a: furnish(s, a), (*s.names.values(), "rows", "untouched")))
     time.sleep(2.5)  # control has had signed what it did
     assert s.stop() == 0
-    db = s.database()
-    statements = [ROWS[what][0].replace("{a}", a) if what in ROWS else ENTRIES[what][0](db, a) for what, a in s.names.items()]
-    db.close()
+    with contextlib.closing(s.database()) as db:
+        statements = [ENTRIES[what][0](db, a) for what, a in s.names.items()]
     patch = pytest.MonkeyPatch()
     patch.setattr(conftest, "MUSTERD", COMPROMISED)
     s.start(env={"MUSTER_ATTACK": "rows", "MUSTER_ATTACK_SQL": "BEGIN; PRAGMA defer_foreign_keys = ON; " + "; ".join(statements) + "; COMMIT"})
     patch.undo()
     soon(True, lambda: "attack: over\n" in s.log_text(), 30)
     assert "attack: rows: written\n" in s.log_text(), [line for line in s.log_text().splitlines() if "rows:" in line]
+    s.as_it_was = s.dir.parent / "registry.as-it-was"
+    with contextlib.closing(sqlite3.connect(s.dir / "registry.db", timeout=20, isolation_level=None)) as db:
+        db.execute("VACUUM INTO ?", (str(s.as_it_was),))
     yield s
     s.stop()
 
 
-@pytest.mark.parametrize("what", [*ROWS, *ENTRIES])
-def test_what_was_forged_is_found(forged, what):
-    said = said_of(forged, forged.names[what])
-    reason = (ROWS | ENTRIES)[what][1]
+def is_found(s, account, reason):
+    said = said_of(s, account)
     assert said["ok"] is False and (reason is None or reason in said["reason"]), said
-    assert said["reason"] in refused("storage_corrupt", forged.muster, "audit", "verify", "--account", forged.names[what]).text
+    assert said["reason"] in refused("storage_corrupt", s.muster, "audit", "verify", "--account", account).text
+
+
+@pytest.mark.parametrize("what", ENTRIES)
+def test_what_was_forged_with_its_entry_is_found(forged, what):
+    is_found(forged, forged.names[what], ENTRIES[what][1])
+
+
+@pytest.fixture
+def rows(forged):
+    """Writes into the registry of the running server, as its gateway can, and puts back what was there.  The log is not touched, so that heads which are
+    signed meanwhile say nothing new."""
+    with contextlib.closing(sqlite3.connect(forged.dir / "registry.db", timeout=20, isolation_level=None)) as db:
+        db.execute("ATTACH ? AS as_it_was", (str(forged.as_it_was),))
+        yield lambda sql: db.executescript("BEGIN IMMEDIATE; PRAGMA defer_foreign_keys = ON; " + sql.replace("{a}", "rows") + "; COMMIT")
+        db.executescript("PRAGMA foreign_keys = OFF; BEGIN IMMEDIATE; " + "".join(put_back(db, table) for table in REPLACED) + "COMMIT")
+
+
+def put_back(db, table):
+    key = "(" + ", ".join(name for _, name, _, _, _, primary in db.execute(f"PRAGMA main.table_info({table})") if primary) + ")"
+    return (f"DELETE FROM main.{table} WHERE {key} IN (SELECT {key[1:-1]} FROM main.{table} EXCEPT SELECT {key[1:-1]} FROM as_it_was.{table}); "
+            f"INSERT OR REPLACE INTO main.{table} SELECT * FROM as_it_was.{table} EXCEPT SELECT * FROM main.{table}; ")
+
+
+@pytest.mark.parametrize("what", ROWS)
+def test_what_was_forged_is_found(forged, rows, what):
+    assert said_of(forged, "rows")["ok"] is True  # what the test before wrote is gone
+    rows(ROWS[what][0])
+    is_found(forged, "rows", ROWS[what][1])
 
 
 def test_what_was_let_be_is_whole(forged):
