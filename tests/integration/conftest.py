@@ -25,7 +25,8 @@ from upstream import Upstream
 
 BUILD = pathlib.Path(os.environ.get("MUSTER_BUILD", pathlib.Path(__file__).parents[2] / "build"))
 MUSTERD = BUILD / "src" / "musterd" / "musterd"
-MUSTER = recorder.program((BUILD / "src" / "muster" / "muster").absolute(), (BUILD / "tests" / "record_api.so").absolute())
+THE_MUSTER = (BUILD / "src" / "muster" / "muster").absolute()
+MUSTER = recorder.program(THE_MUSTER, *((BUILD / "tests" / library).absolute() for library in ("record_api.so", "light_scrypt.so")))
 LONG = os.environ.get("MUSTER_LONG") == "yes"
 
 

@@ -17,7 +17,7 @@ DIR = pathlib.Path(tempfile.mkdtemp(prefix="muster-recorded-"))
 atexit.register(shutil.rmtree, DIR, ignore_errors=True)
 
 
-def program(real, library):
+def program(real, *libraries):
     """The script in the place of the program `real`; it has its name."""
     for folder, mode in ((DIR, 0o711), (DIR / "bin", 0o755), (DIR / "api", 0o1733)):  # some commands run as another user
         folder.mkdir(exist_ok=True)
@@ -25,7 +25,7 @@ def program(real, library):
     made = DIR / "bin" / real.name
     # Behind it stays what a test loads in front; a sanitised build wants to be first otherwise.
     made.write_text(f"""#!/bin/sh
-RECORD_API='{DIR}/api' LD_PRELOAD="{library}${{LD_PRELOAD:+:$LD_PRELOAD}}" ASAN_OPTIONS="${{ASAN_OPTIONS:+$ASAN_OPTIONS:}}verify_asan_link_order=0" exec '{real}' "$@"
+RECORD_API='{DIR}/api' LD_PRELOAD="{":".join(map(str, libraries))}${{LD_PRELOAD:+:$LD_PRELOAD}}" ASAN_OPTIONS="${{ASAN_OPTIONS:+$ASAN_OPTIONS:}}verify_asan_link_order=0" exec '{real}' "$@"
 """, encoding="utf-8")
     made.chmod(0o755)
     return made

@@ -3,6 +3,7 @@ import json
 import os
 import pty
 import random
+import re
 import subprocess
 import time
 
@@ -12,7 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from client import Identity
-from conftest import LONG, MUSTER, Refused, refused
+from conftest import LONG, MUSTER, THE_MUSTER, Refused, refused
 
 PASSPHRASE = "correct horse battery"
 
@@ -258,6 +259,16 @@ def test_requests_that_are_not_signed(offline):
     ca.run("sign", good)
     other = request("other", "-key", ca.top / "good.key", subject="/CN=car-2")
     refused("device_key_issued", ca.run, "sign", other)
+
+
+def test_what_a_passphrase_costs_who_guesses(tmp_path):
+    """The real program's, not that of the other tests."""
+    secret = tmp_path / "passphrase"
+    secret.touch(0o600)
+    secret.write_text(PASSPHRASE, encoding="utf-8")
+    subprocess.run([THE_MUSTER, "ca", "init", "--ca", tmp_path / "ca", "--passphrase-file", secret], check=True, capture_output=True, timeout=60)
+    parsed = openssl("asn1parse", "-in", tmp_path / "ca" / "root.key")
+    assert [int(n, 16) for n in re.findall(r"INTEGER +:([0-9A-F]+)$", parsed[parsed.index("scrypt"):], re.M)] == [16384, 8, 5]
 
 
 def test_the_passphrase(offline):
