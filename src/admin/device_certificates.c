@@ -32,8 +32,9 @@ static bool take_state(struct http_exchange *x, enum certificate_filter *out) {
     return false;
 }
 
-void admin_CERT_LIST(struct http_exchange *x, void *arg) {
-    struct certificate_list l = {.account = grant_account(x)};
+/* Of the account; or, where the token is of no account alone, of all. */
+static void list(struct http_exchange *x, bool lenient) {
+    struct certificate_list l = {.account = grant_account(x), .lenient = lenient};
     if (!page_limit(x, &l.page) || !take_name(x, "serial", false, &l.serial) || !take_name(x, "fingerprint", true, &l.fingerprint) || !take_state(x, &l.state) ||
         !ahead_of(x, "expires_after", &l.ends_after) || !ahead_of(x, "expires_before", &l.ends_before))
         return;
@@ -42,6 +43,9 @@ void admin_CERT_LIST(struct http_exchange *x, void *arg) {
     http_query_param(x, "key", &l.key);
     job_start(x, JOB_READ, certificate_list_run, &l, sizeof l, listed);
 }
+
+void admin_CERT_LIST(struct http_exchange *x, void *arg) { list(x, false); }
+void admin_CERT_LIST_ALL(struct http_exchange *x, void *arg) { list(x, true); }
 
 /* The {certificate} of the path; false: answered already. */
 static bool named(struct http_exchange *x, struct certificate_name *out) {

@@ -39,17 +39,28 @@ static void exported(struct http_exchange *x, int rc, const struct err *err, voi
     buf_fini(&e->pem);
 }
 
+/* false: answered already. */
+static bool yes_of(struct http_exchange *x, const char *name, bool *out) {
+    struct span said;
+    if (!http_query_param(x, name, &said))
+        return true;
+    *out = span_eq_str(said, "yes");
+    if (*out || span_eq_str(said, "no"))
+        return true;
+    char text[64];
+    snprintf(text, sizeof text, "%s is yes or no.", name);
+    reply_code(x, MUSTER_EINVALID, text);
+    return false;
+}
+
 void admin_ROOT_EXPORT(struct http_exchange *x, void *arg) {
     struct export e = {.op = {.account = grant_account(x), .root = param_of(x, "root")}, .pem = BUF_INIT(65536)};
-    struct span crosses;
-    if (http_query_param(x, "crosses", &crosses)) {
-        e.op.crosses = span_eq_str(crosses, "yes");
-        if (!e.op.crosses && !span_eq_str(crosses, "no")) {
-            reply_code(x, MUSTER_EINVALID, "crosses is yes or no.");
-            return;
-        }
-    }
-    job_start(x, JOB_READ, export_run, &e, sizeof e, exported);
+    if (!yes_of(x, "crosses", &e.op.crosses) || !yes_of(x, "issuing", &e.op.issuing))
+        return;
+    if (e.op.crosses && e.op.issuing)
+        reply_code(x, MUSTER_EINVALID, "Either crosses or issuing, not both.");
+    else
+        job_start(x, JOB_READ, export_run, &e, sizeof e, exported);
 }
 
 /* --- upload and proof ----------------------------------------------------------------------------------------------------------- */

@@ -91,6 +91,7 @@ int command_root_export(struct invocation *in, struct err *err);
 int command_file_export(struct invocation *in, struct err *err);
 int command_audit_list(struct invocation *in, struct err *err);
 int command_audit_verify(struct invocation *in, struct err *err);
+int command_cert_list(struct invocation *in, struct err *err);
 int command_refusal(struct invocation *in, struct err *err);
 int command_ca_init(struct invocation *in, struct err *err);
 int command_ca_issue(struct invocation *in, struct err *err);

@@ -19,11 +19,12 @@
 static const struct kind {
     const char *noun, *order; /* a query parameter with which nothing comes twice while the list changes; NULL: it is so by itself */
     const char *columns[COLUMNS_MAX + 1];
+    const char *everywhere; /* its list over all accounts; NULL: there is none */
     const char *text; /* or: the member of each item that is written as it is */
 } kinds[] = {
     {"device", "order=created", {"id", "device_id", "state", "method", "key", "key_name", "root", "created", "last_seen", "last_address", "certificate", "spki", "certificate_not_after",
                                  "reprovision", "reason", "expected", "line"}},
-    {"cert", NULL, {"id", "fingerprint", "device", "device_id", "key", "key_name", "state", "expired", "not_before", "not_after", "created", "first_used", "revoked", "reason", "spki"}},
+    {"cert", NULL, {"id", "fingerprint", "device", "device_id", "key", "key_name", "state", "expired", "not_before", "not_after", "created", "first_used", "revoked", "reason", "spki", "account"}, .everywhere = "/api/v1/certificates"},
     {.noun = "csr", .text = "csr"},
 };
 
@@ -143,7 +144,7 @@ int command_export(struct invocation *in, struct err *err) {
     CLEANUP_JSON json_t *answer = json_object();
     while (strcmp(ex.kind->noun, in->command->noun) != 0)
         ex.kind++;
-    int rc = command_path(in, in->command->path, &ex.path, err);
+    int rc = command_path(in, in->account || !ex.kind->everywhere ? in->command->path : ex.kind->everywhere, &ex.path, err);
     if (rc || (rc = open_output(&ex, name, err)))
         return rc;
     for (size_t i = 0; ex.csv && ex.kind->columns[i]; i++)
@@ -155,7 +156,7 @@ int command_export(struct invocation *in, struct err *err) {
         return rc;
     if (!strcmp(name, "-"))
         return 0;
-    json_set_str(answer, "id", in->account);
+    json_set_str(answer, "id", in->account ? in->account : "*");
     json_set_int(answer, "exported", (int64_t)ex.done);
     json_set_str(answer, "file", name);
     if (in->json)

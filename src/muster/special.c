@@ -154,6 +154,15 @@ int command_explain(struct invocation *in, struct err *err) {
     return err_set(err, why && err_exit(why) == 1 ? why : MUSTER_ECERTUNTRUSTED, "The gateway would refuse it: %s", json_string_value(json_object_get(answer, "reason")));
 }
 
+int command_cert_list(struct invocation *in, struct err *err) {
+    struct command row = server_row(in, in->account ? in->command->path : "/api/v1/certificates");
+    struct invocation other = *in;
+    other.command = &row;
+    if (!in->account)
+        row.columns = "id account device_id state expired key_name created not_after revoked reason";
+    return command_run(&other, err);
+}
+
 int command_refusal(struct invocation *in, struct err *err) {
     struct command row = server_row(in, in->account ? in->command->path : in->args[0] ? "/api/v1/refusals/{refusal}" : "/api/v1/refusals");
     struct invocation other = *in;

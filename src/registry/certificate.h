@@ -26,11 +26,12 @@ static inline struct span certificate_name_span(const struct certificate_name *n
 enum certificate_filter { CERTIFICATES_ALL, CERTIFICATES_ACTIVE, CERTIFICATES_EXPIRED, CERTIFICATES_ISSUED, CERTIFICATES_CURRENT, CERTIFICATES_VOID, CERTIFICATES_SUPERSEDED, CERTIFICATES_REVOKED };
 extern const struct words WORDS_CERTIFICATE_FILTER;
 
-/* A page of those that fit everything that is asked for.  Led along one index; as with devices a page looks at a bounded number and may be
+/* A page of those that fit everything that is asked for, of an account or of all of them (one behind the other).  Led along one index; as with devices a page looks at a bounded number and may be
  * short, or empty, and still have a cursor.  By their ends, or as they were issued: neither ever changes, so that a walk meets each
  * one once that was there at its beginning. */
 struct certificate_list {
-    struct span account;
+    struct span account;     /* .n 0: every account; whoever asks has to be one that sees them all */
+    bool lenient;            /* a device or provisioning key that the account does not have is one of nothing; of every account it always is */
     struct page page;        /* `after` is not used */
     struct span cursor;      /* what the page before gave as next; .n 0: the first page */
     struct span device, key; /* .n 0: any; a device's ID finds what a released device of that ID had as well */
@@ -38,7 +39,8 @@ struct certificate_list {
     enum certificate_filter state;
     int64_t ends_after, ends_before; /* at or after; before; 0: any */
 };
-int certificate_list_run(struct store_tx *tx, void *arg, struct err *err); /* MUSTER_ENOTFOUND: device or key; MUSTER_EINVALID: the cursor */
+/* MUSTER_ENOTFOUND: the account has no such device or key (not lenient); MUSTER_EINVALID: the cursor */
+int certificate_list_run(struct store_tx *tx, void *arg, struct err *err);
 
 struct certificate_show {
     struct span account;

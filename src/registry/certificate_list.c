@@ -1,7 +1,8 @@
 /* certificate_list: pages of certificates; see certificate.h. */
 #include "registry/certificate.h"
 
-#define LOOKED_AT_MAX 2500 /* certificates that one page looks at */
+#define LOOKED_AT_MAX 2500 /* certificates that one page looks at, and accounts where it goes through all of them */
+#define CURSOR_MAX 96
 
 /* The way through the certificates: along an index, from where the cursor stands.  The filters alone choose it, so that the cursors of a
  * walk are all of one kind: "123" by row, "e:END:ROW" by the end. */
@@ -61,7 +62,7 @@ static int find_device(struct store_tx *tx, const struct certificate_list *l, co
     return 0;
 }
 
-static int prepare(struct store_tx *tx, const struct certificate_list *l, const struct account *a, struct walk *w, struct err *err) {
+static int prepare(struct store_tx *tx, const struct certificate_list *l, const struct account *a, struct span cursor, struct walk *w, struct err *err) {
     int rc = l->device.n ? find_device(tx, l, a, w, err) : 0;
     if (rc || (l->key.n && (rc = key_need(tx, a, l->key, &w->key, err))))
         return rc;
@@ -74,7 +75,7 @@ static int prepare(struct store_tx *tx, const struct certificate_list *l, const 
     if (l->state == CERTIFICATES_EXPIRED && w->to > w->now)
         w->to = w->now + 1;
     w->end = w->from;
-    return read_cursor(l->cursor, w, err);
+    return read_cursor(cursor, w, err);
 }
 
 static int start_walk(struct store_tx *tx, const struct certificate_list *l, const struct account *a, const struct walk *w, struct store_row **row, struct err *err) {
@@ -143,36 +144,103 @@ static bool fits(const struct certificate_list *l, const struct account *a, cons
            (!l->key.n || c->prov_key == w->key.row) && c->not_after >= w->from && c->not_after < w->to && state_fits(l->state, c, w->now);
 }
 
-static int set_next(json_t *page, const struct walk *w, const struct certificate *c) {
-    char text[64];
+static void cursor_write(const struct walk *w, const struct certificate *c, char out[CURSOR_MAX]) {
     if (w->way == BY_END)
-        snprintf(text, sizeof text, "e:%lld:%lld", (long long)c->not_after, (long long)c->row);
+        snprintf(out, CURSOR_MAX, "e:%lld:%lld", (long long)c->not_after, (long long)c->row);
     else
-        snprintf(text, sizeof text, "%lld", (long long)c->row);
-    json_set_str(page, "next", text);
-    return json_object_get(page, "next") ? 0 : MUSTER_ENOMEM;
+        snprintf(out, CURSOR_MAX, "%lld", (long long)c->row);
+}
+
+/* A page that is being made. */
+struct paging {
+    const struct certificate_list *l;
+    json_t *items;
+    int looked_at;
+    char next[CURSOR_MAX]; /* "": there is no more */
+};
+
+static bool is_full(const struct paging *p) { return (int64_t)json_array_size(p->items) >= p->l->page.limit || p->looked_at >= LOOKED_AT_MAX; }
+
+static int add_account(struct store_tx *tx, struct paging *p, const struct account *a, struct walk *w, struct err *err) {
+    CLEANUP(store_row_end) struct store_row *row = NULL;
+    struct certificate c = {.row = 0};
+    int rc = start_walk(tx, p->l, a, w, &row, err);
+    if (rc)
+        return rc;
+    while ((rc = next_row(tx, p->l, a, w, &row, err)) > 0 && !is_full(p)) {
+        if ((rc = row_certificate(row, &c, err)))
+            return rc;
+        p->looked_at++;
+        if (fits(p->l, a, w, &c))
+            json_array_append_new(p->items, certificate_json(a, &c, w->now));
+    }
+    if (rc > 0)
+        cursor_write(w, &c, p->next);
+    return rc < 0 ? rc : 0;
+}
+
+static int add_from(struct store_tx *tx, struct paging *p, const struct account *a, struct span cursor, struct err *err) {
+    struct walk w = {.way = BY_END};
+    struct err why = ERR_INIT;
+    int rc = prepare(tx, p->l, a, cursor, &w, &why);
+    if (rc == MUSTER_ENOTFOUND && (p->l->lenient || !p->l->account.n))
+        return 0;
+    if (rc)
+        *err = why;
+    return rc ? rc : add_account(tx, p, a, &w, err);
+}
+
+/* --- over all accounts: one behind the other; the cursor is "ACCOUNT/" and that of the account, or nothing at its beginning -------- */
+
+static int read_outer(struct span cursor, int64_t *account, struct span *inner, struct err *err) {
+    const long slash = span_index(cursor, '/');
+    *account = 0;
+    *inner = SPAN_NONE;
+    if (!cursor.n)
+        return 0;
+    if (slash <= 0 || !read_number(span_sub(cursor, 0, (size_t)slash), account))
+        return err_set(err, MUSTER_EINVALID, "cursor is not one that this list gave.");
+    *inner = span_sub(cursor, (size_t)slash + 1, cursor.n);
+    return 0;
+}
+
+static int add_all(struct store_tx *tx, struct paging *p, struct err *err) {
+    CLEANUP(store_row_end) struct store_row *row = NULL;
+    struct span inner;
+    int64_t from;
+    int rc = read_outer(p->l->cursor, &from, &inner, err);
+    if (rc || (rc = store_query(tx, &row, err, SQL_ACCOUNT_PAGE, "ii", from ? from - 1 : 0, I(LOOKED_AT_MAX + 1))))
+        return rc;
+    while ((rc = store_next(row, err)) > 0) {
+        struct account a;
+        if ((rc = row_account(row, &a, err)))
+            return rc;
+        const bool full = is_full(p);
+        if (!full && (rc = add_from(tx, p, &a, a.row == from ? inner : SPAN_NONE, err)))
+            return rc;
+        if (full || p->next[0]) {
+            char within[CURSOR_MAX];
+            memcpy(within, p->next, sizeof within);
+            snprintf(p->next, sizeof p->next, "%lld/%.64s", (long long)a.row, within);
+            return 0;
+        }
+        p->looked_at++;
+    }
+    return rc;
 }
 
 int certificate_list_run(struct store_tx *tx, void *arg, struct err *err) {
     struct certificate_list *l = arg;
     CLEANUP_JSON json_t *items = json_array();
-    CLEANUP(store_row_end) struct store_row *row = NULL;
-    struct walk w = {.way = BY_END};
+    struct paging p = {.l = l, .items = items};
     struct account a;
-    struct certificate c = {.row = 0};
-    int looked_at = 0;
-    int rc = account_need(tx, l->account, &a, err);
-    if (rc || (rc = prepare(tx, l, &a, &w, err)) || (rc = start_walk(tx, l, &a, &w, &row, err)))
+    int rc = l->account.n ? account_need(tx, l->account, &a, err) : add_all(tx, &p, err);
+    if (!rc && l->account.n)
+        rc = add_from(tx, &p, &a, l->cursor, err);
+    if (rc || (rc = page_finish(&l->page, TAKE(items), 0, false)))
         return rc;
-    while ((rc = next_row(tx, l, &a, &w, &row, err)) > 0 && (int64_t)json_array_size(items) < l->page.limit && looked_at < LOOKED_AT_MAX) {
-        if ((rc = row_certificate(row, &c, err)))
-            return rc;
-        looked_at++;
-        if (fits(l, &a, &w, &c))
-            json_array_append_new(items, certificate_json(&a, &c, w.now));
-    }
-    bool more = rc > 0;
-    if (rc < 0 || (rc = page_finish(&l->page, TAKE(items), 0, false)))
-        return rc;
-    return more ? set_next(l->page.out, &w, &c) : 0;
+    if (!p.next[0])
+        return 0;
+    json_set_str(l->page.out, "next", p.next);
+    return json_object_get(l->page.out, "next") ? 0 : MUSTER_ENOMEM;
 }

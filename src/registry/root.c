@@ -85,6 +85,17 @@ static int add_crosses(struct store_tx *tx, const struct root *r, struct buf *pe
     return rc;
 }
 
+static int issuing_only(struct store_tx *tx, const struct root *r, const struct cert *root, struct buf *pem, struct err *err) {
+    CLEANUP(store_row_end) struct store_row *row = NULL;
+    int rc = r->origin == ROOT_MUSTER ? store_query(tx, &row, err, SQL_CA_ISSUING, "i", r->account) : 0;
+    while (row && (rc = store_next(row, err)) > 0) {
+        CLEANUP(cert_free) struct cert *ca = NULL;
+        if ((rc = cert_from_der(store_blob(row, 0), &ca, err)) || (ca->not_after > clock_now() && cert_signed_by(ca, root) && (rc = cert_pem(ca, pem))))
+            return rc;
+    }
+    return rc || pem->n ? rc : err_set(err, MUSTER_ENOTFOUND, r->origin == ROOT_MUSTER ? "The fleet root has no issuing CA that has not ended." : "The fleet root was uploaded: what issues under it is not Muster's.");
+}
+
 int root_show_run(struct store_tx *tx, void *arg, struct err *err) {
     struct root_show *s = arg;
     CLEANUP(cert_free) struct cert *c = NULL;
@@ -96,6 +107,8 @@ int root_show_run(struct store_tx *tx, void *arg, struct err *err) {
     if ((rc = root_cert(tx, &r, &c, err)))
         return rc;
     buf_clear(s->pem);
+    if (s->issuing)
+        return issuing_only(tx, &r, c, s->pem, err);
     rc = cert_pem(c, s->pem);
     return rc || !s->crosses ? rc : add_crosses(tx, &r, s->pem, err);
 }

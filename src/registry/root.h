@@ -17,7 +17,9 @@ struct root_show {
     json_t *out;
     struct buf *pem; /* where not NULL: the certificate */
     bool crosses;    /* with pem: and behind it those of its key by other roots */
+    bool issuing;    /* with pem: in its place those of the issuing CAs that it has certified and that have not ended, the newest first */
 };
+/* MUSTER_ENOTFOUND: no such root; with issuing: it has none. */
 int root_show_run(struct store_tx *tx, void *arg, struct err *err);
 
 /* MUSTER_EROOTUNFIT, _EROOTOWN, _EEXISTS, _EMETHODOFF.  An upload of one that waits for its proof gives a new challenge. */

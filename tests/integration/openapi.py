@@ -131,6 +131,7 @@ PRINTS = {
     ("factory", "kit show"): lambda options: ("GET", f"{ACCOUNT}/lines/{{line}}"),
     ("status", ""): lambda options: ("GET", "/api/v1/status"),
     ("forecast", ""): lambda options: ("GET", "/api/v1/forecast"),
+    ("cert", "list"): lambda options: ("GET", f"{ACCOUNT}/certificates" if "--account" in options else "/api/v1/certificates"),
     ("audit", "list"): lambda options: ("GET", f"{ACCOUNT}/audit"),
     ("audit", "head"): lambda options: ("GET", f"{ACCOUNT}/audit/head"),
     ("audit", "verify"): lambda options: ("POST", f"{ACCOUNT}/audit/verify" if "--account" in options else "/api/v1/audit/verify"),

@@ -189,6 +189,77 @@ def test_another_account_s_certificates_are_not_found(server, account, life):
     assert ask(server, has["current"]) is None
 
 
+@pytest.fixture(scope="module")
+def neighbour(server, life):
+    """Another account, with a device and a provisioning key of the same names."""
+    other = Account(server)
+    return other, used(server, other.key("--name", "brings"), "lives"), used(server, other.key("--name", "else"), "elsewhere")
+
+
+def over_all(server, query="", limit=1000, token=None):
+    """Every page of the list over all accounts; none is longer than was asked for."""
+    found, cursor = [], ""
+    while True:
+        answer = server.api("GET", f"/api/v1/certificates?limit={limit}{query}{cursor}", token=token)
+        assert answer.status == 200 and len(answer.json["items"]) <= limit, answer
+        found += answer.json["items"]
+        if not answer.json["next"]:
+            return found
+        before, cursor = cursor, f"&cursor={answer.json['next']}"
+        assert cursor != before
+
+
+def test_a_leaked_certificate_is_found_wherever_it_is(server, life, neighbour):
+    a, _, has = life
+    other, mine, _ = neighbour
+    for identity, of in ((has["current"], a), (has["revoked"], a), (mine, other)):
+        for option in (["--serial", serial(identity)], ["--fingerprint", fingerprint(identity)]):
+            (one,) = server.muster("cert", "list", *option)
+            assert (one["id"], one["account"]) == (serial(identity), of.name) and one in listed(server, of)
+    assert server.muster("cert", "list", "--serial", "ab" * 16) == []
+    said = subprocess.run([MUSTER, "--data", server.dir, "cert", "list", "--serial", serial(mine)], capture_output=True, text=True, check=True).stdout
+    assert "ACCOUNT" in said.upper().splitlines()[0] and other.name in said.splitlines()[1]
+
+
+def test_a_list_over_all_accounts_is_theirs_one_behind_the_other(server, life, neighbour, tmp_path):
+    a, key, has = life
+    other, mine, elsewhere = neighbour
+    accounts = [account["id"] for account in server.muster("account", "list")]
+    assert accounts.index(a.name) < accounts.index(other.name)
+    everything = [c for name in accounts for c in server.muster("cert", "list", "--account", name)]
+    for limit in (1000, 3, 1):
+        assert over_all(server, limit=limit) == everything
+    assert server.muster("cert", "list") == everything
+    assert {(c["account"], c["id"]) for c in over_all(server, "&device=lives", 2)} == {(a.name, serial(has[w])) for w in ("void", "superseded", "current", "issued")} | {(other.name, serial(mine))}
+    assert {c["account"] for c in over_all(server, "&key=brings", 1)} == {a.name, other.name}
+    assert [c["id"] for c in over_all(server, "&device=elsewhere&key=else")] == [serial(elsewhere)] and over_all(server, "&device=nobody") == over_all(server, f"&key={key.shown['id']}&device=elsewhere") == []
+    assert [c["id"] for c in over_all(server, "&state=revoked&device=out", 1)] == [serial(has["revoked"])]
+    file = tmp_path / "all.csv"
+    assert server.muster("cert", "export", "-o", file)["exported"] == len(everything)
+    assert [(row["account"], row["id"]) for row in csv.DictReader(file.open(newline=""))] == [(c["account"], c["id"]) for c in everything]
+    for cursor in ("1", "/", "x/", "1/x", "1/e:1", "-1/", "e:1:2", "1/e:1:2/3"):
+        answer = server.api("GET", f"/api/v1/certificates?cursor={cursor}")
+        assert (answer.status, answer.code) == (400, "invalid_request"), cursor
+
+
+def test_an_operator_of_one_account_sees_its_certificates_and_no_others(server, life, neighbour):
+    a, _, has = life
+    other, mine, _ = neighbour
+    for role in ("owner", "operator", "auditor"):
+        token = server.muster("token", "create", f"{role}-of-{other.name}", "--role", role, "--account", other.name)["token"]
+        assert over_all(server, token=token) == listed(server, other)
+        assert over_all(server, f"&serial={serial(mine)}", token=token) == [c for c in listed(server, other) if c["id"] == serial(mine)]
+        for query in (f"&serial={serial(has['current'])}", f"&fingerprint={fingerprint(has['current'])}", "&device=out", "&state=revoked"):
+            answer = server.api("GET", f"/api/v1/certificates?limit=10{query}", token=token)
+            assert answer.json == {"items": [], "next": None}, (query, answer)
+        for cursor in ("1/", "2/e:0:0", "e:0:0"):  # a cursor of others' leads nowhere else
+            answer = server.api("GET", f"/api/v1/certificates?cursor={cursor}", token=token)
+            assert answer.status == 400 or all(c["account"] == other.name for c in answer.json["items"]), answer
+    factory = server.muster("token", "create", f"factory-of-{other.name}", "--role", "factory", "--account", other.name)["token"]
+    answer = server.api("GET", "/api/v1/certificates", token=factory)
+    assert (answer.status, answer.code) == (403, "role_insufficient")
+
+
 def test_what_is_shown_for_people_can_be_read_by_openssl(server, life):
     shown = subprocess.run([MUSTER, "--data", server.dir, "cert", "show", serial(life[2]["current"])], capture_output=True, check=True).stdout
     said = subprocess.run(["openssl", "x509", "-noout", "-serial"], input=shown, capture_output=True, check=True).stdout.decode()

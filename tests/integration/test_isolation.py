@@ -371,6 +371,7 @@ ROWS = {
     "CSR_REMOVE": Row(params=queued, again=("not_found",)),
     "DEVICE_IMPORT": Row(body=lambda w, p: {"items": [{"device_id": w.fresh("expected")}]}),
     "CERT_LIST": Row(),
+    "CERT_LIST_ALL": Row(),
     "CERT_SHOW": Row(params=certificate_of),
     "CERT_REVOKE": Row(params=doomed_certificate, body=lambda w, p: {"confirm": 1}, again=("wrong_state",)),
     "DEVICE_APPROVE": Row(params=lambda w: {"device": w.pending()}, body=lambda w, p: {}, again=("wrong_state",)),

@@ -4,6 +4,7 @@ import base64
 import concurrent.futures
 import http.client
 import os
+import pathlib
 import re
 import signal
 import socket
@@ -21,13 +22,14 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 import enrolment
 from client import Fleet
-from conftest import Server, soon, stays
+from conftest import MUSTER, Server, refused, soon, stays
 from enrolment import GAP, Account
 from ports import free_port
 from test_backup import Restored, backup
 
 GOOD, REVOKED, UNKNOWN = ocsp.OCSPCertStatus.GOOD, ocsp.OCSPCertStatus.REVOKED, ocsp.OCSPCertStatus.UNKNOWN
 STATUS = ocsp.OCSPResponseStatus
+PAGE = (pathlib.Path(__file__).parents[2] / "doc" / "revocation.md").read_text(encoding="utf-8")
 NO_CHECK = x509.ObjectIdentifier("1.3.6.1.5.5.7.48.1.5")
 
 
@@ -387,6 +389,36 @@ def test_openssl_asks_and_verifies(server, fleet):
     root = subprocess.run(["openssl", "ocsp", "-CAfile", f.bundle, "-issuer", f.file(f.root), "-cert", f.file(f.issuing), "-url", f"http://127.0.0.1:{server.plain}/ocsp/{f.name}"],
                           capture_output=True, text=True, timeout=60, check=False)
     assert "Response verify OK" in root.stderr and ": good" in root.stdout, root.stdout + root.stderr
+
+
+def test_the_page_s_commands_do_it(server, fleet, tmp_path):
+    """As printed in doc/revocation.md, also when the issuing CAs have become two: the newest one is the one that openssl takes."""
+    f = fleet()
+    old = next(r for r in server.muster("root", "list", "--account", f.name) if r["origin"] == "muster")
+    at = PAGE.index("    muster root bundle --account ACCOUNT")
+    lines = [line.split("      ")[0].strip() for line in PAGE[at:PAGE.index("\n\n", at)].splitlines()]
+    assert [line.split()[:3] for line in lines] == [["muster", "root", "bundle"], ["muster", "root", "export"], ["openssl", "ocsp", "-issuer"]]
+    env = {**os.environ, "PATH": f"{os.path.dirname(MUSTER)}:{os.environ['PATH']}", "MUSTER_URL": server.admin_url, "MUSTER_CA": str(server.dir / "server-ca.pem"),
+           "MUSTER_TOKEN_FILE": str(server.dir / "admin.token")}
+    for root, name in ((old, "page-1"), (None, "page-2")):
+        if not root:
+            server.muster("root", "rotate", old["id"], "--yes")
+            root = next(r for r in server.muster("root", "list", "--account", f.name) if r["state"] == "active")
+        device = enrolment.used(server, f.provisioning, name)
+        (tmp_path / "device.pem").write_bytes(device.cert.public_bytes(serialization.Encoding.PEM))
+        for line in lines:
+            line = line.replace("ACCOUNT", f.name).replace("ROOT", root["id"]).replace("HOST:8080", f"127.0.0.1:{server.plain}")
+            done = subprocess.run(["bash", "-ec", line], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False)
+            assert done.returncode == 0, line + done.stdout + done.stderr
+        assert "Response verify OK" in done.stderr and "device.pem: good" in done.stdout, done.stdout + done.stderr
+        text = (tmp_path / "issuing-ca.pem").read_text()
+        assert text.count("BEGIN") == 1 and x509.load_pem_x509_certificate(text.encode()).subject == device.cert.issuer
+    (tmp_path / "theirs.pem").write_bytes(Fleet().root_pem())
+    server.account(f"{f.name}-theirs", "production", "device")
+    theirs = server.muster("root", "upload", "--account", f"{f.name}-theirs", tmp_path / "theirs.pem")
+    refused("not_found", server.muster, "root", "export", theirs["id"], "--issuing")
+    answer = server.api("GET", f"/api/v1/accounts/{f.name}/roots/{old['id']}/certificate?issuing=yes&crosses=yes")
+    assert (answer.status, answer.code) == (400, "invalid_request")
 
 
 def test_gnutls_asks_and_verifies(server, fleet):

@@ -30,6 +30,7 @@ static const struct {
     {"ACCOUNT_GONE", "accounts are made by hand; the sweep behind deleted ones, once an hour"},
     {"ROOT_PRINT_ANY", "one root in the accounts that have it"},
     {"OFFER_LIST", "at most OFFERS_MAX rows of one device"},
+    {"CA_ISSUING", "the CAs of one account, which are a few"},
     {"CA_ISSUING_NEWEST", "the CAs of one account, which are a few"},
     {"STATE_CERTS_END", "the end of the table alone"},
     {"SERVER_CA_ALL", "server CAs are made by hand, and there is a limit"},
