@@ -772,8 +772,10 @@ def test_a_restore_that_was_killed_is_no_server_and_is_done_again(whole, at):
     begun = time.monotonic()
     assert restore(whole, x, at).returncode == 0
     whole_time = time.monotonic() - begun
-    pick, half = random.Random(11), 0
-    for _ in range(60 if LONG else 15):
+    pick, kills, half = random.Random(11), 0, 0
+    while kills < (60 if LONG else 12) or half < 3:  # on a busy machine few of them hit it in its work
+        kills += 1
+        assert kills < 400
         shutil.rmtree(x, ignore_errors=True)
         p = subprocess.Popen([MUSTERD, "restore", whole, "--data", x, "--passphrase-file", at / "secret"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(whole_time * (0.3 + 0.75 * pick.random()))
@@ -795,7 +797,6 @@ def test_a_restore_that_was_killed_is_no_server_and_is_done_again(whole, at):
                 assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         with sqlite3.connect(x / "registry.db") as db:
             assert db.execute("SELECT count(*) FROM meta WHERE name = 'recovery' AND value > 0").fetchone() == (1,)
-    assert half > 2
 
 
 def test_a_backup_that_was_killed_leaves_no_file_under_its_name(fresh, at):
