@@ -272,7 +272,7 @@ const struct command COMMANDS[] = {
      .path = ACCOUNT "/certificates/{certificate}/revoke",
      .options = {{"reason", "unspecified|key-compromise|affiliation-changed|superseded|cessation-of-operation|privilege-withdrawn", TO_BODY_TEXT, NULL,
                   "Why, as a CRL says it; with key-compromise all certificates of the key are revoked, and it gets none any more", false}},
-     .help = "Revoke one certificate, after showing what follows; its device goes on with whatever else it has (`device revoke` shuts it out)."},
+     .help = "Revoke one certificate, after showing what follows; its device goes on with whatever else it has (`device revoke` shuts it out). One that a factory line has signed is named as `device show` has it."},
     {.noun = "expected", .verb = "list", .account = true, .method = "GET", .path = ACCOUNT "/expected", .columns = "device_id announced state fingerprint",
      .options = {{"prefix", "TEXT", TO_QUERY, NULL, "Those whose device ID begins so", false},
                  {"missing", NULL, TO_QUERY, NULL, "Those that have not arrived", false}},

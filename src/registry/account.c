@@ -8,6 +8,7 @@
 #include "registry/root.h"
 #include "registry/root_json.h"
 #include "registry/row.h"
+#include "registry/line_revoke.h"
 
 void account_settings_default(struct account_settings *s) {
     *s = (struct account_settings){.reprovision = REPROVISION_NEVER, .device_key = DEVICE_KEY_P256, .backend = BACKEND_SEALED, .device_life = DEVICE_LIFE,
@@ -542,13 +543,23 @@ int account_issuing_run(struct store_tx *tx, void *arg, struct err *err) {
     return rc;
 }
 
+/* Whose a certificate of a factory line is. */
+static int of_line(struct store_tx *tx, const struct account_of *o, int64_t *account, struct err *err) {
+    struct certificate_name name = {.n = o->id_n};
+    struct device d;
+    memcpy(name.b, o->id, sizeof name.b);
+    int found = line_certificate_find(tx, 0, &name, &d, err);
+    *account = found > 0 ? d.account : 0;
+    return found < 0 ? found : 0;
+}
+
 int account_of_run(struct store_tx *tx, void *arg, struct err *err) {
     struct account_of *o = arg;
     struct account a;
     int64_t row;
     const int of = o->kind == 'k' ? SQL_KEY_ACCOUNT : o->kind == 'r' ? SQL_ROOT_ACCOUNT : o->kind == 'd' ? SQL_DEVICE_ACCOUNT : o->id_n == PKI_HASH_LEN ? SQL_CERT_ACCOUNT_PRINT : SQL_CERT_ACCOUNT;
     int rc = one_int(tx, &row, 0, err, of, "b", span_of(o->id, o->id_n));
-    if (rc)
+    if (rc || (!row && o->kind == 'c' && (rc = of_line(tx, o, &row, err)) < 0))
         return rc;
     int found = row ? account_find_row(tx, row, &a, err) : 0;
     if (found < 0)

@@ -5,6 +5,7 @@
 #include "registry/device_identity.h"
 #include "registry/event.h"
 #include "registry/line.h"
+#include "registry/line_revoke.h"
 #include "registry/root_crl.h"
 
 #define OFFER_FRESH CLOCK_HOUR /* an offer seen within this time is not written again */
@@ -110,7 +111,7 @@ static int newer_certificate(struct store_tx *tx, struct admit *a, const struct 
     }
     int64_t chain;
     int rc = device_chain_keep(tx, a, r, &chain, err);
-    if (rc || (rc = device_identity_renew(tx, d, a->leaf, r->row, chain, err)))
+    if (rc || (rc = device_identity_renew(tx, d, a->leaf, r->row, chain, err)) || (a->of_line && (rc = line_certificate_shown(tx, d, a->leaf, err))))
         return rc;
     return audit_device(tx, a, account, "device.certificate", d->device_id, r, 0, err);
 }
@@ -137,9 +138,16 @@ static bool has_left_line(const struct root *r, const struct line *l, const stru
     return r->origin == ROOT_MUSTER && l->row && d->line == l->row && d->method == METHOD_SHARED && d->has_certificate;
 }
 
-/* Likewise, and that one was revoked: nothing stands in its place, and the line's is over with it. */
-static bool has_lost_identity(const struct root *r, const struct line *l, const struct device *d) {
-    return r->origin == ROOT_MUSTER && l->row && d->line == l->row && d->method == METHOD_SHARED && !d->has_certificate;
+/* Likewise, and that one was revoked, or the line's own was: nothing stands in its place, and what the line has signed is over with it. */
+static bool has_lost_identity(const struct root *r, const struct line *l, const struct device *d) { return r->origin == ROOT_MUSTER && l->row && d->line == l->row && !d->has_certificate; }
+
+/* *ok false: it is of a line, and an operator has taken it back; sets the verdict. */
+static int check_line_revoked(struct store_tx *tx, struct admit *a, int64_t account, bool *ok, struct err *err) {
+    int64_t when, reason;
+    int found = a->of_line ? line_certificate_revoked(tx, account, &a->leaf->fingerprint, &a->leaf->key.spki, &when, &reason, err) : 0;
+    *ok = !found;
+    return found <= 0 ? found : admit_refuse(a, MUSTER_ECERTREVOKED, "An operator has revoked this certificate of the factory line %s (%s). `muster device release --for-reprovision` and `muster device invite` let the device in again.", a->line,
+                                             word_of(&WORDS_REVOKE_REASON, reason));
 }
 
 /* As of any certificate that was replaced (admit.c): it may be the device, which has lost its newest one, or whoever has a copy. */
@@ -167,6 +175,8 @@ static int judge_late(struct store_tx *tx, struct admit *a, const struct account
     admit_found(a, &d);
     if (admit_state(a, account, &d), a->verdict.code)
         return 0;
+    if ((rc = check_line_revoked(tx, a, account->row, &ok, err)) || !ok)
+        return rc;
     const bool left = has_left_line(r, l, &d);
     if (barred && !left)
         return admit_refuse(a, MUSTER_EKEYBARRED, "The device has another key now.");
@@ -233,6 +243,8 @@ static int known_key(struct store_tx *tx, struct admit *a, int64_t account_row, 
     if (admit_state(a, &account, &d), a->verdict.code && a->verdict.code != MUSTER_EPENDING && a->verdict.code != MUSTER_EUNEXPECTED)
         return 0;
     a->verdict = ERR_INIT;
+    if ((rc = check_line_revoked(tx, a, account_row, &ok, err)) || !ok)
+        return rc;
     const bool left = has_left_line(&r, &line, &d);
     if (barred && !left)
         return admit_refuse(a, MUSTER_EKEYBARRED, "The device has another key now.");
@@ -243,7 +255,7 @@ static int known_key(struct store_tx *tx, struct admit *a, int64_t account_row, 
     if (left)
         return admit_state(a, &account, &d), a->verdict.code ? 0 : superseded(tx, a, &account, &d, err);
     if (has_lost_identity(&r, &line, &d))
-        return admit_refuse(a, MUSTER_ECERTREVOKED, "The certificate that followed this one was revoked, and this one is over with it. An operator lets the device in again with `muster device release --for-reprovision` and `muster device invite`.");
+        return admit_refuse(a, MUSTER_ECERTREVOKED, "The device's certificate was revoked, and what its factory line has signed is over with it. An operator lets the device in again with `muster device release --for-reprovision` and `muster device invite`.");
     if (!device_identity_is_key(&d, a->leaf) && !above_lasts(a, &r, false))
         return 0;
     if (!device_identity_is_key(&d, a->leaf)) /* a key that Muster made for the device, under a root that Muster did not */
@@ -356,8 +368,9 @@ static int register_device(struct store_tx *tx, struct admit *a, const struct ac
     struct line line;
     const char *objection;
     bool with_key, may, full;
+    bool ok;
     int rc = judge_line(tx, a, account, id, &line, &objection, &full, err);
-    if (rc)
+    if (rc || (rc = check_line_revoked(tx, a, account->row, &ok, err)) || !ok)
         return rc;
     /* A root that was followed by another one is that; what a line under it has built comes later, and the line's own bounds are the gate. */
     if (r->state == ROOT_KNOWN_ONLY && !(r->origin == ROOT_MUSTER && a->of_line))
@@ -390,6 +403,10 @@ static int register_device(struct store_tx *tx, struct admit *a, const struct ac
         return rc;
     if (a->of_line) { /* as the row has it now */
         d.line = line.row;
+        d.has_line_key = true;
+        d.line_key = a->leaf->key.spki;
+        if ((rc = line_certificate_shown(tx, &d, a->leaf, err)))
+            return rc;
         snprintf(d.reason, sizeof d.reason, "%s", objection ? objection : "");
     }
     struct device_identity to = {.leaf = a->leaf, .root = r->row, .address = a->address};

@@ -76,6 +76,7 @@ static const struct action {
     {"device.release", CONTROL, DEVICE, replay_device_release},
     {"device.delete", CONTROL, DEVICE, replay_device_delete},
     {"device.certificate_revoke", CONTROL, DEVICE, replay_device_certificate_revoke},
+    {"device.line_certificate_revoke", CONTROL, DEVICE, replay_device_line_certificate_revoke},
     {"device.accept_key", CONTROL, DEVICE, replay_device_accept_key},
     {"device.invite", CONTROL, DEVICE, replay_device_invite},
     {"device.uninvite", CONTROL, DEVICE, replay_device_uninvite},

@@ -74,6 +74,7 @@ struct audit_replay {
     bool rows_seen;          /* rows of certificates were held against the log already: what is revoked from here on some of them did not say */
     bool first_part;         /* roots, keys and settings are followed in the first part alone */
     uint64_t orphans, orphans_held; /* certificates of devices that were released */
+    uint64_t line_revoked;          /* certificates of factory lines that were revoked, each with the reason */
     /* the account */
     bool created, deleted, summed, had_cas, unlisted; /* summed: every import of announced devices said its sum; unlisted: one of a revocation list did not; had_cas: shared credentials were on once */
     enum account_kind kind;

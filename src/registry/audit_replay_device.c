@@ -289,6 +289,14 @@ void replay_device_certificate_revoke(struct audit_replay *r, const struct audit
     }
 }
 
+/* One that a factory line has signed; it stays revoked whatever becomes of the device. */
+void replay_device_line_certificate_revoke(struct audit_replay *r, const struct audit_entry *e, const json_t *detail) {
+    struct audit_device *d = device_at(r, e);
+    r->line_revoked += replay_mark_by(r, detail, NULL, word_parse(&WORDS_REVOKE_REASON, replay_text(detail, "reason")));
+    if (d && word_parse(&WORDS_CERT_STATE, replay_text(detail, "state")) == CERT_CURRENT)
+        d->identity = d->spki = 0;
+}
+
 /* One that was in waits again. */
 void replay_device_hold(struct audit_replay *r, const struct audit_entry *e, const json_t *detail) {
     struct audit_device *d = device_at(r, e);

@@ -230,6 +230,20 @@ static int look_again(struct store_tx *tx, struct audit_state *s, struct audit_d
     return 0;
 }
 
+static int check_line_revoked(struct store_tx *tx, struct audit_state *s, struct err *err) {
+    CLEANUP(store_row_end) struct store_row *row = NULL;
+    uint64_t held = 0;
+    int rc = store_query(tx, &row, err, SQL_LINE_REVOKED_ALL, "i", s->verify.chain);
+    while (!rc && (rc = store_next(row, err)) > 0) {
+        if (audit_devices_has_part(s->work->replay.devices, store_text(row, 1)))
+            held += audit_replay_mark(&s->work->replay, store_blob(row, 0), NULL, store_int(row, 2));
+        rc = 0;
+    }
+    if (rc >= 0 && held != s->work->replay.line_revoked)
+        audit_state_bad(s, "The certificates of factory lines that are revoked are not those that the log says, or for other reasons.");
+    return rc < 0 ? rc : 0;
+}
+
 int audit_rows_complete(struct store_tx *tx, struct audit_state *s, struct err *err) {
     struct audit_replay *r = &s->work->replay;
     for (struct audit_device *d = NULL; !s->verify.bad && (d = audit_devices_next(r->devices, d));) {
@@ -248,5 +262,5 @@ int audit_rows_complete(struct store_tx *tx, struct audit_state *s, struct err *
             audit_verify_bad(&s->verify, i->entry, "The invitation of the entry is not there.");
     if (!s->verify.bad && r->orphans != r->orphans_held)
         audit_state_bad(s, "The certificates of devices that were released are not those that the log has issued.");
-    return 0;
+    return s->verify.bad ? 0 : check_line_revoked(tx, s, err);
 }

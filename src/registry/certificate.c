@@ -2,6 +2,7 @@
 #include "registry/certificate.h"
 
 #include "base/hex.h"
+#include "registry/line_revoke.h"
 
 #define SERIAL_MAX 20 /* bytes: RFC 5280, 4.1.2.2 */
 
@@ -134,6 +135,18 @@ static int set_whole(struct store_tx *tx, const struct account *a, const struct 
     return 0;
 }
 
+/* Whose it is says the text, where a factory line has signed it. */
+static int is_line_s(struct store_tx *tx, const struct account *a, const struct certificate_name *name, struct err *err) {
+    struct err why = ERR_INIT;
+    struct device d;
+    int found = line_certificate_find(tx, a->row, name, &d, &why);
+    if (found > 0)
+        return err_set(err, MUSTER_ENOTFOUND, "The certificate was signed by the factory line of the device %.64s, and Muster does not keep it; see `muster device show`. `muster cert revoke` refuses it from then on.", d.device_id);
+    if (found < 0)
+        *err = why;
+    return found < 0 ? found : MUSTER_ENOTFOUND;
+}
+
 int certificate_show_run(struct store_tx *tx, void *arg, struct err *err) {
     struct certificate_show *s = arg;
     CLEANUP_JSON json_t *o = NULL;
@@ -141,7 +154,7 @@ int certificate_show_run(struct store_tx *tx, void *arg, struct err *err) {
     struct certificate c;
     int rc = account_need(tx, s->account, &a, err);
     if (rc || (rc = certificate_need(tx, &a, &s->name, &c, err)))
-        return rc;
+        return rc == MUSTER_ENOTFOUND ? is_line_s(tx, &a, &s->name, err) : rc;
     o = certificate_json(&a, &c, clock_now());
     if ((rc = set_whole(tx, &a, &c, o, err)))
         return rc;

@@ -2,7 +2,8 @@
  *
  * A certificate is named by its serial number (its id) or its SHA-256 fingerprint, in hex.  Its state is what it is to its device
  * (device_identity.h), and beside that it may have been revoked, by itself or with its device: then that is what is shown, and it is never
- * good for anything again.  Certificates of a device that is gone stay: revoked, with the device ID that they had.
+ * good for anything again.  Certificates of a device that is gone stay: revoked, with the device ID that they had.  Those that a factory line has
+ * signed are none of these, but can be revoked in the same way (line_revoke.h).
  *
  * Revoking one (RFC 5280 5.3.1 has the reasons) does not block its device: whatever else was issued to it goes on.  The live one takes the
  * device its identity; the account's rules say how it gets another.  With key-compromise all certificates of that key are revoked, and the

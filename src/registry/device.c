@@ -3,6 +3,7 @@
 
 #include "registry/certificate.h"
 #include "registry/line.h"
+#include "registry/line_revoke.h"
 #include "registry/renewable.h"
 #include "registry/report.h"
 
@@ -81,6 +82,17 @@ static int add_line(struct store_tx *tx, const struct device *d, json_t *o, stru
     json_set(o, "line_key", json_null());
     if (found > 0 && d->has_line_key)
         json_set_hex(o, "line_key", hash_span(&d->line_key));
+    json_set(o, "line_certificate", json_null());
+    json_set(o, "line_serial", json_null());
+    json_set(o, "line_revoked", json_null());
+    if (found <= 0 || !d->has_line_certificate)
+        return found < 0 ? found : 0;
+    json_set_hex(o, "line_certificate", hash_span(&d->line_certificate));
+    if (d->line_serial_n)
+        json_set_hex(o, "line_serial", span_of(d->line_serial, d->line_serial_n));
+    int64_t when = 0, reason;
+    found = line_certificate_revoked(tx, d->account, &d->line_certificate, &d->line_key, &when, &reason, err);
+    json_set_time(o, "line_revoked", when);
     return found < 0 ? found : 0;
 }
 

@@ -106,13 +106,18 @@ static enum cert_state state_revoked(const struct device *d, enum cert_state bef
     return before == CERT_ISSUED ? CERT_VOID : before;
 }
 
-int device_identity_revoke_one(struct store_tx *tx, struct device *d, const struct device_revoked *r, struct err *err) {
-    int rc = store_exec(tx, NULL, err, SQL_CERT_REVOKE_ONE, "iiii", r->cert, I(state_revoked(d, r->state)), clock_now(), I(r->reason));
-    if (!rc && r->state == CERT_CURRENT) {
+int device_identity_revoke_line(struct store_tx *tx, struct device *d, const struct device_revoked *r, struct err *err) {
+    int rc = 0;
+    if (r->state == CERT_CURRENT) {
         rc = store_exec(tx, NULL, err, SQL_DEVICE_IDENTITY_NONE, "i", d->row);
         d->has_certificate = false;
     }
     return rc || !r->bar ? rc : store_exec(tx, NULL, err, SQL_DKEY_BAR, "ib", d->row, hash_span(&r->spki));
+}
+
+int device_identity_revoke_one(struct store_tx *tx, struct device *d, const struct device_revoked *r, struct err *err) {
+    int rc = store_exec(tx, NULL, err, SQL_CERT_REVOKE_ONE, "iiii", r->cert, I(state_revoked(d, r->state)), clock_now(), I(r->reason));
+    return rc ? rc : device_identity_revoke_line(tx, d, r, err);
 }
 
 int device_identity_release(struct store_tx *tx, const struct device *d, bool same_key, struct err *err) {

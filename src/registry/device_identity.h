@@ -69,6 +69,8 @@ struct device_revoked {
     bool bar;
 };
 int device_identity_revoke_one(struct store_tx *tx, struct device *d, const struct device_revoked *r, struct err *err) MUSTER_MUST_CHECK;
+/* Likewise of a certificate that its factory line has signed (line_revoke.h). */
+int device_identity_revoke_line(struct store_tx *tx, struct device *d, const struct device_revoked *r, struct err *err) MUSTER_MUST_CHECK;
 /* Its tombstone is lifted.  Every key that it ever had stays barred in the account; with same_key the one that it had last may come again. */
 int device_identity_release(struct store_tx *tx, const struct device *d, bool same_key, struct err *err) MUSTER_MUST_CHECK;
 

@@ -110,13 +110,17 @@ int row_device(struct store_row *row, struct device *out, struct err *err) {
         .renews = store_int(row, 24) != 0,
         .line = store_int(row, 25),
         .has_line_key = !store_is_null(row, 26),
+        .has_line_certificate = !store_is_null(row, 27),
+        .line_serial_n = store_is_null(row, 28) ? 0 : store_blob(row, 28).n,
     };
     row_text(row, 3, out->device_id, sizeof out->device_id);
     row_text(row, 11, out->last_address, sizeof out->last_address);
     row_text(row, 15, out->reason, sizeof out->reason);
     if (store_uuid(row, 1, &out->uuid) || (out->has_certificate && (row_hash(row, 16, &out->certificate) || row_hash(row, 18, &out->spki))) ||
-        (out->has_line_key && row_hash(row, 26, &out->line_key)))
+        (out->has_line_key && row_hash(row, 26, &out->line_key)) || (out->has_line_certificate && row_hash(row, 27, &out->line_certificate)) || out->line_serial_n > sizeof out->line_serial)
         return corrupt(err, "device");
+    if (out->line_serial_n)
+        memcpy(out->line_serial, store_blob(row, 28).p, out->line_serial_n);
     return 0;
 }
 

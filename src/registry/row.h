@@ -78,6 +78,10 @@ struct device {
     int64_t line;  /* line.h; 0: it came by none */
     bool has_line_key;
     struct hash line_key; /* the key that it came by it with */
+    bool has_line_certificate;
+    struct hash line_certificate; /* the newest one of the line's that it has shown for that key */
+    uint8_t line_serial[20];
+    size_t line_serial_n; /* 0: not written down, as by versions of before */
     bool renews;   /* it asks for its certificates itself, by EST */
 };
 

@@ -3,7 +3,7 @@ for his CA.  Who waits, is cut off, or was never let in does not, whatever the l
 import subprocess
 
 import pytest
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 
 from client import Fleet, Identity, new_key
 from conftest import MUSTER, Server, refused, soon
@@ -203,6 +203,103 @@ def test_behind_a_revoked_certificate_the_factory_s_brings_nothing_back(world, t
     code = world.muster("device", "invite", "vin-1", "--account", "revoked")["code"]
     back = enrolled(world.gateway(), "vin-1", new_key(), account="revoked", **basic("vin-1", code))
     assert ask(world, back) is None and shown(world, "revoked", "vin-1")["line"] == "line-1" and whole(world, "revoked")
+
+
+def taken_back(world, account, name, *options):
+    return world.muster("cert", "revoke", name, "--account", account, "--yes", *options)
+
+
+def test_what_the_factory_made_is_taken_back_by_itself(world, tmp_path):
+    """By the fingerprint or the serial number of what the device has shown; Muster holds none of it, and refuses it from then on."""
+    line = own(world, tmp_path, "back")
+    first, other, moved, held = line.issue("vin-1", "vin-2", "vin-3", "vin-4")
+    for device in (first, other, moved, held):
+        assert ask(world, device) is None
+    fingerprint = first.cert.fingerprint(hashes.SHA256()).hex()
+    before = shown(world, "back", "vin-1")
+    assert (before["line_certificate"], before["line_serial"], before["line_revoked"]) == (fingerprint, f"{first.cert.serial_number:032x}", None)
+    # Nobody else's, nothing that nobody has shown, and not without a question.
+    refused("not_found", taken_back, world, "back", line.forge("vin-9").cert.fingerprint(hashes.SHA256()).hex())
+    world.account("back-too", "production", "shared")
+    refused("not_found", taken_back, world, "back-too", fingerprint)
+    auditor = world.muster("token", "create", "looks", "--role", "auditor", "--account", "back")["token"]
+    stranger = world.muster("token", "create", "stranger", "--role", "owner", "--account", "back-too")["token"]
+    for token, code in ((auditor, "role_insufficient"), (stranger, "not_found")):
+        for where in ("back", "-"):
+            assert world.api("POST", f"/api/v1/accounts/{where}/certificates/{fingerprint}/revoke", {"confirm": 1}, token=token).code == code
+    said = refused("confirmation_required", world.muster, "cert", "revoke", fingerprint)
+    assert "factory line line-1" in said.text and "no revocation list" in said.text and "let in no more" in said.text
+    assert "vin-1" in refused("not_found", world.muster, "cert", "show", fingerprint).text
+    assert ask(world, first) is None
+    # The live one: also on a connection that is open, and for whatever else the line has signed for the device.
+    open_ = world.gateway(first)
+    assert open_.get("/director/1.root.json").code != "certificate_revoked"
+    gone = taken_back(world, "back", fingerprint, "--reason", "privilege-withdrawn")
+    assert (gone["id"], gone["fingerprint"], gone["line"], gone["state"], gone["reason"], gone["device_id"], gone["usable"]) == (
+        f"{first.cert.serial_number:032x}", fingerprint, "line-1", "revoked", "privilege-withdrawn", "vin-1", 0)
+    assert "device invite" in gone["warnings"][1]
+    assert ask(world, first) == "certificate_revoked" and renew(world, first) == renew(world, line.forge("vin-1", key=first.key)) == (403, "certificate_revoked")
+    answer = world.gateway(first).get("/director/1.root.json")
+    assert "privilege-withdrawn" in answer.json["description"] and "muster device invite" in answer.json["description"]
+    after = shown(world, "back", "vin-1")
+    assert after["line_revoked"] and after["state"] == "active" and not after["offered_keys"] and not entries(world, "back", "device.key_offered")
+    refused("wrong_state", taken_back, world, "back", fingerprint)
+    assert ask(world, other) is None
+    # By serial number, of one that has renewed since: it goes on with what it has, and the factory's renews no more.
+    newer = renew(world, moved)
+    assert ask(world, newer) is None
+    ready = renew(world, moved)
+    assert ready.cert != newer.cert
+    gone = taken_back(world, "back", f"{moved.cert.serial_number:032x}")
+    assert gone["usable"] == 2 and renew(world, moved) == (403, "certificate_revoked") and ask(world, newer) is None
+    # Who is cut off himself hears that.
+    world.muster("device", "quarantine", "vin-4", "--account", "back")
+    taken_back(world, "back", f"{held.cert.serial_number:032x}")
+    assert ask(world, held) == "device_quarantined"
+    world.muster("device", "release", "vin-4", "--account", "back")
+    assert ask(world, held) == "certificate_revoked" and whole(world, "back")
+    # The way back; and what was taken back stays so behind a tombstone that was lifted with the same key.
+    world.muster("device", "release", "vin-1", "--account", "back", "--for-reprovision", "--yes")
+    code = world.muster("device", "invite", "vin-1", "--account", "back")["code"]
+    again = enrolled(world.gateway(), "vin-1", new_key(), account="back", **basic("vin-1", code))
+    assert ask(world, again) is None and ask(world, first) == "certificate_revoked" and shown(world, "back", "vin-1")["line"] == "line-1"
+    world.muster("device", "delete", "vin-1", "--account", "back", "--yes")
+    world.muster("device", "release", "vin-1", "--account", "back", "--yes")
+    assert ask(world, first) in ("certificate_revoked", "device_key_barred") and renew(world, first)[0] == 403
+    assert whole(world, "back") and [e["detail"]["line"] for e in entries(world, "back", "device.line_certificate_revoke")] == ["line-1"] * 3
+    with server_database(world) as db:
+        row = db.execute("SELECT * FROM line_revoked WHERE device_id = 'vin-3'").fetchone()
+        db.execute("DELETE FROM line_revoked WHERE device_id = 'vin-3'")
+    assert "factory lines that are revoked" in refused("storage_corrupt", world.muster, "audit", "verify", "--account", "back").text
+    with server_database(world) as db:
+        db.execute(f"INSERT INTO line_revoked VALUES ({', '.join('?' * len(row))})", row)
+    assert whole(world, "back")
+
+
+def test_a_compromised_key_takes_along_what_is_of_it(world, tmp_path):
+    line = own(world, tmp_path, "stolen")
+    first = line.issue("vin-1")[0]
+    assert ask(world, first) is None
+    second = renew(world, first, first.key)
+    assert ask(world, second) is None
+    said = refused("confirmation_required", world.muster, "cert", "revoke", f"{first.cert.serial_number:032x}", "--account", "stolen", "--reason", "key-compromise")
+    assert "1 other of the same key" in said.text and "let in no more" in said.text
+    gone = taken_back(world, "stolen", f"{first.cert.serial_number:032x}", "--reason", "key-compromise")
+    assert gone["also"] == [f"{second.cert.serial_number:032x}"]
+    for one in (first, second, line.forge("vin-1", key=first.key)):
+        assert renew(world, one) == (403, "certificate_revoked")
+    assert shown(world, "stolen", "vin-1")["state"] == "active" and whole(world, "stolen")
+
+
+def test_under_the_customer_s_root_it_is_taken_back_too(world, tmp_path):
+    """And a newer one of the line's for the same key is what the device has from then on."""
+    line = brought(world, tmp_path, "theirs-back")
+    first = line.issue("vin-1")[0]
+    assert ask(world, first) is None
+    newer = line.forge("vin-1", key=first.key, days=(-1, 9000))
+    assert ask(world, newer) is None and shown(world, "theirs-back", "vin-1")["line_certificate"] == newer.cert.fingerprint(hashes.SHA256()).hex()
+    assert taken_back(world, "theirs-back", f"{newer.cert.serial_number:032x}")["line"] == "line-1"
+    assert ask(world, newer) == "certificate_revoked" and whole(world, "theirs-back")
 
 
 # --- the customer's root ---------------------------------------------------------------------------------------------------------------------

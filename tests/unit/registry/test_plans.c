@@ -87,6 +87,7 @@ static const struct {
     {"CHAINS_ASLEEP", "likewise"},
     {"CHAINS_ASLEEP_PAGE", "likewise"},
     {"LINE_TO_COME", "lines are made by hand"},
+    {"LINE_REVOKED_ALL", "the verification of an account walks over all of it; operators revoke them one by one"},
     {"CRL_ROOTS", "at most ROOTS_MAX roots of one account"},
     {"ROOT_CRL_NEWEST", "the last one of an index"},
     {"ROOT_CRL_DEAD", "lists of one account: at most ROOT_CRLS_MAX"},
