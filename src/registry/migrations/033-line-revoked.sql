@@ -6,12 +6,13 @@ UPDATE device SET line_certificate = certificate WHERE line > 0 AND method = 2 A
 CREATE INDEX device_line_certificate ON device (line_certificate) WHERE line_certificate IS NOT NULL;
 CREATE INDEX device_line_serial ON device (line_serial) WHERE line_serial IS NOT NULL;
 CREATE TABLE line_revoked (
+    id INTEGER PRIMARY KEY,
     account INTEGER NOT NULL REFERENCES account (id),
     fingerprint BLOB NOT NULL,
     spki BLOB NOT NULL,
     device_id TEXT NOT NULL,
     revoked INTEGER NOT NULL,
     reason INTEGER NOT NULL,
-    PRIMARY KEY (account, fingerprint)
-) WITHOUT ROWID;
-CREATE INDEX line_revoked_key ON line_revoked (spki, reason, account);
+    UNIQUE (account, fingerprint)
+);
+CREATE INDEX line_revoked_key ON line_revoked (account, spki, reason);
