@@ -23,10 +23,11 @@ static const struct place {
 };
 #define PLACES (sizeof TABLE / sizeof *TABLE)
 
-/* As records.c and count.c name them: lower case, digits, '-', and '.' before a version; never first, so that no file is hidden or above. */
+/* As records.c and count.c name them: lower case, digits, '-', and '.' before a version; never first, so that no file is hidden or above, and
+ * never two in a row. */
 static bool is_vault_file(const char *name) {
     size_t n = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-.");
-    return n > 0 && name[n] == '\0' && name[0] != '.' && name[0] != '-';
+    return n > 0 && name[n] == '\0' && name[0] != '.' && name[0] != '-' && !strstr(name, "..");
 }
 
 /* PLACES: none. */
