@@ -193,15 +193,15 @@ static int may_retire(struct server_change *ch, struct err *err) {
         return err_set(err, MUSTER_ESTATE, "The gateway still has a certificate under a former server CA; it is renewed in a moment, or the log says why not (server_certificate_failed).");
     if (s->not_after <= clock_now()) /* nobody depends on one that has ended */
         return 0;
-    ch->log.devices = s->learn ? s->learn : s->asleep + s->stuck;
+    ch->log.devices = s->learn ? s->learn : s->asleep + s->stuck + s->held;
     dependents_name(&names, json_object_get(s->out, "newest"), ch->log.devices);
     if (s->learn)
         return err_set(err, MUSTER_ESERVERCAINUSE, "%lld device%s seen in the last %lld days, which can fetch a newer server CA, %s not known to have it: %s.", (long long)s->learn,
                        s->learn == 1 ? "" : "s", (long long)s->days, s->learn == 1 ? "is" : "are", buf_str(&names));
     if (!ch->log.devices || ch->confirm == ch->log.devices)
         return 0;
-    return err_set(err, MUSTER_ECONFIRM, "To retire the server CA cuts off %lld device%s for good, which then refuse%s the gateway: %lld that cannot renew, and %lld not seen in the last %lld days: %s.",
-                   (long long)ch->log.devices, ch->log.devices == 1 ? "" : "s", ch->log.devices == 1 ? "s" : "", (long long)s->stuck, (long long)s->asleep, (long long)s->days, buf_str(&names));
+    return err_set(err, MUSTER_ECONFIRM, "To retire the server CA cuts off %lld device%s for good, which then refuse%s the gateway: %lld that cannot renew, %lld not seen in the last %lld days, and %lld held apart (quarantined, or waiting for an operator): %s.",
+                   (long long)ch->log.devices, ch->log.devices == 1 ? "" : "s", ch->log.devices == 1 ? "s" : "", (long long)s->stuck, (long long)s->asleep, (long long)s->days, (long long)s->held, buf_str(&names));
 }
 
 static void dependents_known(void *arg, int rc, const struct err *err) {

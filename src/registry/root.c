@@ -12,7 +12,8 @@
 int root_devices(struct store_tx *tx, const struct root *r, int64_t *n, struct err *err) {
     CLEANUP(root_reach_fini) struct root_reach reach = {0};
     int rc = root_reach_find(tx, r, false, &reach, err);
-    return rc ? rc : root_reach_count(tx, &reach, n, err);
+    int64_t held;
+    return rc ? rc : root_reach_count(tx, &reach, n, &held, err);
 }
 
 int root_json(struct store_tx *tx, const struct account *a, const struct root *r, json_t **out, struct err *err) {

@@ -99,12 +99,23 @@ void root_reach_fini(struct root_reach *r) {
 
 /* --- counts: those that have it as their root, without; and those that have another one, with ------------------------------------------ */
 
-int root_reach_count(struct store_tx *tx, const struct root_reach *r, int64_t *n, struct err *err) {
-    int64_t more = 0;
-    int rc = one_int(tx, n, 0, err, SQL_ANCHOR_DEVICES, "is", r->anchor, buf_str(&r->without));
-    if (!rc && !(rc = one_int(tx, &more, 0, err, SQL_CHAINS_DEVICES, "is", r->anchor, buf_str(&r->with))))
-        *n += more;
-    return rc;
+static int add_two(struct store_row *row, int found, int64_t *n, int64_t *held) {
+    if (found <= 0)
+        return found;
+    *n += store_int(row, 0);
+    *held += store_int(row, 1);
+    store_row_end(row);
+    return 0;
+}
+
+int root_reach_count(struct store_tx *tx, const struct root_reach *r, int64_t *n, int64_t *held, struct err *err) {
+    struct store_row *row;
+    *n = *held = 0;
+    int rc = first_row(tx, &row, err, SQL_ANCHOR_DEVICES, "is", r->anchor, buf_str(&r->without));
+    if ((rc = add_two(row, rc, n, held)))
+        return rc;
+    rc = first_row(tx, &row, err, SQL_CHAINS_DEVICES, "is", r->anchor, buf_str(&r->with));
+    return add_two(row, rc, n, held);
 }
 
 int root_reach_seen(struct store_tx *tx, const struct root_reach *r, int64_t hour, int64_t *n, struct err *err) {
@@ -115,12 +126,22 @@ int root_reach_seen(struct store_tx *tx, const struct root_reach *r, int64_t hou
     return rc;
 }
 
-int root_reach_asleep(struct store_tx *tx, const struct root_reach *r, const struct root_asleep *a, int64_t *n, struct err *err) {
+int root_reach_in_use(struct store_tx *tx, const struct root_reach *r, const struct root_asleep *a, int64_t *n, struct err *err) {
     int64_t more = 0;
-    int rc = one_int(tx, n, 0, err, SQL_ANCHOR_ASLEEP, "isiiii", r->anchor, buf_str(&r->without), a->hour, a->plain, a->renews, a->issuing);
-    if (!rc && !(rc = one_int(tx, &more, 0, err, SQL_CHAINS_ASLEEP, "isiiii", r->anchor, buf_str(&r->with), a->hour, a->plain, a->renews, a->issuing)))
+    int rc = one_int(tx, n, 0, err, SQL_ANCHOR_IN_USE, "isiiii", r->anchor, buf_str(&r->without), a->hour, a->plain, a->renews, a->issuing);
+    if (!rc && !(rc = one_int(tx, &more, 0, err, SQL_CHAINS_IN_USE, "isiiii", r->anchor, buf_str(&r->with), a->hour, a->plain, a->renews, a->issuing)))
         *n += more;
     return rc;
+}
+
+int root_reach_asleep(struct store_tx *tx, const struct root_reach *r, const struct root_asleep *a, int64_t *n, int64_t *held, struct err *err) {
+    struct store_row *row;
+    *n = *held = 0;
+    int rc = first_row(tx, &row, err, SQL_ANCHOR_ASLEEP, "isiiii", r->anchor, buf_str(&r->without), a->hour, a->plain, a->renews, a->issuing);
+    if ((rc = add_two(row, rc, n, held)))
+        return rc;
+    rc = first_row(tx, &row, err, SQL_CHAINS_ASLEEP, "isiiii", r->anchor, buf_str(&r->with), a->hour, a->plain, a->renews, a->issuing);
+    return add_two(row, rc, n, held);
 }
 
 static const char *seen_of(const json_t *list, size_t i) {
@@ -154,14 +175,22 @@ int root_reach_seen_names(struct store_tx *tx, const struct root_reach *r, int64
     return rc;
 }
 
-int root_reach_asleep_names(struct store_tx *tx, const struct root_reach *r, const struct root_asleep *a, int64_t most, json_t *list, struct err *err) {
+static int good_names(struct store_tx *tx, const struct root_reach *r, const struct root_asleep *a, int of_anchor, int of_chains, int64_t most, json_t *list, struct err *err) {
     struct store_row *row = NULL;
-    int rc = store_query(tx, &row, err, SQL_ANCHOR_ASLEEP_PAGE, "isiiiii", r->anchor, buf_str(&r->without), a->hour, a->plain, a->renews, a->issuing, most);
+    int rc = store_query(tx, &row, err, of_anchor, "isiiiii", r->anchor, buf_str(&r->without), a->hour, a->plain, a->renews, a->issuing, most);
     if ((rc = dependents_take(row, rc, list, err)))
         return rc;
     const size_t first = json_array_size(list);
-    rc = store_query(tx, &row, err, SQL_CHAINS_ASLEEP_PAGE, "isiiiii", r->anchor, buf_str(&r->with), a->hour, a->plain, a->renews, a->issuing, most);
+    rc = store_query(tx, &row, err, of_chains, "isiiiii", r->anchor, buf_str(&r->with), a->hour, a->plain, a->renews, a->issuing, most);
     if (!(rc = dependents_take(row, rc, list, err)))
         merge(list, first, (size_t)most);
     return rc;
+}
+
+int root_reach_in_use_names(struct store_tx *tx, const struct root_reach *r, const struct root_asleep *a, int64_t most, json_t *list, struct err *err) {
+    return good_names(tx, r, a, SQL_ANCHOR_IN_USE_PAGE, SQL_CHAINS_IN_USE_PAGE, most, list, err);
+}
+
+int root_reach_asleep_names(struct store_tx *tx, const struct root_reach *r, const struct root_asleep *a, int64_t most, json_t *list, struct err *err) {
+    return good_names(tx, r, a, SQL_ANCHOR_ASLEEP_PAGE, SQL_CHAINS_ASLEEP_PAGE, most, list, err);
 }

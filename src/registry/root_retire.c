@@ -16,7 +16,7 @@ int root_seen_json(struct store_tx *tx, const struct root *r, json_t *out, struc
     static const int64_t days[] = {7, 30, 90, 365};
     CLEANUP(root_reach_fini) struct root_reach reach = {0};
     json_t *seen = json_object(), *named = json_array();
-    int64_t n;
+    int64_t n, held;
     int rc = root_reach_find(tx, r, true, &reach, err);
     for (size_t i = 0; !rc && i < sizeof days / sizeof *days; i++) {
         char name[16];
@@ -24,8 +24,10 @@ int root_seen_json(struct store_tx *tx, const struct root *r, json_t *out, struc
         if (!(rc = root_reach_seen(tx, &reach, dependents_hour(days[i]), &n, err)))
             json_set_int(seen, name, n);
     }
-    if (!rc && !(rc = root_reach_count(tx, &reach, &n, err)))
+    if (!rc && !(rc = root_reach_count(tx, &reach, &n, &held, err))) {
         json_set_int(seen, "ever", n);
+        json_set_int(out, "held", held);
+    }
     if (!rc && !(rc = lines_to_come(tx, r, &n, err)))
         json_set_int(out, "to_come", n);
     if (!rc)
@@ -33,17 +35,6 @@ int root_seen_json(struct store_tx *tx, const struct root *r, json_t *out, struc
     json_set(out, "seen", seen);
     json_set(out, "newest", named);
     return rc;
-}
-
-static int refuse_seen(struct store_tx *tx, struct root_retire *t, const struct root_reach *reach, struct err *err) {
-    CLEANUP_JSON json_t *named = json_array();
-    CLEANUP(buf_fini) struct buf text = BUF_INIT(2048);
-    int rc = root_reach_seen(tx, reach, t->hour, &t->devices, err);
-    if (rc || !t->devices || (rc = root_reach_seen_names(tx, reach, t->hour, ROOT_NAMED_MAX, named, err)))
-        return rc;
-    dependents_name(&text, named, t->devices);
-    return err_set(err, MUSTER_EROOTINUSE, "%lld device%s seen in the last %lld days depend%s on the fleet root: %s.", (long long)t->devices, t->devices == 1 ? "" : "s", (long long)t->days,
-                   t->devices == 1 ? "s" : "", buf_str(&text));
 }
 
 /* The ends behind which a certificate under the root is of no use any more: of one that does not renew, and of one that does, or may while its request waits
@@ -73,32 +64,49 @@ static int newest_issuing(struct store_tx *tx, const struct root *r, int64_t *ou
     return rc;
 }
 
-static int refuse_asleep(const struct root_retire *t, int64_t asleep, const char *names, struct err *err) {
-    const int64_t come = t->devices - asleep;
-    char lines[120] = "", sleepers[200] = "";
-    if (come)
-        snprintf(lines, sizeof lines, "as many as %lld device%s that its open factory lines may have made and that have not come yet", (long long)come, come == 1 ? "" : "s");
-    if (asleep)
-        snprintf(sleepers, sizeof sleepers, "%lld device%s for good, not seen in the last %lld days, whose certificate%s good still: ", (long long)asleep, asleep == 1 ? "" : "s",
-                 (long long)t->days, asleep == 1 ? " is" : "s are");
-    return err_set(err, MUSTER_ECONFIRM, "To retire the fleet root cuts off %s%s%s%s.", sleepers, names, asleep && come ? "; and " : "", lines);
-}
-
-/* Who sleeps longer than the days that were said and has a certificate that is good still is cut off for good, and so is what its lines have built: that wants the number of them. */
-static int confirm_asleep(struct store_tx *tx, struct root_retire *t, const struct account *a, const struct root *r, const struct root_reach *reach, struct err *err) {
+/* Who was seen, is let in, and has a certificate that is good still, is waited for. */
+static int refuse_seen(struct store_tx *tx, struct root_retire *t, const struct account *a, const struct root *r, const struct root_reach *reach, struct root_asleep *good, struct err *err) {
     CLEANUP_JSON json_t *named = json_array();
     CLEANUP(buf_fini) struct buf text = BUF_INIT(2048);
-    struct root_asleep asleep = {.hour = t->hour};
-    int64_t n, come;
-    useless_until(a, r, clock_now(), &asleep.plain, &asleep.renews);
-    int rc = newest_issuing(tx, r, &asleep.issuing, err);
-    if (rc || (rc = root_reach_asleep(tx, reach, &asleep, &n, err)) || (rc = lines_to_come(tx, r, &come, err)))
+    good->hour = t->hour;
+    useless_until(a, r, clock_now(), &good->plain, &good->renews);
+    int rc = newest_issuing(tx, r, &good->issuing, err);
+    if (rc || (rc = root_reach_in_use(tx, reach, good, &t->devices, err)) || !t->devices || (rc = root_reach_in_use_names(tx, reach, good, ROOT_NAMED_MAX, named, err)))
+        return rc;
+    dependents_name(&text, named, t->devices);
+    return err_set(err, MUSTER_EROOTINUSE, "%lld device%s seen in the last %lld days depend%s on the fleet root: %s.", (long long)t->devices, t->devices == 1 ? "" : "s", (long long)t->days,
+                   t->devices == 1 ? "s" : "", buf_str(&text));
+}
+
+static int refuse_asleep(const struct root_retire *t, int64_t asleep, int64_t held, const char *names, struct err *err) {
+    const int64_t come = t->devices - asleep, sleep = asleep - held;
+    char lines[120] = "", sleepers[120] = "", apart[120] = "";
+    if (come)
+        snprintf(lines, sizeof lines, "as many as %lld device%s that its open factory lines may have made and that have not come yet", (long long)come, come == 1 ? "" : "s");
+    if (sleep)
+        snprintf(sleepers, sizeof sleepers, "%lld not seen in the last %lld days", (long long)sleep, (long long)t->days);
+    if (held)
+        snprintf(apart, sizeof apart, "%lld held apart (quarantined, or waiting for an operator)", (long long)held);
+    if (!asleep)
+        return err_set(err, MUSTER_ECONFIRM, "To retire the fleet root cuts off %s.", lines);
+    return err_set(err, MUSTER_ECONFIRM, "To retire the fleet root cuts off %lld device%s for good, whose certificate%s good still, %s%s%s: %s%s%s.", (long long)asleep, asleep == 1 ? "" : "s",
+                   asleep == 1 ? " is" : "s are", sleepers, sleep && held ? " and " : "", apart, names, come ? "; and " : "", lines);
+}
+
+/* Who sleeps longer than the days that were said and has a certificate that is good still is cut off for good, and so are those that are held apart, should they be let in again, and
+ * what its lines have built: that wants the number of them. */
+static int confirm_asleep(struct store_tx *tx, struct root_retire *t, const struct root *r, const struct root_reach *reach, const struct root_asleep *good, struct err *err) {
+    CLEANUP_JSON json_t *named = json_array();
+    CLEANUP(buf_fini) struct buf text = BUF_INIT(2048);
+    int64_t n, held, come;
+    int rc = root_reach_asleep(tx, reach, good, &n, &held, err);
+    if (rc || (rc = lines_to_come(tx, r, &come, err)))
         return rc;
     t->devices = n + come;
-    if (!t->devices || t->confirm == t->devices || (rc = root_reach_asleep_names(tx, reach, &asleep, ROOT_NAMED_MAX, named, err)))
+    if (!t->devices || t->confirm == t->devices || (rc = root_reach_asleep_names(tx, reach, good, ROOT_NAMED_MAX, named, err)))
         return rc;
     dependents_name(&text, named, n);
-    return refuse_asleep(t, n, buf_str(&text), err);
+    return refuse_asleep(t, n, held, buf_str(&text), err);
 }
 
 /* What issues, or lets new devices in, is not taken out of use: the next one comes first. */
@@ -130,10 +138,11 @@ int root_retire_look_run(struct store_tx *tx, void *arg, struct err *err) {
     struct account a;
     struct root r;
     CLEANUP(root_reach_fini) struct root_reach reach = {0};
+    struct root_asleep good = {.hour = 0};
     t->hour = dependents_hour(t->days);
     int rc = account_need(tx, t->account, &a, err);
-    if (rc || (rc = root_need(tx, &a, t->root, &r, err)) || (rc = check_state(&a, &r, err)) || (rc = root_reach_find(tx, &r, true, &reach, err)) || (rc = refuse_seen(tx, t, &reach, err)) ||
-        (rc = confirm_asleep(tx, t, &a, &r, &reach, err)))
+    if (rc || (rc = root_need(tx, &a, t->root, &r, err)) || (rc = check_state(&a, &r, err)) || (rc = root_reach_find(tx, &r, true, &reach, err)) || (rc = refuse_seen(tx, t, &a, &r, &reach, &good, err)) ||
+        (rc = confirm_asleep(tx, t, &r, &reach, &good, err)))
         return rc;
     t->asleep = t->devices;
     t->looked = true;
@@ -145,10 +154,11 @@ int root_retire_run(struct store_tx *tx, void *arg, struct err *err) {
     struct account a;
     struct root r;
     CLEANUP(root_reach_fini) struct root_reach reach = {0};
+    struct root_asleep good = {.hour = 0};
     if (!t->looked)
         return MUSTER_EINTERNAL;
     int rc = account_need(tx, t->account, &a, err);
-    if (rc || (rc = root_need(tx, &a, t->root, &r, err)) || (rc = check_state(&a, &r, err)) || (rc = root_reach_find(tx, &r, true, &reach, err)) || (rc = refuse_seen(tx, t, &reach, err)) ||
+    if (rc || (rc = root_need(tx, &a, t->root, &r, err)) || (rc = check_state(&a, &r, err)) || (rc = root_reach_find(tx, &r, true, &reach, err)) || (rc = refuse_seen(tx, t, &a, &r, &reach, &good, err)) ||
         (rc = store_exec(tx, NULL, err, SQL_ROOT_STATE, "ii", r.row, I(ROOT_RETIRED))) || (rc = epoch_raise(tx, err)))
         return rc;
     json_t *detail = json_object(), *more = json_object();

@@ -155,8 +155,10 @@ static int add_dependents(struct store_tx *tx, struct server_ca_show *s, int64_t
     s->learn = store_int(row, 0);
     s->asleep = store_int(row, 1);
     s->stuck = store_int(row, 2);
+    s->held = store_int(row, 3);
     store_row_end(row);
     json_set_int(out, "cannot_renew", s->stuck);
+    json_set_int(out, "held", s->held);
     return add_named(tx, s, number, hour, out, err);
 }
 

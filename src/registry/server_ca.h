@@ -38,6 +38,7 @@ struct server_ca_show {
     int64_t learn;  /* renews, and was seen in so many days: it can fetch the newer one */
     int64_t asleep; /* renews, was not seen for so long, and has a certificate that is good still */
     int64_t stuck;  /* cannot renew, however long ago it was seen: it depends on it for good */
+    int64_t held;   /* any of these that is not let in now, quarantined or waiting: counted here alone */
     int64_t not_after;
     enum server_ca_state state;
     json_t *out;    /* the caller's */

@@ -155,15 +155,19 @@ def test_a_registry_that_missed_the_rotation_is_told_again(world):
     device = used(world, key, "device")
     old = roots(world, a)["active"]
     world.stop()
-    kept = world.dir.parent / "registry.db"
-    shutil.copy(world.dir / "registry.db", kept)
+    kept = world.dir.parent / "kept"
+    kept.mkdir()
+    for file in world.dir.glob("registry.db*"):  # with its write-ahead log, where the last process to end left one
+        shutil.copy(file, kept)
     world.start(env=world.clock.env)
     world.clock.set(5)  # CAs that are made now end later
     world.muster("root", "rotate", old["id"])
     world.stop()
     for name in ("registry.db-wal", "registry.db-shm"):
         (world.dir / name).unlink(missing_ok=True)
-    shutil.copy(kept, world.dir / "registry.db")
+    for file in kept.glob("registry.db*"):
+        if not file.name.endswith("-shm"):
+            shutil.copy(file, world.dir)
     world.start(env=world.clock.env)
     soon({"active", "known-only"}, lambda: set(roots(world, a)), 10)
     assert roots(world, a)["known-only"]["id"] == old["id"] and ask(world, device) is None
@@ -412,6 +416,47 @@ def test_a_certificate_between_roots_brings_nobody_in_or_out(world):
     assert ask(world, down) == RETIRED
 
 
+def test_an_older_certificate_under_an_expired_root_counts_there(world):
+    """A device that came with a newer one under another root, and today with the older one of the same key: it goes on where the root's rule says so, and depends on that root again."""
+    world.account("cars")
+    old, new = Fleet("Old", days=(-1, 10)), Fleet("New")
+    for root in (old, new):
+        world.root("cars", root)
+    before = old.device("car", days=(-1, 500))
+    after = new.device("car", key=before.key, days=(-1, 800))
+    assert ask(world, before) is None and ask(world, after) is None
+    assert names(world, old.root) == set() and names(world, new.root) == {"car"}
+    world.clock.set(11 * DAY)
+    assert ask(world, before) == "certificate_expired" and ask(world, after) is None
+    world.muster("root", "set", old.root["id"], "--expired", "known")
+    soon(None, lambda: ask(world, before))
+    assert names(world, old.root) == {"car"} and names(world, new.root) == set(), "by what it shows"
+    assert ask(world, old.device("car", key=new_key())) == "root_known_only"
+    refused("root_in_use", world.muster, "root", "retire", old.root["id"])
+    assert ask(world, after) is None and ask(world, before) is None
+    assert [c["cause"] for c in world.muster("forecast", "--days", 900)["causes"]] == ["device-certificate"], "its own end, of the one that it showed last"
+    world.muster("root", "set", old.root["id"], "--state", "known-only")
+    assert ask(world, after) is None and names(world, old.root) == set()
+    world.muster("root", "retire", old.root["id"])
+    assert ask(world, before) == RETIRED and ask(world, after) is None
+    assert world.muster("audit", "verify", "--account", "cars")["ok"] is True
+
+
+def test_who_is_too_late_to_renew_holds_no_root(world):
+    a = Account(world, "--device-life", "30d", "--late-renewal", 5 * DAY)
+    key = a.key("--expires", "2y")
+    device = enrolled_by_est(world.gateway(key), "late", new_key())
+    assert ask(world, device) is None
+    old = roots(world, a)["active"]
+    world.muster("root", "rotate", old["id"])
+    world.clock.set(34 * DAY)
+    assert ask(world, device) == "certificate_expired"
+    assert "late" in refused("root_in_use", world.muster, "root", "retire", old["id"]).text, "it may renew still"
+    world.clock.set(37 * DAY)
+    assert renew(world, device) == (403, "certificate_expired")
+    assert world.muster("root", "retire", old["id"])["state"] == "retired"
+
+
 def test_devices_that_are_cut_off_hold_no_root(world):
     world.account("cars")
     root = Fleet()
@@ -419,8 +464,16 @@ def test_devices_that_are_cut_off_hold_no_root(world):
     assert ask(world, root.device("gone")) is None and ask(world, root.device("held")) is None
     world.muster("device", "revoke", "gone", "--account", "cars")
     world.muster("device", "quarantine", "held", "--account", "cars")
-    assert names(world, root.root) == {"held"}, "who is quarantined may come back"
+    assert names(world, root.root) == {"held"} and world.muster("root", "show", root.root["id"])["held"] == 1
+    said = refused("confirmation_required", world.muster, "root", "retire", root.root["id"])
+    assert "1 device for good" in said.text and "1 held apart" in said.text and "not seen" not in said.text, "nobody waits for it; should it come back, it is cut off"
+    world.muster("device", "release", "held", "--account", "cars")
     refused("root_in_use", world.muster, "root", "retire", root.root["id"])
+    world.muster("account", "set", "cars", "--approval", "yes")
+    assert ask(world, root.device("waits")) == "device_pending"
+    world.muster("device", "quarantine", "held", "--account", "cars")
+    assert "2 held apart" in refused("confirmation_required", world.muster, "root", "retire", root.root["id"]).text
+    world.muster("device", "refuse", "waits", "--account", "cars")
     world.muster("device", "revoke", "held", "--account", "cars")
     assert world.muster("root", "retire", root.root["id"])["state"] == "retired"
 

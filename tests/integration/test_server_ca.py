@@ -242,6 +242,11 @@ def test_retire_waits_for_those_that_know_the_old_one_alone(fresh):
     assert "1 device seen" in said.text and f"{a.name}/by-est" in said.text and s.muster("server-ca", "show", 1)["cannot_renew"] == 2
     answer = s.api("POST", "/api/v1/server-cas/1/retire", {"days": 30, "confirm": 1})
     assert (answer.status, answer.code, answer.json["count"]) == (409, "server_ca_in_use", 1), "whoever can fetch the new one is waited for"
+    a.device("quarantine", "by-est")
+    said = refused("confirmation_required", s.muster, "server-ca", "retire", 1)
+    assert "cuts off 3 devices" in said.text and "1 held apart" in said.text and f"{a.name}/by-est" in said.text, "nobody waits for who is held apart"
+    assert [s.muster("server-ca", "show", 1)[n] for n in ("cannot_renew", "held")] == [2, 1]
+    a.device("release", "by-est")
     # Renewing alone says nothing of what the device trusts; what it fetches by its own certificate does.
     renewed = renew(s, by_est)
     assert ask(s, renewed) is None and dependents(s, 1) == {"stock", "by-est", "own"}
