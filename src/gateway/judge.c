@@ -98,16 +98,23 @@ static void conclude(struct http_exchange *x, struct worker *w, struct identity 
         refuse(x, &why);
 }
 
+static void judge(struct http_exchange *x, struct worker *w, struct identity *id);
+static void refreshed(void *arg, int rc, const struct err *err);
+
+/* Whom a retired root takes along depends on the other roots that the chain reaches, and one that was proved a moment ago was none yet when it was judged. */
+static bool may_be_old(const struct identity *id) { return id->admit.verdict.code == MUSTER_EROOTRETIRED && !id->newest; }
+
 static void admitted(void *arg, int rc, const struct err *err) {
     struct http_exchange *x = arg;
+    struct worker *w = http_exchange_arg(x);
+    if (!rc && may_be_old(http_exchange_peer(x)) && verifier_refresh(w->gateway->verifier, w->loop, refreshed, x, NULL) == 0)
+        return;
     if (rc)
         refuse(x, err);
     else
-        conclude(x, http_exchange_arg(x), http_exchange_peer(x));
+        conclude(x, w, http_exchange_peer(x));
     http_exchange_unref(x);
 }
-
-static void judge(struct http_exchange *x, struct worker *w, struct identity *id);
 
 /* The registry's newest roots were looked at. */
 static void refreshed(void *arg, int rc, const struct err *err) {
@@ -116,6 +123,7 @@ static void refreshed(void *arg, int rc, const struct err *err) {
     if (rc) {
         refuse(x, err);
     } else {
+        id->newest = true;
         identity_judge(id);
         judge(x, http_exchange_arg(x), id);
     }
@@ -135,6 +143,7 @@ static bool names_nobody(const struct http_exchange *x, struct worker *w, const 
 /* A root or an account that was made a moment ago is no stranger's: nobody is refused as one by what may be old, nor where that cannot be told. */
 void judge_request(struct http_exchange *x, struct worker *w, struct identity *id) {
     bool fresh = verifier_is_fresh(w->gateway->verifier); /* before the snapshot is taken */
+    id->newest = false;
     identity_judge(id);
     bool unknown = id->chain.code == MUSTER_ECERTUNTRUSTED || names_nobody(x, w, id);
     if (!unknown || fresh) {

@@ -54,6 +54,7 @@ struct identity {
     char sni_account[ACCOUNT_NAME_MAX + 1];
     char address[64];
     int64_t judged_epoch;           /* of the chain */
+    bool newest;                    /* the caller's: by roots that were looked at for this request */
     int64_t chain_until;            /* the chain is good until then */
     struct err chain;               /* code 0: it is */
     int64_t ended;                  /* it was, until then: nothing but time is wrong with it, and its device may renew late; 0: no such */
