@@ -92,6 +92,7 @@ static void check_loaded(struct span in, const struct settings *s) {
 static void check_written(const struct settings *s) {
     static char texts[KEYS][4100];
     const char *set[2 * KEYS + 1] = {NULL};
+    size_t of[KEYS]; /* which key each of them is */
     struct settings same;
     struct err err = ERR_INIT;
     size_t n = 0;
@@ -101,6 +102,7 @@ static void check_written(const struct settings *s) {
         value_text(k, s, texts[i], sizeof texts[i]);
         if (k->type == CONFIG_CHOICE || strlen(texts[i]) + strlen(k->name) > 190)
             continue;
+        of[n / 2] = i;
         set[n++] = k->name;
         set[n++] = texts[i];
     }
@@ -114,11 +116,8 @@ static void check_written(const struct settings *s) {
     MUST(rc == 0);
     for (size_t i = 0; i < n; i += 2) {
         char text[4100];
-        for (size_t k = 0; k < SETTINGS_COUNT; k++)
-            if (!strcmp(SETTINGS_TABLE[k].name, set[i])) {
-                value_text(&SETTINGS_TABLE[k], &same, text, sizeof text);
-                MUST(!strcmp(text, set[i + 1]));
-            }
+        value_text(&SETTINGS_TABLE[of[i / 2]], &same, text, sizeof text);
+        MUST(!strcmp(text, set[i + 1]));
     }
     settings_fini(&same);
 }
