@@ -133,8 +133,11 @@ int wire_status_write(const struct vault_status *s, struct buf *out) MUSTER_MUST
 void wire_put_bytes(struct buf *b, struct span s); /* fails the buffer where s has over 65535 bytes */
 void wire_put_policy(struct buf *b, const struct vault_policy *p);
 struct span wire_get_bytes(struct cursor *c);
-void wire_get_fixed(struct cursor *c, uint8_t *out, size_t n); /* zeros where there is less */
 bool wire_get_bool(struct cursor *c);
+int wire_get_end(const struct cursor *c); /* of a message; MUSTER_EINVALID: a field was not right, or something follows */
+/* Codes travel by their stable names: two ends of different builds must not take one error for another.  0 is no name. */
+int wire_get_code(struct cursor *c);
+void wire_put_code(struct buf *b, int rc);
 void wire_get_fixed(struct cursor *c, uint8_t *out, size_t n); /* zeros where there are not so many bytes */
 void wire_get_policy(struct cursor *c, struct vault_policy *p);
 void wire_get_policy_before_profiles(struct cursor *c, struct vault_policy *p); /* of records that were written then */
