@@ -1,4 +1,4 @@
-/* vault/wire_export: the messages of `muster account export`; see wire.h. */
+/* vault/wire_export: the messages of `musterd vault export`; see wire.h. */
 #include "vault/wire.h"
 
 int wire_wanted_read(struct span message, struct vault_export *out) {
