@@ -8,7 +8,7 @@ static uint64_t mark(const struct audit_state *s, struct span bytes) { return by
 
 /* --- devices ------------------------------------------------------------------------------------------------------------------------- */
 
-enum device_col { D_ID, D_DEVICE_ID, D_STATE, D_BEFORE, D_AGAIN, D_CERTIFICATE, D_SPKI, D_METHOD, D_ROOT, D_LINE, D_LINE_KEY };
+enum device_col { D_ID, D_DEVICE_ID, D_STATE, D_BEFORE, D_AGAIN, D_CERTIFICATE, D_SPKI, D_METHOD, D_ROOT, D_LINE, D_LINE_KEY, D_ROOT_ROW, D_ANCHOR, D_ANCHOR_ORIGIN };
 
 static int accepted_fit(struct store_tx *tx, struct audit_state *s, int64_t row, struct audit_device *d, bool *fit, struct err *err) {
     CLEANUP(store_row_end) struct store_row *offer = NULL;
@@ -30,6 +30,15 @@ static uint64_t mark_by(const struct audit_state *s, struct span fingerprint, st
 
 static uint64_t identity_of(const struct audit_state *s, struct store_row *row) { return mark_by(s, store_blob(row, D_CERTIFICATE), store_blob(row, D_ROOT), 0); }
 
+/* The root that its row says it stands under, by which retiring counts: the one that it came by; of a device with a certificate of Muster's one of Muster's own, of which the log does not
+ * say which.  0: not known, as of a recovered one. */
+static bool anchor_fits(struct store_row *row) {
+    const int64_t anchor = store_int(row, D_ANCHOR);
+    if (!store_is_null(row, D_ROOT))
+        return anchor == store_int(row, D_ROOT_ROW);
+    return !anchor || store_int(row, D_ANCHOR_ORIGIN) == ROOT_MUSTER;
+}
+
 static int check_device(struct store_tx *tx, struct audit_state *s, struct store_row *row, struct err *err) {
     struct span id = store_text(row, D_DEVICE_ID);
     struct audit_device *d = audit_devices_find(s->work->replay.devices, id);
@@ -47,6 +56,8 @@ static int check_device(struct store_tx *tx, struct audit_state *s, struct store
         audit_verify_bad(&s->verify, d->entry, "The device %.*s has another certificate or key than the log says.", SPAN_FMT(id));
     else if (store_int(row, D_METHOD) != (store_is_null(row, D_ROOT) ? METHOD_SHARED : METHOD_DEVICE))
         audit_verify_bad(&s->verify, d->entry, "The device %.*s came by another method than its row says.", SPAN_FMT(id));
+    else if (!anchor_fits(row))
+        audit_verify_bad(&s->verify, d->entry, "The device %.*s stands under another fleet root than the one that it came by.", SPAN_FMT(id));
     else if (store_int(row, D_AGAIN) == AGAIN_GRANTED && !d->granted)
         audit_verify_bad(&s->verify, d->entry, "The device %.*s may come again, and no operator said so.", SPAN_FMT(id));
     else if (audit_replay_line_mark(&s->work->replay, store_text(row, D_LINE), store_blob(row, D_LINE_KEY)) != d->line)

@@ -169,6 +169,8 @@ static const struct {
     {"KEY_LIVE", "state certificate_not_after max_devices spent", "state is what the index is of; the keys of one account that live, named in a warning"},
     {"KEY_TALLY", "state", "is what the index is of"},
     {"ROOT_BESIDE", "id", "at most ROOTS_MAX roots of one account"},
+    {"STATE_DEVICES", "anchor account", "the root that a device stands under, by its number"},
+    {"STATE_DEVICE", "anchor account", "likewise"},
     {"ANCHOR_DEVICES", "state chain line reason", "stands in the index; counted by hand, for one root"},
     {"ANCHOR_SEEN", "state chain line reason", "stands in the index; counted by hand, for one root"},
     {"ANCHOR_SEEN_PAGE", "state id chain root line reason", "stands in the index; the certificates of one device; revoked and deleted devices are seen no more"},
