@@ -1,6 +1,7 @@
 /* webhook_run: see webhook_run.h. */
 #include "admin/webhook_run.h"
 
+#include "admin/server_cas.h"
 #include "admin/webhook_lane.h"
 #include "base/log.h"
 #include "metrics/metrics.h"
@@ -134,6 +135,18 @@ static void sweep_step(struct webhooks *w) {
  * and Muster's own in DIR/tls is then not what clients see.  0: no gateway has said it yet. */
 static int64_t server_end(const struct control *c) { return metrics_value_of(c->o->metrics, METRICS_GATEWAY, METRIC_SERVER_NOT_AFTER, 0, 0); }
 
+/* Where the gateway shows the operator's own certificate, the anchor is the operator's too. */
+static void add_cas(const struct control *c, struct event_sweep *s) {
+    if (c->o->settings->server_certificate[0] || !server_cas_current(c))
+        return;
+    s->server_ca_end = server_cas_current(c)->not_after;
+    for (size_t i = 0; i + 1 < c->server_cas->n; i++) {
+        const int64_t end = c->server_cas->at[i]->not_after;
+        if (end > s->now && (!s->former_ca_end || end < s->former_ca_end))
+            s->former_ca_end = end;
+    }
+}
+
 static void sweep(void *arg) {
     struct webhooks *w = arg;
     if (w->sweeping)
@@ -150,6 +163,7 @@ static void sweep(void *arg) {
     w->gateway_waits = 0;
     w->sweeping = true;
     w->sweep = (struct event_sweep){.now = clock_now(), .server_end = end, .after = -1};
+    add_cas(w->c, &w->sweep);
     sweep_step(w);
 }
 

@@ -3,7 +3,7 @@
 
 #define STEP 200 /* events of one kind in one transaction */
 
-enum what { WHAT_DEVICE = 1, WHAT_ROOT = 2, WHAT_ISSUING = 3, WHAT_KEY = 4, WHAT_SERVER = 5, WHAT_CRL = 6 };
+enum what { WHAT_DEVICE = 1, WHAT_ROOT = 2, WHAT_ISSUING = 3, WHAT_KEY = 4, WHAT_SERVER = 5, WHAT_CRL = 6, WHAT_SERVER_CA = 7, WHAT_FORMER_CA = 8 };
 
 /* From where to where one number of days looks now. */
 struct range {
@@ -91,7 +91,7 @@ static int sweep_list(struct store_tx *tx, struct event_sweep *s, const struct a
     return n == STEP ? swept(tx, a->row, r, ends[n - 1], at[n - 1], err) : swept(tx, a->row, r, r->to, INT64_MAX, err);
 }
 
-/* One end that is known already: of an issuing CA, of the gateway's certificate. */
+/* One end that is known already: of an issuing CA, of the gateway's certificate, of a server CA. */
 static int sweep_one(struct store_tx *tx, struct event_sweep *s, const struct account *a, const struct range *r, const char *of, int64_t end, struct err *err) {
     int rc = 0;
     if (r->to <= r->from)
@@ -129,12 +129,18 @@ static int sweep_server(struct store_tx *tx, struct event_sweep *s, struct err *
     static const int days[] = {1, 7, 30};
     bool wanted;
     int rc = event_is_wanted(tx, 0, EVENT_CERTIFICATE_EXPIRING, &wanted, err);
-    for (size_t i = 0; !rc && wanted && s->server_end && i < 3; i++) {
-        struct range r;
-        rc = range_of(tx, 0, s->now, days[i], i ? days[i - 1] : 0, WHAT_SERVER, &r, err);
-        if (!rc)
-            rc = sweep_one(tx, s, NULL, &r, "server", s->server_end, err);
-    }
+    const struct {
+        enum what what;
+        const char *of;
+        int64_t end;
+    } looks[] = {{WHAT_SERVER, "server", s->server_end}, {WHAT_SERVER_CA, "server-ca", s->server_ca_end}, {WHAT_FORMER_CA, "former-server-ca", s->former_ca_end}};
+    for (size_t k = 0; wanted && k < sizeof looks / sizeof *looks; k++)
+        for (size_t i = 0; !rc && looks[k].end && i < 3; i++) {
+            struct range r;
+            rc = range_of(tx, 0, s->now, days[i], i ? days[i - 1] : 0, looks[k].what, &r, err);
+            if (!rc)
+                rc = sweep_one(tx, s, NULL, &r, looks[k].of, looks[k].end, err);
+        }
     return rc;
 }
 

@@ -11,6 +11,7 @@
 struct event_sweep {
     int64_t now;
     int64_t server_end; /* of the gateway's own certificate; 0: unknown */
+    int64_t server_ca_end, former_ca_end; /* of the server CA, and of the first to end of the former ones that are kept beside it; 0: unknown, or none */
     int64_t after;      /* account; start with -1: the server's own */
     bool more;          /* out */
     int64_t said;       /* out: events, over all runs */

@@ -25,6 +25,7 @@ from est import Holder, certificates, enrolled as enrolled_by_est, path
 from hsm import Token
 from test_clock import Clock
 from test_est import renew
+from test_webhooks import LOCAL, hook, receiver  # noqa: F401 (a fixture)
 
 NEVER = "/director/2.root.json"
 
@@ -571,8 +572,8 @@ def test_without_a_token_nothing_moves(fresh):
 # --- in time --------------------------------------------------------------------------------------------------------------------------------------------
 
 
-def test_said_in_time(fresh):
-    s = fresh(start=False)
+def test_said_in_time(fresh, receiver):  # noqa: F811
+    s, r = fresh(start=False, config=LOCAL), receiver()
     s.clock = Clock(s.dir.parent / "clock")
     s.start(env=s.clock.env)
     a = Account(s)
@@ -598,6 +599,15 @@ def test_said_in_time(fresh):
     causes = lambda: [c for c in s.api("GET", "/api/v1/forecast?days=60").json["causes"] if c["cause"] == "server-ca"]
     (cause,) = soon_some(causes)
     assert cause["stops"] == 1 and "server CA 1" in json.dumps(cause)
+    # Webhooks of the whole server hear of the end, and of whom it stops.
+    events = lambda kind: {(e["of"] if kind == "certificate.expiring" else e["cause"], e["days"], e["account"], e.get("not_after", e.get("day", ""))[:10]) for e in r.events(kind)}
+    on = lambda at: datetime.datetime.utcfromtimestamp(at).strftime("%Y-%m-%d")
+    hook(s, r.url(), None, "certificate.expiring", "forecast.stops")
+    s.stop()
+    s.start(env=s.clock.env)
+    soon(True, lambda: ("former-server-ca", 30, None, on(end)) in events("certificate.expiring"), 30)
+    soon(True, lambda: ("server-ca", 30, None, on(end)) in events("forecast.stops"), 30)
+    assert {e[0] for e in events("certificate.expiring")} <= {"former-server-ca", "server", "issuing-ca", "root"}
     text = s.api("GET", "/metrics").body.decode()
     assert 'kind="former_server_ca"' in text
     # Ended, nobody depends on it any more: it is retired without a word, and the rest goes on.
