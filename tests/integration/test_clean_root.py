@@ -5,6 +5,7 @@ whole hardening on the server.  Takes minutes and a mirror, and needs root: part
 import json
 import os
 import pathlib
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -115,7 +116,7 @@ def root(tmp_path_factory, debs):
     # What the packages depend on comes from the mirror; nothing else of the machine is shared.
     names = {word.split("(")[0].strip() for deb in debs[1].glob("muster*_*.deb") if "dbgsym" not in deb.name for word in run("dpkg-deb", "-f", deb, "Depends").split(",")}
     shutil.copy("/etc/resolv.conf", path / "etc" / "resolv.conf")
-    run("chroot", path, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-q", "-y", "--no-install-recommends", *sorted(n for n in names if n), timeout=900)
+    run("chroot", path, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-q", "-y", "--no-install-recommends", "softhsm2", *sorted(n for n in names if n), timeout=900)
     for name, folder in zip(("older", "newer"), debs):
         (path / "root" / name).mkdir()
         for deb in folder.glob("*.deb"):
@@ -213,6 +214,42 @@ def test_a_proxy_s_group_gets_the_auth_socket(installed):
     config.write_text(before, encoding="utf-8")
     shutil.rmtree(drop_in.parent)
     installed.do("sh", "-c", "systemctl daemon-reload && systemctl restart musterd")
+    installed.serves()
+
+
+def test_keys_in_a_token_under_the_unit(installed):
+    """doc/hsm.md as printed, with SoftHSM's package: without the drop-in the unit keeps the module from its files, and `status` says so; with it the keys of an account are made there."""
+    page = (SOURCE / "doc" / "hsm.md").read_text(encoding="utf-8")
+    settings = "".join(line + "\n" for line in re.findall(r"^    (pkcs11_\w+ = .*)$", page, re.M))
+    assert settings.count("\n") == 4
+    config = installed.path / DIR[1:] / "musterd.conf"
+    before = config.read_text(encoding="utf-8")
+    installed.do("sh", "-c", "umask 077; mkdir -p /etc/muster; echo 1234 > /etc/muster/token.pin; chown -R muster: /etc/muster")
+    (words,) = re.findall(r"sudo -u muster -g softhsm (softhsm2-util [^`]*)`", page)
+    installed.do("sh", "-c", f"runuser -u muster -g softhsm -- {words} --pin 1234 --so-pin 5678")
+    config.write_text(settings + before, encoding="utf-8")
+    installed.do("systemctl", "restart", "musterd")
+    installed.serves()
+    away = lambda: [i for i in installed.muster("status")["attention"] if i["what"] == "token_away"]
+    end = time.monotonic() + 30
+    while not away():
+        assert time.monotonic() < end, installed.log()
+        time.sleep(0.5)
+    drop_in = installed.path / "etc/systemd/system/musterd.service.d/hsm.conf"
+    drop_in.parent.mkdir(exist_ok=True)
+    shutil.copy(SOURCE / "packaging" / "musterd-hsm.conf", drop_in)
+    installed.do("sh", "-c", "systemctl daemon-reload && systemctl restart musterd")
+    installed.serves()
+    installed.muster("account", "create", "in-token", "--kind", "test", "--method", "shared", "--backend", "pkcs11")
+    assert not away() and json.loads(installed.do("musterd", "vault", "status", "--data", DIR, "--json").stdout)["in_token"] >= 3
+    installed.do("muster", "--data", DIR, "key", "create", "--account", "in-token", "-o", "/root/in-token.zip")
+    installed.outside("/usr/bin/python3", "-c", DEVICE, installed.path / DIR[1:] / "server-ca.pem", installed.path / "root/in-token.zip", installed.path / "root/in-token.p12")
+    assert installed.muster("audit", "verify", "--account", "in-token")["ok"]
+    assert "token" in installed.do("sh", "-c", "cat /proc/[0-9]*/comm").stdout
+    installed.do("muster", "--data", DIR, "account", "delete", "in-token", "--yes")
+    config.write_text(before, encoding="utf-8")
+    shutil.rmtree(drop_in.parent)
+    installed.do("sh", "-c", "rm -rf /etc/muster /var/lib/softhsm/tokens/*; systemctl daemon-reload && systemctl restart musterd")
     installed.serves()
 
 

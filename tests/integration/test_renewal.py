@@ -104,7 +104,7 @@ def test_how_late_is_the_account_s_to_say(world):
     a, never = fleet(world, "--late-renewal", 10 * DAY), fleet(world, "--late-renewal", 0)
     assert a.shown["settings"]["late_renewal"] == 10 * DAY
     device, unused, other = used(world, a, "late"), enrolled(world.gateway(a.prov), "unused", new_key()), used(world, never, "late")
-    world.clock.set(10 * DAY + LIFE - 60)
+    world.clock.set(10 * DAY + LIFE - 3600)  # from when the first was made; machines are slow
     assert not isinstance(renew(world, device), tuple)
     world.clock.set(10 * DAY + LIFE + 60)
     assert renew(world, device) == (403, "certificate_expired")
