@@ -64,6 +64,34 @@ void admin_CERT_SHOW(struct http_exchange *x, void *arg) {
         job_start(x, JOB_READ, certificate_show_run, &s, sizeof s, shown);
 }
 
+struct issuer_export {
+    struct certificate_show op;
+    struct buf pem;
+};
+
+static int issuer_run(struct store_tx *tx, void *arg, struct err *err) {
+    struct issuer_export *e = arg;
+    e->op.issuer = &e->pem;
+    buf_clear(&e->pem);
+    return certificate_show_run(tx, &e->op, err);
+}
+
+static void issuer_exported(struct http_exchange *x, int rc, const struct err *err, void *op) {
+    struct issuer_export *e = op;
+    json_decref(TAKE(e->op.out));
+    if (rc)
+        http_reply_err(x, err);
+    else
+        http_reply_buf(x, 200, "application/x-pem-file", &e->pem, false);
+    buf_fini(&e->pem);
+}
+
+void admin_CERT_ISSUER(struct http_exchange *x, void *arg) {
+    struct issuer_export e = {.op = {.account = grant_account(x)}, .pem = BUF_INIT(2 * CERT_DER_MAX)};
+    if (named(x, &e.op.name))
+        job_start(x, JOB_READ, issuer_run, &e, sizeof e, issuer_exported);
+}
+
 static void revoked(struct http_exchange *x, int rc, const struct err *err, void *op) {
     struct certificate_revoke *r = op;
     if (rc == MUSTER_ECONFIRM)

@@ -99,7 +99,7 @@ json_t *certificate_json(const struct account *a, const struct certificate *c, i
 }
 
 /* The issuing CA of the account whose key signed it; null: none that is known. */
-static int set_issuer(struct store_tx *tx, const struct account *a, const struct cert *cert, json_t *o, struct err *err) {
+static int set_issuer(struct store_tx *tx, const struct account *a, const struct cert *cert, json_t *o, struct buf *pem, struct err *err) {
     CLEANUP(store_row_end) struct store_row *row = NULL;
     json_set(o, "issuer_fingerprint", json_null());
     int rc = store_query(tx, &row, err, SQL_STATE_CAS, "i", a->row);
@@ -107,14 +107,14 @@ static int set_issuer(struct store_tx *tx, const struct account *a, const struct
         CLEANUP(cert_free) struct cert *ca = NULL;
         if (store_int(row, 0) == CA_ISSUING && (rc = cert_from_der(store_blob(row, 2), &ca, err)) == 0 && cert_signed_by(cert, ca)) {
             json_set_hex(o, "issuer_fingerprint", hash_span(&ca->fingerprint));
-            return 0;
+            return pem ? cert_pem(ca, pem) : 0;
         }
         rc = rc < 0 ? rc : 0;
     }
-    return rc;
+    return rc || !pem ? rc : err_set(err, MUSTER_ENOTFOUND, "The CA that signed the certificate is not known.");
 }
 
-static int set_whole(struct store_tx *tx, const struct account *a, const struct certificate *c, json_t *o, struct err *err) {
+static int set_whole(struct store_tx *tx, const struct account *a, const struct certificate *c, json_t *o, struct buf *ca, struct err *err) {
     CLEANUP(store_row_end) struct store_row *row = NULL;
     CLEANUP(cert_free) struct cert *cert = NULL;
     CLEANUP(buf_fini) struct buf issuer = BUF_INIT(4096), subject = BUF_INIT(4096), pem = BUF_INIT(2 * CERT_DER_MAX), id = BUF_INIT(512);
@@ -129,7 +129,7 @@ static int set_whole(struct store_tx *tx, const struct account *a, const struct 
     json_set_span(o, "issuer", buf_span(&issuer));
     if (!c->device_id[0] && cert_own_device_id(cert, &id, NULL) == 0) /* released before that was written down */
         json_set_span(o, "device_id", buf_span(&id));
-    if ((rc = cert_pem(cert, &pem)) || (rc = set_issuer(tx, a, cert, o, err)))
+    if ((rc = cert_pem(cert, &pem)) || (rc = set_issuer(tx, a, cert, o, ca, err)))
         return rc;
     json_set_span(o, "certificate", buf_span(&pem));
     return 0;
@@ -156,7 +156,7 @@ int certificate_show_run(struct store_tx *tx, void *arg, struct err *err) {
     if (rc || (rc = certificate_need(tx, &a, &s->name, &c, err)))
         return rc == MUSTER_ENOTFOUND ? is_line_s(tx, &a, &s->name, err) : rc;
     o = certificate_json(&a, &c, clock_now());
-    if ((rc = set_whole(tx, &a, &c, o, err)))
+    if ((rc = set_whole(tx, &a, &c, o, s->issuer, err)))
         return rc;
     json_decref(s->out);
     s->out = TAKE(o);

@@ -46,7 +46,8 @@ int certificate_list_run(struct store_tx *tx, void *arg, struct err *err);
 struct certificate_show {
     struct span account;
     struct certificate_name name;
-    json_t *out; /* with the certificate in PEM, and who signed it */
+    json_t *out;        /* with the certificate in PEM, and who signed it */
+    struct buf *issuer; /* not NULL: and the certificate of that CA goes here, in PEM; where none is known MUSTER_ENOTFOUND */
 };
 int certificate_show_run(struct store_tx *tx, void *arg, struct err *err); /* MUSTER_ENOTFOUND */
 

@@ -373,6 +373,7 @@ ROWS = {
     "CERT_LIST": Row(),
     "CERT_LIST_ALL": Row(),
     "CERT_SHOW": Row(params=certificate_of),
+    "CERT_ISSUER": Row(params=certificate_of),
     "CERT_REVOKE": Row(params=doomed_certificate, body=lambda w, p: {"confirm": 1}, again=("wrong_state",)),
     "DEVICE_APPROVE": Row(params=lambda w: {"device": w.pending()}, body=lambda w, p: {}, again=("wrong_state",)),
     "DEVICE_REFUSE": Row(params=lambda w: {"device": w.pending()}, body=lambda w, p: {}, again=("wrong_state",)),

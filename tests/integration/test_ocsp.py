@@ -392,31 +392,39 @@ def test_openssl_asks_and_verifies(server, fleet):
 
 
 def test_the_page_s_commands_do_it(server, fleet, tmp_path):
-    """As printed in doc/revocation.md, also when the issuing CAs have become two: the newest one is the one that openssl takes."""
+    """As printed in doc/revocation.md, also when the account has several issuing CAs."""
     f = fleet()
     old = next(r for r in server.muster("root", "list", "--account", f.name) if r["origin"] == "muster")
-    at = PAGE.index("    muster root bundle --account ACCOUNT")
-    lines = [line.split("      ")[0].strip() for line in PAGE[at:PAGE.index("\n\n", at)].splitlines()]
-    assert [line.split()[:3] for line in lines] == [["muster", "root", "bundle"], ["muster", "root", "export"], ["openssl", "ocsp", "-issuer"]]
+    at = PAGE.index("    muster root bundle --account ACCOUNT -o cas.pem\n    muster cert issuer")
+    lines = [line.strip() for line in PAGE[at:PAGE.index("\n\n", at)].splitlines()]
+    assert [line.split()[:3] for line in lines] == [["muster", "root", "bundle"], ["muster", "cert", "issuer"], ["openssl", "ocsp", "-issuer"]]
     env = {**os.environ, "PATH": f"{os.path.dirname(MUSTER)}:{os.environ['PATH']}", "MUSTER_URL": server.admin_url, "MUSTER_CA": str(server.dir / "server-ca.pem"),
            "MUSTER_TOKEN_FILE": str(server.dir / "admin.token")}
-    for root, name in ((old, "page-1"), (None, "page-2")):
-        if not root:
-            server.muster("root", "rotate", old["id"], "--yes")
-            root = next(r for r in server.muster("root", "list", "--account", f.name) if r["state"] == "active")
-        device = enrolment.used(server, f.provisioning, name)
+    devices = [enrolment.used(server, f.provisioning, "page-1")]
+    server.muster("profile", "set", "--account", f.name, "--life", "none", "--longest-life", "none")
+    server.muster("root", "rotate", old["id"], "--yes")
+    devices.append(enrolment.used(server, f.provisioning, "page-2"))
+    assert devices[0].cert.issuer != devices[1].cert.issuer
+    for device in devices:
         (tmp_path / "device.pem").write_bytes(device.cert.public_bytes(serialization.Encoding.PEM))
         for line in lines:
-            line = line.replace("ACCOUNT", f.name).replace("ROOT", root["id"]).replace("HOST:8080", f"127.0.0.1:{server.plain}")
+            line = line.replace("ACCOUNT", f.name).replace("HOST:8080", f"127.0.0.1:{server.plain}")
             done = subprocess.run(["bash", "-ec", line], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False)
             assert done.returncode == 0, line + done.stdout + done.stderr
         assert "Response verify OK" in done.stderr and "device.pem: good" in done.stdout, done.stdout + done.stderr
-        text = (tmp_path / "issuing-ca.pem").read_text()
-        assert text.count("BEGIN") == 1 and x509.load_pem_x509_certificate(text.encode()).subject == device.cert.issuer
+        assert x509.load_pem_x509_certificate((tmp_path / "issuing-ca.pem").read_bytes()).subject == device.cert.issuer
+    # Those under one root, the newest first.
+    new = next(r for r in server.muster("root", "list", "--account", f.name) if r["state"] == "active")
+    for root, device in ((old, devices[0]), (new, devices[1])):
+        text = server.muster("root", "export", root["id"], "--issuing")["certificate"]
+        issuers = [x509.load_pem_x509_certificate(("-----BEGIN" + part).encode()).subject for part in text.split("-----BEGIN")[1:]]
+        assert issuers[0 if root is new else -1] == device.cert.issuer and len(set(issuers)) == len(issuers)
     (tmp_path / "theirs.pem").write_bytes(Fleet().root_pem())
     server.account(f"{f.name}-theirs", "production", "device")
     theirs = server.muster("root", "upload", "--account", f"{f.name}-theirs", tmp_path / "theirs.pem")
     refused("not_found", server.muster, "root", "export", theirs["id"], "--issuing")
+    refused("not_found", server.muster, "cert", "issuer", "ab" * 16)
+    refused("not_found", server.muster, "cert", "issuer", f"{devices[0].cert.serial_number:x}", "--account", f"{f.name}-theirs")
     answer = server.api("GET", f"/api/v1/accounts/{f.name}/roots/{old['id']}/certificate?issuing=yes&crosses=yes")
     assert (answer.status, answer.code) == (400, "invalid_request")
 
