@@ -129,7 +129,7 @@ def root(tmp_path_factory, debs):
 
 
 def install(root, which):
-    return root.do("sh", "-c", f"dpkg -i /root/{which}/*.deb").stdout
+    return root.do("sh", "-c", f"dpkg -i /root/{which}/muster_*.deb /root/{which}/musterd_*.deb").stdout
 
 
 @pytest.fixture(scope="module")
@@ -217,6 +217,31 @@ def test_a_proxy_s_group_gets_the_auth_socket(installed):
     installed.serves()
 
 
+def test_an_upgrade_brings_an_older_schema_up_to_date_and_loses_nothing(installed):
+    before = {"devices": installed.muster("device", "list", "--account", "fleet"), "keys": installed.muster("key", "list", "--account", "fleet")}
+    installed.do("systemctl", "stop", "musterd")
+    registry = installed.path / DIR[1:] / "registry.db"
+    owner, mode = registry.stat(), registry.stat().st_mode & 0o777
+    newest = old_schema.take_back(registry, 1)
+    for file in registry.parent.glob("registry.db*"):
+        os.chown(file, owner.st_uid, owner.st_gid)
+        file.chmod(mode)
+    with sqlite3.connect(registry) as db:
+        assert db.execute("SELECT max(number) FROM schema_version").fetchone() == (1,) and newest > 1
+    assert installed.do("dpkg-query", "-W", "-f", "${Version}", "musterd").stdout == OLDER
+    install(installed, "newer")
+    assert installed.do("dpkg-query", "-W", "-f", "${Version}", "musterd").stdout != OLDER
+    installed.serves()  # started by the upgrade
+    assert {"devices": installed.muster("device", "list", "--account", "fleet"), "keys": installed.muster("key", "list", "--account", "fleet")} == before
+    assert installed.muster("audit", "verify", "--account", "fleet")["ok"] and installed.muster("audit", "verify")["ok"]
+    installed.outside("/usr/bin/python3", "-c", AGAIN, installed.path / DIR[1:] / "server-ca.pem", installed.path / "root/device.p12")
+    installed.do("systemctl", "stop", "musterd")
+    with sqlite3.connect(f"file:{registry}?mode=ro", uri=True) as db:
+        assert db.execute("SELECT max(number) FROM schema_version").fetchone() == (newest,)
+    installed.do("systemctl", "start", "musterd")
+    installed.serves()
+
+
 def test_keys_in_a_token_under_the_unit(installed):
     """doc/hsm.md as printed, with SoftHSM's package: without the drop-in the unit keeps the module from its files, and `status` says so; with it the keys of an account are made there."""
     page = (SOURCE / "doc" / "hsm.md").read_text(encoding="utf-8")
@@ -241,7 +266,7 @@ def test_keys_in_a_token_under_the_unit(installed):
     installed.do("sh", "-c", "systemctl daemon-reload && systemctl restart musterd")
     installed.serves()
     installed.muster("account", "create", "in-token", "--kind", "test", "--method", "shared", "--backend", "pkcs11")
-    assert not away() and json.loads(installed.do("musterd", "vault", "status", "--data", DIR, "--json").stdout)["in_token"] >= 3
+    assert not away() and json.loads(installed.do("musterd", "vault", "status", "--data", DIR, "--json").stdout)["keys"]["in_token"] >= 3
     installed.do("muster", "--data", DIR, "key", "create", "--account", "in-token", "-o", "/root/in-token.zip")
     installed.outside("/usr/bin/python3", "-c", DEVICE, installed.path / DIR[1:] / "server-ca.pem", installed.path / "root/in-token.zip", installed.path / "root/in-token.p12")
     assert installed.muster("audit", "verify", "--account", "in-token")["ok"]
@@ -250,31 +275,6 @@ def test_keys_in_a_token_under_the_unit(installed):
     config.write_text(before, encoding="utf-8")
     shutil.rmtree(drop_in.parent)
     installed.do("sh", "-c", "rm -rf /etc/muster /var/lib/softhsm/tokens/*; systemctl daemon-reload && systemctl restart musterd")
-    installed.serves()
-
-
-def test_an_upgrade_brings_an_older_schema_up_to_date_and_loses_nothing(installed):
-    before = {"devices": installed.muster("device", "list", "--account", "fleet"), "keys": installed.muster("key", "list", "--account", "fleet")}
-    installed.do("systemctl", "stop", "musterd")
-    registry = installed.path / DIR[1:] / "registry.db"
-    owner, mode = registry.stat(), registry.stat().st_mode & 0o777
-    newest = old_schema.take_back(registry, 1)
-    for file in registry.parent.glob("registry.db*"):
-        os.chown(file, owner.st_uid, owner.st_gid)
-        file.chmod(mode)
-    with sqlite3.connect(registry) as db:
-        assert db.execute("SELECT max(number) FROM schema_version").fetchone() == (1,) and newest > 1
-    assert installed.do("dpkg-query", "-W", "-f", "${Version}", "musterd").stdout == OLDER
-    install(installed, "newer")
-    assert installed.do("dpkg-query", "-W", "-f", "${Version}", "musterd").stdout != OLDER
-    installed.serves()  # started by the upgrade
-    assert {"devices": installed.muster("device", "list", "--account", "fleet"), "keys": installed.muster("key", "list", "--account", "fleet")} == before
-    assert installed.muster("audit", "verify", "--account", "fleet")["ok"] and installed.muster("audit", "verify")["ok"]
-    installed.outside("/usr/bin/python3", "-c", AGAIN, installed.path / DIR[1:] / "server-ca.pem", installed.path / "root/device.p12")
-    installed.do("systemctl", "stop", "musterd")
-    with sqlite3.connect(f"file:{registry}?mode=ro", uri=True) as db:
-        assert db.execute("SELECT max(number) FROM schema_version").fetchone() == (newest,)
-    installed.do("systemctl", "start", "musterd")
     installed.serves()
 
 
