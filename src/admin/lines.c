@@ -91,12 +91,32 @@ void admin_LINE_SET(struct http_exchange *x, void *arg) {
         rc = err_set(&err, MUSTER_EINVALID, "max_devices is between 1 and %d.", LINE_DEVICES_MAX);
     if (!rc)
         rc = take_bounds(x, max, pattern, expires, &s.bounds, &err);
-    if (!rc && state && !(s.bounds.state = (enum line_state)word_parse(&WORDS_LINE_STATE, state)))
-        rc = err_set(&err, MUSTER_EINVALID, "state is open or closed.");
+    if (!rc && state && (!(s.bounds.state = (enum line_state)word_parse(&WORDS_LINE_STATE, state)) || s.bounds.state == LINE_REVOKED))
+        rc = err_set(&err, MUSTER_EINVALID, "state is open or closed; `muster factory kit revoke` revokes a line.");
     if (rc)
         http_reply_err(x, &err);
     else
         job_start(x, JOB_WRITE, line_set_run, &s, sizeof s, changed);
+}
+
+static void revoked(struct http_exchange *x, int rc, const struct err *err, void *op) { reply_done(x, rc, err, TAKE(((struct line_revoke *)op)->out)); }
+
+void admin_LINE_REVOKE(struct http_exchange *x, void *arg) {
+    CLEANUP_JSON json_t *body = body_object(x);
+    const char *reason = NULL;
+    struct line_revoke s = {.actor = grant_of(x)->actor, .account = grant_account(x), .line = param_of(x, "line")};
+    struct err err = ERR_INIT;
+    if (!body)
+        return;
+    int rc = json_take(body, &err, "{s:s}", "reason", &reason);
+    if (!rc && (!*reason || strlen(reason) >= sizeof s.reason || span_has_control(span_str(reason))))
+        rc = err_set(&err, MUSTER_EINVALID, "reason has 1 to %zu bytes, and no control characters.", sizeof s.reason - 1);
+    if (rc) {
+        http_reply_err(x, &err);
+        return;
+    }
+    snprintf(s.reason, sizeof s.reason, "%s", reason);
+    job_start(x, JOB_WRITE, line_revoke_run, &s, sizeof s, revoked);
 }
 
 /* --- a new one ---------------------------------------------------------------------------------------------------------------------------- */

@@ -50,6 +50,29 @@ bool certs_have(const struct certs *a, const struct cert *c) {
     return false;
 }
 
+static const struct cert *issuer_in(const struct certs *a, const struct cert *of) {
+    for (size_t i = 0; i < a->n; i++)
+        if (a->cert[i]->ca && !a->cert[i]->self_signed && X509_NAME_cmp(X509_get_issuer_name(of->x), X509_get_subject_name(a->cert[i]->x)) == 0 && cert_signed_by(of, a->cert[i]))
+            return a->cert[i];
+    return NULL;
+}
+
+int certs_above(const struct cert *leaf, const struct certs *first, const struct certs *second, struct certs *out, struct err *err) {
+    const struct cert *at = leaf;
+    while (out->n < CERTS_MAX) {
+        const struct cert *next = issuer_in(first, at);
+        if (!next)
+            next = issuer_in(second, at);
+        if (!next || certs_have(out, next))
+            return 0;
+        int rc = cert_from_x509(next->x, &out->cert[out->n], err);
+        if (rc)
+            return rc;
+        at = out->cert[out->n++];
+    }
+    return 0;
+}
+
 struct cert *certs_shift(struct certs *a) {
     struct cert *first = a->n ? a->cert[0] : NULL;
     if (first)

@@ -19,6 +19,8 @@ int certs_read_pkcs7(struct span der, struct certs *out, struct err *err) MUSTER
 void certs_fini(struct certs *a);
 struct cert *certs_shift(struct certs *a); /* takes the first one out; NULL: there is none */
 int certs_pem(const struct certs *a, struct buf *out) MUSTER_MUST_CHECK;
+/* Those of two sets that stand above `leaf`, one after the other, without the root; out is empty. */
+int certs_above(const struct cert *leaf, const struct certs *first, const struct certs *second, struct certs *out, struct err *err) MUSTER_MUST_CHECK;
 bool certs_have(const struct certs *a, const struct cert *c);
 
 DEFINE_CLEANUP_FINI(certs_fini, struct certs)

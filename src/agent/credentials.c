@@ -111,8 +111,6 @@ static int from_zip(struct credentials *c, struct parts *p, struct err *err) {
     return archive_has(&z, CA) ? archive_read(&z, CA, &p->ca, err) : 0;
 }
 
-
-
 static int from_files(int dir, struct parts *p, struct err *err) {
     int rc = file_read(dir, URL, &p->url, err);
     if (rc || (rc = file_read(dir, P12, &p->p12, err)))
@@ -121,9 +119,18 @@ static int from_files(int dir, struct parts *p, struct err *err) {
     return rc == MUSTER_ENOTFOUND ? 0 : rc ? file_read(dir, CA, &p->ca, err) : 0;
 }
 
+/* Whoever can exchange it says who this device's gateway is. */
+static int check_writers(const struct credentials *c, int dir, struct err *err) {
+    struct stat st;
+    if ((dir < 0 ? stat(c->path, &st) : fstatat(dir, P12, &st, 0)) || !(st.st_mode & 002))
+        return 0;
+    return err_set(err, MUSTER_EINVALID, "Anybody may write to the credentials in %s (mode %03o). Take that right away: chmod o-w.", c->path, st.st_mode & 0777u);
+}
+
 static int read_shared(struct credentials *c, int dir, struct err *err) {
     CLEANUP(parts_fini) struct parts p = PARTS_INIT;
-    int rc = dir < 0 ? from_zip(c, &p, err) : from_files(dir, &p, err);
+    int rc = check_writers(c, dir, err);
+    rc = rc ? rc : dir < 0 ? from_zip(c, &p, err) : from_files(dir, &p, err);
     if (rc || (rc = take_url(c, buf_span(&p.url), err)) || (rc = take_p12(c, &p, err)))
         return rc == MUSTER_ENOTFOUND || rc == 0 ? rc : err_prefix(err, "%s", c->path);
     if (EVP_PKEY_eq(X509_get0_pubkey(c->cert->x), c->key) != 1)

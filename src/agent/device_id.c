@@ -4,16 +4,21 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
 #include <sodium.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/hex.h"
 #include "base/secret.h"
 #include "base/uuid.h"
 #include "keyring/keyring.h"
 
+#define COMMAND_MS 60000 /* that the command may take */
 #define SOURCE_MAX 4096 /* bytes of a file or of an output that is read */
 
 int device_id_accept(struct span id, const char *source, struct err *err) {
@@ -60,19 +65,48 @@ static void shell_line(const struct options *o, struct buf *out) {
     buf_adds(out, o->device_id_command);
 }
 
+/* Its wait status, with what it has printed; -1: it cannot be run, -2: it did not end in time. */
+static int run_command(const char *line, struct buf *out) {
+    int ends[2], status = -1;
+    int64_t until = clock_mono_ms() + COMMAND_MS;
+    if (pipe2(ends, O_CLOEXEC))
+        return -1;
+    pid_t pid = fork();
+    if (pid == 0) {
+        setpgid(0, 0);
+        if (dup2(ends[1], STDOUT_FILENO) >= 0)
+            execl("/bin/sh", "sh", "-c", line, (char *)NULL);
+        _exit(127);
+    }
+    close(ends[1]);
+    bool open = pid > 0, late = false;
+    while (open) {
+        uint8_t piece[512];
+        struct pollfd p = {.fd = ends[0], .events = POLLIN};
+        int64_t left = until - clock_mono_ms();
+        late = left <= 0 || poll(&p, 1, (int)left) == 0;
+        ssize_t n = late ? 0 : read(ends[0], piece, sizeof piece);
+        if (n > 0)
+            buf_add(out, span_of(piece, (size_t)n));
+        open = n > 0 || (n < 0 && errno == EINTR);
+    }
+    close(ends[0]);
+    if (late)
+        kill(-pid, SIGKILL);
+    if (pid > 0 && waitpid(pid, &status, 0) != pid)
+        status = -1;
+    return late ? -2 : status;
+}
+
 static int from_command(const struct options *o, struct buf *id, struct err *err) {
     CLEANUP(buf_fini) struct buf text = BUF_INIT(SOURCE_MAX), line = BUF_INIT(2 * OPTIONS_VALUE_MAX);
     shell_line(o, &line);
-    FILE *f = buf_ok(&line) ? popen(buf_str(&line), "re") : NULL;
-    if (!f)
-        return err_set(err, MUSTER_EINVALID, "The command for the device ID cannot be run: %s.", strerror(errno));
-    char piece[512];
-    for (size_t n; (n = fread(piece, 1, sizeof piece, f)) > 0;)
-        buf_add(&text, span_of(piece, n));
-    int status = pclose(f);
+    int status = buf_ok(&line) ? run_command(buf_str(&line), &text) : -1;
+    if (status == -2)
+        return err_set(err, MUSTER_EINVALID, "The command for the device ID took more than %d seconds, and was ended.", COMMAND_MS / 1000);
     if (status == -1 || !WIFEXITED(status) || WEXITSTATUS(status))
         return err_set(err, MUSTER_EINVALID, "The command for the device ID failed (%s %d).", WIFSIGNALED(status) ? "signal" : "exit status",
-                       WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+                       status == -1 ? 127 : WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
     int rc = buf_check(&text, err);
     return rc ? rc : take_line(buf_span(&text), "The command for the device ID", id, err);
 }

@@ -61,10 +61,11 @@ static int ask(const struct gateway *g, const struct shown *by, const char *meth
     int rc = http_ask(&rq, answer, err);
     why->dates = answer->dates;
     why->tls = answer->refused;
+    why->since = answer->since;
     if (rc)
         return rc;
     why->status = answer->status;
-    return answer->status == 200 ? 0 : http_refusal(answer, why->code, err);
+    return answer->status == 200 ? 0 : http_refusal(answer, why->code, why->fix, err);
 }
 
 static int decode_certs(struct span body, struct certs *out, struct err *err) {
@@ -110,7 +111,7 @@ static int check_name(const struct cert *c, struct span device_id, struct err *e
     return span_eq(buf_span(&id), device_id) ? 0 : err_set(err, MUSTER_EINVALID, "The certificate that came is of the device %s, and not of %.*s.", buf_str(&id), SPAN_FMT(device_id));
 }
 
-int est_ask(const struct gateway *g, enum est_verb verb, const struct shown *by, EVP_PKEY *own, struct span device_id, struct cert **out, struct refused *why, struct err *err) {
+int est_ask(const struct gateway *g, enum est_verb verb, const struct shown *by, EVP_PKEY *own, struct span device_id, struct cert **out, struct certs *above, struct refused *why, struct err *err) {
     CLEANUP(http_answer_fini) struct http_answer answer = HTTP_ANSWER_INIT;
     CLEANUP(buf_fini) struct buf url = BUF_INIT(4096), body = BUF_INIT(REQUEST_MAX);
     add_path(&url, g, verb == EST_ENROL ? "simpleenroll" : "simplereenroll");
@@ -119,7 +120,10 @@ int est_ask(const struct gateway *g, enum est_verb verb, const struct shown *by,
         return rc;
     rc = est_read_certificate(buf_span(&answer.body), own, g->now, out, err);
     why->dates = rc == MUSTER_ECERTEXPIRED || rc == MUSTER_ECERTEARLY;
-    return rc ? rc : check_name(*out, device_id, err);
+    if (rc || (rc = check_name(*out, device_id, err)))
+        return rc;
+    certs_fini(above);
+    return decode_certs(buf_span(&answer.body), above, err);
 }
 
 int est_anchors(const struct gateway *g, const struct shown *by, struct certs *out, struct refused *why, struct err *err) {

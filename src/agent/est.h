@@ -21,6 +21,8 @@ struct shown {
 struct refused {
     int status;    /* 0: no answer */
     char code[64]; /* "" where it has none */
+    char fix[HTTP_FIX_MAX]; /* what the gateway says to do about it; "" where it says nothing */
+    int64_t since; /* the gateway's certificate, which an anchor vouches for, begins then; 0: not known */
     bool tls;      /* what answers refuses this device's certificate in TLS */
     bool dates;    /* the gateway's certificate, or the one that came, is out of its dates */
 };
@@ -28,8 +30,8 @@ struct refused {
 enum est_verb { EST_ENROL, EST_RENEW };
 
 /* A certificate for `own`, which is nobody else's, under that ID.  The certificate is for that key, of that ID, for TLS clients, and valid at gateway.now, or
- * begins within a day. */
-int est_ask(const struct gateway *g, enum est_verb verb, const struct shown *by, EVP_PKEY *own, struct span device_id, struct cert **out, struct refused *why, struct err *err) MUSTER_MUST_CHECK;
+ * begins within a day.  above: CA certificates that came with it, in any order. */
+int est_ask(const struct gateway *g, enum est_verb verb, const struct shown *by, EVP_PKEY *own, struct span device_id, struct cert **out, struct certs *above, struct refused *why, struct err *err) MUSTER_MUST_CHECK;
 /* The gateway's anchors, as it says. */
 int est_anchors(const struct gateway *g, const struct shown *by, struct certs *out, struct refused *why, struct err *err) MUSTER_MUST_CHECK;
 /* Key and certificate as the server makes them. */

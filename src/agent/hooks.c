@@ -137,7 +137,10 @@ int hooks_run(const struct session *s, const char *event, struct err *err) {
         else
             session_say(s, "%s/%s is not run: a hook is a program that nobody but root and the agent's user may write to", s->o->hooks, e->d_name);
     }
+    bool more = readdir(d) != NULL;
     closedir(d);
+    if (n == HOOKS_MAX && more)
+        return err_set(err, MUSTER_EINVALID, "There are more than %d hooks in %s: none is run, since nobody could say which.", HOOKS_MAX, s->o->hooks);
     qsort(names, n, sizeof names[0], by_name);
     int rc = 0;
     for (size_t i = 0; i < n; i++) { /* each is told, whatever became of those before */

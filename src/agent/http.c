@@ -12,17 +12,21 @@
 #define HEAD_MAX (64u << 10) /* bytes of all header fields */
 #define CONNECT_SECONDS 20L
 #define ALL_SECONDS 60L
-#define RETRY_MAX (7 * 86400) /* seconds; how much of it is believed follows from the certificate's end (session.c) */
 
 struct exchange {
     const struct http_request *rq;
     struct http_answer *answer;
     size_t head; /* bytes of it so far */
-    bool too_large;
+    int64_t began; /* the gateway's certificate */
+    bool too_large, untrusted;
     char tls[240]; /* what is wrong with the gateway's certificates */
 };
 
 DEFINE_CLEANUP(GENERAL_NAMES_free, GENERAL_NAMES *)
+
+static char proxy_now[256]; /* "": none */
+
+void http_through(const char *proxy) { snprintf(proxy_now, sizeof proxy_now, "%s", proxy); }
 
 static int exchange_at = -1; /* where an SSL has its exchange */
 
@@ -57,12 +61,14 @@ static int judge(int good, X509_STORE_CTX *ctx) {
     if (!good) {
         snprintf(e->tls, sizeof e->tls, "the gateway's certificate is not accepted: %s", X509_verify_cert_error_string(X509_STORE_CTX_get_error(ctx)));
         e->answer->dates = false;
+        e->untrusted = true;
         return 0;
     }
     X509 *x = X509_STORE_CTX_get_current_cert(ctx);
     if (x && X509_STORE_CTX_get_error_depth(ctx) == 0 && !is_server(x)) {
         snprintf(e->tls, sizeof e->tls, "the gateway's certificate is not accepted: it is not for TLS servers (EKU serverAuth), or names no host in its subjectAltName");
         X509_STORE_CTX_set_error(ctx, X509_V_ERR_INVALID_PURPOSE);
+        e->untrusted = true;
         return 0;
     }
     if (!e->rq->now || !x)
@@ -71,8 +77,10 @@ static int judge(int good, X509_STORE_CTX *ctx) {
         snprintf(e->tls, sizeof e->tls, "the gateway's certificate cannot be read");
         return 0;
     }
-    if (c->not_before <= e->rq->now && e->rq->now <= c->not_after)
+    if (c->not_before <= e->rq->now && e->rq->now <= c->not_after) {
+        e->began = X509_STORE_CTX_get_error_depth(ctx) == 0 ? c->not_before : e->began;
         return 1;
+    }
     say_dates(e, c, e->rq->now > c->not_after);
     X509_STORE_CTX_set_error(ctx, e->rq->now > c->not_after ? X509_V_ERR_CERT_HAS_EXPIRED : X509_V_ERR_CERT_NOT_YET_VALID);
     return 0;
@@ -117,18 +125,17 @@ static int64_t date_of(const char *text) {
     return end && !*end ? (int64_t)timegm(&t) : -1;
 }
 
-/* Seconds, or a date (RFC 9110, 10.2.3), which is of use where the time is known.  0: it is neither. */
-static int retry_seconds(struct span value, int64_t now) {
+int http_retry_after(struct span value, int64_t now) {
     uint64_t seconds = 0;
     char text[64];
     bool digits = value.n > 0;
     for (size_t i = 0; i < value.n; i++)
         digits = digits && value.p[i] >= '0' && value.p[i] <= '9';
     if (digits)
-        return !span_to_u64(value, &seconds) || seconds > RETRY_MAX ? RETRY_MAX : seconds ? (int)seconds : 1;
+        return !span_to_u64(value, &seconds) || seconds > HTTP_RETRY_MAX ? HTTP_RETRY_MAX : seconds ? (int)seconds : 1;
     snprintf(text, sizeof text, "%.*s", SPAN_FMT(value));
     int64_t at = now ? date_of(text) : -1;
-    return at < 0 ? 0 : at <= now ? 1 : at - now > RETRY_MAX ? RETRY_MAX : (int)(at - now);
+    return at < 0 ? 0 : at <= now ? 1 : at - now > HTTP_RETRY_MAX ? HTTP_RETRY_MAX : (int)(at - now);
 }
 
 static bool is_field(struct span line, struct span name, struct span *value) {
@@ -137,7 +144,7 @@ static bool is_field(struct span line, struct span name, struct span *value) {
     return is;
 }
 
-static bool names_post(struct span list) {
+bool http_names_post(struct span list) {
     for (size_t i = 0; i < list.n;) {
         struct span rest = span_sub(list, i, list.n);
         long comma = span_index(rest, ',');
@@ -159,9 +166,9 @@ static size_t take_field(char *p, size_t size, size_t n, void *arg) {
     while (line.n && (line.p[line.n - 1] == '\n' || line.p[line.n - 1] == '\r'))
         line.n--;
     if (is_field(line, SPAN_LIT("Retry-After:"), &value))
-        e->answer->retry_after = retry_seconds(value, e->rq->now);
+        e->answer->retry_after = http_retry_after(value, e->rq->now);
     if (is_field(line, SPAN_LIT("Allow:"), &value))
-        e->answer->allows_post = e->answer->allows_post || names_post(value);
+        e->answer->allows_post = e->answer->allows_post || http_names_post(value);
     return e->too_large ? 0 : size * n;
 }
 
@@ -174,6 +181,8 @@ static void set_options(CURL *curl, struct exchange *e, struct curl_slist *field
     const struct http_request *rq = e->rq;
     curl_easy_setopt(curl, CURLOPT_URL, rq->url);
     curl_easy_setopt(curl, CURLOPT_PATH_AS_IS, 1L);
+    curl_easy_setopt(curl, CURLOPT_PROXY, proxy_now); /* "": none, whatever the environment says */
+    curl_easy_setopt(curl, CURLOPT_NOPROXY, "");
     curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "https");
     curl_easy_setopt(curl, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, rq->method);
@@ -207,8 +216,10 @@ static void explain_tls(struct exchange *e, CURLcode done, const char *why) {
     static const char *const ALERTS[] = {"unknown ca",          "bad certificate", "certificate unknown", "certificate expired", "certificate revoked",
                                          "unsupported certificate", "access denied"};
     const char *alert = strstr(why, " alert ");
-    if (done == CURLE_PEER_FAILED_VERIFICATION)
+    if (done == CURLE_PEER_FAILED_VERIFICATION) {
+        e->untrusted = true;
         snprintf(e->tls, sizeof e->tls, "the gateway's certificate is not accepted: %.150s", why);
+    }
     for (size_t i = 0; e->rq->key && alert && i < sizeof ALERTS / sizeof *ALERTS; i++) {
         if (strncmp(alert + 7, ALERTS[i], strlen(ALERTS[i])) != 0)
             continue;
@@ -235,6 +246,7 @@ int http_ask(const struct http_request *rq, struct http_answer *answer, struct e
     buf_clear(&answer->body);
     answer->dates = answer->allows_post = answer->refused = false;
     answer->retry_after = answer->status = 0;
+    answer->since = 0;
     set_options(curl, &e, fields, why);
     CURLcode done = curl_easy_perform(curl);
     if (e.too_large)
@@ -244,19 +256,21 @@ int http_ask(const struct http_request *rq, struct http_answer *answer, struct e
     if (done != CURLE_OK && !e.tls[0])
         explain_tls(&e, done, why);
     if (done != CURLE_OK)
-        return err_set(err, MUSTER_ENETWORK, "%s could not be asked: %s.", rq->url, e.tls[0] ? e.tls : why[0] ? why : curl_easy_strerror(done));
+        return err_set(err, e.untrusted && !answer->dates ? MUSTER_ETLSREJECTED : MUSTER_ENETWORK, "%s could not be asked: %s.", rq->url, e.tls[0] ? e.tls : why[0] ? why : curl_easy_strerror(done));
     long status = 0;
     curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
     answer->status = (int)status;
+    answer->since = e.began;
     return 0;
 }
 
-int http_refusal(const struct http_answer *a, char code[64], struct err *err) {
+int http_refusal(const struct http_answer *a, char code[64], char fix[HTTP_FIX_MAX], struct err *err) {
     CLEANUP_JSON json_t *doc = json_parse(buf_span(&a->body), NULL);
     const char *said = json_string_value(json_object_get(doc, "code")), *what = json_string_value(json_object_get(doc, "description"));
-    const char *cause = json_string_value(json_object_get(doc, "cause"));
+    const char *cause = json_string_value(json_object_get(doc, "cause")), *advice = json_string_value(json_object_get(doc, "fix"));
     int known = said ? err_from_code(said) : 0;
     snprintf(code, 64, "%s", said && strlen(said) < 64 ? said : "");
+    snprintf(fix, HTTP_FIX_MAX, "%s", advice && strlen(advice) < HTTP_FIX_MAX ? advice : "");
     bool usage = known && err_exit(known) == 2; /* of a command line, which is here */
     int rc = known && !usage ? known : a->status >= 500 ? MUSTER_ENETWORK : MUSTER_EINVALID;
     if (what || cause)

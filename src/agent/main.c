@@ -3,6 +3,7 @@
 #include <curl/curl.h>
 #include <errno.h>
 #include <locale.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <time.h>
 
@@ -17,6 +18,7 @@
 #define LOOK_EVERY 900  /* seconds, for `run --stay` */
 
 static mode_t callers_mask;
+static char **words; /* of the command line */
 
 static void say(const char *line) {
     fputs("muster-agent: ", stderr);
@@ -24,11 +26,16 @@ static void say(const char *line) {
     fputc('\n', stderr);
 }
 
+/* What helps on a device, where that is not what helps on a server. */
+static const char *hint(int code) {
+    return code == MUSTER_EIO ? "Look at this device's disk: its rights, its room, its health." : code == MUSTER_ENOMEM ? "Look at this device's memory." : err_fix(code);
+}
+
 static int fail(const struct err *err) {
-    const char *fix = err_fix(err->code);
+    const char *fix = hint(err->code);
     say(err_text(err));
-    if (err->code != MUSTER_EUSAGE && fix[0])
-        fprintf(stderr, "%s (%s)\n", fix, err_code(err->code));
+    if (err->code != MUSTER_EUSAGE)
+        fprintf(stderr, "%s (%s)\n", fix[0] ? fix : "`muster-agent explain` says what to do.", err_code(err->code));
     bool later = err->retry_after > 0 || err->code == MUSTER_ENETWORK || err->code == MUSTER_ELOCKED;
     return later ? NOT_YET : err_exit(err->code);
 }
@@ -69,23 +76,57 @@ static int pass(const struct options *o, enum command command, struct err *err) 
     return rc;
 }
 
+/* Who asks for JSON gets it, of a device too that was never provisioned. */
+static int nothing_there(const struct options *o, int rc, const struct err *err, bool status) {
+    if (rc != MUSTER_ENOTFOUND || !o->json)
+        return fail(err);
+    CLEANUP_JSON json_t *said = report_nothing(o->dir, err_text(err), status);
+    (void)print(said, true);
+    return 1;
+}
+
 static int show_status(const struct options *o) {
     CLEANUP(session_fini) struct session s = SESSION_INIT;
     struct err err = ERR_INIT;
     int rc = session_open(&s, o, false, &err);
     if (rc)
-        return fail(&err);
+        return nothing_there(o, rc, &err, true);
     CLEANUP_JSON json_t *status = report_status(&s);
     return print(status, o->json);
 }
 
-/* What only time was the matter with is a failure once the identity has ended: nobody should find that green. */
-static bool has_ended(const struct options *o) {
+/* What only time is the matter with is a failure once the identity has ended, or is about to: nobody should find that green.  *due: seconds until it is to be renewed. */
+static const char *worry(const struct options *o, bool not_yet, int64_t *due) {
     CLEANUP(session_fini) struct session s = SESSION_INIT;
     CLEANUP(identity_fini) struct identity id = IDENTITY_INIT;
     unsigned current = session_open(&s, o, false, NULL) ? 0 : place_current(&s.place);
-    bool there = current && place_identity(&s.place, current, &id, NULL) == 0 && id.cert && !true_time_behind(&s.time);
-    return there && id.cert->not_after < true_time_now(&s.time);
+    if (!current || place_identity(&s.place, current, &id, NULL) || !id.cert || true_time_behind(&s.time))
+        return NULL;
+    int64_t left = id.cert->not_after - true_time_now(&s.time);
+    *due = renew_at(id.cert, s.state.device_id) - true_time_now(&s.time);
+    if (!not_yet && !session_wait(&s))
+        return NULL;
+    return left < 0 ? "this device's certificate has ended" : left < (id.cert->not_after - id.cert->not_before) / 10 ? "this device's certificate ends soon, and could not be renewed so far" : NULL;
+}
+
+/* Nobody comes later than the certificate is to be renewed, nor more often than once a minute. */
+static int64_t pause_for(int64_t retry_after, int64_t due) {
+    int64_t pause = retry_after > 0 && retry_after < LOOK_EVERY ? retry_after : LOOK_EVERY;
+    return due > 60 && due < pause ? due : due > 0 && due <= 60 ? 60 : pause;
+}
+
+/* A module that hangs stays in this process for ever: another one looks again, under the same number. */
+static int begin_anew(int status) {
+    size_t n = 1;
+    for (size_t i = 1; words[i]; i++)
+        if (strcmp(words[i], "--now") != 0)
+            words[n++] = words[i];
+    words[n] = NULL;
+    fflush(NULL);
+    nanosleep(&(struct timespec){.tv_sec = LOOK_EVERY}, NULL);
+    umask(callers_mask);
+    execv("/proc/self/exe", words);
+    return status; /* no /proc: whoever started it does so again */
 }
 
 static int work(struct options *o, enum command command) {
@@ -94,14 +135,18 @@ static int work(struct options *o, enum command command) {
         int rc = pass(o, command, &err), status = rc ? fail(&err) : 0;
         if (rc == MUSTER_ENOTFOUND && command == COMMAND_RUN && !o->credentials[0])
             status = NOT_YET; /* a device that was given nothing yet is no failure of its timer */
-        if (status == NOT_YET && has_ended(o)) {
-            say("this device's certificate has ended");
+        int64_t due = LOOK_EVERY;
+        const char *worries = command == COMMAND_RUN && (status == 0 || status == NOT_YET) ? worry(o, status == NOT_YET, &due) : NULL;
+        if (worries) {
+            say(worries);
             status = 1;
         }
         if (!o->stay)
             return rc || !o->json ? status : show_status(o);
         o->now = false; /* "now" was said once */
-        nanosleep(&(struct timespec){.tv_sec = err.retry_after > 0 && err.retry_after < LOOK_EVERY ? err.retry_after : LOOK_EVERY}, NULL);
+        if (keyring_hangs())
+            return begin_anew(status);
+        nanosleep(&(struct timespec){.tv_sec = (time_t)pause_for(err.retry_after, due)}, NULL);
     }
 }
 
@@ -110,7 +155,7 @@ static int check(const struct options *o, bool explain) {
     struct err err = ERR_INIT;
     int rc = session_open(&s, o, false, &err);
     if (rc)
-        return fail(&err);
+        return nothing_there(o, rc, &err, false);
     CLEANUP_JSON json_t *said = report_check(&s);
     bool admitted = report_admitted(said);
     if (explain || o->json) {
@@ -150,15 +195,15 @@ static int exec_command(const struct options *o, char **command) {
     return errno == ENOENT ? 127 : 126;
 }
 
-static int completion(char **words) {
+static int completion(char **rest) {
     int n = 0;
-    while (words[n])
+    while (rest[n])
         n++;
-    if (n >= 2 && !strcmp(words[0], "words") && !strcmp(words[1], "--")) {
-        options_complete(stdout, n - 2, words + 2);
+    if (n >= 2 && !strcmp(rest[0], "words") && !strcmp(rest[1], "--")) {
+        options_complete(stdout, n - 2, rest + 2);
         return 0;
     }
-    if (n == 1 && shell_script(stdout, words[0], "muster-agent"))
+    if (n == 1 && shell_script(stdout, rest[0], "muster-agent"))
         return 0;
     fputs("muster-agent: completion is for one of " SHELLS ".\n", stderr);
     return 2;
@@ -195,6 +240,8 @@ int main(int argc, char **argv) {
     char **rest;
     setlocale(LC_CTYPE, "C.UTF-8");
     callers_mask = umask(022);
+    words = argv;
+    (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* a core would have the key in it; what is exec'd is dumpable again */
     if (secret_init() || curl_global_init(CURL_GLOBAL_DEFAULT)) {
         fputs("muster-agent: The libraries do not start.\n", stderr);
         return 1;
@@ -210,5 +257,7 @@ int main(int argc, char **argv) {
         options_help(stdout, command);
         return 0;
     }
-    return dispatch(&o, command, rest);
+    int status = dispatch(&o, command, rest);
+    keyring_exit(status);
+    return status;
 }

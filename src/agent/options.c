@@ -4,9 +4,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "base/man.h"
 #include "base/shell.h"
 #include "keyring/keyring.h"
 
@@ -24,6 +27,7 @@ static const struct option_row {
 } OPTIONS[] = {
 #define AT(field) offsetof(struct options, field)
 #define ENROLS (1u << COMMAND_PROVISION | 1u << COMMAND_RUN)
+#define ASKS (ENROLS | 1u << COMMAND_CHECK | 1u << COMMAND_EXPLAIN)
     {"dir", "DIR", "The agent's directory (default " OPTIONS_DIR "); what other programs use is in DIR/current", FOLDER, FOR_CONFIG | FOR_LINE, 0, AT(dir)},
     {"config", "FILE", "The configuration (default " OPTIONS_CONFIG ", where that is there)", FILE_NAME, FOR_LINE, 0, AT(config)},
     {"credentials", "PATH", "credentials.zip, a directory with what is in one, or a directory with client.pem, pkey.pem and root.crt. Default: the first that is there of "
@@ -32,7 +36,9 @@ static const struct option_row {
      "HARDWARE", TEXT, FOR_CONFIG | FOR_LINE, ENROLS, AT(credentials_key)},
     {"key", "file|tpm2|pkcs11:", "Where this device's keys are made: file (DIR/current/pkey.pem), tpm2[:…] or pkcs11:…; see KEYS IN HARDWARE. Default: where the key that it has lies, and for the first "
      "one file", TEXT, FOR_CONFIG | FOR_LINE, ENROLS, AT(key)},
+    {"key-timeout", "SECONDS", "How long a token or a TPM may take for one answer, 1 to 600 (default 60)", TEXT, FOR_CONFIG | FOR_LINE, ASKS, AT(key_timeout)},
     {"gateway", "URL", "The gateway, where another one than the credentials name is to be used", TEXT, FOR_CONFIG | FOR_LINE, ENROLS, AT(gateway)},
+    {"proxy", "http://HOST:PORT", "The HTTP proxy to the gateway (CONNECT); those that the environment names are not used", TEXT, FOR_CONFIG | FOR_LINE, ASKS, AT(proxy)},
     {"account", "NAME", "The account, as label of EST's paths; needed where neither the certificate nor the host name says it", TEXT, FOR_CONFIG | FOR_LINE, ENROLS, AT(account)},
     {"device-id", "ID", "The device ID that is enrolled", TEXT, FOR_CONFIG | FOR_LINE, ENROLS, AT(device_id)},
     {"device-id-file", "FILE", "A file whose first line is the device ID", FILE_NAME, FOR_CONFIG | FOR_LINE, ENROLS, AT(device_id_file)},
@@ -107,14 +113,19 @@ static const char *key_fault(const char *value, enum keyring_use use) {
 
 /* What is wrong with a value, or NULL. */
 static const char *fault_of(const struct option_row *row, const char *value) {
+    uint64_t seconds;
     if (strlen(value) >= OPTIONS_VALUE_MAX)
         return "is too long";
     if (row->at == AT(gateway) && strncmp(value, "https://", 8))
         return "does not begin with https://";
+    if (row->at == AT(proxy))
+        return !strncmp(value, "http://", 7) && strlen(value) < 256 ? NULL : "does not begin with http://, or is too long";
     if (row->at == AT(device_id_from) && strcmp(value, "machine-id") && strcmp(value, "serial") && strcmp(value, "mac"))
         return "is none of machine-id, serial and mac";
     if (row->at == AT(account) && (strlen(value) > 63 || strspn(value, "abcdefghijklmnopqrstuvwxyz0123456789-") != strlen(value)))
         return "is no account's name";
+    if (row->at == AT(key_timeout))
+        return span_to_u64(span_str(value), &seconds) && seconds >= 1 && seconds <= 600 ? NULL : "is no number from 1 to 600";
     if (value[0] && (row->at == AT(key) || row->at == AT(credentials_key)))
         return key_fault(value, row->at == AT(key) ? KEYRING_A_PLACE : KEYRING_A_KEY);
     return value[0] ? NULL : "is empty";
@@ -166,7 +177,10 @@ int options_text(struct options *o, const char *from, const char *text, size_t n
 int options_config(struct options *o, struct err *err) {
     CLEANUP(buf_fini) struct buf text = BUF_INIT(CONFIG_MAX);
     const char *path = o->config[0] ? o->config : OPTIONS_CONFIG;
+    struct stat st;
     int rc = file_read(AT_FDCWD, path, &text, err);
+    if (!rc && stat(path, &st) == 0 && ((st.st_mode & 022) || (st.st_uid != 0 && st.st_uid != geteuid())))
+        return err_set(err, MUSTER_ECONFIG, "%s may be written to by others than root and this user, and names commands that are run. Take that right away (chmod go-w, chown).", path);
     if (rc == MUSTER_ENOTFOUND && !o->config[0])
         return 0;
     return rc ? rc : options_text(o, path, buf_str(&text), text.n, err);
@@ -266,15 +280,6 @@ void options_help(FILE *out, enum command command) {
     if (command != COMMAND_COMPLETION)
         help_options(out, command);
     fprintf(out, "\n%s", EXITS);
-}
-
-/* scdoc reads _ and * as markup. */
-static void man_text(FILE *out, const char *s) {
-    for (; *s; s++) {
-        if (strchr("_*\\[]<>", *s))
-            fputc('\\', out);
-        fputc(*s, out);
-    }
 }
 
 void options_man(FILE *out) {

@@ -21,7 +21,7 @@ struct options {
     char dir[OPTIONS_VALUE_MAX], config[OPTIONS_VALUE_MAX], credentials[OPTIONS_VALUE_MAX], gateway[OPTIONS_VALUE_MAX], account[OPTIONS_VALUE_MAX];
     char device_id[OPTIONS_VALUE_MAX], device_id_file[OPTIONS_VALUE_MAX], device_id_command[OPTIONS_VALUE_MAX], device_id_from[OPTIONS_VALUE_MAX];
     char hooks[OPTIONS_VALUE_MAX], sysroot[OPTIONS_VALUE_MAX];
-    char key[OPTIONS_VALUE_MAX], credentials_key[OPTIONS_VALUE_MAX];
+    char key[OPTIONS_VALUE_MAX], credentials_key[OPTIONS_VALUE_MAX], key_timeout[OPTIONS_VALUE_MAX], proxy[OPTIONS_VALUE_MAX];
     bool keep_credentials, set_clock, now, stay, with_pin, json, help, version;
 };
 

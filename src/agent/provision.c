@@ -64,6 +64,7 @@ static int by_devices(struct session *s, struct gateway *g, const struct credent
 
 static int ask(struct session *s, const struct credentials *c, const struct identity *next, struct err *err) {
     CLEANUP(cert_free) struct cert *cert = NULL;
+    CLEANUP(certs_fini) struct certs came = CERTS_INIT, above = CERTS_INIT;
     struct refused why = {0};
     struct gateway g;
     const struct shown by = {c->key, c->cert, NULL};
@@ -71,10 +72,12 @@ static int ask(struct session *s, const struct credentials *c, const struct iden
     if (rc)
         return rc;
     do
-        rc = est_ask(&g, EST_ENROL, &by, next->key, span_str(s->state.device_id), &cert, &why, err);
+        rc = est_ask(&g, EST_ENROL, &by, next->key, span_str(s->state.device_id), &cert, &came, &why, err);
     while (rc && session_mended(s, &g, &why, err));
+    if (rc == 0 && (rc = certs_above(cert, &came, &(struct certs){.n = 0}, &above, err)))
+        return rc;
     if (rc == 0)
-        return session_put_certificate(s, next->number, cert, NULL, err);
+        return session_put_certificate(s, next->number, cert, &above, err);
     if (!no_est(&why))
         return session_failed(s, &why, err);
     if (next->where[0]) {
@@ -184,7 +187,7 @@ static int drop_import(struct session *s, const char *name, struct err *err) {
     struct err second = ERR_INIT;
     if (number && place_drop(&s->place, number, &second))
         return *err = second, second.code;
-    if (err->code == MUSTER_ENETWORK || err->code == MUSTER_EBUSY || err->retry_after)
+    if (err->code == MUSTER_ENETWORK || err->code == MUSTER_ETLSREJECTED || err->code == MUSTER_EBUSY || err->retry_after)
         return err->code;
     snprintf(s->state.import, sizeof s->state.import, "%s", name);
     s->state.import_refused_at = true_time_now(&s->time);

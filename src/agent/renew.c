@@ -35,6 +35,7 @@ static bool key_refused(const struct refused *why) {
 static int renew(struct session *s, const struct identity *now, struct err *err) {
     CLEANUP(identity_fini) struct identity next = IDENTITY_INIT;
     CLEANUP(cert_free) struct cert *cert = NULL;
+    CLEANUP(certs_fini) struct certs came = CERTS_INIT, above = CERTS_INIT;
     struct refused why = {0};
     struct gateway g;
     const struct shown by = {now->key, now->cert, &now->above};
@@ -45,7 +46,7 @@ static int renew(struct session *s, const struct identity *now, struct err *err)
     if ((rc = session_ask(s, now->gateway, &now->anchors, &g, err)))
         return rc;
     do
-        rc = est_ask(&g, EST_RENEW, &by, next.key, span_str(s->state.device_id), &cert, &why, err);
+        rc = est_ask(&g, EST_RENEW, &by, next.key, span_str(s->state.device_id), &cert, &came, &why, err);
     while (rc && session_mended(s, &g, &why, err));
     if (rc && key_refused(&why) && place_drop(&s->place, next.number, NULL) == 0)
         session_say(s, "the key that was made is not taken (%s); the next attempt makes another one", why.code);
@@ -54,7 +55,7 @@ static int renew(struct session *s, const struct identity *now, struct err *err)
     if (rc)
         return session_failed(s, &why, err);
     snprintf(s->state.key, sizeof s->state.key, "own");
-    if ((rc = session_put_certificate(s, next.number, cert, &now->above, err)))
+    if ((rc = certs_above(cert, &came, &now->above, &above, err)) || (rc = session_put_certificate(s, next.number, cert, &above, err)))
         return rc;
     return session_adopt(s, next.number, "renewed", &gone, err);
 }
@@ -83,6 +84,7 @@ static int look_anchors(struct session *s, struct identity *now, struct err *err
     if (rc && !none)
         return session_failed(s, &why, err);
     *err = ERR_INIT;
+    true_time_passed(&s->time, why.since);
     s->state.anchors_at = g.now;
     if (!none && (rc = anchors_take(&now->anchors, &offered, g.now, &taken, err)))
         return session_failed(s, &why, err);
@@ -91,7 +93,7 @@ static int look_anchors(struct session *s, struct identity *now, struct err *err
     rc = certs_pem(&now->anchors, &pem);
     unsigned next = place_next(&s->place); /* what is on its way has to find the gateway as well */
     if (rc || (rc = session_changed(s, "anchors", err)) || (rc = place_put(&s->place, now->number, "root.crt", buf_span(&pem), 0644, err)) ||
-        (next && (rc = place_put(&s->place, next, "root.crt", buf_span(&pem), 0644, err))))
+        (next && (rc = place_put(&s->place, next, "root.crt", buf_span(&pem), 0644, err))) || (rc = session_keep_anchors(s, &now->anchors, err)))
         return rc;
     session_say(s, "%zu further anchors of the gateway, which one that was there has certified", taken);
     return session_remember(s, err);
@@ -124,6 +126,33 @@ static int look_due(struct session *s, struct identity *now, struct err *err) {
     return since >= spread(ANCHORS_EVERY, ANCHORS_EVERY / 2, s) || since < 0 || s->o->now ? look_anchors(s, now, err) : 0;
 }
 
+/* `gateway =` names another one than it was: that is the gateway once it has admitted this device, under the anchors that are there. */
+static int move(struct session *s, struct identity *now, struct err *err) {
+    CLEANUP(buf_fini) struct buf line = BUF_INIT(OPTIONS_VALUE_MAX + 1);
+    struct refused why = {0};
+    struct gateway g;
+    const struct shown by = {now->key, now->cert, &now->above};
+    size_t n = strlen(s->o->gateway);
+    while (n && s->o->gateway[n - 1] == '/')
+        n--;
+    if (!n || (strlen(now->gateway) == n && !memcmp(now->gateway, s->o->gateway, n)))
+        return 0;
+    buf_addf(&line, "%.*s", (int)n, s->o->gateway);
+    int rc = session_ask(s, buf_str(&line), &now->anchors, &g, err);
+    if (rc)
+        return rc;
+    if ((rc = est_admitted(&g, &by, &why, err))) {
+        err_prefix(err, "The gateway that is named now does not take the place of %s", now->gateway);
+        return session_failed(s, &why, err);
+    }
+    snprintf(s->state.gateway, sizeof s->state.gateway, "%s", buf_str(&line));
+    buf_addc(&line, '\n');
+    if ((rc = session_changed(s, "moved", err)) || (rc = place_put(&s->place, now->number, "gateway.url", buf_span(&line), 0644, err)))
+        return rc;
+    session_say(s, "the gateway is %s now", s->state.gateway);
+    return session_remember(s, err);
+}
+
 static int learn_time(struct session *s, struct identity *now, struct err *err) {
     struct gateway g;
     return session_ask(s, now->gateway, &now->anchors, &g, err);
@@ -132,7 +161,7 @@ static int learn_time(struct session *s, struct identity *now, struct err *err) 
 /* In the order of need, and no step waits for another one's success: a gateway whose /cacerts fails, or a file that it refuses, must not end a device.  The first
  * that fails is told. */
 static int keep(struct session *s, struct err *err) {
-    static int (*const STEPS[])(struct session *s, struct identity *now, struct err *err) = {finish_begun, provision_again, renew_due, look_due};
+    static int (*const STEPS[])(struct session *s, struct identity *now, struct err *err) = {finish_begun, move, provision_again, renew_due, look_due};
     CLEANUP(identity_fini) struct identity now = IDENTITY_INIT;
     int rc = place_identity(&s->place, place_current(&s->place), &now, err);
     if (rc || (rc = learn_time(s, &now, err))) /* what is due depends on what time it is */
@@ -161,6 +190,8 @@ int renew_pass(struct session *s, struct err *err) {
     CLEANUP(identity_fini) struct identity now = IDENTITY_INIT;
     unsigned current = place_current(&s->place);
     int rc = current ? place_identity(&s->place, current, &now, err) : MUSTER_ENOTFOUND;
+    if (!rc && (rc = session_mend(s, &now, err)))
+        return rc;
     if (rc || !identity_whole(&now))
         return provision(s, err);
     session_recover(s, &now);

@@ -126,7 +126,7 @@ static json_t *not_asked(const struct session *s, const struct identity *id) {
 }
 
 static json_t *not_reached(struct session *s, const struct refused *why, const struct err *err) {
-    if (err->code == MUSTER_EKEYAWAY || err->code == MUSTER_EKEYPIN || err->code == MUSTER_EKEYGONE)
+    if (err->code == MUSTER_EKEYAWAY || err->code == MUSTER_EKEYTIME || err->code == MUSTER_EKEYPIN || err->code == MUSTER_EKEYGONE)
         return verdict(s, err->code == MUSTER_EKEYGONE ? "refused" : "unknown", "device", err_code(err->code), err_text(err), err_fix(err->code));
     if (why->dates)
         return verdict(s, "unknown", "device", "gateway_dates", err_text(err), true_time_behind(&s->time) ? "Set this device's clock; `muster-agent run` asks the gateway for the time by itself."
@@ -134,7 +134,7 @@ static json_t *not_reached(struct session *s, const struct refused *why, const s
     if (why->tls)
         return verdict(s, "refused", "gateway", "certificate_refused", err_text(err),
                        "Compare the certificate's issuer and dates (`muster-agent status`) with what the gateway, or the proxy in front of it, takes.");
-    if (strstr(err_text(err), "is not accepted"))
+    if (err->code == MUSTER_ETLSREJECTED)
         return verdict(s, "refused", "device", "gateway_untrusted", err_text(err),
                        "What answers there is not under the anchors of this device (root.crt): another server, something in between, or a gateway whose CA was exchanged without a cross-certificate.");
     return verdict(s, "unknown", "network", err_code(err->code), err_text(err), "Check name resolution, the network, and that the gateway is running at that address.");
@@ -158,7 +158,7 @@ static json_t *ask(struct session *s, const struct identity *id) {
     if (!why.status)
         return not_reached(s, &why, &err);
     bool later = why.status == 429 || why.status >= 500 || rc == MUSTER_ENETWORK;
-    return verdict(s, later ? "unknown" : "refused", "gateway", why.code[0] ? why.code : err_code(err.code), err_text(&err), err_fix(err.code));
+    return verdict(s, later ? "unknown" : "refused", "gateway", why.code[0] ? why.code : err_code(err.code), err_text(&err), why.fix[0] ? why.fix : err_fix(err.code));
 }
 
 json_t *report_check(struct session *s) {
@@ -170,6 +170,17 @@ json_t *report_check(struct session *s) {
         session_recover(s, &id);
     json_t *o = identity_whole(&id) ? ask(s, &id) : not_asked(s, &id);
     set_place(o, &id);
+    return o;
+}
+
+json_t *report_nothing(const char *dir, const char *why, bool status) {
+    json_t *o = json_object();
+    json_set_str(o, "id", dir);
+    json_set_str(o, status ? "state" : "verdict", status ? "none" : "refused");
+    json_set_str(o, "side", "device");
+    json_set_str(o, "code", "not_provisioned");
+    json_set_str(o, "reason", why);
+    json_set_str(o, "fix", "Run `muster-agent provision`.");
     return o;
 }
 

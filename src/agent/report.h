@@ -9,6 +9,8 @@
 json_t *report_status(struct session *s);
 /* Asks the gateway.  An object: verdict "admitted", "refused" or "unknown", side, code, reason, fix; key_in, key_uri. */
 json_t *report_check(struct session *s);
+/* Of a directory that is not there. */
+json_t *report_nothing(const char *dir, const char *why, bool status);
 bool report_admitted(const json_t *check);
 /* A text that may be somebody else's, without what a terminal would obey. */
 void report_text(FILE *out, const char *text);

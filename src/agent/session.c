@@ -4,12 +4,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
+#include <stdlib.h>
+#include <sys/statvfs.h>
 #include <time.h>
 
 #include "base/clock.h"
 #include "base/file.h"
 
 #define PEM_MAX 65536
+#define ANCHORS "anchors.pem" /* in the directory: those of the identity in use once more */
 #define EVENT_MAX 16 /* bytes of a change's name */
 #define CLOCK_SLACK 60 /* seconds */
 #define WAIT_LEAST 300 /* seconds, of which a gateway may be sure */
@@ -21,6 +24,8 @@ int session_open(struct session *s, const struct options *o, bool make, struct e
         return rc;
     place_state(&s->place, &s->state);
     keyring_refusals(s->place.dir, o->now);
+    http_through(o->proxy);
+    keyring_patience(o->key_timeout[0] ? (int)strtol(o->key_timeout, NULL, 10) : KEYRING_PATIENCE);
     true_time_init(&s->time, s->state.newest_time);
     CLEANUP(identity_fini) struct identity id = IDENTITY_INIT;
     unsigned current = place_current(&s->place);
@@ -44,7 +49,7 @@ void session_say(const struct session *s, const char *fmt, ...) {
 /* --- what is remembered ----------------------------------------------------------------------------------------------------------------------- */
 
 int session_remember(struct session *s, struct err *err) {
-    if (s->time.asked)
+    if (s->time.asked || s->time.floor > s->state.newest_time + CLOCK_DAY) /* flash wears out */
         s->state.newest_time = s->time.floor;
     return place_remember(&s->place, &s->state, err);
 }
@@ -85,7 +90,8 @@ void session_succeeded(struct session *s) {
 
 int64_t session_wait(const struct session *s) {
     int64_t now = clock_now(), from = s->state.asked_at, wait = s->state.wait;
-    if (wait <= 0 || now < from || now - from >= wait) /* a clock that was set back makes nobody wait for longer */
+    wait = wait > HTTP_RETRY_MAX ? HTTP_RETRY_MAX : wait;
+    if (wait <= 0 || from <= 0 || now < from || now - from >= wait) /* a clock that was set back makes nobody wait for longer */
         return 0;
     return wait - (now - from);
 }
@@ -191,7 +197,7 @@ int session_next(struct session *s, const struct certs *anchors, const char *url
     hardware_place(s, place);
     enum keyring_place where = place[0] ? keyring_place(place) : KEYRING_FILE;
     int rc = number ? place_identity(&s->place, number, out, err) : 0;
-    bool begun = number && !rc && out->key && !out->cert && where == (out->where[0] ? keyring_place(out->where) : KEYRING_FILE);
+    bool begun = number && !rc && out->key && !out->cert && (place[0] ? out->where[0] && keyring_lies_in(out->where, place) : !out->where[0]);
     if (begun && out->where[0])
         rc = keyring_has(out->where, &begun, err); /* a power cut, or somebody else, may have kept it from being there */
     begun = begun && !(where == KEYRING_TPM2 && keyring_has_pin(out->where) && !opens(out));
@@ -249,7 +255,8 @@ int session_adopt(struct session *s, unsigned number, const char *event, bool *g
         return session_failed(s, &why, err);
     }
     session_succeeded(s);
-    if ((rc = session_changed(s, event, err)) || (rc = place_switch(&s->place, number, err)) || (rc = session_remember(s, err)))
+    true_time_passed(&s->time, why.since);
+    if ((rc = session_changed(s, event, err)) || (rc = session_keep_anchors(s, &id.anchors, err)) || (rc = place_switch(&s->place, number, err)) || (rc = session_remember(s, err)))
         return rc;
     clock_rfc3339(id.cert->not_after, until);
     session_say(s, "%s: %s, until %s", s->state.device_id, event, until);
@@ -286,6 +293,33 @@ int session_changed(struct session *s, const char *event, struct err *err) {
     return file_replace(s->place.fd, HOOKS_DUE, buf_span(&due), 0600, err);
 }
 
+int session_keep_anchors(const struct session *s, const struct certs *anchors, struct err *err) {
+    CLEANUP(buf_fini) struct buf pem = BUF_INIT(PEM_MAX), before = BUF_INIT(PEM_MAX);
+    if (certs_pem(anchors, &pem))
+        return err_set(err, MUSTER_ENOMEM, NULL);
+    if (file_read(s->place.fd, ANCHORS, &before, NULL) == 0 && span_eq(buf_span(&before), buf_span(&pem)))
+        return 0;
+    return file_replace(s->place.fd, ANCHORS, buf_span(&pem), 0644, err);
+}
+
+/* Key and certificate cannot be made anew here; where the gateway is, and by what it is known, stands in a second place. */
+int session_mend(struct session *s, struct identity *now, struct err *err) {
+    CLEANUP(buf_fini) struct buf pem = BUF_INIT(PEM_MAX), line = BUF_INIT(OPTIONS_VALUE_MAX + 1);
+    if (!now->key || !now->cert || identity_whole(now) || EVP_PKEY_eq(X509_get0_pubkey(now->cert->x), now->key) != 1)
+        return 0;
+    int rc = 0;
+    if (!now->anchors.n && file_read(s->place.fd, ANCHORS, &pem, NULL) == 0 && certs_read(buf_span(&pem), &now->anchors, NULL) == 0)
+        rc = place_put(&s->place, now->number, "root.crt", buf_span(&pem), 0644, err);
+    if (!rc && !now->gateway[0] && s->state.gateway[0]) {
+        memcpy(now->gateway, s->state.gateway, sizeof now->gateway);
+        buf_addf(&line, "%s\n", now->gateway);
+        rc = place_put(&s->place, now->number, "gateway.url", buf_span(&line), 0644, err);
+    }
+    if (!rc && identity_whole(now))
+        session_say(s, "damaged files of the identity in use were written anew");
+    return rc;
+}
+
 void session_recover(struct session *s, const struct identity *now) {
     CLEANUP(buf_fini) struct buf id = BUF_INIT(DEVICE_ID_MAX);
     struct state *st = &s->state;
@@ -299,12 +333,25 @@ void session_recover(struct session *s, const struct identity *now) {
         snprintf(st->key, sizeof st->key, "own");
 }
 
+/* An image that nobody can write to keeps its key, which is told once, and is no failure of each pass; `status` goes on saying it. */
+static int strip(struct session *s, struct err *err) {
+    struct statvfs fs;
+    struct err why = ERR_INIT;
+    int rc = credentials_strip(s->state.source, &why);
+    bool fixed = rc && statvfs(s->state.source, &fs) == 0 && fs.f_flag & ST_RDONLY;
+    if (fixed && faccessat(s->place.fd, HOOKS_DUE, F_OK, 0) == 0)
+        session_say(s, "%s cannot be written to, and keeps the provisioning key; `keep-credentials = yes` says that this is meant", s->state.source);
+    if (rc && !fixed && err)
+        *err = why;
+    return fixed ? 0 : rc;
+}
+
 int session_settle(struct session *s, struct err *err) {
     CLEANUP(buf_fini) struct buf due = BUF_INIT(4 * EVENT_MAX);
     char event[EVENT_MAX];
     int rc = 0;
     if (!strcmp(s->state.method, "shared") && !s->o->keep_credentials && s->state.source[0])
-        rc = credentials_strip(s->state.source, err);
+        rc = strip(s, err);
     if (file_read(s->place.fd, HOOKS_DUE, &due, NULL) == 0) {
         int failed = 0;
         for (struct span rest = buf_span(&due); !failed && next_change(&rest, event);)

@@ -55,6 +55,9 @@ int session_adopt(struct session *s, unsigned number, const char *event, bool *g
 int session_changed(struct session *s, const char *event, struct err *err) MUSTER_MUST_CHECK; /* hooks will be told */
 int session_settle(struct session *s, struct err *err) MUSTER_MUST_CHECK;
 
+/* The anchors once more beside the identity, and what of an identity can be written anew by them and by what is remembered: anchors and URL. */
+int session_keep_anchors(const struct session *s, const struct certs *anchors, struct err *err) MUSTER_MUST_CHECK;
+int session_mend(struct session *s, struct identity *now, struct err *err) MUSTER_MUST_CHECK;
 /* Where what was remembered is lost: as much of it as the identity itself says. */
 void session_recover(struct session *s, const struct identity *now);
 

@@ -16,9 +16,14 @@
 
 void true_time_init(struct true_time *t, int64_t newest) { *t = (struct true_time){.floor = newest > AGENT_BUILT ? newest : AGENT_BUILT}; }
 
-int64_t true_time_now(const struct true_time *t) { return clock_now() + t->offset; }
+int64_t true_time_now(const struct true_time *t) { return t->asked ? t->at + (clock_mono_ms() - t->mono_ms) / 1000 : clock_now(); }
 bool true_time_behind(const struct true_time *t) { return true_time_now(t) < t->floor; }
 bool true_time_doubtful(const struct true_time *t) { return !t->asked && true_time_now(t) < t->doubt; }
+
+void true_time_passed(struct true_time *t, int64_t since) {
+    if (since > t->floor && since <= true_time_now(t))
+        t->floor = since;
+}
 
 /* Under an anchor, for time stamping and nothing else, and valid when it says that it signed. */
 static bool signer_good(const struct cert *c, const struct certs *anchors, int64_t at) {
@@ -72,7 +77,7 @@ int true_time_ask(struct true_time *t, const char *gateway, const struct certs *
     int rc = http_ask(&rq, &answer, err);
     why->status = rc ? 0 : answer.status;
     if (rc == 0 && answer.status != 200)
-        rc = http_refusal(&answer, why->code, err);
+        rc = http_refusal(&answer, why->code, why->fix, err);
     if (rc == 0 && clock_mono_ms() - sent > ANSWER_SECONDS * 1000)
         rc = err_set(err, MUSTER_ENETWORK, "The gateway took too long to say what time it is.");
     if (rc == 0)
@@ -80,6 +85,8 @@ int true_time_ask(struct true_time *t, const char *gateway, const struct certs *
     if (rc)
         return err_prefix(err, "This device's clock is not right, and the gateway did not tell the time");
     t->offset = at - clock_now();
+    t->at = at;
+    t->mono_ms = clock_mono_ms();
     t->floor = at;
     t->asked = true;
     return 0;

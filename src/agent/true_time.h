@@ -15,7 +15,8 @@ struct refused;
 struct true_time {
     int64_t floor;  /* seconds since 1970 */
     int64_t doubt;  /* the device's certificate begins then: a clock that is behind that may be wrong */
-    int64_t offset; /* what the clock is behind, as far as is known */
+    int64_t offset; /* what the clock was behind when the gateway answered */
+    int64_t at, mono_ms; /* what it answered, and when that was by the monotonic clock: who steps the other one meanwhile is no matter */
     bool asked;     /* the gateway answered in this pass */
 };
 
@@ -24,6 +25,8 @@ void true_time_init(struct true_time *t, int64_t newest);
 int64_t true_time_now(const struct true_time *t);
 bool true_time_behind(const struct true_time *t); /* it is known not to be right */
 bool true_time_doubtful(const struct true_time *t); /* it may not be, and nobody was asked yet */
+/* A certificate that an anchor vouches for begins then, and was accepted: that time has passed. */
+void true_time_passed(struct true_time *t, int64_t since);
 /* Asks; the offset and the floor follow the answer.  *why: what came, where it was no time (agent/est.h). */
 int true_time_ask(struct true_time *t, const char *gateway, const struct certs *anchors, struct refused *why, struct err *err) MUSTER_MUST_CHECK;
 /* Judges one answer to a question with that nonce; for true_time_ask and the fuzz target. */

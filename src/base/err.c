@@ -8,13 +8,21 @@
 
 #include "base/poison.h"
 
+#ifdef MUSTER_ONLY_AGENT
+#define OF_THE_GATEWAY(id, http, exit, name, what, fix) E(id, http, exit, name, "", "")
+#else
+#define OF_THE_GATEWAY E
+#endif
+
 /* All texts in one piece, and rows without pointers into it: each of those would be relocated at every start, and take 24 bytes more of a device's program for that. */
 static const struct texts {
 #define E(id, http, exit, name, what, fix) char id##_name[sizeof name], id##_what[sizeof what], id##_fix[sizeof fix];
+#define G OF_THE_GATEWAY
 #include "base/errors.def"
 #undef E
 } TEXTS = {
 #define E(id, http, exit, name, what, fix) name, what, fix,
+#define G OF_THE_GATEWAY
 #include "base/errors.def"
 #undef E
 };
@@ -27,6 +35,7 @@ struct row {
 static const struct row ROWS[] = {
 #define E(id, http, exit, name, what, fix)                                                                                                                                     \
     {MUSTER_E##id, http, exit, offsetof(struct texts, id##_name), offsetof(struct texts, id##_what), offsetof(struct texts, id##_fix)},
+#define G OF_THE_GATEWAY
 #include "base/errors.def"
 #undef E
 };

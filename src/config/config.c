@@ -7,6 +7,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/man.h"
 
 #define LINE_LIMIT 199 /* inih's buffer holds 200 bytes with NUL */
 #define VALUE_MAX 4000
@@ -484,22 +485,14 @@ void config_write_section(struct buf *out, const struct config_section *section)
     buf_adds(out, "\n");
 }
 
-static void man_text(struct buf *out, const char *s) {
-    for (; *s; s++) {
-        if (strchr("_*\\[]<>`", *s))
-            buf_addc(out, '\\');
-        buf_addc(out, (uint8_t)*s);
-    }
-}
-
-void config_man(struct buf *out, const struct config_key *table, size_t n) {
+void config_man(FILE *out, const struct config_key *table, size_t n) {
     for (size_t i = 0; i < n; i++) {
-        buf_adds(out, "*");
+        fputs("*", out);
         man_text(out, table[i].name);
-        buf_adds(out, "*\n\t");
+        fputs("*\n\t", out);
         man_text(out, table[i].help);
-        buf_adds(out, table[i].fallback[0] ? " Default: " : " Default: empty");
+        fputs(table[i].fallback[0] ? " Default: " : " Default: empty", out);
         man_text(out, table[i].fallback);
-        buf_adds(out, ".\n\n");
+        fputs(".\n\n", out);
     }
 }

@@ -8,6 +8,8 @@
 #ifndef MUSTER_CONFIG_CONFIG_H
 #define MUSTER_CONFIG_CONFIG_H
 
+#include <stdio.h>
+
 #include "base/buf.h"
 #include "base/cleanup.h"
 
@@ -64,6 +66,6 @@ void config_rewrite(struct span text, const char *const *set, struct buf *out);
 /* One section, all of it as comments. */
 void config_write_section(struct buf *out, const struct config_section *section);
 /* The keys as a section of a man page, in scdoc's language. */
-void config_man(struct buf *out, const struct config_key *table, size_t n);
+void config_man(FILE *out, const struct config_key *table, size_t n);
 
 #endif

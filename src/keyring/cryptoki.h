@@ -33,6 +33,7 @@
 #define CKF_USER_PIN_FINAL_TRY 0x20000ul
 #define CKF_USER_PIN_LOCKED 0x40000ul
 #define CKU_USER 1ul
+#define CKU_CONTEXT_SPECIFIC 2ul
 #define CKO_PUBLIC_KEY 2ul
 #define CKO_PRIVATE_KEY 3ul
 #define CKA_CLASS 0x0ul
@@ -46,6 +47,7 @@
 #define CKA_EXTRACTABLE 0x162ul
 #define CKA_EC_PARAMS 0x180ul
 #define CKA_EC_POINT 0x181ul
+#define CKA_ALWAYS_AUTHENTICATE 0x202ul
 #define CKM_EC_KEY_PAIR_GEN 0x1040ul
 #define CKM_ECDSA 0x1041ul
 
@@ -57,6 +59,18 @@ struct ck_token_info {
     unsigned long flags, numbers[10];
     struct ck_version hardware, firmware;
     unsigned char time[16];
+};
+struct ck_info {
+    struct ck_version cryptoki;
+    unsigned char manufacturer[32];
+    unsigned long flags;
+    unsigned char description[32];
+    struct ck_version version;
+};
+struct ck_slot_info {
+    unsigned char description[64], manufacturer[32];
+    unsigned long flags;
+    struct ck_version hardware, firmware;
 };
 struct ck_attribute {
     unsigned long type;
@@ -79,9 +93,10 @@ struct ck_functions {
     struct ck_version version;
     ck_rv (*initialize)(void *args);
     ck_rv (*finalize)(void *reserved);
-    void *unused_3[2];
+    ck_rv (*get_info)(struct ck_info *out);
+    void *unused_4[1];
     ck_rv (*get_slot_list)(unsigned char present, unsigned long *slots, unsigned long *n);
-    void *unused_6[1];
+    ck_rv (*get_slot_info)(unsigned long slot, struct ck_slot_info *out);
     ck_rv (*get_token_info)(unsigned long slot, struct ck_token_info *out);
     void *unused_8[5];
     ck_rv (*open_session)(unsigned long slot, unsigned long flags, void *application, void *notify, unsigned long *out);

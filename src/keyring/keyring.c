@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 
 #include "base/file.h"
-#include "keyring/part.h"
+#include "keyring/call.h"
 #include "keyring/pins.h"
 #include "pki/pki.h"
 
@@ -111,9 +111,11 @@ bool keyring_moved(const char *uri, const char *place, char out[KEYRING_URI_MAX]
     if (!uri[0] || !place[0] || uri_parse(uri, &u, NULL) || uri_parse(place, &p, NULL) || u.place != p.place)
         return false;
     if (u.place == KEYRING_PKCS11 && same_token(&u, &p)) {
-        other = p.path[0] && strcmp(u.path, p.path) != 0;
-        if (other)
+        other = (p.path[0] && strcmp(u.path, p.path) != 0) || (p.module[0] && !p.path[0] && (u.path[0] || strcmp(u.module, p.module) != 0));
+        if (other) {
             memcpy(u.path, p.path, sizeof u.path);
+            memcpy(u.module, p.module, sizeof u.module);
+        }
         other = take_source(&u.pin, &p.pin) || other;
     } else if (u.place == KEYRING_TPM2 && !strcmp(u.path, p.path)) {
         other = take_source(&u.owner, &p.owner); /* a key's own PIN is that key's alone */
@@ -121,18 +123,33 @@ bool keyring_moved(const char *uri, const char *place, char out[KEYRING_URI_MAX]
     return other && uri_write(&u, out, NULL) == 0;
 }
 
+static bool same_or_unsaid(const char *a, const char *b) { return !a[0] || !b[0] || !strcmp(a, b); }
+
+bool keyring_lies_in(const char *uri, const char *place) {
+    struct keyring_uri u, p;
+    if (uri_parse(uri, &u, NULL) || uri_parse(place, &p, NULL) || u.place != p.place)
+        return false;
+    if (u.place != KEYRING_PKCS11)
+        return u.place == KEYRING_FILE || !strcmp(u.path, p.path);
+    return same_or_unsaid(u.token, p.token) && same_or_unsaid(u.serial, p.serial) && (!u.has_slot || !p.has_slot || u.slot == p.slot);
+}
+
 /* --- keys ----------------------------------------------------------------------------------------------------------------------------------------- */
+
+/* A file answers, or its disk has failed. */
+static bool bounded(const struct keyring_uri *u) { return u->place != KEYRING_FILE; }
 
 int keyring_make(const char *place, const char *label, int (*named)(void *arg, const char *uri, struct err *err), void *arg, EVP_PKEY **out, struct err *err) {
     struct keyring_uri u;
     int rc = parse(place, KEYRING_A_PLACE, &u, err);
-    return rc ? rc : PARTS[u.place]->make(&u, label, &(struct naming){named, arg}, out, err);
+    const struct naming naming = {named, arg};
+    return rc ? rc : bounded(&u) ? call_make(PARTS[u.place], &u, label, &naming, out, err) : PARTS[u.place]->make(&u, label, &naming, out, err);
 }
 
 int keyring_open(const char *uri, EVP_PKEY **out, struct err *err) {
     struct keyring_uri u;
     int rc = parse(uri, KEYRING_A_KEY, &u, err);
-    return rc ? rc : PARTS[u.place]->open(&u, out, err);
+    return rc ? rc : bounded(&u) ? call_open(PARTS[u.place], &u, out, err) : PARTS[u.place]->open(&u, out, err);
 }
 
 int keyring_open_known(const char *uri, const EVP_PKEY *public, EVP_PKEY **out, struct err *err) {
@@ -147,12 +164,12 @@ int keyring_has(const char *uri, bool *has, struct err *err) {
     struct keyring_uri u;
     *has = false;
     int rc = parse(uri, KEYRING_A_KEY, &u, err);
-    return rc ? rc : PARTS[u.place]->has(&u, has, err);
+    return rc ? rc : bounded(&u) ? call_has(PARTS[u.place], &u, has, err) : PARTS[u.place]->has(&u, has, err);
 }
 
 int keyring_refused(const char *uri, struct err *err) {
     struct keyring_uri u;
-    return uri[0] && uri_parse(uri, &u, NULL) == 0 && PARTS[u.place]->refused ? PARTS[u.place]->refused(&u, err) : 0;
+    return uri[0] && uri_parse(uri, &u, NULL) == 0 && PARTS[u.place]->refused ? call_refused(PARTS[u.place], &u, err) : 0;
 }
 
 bool keyring_has_pin(const char *uri) {
@@ -172,7 +189,7 @@ void keyring_pin_variables(const char *uri, char names[2][64]) {
 int keyring_remove(const char *uri, struct err *err) {
     struct keyring_uri u;
     int rc = parse(uri, KEYRING_A_KEY, &u, err);
-    return rc ? rc : PARTS[u.place]->remove(&u, err);
+    return rc ? rc : bounded(&u) ? call_remove(PARTS[u.place], &u, err) : PARTS[u.place]->remove(&u, err);
 }
 
 /* --- files ---------------------------------------------------------------------------------------------------------------------------------------- */

@@ -4,8 +4,8 @@
  *
  *   PATH, file:PATH[?pin-source=…]             PEM or DER; the PIN is the passphrase of an encrypted one
  *   pkcs11:token=…;object=…;id=…?module-path=/…&pin-source=…
- *                                              RFC 7512; of its attributes token, serial, manufacturer, model, slot-id, object, id and type, module-path and pin-source. A
- *                                              place leaves id out.  module-path: default p11-kit-proxy.so, the modules that p11-kit is configured for
+ *                                              RFC 7512, but for pin-value.  A place leaves id out.  Unknown attributes of the query are passed over, as it has it.  module-path,
+ *                                              or module-name: default p11-kit-proxy.so, the modules that p11-kit is configured for, of which library-… says nothing
  *   tpm2:[0x81…][;spki=…][?device=/…&pin-source=…&owner-pin-source=…]
  *                                              a persistent handle; in a place, the first that is tried (default 0x81400000).  spki: SHA-256 of the SubjectPublicKeyInfo in
  *                                              hex: a key of another one is not taken for it.  device: default /dev/tpmrm0; a socket of a TPM simulator is one as well.
@@ -14,7 +14,8 @@
  * pin-source is file:/PATH (or a path, absolute; nobody but its owner may read it) or env:NAME, an environment variable.  A PIN itself never stands in a URI: those
  * are shown, logged, and seen in lists of processes.
  *
- * Nothing of a module or of the TPM is loaded or opened before a key there is asked for.  Errors: MUSTER_EKEYAWAY (what the key lies in is not there, or fails),
+ * Nothing of a module or of the TPM is loaded or opened before a key there is asked for, and each question has an answer in bounded time: MUSTER_EKEYTIME where what
+ * the key lies in has none; nothing else is asked then before that one is back.  Errors: MUSTER_EKEYAWAY (what the key lies in is not there, or fails),
  * MUSTER_EKEYPIN (PIN refused, or not tried since the token has one try left), MUSTER_EKEYFULL, MUSTER_EKEYGONE (no such key), MUSTER_EINVALID.
  * Any thread; calls into one module, or one TPM, wait for one another.  Used by src/agent and src/ca. */
 #ifndef MUSTER_KEYRING_H
@@ -66,6 +67,15 @@ bool keyring_has_pin(const char *uri);
 /* The environment variables that its PINs come from, "" for none: programs that somebody starts are not to have them. */
 void keyring_pin_variables(const char *uri, char names[2][64]);
 
+#define KEYRING_PATIENCE 60 /* seconds */
+/* How long a token or a TPM may take for one answer.  For the whole process. */
+void keyring_patience(int seconds);
+bool keyring_hangs(void); /* one has taken longer, and has not answered yet */
+/* At the end of a program: ends it at once where one hangs, which would not let it end otherwise.  Returns where none does. */
+void keyring_exit(int status);
+
+/* Whether the key lies where `place` is, as far as both say which token or TPM that is. */
+bool keyring_lies_in(const char *uri, const char *place);
 /* The place that a key lies in, where further ones are made: the same token or TPM, by the same PIN.  "" for a file, and where the key's URI does not say which token. */
 void keyring_place_of(const char *uri, char out[KEYRING_URI_MAX]);
 /* Whether two names may be of one key, however they say where the module and the PIN are: by id, handle (and spki), or path.  True where one cannot be read. */

@@ -23,6 +23,8 @@ extern const struct keyring_part FILE_PART, TOKEN_PART, TPM_PART;
 
 /* A public key of a point (uncompressed, 65 or 97 bytes). */
 int part_public(const uint8_t *point, size_t n, EVP_PKEY **out, struct err *err) MUSTER_MUST_CHECK;
+/* The key whose private half `ops` signs by, in bounded time (bounded.h).  Owns arg, in the case of an error too. */
+int part_key(const EVP_PKEY *public, const struct key_elsewhere_ops *ops, void *arg, EVP_PKEY **out, struct err *err) MUSTER_MUST_CHECK;
 int part_named(const struct naming *naming, const struct keyring_uri *u, struct err *err) MUSTER_MUST_CHECK;
 
 #endif

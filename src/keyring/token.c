@@ -12,6 +12,7 @@
 #include "pki/pki.h"
 
 #define USUAL_MODULE "p11-kit-proxy.so"
+#define P11KIT_MODULES "/usr/lib/pkcs11/"
 #define SLOTS_MAX 64
 #define ID_LEN 16
 #define POINT_ROOM 128
@@ -37,6 +38,7 @@ struct token_key {
     struct keyring_uri uri;
     struct session session;
     unsigned long object; /* in the session; 0: not looked for yet */
+    bool each_time;       /* it wants the PIN for each signature (CKA_ALWAYS_AUTHENTICATE), as PIV's signing keys do */
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -78,13 +80,27 @@ static int said(struct err *err, const char *doing, ck_rv rv) {
 
 /* --- modules ------------------------------------------------------------------------------------------------------------------------------------------ */
 
-static struct library *load(const char *path, struct err *err) {
+/* By its name alone (RFC 7512, module-name) where p11-kit keeps modules, or the linker finds them. */
+static void *load_named(const char *name) {
+    static const char *const BEFORE[] = {"", "lib", P11KIT_MODULES};
+    char path[URI_PATH_MAX];
+    void *dl = NULL;
+    for (size_t i = 0; !dl && i < sizeof BEFORE / sizeof *BEFORE; i++) {
+        snprintf(path, sizeof path, "%s%s.so", BEFORE[i], name);
+        dl = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+    }
+    return dl;
+}
+
+static struct library *load(const struct keyring_uri *u, struct err *err) {
+    const char *path = u->path[0] ? u->path : u->module[0] ? u->module : USUAL_MODULE;
+    bool named = !u->path[0] && u->module[0];
     for (struct library *l = libraries; l; l = l->next)
         if (!strcmp(l->path, path))
             return l;
     ck_rv (*get)(struct ck_functions **) = NULL;
     struct ck_functions *f = NULL;
-    void *dl = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+    void *dl = named ? load_named(path) : dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     if (!dl) {
         err_set(err, MUSTER_EKEYAWAY, "The PKCS#11 module cannot be loaded: %s.", dlerror());
         return NULL;
@@ -133,14 +149,38 @@ static bool is(const char *wanted, const unsigned char *field, size_t n) {
     return !wanted[0] || (strlen(wanted) == n && memcmp(wanted, field, n) == 0);
 }
 
+static bool is_version(const char *wanted, const struct ck_version *v) {
+    char both[16], major[8];
+    snprintf(both, sizeof both, "%u.%u", v->major, v->minor);
+    snprintf(major, sizeof major, "%u", v->minor ? 1000u : v->major); /* "3" is 3.0 */
+    return !wanted[0] || !strcmp(wanted, both) || !strcmp(wanted, major);
+}
+
+/* Of a proxy these say nothing: it has modules of all kinds behind it. */
+static bool is_library(const struct library *l, const struct keyring_uri *u) {
+    struct ck_info i;
+    bool asked = u->library_manufacturer[0] || u->library_description[0] || u->library_version[0];
+    return !asked || (!u->path[0] && !u->module[0]) || (l->f->get_info(&i) == CKR_OK && is(u->library_manufacturer, i.manufacturer, sizeof i.manufacturer) &&
+                                                       is(u->library_description, i.description, sizeof i.description) && is_version(u->library_version, &i.version));
+}
+
+static bool is_slot(const struct library *l, const struct keyring_uri *u, unsigned long slot) {
+    struct ck_slot_info s;
+    bool asked = u->slot_description[0] || u->slot_manufacturer[0];
+    return (!u->has_slot || slot == u->slot) && (!asked || (l->f->get_slot_info(slot, &s) == CKR_OK && is(u->slot_description, s.description, sizeof s.description) &&
+                                                            is(u->slot_manufacturer, s.manufacturer, sizeof s.manufacturer)));
+}
+
 static int find_token(const struct library *l, const struct keyring_uri *u, unsigned long *slot, struct ck_token_info *info, struct err *err) {
     unsigned long slots[SLOTS_MAX], n = SLOTS_MAX, found = 0;
+    if (!is_library(l, u))
+        return err_set(err, MUSTER_EKEYAWAY, "The PKCS#11 module %s is another one than the key's URI names (library-manufacturer, library-description, library-version).", l->path);
     ck_rv rv = l->f->get_slot_list(1, slots, &n);
     if (rv != CKR_OK)
         return said(err, "Looking for the token", rv);
     for (unsigned long i = 0; i < n; i++) {
         struct ck_token_info t;
-        if ((u->has_slot && slots[i] != u->slot) || l->f->get_token_info(slots[i], &t) != CKR_OK)
+        if (!is_slot(l, u, slots[i]) || l->f->get_token_info(slots[i], &t) != CKR_OK)
             continue;
         if (!is(u->token, t.label, sizeof t.label) || !is(u->serial, t.serial, sizeof t.serial) || !is(u->model, t.model, sizeof t.model) ||
             !is(u->manufacturer, t.manufacturer, sizeof t.manufacturer))
@@ -165,7 +205,7 @@ static struct pin_asked asked_of(const struct ck_token_info *t) {
 /* What the token itself has said of the PIN; anything else is no word on it. */
 static bool is_refusal(ck_rv rv) { return rv == CKR_PIN_INCORRECT || rv == CKR_PIN_INVALID || rv == CKR_PIN_LEN_RANGE || rv == CKR_PIN_EXPIRED; }
 
-static int log_in(const struct session *s, const struct keyring_uri *u, const struct ck_token_info *t, struct err *err) {
+static int log_in(const struct session *s, const struct keyring_uri *u, unsigned long user, const struct ck_token_info *t, struct err *err) {
     CLEANUP(secret_fini) struct secret pin = SECRET_INIT;
     const struct pin_asked asked = asked_of(t);
     int rc = pin_read(&u->pin, PIN_OF_KEY, &pin, err);
@@ -177,7 +217,7 @@ static int log_in(const struct session *s, const struct keyring_uri *u, const st
         return err_set(err, MUSTER_EKEYPIN, "The token locks itself at the next wrong PIN, so this one is not tried. Log in once by hand (pkcs11-tool --login --list-objects), which clears that.");
     if ((rc = pin_check(&asked, secret_span(&pin), err)))
         return rc;
-    ck_rv rv = s->lib->f->login(s->handle, CKU_USER, pin.p, pin.n);
+    ck_rv rv = s->lib->f->login(s->handle, user, pin.p, pin.n);
     if (rv == CKR_OK)
         pin_taken(&asked, secret_span(&pin));
     if (is_refusal(rv))
@@ -194,22 +234,23 @@ static void disconnect(struct session *s) {
 }
 DEFINE_CLEANUP_FINI(disconnect, struct session)
 
-static int connect_token(const struct keyring_uri *u, struct session *out, struct err *err) {
+/* may_write: a token that is write-protected, or whose user may only sign, gives no such session. */
+static int connect_token(const struct keyring_uri *u, bool may_write, struct session *out, struct err *err) {
     CLEANUP(disconnect) struct session s = {.lib = NULL};
-    struct library *l = load(u->path[0] ? u->path : USUAL_MODULE, err);
+    struct library *l = load(u, err);
     struct ck_token_info info;
     unsigned long slot = 0;
     int rc = l ? use(l, err) : err ? err->code : MUSTER_EKEYAWAY;
     if (rc || !l)
         return rc;
     ck_rv rv = CKR_OK;
-    if ((rc = find_token(l, u, &slot, &info, err)) || (rv = l->f->open_session(slot, CKF_SERIAL_SESSION | CKF_RW_SESSION, NULL, NULL, &s.handle)) != CKR_OK) {
+    if ((rc = find_token(l, u, &slot, &info, err)) || (rv = l->f->open_session(slot, CKF_SERIAL_SESSION | (may_write ? CKF_RW_SESSION : 0), NULL, NULL, &s.handle)) != CKR_OK) {
         leave(l);
         return rc ? rc : said(err, "Opening a session with the token", rv);
     }
     s.lib = l;
     s.pid = getpid();
-    if ((rc = log_in(&s, u, &info, err)))
+    if ((rc = log_in(&s, u, CKU_USER, &info, err)))
         return rc;
     *out = s;
     s.lib = NULL;
@@ -283,6 +324,22 @@ static int destroy(const struct session *s, const struct keyring_uri *u, struct 
 
 /* --- signing ---------------------------------------------------------------------------------------------------------------------------------------------- */
 
+static bool wants_pin_each_time(const struct session *s, unsigned long object) {
+    unsigned char each = 0;
+    struct ck_attribute what = {CKA_ALWAYS_AUTHENTICATE, &each, 1};
+    return s->lib->f->get_attribute_value(s->handle, object, &what, 1) == CKR_OK && what.n == 1 && each;
+}
+
+/* For the signature that was begun, once: a PIN that is refused here is tried nowhere again. */
+static int log_in_again(const struct session *s, const struct keyring_uri *u, struct err *err) {
+    struct ck_token_info info;
+    unsigned long slot;
+    int rc = find_token(s->lib, u, &slot, &info, err);
+    if (rc || u->pin.file[0] || u->pin.env[0])
+        return rc ? rc : log_in(s, u, CKU_CONTEXT_SPECIFIC, &info, err);
+    return said(err, "Signing in the token", CKR_USER_NOT_LOGGED_IN);
+}
+
 static int sign_once(struct token_key *k, struct span digest, uint8_t *rs, size_t width, struct err *err) {
     struct ck_mechanism how = {CKM_ECDSA, NULL, 0};
     unsigned long n = 2 * width;
@@ -291,13 +348,18 @@ static int sign_once(struct token_key *k, struct span digest, uint8_t *rs, size_
         k->session.lib = NULL; /* the parent's */
     if (!k->session.lib) {
         k->object = 0;
-        if ((rc = connect_token(&k->uri, &k->session, err)))
+        if ((rc = connect_token(&k->uri, false, &k->session, err)))
             return rc;
     }
-    if (!k->object && (rc = find_private(&k->session, &k->uri, &k->object, err)))
-        return rc;
+    if (!k->object) {
+        if ((rc = find_private(&k->session, &k->uri, &k->object, err)))
+            return rc;
+        k->each_time = wants_pin_each_time(&k->session, k->object);
+    }
     const struct ck_functions *f = k->session.lib->f;
     ck_rv rv = f->sign_init(k->session.handle, &how, k->object);
+    if (rv == CKR_OK && k->each_time && (rc = log_in_again(&k->session, &k->uri, err)))
+        return rc;
     if (rv == CKR_OK)
         rv = f->sign(k->session.handle, (unsigned char *)(uintptr_t)digest.p, digest.n, rs, &n);
     if (rv != CKR_OK)
@@ -337,7 +399,7 @@ static int give(const struct keyring_uri *u, struct session *s, const EVP_PKEY *
     k->uri = *u;
     k->session = *s;
     *s = (struct session){.lib = NULL};
-    return key_elsewhere_new(public, &OPS, k, out, err);
+    return part_key(public, &OPS, k, out, err);
 }
 
 /* --- the part --------------------------------------------------------------------------------------------------------------------------------------------- */
@@ -346,7 +408,7 @@ static int token_open(const struct keyring_uri *u, EVP_PKEY **out, struct err *e
     CLEANUP(EVP_PKEY_free) EVP_PKEY *public = NULL;
     struct session s = {.lib = NULL};
     pthread_mutex_lock(&lock);
-    int rc = connect_token(u, &s, err);
+    int rc = connect_token(u, false, &s, err);
     rc = rc ? rc : read_public(&s, u, &public, err);
     if (rc)
         disconnect(&s);
@@ -391,7 +453,7 @@ static int token_make(struct keyring_uri *u, const char *label, const struct nam
     u->id_n = ID_LEN;
     secret_random_bytes(u->id, u->id_n);
     pthread_mutex_lock(&lock);
-    int rc = connect_token(u, &s, err);
+    int rc = connect_token(u, true, &s, err);
     rc = rc ? rc : part_named(naming, u, err);
     rc = rc ? rc : generate(&s, u, &public, err);
     if (rc)
@@ -404,7 +466,7 @@ static int token_has(const struct keyring_uri *u, bool *has, struct err *err) {
     struct session s = {.lib = NULL};
     unsigned long object = 0;
     pthread_mutex_lock(&lock);
-    int rc = connect_token(u, &s, err);
+    int rc = connect_token(u, false, &s, err);
     rc = rc ? rc : find(&s, u, CKO_PRIVATE_KEY, &object, err);
     disconnect(&s);
     pthread_mutex_unlock(&lock);
@@ -415,7 +477,7 @@ static int token_has(const struct keyring_uri *u, bool *has, struct err *err) {
 static int token_remove(const struct keyring_uri *u, struct err *err) {
     struct session s = {.lib = NULL};
     pthread_mutex_lock(&lock);
-    int rc = connect_token(u, &s, err);
+    int rc = connect_token(u, true, &s, err);
     rc = rc ? rc : destroy(&s, u, err);
     disconnect(&s);
     pthread_mutex_unlock(&lock);
@@ -434,7 +496,7 @@ static int refused_of(const struct library *l, const struct keyring_uri *u, stru
 
 static int token_refused(const struct keyring_uri *u, struct err *err) {
     pthread_mutex_lock(&lock);
-    struct library *l = load(u->path[0] ? u->path : USUAL_MODULE, NULL);
+    struct library *l = load(u, NULL);
     int rc = 0;
     if (l && use(l, NULL) == 0) {
         rc = refused_of(l, u, err);

@@ -25,6 +25,7 @@
 #define BUSY_NS 100000000L
 #define TAKEN_TRIES 8
 #define PIN_LEN_MAX 32
+#define TRANSIENT 0x80 /* the first byte of such a handle (Part 2, 7.2) */
 
 /* Response codes (Part 2, 6.6), those of a parameter or session without its number. */
 enum {
@@ -247,7 +248,7 @@ static int give(const struct keyring_uri *u, const EVP_PKEY *public, EVP_PKEY **
     if (!mine)
         return err_set(err, MUSTER_ENOMEM, NULL);
     *mine = *u;
-    return key_elsewhere_new(public, &OPS, mine, out, err);
+    return part_key(public, &OPS, mine, out, err);
 }
 
 static int look(const struct keyring_uri *u, EVP_PKEY **public, struct err *err) {
@@ -361,12 +362,12 @@ static int make_at(int fd, struct keyring_uri *u, const struct naming *naming, E
     CLEANUP(secret_fini) struct secret owner = SECRET_INIT;
     uint32_t object = 0;
     int rc = owner_pin(u, &owner, err);
-    if (rc || (rc = create(fd, secret_span(&owner), u, &object, public, err)))
-        return rc;
-    rc = spki_of(*public, &u->spki, err);
+    rc = rc ? rc : create(fd, secret_span(&owner), u, &object, public, err);
+    rc = rc ? rc : spki_of(*public, &u->spki, err);
     u->has_spki = true;
     rc = rc ? rc : persist(fd, secret_span(&owner), u, object, naming, err);
-    flush(fd, object);
+    if (object >> 24 == TRANSIENT) /* whatever became of it: nobody else does so where the device is no resource manager's */
+        flush(fd, object);
     return rc;
 }
 

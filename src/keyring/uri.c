@@ -10,7 +10,7 @@
 #define HANDLE_LAST 0x81ffffffu
 
 enum { PATH_PART = 1, QUERY_PART = 2 };
-enum kind { TEXT, ID, SLOT, TYPE, FILE_NAME, PIN, HASH };
+enum kind { TEXT, ID, SLOT, TYPE, FILE_NAME, PIN, HASH, VERSION, MODULE };
 
 static const struct attribute {
     const char *name;
@@ -27,8 +27,14 @@ static const struct attribute {
     {"object", KEYRING_PKCS11, PATH_PART, TEXT, FIELD(object)},
     {"id", KEYRING_PKCS11, PATH_PART, ID, FIELD(id)},
     {"slot-id", KEYRING_PKCS11, PATH_PART, SLOT, FIELD(slot)},
+    {"library-manufacturer", KEYRING_PKCS11, PATH_PART, TEXT, FIELD(library_manufacturer)},
+    {"library-description", KEYRING_PKCS11, PATH_PART, TEXT, FIELD(library_description)},
+    {"library-version", KEYRING_PKCS11, PATH_PART, VERSION, FIELD(library_version)},
+    {"slot-description", KEYRING_PKCS11, PATH_PART, TEXT, FIELD(slot_description)},
+    {"slot-manufacturer", KEYRING_PKCS11, PATH_PART, TEXT, FIELD(slot_manufacturer)},
     {"type", KEYRING_PKCS11, PATH_PART, TYPE, 0, 0},
     {"module-path", KEYRING_PKCS11, QUERY_PART, FILE_NAME, FIELD(path)},
+    {"module-name", KEYRING_PKCS11, QUERY_PART, MODULE, FIELD(module)},
     {"pin-source", KEYRING_PKCS11, QUERY_PART, PIN, FIELD(pin)},
     {"spki", KEYRING_TPM2, PATH_PART, HASH, FIELD(spki)},
     {"device", KEYRING_TPM2, QUERY_PART, FILE_NAME, FIELD(path)},
@@ -39,7 +45,8 @@ static const struct attribute {
 #define ATTRIBUTES_N (sizeof ATTRIBUTES / sizeof *ATTRIBUTES)
 
 enum keyring_place keyring_place(const char *uri) {
-    return !strncmp(uri, "pkcs11:", 7) ? KEYRING_PKCS11 : !strcmp(uri, "tpm2") || !strncmp(uri, "tpm2:", 5) ? KEYRING_TPM2 : KEYRING_FILE;
+    /* in whatever case: RFC 3986, 3.1 */
+    return !strncasecmp(uri, "pkcs11:", 7) ? KEYRING_PKCS11 : !strcasecmp(uri, "tpm2") || !strncasecmp(uri, "tpm2:", 5) ? KEYRING_TPM2 : KEYRING_FILE;
 }
 
 const char *keyring_place_name(enum keyring_place place) {
@@ -105,6 +112,10 @@ static const char *take(struct keyring_uri *u, const struct attribute *a, struct
     switch (a->kind) {
     case TEXT:
         return take_text(value, field, a->size) ? NULL : "is empty, too long, or not well-formed";
+    case VERSION: /* "2.4", "3" */
+        return take_text(value, field, a->size) && strspn(field, "0123456789.") == strlen(field) ? NULL : "is no version";
+    case MODULE:
+        return take_text(value, field, a->size) && !strchr(field, '/') ? NULL : "is no name of a module";
     case FILE_NAME:
         return take_text(value, field, a->size) && ((char *)field)[0] == '/' ? NULL : "is no absolute path";
     case ID:
@@ -141,6 +152,11 @@ static int take_attribute(struct keyring_uri *u, struct span one, int part, unsi
         *seen |= 1u << i;
         return fault ? err_set(err, MUSTER_EINVALID, "The key's URI: its attribute %s %s.", a->name, fault) : 0;
     }
+    bool elsewhere = false;
+    for (size_t i = 0; i < ATTRIBUTES_N; i++)
+        elsewhere = elsewhere || (ATTRIBUTES[i].place == u->place && span_eq_str(name, ATTRIBUTES[i].name));
+    if (u->place == KEYRING_PKCS11 && part == QUERY_PART && name.n && !elsewhere) /* passed over, as RFC 7512 (2.4) has it; one of the path that is unknown matches nothing */
+        return 0;
     return err_set(err, MUSTER_EINVALID, "The key's URI: there is no attribute `%.*s` in that place of a %s URI.", (int)(name.n > 40 ? 40 : name.n), (const char *)name.p,
                    keyring_place_name(u->place));
 }
@@ -188,7 +204,7 @@ int uri_parse(const char *text, struct keyring_uri *out, struct err *err) {
     *out = (struct keyring_uri){.place = keyring_place(text)};
     if (strlen(text) >= KEYRING_URI_MAX)
         return err_set(err, MUSTER_EINVALID, "The key's URI is too long.");
-    bool scheme = out->place != KEYRING_FILE || !strncmp(text, "file:", 5);
+    bool scheme = out->place != KEYRING_FILE || !strncasecmp(text, "file:", 5);
     if (!scheme) /* a path, whatever is in it */
         return take_file(out, span_str(text), false, err);
     const char *colon = strchr(text, ':');
@@ -234,6 +250,8 @@ static bool is_set(const struct keyring_uri *u, const struct attribute *a) {
     case TYPE:
         return false;
     case TEXT:
+    case VERSION:
+    case MODULE:
     case FILE_NAME:
         break;
     }

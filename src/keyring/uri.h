@@ -17,6 +17,8 @@ struct keyring_uri {
     char path[URI_PATH_MAX]; /* the file; the TPM's device, "" for the usual one; the PKCS#11 module, "" for the usual one */
     struct pin_source pin, owner;
     char token[33], serial[17], manufacturer[33], model[17], object[81]; /* "": any */
+    char library_manufacturer[33], library_description[33], library_version[8], slot_description[65], slot_manufacturer[33];
+    char module[65]; /* by its name; path comes first */
     uint8_t id[URI_ID_MAX];
     size_t id_n; /* 0: any */
     bool has_slot, has_spki;

@@ -106,6 +106,7 @@ int command_factory_issue(struct invocation *in, struct err *err);
 int command_factory_manifest(struct invocation *in, struct err *err);
 int command_factory_reconcile(struct invocation *in, struct err *err);
 int command_kit_create(struct invocation *in, struct err *err);
+int command_kit_revoke(struct invocation *in, struct err *err);
 int command_ca_revoke(struct invocation *in, struct err *err);
 int command_ca_crl(struct invocation *in, struct err *err);
 int command_ca_install(struct invocation *in, struct err *err);

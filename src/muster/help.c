@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "base/man.h"
+
 static void usage(FILE *out, const struct command *c) {
     fprintf(out, "muster %s%s%s", c->noun, c->verb[0] ? " " : "", c->verb);
     for (size_t i = 0; i < COMMAND_ARGS && c->args[i].name; i++)
@@ -57,15 +59,6 @@ void help_command(FILE *out, const struct command *c) {
         fprintf(out, "  --account A\n        %s\n",
                 c->account_free ? "The account; needed where the object is named by name or device ID, not where by id" : "The account (required)");
     globals(out);
-}
-
-/* scdoc reads _ and * as markup. */
-static void man_text(FILE *out, const char *s) {
-    for (; *s; s++) {
-        if (strchr("_*\\[]<>", *s))
-            fputc('\\', out);
-        fputc(*s, out);
-    }
 }
 
 void help_man(FILE *out) {

@@ -4,6 +4,7 @@
 
 #include "base/secret.h"
 #include "base/shell.h"
+#include "keyring/keyring.h"
 #include "muster/api.h"
 #include "muster/command.h"
 #include "muster/complete.h"
@@ -230,5 +231,7 @@ int main(int argc, char **argv) {
     rc = in.command->run ? in.command->run(&in, &err) : command_run(&in, &err);
     if (!rc && (fflush(stdout) || ferror(stdout)))
         rc = err_set(&err, MUSTER_EIO, "Standard output cannot be written.");
-    return rc ? fail(&err) : 0;
+    int status = rc ? fail(&err) : 0;
+    keyring_exit(status);
+    return status;
 }

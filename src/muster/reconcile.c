@@ -31,6 +31,7 @@ struct reconciliation {
     json_t *unknown; /* array of device IDs that came by the line, are in or wait, and were not built; owned */
     int64_t n[STATUSES], n_built;
     size_t walked;
+    json_t *line;    /* as the server has it; owned */
 };
 
 static void reconciliation_fini(struct reconciliation *r) {
@@ -39,6 +40,7 @@ static void reconciliation_fini(struct reconciliation *r) {
     json_decref(r->keys);
     json_decref(r->devices);
     json_decref(r->unknown);
+    json_decref(r->line);
 }
 DEFINE_CLEANUP_FINI(reconciliation_fini, struct reconciliation)
 
@@ -185,25 +187,25 @@ static int walk(struct reconciliation *r, struct err *err) {
 }
 
 static void not_seen(struct reconciliation *r) {
-    const char *id;
+    const char *id, *state = text_of(r->line, "state");
+    const bool revoked = state && !strcmp(state, "revoked");
     json_t *b;
     json_object_foreach(r->built, id, b)
         if (!json_object_get(b, "seen"))
-            tell(r, NOT_SEEN, id, NULL, json_string_value(json_object_iter_value(json_object_iter(json_object_get(b, "keys")))), json_object_size(json_object_get(b, "keys")) ? NULL : "all of its certificates are revoked");
+            tell(r, NOT_SEEN, id, NULL, json_string_value(json_object_iter_value(json_object_iter(json_object_get(b, "keys")))), !json_object_size(json_object_get(b, "keys")) ? "all of its certificates are revoked" : revoked ? "its line was revoked: it is refused when it comes" : NULL);
 }
 
 /* The manifest is the line's, by the key that the server has for it. */
-static int check_line(const struct reconciliation *r, struct err *err) {
+static int check_line(struct reconciliation *r, struct err *err) {
     CLEANUP(buf_fini) struct buf path = BUF_INIT(1024);
-    CLEANUP_JSON json_t *line = NULL;
     char kit[UUID_TEXT_LEN + 1], key[2 * PKI_HASH_LEN + 1];
     buf_addf(&path, "/api/v1/accounts/%s/lines/%s", r->manifest.account, r->manifest.line);
-    int rc = api_json(r->in->api, "GET", buf_str(&path), NULL, &line, NULL, err);
+    int rc = api_json(r->in->api, "GET", buf_str(&path), NULL, &r->line, NULL, err);
     if (rc)
         return rc;
     uuid_text(&r->manifest.kit, kit);
     hex_encode(hash_span(&r->manifest.cert->key.spki), key);
-    if (strcmp(text_of(line, "id"), kit) || strcmp(text_of(line, "spki"), key))
+    if (strcmp(text_of(r->line, "id"), kit) || strcmp(text_of(r->line, "spki"), key))
         return err_set(err, MUSTER_EMANIFEST, "The manifest is of another kit, or signed by another key, than the server has for the line %s of %s.", r->manifest.line, r->manifest.account);
     return 0;
 }
@@ -255,6 +257,7 @@ static json_t *summary_of(const struct reconciliation *r) {
     json_set_uuid(o, "id", &r->manifest.kit);
     json_set_str(o, "account", r->manifest.account);
     json_set_str(o, "line", r->manifest.line);
+    json_set_str(o, "line_state", text_of(r->line, "state"));
     json_set_time(o, "manifest", r->manifest.at);
     json_set_int(o, "built", r->n_built);
     for (int i = 0; i < STATUSES; i++)

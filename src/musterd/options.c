@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "base/man.h"
+
 #define BIT(option) (1U << (option))
 
 static const struct {
@@ -164,15 +166,6 @@ void options_help(FILE *out, const struct command *c) {
     for (enum option i = 0; i < OPTIONS_N; i++)
         if (c->takes & BIT(i))
             fprintf(out, "\n  --%s%s%s\n        %s\n", OPTIONS[i].name, OPTIONS[i].value ? " " : "", OPTIONS[i].value ? OPTIONS[i].value : "", OPTIONS[i].help);
-}
-
-/* scdoc reads _ and * as markup. */
-static void man_text(FILE *out, const char *s) {
-    for (; *s; s++) {
-        if (strchr("_*\\[]<>`", *s))
-            fputc('\\', out);
-        fputc(*s, out);
-    }
 }
 
 static void man_command(FILE *out, const struct command *c) {

@@ -363,6 +363,8 @@ static int judge_line(struct store_tx *tx, struct admit *a, const struct account
     return found < 0 ? found : 0;
 }
 
+static int refuse_line(struct admit *a) { return admit_refuse(a, MUSTER_ELINEREVOKED, "The factory line %s, which made the certificate, was revoked.", a->line); }
+
 static int register_device(struct store_tx *tx, struct admit *a, const struct account *account, const struct root *r, const char *id, struct err *err) {
     struct device d;
     struct line line;
@@ -372,6 +374,8 @@ static int register_device(struct store_tx *tx, struct admit *a, const struct ac
     int rc = judge_line(tx, a, account, id, &line, &objection, &full, err);
     if (rc || (rc = check_line_revoked(tx, a, account->row, &ok, err)) || !ok)
         return rc;
+    if (a->of_line && line.state == LINE_REVOKED)
+        return refuse_line(a);
     /* A root that was followed by another one is that; what a line under it has built comes later, and the line's own bounds are the gate. */
     if (r->state == ROOT_KNOWN_ONLY && !(r->origin == ROOT_MUSTER && a->of_line))
         return admit_refuse(a, MUSTER_EROOTKNOWNONLY, NULL);
@@ -511,6 +515,11 @@ static int first_contact(struct store_tx *tx, struct admit *a, struct err *err) 
     found = read_device(tx, &account, buf_str(&id), &d, err);
     if (found < 0)
         return found;
+    struct line line = {.row = 0};
+    if (found && (rc = note_line(tx, a, account.row, &line, err)) < 0)
+        return rc;
+    if (found && line.state == LINE_REVOKED) /* it offers no keys for devices that are known either, whatever the root's rule is */
+        return refuse_line(a);
     return found ? other_key(tx, a, &account, &r, &d, err) : register_device(tx, a, &account, &r, buf_str(&id), err);
 }
 

@@ -99,6 +99,7 @@ static const struct action {
     {"key.blacklist", CONTROL, ACCOUNT, replay_key_blacklist},
     {"line.create", CONTROL, ACCOUNT, replay_line_create},
     {"line.set", CONTROL, ACCOUNT, replay_line_set},
+    {"line.revoke", CONTROL, ACCOUNT, replay_line_revoke},
 };
 
 /* Whatever is not named is control's. */

@@ -44,7 +44,7 @@ struct audit_prov_key {
 struct audit_line {
     struct uuid uuid;
     char name[64];
-    bool closed;
+    int state; /* enum line_state */
     struct hash spki;
     int64_t begins, expires, max_devices, spent, held;
     char id_pattern[DEVICE_ID_MAX + 1];

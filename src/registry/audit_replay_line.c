@@ -25,11 +25,11 @@ static void bounds(struct audit_line *l, const json_t *d) {
     if (json_object_get(d, "expires"))
         l->expires = replay_time(d, "expires");
     if (json_object_get(d, "state"))
-        l->closed = strcmp(replay_text(d, "state"), "closed") == 0;
+        l->state = word_parse(&WORDS_LINE_STATE, replay_text(d, "state"));
 }
 
 void replay_line_create(struct audit_replay *r, const struct audit_entry *e, const json_t *d) {
-    struct audit_line *more = replay_grown(r->lines, r->n_lines, sizeof *more), l = {.name = ""};
+    struct audit_line *more = replay_grown(r->lines, r->n_lines, sizeof *more), l = {.state = LINE_OPEN};
     if (!more) {
         r->full = true;
         return;
@@ -46,8 +46,19 @@ void replay_line_create(struct audit_replay *r, const struct audit_entry *e, con
 void replay_line_set(struct audit_replay *r, const struct audit_entry *e, const json_t *d) {
     struct uuid uuid;
     struct audit_line *l = uuid_parse(span_str(replay_text(d, "id")), &uuid) ? NULL : audit_replay_line(r, &uuid);
-    if (l)
+    if (l && l->state == LINE_REVOKED)
+        replay_bad(r, e, "The factory line was revoked");
+    else if (l)
         bounds(l, d);
+}
+
+void replay_line_revoke(struct audit_replay *r, const struct audit_entry *e, const json_t *d) {
+    struct uuid uuid;
+    struct audit_line *l = uuid_parse(span_str(replay_text(d, "id")), &uuid) ? NULL : audit_replay_line(r, &uuid);
+    if (l && l->state != LINE_REVOKED)
+        l->state = LINE_REVOKED;
+    else
+        replay_bad(r, e, l ? "The factory line was revoked already" : "There was no such factory line");
 }
 
 uint64_t audit_replay_line_mark(const struct audit_replay *r, struct span name, struct span spki) {
@@ -75,6 +86,8 @@ void replay_line_spend(struct audit_replay *r, const struct audit_entry *e, cons
         replay_bad(r, e, "There was no such factory line");
         return;
     }
+    if (l->state == LINE_REVOKED)
+        replay_bad(r, e, "The factory line was revoked");
     if (*replay_text(d, "outside")) {
         l->held++;
         if (strcmp(replay_text(d, "state"), word_of(&WORDS_DEVICE_STATE, DEVICE_PENDING)))
@@ -82,7 +95,7 @@ void replay_line_spend(struct audit_replay *r, const struct audit_entry *e, cons
         return;
     }
     l->spent++;
-    if (l->closed)
+    if (l->state == LINE_CLOSED)
         replay_bad(r, e, "The factory line was closed");
     else if (l->spent > l->max_devices)
         replay_bad(r, e, "The factory line had brought in as many devices as it might");

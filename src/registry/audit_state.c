@@ -120,7 +120,7 @@ static void check_line(struct audit_state *s, const struct line *row) {
     if (!l)
         audit_state_bad(s, "The factory line \"%s\" was never made.", row->name);
     else if (strcmp(l->name, row->name) || strcmp(l->id_pattern, row->id_pattern) || !hash_eq(&l->spki, &row->spki) || l->begins != row->begins || l->expires != row->expires ||
-             l->max_devices != row->max_devices || l->closed != (row->state == LINE_CLOSED))
+             l->max_devices != row->max_devices || l->state != (int)row->state)
         audit_state_bad(s, "The factory line \"%s\" is not as the log says.", row->name);
     else if (l->spent != row->spent || l->held != row->held)
         audit_state_bad(s, "The factory line \"%s\" has brought in %lld devices and %lld that are held, and the log has %lld and %lld.", row->name, (long long)row->spent, (long long)row->held,

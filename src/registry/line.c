@@ -8,7 +8,7 @@
 
 #define NAME_MAX_CHARACTERS 63
 
-static const char *const words[] = {[LINE_OPEN] = "open", [LINE_CLOSED] = "closed"};
+static const char *const words[] = {[LINE_OPEN] = "open", [LINE_CLOSED] = "closed", [LINE_REVOKED] = "revoked"};
 const struct words WORDS_LINE_STATE = {words, sizeof words / sizeof *words};
 
 /* --- rows ---------------------------------------------------------------------------------------------------------------------------- */
@@ -271,6 +271,8 @@ int line_set_run(struct store_tx *tx, void *arg, struct err *err) {
     int rc = account_need(tx, s->account, &a, err);
     if (rc || (rc = line_need(tx, &a, s->line, &l, err)) || (rc = check_bounds(&s->bounds, l.spent, err)))
         return rc;
+    if (l.state == LINE_REVOKED)
+        return err_set(err, MUSTER_ESTATE, "The factory line %s is revoked, for good; make another one, with a key of its own.", l.name);
     json_t *detail = json_object();
     json_set_uuid(detail, "id", &l.uuid);
     if (s->bounds.max_devices) {
@@ -295,6 +297,30 @@ int line_set_run(struct store_tx *tx, void *arg, struct err *err) {
         return rc;
     }
     return audit_add(tx, a.row, &s->actor, "line.set", span_str(l.name), detail, err);
+}
+
+int line_revoke_run(struct store_tx *tx, void *arg, struct err *err) {
+    struct line_revoke *s = arg;
+    struct account a;
+    struct line l;
+    int rc = account_need(tx, s->account, &a, err);
+    if (rc || (rc = line_need(tx, &a, s->line, &l, err)) || l.state == LINE_REVOKED)
+        return rc ? rc : line_json(tx, &a, &l, false, &s->out, err);
+    l.state = LINE_REVOKED;
+    json_t *more = json_object();
+    json_set_uuid(more, "line_id", &l.uuid);
+    json_set_str(more, "line", l.name);
+    json_set_int(more, "devices", l.spent);
+    json_set_int(more, "held", l.held);
+    json_set_str(more, "reason", s->reason);
+    if ((rc = event_plain(tx, &a, EVENT_LINE_REVOKED, more, err)) || (rc = store_exec(tx, NULL, err, SQL_LINE_SET, "iisii", l.row, l.max_devices, l.id_pattern, l.expires, I(l.state))) ||
+        (rc = line_json(tx, &a, &l, false, &s->out, err)) || (rc = epoch_raise(tx, err)))
+        return rc;
+    json_t *detail = json_object();
+    json_set_uuid(detail, "id", &l.uuid);
+    json_set_str(detail, "state", word_of(&WORDS_LINE_STATE, l.state));
+    json_set_str(detail, "reason", s->reason);
+    return audit_add(tx, a.row, &s->actor, "line.revoke", span_str(l.name), detail, err);
 }
 
 int line_devices_run(struct store_tx *tx, void *arg, struct err *err) {

@@ -14,7 +14,8 @@
 #define LINE_HELD_MORE 1000 /* devices outside its bounds that are registered besides as many as it may bring in: beyond, they are refused and nothing is written */
 #define LINE_BACKDATE (2 * CLOCK_DAY) /* how long before the line's beginning its certificates may begin: clocks of factories, and CAs that backdate */
 
-enum line_state { LINE_OPEN = 1, LINE_CLOSED = 2 };
+/* Of a closed line what comes waits; of a revoked one, whose CA is in somebody's hands, nothing comes in or waits any more, for ever. */
+enum line_state { LINE_OPEN = 1, LINE_CLOSED = 2, LINE_REVOKED = 3 };
 extern const struct words WORDS_LINE_STATE;
 
 struct line {
@@ -77,7 +78,7 @@ struct line_show {
 };
 int line_show_run(struct store_tx *tx, void *arg, struct err *err);
 
-/* MUSTER_EINVALID: less than it has spent already; _ESTATE. */
+/* MUSTER_EINVALID: less than it has spent already; _ESTATE: it is revoked. */
 struct line_set {
     struct actor actor;
     struct span account, line;
@@ -85,6 +86,15 @@ struct line_set {
     json_t *out;
 };
 int line_set_run(struct store_tx *tx, void *arg, struct err *err);
+
+/* For good.  Devices that it has brought in stay as they are (line_act_run).  Once more: nothing is changed, and nothing told. */
+struct line_revoke {
+    struct actor actor;
+    struct span account, line;
+    char reason[256];
+    json_t *out;
+};
+int line_revoke_run(struct store_tx *tx, void *arg, struct err *err);
 
 /* Takes devices that a line brought back out, all in one transaction: HOLD has those that are in wait for an operator again, QUARANTINE cuts off those that are in or
  * wait.  Those in another state are passed over.  MUSTER_ENOTFOUND: one is not the line's, and nothing is done. */

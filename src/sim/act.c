@@ -133,8 +133,10 @@ int act_misbehave(const struct act *a, enum manner manner, struct device *d, str
 
 /* --- answers -------------------------------------------------------------------------------------------------------------------------------- */
 
-void act_name(const struct answer *answer, char out[80]) {
-    if (!answer->status)
+void act_name(const struct answer *answer, enum came came, char out[80]) {
+    if (answer->status == 200 && came == CAME_FAILED)
+        snprintf(out, 80, "200 without a certificate of the device's key");
+    else if (!answer->status)
         snprintf(out, 80, "%s", answer->fault);
     else
         snprintf(out, 80, "%d%s%.63s", answer->status, answer->code[0] ? " " : "", answer->code);
@@ -142,8 +144,9 @@ void act_name(const struct answer *answer, char out[80]) {
 
 bool act_told_to_wait(const struct answer *answer) { return answer->status == 429 || answer->status == 503 || answer->status == 202; }
 
-/* Whatever stands behind the gateway says: the gateway has let it in. */
-static bool let_in(int status) { return status && status != 401 && status != 403 && status != 421 && status != 429 && status < 500; }
+/* Muster itself says to whoever it lets in that POST is the method of /devices; what stands behind the gateway, that it has something.  Anything else, a page that is not
+ * there or elsewhere, may be anybody's who stands in between (est_admitted). */
+static bool let_in(const struct answer *a) { return (a->status >= 200 && a->status < 300) || a->status == 304 || (a->status == 405 && a->allows_post); }
 
 static bool keep(const struct fleet *f, struct device *d, EVP_PKEY *key, const struct cert *cert) {
     bool good = credential_set(&d->has, key, cert, NULL, NULL) == 0;
@@ -172,7 +175,7 @@ enum came act_take(const struct act *a, enum step step, bool uses, struct device
     if (act_told_to_wait(answer) || !answer->status || answer->status >= 500)
         return CAME_LATER;
     if (!asks)
-        return let_in(answer->status) ? CAME_DONE : CAME_FAILED;
+        return let_in(answer) ? CAME_DONE : CAME_FAILED;
     if (answer->status != 200)
         return CAME_FAILED;
     const bool good = step == STEP_ENROL && d->way == WAY_KEY && by_devices(a) ? take_p12(a->fleet, d, answer->body) : take_est(a->fleet, d, answer->body);

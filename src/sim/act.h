@@ -18,7 +18,7 @@ enum came { CAME_DONE, CAME_USE, CAME_LATER, CAME_FAILED };
 /* Takes what the answer brings into the device.  CAME_USE: there is a second half; CAME_LATER: it is to come again. */
 enum came act_take(const struct act *a, enum step step, bool uses, struct device *d, const struct answer *answer);
 /* As the report counts it: "403 device_pending". */
-void act_name(const struct answer *answer, char out[80]);
+void act_name(const struct answer *answer, enum came came, char out[80]);
 bool act_told_to_wait(const struct answer *answer);
 
 #endif

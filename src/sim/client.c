@@ -10,6 +10,8 @@
 #include <sys/socket.h>
 
 #include "base/clock.h"
+#include "agent/http.h"
+#include "http/chunked.h"
 #include "http/tls_client.h"
 #include "json/json.h"
 
@@ -31,8 +33,10 @@ struct conn {
     size_t sent, filling;
     struct head_scan scan;
     struct http_response head;
-    size_t body_at;
-    bool have_head, refused; /* refused: by the system, at once */
+    struct chunked chunked;
+    struct buf body; /* of an answer in chunks */
+    size_t read;     /* bytes of the answer that were looked at */
+    bool have_head, refused; /* refused: at once */
     answered_fn *done;
     void *arg;
 };
@@ -142,6 +146,7 @@ static void conn_free(struct conn *k) {
     free(k->head.fields);
     buf_wipe(&k->request);
     buf_wipe(&k->answer);
+    buf_wipe(&k->body);
     free(k);
 }
 
@@ -166,11 +171,12 @@ static void finish(struct conn *k, const char *fault) {
     struct answer a = {.fault = fault};
     if (!fault) {
         a.status = k->head.status;
-        a.body = span_sub(buf_span(&k->answer), k->body_at, k->answer.n);
+        a.body = k->head.body == RESPONSE_CHUNKED ? buf_span(&k->body) : span_sub(buf_span(&k->answer), k->scan.end, k->answer.n);
         for (size_t i = 0; i < k->head.n_fields; i++) {
-            uint64_t seconds;
-            if (span_eq_nocase(k->head.fields[i].name, SPAN_LIT("Retry-After")) && span_to_u64(k->head.fields[i].value, &seconds) && seconds < 86400 * 365)
-                a.retry_after = (int)seconds;
+            if (span_eq_nocase(k->head.fields[i].name, SPAN_LIT("Retry-After")))
+                a.retry_after = http_retry_after(k->head.fields[i].value, clock_now());
+            if (span_eq_nocase(k->head.fields[i].name, SPAN_LIT("Allow")))
+                a.allows_post = a.allows_post || http_names_post(k->head.fields[i].value);
         }
         read_code(a.body, a.code);
     }
@@ -213,13 +219,17 @@ static bool complete(struct conn *k, bool ended, const char **fault) {
         if (!k->head.fields || response_read(span_sub(buf_span(&k->answer), 0, k->scan.end), &LIMITS, false, &k->head, &err))
             *fault = "no HTTP";
         k->have_head = !*fault;
-        k->body_at = k->scan.end;
+        k->read = k->scan.end;
     }
     if (*fault)
         return false;
-    size_t body = k->answer.n - k->body_at;
-    if (k->head.body == RESPONSE_CHUNKED)
-        return body >= 5 && span_ends(buf_span(&k->answer), SPAN_LIT("0\r\n\r\n"));
+    size_t body = k->answer.n - k->scan.end, used = 0;
+    if (k->head.body == RESPONSE_CHUNKED) {
+        if (chunked_feed(&k->chunked, span_sub(buf_span(&k->answer), k->read, k->answer.n), &used, &k->body, &err))
+            *fault = "no HTTP";
+        k->read += used;
+        return !*fault && k->chunked.state == CHUNKED_DONE;
+    }
     return k->head.body == RESPONSE_NONE || (k->head.body == RESPONSE_LENGTH && body >= (size_t)k->head.length) || (k->head.body == RESPONSE_UNTIL_CLOSE && ended);
 }
 
@@ -336,11 +346,14 @@ static int open_socket(struct conn *k, struct err *err) {
     int one = 1, small = 4096;
     k->fd = socket(c->to.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (k->fd < 0)
-        return err_set(err, MUSTER_EIO, "No more connections can be made: %s.", strerror(errno));
+        return err_set(err, MUSTER_EIO, "This machine can make no more connections: %s.", strerror(errno));
     setsockopt(k->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     if (k->how == HOW_SLOW)
         setsockopt(k->fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
-    k->refused = connect(k->fd, (const struct sockaddr *)&c->to, c->to_n) && errno != EINPROGRESS;
+    bool refused = connect(k->fd, (const struct sockaddr *)&c->to, c->to_n) && errno != EINPROGRESS;
+    if (refused && (errno == EADDRNOTAVAIL || errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM)) /* of this machine's ports or memory */
+        return err_set(err, MUSTER_EIO, "This machine can make no more connections: %s.", strerror(errno));
+    k->refused = refused;
     return 0;
 }
 
@@ -362,7 +375,7 @@ int client_send(struct client *c, struct ask *a, answered_fn *done, void *arg, s
     CLEANUP(conn_free) struct conn *k = calloc(1, sizeof *k);
     if (!k)
         return err_set(err, MUSTER_ENOMEM, NULL);
-    *k = (struct conn){.client = c, .fd = -1, .how = a->how, .request = a->request, .answer = BUF_INIT(ANSWER_MAX), .filling = a->filling, .done = done, .arg = arg};
+    *k = (struct conn){.client = c, .fd = -1, .how = a->how, .request = a->request, .answer = BUF_INIT(ANSWER_MAX), .body = BUF_INIT(ANSWER_MAX), .chunked = {.skip_trailers = true}, .filling = a->filling, .done = done, .arg = arg};
     a->request = BUF_INIT(0);
     int rc = open_socket(k, err);
     if (rc || (a->how != HOW_NO_TLS && (rc = open_tls(k, a->by, err))))

@@ -28,10 +28,11 @@ struct answer {
     const char *fault;
     char code[64];     /* Muster's stable code; "" none */
     int retry_after;   /* seconds; 0: none was named */
+    bool allows_post;  /* Allow names POST */
     struct span body;  /* valid during the call */
 };
 typedef void answered_fn(void *arg, const struct answer *a);
-/* done is called later, exactly once. */
+/* done is called later, exactly once; not where this fails: then nothing left this machine, which has no room for another connection (MUSTER_EIO), say. */
 int client_send(struct client *c, struct ask *a, answered_fn *done, void *arg, struct err *err) MUSTER_MUST_CHECK;
 size_t client_open(const struct client *c); /* connections */
 

@@ -204,6 +204,7 @@ static bool id_of(const char *name, struct buf *out) {
 static int load(struct fleet *f, struct device *d, struct err *err) {
     CLEANUP(buf_fini) struct buf name = BUF_INIT(8 * DEVICE_ID_MAX);
     CLEANUP(buf_wipe) struct buf file = BUF_INIT(FILE_MAX);
+    struct stat st;
     name_of(d->id, &name);
     int rc = file_read(f->state, buf_str(&name), &file, NULL);
     if (rc == MUSTER_ENOTFOUND)
@@ -213,6 +214,9 @@ static int load(struct fleet *f, struct device *d, struct err *err) {
     /* The key comes first: what reads certificates takes no file that has one. */
     const uint8_t *certs = memmem(file.p, file.n, "-----BEGIN CERTIFICATE", 22);
     size_t at = certs ? (size_t)(certs - file.p) : file.n;
+    if (fstatat(f->state, buf_str(&name), &st, 0) == 0 && st.st_mode & 077)
+        return err_set(err, MUSTER_EINVALID, "%s in the directory of the state can be read by others (mode %03o), and has a device's key. Make it its owner's alone: chmod 600.", buf_str(&name),
+                       st.st_mode & 0777u);
     rc = read_credential(span_sub(buf_span(&file), at, file.n), span_sub(buf_span(&file), 0, at), &d->has, err);
     return rc ? err_prefix(err, "%s in the directory of the state", buf_str(&name)) : 0;
 }

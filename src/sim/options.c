@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/man.h"
 #include "base/shell.h"
 #include "base/span.h"
 
@@ -214,15 +215,6 @@ void sim_options_help(FILE *out) {
     for (int i = 0; i < MANNERS; i++)
         fprintf(out, "  %-11s %s\n", MANNER_NAMES[i], MANNER_HELP[i]);
     fprintf(out, "\n%s", EXITS);
-}
-
-/* scdoc reads _ and * as markup. */
-static void man_text(FILE *out, const char *s) {
-    for (; *s; s++) {
-        if (strchr("_*\\[]<>", *s))
-            fputc('\\', out);
-        fputc(*s, out);
-    }
 }
 
 static void man_row(FILE *out, const char *name, const char *value, const char *help) {

@@ -1,6 +1,7 @@
 /* play: see play.h. */
 #include "sim/play.h"
 
+#include <dirent.h>
 #include <event2/event.h>
 #include <math.h>
 #include <signal.h>
@@ -13,7 +14,7 @@
 #define HURRY_MS 10      /* of who does not wait */
 #define BACK_OFF_MAX 60000
 #define AT_ONCE 10000
-#define SPARE_FILES 64
+#define SPARE_FILES 8 /* for what the state of devices is written by */
 
 struct player {
     struct play *play;
@@ -70,18 +71,21 @@ static double gap(struct play *p, double mean) { return -log(1 - draw(p)) * mean
 static void begin(struct player *p);
 static void end_step(struct play *p);
 
+static void wait_in_queue(struct player *p) {
+    p->behind = NULL;
+    *p->play->last = p;
+    p->play->last = &p->behind;
+}
+
 static void due(void *arg) {
     struct player *p = arg;
     struct play *play = p->play;
     if (play->stopping)
         return;
-    if (client_open(play->client) >= play->at_once) {
-        p->behind = NULL;
-        *play->last = p;
-        play->last = &p->behind;
-        return;
-    }
-    begin(p);
+    if (client_open(play->client) >= play->at_once)
+        wait_in_queue(p);
+    else
+        begin(p);
 }
 
 static void set(struct player *p, int64_t at) {
@@ -168,15 +172,16 @@ static void answered(void *arg, const struct answer *a) {
     struct play *play = p->play;
     const enum step step = play->o->n_steps ? play->o->steps[play->step < play->o->n_steps ? play->step : play->o->n_steps - 1] : STEP_POLL;
     char name[80];
-    act_name(a, name);
-    tally_answer(tally_of(p), name, clock_mono_us() - p->due);
+    const int64_t took = a->status ? clock_mono_us() - p->due : -1;
+    const enum came came = p->began_bad ? CAME_LATER : act_take(&play->act, step, p->uses, p->d, a);
+    act_name(a, came, name);
+    tally_answer(tally_of(p), name, took);
     if (play->first && loop_post(play->loop, next_in_queue, play))
         next_in_queue(play);
     if (p->began_bad) {
         bad_again(p, a);
         return;
     }
-    const enum came came = act_take(&play->act, step, p->uses, p->d, a);
     if (step == STEP_POLL) {
         poll_again(p, a, came);
     } else if (came == CAME_LATER) {
@@ -190,10 +195,20 @@ static void answered(void *arg, const struct answer *a) {
     }
 }
 
-/* Not even a request came of it. */
-static void no_request(struct player *p, const struct err *why) {
-    const struct answer a = {.fault = err_text(why)};
-    answered(p, &a);
+/* This machine had no room for it, which is no word of the gateway: it waits for one of those that are open to end; where none is, for a second. */
+static void not_sent(struct player *p, const struct err *why) {
+    struct play *play = p->play;
+    const size_t open = client_open(play->client);
+    const int64_t at = clock_mono_us() + PACE_MS * 1000;
+    tally_not_sent(tally_of(p), err_text(why));
+    if (open) {
+        play->at_once = open;
+        wait_in_queue(p);
+    } else if (p->began_bad || at - p->first <= play->o->give_up * 1000) {
+        set(p, at);
+    } else {
+        over(p, false);
+    }
 }
 
 static void begin(struct player *p) {
@@ -204,15 +219,16 @@ static void begin(struct player *p) {
         p->due = clock_mono_us();
     int rc = p->began_bad ? act_misbehave(&play->act, p->manner, p->d, &ask, &err) : act_ask(&play->act, play->o->steps[play->step], p->uses, p->d, &ask, &err);
     if (!rc) {
-        tally_begun(tally_of(p), clock_mono_us());
         rc = client_send(play->client, &ask, answered, p, &err);
+        if (!rc)
+            tally_begun(tally_of(p), clock_mono_us());
     }
     buf_wipe(&ask.request);
     if (rc && err.code == MUSTER_ENOTFOUND && !p->began_bad) { /* it has nothing to ask with, and never will */
-        tally_answer(play->tally, err_text(&err), 0);
+        tally_answer(play->tally, err_text(&err), -1);
         over(p, false);
     } else if (rc) {
-        no_request(p, &err);
+        not_sent(p, &err);
     }
 }
 
@@ -343,6 +359,16 @@ static void on_signal(evutil_socket_t number, short what, void *arg) {
 
 /* --- all of it ---------------------------------------------------------------------------------------------------------------------------------- */
 
+static size_t open_files(void) {
+    size_t n = 0;
+    DIR *d = opendir("/proc/self/fd");
+    while (d && readdir(d))
+        n++;
+    if (d)
+        closedir(d);
+    return n;
+}
+
 /* As many connections as there may be files. */
 static size_t most_at_once(const struct sim_options *o) {
     struct rlimit files = {.rlim_cur = 1024};
@@ -352,7 +378,7 @@ static size_t most_at_once(const struct sim_options *o) {
         setrlimit(RLIMIT_NOFILE, &files);
         getrlimit(RLIMIT_NOFILE, &files);
     }
-    size_t most = files.rlim_cur > 2 * SPARE_FILES ? files.rlim_cur - SPARE_FILES : SPARE_FILES;
+    const size_t used = open_files() + SPARE_FILES, most = files.rlim_cur > used ? files.rlim_cur - used : 1;
     if (o->at_once && (size_t)o->at_once < wanted)
         wanted = (size_t)o->at_once;
     return wanted < most ? wanted : most;

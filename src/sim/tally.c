@@ -59,7 +59,13 @@ void tally_answer(struct tally *t, const char *what, int64_t us) {
         snprintf(t->result[i].what, sizeof t->result[i].what, "%s", i < TALLY_KINDS - 1 ? what : "other");
     }
     t->result[i].n++;
-    histogram_add(&t->latency, us);
+    if (us >= 0)
+        histogram_add(&t->latency, us);
+}
+
+void tally_not_sent(struct tally *t, const char *why) {
+    t->not_sent++;
+    snprintf(t->why_not, sizeof t->why_not, "%s", why);
 }
 
 /* --- the report ---------------------------------------------------------------------------------------------------------------------- */
@@ -83,6 +89,7 @@ json_t *tally_json(const struct tally *t) {
     json_set_int(o, "duration_us", t->ended - t->began);
     json_set_int(o, "requests", (int64_t)t->requests);
     json_set_int(o, "busiest_second", (int64_t)t->busiest);
+    json_set_int(o, "not_sent", (int64_t)t->not_sent);
     if (!t->bad) {
         json_set_int(o, "done", (int64_t)t->done);
         json_set_int(o, "failed", (int64_t)t->failed);
@@ -115,6 +122,8 @@ void tally_print(const struct tally *t, FILE *out) {
     if (t->postponed)
         fprintf(out, "; %llu postponed", (unsigned long long)t->postponed);
     fputc('\n', out);
+    if (t->not_sent)
+        fprintf(out, "            not sent: %llu times; %s\n", (unsigned long long)t->not_sent, t->why_not);
     print_times("latency", &t->latency, out);
     if (t->postponed)
         print_times("until served", &t->served, out);

@@ -3,6 +3,8 @@
  *   away      no token is in any slot, and what was open fails (CKR_DEVICE_REMOVED)
  *   slow      a number: milliseconds that each signature takes
  *   hangs     a signature does not come back
+ *   mute      nobody is told which slots there are: that does not come back
+ *   readonly  nobody may write: there are no such sessions
  *   lies      a signature is of something else
  *   full      there is no room for another key
  *   locked    the token says that it has locked itself
@@ -57,7 +59,14 @@ static void snapshot(void) {
         abort();
 }
 
+static void wait_while(const char *mood) {
+    struct timespec pause = {0, 50000000};
+    while (has(mood))
+        nanosleep(&pause, NULL);
+}
+
 static CK_RV get_slot_list(CK_BBOOL present, CK_SLOT_ID *list, CK_ULONG *n) {
+    wait_while("mute");
     if (!has("away"))
         return real->C_GetSlotList(present, list, n);
     *n = 0;
@@ -65,6 +74,8 @@ static CK_RV get_slot_list(CK_BBOOL present, CK_SLOT_ID *list, CK_ULONG *n) {
 }
 
 static CK_RV open_session(CK_SLOT_ID slot, CK_FLAGS flags, void *app, CK_NOTIFY notify, CK_SESSION_HANDLE *out) {
+    if (has("readonly") && flags & CKF_RW_SESSION)
+        return CKR_TOKEN_WRITE_PROTECTED;
     return has("away") ? CKR_TOKEN_NOT_PRESENT : real->C_OpenSession(slot, flags, app, notify, out);
 }
 
@@ -107,8 +118,7 @@ static CK_RV sign(CK_SESSION_HANDLE s, CK_BYTE *digest, CK_ULONG n, CK_BYTE *out
     long slow = number("slow");
     struct timespec pause = {slow / 1000, slow % 1000 * 1000000};
     nanosleep(&pause, NULL);
-    while (has("hangs"))
-        pause = (struct timespec){0, 50000000}, nanosleep(&pause, NULL);
+    wait_while("hangs");
     if (has("away"))
         return CKR_DEVICE_REMOVED;
     CK_RV rv = real->C_Sign(s, digest, n, out, out_n);

@@ -161,7 +161,7 @@ def shake_hands(tls):
 class Gateway:
     """A gateway of a test's own: answers[(method, path)] is (status, fields, body), or a function of the request that gives it.  `asked` has what came."""
 
-    def __init__(self, identity, answers=None, client_ca=None):
+    def __init__(self, identity, answers=None, client_ca=None, port=0):
         self.asked, self.answers = [], answers or {}
         gateway = self
 
@@ -216,7 +216,7 @@ class Gateway:
             def handle_error(self, request, client_address):
                 pass
 
-        self.server = Server(("127.0.0.1", 0), Handler)
+        self.server = Server(("127.0.0.1", port), Handler)
         self.url = f"https://localhost:{self.server.server_address[1]}"
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True)
         self.thread.start()

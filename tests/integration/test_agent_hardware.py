@@ -1,4 +1,5 @@
 """muster-agent with its key in a PKCS#11 token or a TPM 2.0: made there, used there, exchanged there, and never anywhere else."""
+import json
 import os
 import pathlib
 import re
@@ -17,7 +18,7 @@ from cryptography.hazmat.primitives import serialization
 import keyscan
 from agent import ADMITTED, CLIENT_AUTH, EST, Agent, Authority, Gateway, Holder as Having, certificates, issues, own, refusal, shared
 from client import Identity, name, new_key, spki_hash
-from conftest import BUILD, LONG
+from conftest import BUILD, LONG, soon
 from est import Holder
 from hsm import MODULE, PIN, Token
 from test_agent import given, shown
@@ -471,6 +472,97 @@ def test_another_key_than_the_certificates_is_found_out(server, factory, tmp_pat
 
 
 # --- what goes wrong ----------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mood", ["hangs", "mute"])
+def test_a_module_that_hangs_holds_nothing_up(server, key, tmp_path, softhsm, mood):
+    """Each command ends, says what hangs, and leaves the directory to the next one; nothing is lost."""
+    token, device = softhsm.token, enrolled(device_with(tmp_path, softhsm, "--key-timeout", 1), key, f"hang-{mood}")
+    before = device.status()
+    token.be(mood)
+    said = device.fails("run", "--now")
+    assert "not answered within 1 seconds" in said and "(key_timeout)" in said, said
+    said = json.loads(device.run("explain", "--json", "--key-timeout", 1).stdout)
+    assert (said["code"], said["verdict"], said["side"]) == ("key_timeout", "unknown", "device")
+    assert "key_unavailable" not in device.fails("check", "--key-timeout", "1")
+    after = device.status()
+    assert after["failed"]["code"] == "key_timeout" and after["key_uri"] == before["key_uri"]
+    token.no_more(mood)
+    device.good("run", "--now")
+    assert device.explain()["verdict"] == "admitted"
+    whole(device, softhsm)
+
+
+def test_who_stays_begins_anew_after_a_module_that_hangs(server, key, tmp_path, softhsm):
+    """In the place of the process that has it: the time in between is taken away by strace."""
+    device = enrolled(device_with(tmp_path, softhsm, "--key-timeout", 1), key, "stays-1")
+    softhsm.token.be("mute")
+    due(device)
+    words = ["strace", "-qq", "-o", tmp_path / "trace", "-e", "trace=execve,clock_nanosleep", "-e", "inject=clock_nanosleep:retval=0", *device.command("run", "--stay")]
+    running = subprocess.Popen([str(w) for w in words], env=device.env, stderr=subprocess.DEVNULL)
+    try:
+        soon(True, lambda: (tmp_path / "trace").exists() and (tmp_path / "trace").read_text().count("execve(") >= 2, 60)
+        assert running.poll() is None and 'execve("/proc/self/exe"' in (tmp_path / "trace").read_text()
+    finally:
+        running.kill()
+        running.wait()
+
+
+def test_a_token_that_nobody_may_write_to_signs(server, key, tmp_path, softhsm):
+    device = enrolled(device_with(tmp_path, softhsm), key, "readonly-1")
+    softhsm.token.be("readonly")
+    assert device.explain()["verdict"] == "admitted"
+    device.good("run")
+    assert "CKR_TOKEN_WRITE_PROTECTED" in device.fails("run", "--now")
+
+
+def test_a_key_that_wants_its_pin_for_each_signature(server, factory, tmp_path, softhsm):
+    """As the signing keys of PIV cards do; and it is tried once where it is refused."""
+    tool = ["pkcs11-tool", "--module", str(MODULE), "--token-label", "device", "--login", "--pin", PIN]
+    subprocess.run([*tool, "--keypairgen", "--key-type", "EC:prime256v1", "--id", "0c", "--label", "each", "--always-auth"], check=True, capture_output=True, env={**os.environ, **softhsm.env})
+    der = subprocess.run([*tool, "--read-object", "--type", "pubkey", "--id", "0c"], check=True, capture_output=True, env={**os.environ, **softhsm.env}).stdout
+    signed = factory._sign(name("each-1"), Having(serialization.load_der_public_key(der)), (), (-1, 365))
+    at = preinstalled(tmp_path / "import", signed, (server.dir / "server-ca.pem").read_bytes(), server.url)
+    (at / "pkey.uri").write_text(softhsm.uri("token=device;id=%0c"), encoding="utf-8")
+    device = Agent(tmp_path / "device", env=softhsm.env)
+    device.good("provision", "--credentials", at)
+    so_far = softhsm.token.logins()
+    assert device.explain()["verdict"] == "admitted" and softhsm.token.logins() == so_far + 2
+
+
+@pytest.mark.parametrize("more, code", [
+    (";library-manufacturer=SoftHSM;slot-manufacturer=SoftHSM%20project?x-maker=any", None), (";library-version=99.9", "key_unavailable"), (";slot-description=Nothing", "key_unavailable")])
+def test_names_of_libraries_and_slots(tmp_path, softhsm, more, code):
+    path, _, query = more.partition("?")
+    uri = softhsm.uri("token=device" + path) + ("&" + query if query else "")
+    uri = uri.replace("pkcs11:", "PKCS11:", 1)
+    ca = Authority()
+    gateway = Gateway(ca.server(), {("POST", EST + "simpleenroll"): issues(ca), ("GET", "/devices"): ADMITTED})
+    device = Agent(tmp_path / "device", "--key", uri, "--credentials", shared(tmp_path / "shared", gateway.url, ca), "--device-id", "car-1", env=softhsm.env)
+    if code:
+        assert f"({code})" in device.fails("run")
+    else:
+        device.good("run")
+    assert len(softhsm.keys()) == (0 if code else 1)
+    gateway.close()
+
+
+def test_a_key_that_was_begun_in_another_token_is_none_of_this(tmp_path, softhsm):
+    """`key` has named another place since: the key is made there, and the one before does not stay."""
+    ca = Authority()
+    gateway = Gateway(ca.server(), {("POST", EST + "simpleenroll"): refusal(503, "overloaded"), ("GET", "/devices"): ADMITTED})
+    device = Agent(tmp_path / "device", "--key", softhsm.place, "--credentials", shared(tmp_path / "shared", gateway.url, ca), "--device-id", "car-1", env=softhsm.env)
+    device.fails("run", status=75)
+    assert len(softhsm.keys()) == 1
+    softhsm.token.label = "other"
+    subprocess.run(["softhsm2-util", "--init-token", "--free", "--label", "other", "--so-pin", "so-pin-1234", "--pin", PIN], check=True, capture_output=True, env={**os.environ, **softhsm.env})
+    gateway.answers[("POST", EST + "simpleenroll")] = issues(ca)
+    device.options[1] = softhsm.uri("token=other")
+    device.good("run", "--now"), device.good("run")
+    assert "token=other" in device.status()["key_uri"] and len(softhsm.keys()) == 1
+    softhsm.token.label = "device"
+    assert softhsm.keys() == [], "the one that was begun there"
+    gateway.close()
 
 
 def test_a_token_that_is_away_full_or_lies(server, key, tmp_path, softhsm):

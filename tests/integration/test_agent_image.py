@@ -70,7 +70,7 @@ def test_a_root_file_system_of_debian(server, world, tmp_path):
     root = tmp_path / "root"
     subprocess.run(["debootstrap", "--variant=minbase", "--include=libcurl4,libssl3,libjansson4,libsodium23,zlib1g", "bookworm", root], check=True, capture_output=True, timeout=1200)
     shutil.copy(AGENT, root / "usr" / "bin" / "muster-agent")
-    inside = ["chroot", root, "/usr/bin/muster-agent"]
+    inside = ["/usr/sbin/chroot", root, "/usr/bin/muster-agent"]
 
     def run(*words):
         done = subprocess.run([str(w) for w in [*inside, *words]], capture_output=True, text=True, check=False, env={"PATH": "/usr/bin:/bin"})

@@ -72,7 +72,7 @@ class Strict:
 
 class World:
     """One device whose disk was recorded."""
-    env, more, files = {}, (), ["current", "lock", "state.json"]
+    env, more, files = {}, (), ["anchors.pem", "current", "lock", "state.json"]
 
     def __init__(self, top):
         self.top, self.recorder = top / "work", Recorder(top / "recorded")
@@ -139,7 +139,7 @@ class World:
 
 class HardwareWorld(World):
     """The same with the key in a token, which is no part of the disk: what it held at each moment is known by the module's snapshots."""
-    files = ["current", "keys", "lock", "state.json"]
+    files = ["anchors.pem", "current", "keys", "lock", "state.json"]
 
     def __init__(self, top):
         self.token = Token(top / "hsm", "device")

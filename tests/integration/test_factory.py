@@ -520,6 +520,47 @@ def test_what_was_built_against_what_has_shown_up(server, tmp_path, make):
     assert server.muster("audit", "verify", "--account", account)["ok"]
 
 
+@BOTH
+def test_a_line_that_is_revoked_brings_nobody_in(server, tmp_path, make):
+    """Closed, what comes waits; revoked, it is refused for good, whoever announces or approves. Those that are in stay, wait, or are cut off: as it is said."""
+    account = f"revoked-{make.__name__}"
+    line = make(server, tmp_path, account, max_devices=20)
+    first, late, closed = line.issue("vin-1", "vin-2", "vin-3")
+    assert come(server, first).status == 404
+    server.muster("factory", "kit", "set", "line-1", "--account", account, "--state", "closed")
+    assert come(server, closed).code == "device_pending"
+    revoke = lambda *more: server.muster("factory", "kit", "revoke", "line-1", "--account", account, "--reason", "its key was copied", *more)
+    refused("confirmation_required", revoke)
+    assert server.muster("factory", "kit", "show", "line-1", "--account", account)["state"] == "closed"
+    said = revoke("--yes")
+    assert (said["state"], said["devices"], said["held"]) == ("revoked", 1, 1)
+    # What comes for the first time is refused and written down nowhere, also one that is announced; a known ID gets no other key by it.
+    (tmp_path / "announced").write_text("device_id\nvin-2\n")
+    server.muster("device", "import", tmp_path / "announced", "--account", account)
+    before = states(server, account)
+    for device in (late, line.forge("vin-4"), line.forge("vin-1")):
+        answer = come(server, device)
+        assert (answer.status, answer.code) == (403, "factory_line_revoked") and "line-1" in answer.body.decode()
+    assert states(server, account) == before and not server.muster("device", "show", "vin-1", "--account", account).get("offered_keys")
+    assert come(server, first).status == 404 and come(server, closed).code == "device_pending", "left as they were"
+    server.muster("device", "approve", "vin-3", "--account", account)
+    assert come(server, closed).status == 404, "an operator may let one in that waits"
+    # For good: neither another state nor other bounds.
+    for change in (("--state", "open"), ("--max", 50)):
+        refused("wrong_state", server.muster, "factory", "kit", "set", "line-1", "--account", account, *change)
+    refused("invalid_request", server.muster, "factory", "kit", "set", "line-1", "--account", account, "--state", "revoked")
+    assert revoke("--yes")["state"] == "revoked"
+    log = [e for e in server.muster("audit", "list", "--account", account) if e["action"] == "line.revoke"]
+    assert [(e["object"], e["detail"]["reason"]) for e in log] == [("line-1", "its key was copied")], "once"
+    said = reconcile(server, line.dir / "manifest.jsonl")
+    assert said["line_state"] == "revoked" and [d["detail"] for d in said["devices"] if d["device_id"] == "vin-2"] == ["its line was revoked: it is refused when it comes"]
+    # And its devices are taken out, held first, and cut off where nobody can tell them from copies.
+    assert revoke("--hold", "--yes")["acted"] == 2 and come(server, first).code == "device_pending"
+    assert revoke("--quarantine", "--yes")["acted"] == 2 and come(server, first).code == come(server, closed).code == "device_quarantined"
+    assert come(server, late).code == "factory_line_revoked"
+    assert server.muster("audit", "verify", "--account", account)["ok"]
+
+
 def test_what_is_built_twice_taken_back_or_comes_by_another_way(server, tmp_path):
     line = own(server, tmp_path, "odd", max_devices=20)
     other = Line(tmp_path, "odd", "line-2")

@@ -355,6 +355,7 @@ ROWS = {
     "LINE_CREATE": Row(body=lambda w, p: line_body(w)),
     "LINE_SHOW": Row(params=line_of),
     "LINE_SET": Row(params=line_of, body=lambda w, p: {"max_devices": 7}),
+    "LINE_REVOKE": Row(params=line_of, body=lambda w, p: {"reason": "its key was copied"}),
     "LINE_ACT": Row(params=line_with_device, body=lambda w, p: {"action": "hold", "devices": [w.of_line]}),
     "LINE_DEVICES": Row(params=line_of),
 

@@ -1,5 +1,7 @@
 """muster-sim against a real server: every way in, polling, renewal, a second run with the same devices, misbehaviour; and whom it does not load."""
 import csv
+import datetime
+import email.utils
 import json
 import os
 import signal
@@ -10,6 +12,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+from agent import ADMITTED, EST, Authority, Gateway, issues, shared
 from client import Fleet, spki_hash
 from conftest import BUILD, MUSTER, Server
 
@@ -226,6 +229,82 @@ def test_a_gateway_that_it_cannot_know_gets_nothing(server, tmp_path):
     assert "foreign-1" not in states(server)
     nobody = sim("enrol", "--credentials", server.zip, "--gateway", "https://localhost:1", "--give-up", "1s", status=1)
     assert set(nobody["by"]["enrol"]["results"]) == {"unreachable"}
+
+
+ANSWERS = {
+    "a portal": (302, {"Location": "https://portal.example/"}, b""), "a page that is not there": (404, {}, b"no such page"), "no method, and nobody who says which": (405, {}, b""),
+}
+
+
+@pytest.fixture
+def half(tmp_path):
+    """A gateway of the test's own, and credentials for it."""
+    ca = Authority()
+    gateway = Gateway(ca.server(), {("POST", EST + "simpleenroll"): issues(ca), ("GET", "/devices"): ADMITTED})
+    yield gateway, shared(tmp_path / "shared", gateway.url, ca)
+    gateway.close()
+
+
+def chunked(answer, pieces=3):
+    """The same answer, as a proxy frames it that does not know its length beforehand: the end of a chunk that looks like the end of all is none."""
+    def said(request, body):
+        status, fields, data = answer(request, body) if callable(answer) else answer
+        data += b"\r\n0\r\n\r\n" if pieces == 1 else b""
+        request.send_response(status)
+        for k, v in {**fields, "Transfer-Encoding": "chunked", "Connection": "close"}.items():
+            request.send_header(k, v)
+        request.end_headers()
+        size = -(-len(data) // pieces)
+        for at in range(0, len(data), size):
+            request.wfile.write(b"%x\r\n%s\r\n" % (len(data[at:at + size]), data[at:at + size]))
+            request.wfile.flush()
+        request.wfile.write(b"0\r\n\r\n")
+    return said
+
+
+def test_what_stands_in_between_lets_nobody_in(half, tmp_path):
+    gateway, credentials = half
+    state = tmp_path / "state"
+    assert sim("enrol", "poll", "--credentials", credentials, "--devices", 2, "--state", state, "--workers", 1, "--for", "100ms")["by"]["poll"]["failed"] == 0
+    for what, answer in ANSWERS.items():
+        gateway.answers[("GET", "/devices")] = answer
+        poll = sim("poll", "--credentials", credentials, "--state", state, "--workers", 1, "--for", "100ms", status=1)["by"]["poll"]
+        assert (poll["done"], poll["failed"]) == (0, poll["requests"]) and poll["requests"] > 0, what
+    key = next(state.iterdir())
+    key.chmod(0o640)
+    assert f"{key.name} in the directory of the state can be read by others" in call("poll", "--credentials", credentials, "--state", state, status=1).stderr
+
+
+def test_answers_in_chunks_and_such_as_are_no_certificate(half):
+    gateway, credentials = half
+    good = gateway.answers[("POST", EST + "simpleenroll")]
+    gateway.answers[("POST", EST + "simpleenroll")] = chunked(good)
+    assert sim("enrol", "--credentials", credentials, "--devices", 2)["by"]["enrol"]["done"] == 2
+    gateway.answers[("POST", EST + "simpleenroll")] = chunked((200, {}, b"a page"), 1)
+    enrol = sim("enrol", "--credentials", credentials, "--devices", 1, status=1)["by"]["enrol"]
+    assert enrol["results"] == {"200 without a certificate of the device's key": 1}
+
+
+@pytest.mark.parametrize("told", ["99999999999", "date"])
+def test_a_wait_of_any_length_is_obeyed(half, told):
+    """Longer than anybody has patience for: asked once. A date is a time like any other."""
+    gateway, credentials = half
+    at = email.utils.format_datetime(datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(hours=2), usegmt=True)
+    gateway.answers[("POST", EST + "simpleenroll")] = (503, {"Retry-After": at if told == "date" else told}, b"")
+    enrol = sim("enrol", "--credentials", credentials, "--devices", 1, "--give-up", "1h", status=1)["by"]["enrol"]
+    assert (enrol["requests"], enrol["results"], enrol["failed"]) == (1, {"503": 1}, 1)
+
+
+def test_what_never_left_the_machine_is_no_request(server, half):
+    """With room for a few connections: the others wait for those; nobody is told a latency of what was not sent, or not answered."""
+    said = subprocess.run(["prlimit", "--nofile=30:30", SIM, "enrol", "--credentials", server.zip, "--devices", "40", "--prefix", "narrow", "--json"], capture_output=True, text=True, timeout=300,
+                          check=False, env={**os.environ, "no_proxy": "*"})
+    enrol = json.loads(said.stdout)["steps"][0]
+    assert said.returncode == 0 and (enrol["done"], enrol["failed"], enrol["not_sent"]) == (40, 0, 0), said.stdout
+    gateway, credentials = half
+    gateway.close()
+    gone = sim("enrol", "--credentials", credentials, "--devices", 2, "--give-up", "1s", status=1)["by"]["enrol"]
+    assert set(gone["results"]) == {"unreachable"} and gone["latency"]["max_us"] == 0
 
 
 @pytest.mark.parametrize("args, says", [

@@ -8,6 +8,7 @@
 #include "base/cleanup.h"
 #include "base/cursor.h"
 #include "base/hex.h"
+#include "base/man.h"
 
 static void utf8_is_strict(void **state) {
     static const struct { const char *text; size_t n; bool ok; } rows[] = {
@@ -42,6 +43,21 @@ static void control_characters_are_found(void **state) {
         assert_true(span_has_control(span_str(bad[i])));
     assert_true(span_has_control(span_of("a\0b", 3)));
     assert_false(span_has_control(span_str("gr\xc3\xbc\xc3\x9f / : 7")));
+}
+
+static void manual_pages_show_text_as_it_is(void **state) {
+    static const struct { const char *text, *written; } rows[] = {
+        {"", ""}, {"plain: text, 100 %", "plain: text, 100 %"}, {"a_b *c* [d] <e> `f` \\", "a\\_b \\*c\\* \\[d\\] \\<e\\> \\`f\\` \\\\"}, {"gr\xc3\xbc\xc3\x9f…", "gr\xc3\xbc\xc3\x9f…"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        CLEANUP(free) char *written = NULL;
+        size_t n;
+        FILE *out = open_memstream(&written, &n);
+        assert_non_null(out);
+        man_text(out, rows[i].text);
+        assert_int_equal(fclose(out), 0);
+        assert_string_equal(written, rows[i].written);
+    }
 }
 
 static void numbers_are_digits_only(void **state) {
@@ -171,7 +187,7 @@ static void base64_in_lines(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(utf8_is_strict),         cmocka_unit_test(control_characters_are_found), cmocka_unit_test(numbers_are_digits_only),
+        cmocka_unit_test(utf8_is_strict),         cmocka_unit_test(control_characters_are_found), cmocka_unit_test(manual_pages_show_text_as_it_is), cmocka_unit_test(numbers_are_digits_only),
         cmocka_unit_test(spans_are_clipped),      cmocka_unit_test(a_buffer_keeps_its_maximum),   cmocka_unit_test(a_cursor_fails_for_good),
         cmocka_unit_test(an_arena_has_a_maximum), cmocka_unit_test(hex_and_base64_are_strict), cmocka_unit_test(base64_in_lines),
     };

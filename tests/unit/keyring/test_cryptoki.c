@@ -7,6 +7,8 @@
 /* The tags of p11-kit's structures are ours as well. */
 #define ck_version our_version
 #define ck_token_info our_token_info
+#define ck_info our_info
+#define ck_slot_info our_slot_info
 #define ck_attribute our_attribute
 #define ck_mechanism our_mechanism
 #define ck_rv our_rv
@@ -15,6 +17,8 @@
 #include "keyring/cryptoki.h"
 #undef ck_version
 #undef ck_token_info
+#undef ck_info
+#undef ck_slot_info
 #undef ck_attribute
 #undef ck_mechanism
 #undef ck_rv
@@ -26,7 +30,7 @@ static const unsigned long OURS[] = {
     CKR_OK, CKR_HOST_MEMORY, CKR_GENERAL_ERROR, CKR_FUNCTION_FAILED, CKR_DEVICE_ERROR, CKR_DEVICE_MEMORY, CKR_DEVICE_REMOVED, CKR_MECHANISM_INVALID, CKR_PIN_INCORRECT,          \
         CKR_PIN_INVALID, CKR_PIN_LEN_RANGE, CKR_PIN_EXPIRED, CKR_PIN_LOCKED, CKR_SESSION_HANDLE_INVALID, CKR_TEMPLATE_INCONSISTENT, CKR_TOKEN_NOT_PRESENT,                        \
         CKR_TOKEN_WRITE_PROTECTED, CKR_USER_ALREADY_LOGGED_IN, CKR_USER_NOT_LOGGED_IN, CKR_USER_PIN_NOT_INITIALIZED, CKR_CRYPTOKI_NOT_INITIALIZED,                               \
-        CKR_CRYPTOKI_ALREADY_INITIALIZED, CKF_OS_LOCKING_OK, CKF_RW_SESSION, CKF_SERIAL_SESSION, CKF_USER_PIN_FINAL_TRY, CKF_USER_PIN_LOCKED, CKU_USER, CKO_PUBLIC_KEY,           \
+        CKR_CRYPTOKI_ALREADY_INITIALIZED, CKF_OS_LOCKING_OK, CKF_RW_SESSION, CKF_SERIAL_SESSION, CKF_USER_PIN_FINAL_TRY, CKF_USER_PIN_LOCKED, CKU_USER, CKU_CONTEXT_SPECIFIC, CKA_ALWAYS_AUTHENTICATE, CKO_PUBLIC_KEY,           \
         CKO_PRIVATE_KEY, CKA_CLASS, CKA_TOKEN, CKA_PRIVATE, CKA_LABEL, CKA_ID, CKA_SENSITIVE, CKA_SIGN, CKA_VERIFY, CKA_EXTRACTABLE, CKA_EC_PARAMS, CKA_EC_POINT,                 \
         CKM_EC_KEY_PAIR_GEN, CKM_ECDSA
     NUMBERS};
@@ -61,6 +65,8 @@ static const unsigned long OURS[] = {
 #undef CKF_USER_PIN_FINAL_TRY
 #undef CKF_USER_PIN_LOCKED
 #undef CKU_USER
+#undef CKU_CONTEXT_SPECIFIC
+#undef CKA_ALWAYS_AUTHENTICATE
 #undef CKO_PUBLIC_KEY
 #undef CKO_PRIVATE_KEY
 #undef CKA_CLASS
@@ -91,6 +97,8 @@ static void shapes(void **state) {
 #define SAME(ours, theirs) assert_int_equal(offsetof(struct our_functions, ours), offsetof(CK_FUNCTION_LIST, theirs))
     SAME(initialize, C_Initialize);
     SAME(finalize, C_Finalize);
+    SAME(get_info, C_GetInfo);
+    SAME(get_slot_info, C_GetSlotInfo);
     SAME(get_slot_list, C_GetSlotList);
     SAME(get_token_info, C_GetTokenInfo);
     SAME(open_session, C_OpenSession);
@@ -112,6 +120,13 @@ static void shapes(void **state) {
     SAME(flags, flags);
     SAME(hardware, hardwareVersion);
     SAME(time, utcTime);
+#undef SAME
+    assert_int_equal(offsetof(struct our_info, manufacturer), offsetof(CK_INFO, manufacturerID));
+    assert_int_equal(offsetof(struct our_info, description), offsetof(CK_INFO, libraryDescription));
+    assert_int_equal(offsetof(struct our_info, version), offsetof(CK_INFO, libraryVersion));
+    assert_int_equal(sizeof(struct our_info), sizeof(CK_INFO));
+    assert_int_equal(offsetof(struct our_slot_info, manufacturer), offsetof(CK_SLOT_INFO, manufacturerID));
+    assert_int_equal(sizeof(struct our_slot_info), sizeof(CK_SLOT_INFO));
     assert_int_equal(sizeof(struct our_token_info), sizeof(CK_TOKEN_INFO));
     assert_int_equal(sizeof(struct our_attribute), sizeof(CK_ATTRIBUTE));
     assert_int_equal(sizeof(struct our_mechanism), sizeof(CK_MECHANISM));

@@ -73,8 +73,20 @@ static void more_kinds_of_answers_than_places(void **state) {
     json_decref(o);
 }
 
+static void what_was_not_answered_has_no_latency(void **state) {
+    memset(&t, 0, sizeof t);
+    tally_answer(&t, "unreachable", -1);
+    tally_not_sent(&t, "no room");
+    assert_int_equal(t.latency.n, 0);
+    assert_int_equal(t.requests, 0);
+    json_t *o = tally_json(&t);
+    assert_int_equal(json_integer_value(json_object_get(o, "not_sent")), 1);
+    json_decref(o);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(times_are_exact_to_one_percent), cmocka_unit_test(times_of_any_size), cmocka_unit_test(the_busiest_second),
-                                       cmocka_unit_test(more_kinds_of_answers_than_places)};
+                                       cmocka_unit_test(more_kinds_of_answers_than_places),
+                                       cmocka_unit_test(what_was_not_answered_has_no_latency)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
