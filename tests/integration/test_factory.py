@@ -617,7 +617,7 @@ def test_only_the_lines_own_devices_are_taken_out(server, tmp_path):
 def test_the_page_as_it_is_printed(fresh, tmp_path):
     server = fresh()
     printed = commands(PAGE)
-    assert all(any(f"muster factory {verb}" in line for line in printed) for verb in ("request", "kit create", "start", "issue", "manifest", "kit list", "kit devices", "kit set"))
+    assert all(any(f"muster factory {verb}" in line for line in printed) for verb in ("request", "kit create", "start", "issue", "manifest", "kit list", "kit devices", "kit set", "kit revoke"))
     env = {**os.environ, "PATH": f"{MUSTER.parent}:{os.environ['PATH']}", "MUSTER_URL": server.admin_url, "MUSTER_TOKEN_FILE": str(server.dir / "admin.token"), "MUSTER_CA": str(server.dir / "server-ca.pem"), "no_proxy": "*"}
     env.pop("MUSTER_CA_DIR", None)
     close = next(i for i, line in enumerate(printed) if "--state closed" in line)
@@ -628,5 +628,5 @@ def test_the_page_as_it_is_printed(fresh, tmp_path):
         assert come(server, identity(tmp_path / "devices" / f"vin-000{i}")).status == 404
     done = run(printed[close:])
     assert done.returncode == 0, done.stderr
-    assert come(server, identity(tmp_path / "devices" / "vin-0003")).code == "device_pending"
-    assert states(server, "acme") == {"vin-0001": "active", "vin-0002": "active", "vin-0003": "pending"}
+    assert come(server, identity(tmp_path / "devices" / "vin-0003")).code == "factory_line_revoked"
+    assert states(server, "acme") == {"vin-0001": "active", "vin-0002": "active"}
