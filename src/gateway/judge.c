@@ -140,12 +140,12 @@ static bool names_nobody(const struct http_exchange *x, struct worker *w, const 
     return (label[0] && !verifier_has_account(w->gateway->verifier, label)) || (host[0] && !verifier_has_account(w->gateway->verifier, host));
 }
 
-/* A root or an account that was made a moment ago is no stranger's: nobody is refused as one by what may be old, nor where that cannot be told. */
+/* A root or an account that was made a moment ago is no stranger's, and a recovery that was ended holds nobody up: nobody is refused for either by what may be old, nor where that cannot be told. */
 void judge_request(struct http_exchange *x, struct worker *w, struct identity *id) {
     bool fresh = verifier_is_fresh(w->gateway->verifier); /* before the snapshot is taken */
     id->newest = false;
     identity_judge(id);
-    bool unknown = id->chain.code == MUSTER_ECERTUNTRUSTED || names_nobody(x, w, id);
+    bool unknown = id->chain.code == MUSTER_ECERTUNTRUSTED || names_nobody(x, w, id) || verifier_in_recovery(w->gateway->verifier);
     if (!unknown || fresh) {
         judge(x, w, id);
         return;

@@ -1,5 +1,6 @@
 """A server that is lost comes back from its backup: it knows its devices, forgets nothing that it promised, and issues nothing until an
 operator says so; and whatever is wrong with the file or the place, nothing is written."""
+import contextlib
 import datetime
 import json
 import os
@@ -134,15 +135,25 @@ def test_a_restored_server_knows_its_devices_and_issues_nothing_until_it_is_told
 
     assert "enrol again: 1. Invitations that open again, spent or withdrawn since the backup or not: 1. " in refused("confirmation_required", r.muster, "recovery", "finish").text
     assert r.api("POST", "/api/v1/recovery/finish", {"confirm": 2}).code == "confirmation_required"  # and the one that is held
-    assert r.muster("recovery", "finish", "--yes")["state"] == "none"
+    count = r.api("POST", "/api/v1/recovery/finish", {}).json["count"]
+    assert r.api("POST", "/api/v1/recovery/finish", {"confirm": count}).json["state"] == "none"
+    assert r.gateway(key).enrol("first").status == 200, "from the moment of the answer"
     assert ask(r, lost) == "certificate_unknown"
     assert r.muster("status")["recovery"]["state"] == "none" and r.muster("status")["ok"]
-    soon(200, lambda: r.gateway(key).enrol("first").status)
     assert enrolled(r, key, "new") and ask(r, fleet.device("stranger")) is None
     assert post(r.gateway(), "simpleenroll", csr(new_key(), "awaited"), "acme", **basic("awaited", code)).status == 200
     refused("wrong_state", r.muster, "recovery", "finish")
     assert "recovery.finish" in actions(r)
     assert r.muster("audit", "verify")["ok"] is True
+    # Whenever the gateway looked last.
+    for turn in range(4):
+        with contextlib.closing(sqlite3.connect(r.dir / "registry.db", timeout=30)) as db, db:
+            db.execute("UPDATE meta SET value = 1 WHERE name = 'recovery'")
+            db.execute("UPDATE meta SET value = value + 1 WHERE name = 'epoch'")
+        soon(503, lambda: r.gateway(key).enrol(f"turn-{turn}").status)
+        count = r.api("POST", "/api/v1/recovery/finish", {}).json["count"]
+        assert r.api("POST", "/api/v1/recovery/finish", {"confirm": count}).status == 200
+        assert r.gateway(key).enrol(f"turn-{turn}").status == 200, turn
 
 
 def test_recovery_is_ended_by_owners_alone(fresh, at, back):
