@@ -151,7 +151,7 @@ int certificate_show_run(struct store_tx *tx, void *arg, struct err *err) {
     struct certificate_show *s = arg;
     CLEANUP_JSON json_t *o = NULL;
     struct account a;
-    struct certificate c;
+    struct certificate c = {.row = 0};
     int rc = account_need(tx, s->account, &a, err);
     if (rc || (rc = certificate_need(tx, &a, &s->name, &c, err)))
         return rc == MUSTER_ENOTFOUND ? is_line_s(tx, &a, &s->name, err) : rc;

@@ -233,7 +233,7 @@ int certificate_list_run(struct store_tx *tx, void *arg, struct err *err) {
     struct certificate_list *l = arg;
     CLEANUP_JSON json_t *items = json_array();
     struct paging p = {.l = l, .items = items};
-    struct account a;
+    struct account a = {.row = 0};
     int rc = l->account.n ? account_need(tx, l->account, &a, err) : add_all(tx, &p, err);
     if (!rc && l->account.n)
         rc = add_from(tx, &p, &a, l->cursor, err);

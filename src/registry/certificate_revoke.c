@@ -112,7 +112,7 @@ static int read_again(struct store_tx *tx, int64_t at, struct certificate *out, 
 static int revoke_all(struct store_tx *tx, struct revoking *r, json_t *also, struct err *err) {
     int rc = revoke_one(tx, r, &r->first, err);
     for (size_t i = 0; !rc && i < r->n_others; i++) {
-        struct certificate c;
+        struct certificate c = {.row = 0};
         if ((rc = read_again(tx, r->others[i], &c, err)) || (rc = revoke_one(tx, r, &c, err)))
             return rc;
         char serial[2 * sizeof c.serial + 1];
