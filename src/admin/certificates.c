@@ -19,6 +19,7 @@ struct certificates {
     int64_t clock_ahead; /* ms of the calendar before the monotonic clock, when the last look began */
     bool looking, wanted; /* wanted: once more when this look is done */
     bool changed, failed, fatal;
+    bool said; /* since the process began: the one before may have died between a certificate and the word of it */
     struct clock_behind {
         bool yes;
     } behind; /* the clock: nothing is issued but what the gateway cannot be without */
@@ -45,8 +46,11 @@ static void finish(struct certificates *k) {
     k->wanted = false;
     if (k->changed) {
         log_event(LOG_INFO, "certificates_renewed", NULL);
-        control_certificates_changed(k->c);
         forecast_soon(k->c);
+    }
+    if (k->changed || (!k->said && !k->fatal)) {
+        k->said = true;
+        control_certificates_changed(k->c);
     }
     if (!k->fatal && k->first_done) {
         loop_fn fn = TAKE(k->first_done);

@@ -438,6 +438,30 @@ def test_killed_at_any_step(fresh, victim):
     assert s.muster("audit", "verify")["ok"] is True
 
 
+def test_what_a_killed_process_left_on_the_disk_reaches_the_gateway(fresh):
+    """The operators' process dies between a certificate and the word of it to the gateway, which goes on with the one before."""
+    s = fresh()
+    before, tls = s.dir.parent / "tls-before", s.dir / "tls"
+    shutil.copytree(tls, before)
+    rotate(s)
+    assert soon_some(lambda: under_current(s))
+    after = s.dir.parent / "tls-after"
+    shutil.copytree(tls, after)
+
+    def lay(which):
+        for file in which.iterdir():
+            shutil.copy2(file, tls / f"{file.name}.new")
+            (tls / f"{file.name}.new").rename(tls / file.name)
+
+    os.kill(s.child("control"), signal.SIGSTOP)
+    lay(before)
+    s.process.send_signal(signal.SIGHUP)
+    soon(False, lambda: under_current(s), 20)
+    lay(after)
+    os.kill(s.child("control"), signal.SIGKILL)
+    assert soon_some(lambda: under_current(s), 30), "by the process that takes its place"
+
+
 def quiet_code(s, device):
     try:
         return ask(s, device)
