@@ -28,6 +28,8 @@ static void say(const char *line) {
 
 /* What helps on a device, where that is not what helps on a server. */
 static const char *hint(int code) {
+    if (code == MUSTER_ENOTFOUND)
+        return "Give this device its credentials, or name them by --credentials.";
     return code == MUSTER_EIO ? "Look at this device's disk: its rights, its room, its health." : code == MUSTER_ENOMEM ? "Look at this device's memory." : err_fix(code);
 }
 

@@ -179,7 +179,7 @@ int options_config(struct options *o, struct err *err) {
     const char *path = o->config[0] ? o->config : OPTIONS_CONFIG;
     struct stat st;
     int rc = file_read(AT_FDCWD, path, &text, err);
-    if (!rc && stat(path, &st) == 0 && ((st.st_mode & 022) || (st.st_uid != 0 && st.st_uid != geteuid())))
+    if (!rc && stat(path, &st) == 0 && S_ISREG(st.st_mode) && ((st.st_mode & 022) || (st.st_uid != 0 && st.st_uid != geteuid())))
         return err_set(err, MUSTER_ECONFIG, "%s may be written to by others than root and this user, and names commands that are run. Take that right away (chmod go-w, chown).", path);
     if (rc == MUSTER_ENOTFOUND && !o->config[0])
         return 0;

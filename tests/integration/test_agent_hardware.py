@@ -4,6 +4,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import textwrap
@@ -499,12 +500,12 @@ def test_who_stays_begins_anew_after_a_module_that_hangs(server, key, tmp_path, 
     softhsm.token.be("mute")
     due(device)
     words = ["strace", "-qq", "-o", tmp_path / "trace", "-e", "trace=execve,clock_nanosleep", "-e", "inject=clock_nanosleep:retval=0", *device.command("run", "--stay")]
-    running = subprocess.Popen([str(w) for w in words], env=device.env, stderr=subprocess.DEVNULL)
+    running = subprocess.Popen([str(w) for w in words], env=device.env, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
         soon(True, lambda: (tmp_path / "trace").exists() and (tmp_path / "trace").read_text().count("execve(") >= 2, 60)
         assert running.poll() is None and 'execve("/proc/self/exe"' in (tmp_path / "trace").read_text()
     finally:
-        running.kill()
+        os.killpg(running.pid, signal.SIGKILL)  # what strace runs would outlive it
         running.wait()
 
 

@@ -3,6 +3,7 @@ import base64
 import json
 import os
 import re
+import signal
 import subprocess
 import time
 
@@ -166,6 +167,7 @@ def test_who_else_may_write_there(tmp_path, gateway, ca):
     config.chmod(0o666)
     assert "may be written to by others" in Agent(tmp_path / "two").fails("provision", "--config", config, "--credentials", at, status=2)
     device = enrolled(tmp_path, gateway, ca)
+    device.good("run", "--config", "/dev/null")
     for i in range(64):
         device.hook("exit 0\n", f"20-{i}")
     assert "more than 64 hooks" in device.fails("run", "--now") and device.told == ["enrolled"]
@@ -188,13 +190,13 @@ def test_who_stays_comes_when_it_is_due(tmp_path, gateway, ca):
     gateway.answers[("POST", EST + "simpleenroll")] = issues(ca, begin=0, end=0.0125)  # 18 minutes: renewed in 12 to 13.5
     device = enrolled(tmp_path, gateway, ca)
     trace = tmp_path / "trace"
-    running = subprocess.Popen([str(w) for w in ["strace", "-qq", "-o", trace, "-e", "trace=clock_nanosleep", *device.command("run", "--stay")]], env=device.env, stderr=subprocess.DEVNULL)
+    running = subprocess.Popen([str(w) for w in ["strace", "-qq", "-o", trace, "-e", "trace=clock_nanosleep", *device.command("run", "--stay")]], env=device.env, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
         slept = lambda: [int(s) for s in re.findall(r"tv_sec=(\d+)", trace.read_text() if trace.exists() else "") if int(s) > 1]
         soon(True, lambda: len(slept()) > 0, 30)
         assert 600 < slept()[0] < 811
     finally:
-        running.kill()
+        os.killpg(running.pid, signal.SIGKILL)  # what strace runs would outlive it
         running.wait()
 
 
