@@ -506,6 +506,21 @@ static void look(void *arg) {
         fail(k, "crl_accounts_unreadable", &why);
 }
 
+bool crls_catch_up(const struct control *c, const char *account, int64_t revision) {
+    const struct crls *k = c->crls;
+    if (!k || k->recovery)
+        return false;
+    for (size_t i = 0; i < k->n_told; i++)
+        if (!strcmp(k->told[i].name, account) && k->told[i].revision >= 0 && k->told[i].revision < revision && !k->told[i].failing)
+            return true;
+    for (size_t i = 0; i < k->n; i++) {
+        const struct known *of = &k->known[i];
+        if (of->there && !strcmp(of->row.account, account) && of->row.revision < revision && of->behind_ms && clock_mono_ms() - of->behind_ms < CRL_FRESH_MS)
+            return true;
+    }
+    return false;
+}
+
 void crls_tally(const struct control *c, const char *account, struct crls_tally *out) {
     const struct crls *k = c->crls;
     const int64_t now = clock_now(), now_ms = clock_mono_ms();

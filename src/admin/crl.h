@@ -31,6 +31,10 @@ struct crls_tally {
 };
 void crls_tally(const struct control *c, const char *account, struct crls_tally *out);
 
+/* Whether a change of the account, up to that revision, will be on its lists in a moment: not where it has not been for CRL_FRESH_MS, nor in recovery. */
+#define CRL_FRESH_MS 10000
+bool crls_catch_up(const struct control *c, const char *account, int64_t revision);
+
 /* "ACCOUNT.KEY.crl" */
 void crl_file_name(const char *account, const uint8_t key_id[CRL_KEY_ID_LEN], char out[CRL_FILE_MAX]);
 /* On a store's thread: whole, from DIR/crl. */

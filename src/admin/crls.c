@@ -165,8 +165,12 @@ static void bundled(struct http_exchange *x, int rc, const struct err *err, void
 }
 
 static void cas_known(struct http_exchange *x, int rc, const struct err *err, void *op) {
+    const struct bundling *b = op;
+    struct err why = ERR_INIT;
+    if (!rc && crls_catch_up(b->c, b->rows.account, b->cas.revision))
+        rc = err_retry(&why, MUSTER_EUNAVAILABLE, 1, "What has changed a moment ago is on no list yet.");
     if (rc)
-        bundled(x, rc, err, op);
+        bundled(x, rc, why.code ? &why : err, op);
     else
         job_start(x, JOB_CONTROL_READ, bundle_run, op, sizeof(struct bundling), bundled);
 }

@@ -239,6 +239,20 @@ def test_an_export_waits_for_lists_that_are_about_to_be_made(server, tmp_path):
                 server.muster("root", "rotate", root["id"])
 
 
+def test_an_export_has_what_was_revoked_a_moment_before(server, account, tmp_path):
+    """A script that revokes and then hands the lists out; who asks the API is told when to come again."""
+    a = account()
+    devices = [used(a, f"just-now-{i}") for i in range(4)]
+    for i, d in enumerate(devices):
+        server.muster("device", "revoke", f"just-now-{i}", "--account", a.name)
+        if i % 2:
+            answer = server.api("GET", f"/api/v1/accounts/{a.name}/crl-file")
+            assert answer.status == 200 or (answer.status, answer.code, int(answer.headers["Retry-After"])) == (503, "unavailable", 1), answer
+        server.muster("crl", "export", "--account", a.name, "-o", tmp_path / "crls.pem")
+        parts = re.findall(r"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----\n", (tmp_path / "crls.pem").read_text(), re.S)
+        assert any(x509.load_pem_x509_crl(p.encode()).get_revoked_certificate_by_serial_number(d.cert.serial_number) for p in parts)
+
+
 def test_bulk_revocations_make_few_lists(server, account):
     a = account()
     ids = [f"bulk-{i}" for i in range(30)]
