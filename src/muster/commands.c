@@ -191,7 +191,7 @@ const struct command COMMANDS[] = {
      .help = "Take a fleet root out of use for good; refused, naming them, while devices that were seen depend on it; asks where it cuts off some that sleep."},
     {.noun = "root", .verb = "export", .args = {{"ROOT", NULL, false, false}}, .account = true, .account_free = true, .method = "GET",
      .path = ACCOUNT "/roots/{root}/certificate", .run = command_root_export,
-     .options = {{"crosses", NULL, TO_QUERY, NULL, "And the certificates of its key by the account's other roots", false},
+     .options = {{"crosses", NULL, TO_QUERY, NULL, "And, before it, the certificates of its key by the account's other roots: what leads who knows one of those to it", false},
                  {"issuing", NULL, TO_QUERY, NULL, "Those of the issuing CAs that Muster has made under it instead, the newest first: what OCSP clients name devices' certificates by", false}, {"output", "FILE", TO_LOCAL, NULL, "Where the certificate goes (also -o); standard output where left out", false}},
      .help = "Print a fleet root's certificate in PEM, or those of its issuing CAs."},
     {.noun = "root", .verb = "bundle", .account = true, .method = "GET", .path = ACCOUNT "/ca-file", .run = command_file_export,

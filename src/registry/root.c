@@ -110,8 +110,8 @@ int root_show_run(struct store_tx *tx, void *arg, struct err *err) {
     buf_clear(s->pem);
     if (s->issuing)
         return issuing_only(tx, &r, c, s->pem, err);
-    rc = cert_pem(c, s->pem);
-    return rc || !s->crosses ? rc : add_crosses(tx, &r, s->pem, err);
+    rc = s->crosses ? add_crosses(tx, &r, s->pem, err) : 0; /* before it: OpenSSL takes the first issuer that fits, and the root itself leads to no other one */
+    return rc ? rc : cert_pem(c, s->pem);
 }
 
 static void make_challenge(char out[64]) {

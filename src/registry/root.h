@@ -16,7 +16,7 @@ struct root_show {
     struct span account, root;
     json_t *out;
     struct buf *pem; /* where not NULL: the certificate */
-    bool crosses;    /* with pem: and behind it those of its key by other roots */
+    bool crosses;    /* with pem: and before it those of its key by other roots */
     bool issuing;    /* with pem: in its place those of the issuing CAs that it has certified and that have not ended, the newest first */
 };
 /* MUSTER_ENOTFOUND: no such root; with issuing: it has none. */

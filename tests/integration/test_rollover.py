@@ -137,7 +137,7 @@ def test_roots_certify_each_other(world):
     assert len(pem_of(world, old, "--crosses")) == 1
     new = world.muster("root", "rotate", old["id"])
     assert len(pem_of(world, old)) == len(pem_of(world, new)) == 1
-    (first, old_by_new), (second, new_by_old) = pem_of(world, old, "--crosses"), pem_of(world, new, "--crosses")
+    (old_by_new, first), (new_by_old, second) = pem_of(world, old, "--crosses"), pem_of(world, new, "--crosses")
     for of, by, cross in ((second, first, new_by_old), (first, second, old_by_new)):
         assert cross.subject == of.subject and cross.issuer == by.subject and cross.public_key().public_numbers() == of.public_key().public_numbers()
         assert cross.not_valid_after == min(of.not_valid_after, by.not_valid_after)
@@ -146,6 +146,34 @@ def test_roots_certify_each_other(world):
             path.write_bytes(cert.public_bytes(serialization.Encoding.PEM))
         done = subprocess.run(["openssl", "verify", "-x509_strict", "-CAfile", anchor, below], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
+
+
+def test_the_files_lead_from_one_root_to_the_other(world, tmp_path):
+    """As the page has it: a device's chain, by who knows the other root alone."""
+    a = Account(world)
+    key = a.key("--expires", "2y")
+    before = used(world, key, "before")
+    old = roots(world, a)["active"]
+    new = world.muster("root", "rotate", old["id"])
+    behind = used(world, key, "behind")
+
+    def export(root, *options):
+        path = tmp_path / "-".join((root["id"], *options))
+        world.muster("root", "export", root["id"], *options, "-o", path)
+        return path
+
+    for known, other, device in ((old, new, behind), (new, old, before)):
+        files = export(known), export(other, "--crosses"), export(other, "--issuing")
+        leaf = tmp_path / "device.pem"
+        leaf.write_bytes(device.cert.public_bytes(serialization.Encoding.PEM))
+        openssl = ["openssl", "verify", "-purpose", "sslclient", "-CAfile", files[0], leaf]
+        assert subprocess.run(openssl, capture_output=True, check=False).returncode != 0
+        done = subprocess.run([*openssl[:-1], "-untrusted", files[1], "-untrusted", files[2], leaf], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        chain = tmp_path / "chain.pem"
+        chain.write_bytes(b"".join(f.read_bytes() for f in (leaf, files[2], files[1])))
+        done = subprocess.run(["certtool", "--verify", "--load-ca-certificate", files[0], "--infile", chain], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_a_registry_that_missed_the_rotation_is_told_again(world):
