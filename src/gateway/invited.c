@@ -24,8 +24,11 @@ const struct invited *invited_of(const struct http_exchange *x) {
 
 void invited_refuse(struct http_exchange *x, struct worker *w, const struct err *err) {
     char account[ACCOUNT_NAME_MAX + 1];
-    struct err why = *err, none = ERR_INIT;
-    if (why.code == MUSTER_EKEYREQUIRED && judge_kind(x) == REQUEST_ENROL && est_account(x, w, account, &none) == 0)
+    struct err why = *err, unknown = ERR_INIT;
+    const bool enrols = why.code == MUSTER_EKEYREQUIRED && judge_kind(x) == REQUEST_ENROL, renews = why.code == MUSTER_ECERTREQUIRED && judge_kind(x) == REQUEST_RENEW;
+    if ((enrols || renews) && est_account(x, w, account, &unknown))
+        why = unknown;
+    else if (enrols)
         why = (struct err){.code = MUSTER_ECREDENTIAL};
     if (err_http(why.code) == 401)
         http_reply_field(x, "WWW-Authenticate", CHALLENGE);

@@ -78,7 +78,10 @@ static enum verdict look(const struct http_exchange *x, struct worker *w, const 
     label_of(x, label);
     const struct verdict_request rq = {.kind = judge_kind(x), .host_account = named, .path_account = label, .code = invited_brings_code(x),
                                        .recovery = verifier_in_recovery(w->gateway->verifier)};
-    return verdict_of(id, asked, &rq, why);
+    const enum verdict v = verdict_of(id, asked, &rq, why);
+    if (why->code == MUSTER_EOTHERACCOUNT && label[0] && !verifier_has_account(w->gateway->verifier, label)) /* an account that there is not is no other one */
+        err_set(why, MUSTER_EACCOUNTUNKNOWN, NULL);
+    return v;
 }
 
 /* The registry was asked, or need not be: on, or the reason why not. */

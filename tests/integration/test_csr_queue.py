@@ -145,7 +145,7 @@ def test_who_may_ask(account, server):
     assert asks(server, device, new_key("rsa1024"), "car-0") == (400, "csr_invalid")
     answer = post(server.gateway(device), "simplereenroll", csr(mine, "car-0")[:-1] + b"\0")
     assert (answer.status, answer.code) == (400, "csr_invalid")
-    assert asks(server, None, mine, "car-0") == (403, "certificate_required")
+    assert asks(server, None, mine, "car-0") == (404, "account_unknown")
     assert asks(server, Fleet().device("car-0"), mine, "car-0") == (403, "certificate_untrusted")
     assert asks(server, device, mine, "car-0", sni=server.host(b.name)) == (403, "certificate_of_other_account")
     late = fleet.device("car-9", days=(-9, -1))

@@ -57,7 +57,7 @@ def test_the_account_comes_from_label_host_name_or_certificate(world, what, tls)
         assert told(world.gateway(stranger, tls=tls).get(path(what))) == (404, "account_unknown")
     for label in ("nobody", name.upper(), "x" * 33, "x" * 300, name + "%C3%BC", "-", "%2e%2e%2e"):
         assert told(world.gateway(tls=tls).get(path(what, label))) == (404, "account_unknown"), label
-        assert told(world.gateway(world.one_key, tls=tls).get(path(what, label))) == (403, "certificate_of_other_account"), label
+        assert told(world.gateway(world.one_key, tls=tls).get(path(what, label))) == (404, "account_unknown"), label
 
 
 @pytest.mark.parametrize("what", READ)
@@ -550,7 +550,10 @@ def test_who_may_not_enrol(account, server):
     a = account(method="both")
     key, fleet = a.key(), server.root(a.name)
     device, factory = enrol(server, key, "has-one"), fleet.device("of-fleet-ca")
-    assert enrol(server, None, "x") == (403, "provisioning_key_required")
+    for what, label in (("simpleenroll", None), ("simpleenroll", "nobody"), ("serverkeygen", None), ("serverkeygen", "nobody"), ("simplereenroll", None), ("simplereenroll", "nobody")):
+        answer = post(server.gateway(), what, csr(new_key(), "x"), label)
+        assert (answer.status, answer.code) == (404, "account_unknown"), (what, label)
+    assert post(server.gateway(), "simplereenroll", csr(new_key(), "x"), a.name).code == "certificate_required"
     for who in (device, factory, enrolled(server, key, "by-devices")):
         answer = post(server.gateway(who), "simpleenroll", csr(new_key(), "x"))
         assert (answer.status, answer.code) == (403, "enrol_with_device_certificate") and "simplereenroll" in answer.json["description"]
@@ -715,11 +718,11 @@ def test_who_may_not_renew(account, server):
     assert renew(server, factory) == (403, "certificate_of_fleet_ca")
     answer = post(server.gateway(key), "simplereenroll", csr(new_key(), "renews"))
     assert (answer.status, answer.code) == (403, "provisioning_key_only_enrols") and "simpleenroll" in answer.json["description"]
-    answer = post(server.gateway(), "simplereenroll", csr(new_key(), "renews"))
+    answer = post(server.gateway(), "simplereenroll", csr(new_key(), "renews"), a.name)
     assert (answer.status, answer.code) == (403, "certificate_required")
     assert renew(server, Fleet().device("renews")) == (403, "certificate_untrusted")
     assert renew(server, device, account=b.name) == (403, "certificate_of_other_account")
-    assert renew(server, device, account="nobody") == (403, "certificate_of_other_account")
+    assert renew(server, device, account="nobody") == (404, "account_unknown")
     assert renew(server, device, sni=server.host(b.name)) == (403, "certificate_of_other_account")
     assert renew(server, device, sni=server.host(a.name), account=b.name) == (421, "misdirected_request")
     for verb, code in (("quarantine", "device_quarantined"), ("revoke", "device_revoked"), ("delete", "device_deleted")):

@@ -201,7 +201,7 @@ def test_a_challenge_comes_where_a_code_could_help(account, server):
                    post(server.gateway(), "simpleenroll", body, a.name, Authorization="Bearer abc"), post(server.gateway(), "simpleenroll", body, a.name, Authorization="Basically")):
         assert said(answer) == (401, "credential_required") and answer.headers.get_all("WWW-Authenticate") == [OFFERED]
     gateway = server.gateway
-    for answer, expected in ((post(gateway(), "simpleenroll", body), (403, "provisioning_key_required")), (post(gateway(), "simpleenroll", body, "nobody"), (403, "provisioning_key_required")),
+    for answer, expected in ((post(gateway(), "simpleenroll", body), (404, "account_unknown")), (post(gateway(), "simpleenroll", body, "nobody"), (404, "account_unknown")),
                              (post(gateway(stranger), "simpleenroll", body, a.name), (403, "certificate_untrusted")), (gateway().enrol("x"), (403, "provisioning_key_required")),
                              (post(gateway(), "simplereenroll", body, a.name), (403, "certificate_required")), (post(gateway(factory), "simpleenroll", body, a.name), (403, "enrol_with_device_certificate")),
                              (post(gateway(key), "simplereenroll", body, a.name), (403, "provisioning_key_only_enrols")), (gateway().get("/director/1.root.json"), (403, "certificate_required"))):

@@ -121,7 +121,7 @@ def test_who_may(account, server):
     assert got(ask_for(server, key, "truck-1")) == (403, "device_id_not_allowed")
     assert got(ask_for(server, off.key(), "car-1", a.name)) == (403, "certificate_of_other_account")
     assert got(ask_for(server, None, "car-1", a.name)) == (401, "credential_required")
-    assert got(ask_for(server, None, "car-1")) == (403, "provisioning_key_required")
+    assert got(ask_for(server, None, "car-1")) == (404, "account_unknown")
     assert got(ask_for(server, Fleet().device("x"), "car-1", a.name)) == (403, "certificate_untrusted")
     device = enrolled(server, key, "car-1")
     for who in (device, factory):
