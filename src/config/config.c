@@ -195,6 +195,9 @@ static int begin_section(struct reader *r, const char *where) {
     return refuse(where, r->err, "There is no kind of section of that name.");
 }
 
+#define MARK "\xef\xbb\xbf" /* an editor's, of the byte order: at the beginning of the file it says nothing */
+static bool begins_with_mark(const char *line) { return strncmp(line, MARK, strlen(MARK)) == 0; }
+
 static char *next_line(char *str, int num, void *stream) {
     struct reader *r = stream;
     char where[4200];
@@ -208,6 +211,10 @@ static char *next_line(char *str, int num, void *stream) {
         r->raw[--n] = '\0';
     if (n && r->raw[n - 1] == '\r')
         r->raw[--n] = '\0';
+    if (r->at == 1 && begins_with_mark(r->raw))
+        memmove(r->raw, r->raw + strlen(MARK), (size_t)(n -= (ssize_t)strlen(MARK)) + 1);
+    if (r->raw[strspn(r->raw, " \t")] == '\0' && strlen(r->raw) == (size_t)n)
+        r->raw[n = 0] = '\0'; /* blanks alone are an empty line */
     if (has_control(r->raw, (size_t)n))
         r->rc = refuse(where, r->err, "The line holds a control character.");
     else if (strlen(r->raw) > LINE_LIMIT)
@@ -216,6 +223,8 @@ static char *next_line(char *str, int num, void *stream) {
         r->rc = refuse(where, r->err, "A value cannot hold \" ;\": write a comment on a line of its own, with #.");
     else if (r->raw[0] == ' ' || r->raw[0] == '\t')
         r->rc = refuse(where, r->err, "The line begins with a blank.");
+    else if (begins_with_mark(r->raw)) /* inih would pass it over in the first line, once more */
+        r->rc = refuse(where, r->err, "The line begins with a byte order mark.");
     else if (r->raw[0] == '[')
         r->rc = begin_section(r, where);
     if (r->rc)
@@ -460,8 +469,8 @@ static void rewrite_one(struct span text, const char *key, const char *value, st
 
 void config_rewrite(struct span text, const char *const *set, struct buf *out) {
     CLEANUP(buf_fini) struct buf now = BUF_INIT(out->max);
-    if (span_starts(text, SPAN_LIT("\xef\xbb\xbf"))) /* an editor's mark, which no line may stand behind twice */
-        text = span_sub(text, 3, text.n);
+    if (span_starts(text, SPAN_LIT(MARK))) /* no line may stand behind it twice */
+        text = span_sub(text, strlen(MARK), text.n);
     buf_add(&now, text);
     for (size_t i = 0; set[i]; i += 2) {
         CLEANUP(buf_fini) struct buf before = now;

@@ -64,6 +64,9 @@ static void bent_lines_are_refused(void **state) {
         {"name.1 = a\n", "not a setting"},
         {"name\n", ":1:"},
         {" name = a\n", "begins with a blank"},
+        {"\xef\xbb\xbf name = a\n", "begins with a blank"},
+        {"\xef\xbb\xbf[section]\n", ":1: There is no kind of section of that name."},
+        {"\xef\xbb\xbf\xef\xbb\xbf" "count = 1\n", "begins with a byte order mark"},
         {"hosts = a\nhosts.1 = b\n", ":2: hosts stands"},
     };
     struct sample s;
@@ -78,6 +81,14 @@ static void bent_lines_are_refused(void **state) {
     assert_non_null(strstr(e.text, "longer than"));
     config_fini(KEYS, N, &s);
     assert_int_equal(config_load("/nowhere/x", KEYS, N, &s, &e), MUSTER_ECONFIG);
+    config_fini(KEYS, N, &s);
+}
+
+static void editors_leave_marks_and_blanks(void **state) {
+    struct sample s;
+    struct err e = ERR_INIT;
+    assert_int_equal(load("\xef\xbb\xbf" "count = 7\n \t\nname = a\n  ", &s, &e), 0);
+    assert_true(s.count == 7 && !strcmp(s.name, "a"));
     config_fini(KEYS, N, &s);
 }
 
@@ -166,7 +177,7 @@ static void rewriting_changes_those_lines_alone(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(defaults_and_values), cmocka_unit_test(bent_lines_are_refused), cmocka_unit_test(what_is_written_can_be_read), cmocka_unit_test(rewriting_changes_those_lines_alone),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(defaults_and_values), cmocka_unit_test(bent_lines_are_refused), cmocka_unit_test(editors_leave_marks_and_blanks), cmocka_unit_test(what_is_written_can_be_read), cmocka_unit_test(rewriting_changes_those_lines_alone),
                                        cmocka_unit_test(routes_are_sections), cmocka_unit_test(faults_in_sections)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
