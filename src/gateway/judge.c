@@ -104,8 +104,11 @@ static void conclude(struct http_exchange *x, struct worker *w, struct identity 
 static void judge(struct http_exchange *x, struct worker *w, struct identity *id);
 static void refreshed(void *arg, int rc, const struct err *err);
 
-/* Whom a retired root takes along depends on the other roots that the chain reaches, and one that was proved a moment ago was none yet when it was judged. */
-static bool may_be_old(const struct identity *id) { return id->admit.verdict.code == MUSTER_EROOTRETIRED && !id->newest; }
+/* Whom a retired root takes along depends on the other roots that the chain reaches, and one that was proved a moment ago was none yet when it was judged; nor was the CA
+ * whose key has proved a root that was uploaded before, and that is the anchor in its place. */
+static bool may_be_old(const struct identity *id) {
+    return !id->newest && (id->admit.verdict.code == MUSTER_EROOTRETIRED || id->admit.verdict.code == MUSTER_ECERTUNTRUSTED);
+}
 
 static void admitted(void *arg, int rc, const struct err *err) {
     struct http_exchange *x = arg;

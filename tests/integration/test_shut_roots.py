@@ -63,7 +63,7 @@ def test_padding_opens_no_former_root_of_muster_s_own(world):  # noqa: F811
     cas = [x509.load_pem_x509_certificate(("-----BEGIN" + part).encode()) for part in bundle.read_text().split("-----BEGIN")[1:]]
     issuing = next(c for c in cas if c.subject == device.cert.issuer)
     world.muster("root", "rotate", old["id"])
-    own, cross = pem_of(world, old, "--crosses")
+    cross, own = pem_of(world, old, "--crosses")
     assert enrolment.ask(world, Identity(device.cert, device.key, [issuing, cross])) is None
     world.muster("root", "revoke", old["id"], "--yes")
     ski = own.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
