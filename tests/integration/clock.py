@@ -1,5 +1,7 @@
 """The clocks of a running server, moved by a test: tests/faults/jump_clock.c.  Unlike libfaketime it is a few lines, and hangs in no child process."""
+import os
 import struct
+from datetime import timedelta
 
 from conftest import BUILD
 
@@ -8,9 +10,17 @@ class Clock:
     def __init__(self, path):
         self.path = path
         self.set(0)
-        self.env = {"LD_PRELOAD": str(BUILD / "tests" / "jump_clock.so"), "MUSTER_TEST_CLOCK": str(path)}
+        self.env = {"LD_PRELOAD": str(BUILD / "tests" / "jump_clock.so"), "MUSTER_TEST_CLOCK": str(path),
+                    "ASAN_OPTIONS": ":".join(filter(None, [os.environ.get("ASAN_OPTIONS"), "verify_asan_link_order=0"]))}  # a sanitised build wants to be first otherwise
 
     def set(self, ahead, monotonic=0, process=0):
         """Seconds that the calendar is ahead, and the timers of one process."""
         with open(self.path, "r+b" if self.path.exists() else "wb") as f:
             f.write(struct.pack("=qqq", ahead, monotonic, process))
+
+
+def ahead(server, **much):
+    """The environment in which that server's calendar is so much ahead: server.start(env=ahead(server, days=20))."""
+    clock = Clock(server.dir.parent / "clock")
+    clock.set(int(timedelta(**much).total_seconds()))
+    return clock.env

@@ -7,8 +7,9 @@ from cryptography.hazmat.primitives import hashes
 
 import est
 from client import Device, Fleet, new_key
+from clock import ahead
 from conftest import soon
-from test_webhooks import LOCAL, account, children_gone, eventually, faketime, hook, receiver, server, shown  # noqa: F401  fixtures
+from test_webhooks import LOCAL, account, children_gone, eventually, hook, receiver, server, shown  # noqa: F401  fixtures
 
 
 def settled(r, seconds=0.8):
@@ -138,15 +139,15 @@ def test_a_key_runs_out_by_time(fresh, receiver):
     s.muster("key", "blacklist", keys["barred"].shown["id"])
     assert s.gateway(keys["used-up"]).enrol("last").status == 200
     assert settled(r) == []
-    for offset, days in (("+12d", None), ("+14d", 7), ("+16d", None), ("+458h", 1), ("+461h", None)):
+    for hours, days in ((12 * 24, None), (14 * 24, 7), (16 * 24, None), (458, 1), (461, None)):
         before = len(r.got)
         s.stop()
-        s.start(env=faketime(offset))
+        s.start(env=ahead(s, hours=hours))
         if days:
             said = r.wait(before + 1)[-1]
             assert (said["type"], said["days"], said["key"]["name"]) == ("key.expiring", days, "goes")
         settled(r)
-        assert len(r.got) == before + bool(days), offset
+        assert len(r.got) == before + bool(days), hours
 
 
 def test_a_device_that_was_invited(server, account, receiver):
@@ -266,13 +267,13 @@ def test_certificates_that_muster_issued_end_soon(fresh, receiver, table, what):
             assert db.execute("UPDATE ca SET not_after = ? WHERE kind = 1 AND account IS NOT NULL", (end,)).rowcount >= 1
     s.start()
     assert settled(r) == []
-    for offset, days in (("+69d", None), ("+71d", 30), ("+75d", None), ("+94d", 7), ("+2388h", 1), ("+2390h", None), ("+101d", None)):
+    for hours, days in ((69 * 24, None), (71 * 24, 30), (75 * 24, None), (94 * 24, 7), (2388, 1), (2390, None), (101 * 24, None)):
         before = len(r.got)
         s.stop()
-        s.start(env=faketime(offset))
+        s.start(env=ahead(s, hours=hours))
         if days:
             e = r.wait(before + 1)[-1]
             assert (e["of"], e["days"], e["account"], "device" in e) == (what, days, "issued", what == "device")
             assert e["not_after"] == time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(end))
         settled(r)
-        assert len(r.got) == before + bool(days), offset
+        assert len(r.got) == before + bool(days), hours

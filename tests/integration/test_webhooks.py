@@ -15,6 +15,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from client import Device, Fleet
+from clock import ahead
 from conftest import MUSTERD, Refused, refused, soon
 from receiver import Receiver, own_ca, server_identity, verify
 
@@ -287,7 +288,7 @@ def test_a_long_stop_gives_nothing_up(fresh, receiver):
     r.wait(7)
     s.stop()
     before = len(r.got)
-    s.start(env=faketime("+20d"))
+    s.start(env=ahead(s, days=20))
     r.wait(before + 2)
     state = shown(s, made["id"])
     assert (state["dead"], state["waiting"]) == (0, 2)
@@ -550,12 +551,12 @@ def test_what_ends_soon_is_said_once_for_each_number_of_days(fresh, receiver):
     time.sleep(1)
     assert len(r.got) == 4
     s.stop()
-    s.start(env=faketime("+15d"))
+    s.start(env=ahead(s, days=15))
     r.wait(5)
     time.sleep(0.6)
     assert [(e["device"]["device_id"], e["days"]) for e in r.events("certificate.expiring")[3:]] == [("soon-20d", 7)]
     s.stop()
-    s.start(env=faketime("+380d"))
+    s.start(env=ahead(s, days=380))
     r.wait(6)
     time.sleep(0.6)
     assert [(e["of"], e["days"], "root" in e) for e in r.events("certificate.expiring")[4:]] == [("root", 30, True)]
@@ -578,14 +579,8 @@ def test_the_end_of_the_gateway_s_own_certificate_is_said(fresh, receiver):
     time.sleep(2)
     assert len(r.got) == 1 and stranger.got == [], "once, and to the whole server's webhooks alone"
     s.stop()
-    s.start(env=faketime("+108h"))
+    s.start(env=ahead(s, hours=108))
     assert [e["days"] for e in r.wait(2)] == [7, 1]
-
-
-def faketime(offset):
-    library = subprocess.run(["sh", "-c", "ls /usr/lib/*/faketime/libfaketimeMT.so.1 | head -1"], capture_output=True, text=True, check=True).stdout.strip()
-    return {"LD_PRELOAD": library, "FAKETIME": offset, "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "ASAN_OPTIONS": "verify_asan_link_order=0"}  # a sanitised build wants to be first otherwise
 
 
 # --- kill -9 -------------------------------------------------------------------------------------------------------------------------------------
