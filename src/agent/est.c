@@ -61,6 +61,8 @@ static int ask(const struct gateway *g, const struct shown *by, const char *meth
     int rc = http_ask(&rq, answer, err);
     why->dates = answer->dates;
     why->tls = answer->refused;
+    why->unsent = answer->unsent;
+    why->named = answer->retry_after > 0;
     why->since = answer->since;
     if (rc)
         return rc;

@@ -23,6 +23,8 @@ struct refused {
     char code[64]; /* "" where it has none */
     char fix[HTTP_FIX_MAX]; /* what the gateway says to do about it; "" where it says nothing */
     int64_t since; /* the gateway's certificate, which an anchor vouches for, begins then; 0: not known */
+    bool named;    /* it has named a time to wait */
+    bool unsent;   /* nothing has left this device */
     bool tls;      /* what answers refuses this device's certificate in TLS */
     bool dates;    /* the gateway's certificate, or the one that came, is out of its dates */
 };

@@ -2,6 +2,7 @@
 #include "agent/http.h"
 
 #include <curl/curl.h>
+#include <errno.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 
@@ -229,6 +230,16 @@ static void explain_tls(struct exchange *e, CURLcode done, const char *why) {
     }
 }
 
+static bool never_left(CURL *curl, CURLcode done) {
+    static const int NO_WAY[] = {ENETUNREACH, EHOSTUNREACH, ENETDOWN, EADDRNOTAVAIL};
+    long error = 0;
+    bool way = true;
+    curl_easy_getinfo(curl, CURLINFO_OS_ERRNO, &error);
+    for (size_t i = 0; i < sizeof NO_WAY / sizeof *NO_WAY; i++)
+        way = way && error != NO_WAY[i];
+    return done == CURLE_COULDNT_RESOLVE_HOST || done == CURLE_COULDNT_RESOLVE_PROXY || (done == CURLE_COULDNT_CONNECT && !way);
+}
+
 int http_ask(const struct http_request *rq, struct http_answer *answer, struct err *err) {
     CLEANUP(curl_free_easy) CURL *curl = curl_easy_init();
     CLEANUP(curl_headers_free) struct curl_slist *fields = NULL;
@@ -244,7 +255,7 @@ int http_ask(const struct http_request *rq, struct http_answer *answer, struct e
     fields = curl_slist_append(fields, type);
     fields = curl_slist_append(fields, "Expect:");
     buf_clear(&answer->body);
-    answer->dates = answer->allows_post = answer->refused = false;
+    answer->dates = answer->allows_post = answer->refused = answer->unsent = false;
     answer->retry_after = answer->status = 0;
     answer->since = 0;
     set_options(curl, &e, fields, why);
@@ -253,6 +264,7 @@ int http_ask(const struct http_request *rq, struct http_answer *answer, struct e
         return err_set(err, MUSTER_ENETWORK, "%s sent an answer of more than %u bytes.", rq->url, HTTP_BODY_MAX);
     if (done != CURLE_OK && keyring_fault(rq->key, err))
         return err ? err->code : MUSTER_EKEYAWAY;
+    answer->unsent = never_left(curl, done);
     if (done != CURLE_OK && !e.tls[0])
         explain_tls(&e, done, why);
     if (done != CURLE_OK)

@@ -27,6 +27,7 @@ struct http_answer {
     struct buf body;
     bool refused;       /* TLS failed by this device's certificate, as the other side says */
     bool dates;         /* it failed by the dates of the gateway's certificates alone */
+    bool unsent;        /* nothing left this device: no route, or no name */
     int64_t since;      /* the gateway's certificate begins then; 0: it was not looked at, or not accepted */
 };
 #define HTTP_ANSWER_INIT ((struct http_answer){.body = BUF_INIT(HTTP_BODY_MAX)})

@@ -37,7 +37,7 @@ static const struct option_row {
     {"key", "file|tpm2|pkcs11:", "Where this device's keys are made: file (DIR/current/pkey.pem), tpm2[:…] or pkcs11:…; see KEYS IN HARDWARE. Default: where the key that it has lies, and for the first "
      "one file", TEXT, FOR_CONFIG | FOR_LINE, ENROLS, AT(key)},
     {"key-timeout", "SECONDS", "How long a token or a TPM may take for one answer, 1 to 600 (default 60)", TEXT, FOR_CONFIG | FOR_LINE, ASKS, AT(key_timeout)},
-    {"gateway", "URL", "The gateway, where another one than the credentials name is to be used", TEXT, FOR_CONFIG | FOR_LINE, ENROLS, AT(gateway)},
+    {"gateway", "URL", "The gateway, where another one than the credentials name is to be used; a device that is in goes over to it once it is admitted there", TEXT, FOR_CONFIG | FOR_LINE, ENROLS, AT(gateway)},
     {"proxy", "http://HOST:PORT", "The HTTP proxy to the gateway (CONNECT); those that the environment names are not used", TEXT, FOR_CONFIG | FOR_LINE, ASKS, AT(proxy)},
     {"account", "NAME", "The account, as label of EST's paths; needed where neither the certificate nor the host name says it", TEXT, FOR_CONFIG | FOR_LINE, ENROLS, AT(account)},
     {"device-id", "ID", "The device ID that is enrolled", TEXT, FOR_CONFIG | FOR_LINE, ENROLS, AT(device_id)},
@@ -49,7 +49,7 @@ static const struct option_row {
     {"keep-credentials", NULL, "Leave the provisioning key where it is after the device has enrolled (for an image that others are made of)", SWITCH, FOR_CONFIG | FOR_LINE, ENROLS, AT(keep_credentials)},
     {"set-clock", NULL, "Set the system's clock to the time that the gateway signed, where it was behind", SWITCH, FOR_CONFIG | FOR_LINE, ENROLS, AT(set_clock)},
     {"sysroot", "DIR", "Where /etc/machine-id, /sys, and the usual places of credentials are looked for (default /)", FOLDER, FOR_CONFIG | FOR_LINE, ENROLS, AT(sysroot)},
-    {"now", NULL, "Ask now, whatever time the gateway named, and renew although it is early", SWITCH, FOR_LINE, ENROLS, AT(now)},
+    {"now", NULL, "Ask now, whatever time the gateway named or its failures ask for, and renew although it is early", SWITCH, FOR_LINE, ENROLS, AT(now)},
     {"stay", NULL, "Do not end: sleep, and look again when something is due", SWITCH, FOR_LINE, 1u << COMMAND_RUN, AT(stay)},
     {"with-pin", NULL, "Leave the variable in the command's environment that the key's PIN comes from (pin-source=env:…)", SWITCH, FOR_LINE, 1u << COMMAND_EXEC, AT(with_pin)},
     {"json", NULL, "Print the answer as one JSON object", SWITCH, FOR_LINE, ENROLS | 1u << COMMAND_STATUS | 1u << COMMAND_CHECK | 1u << COMMAND_EXPLAIN, AT(json)},

@@ -17,6 +17,7 @@
 
 #include <sys/types.h>
 
+#include "agent/back_off.h"
 #include "agent/certs.h"
 #include "agent/device_id.h"
 #include "base/buf.h"
@@ -31,11 +32,13 @@ struct state {
     char source[OPTIONS_VALUE_MAX]; /* the credentials that it came from */
     char import[2 * PKI_HASH_LEN + 1];  /* the certificate of the factory that was looked at last: its fingerprint in hex */
     int64_t import_refused_at;      /* when the gateway refused it; 0: it did not */
+    char import_gateway[OPTIONS_VALUE_MAX]; /* the URL beside it that was followed last; "" for none */
     char key[16];                   /* "own", or "server" where the server made it and it was not swapped yet */
     int64_t newest_time;            /* the newest time that somebody trusted has named */
     int64_t anchors_at;             /* when the gateway's anchors were last looked at */
     int64_t asked_at, wait;         /* the gateway asked not to come again for so many seconds from then */
     char wait_code[64], wait_text[480];
+    struct back_off asking, moving, importing, looking; /* the gateway in use, or the first one; another that is named; that of a file; for anchors */
     int64_t contact_at, failed_at;  /* when the gateway last admitted this device; when it last did not */
     char failed_code[64], failed_text[480];
 };

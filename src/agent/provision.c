@@ -34,6 +34,7 @@ static int begin(struct session *s, const struct credentials *c, const char *met
     if (!realpath(c->path, full) || strlen(full) >= sizeof st->source) /* a later pass may begin in another directory */
         return err_set(err, MUSTER_EINVALID, "%s cannot be found again by its path.", c->path);
     memcpy(st->source, full, strlen(full) + 1);
+    snprintf(st->import_gateway, sizeof st->import_gateway, "%s", c->gateway);
     snprintf(st->account, sizeof st->account, "%.63s", s->o->account);
     snprintf(st->key, sizeof st->key, "own");
     return session_remember(s, err); /* whose disk cannot be written asks for nothing */
@@ -159,9 +160,10 @@ static int take_over(struct session *s, const struct credentials *c, struct err 
     char name[2 * PKI_HASH_LEN + 1];
     unsigned number;
     bool gone;
+    struct gateway g;
     int rc = check_use(s, c, err);
-    if (rc || (rc = name_device(s, c, err)) || (rc = begin(s, c, "device", err)) || (rc = certs_pem(&c->anchors, &ca)))
-        return rc;
+    if (rc || (rc = name_device(s, c, err)) || (rc = begin(s, c, "device", err)) || (rc = session_ask(s, s->state.gateway, &c->anchors, &g, err)) || (rc = certs_pem(&c->anchors, &ca)))
+        return rc; /* nothing is written for a gateway that is left alone */
     buf_addf(&url, "%s\n", s->state.gateway);
     if ((rc = place_begin(&s->place, &number, err)) || (rc = put_key(s, c, number, err)) ||
         (rc = place_put(&s->place, number, "root.crt", buf_span(&ca), 0644, err)) || (rc = place_put(&s->place, number, "gateway.url", buf_span(&url), 0644, err)) ||
@@ -203,6 +205,19 @@ static bool other_begun(const struct session *s, const struct credentials *c) {
     return number && place_identity(&s->place, number, &next, NULL) == 0 && identity_whole(&next) && !hash_eq(&next.cert->fingerprint, &c->cert->fingerprint);
 }
 
+/* Files whose certificate is over, or in use, may name another gateway than they did. */
+static int follow_file(struct session *s, struct identity *now, const struct credentials *c, struct err *err) {
+    CLEANUP(buf_fini) struct buf id = BUF_INIT(DEVICE_ID_MAX);
+    struct state *st = &s->state;
+    if (s->o->gateway[0] || !c->gateway[0] || !strcmp(c->gateway, st->import_gateway) || cert_own_device_id(c->cert, &id, NULL) || strcmp(buf_str(&id), st->device_id) != 0)
+        return 0;
+    int rc = renew_move(s, now, c->gateway, err);
+    if (rc)
+        return rc;
+    snprintf(st->import_gateway, sizeof st->import_gateway, "%s", c->gateway);
+    return session_remember(s, err);
+}
+
 int provision_again(struct session *s, struct identity *now, struct err *err) {
     CLEANUP(credentials_fini) struct credentials c = CREDENTIALS_INIT;
     struct options from = {.json = false};
@@ -214,19 +229,28 @@ int provision_again(struct session *s, struct identity *now, struct err *err) {
     if (credentials_find(&from, &c, NULL) || c.kind != CREDENTIALS_DEVICE)
         return 0;
     name_import(&c, name);
-    if (hash_eq(&c.cert->fingerprint, &now->cert->fingerprint))
-        return took_over(s, name, err); /* a power cut may have left that unsaid */
-    if (c.cert->not_after <= now->cert->not_after)
-        return 0;
+    bool same = hash_eq(&c.cert->fingerprint, &now->cert->fingerprint);
+    int rc = same ? took_over(s, name, err) : 0; /* a power cut may have left that unsaid */
+    if (rc || same || c.cert->not_after <= now->cert->not_after)
+        return rc ? rc : follow_file(s, now, &c, err);
     if (looked_at(s, name) || other_begun(s, &c))
         return 0;
     return take_over(s, &c, err) ? drop_import(s, name, err) : 0;
 }
 
-static bool have_identity(struct session *s) {
-    CLEANUP(identity_fini) struct identity id = IDENTITY_INIT;
+static bool have_identity(struct session *s, struct identity *now) {
     unsigned current = place_current(&s->place);
-    return current && place_identity(&s->place, current, &id, NULL) == 0 && identity_whole(&id);
+    return current && place_identity(&s->place, current, now, NULL) == 0 && identity_whole(now);
+}
+
+/* Who provisions a device that is in may name another gateway, and nothing else that would count. */
+static int keep_in(struct session *s, struct identity *now, struct err *err) {
+    struct err last = ERR_INIT;
+    session_recover(s, now);
+    int rc = renew_move(s, now, s->o->gateway, err), settled = session_settle(s, &last);
+    if (!rc && settled)
+        *err = last;
+    return rc ? rc : settled;
 }
 
 /* One that was issued before this pass began. */
@@ -238,11 +262,12 @@ static bool have_issued(struct session *s, unsigned *number) {
 
 int provision(struct session *s, struct err *err) {
     CLEANUP(credentials_fini) struct credentials c = CREDENTIALS_INIT;
+    CLEANUP(identity_fini) struct identity now = IDENTITY_INIT;
     unsigned number;
     bool gone;
     int64_t wait = session_wait(s);
-    if (have_identity(s))
-        return session_settle(s, err);
+    if (have_identity(s, &now))
+        return keep_in(s, &now, err);
     int rc = hardware_settle(s, err);
     if (rc)
         return rc;

@@ -84,6 +84,7 @@ static int look_anchors(struct session *s, struct identity *now, struct err *err
     if (rc && !none)
         return session_failed(s, &why, err);
     *err = ERR_INIT;
+    s->state.looking = (struct back_off){0};
     true_time_passed(&s->time, why.since);
     s->state.anchors_at = g.now;
     if (!none && (rc = anchors_take(&now->anchors, &offered, g.now, &taken, err)))
@@ -123,48 +124,83 @@ static int renew_due(struct session *s, struct identity *now, struct err *err) {
 
 static int look_due(struct session *s, struct identity *now, struct err *err) {
     int64_t since = true_time_now(&s->time) - s->state.anchors_at;
+    if (back_off_left(&s->state.looking, back_off_what(now->gateway, &now->anchors)) && !s->o->now)
+        return 0;
     return since >= spread(ANCHORS_EVERY, ANCHORS_EVERY / 2, s) || since < 0 || s->o->now ? look_anchors(s, now, err) : 0;
 }
 
-/* `gateway =` names another one than it was: that is the gateway once it has admitted this device, under the anchors that are there. */
-static int move(struct session *s, struct identity *now, struct err *err) {
+/* "" where it is the one in use. */
+static struct span another(const char *url, const struct identity *now) {
+    struct span s = span_str(url);
+    while (s.n && s.p[s.n - 1] == '/')
+        s.n--;
+    return span_eq(s, span_str(now->gateway)) ? SPAN_NONE : s;
+}
+
+/* What is on its way has to find the gateway as well. */
+static int put_gateway(struct session *s, const struct identity *now, struct span line, struct err *err) {
+    unsigned next = place_next(&s->place);
+    int rc = session_changed(s, "moved", err);
+    if (rc || (next && (rc = place_put(&s->place, next, "gateway.url", line, 0644, err))))
+        return rc;
+    return place_put(&s->place, now->number, "gateway.url", line, 0644, err);
+}
+
+int renew_move(struct session *s, struct identity *now, const char *url, struct err *err) {
     CLEANUP(buf_fini) struct buf line = BUF_INIT(OPTIONS_VALUE_MAX + 1);
     struct refused why = {0};
     struct gateway g;
     const struct shown by = {now->key, now->cert, &now->above};
-    size_t n = strlen(s->o->gateway);
-    while (n && s->o->gateway[n - 1] == '/')
-        n--;
-    if (!n || (strlen(now->gateway) == n && !memcmp(now->gateway, s->o->gateway, n)))
+    struct span to = another(url, now);
+    if (!to.n)
         return 0;
-    buf_addf(&line, "%.*s", (int)n, s->o->gateway);
+    buf_addf(&line, "%.*s", SPAN_FMT(to));
     int rc = session_ask(s, buf_str(&line), &now->anchors, &g, err);
     if (rc)
         return rc;
     if ((rc = est_admitted(&g, &by, &why, err))) {
-        err_prefix(err, "The gateway that is named now does not take the place of %s", now->gateway);
+        err_prefix(err, "The gateway that is named now, %s, does not take the place of %s", buf_str(&line), now->gateway);
         return session_failed(s, &why, err);
     }
+    session_succeeded(s);
     snprintf(s->state.gateway, sizeof s->state.gateway, "%s", buf_str(&line));
     buf_addc(&line, '\n');
-    if ((rc = session_changed(s, "moved", err)) || (rc = place_put(&s->place, now->number, "gateway.url", buf_span(&line), 0644, err)))
+    if ((rc = put_gateway(s, now, buf_span(&line), err)))
         return rc;
     session_say(s, "the gateway is %s now", s->state.gateway);
     return session_remember(s, err);
 }
 
+static int move(struct session *s, struct identity *now, struct err *err) { return renew_move(s, now, s->o->gateway, err); }
+
+/* What is due depends on it.  Where the gateway has moved, the old one may be gone for good: an anchor vouches for the time, whoever brings it. */
 static int learn_time(struct session *s, struct identity *now, struct err *err) {
+    CLEANUP(buf_fini) struct buf url = BUF_INIT(OPTIONS_VALUE_MAX);
     struct gateway g;
-    return session_ask(s, now->gateway, &now->anchors, &g, err);
+    struct err there = ERR_INIT;
+    struct span to = another(s->o->gateway, now);
+    bool behind = true_time_behind(&s->time);
+    if (!behind && (!true_time_doubtful(&s->time) || session_held(s, now)))
+        return 0;
+    s->step = &s->state.asking;
+    int rc = session_ask(s, now->gateway, &now->anchors, &g, err);
+    if (!rc || !to.n)
+        return rc;
+    buf_addf(&url, "%.*s", SPAN_FMT(to));
+    s->step = &s->state.moving;
+    return session_ask(s, buf_str(&url), &now->anchors, &g, &there) ? rc : 0;
 }
 
 /* In the order of need, and no step waits for another one's success: a gateway whose /cacerts fails, or a file that it refuses, must not end a device.  The first
  * that fails is told. */
 static int keep(struct session *s, struct err *err) {
-    static int (*const STEPS[])(struct session *s, struct identity *now, struct err *err) = {finish_begun, move, provision_again, renew_due, look_due};
+    const struct {
+        int (*take)(struct session *s, struct identity *now, struct err *err);
+        struct back_off *failures;
+    } STEPS[] = {{finish_begun, &s->state.asking}, {move, &s->state.moving}, {provision_again, &s->state.importing}, {renew_due, &s->state.asking}, {look_due, &s->state.looking}};
     CLEANUP(identity_fini) struct identity now = IDENTITY_INIT;
     int rc = place_identity(&s->place, place_current(&s->place), &now, err);
-    if (rc || (rc = learn_time(s, &now, err))) /* what is due depends on what time it is */
+    if (rc || (rc = learn_time(s, &now, err)))
         return rc;
     for (size_t i = 0; i < sizeof STEPS / sizeof *STEPS; i++) {
         struct err later = ERR_INIT;
@@ -172,7 +208,8 @@ static int keep(struct session *s, struct err *err) {
         int failed = place_identity(&s->place, place_current(&s->place), &now, &later);
         if (!failed && keyring_refused(now.where, &later))
             failed = session_failed(s, &(struct refused){0}, &later);
-        failed = failed ? failed : STEPS[i](s, &now, &later);
+        s->step = STEPS[i].failures;
+        failed = failed ? failed : STEPS[i].take(s, &now, &later);
         if (failed && !rc) {
             rc = failed;
             *err = later;
@@ -192,6 +229,7 @@ int renew_pass(struct session *s, struct err *err) {
     int rc = current ? place_identity(&s->place, current, &now, err) : MUSTER_ENOTFOUND;
     if (!rc && (rc = session_mend(s, &now, err)))
         return rc;
+    s->step = &s->state.asking;
     if (rc || !identity_whole(&now))
         return provision(s, err);
     session_recover(s, &now);

@@ -47,9 +47,9 @@ static void set_anchors(json_t *o, const struct certs *anchors) {
     json_set(o, "anchors", list);
 }
 
-static void set_remembered(json_t *o, const struct session *s) {
+static void set_remembered(json_t *o, const struct session *s, const struct identity *id) {
     const struct state *st = &s->state;
-    int64_t wait = session_wait(s);
+    int64_t wait = session_wait(s), held = session_held(s, id);
     json_set_time(o, "admitted_at", st->contact_at);
     if (st->failed_at) {
         json_t *failed = json_object();
@@ -58,8 +58,8 @@ static void set_remembered(json_t *o, const struct session *s) {
         set_text(failed, "reason", st->failed_text);
         json_set(o, "failed", failed);
     }
-    if (wait)
-        json_set_time(o, "asks_again_at", true_time_now(&s->time) + wait);
+    if (wait || held)
+        json_set_time(o, "asks_again_at", true_time_now(&s->time) + (wait > held ? wait : held));
 }
 
 /* Where the key lies. */
@@ -92,7 +92,7 @@ json_t *report_status(struct session *s) {
         json_set_time(o, "renews_at", renew_at(id.cert, s->state.device_id));
     }
     set_anchors(o, &id.anchors);
-    set_remembered(o, s);
+    set_remembered(o, s, &id);
     json_set_bool(o, "next", next > 0);
     json_set_int(o, "keys_left", (int64_t)hardware_left(&s->place));
     json_set_bool(o, "hooks_due", faccessat(s->place.fd, "hooks-due", F_OK, 0) == 0);

@@ -16,6 +16,7 @@
 #define EVENT_MAX 16 /* bytes of a change's name */
 #define CLOCK_SLACK 60 /* seconds */
 #define WAIT_LEAST 300 /* seconds, of which a gateway may be sure */
+#define MEAN_PART 6    /* a wait's mean, of what is left of the certificate: the longest is a quarter */
 
 int session_open(struct session *s, const struct options *o, bool make, struct err *err) {
     s->o = o;
@@ -54,23 +55,48 @@ int session_remember(struct session *s, struct err *err) {
     return place_remember(&s->place, &s->state, err);
 }
 
-/* What a gateway says, or somebody in its place, must not last until the certificate has ended: what is left of it is enough for four questions in any case. */
-static int bounded_wait(const struct session *s, int wait) {
+/* Seconds that are left of the certificate; 0: it has ended, or there is none. */
+static int64_t life_left(const struct session *s) {
     CLEANUP(identity_fini) struct identity id = IDENTITY_INIT;
     unsigned current = place_current(&s->place);
     int64_t left = current && place_identity(&s->place, current, &id, NULL) == 0 && id.cert ? id.cert->not_after - true_time_now(&s->time) : 0;
+    return left > 0 ? left : 0;
+}
+
+/* What a gateway says, or somebody in its place, must not last until the certificate has ended: what is left of it is enough for four questions in any case. */
+static int bounded_wait(const struct session *s, int wait) {
+    int64_t left = life_left(s);
     int64_t most = left <= 0 ? CLOCK_DAY : left / 4 > WAIT_LEAST ? left / 4 : WAIT_LEAST;
     return wait > most ? (int)most : wait;
+}
+
+/* It did not answer, is somebody else, or cannot for now and names no time: an outage, whose end every other device waits for as well. */
+static bool is_outage(const struct refused *why, int code) {
+    if (why->named)
+        return false;
+    return why->status == 429 || why->status >= 500 || code == MUSTER_ENETWORK || code == MUSTER_ETLSREJECTED;
+}
+
+/* A device that is out, or was never in, is worth more questions than one that has time. */
+static void leave_alone(struct session *s, const struct refused *why, struct err *err) {
+    int64_t left = life_left(s), most = !left ? CLOCK_HOUR : left / MEAN_PART < CLOCK_DAY ? left / MEAN_PART : CLOCK_DAY;
+    int64_t wait = back_off_failed(s->step, s->asked, s->state.device_id, most, !why->unsent);
+    err->retry_after = why->status ? (int)wait : 0;
 }
 
 int session_failed(struct session *s, const struct refused *why, struct err *err) {
     struct state *st = &s->state;
     struct err second = ERR_INIT;
+    bool outage = s->step && is_outage(why, err->code);
     st->failed_at = true_time_now(&s->time);
+    if (outage)
+        leave_alone(s, why, err);
+    else if (s->step && why->status) /* it is there, and says no */
+        *s->step = (struct back_off){0};
     err->retry_after = bounded_wait(s, err->retry_after);
-    snprintf(st->failed_code, sizeof st->failed_code, "%s", why && why->code[0] ? why->code : err_code(err->code));
+    snprintf(st->failed_code, sizeof st->failed_code, "%s", why->code[0] ? why->code : err_code(err->code));
     snprintf(st->failed_text, sizeof st->failed_text, "%s", err_text(err));
-    if (err->retry_after > 0 && why && why->status) {
+    if (err->retry_after > 0 && why->status && !outage) {
         st->asked_at = clock_now(); /* the device's own: the right time may not be known at the next pass */
         st->wait = err->retry_after;
         memcpy(st->wait_code, st->failed_code, sizeof st->wait_code);
@@ -85,6 +111,10 @@ void session_succeeded(struct session *s) {
     struct state *st = &s->state;
     st->contact_at = true_time_now(&s->time);
     st->failed_at = st->asked_at = st->wait = 0;
+    if (s->step)
+        *s->step = (struct back_off){0};
+    if (st->asking.what == s->asked)
+        st->asking = (struct back_off){0};
     st->failed_code[0] = st->failed_text[0] = st->wait_code[0] = st->wait_text[0] = '\0';
 }
 
@@ -94,6 +124,10 @@ int64_t session_wait(const struct session *s) {
     if (wait <= 0 || from <= 0 || now < from || now - from >= wait) /* a clock that was set back makes nobody wait for longer */
         return 0;
     return wait - (now - from);
+}
+
+int64_t session_held(const struct session *s, const struct identity *now) {
+    return back_off_left(&s->state.asking, now->gateway[0] ? back_off_what(now->gateway, &now->anchors) : s->state.asking.what);
 }
 
 /* --- the gateway -------------------------------------------------------------------------------------------------------------------------------- */
@@ -141,6 +175,15 @@ int session_ask(struct session *s, const char *url, const struct certs *anchors,
     int64_t wait = session_wait(s);
     if (wait && !s->o->now)
         return err_retry(err, MUSTER_EBUSY, (int)wait, "The gateway asked not to come again before %lld seconds have passed. %s", (long long)wait, s->state.wait_text);
+    s->asked = back_off_what(url, anchors);
+    int64_t held = s->step && !s->o->now ? back_off_left(s->step, s->asked) : 0;
+    if (held) {
+        bool stranger = !strcmp(s->state.failed_code, err_code(MUSTER_ETLSREJECTED)); /* that is no matter of time */
+        err_set(err, stranger ? MUSTER_ETLSREJECTED : MUSTER_ENETWORK, "The gateway %s has failed (%lld in a row), and is left alone for %lld seconds more; --now asks at once. %s", url,
+                (long long)s->step->failures, (long long)held, s->state.failed_text);
+        err->retry_after = stranger ? 0 : (int)held;
+        return err->code;
+    }
     return session_gateway(s, url, anchors, out, &why, err) ? session_failed(s, &why, err) : 0;
 }
 

@@ -16,6 +16,8 @@ struct session {
     struct place place;
     struct state state;
     struct true_time time;
+    struct back_off *step; /* of `state`: where failures of what is done now are counted; NULL: nobody waits, as for who asks by hand */
+    int64_t asked;         /* whom session_ask let through last: back_off_what() */
     void (*say)(const char *line); /* what was done, for people; may be NULL */
 };
 #define HOOKS_KEY "hooks-key" /* the URI of the key that was in use when those began; "" for a file */
@@ -33,12 +35,14 @@ int session_failed(struct session *s, const struct refused *why, struct err *err
 /* The gateway has admitted this device, or given it a certificate. */
 void session_succeeded(struct session *s);
 int session_remember(struct session *s, struct err *err) MUSTER_MUST_CHECK;
+/* Seconds that the gateway in use, or the first one, is left alone for, since it has failed. */
+int64_t session_held(const struct session *s, const struct identity *now);
 /* Seconds that are left of what the gateway asked to wait, as far as the certificate's end allows; 0: none. */
 int64_t session_wait(const struct session *s);
 
 /* The gateway to ask.  Where the clock is known to be wrong, it is asked for the time before anything else; *why: what it answered to that, where it refused. */
 int session_gateway(struct session *s, const char *url, const struct certs *anchors, struct gateway *out, struct refused *why, struct err *err) MUSTER_MUST_CHECK;
-/* The same before each request of a pass: MUSTER_EBUSY while the gateway wants to be left alone (but for --now); what fails is remembered. */
+/* The same before each request of a pass: MUSTER_EBUSY while the gateway wants to be left alone, or is, since it has failed (but for --now); what fails is remembered. */
 int session_ask(struct session *s, const char *url, const struct certs *anchors, struct gateway *out, struct err *err) MUSTER_MUST_CHECK;
 /* Whether it is worth asking once more: a certificate was out of its dates, and the time could be learned.  Where the gateway asks to wait with that, *why and
  * *err say so from then on. */
@@ -66,7 +70,9 @@ int provision(struct session *s, struct err *err) MUSTER_MUST_CHECK;
 /* Takes a certificate over that was put in the place of the one that `now` came from, where there is another one than was taken over or refused before, and it ends
  * later. */
 int provision_again(struct session *s, struct identity *now, struct err *err) MUSTER_MUST_CHECK;
-/* renew.c: one pass of `run`. */
+/* renew.c: another gateway than `now` has, by whatever names it: that is the gateway once it has admitted this device, under the anchors that are there. */
+int renew_move(struct session *s, struct identity *now, const char *url, struct err *err) MUSTER_MUST_CHECK;
+/* One pass of `run`. */
 int renew_pass(struct session *s, struct err *err) MUSTER_MUST_CHECK;
 /* When the certificate is renewed: between two thirds and three quarters of its life, by a hash of the device ID, so that a fleet that was made on one
  * day does not come back on one. */

@@ -76,6 +76,8 @@ int true_time_ask(struct true_time *t, const char *gateway, const struct certs *
     const struct http_request rq = {.method = "GET", .url = buf_str(&url), .anchors = anchors};
     int rc = http_ask(&rq, &answer, err);
     why->status = rc ? 0 : answer.status;
+    why->unsent = answer.unsent;
+    why->named = answer.retry_after > 0;
     if (rc == 0 && answer.status != 200)
         rc = http_refusal(&answer, why->code, why->fix, err);
     if (rc == 0 && clock_mono_ms() - sent > ANSWER_SECONDS * 1000)

@@ -10,7 +10,7 @@ import time
 import pytest
 from cryptography import x509
 
-from agent import ADMITTED, AGENT, CLIENT_AUTH, EST, NOT_YET, Agent, Authority, Gateway, Holder, certs_only, issues, own, refusal, shared
+from agent import ADMITTED, AGENT, CLIENT_AUTH, EST, NOT_YET, Agent, Authority, Gateway, Holder, certificates, certs_only, issues, own, refusal, shared
 from clock import Clock
 from conftest import LONG, soon
 from test_clock import DAY
@@ -66,6 +66,60 @@ def test_a_gateway_that_moves(tmp_path, gateway, ca):
     assert "(tls_client_rejected_server)" in device.fails("run", "--gateway", stranger.url)
     assert device.status()["gateway"] == there.url
     there.close(), stranger.close()
+
+
+def test_who_provisions_names_another_gateway(tmp_path, gateway, ca):
+    """A device that is in follows, or says why not."""
+    device, there = enrolled(tmp_path, gateway, ca), gateway_of(ca)
+    device.good("provision", "--gateway", gateway.url + "/")
+    assert device.told == ["enrolled"]
+    there.answers[("GET", "/devices")] = refusal(403, "device_revoked")
+    said = device.fails("provision", "--gateway", there.url)
+    assert f"{there.url}, does not take the place of {gateway.url}" in said and device.status()["gateway"] == gateway.url
+    there.answers[("GET", "/devices")] = ADMITTED
+    device.good("provision", "--gateway", there.url)
+    assert device.status()["gateway"] == there.url and device.told == ["enrolled", "moved"]
+    device.good("run")
+    assert device.status()["gateway"] == there.url
+    there.close()
+
+
+@pytest.mark.parametrize("renewed", [False, True])
+def test_a_file_that_names_another_gateway(tmp_path, gateway, ca, renewed):
+    """The same certificate beside another gateway.url, whether it is in use still or was renewed."""
+    device, there, made = Agent(tmp_path / "device"), gateway_of(ca), ca.device()
+    device.hook()
+    device.good("provision", "--credentials", own(tmp_path / "import", made, ca.pem(), gateway.url))
+    if renewed:
+        device.good("run", "--now")
+    told = device.told
+    own(tmp_path / "import", made, ca.pem(), there.url)
+    there.answers[("GET", "/devices")] = (502, {}, b"")
+    assert f"{there.url}, does not take the place of" in device.fails("run", status=NOT_YET)
+    assert "is left alone" in device.fails("run", status=NOT_YET) and device.status()["gateway"] == gateway.url
+    there.answers[("GET", "/devices")] = ADMITTED
+    device.good("run", "--now")
+    assert device.status()["gateway"] == there.url and device.told == [*told, "moved", "renewed"]
+    device.good("run", "--gateway", gateway.url)
+    device.good("run")
+    assert device.status()["gateway"] == gateway.url, "what was followed once is no news"
+    own(tmp_path / "import", ca.device("another", end=100), ca.pem(), there.url + "/")
+    device.good("run")
+    assert device.status()["gateway"] == gateway.url, "nor are the files of another device"
+    there.close()
+
+
+def test_a_move_with_a_certificate_on_its_way(tmp_path, gateway, ca):
+    """What was issued by the old gateway, and not used before that was gone, is used at the new one."""
+    device, there = enrolled(tmp_path, gateway, ca), gateway_of(ca)
+    gateway.answers[("GET", "/devices")] = (503, {}, b"")
+    device.fails("run", "--now", status=NOT_YET)
+    on_its_way = certificates(device.dir / "identity-2" / "client.pem")[0]
+    gateway.close()
+    device.fails("run", "--gateway", there.url, status=NOT_YET)
+    device.good("run")
+    assert device.identity.cert == on_its_way and device.status()["gateway"] == there.url and device.told == ["enrolled", "moved", "renewed"]
+    there.close()
 
 
 @pytest.mark.parametrize("file", ["gateway.url", "root.crt"])

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 
 import pytest
 from cryptography import x509
@@ -419,10 +420,10 @@ def test_only_what_proves_it_is_admission(enrolling):
     w = enrolling
     for answer in NO_ANSWERS:
         w.gateway.answers[USE] = answer
-        assert "neither that it admits this device" in w.device.fails("run", *w.options, status=NOT_YET), answer
+        assert "neither that it admits this device" in w.device.fails("run", *w.options, "--now", status=NOT_YET), answer
         assert not (w.device.dir / "current").exists() and (w.top / "shared" / "autoprov_credentials.p12").exists() and w.asked(ENROL) == 1
     w.gateway.answers[USE] = refusal(404, "account_unknown")
-    assert "(account_unknown)" in w.device.fails("run", *w.options)
+    assert "(account_unknown)" in w.device.fails("run", *w.options, "--now")
     w.gateway.answers[USE] = (405, {"allow": "OPTIONS,POST"}, b"")
     w.device.good("run", *w.options)
     for answer in NO_ANSWERS:
@@ -524,6 +525,108 @@ def test_a_fleet_does_not_look_for_anchors_at_once(tmp_path, clock):
         fleet[0].run("run")
     assert gateway.paths().count(CACERTS) == 13, "nor at every pass where it fails"
     gateway.close()
+
+
+# --- after an outage -------------------------------------------------------------------------------------------------------------------------------------------
+
+
+def passes(world, clock, at, *what):
+    """One pass just before the time that it gives the gateway, in which nothing is asked, and one just after; how long it waits from then on."""
+    before = world.asked(*what)
+    left = world.device.remembered()["asking_at"] + world.device.remembered()["asking_wait"] - int(time.time()) - at
+    clock.set(at + left - 150)
+    assert "is left alone for" in world.device.fails("run", status=NOT_YET) and world.asked(*what) == before
+    clock.set(at + left + 5)
+    world.device.fails("run", status=NOT_YET)
+    assert world.asked(*what) == before + 1
+    return at + left + 5, world.device.remembered()["asking_wait"]
+
+
+@pytest.mark.parametrize("answer", [(503, {"Retry-After": "soon"}, b""), None], ids=["503", "cut"])
+def test_an_outage_is_asked_into_less_and_less(world, clock, answer):
+    """Whatever goes on beside it: each device in its own time, until it is over."""
+    world.imported(begin=-2000, end=300)
+    world.gateway.answers[RENEW] = (lambda *_: None) if answer is None else answer
+    world.gateway.answers[CACERTS] = (500, {}, b"")
+    world.device.fails("run", status=NOT_YET)
+    at, waits = 0, [world.device.remembered()["asking_wait"]]
+    for _ in range(8):
+        at, wait = passes(world, clock, at, *RENEW)
+        waits.append(wait)
+    means = [min(600 * 2**i, DAY) for i in range(9)]
+    assert all(mean / 2 <= wait <= mean * 3 / 2 for mean, wait in zip(means, waits)), waits
+    assert len({wait / mean for mean, wait in zip(means, waits)}) > 4, "a device is not always the first of its fleet"
+    assert 4 <= world.asked(*CACERTS) <= 7, "which fails beside it, and for itself"
+    world.gateway.answers[RENEW] = issues(world.ca)
+    clock.set(at + waits[-1] + 30)
+    world.device.run("run")
+    assert world.device.told == ["imported", "renewed"] and world.device.remembered()["asking_failures"] == 0
+
+
+def test_no_outage_outlasts_what_the_certificate_allows(world, clock):
+    world.imported(begin=-300, end=2)
+    world.gateway.answers[RENEW] = (503, {}, b"")
+    for _ in range(9):
+        world.device.fails("run", "--now")
+    assert 4 * HOUR < world.device.remembered()["asking_wait"] * 4 <= 2 * DAY, "a quarter of what is left, at the most"
+    clock.set(5 * DAY // 2)
+    assert "has ended" in world.device.fails("run")
+    assert HOUR / 2 <= world.device.remembered()["asking_wait"] <= HOUR * 3 / 2, "who is out does not wait for long"
+
+
+def test_who_asks_by_hand_does_not_wait(enrolling):
+    w = enrolling
+    w.gateway.answers[ENROL] = (500, {}, b"")
+    for _ in range(2):
+        w.device.fails("run", *w.options, status=NOT_YET)
+    assert w.asked(ENROL) == 1 and "asks_again_at" in w.device.status()
+    for verb, *how in (("run", "--now"), ("provision",)):
+        w.device.fails(verb, *w.options, *how, status=NOT_YET)
+    assert w.asked(ENROL) == 3
+    w.gateway.answers[ENROL] = issues(w.ca)
+    w.device.good("provision", *w.options)
+    assert "asks_again_at" not in w.device.status()
+
+
+def test_another_gateway_is_asked_at_once(enrolling):
+    w, there = enrolling, Gateway(enrolling.ca.server(), {ENROL: issues(enrolling.ca), USE: ADMITTED})
+    w.gateway.close()
+    for _ in range(2):
+        assert "(network_failed)" in w.device.fails("run", *w.options, "--now", status=NOT_YET)
+    assert "has failed (2 in a row), and is left alone for" in w.device.fails("run", *w.options, status=NOT_YET)
+    w.device.good("run", *w.options, "--gateway", there.url)
+    there.close()
+
+
+def test_a_device_without_a_network_burdens_nobody(enrolling):
+    """And comes soon after it has one again."""
+    w = enrolling
+    for _ in range(6):
+        w.device.fails("run", *w.options, "--gateway", "https://gateway.invalid", "--now", status=NOT_YET)
+    assert 300 <= w.device.remembered()["asking_wait"] <= 900
+
+
+def test_a_stranger_is_left_alone_and_stays_a_failure(enrolling):
+    w, asked = enrolling, []
+    stranger = Gateway(Authority("Another").server(), {})
+    for _ in range(3):
+        asked.append(w.device.fails("run", *w.options, "--gateway", stranger.url))
+    assert "is left alone for" not in asked[0] and all("is left alone for" in a and "(tls_client_rejected_server)" in a for a in asked[1:])
+    stranger.close()
+
+
+def test_a_clock_of_1970_in_an_outage(world, clock):
+    """Devices without a clock of their own ask for the time before anything else."""
+    world.imported(begin=-1, end=300)
+    to_1970(clock)
+    world.gateway.answers["GET", "/time"] = (502, {}, b"")
+    for _ in range(3):
+        world.device.fails("run", status=NOT_YET)
+    assert world.asked("GET", "/time") == 1
+    there = Gateway(world.ca.server(), {("GET", "/time"): Teller(world.ca), USE: ADMITTED, CACERTS: certs_only(world.ca.cert)})
+    world.device.good("run", "--gateway", there.url + "/")
+    assert world.device.status()["gateway"] == there.url, "and one that has moved may be the only one that tells it"
+    there.close()
 
 
 def test_what_a_kill_left_is_removed(world):
