@@ -901,6 +901,50 @@ def test_a_tpm_that_hangs_up(tmp_path):
     listener.close()
 
 
+class Between:
+    """Before the TPM, where there is no resource manager: it may change what one command is answered."""
+    CREATE_PRIMARY, EVICT_CONTROL = 0x131, 0x120
+
+    def __init__(self, tpm, path, command, change):
+        self.tpm, self.command, self.change = tpm, command, change
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(path)), self.listener.listen()
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        while True:
+            try:
+                one = self.listener.accept()[0]
+            except OSError:
+                return
+            with one, socket.socket(socket.AF_UNIX) as chip:
+                chip.connect(str(self.tpm.socket))
+                while asked := one.recv(4096):
+                    change = self.change if int.from_bytes(asked[6:10], "big") == self.command else None
+                    if callable(change) or change is None:
+                        chip.sendall(asked)
+                        answer = chip.recv(4096)
+                    one.sendall(answer if change is None else change(answer) if callable(change) else change)
+
+
+@pytest.mark.parametrize("command, change", [(Between.EVICT_CONTROL, bytes.fromhex("80010000000a0000014b")), (Between.CREATE_PRIMARY, lambda a: a[:18] + b"\0\0" + a[20:])],
+                         ids=["no room", "odd"])
+def test_what_was_made_in_a_tpm_and_not_kept_is_flushed(tmp_path, tpm, command, change):
+    """A TPM has room for three keys to work with: where nobody else removes them, the fourth attempt finds none."""
+    ca, path = Authority(), tpm.tpm.dir / "between"
+    between = Between(tpm.tpm, path, command, change)
+    gateway = Gateway(ca.server(), {("POST", EST + "simpleenroll"): issues(ca), ("GET", "/devices"): ADMITTED})
+    device = Agent(tmp_path / "device", "--key", f"tpm2:?device={path}")
+    options = ("--credentials", shared(tmp_path / "shared", gateway.url, ca), "--device-id", "car-1")
+    for _ in range(4):
+        assert "no room for another key to work with" not in device.fails("provision", *options)
+        assert tpm.tpm.run("tpm2_getcap", "handles-transient") == "" and tpm.keys() == []
+    between.change = None
+    device.good("provision", *options)
+    assert len(tpm.keys()) == 1 and tpm.tpm.run("tpm2_getcap", "handles-transient") == ""
+    between.listener.close(), gateway.close()
+
+
 def test_a_gateway_that_would_make_the_key_is_not_asked_to(tmp_path, hardware):
     ca = Authority()
     gateway = Gateway(ca.server(), {("POST", "/devices"): refusal(500, "never")})

@@ -3,6 +3,7 @@ import base64
 import datetime
 import json
 import os
+import resource
 import signal
 import subprocess
 import time
@@ -13,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import NoEncryption, pkcs12
 
 from agent import ADMITTED, CLIENT_AUTH, EST, NOT_YET, SERVER_AUTH, TIME_STAMPING, Agent, Authority, Gateway, Holder, certs_only, issues, own, refusal, shared
 from client import Identity, key_pem, name, new_key
+from conftest import soon
 from test_agent_run import Teller, device, moved, to_1970  # noqa: F401 (two are fixtures)
 from test_clock import DAY
 
@@ -627,6 +629,50 @@ def test_a_clock_of_1970_in_an_outage(world, clock):
     world.device.good("run", "--gateway", there.url + "/")
     assert world.device.status()["gateway"] == there.url, "and one that has moved may be the only one that tells it"
     there.close()
+
+
+def test_a_clock_that_is_set_within_the_pass(enrolling, clock):
+    """By whatever else sets a device's clock, between the gateway's word on the time and its answer: the step counts once."""
+    w, issue = enrolling, issues(enrolling.ca)
+    to_1970(clock)
+
+    def stepped(request, body):
+        clock.set(0)
+        return issue(request, body)
+
+    w.gateway.answers.update({("GET", "/time"): Teller(w.ca), ENROL: stepped})
+    w.device.good("run", *w.options)
+    assert abs(w.device.remembered()["newest_time"] - time.time()) < 300 and abs(w.device.remembered()["contact_at"] - time.time()) < 300
+    assert w.device.status()["state"] == "provisioned" and not w.device.status()["clock_behind"]
+
+
+def aborted(device, at, *words):
+    """Whether that leaves a core, which would have all of its memory, once it is aborted where the gateway is asked."""
+    pid = os.fork()
+    if not pid:
+        resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        os.chdir(device.top)
+        os.execve(words[0], [str(w) for w in words], device.env)
+    at.append(pid)
+    return os.WCOREDUMP(os.waitpid(pid, 0)[1])
+
+
+def test_no_core_has_the_key_in_it(enrolling):
+    """But what `exec` runs is as its caller wants it."""
+    w, pids = enrolling, []
+
+    def abort(request, body):
+        soon(True, lambda: bool(pids))
+        os.kill(pids[0], signal.SIGABRT)
+        return None
+
+    if not aborted(w.device, [], "/bin/sh", "-c", "kill -ABRT $$"):
+        pytest.skip("this machine writes no cores")
+    w.gateway.answers[ENROL] = abort
+    assert not aborted(w.device, pids, *w.device.command("run", *w.options)) and w.asked(ENROL) == 1
+    w.gateway.answers[ENROL] = issues(w.ca)
+    w.device.good("run", *w.options)
+    assert aborted(w.device, [], *w.device.command("exec", "--", "/bin/sh", "-c", "kill -ABRT $$"))
 
 
 def test_what_a_kill_left_is_removed(world):

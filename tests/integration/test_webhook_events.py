@@ -9,6 +9,7 @@ import est
 from client import Device, Fleet, new_key
 from clock import ahead
 from conftest import soon
+from test_factory import Line
 from test_webhooks import LOCAL, account, children_gone, eventually, hook, receiver, server, shown  # noqa: F401  fixtures
 
 
@@ -248,6 +249,26 @@ def test_devices_of_a_key_that_are_revoked_together(server, account, receiver):
     settled(r)
     for kind in ("device.quarantined", "device.revoked"):
         assert sorted(e["device"]["device_id"] for e in r.events(kind)) == [f"bad-{i}" for i in range(5)]
+
+
+def test_a_factory_line_that_is_revoked(server, account, receiver, tmp_path):
+    """Once, however often it is said; another account's line is nobody's business here."""
+    r = receiver()
+    hook(server, r.url(), account, "line.revoked", "device.held")
+    server.account("elsewhere-line")
+    ids = []
+    for of in (account, "elsewhere-line"):
+        line = Line(tmp_path, of)
+        ids.append(line.kit(server, max_devices=5)["id"])
+        if of == account:
+            device, = line.issue("vin-1")
+            assert server.gateway(device).get("/x").code == "not_found"
+    for of in ("elsewhere-line", account, account):
+        server.muster("factory", "kit", "revoke", "line-1", "--account", of, "--reason", "its key was copied", "--yes", *(["--hold"] if of == account else []))
+    said, = r.wait(1, "line.revoked")
+    assert (said["account"], said["line"], said["line_id"], said["devices"], said["held"], said["reason"]) == (account, "line-1", ids[0], 1, 0, "its key was copied")
+    assert [e["device"]["device_id"] for e in r.wait(1, "device.held")] == ["vin-1"]
+    assert settled(r).count("line.revoked") == 1
 
 
 @pytest.mark.parametrize("table, what", (("device", "device"), ("ca", "issuing-ca")))
