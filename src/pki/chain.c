@@ -1,22 +1,12 @@
-/* chain: see chain.h.
- *
- * Paths are enumerated here, by names, and each is judged by X509_verify_cert with exactly its certificates: the library decides
- * what RFC 5280 says of a path, and never which path. */
+/* chain: see chain.h.  Paths are enumerated here, by names; chain_path.h judges each. */
 #include "pki/chain.h"
 
 #include <openssl/err.h>
 #include <stdatomic.h>
 
 #include "base/clock.h"
+#include "pki/chain_path.h"
 #include "pki/pki.h"
-
-#define SECURITY_LEVEL 2 /* 112 bits: no SHA-1, no RSA under 2048 */
-#define PATH_MAX_CERTS (CHAIN_MAX_CERTS + 2) /* what is presented, an issuing CA of ours, and the anchor */
-
-DEFINE_CLEANUP(X509_STORE_CTX_free, X509_STORE_CTX *)
-DEFINE_CLEANUP(X509_STORE_free, X509_STORE *)
-static inline void stack_free(STACK_OF(X509) *s) { sk_X509_free(s); } /* the certificates stay their owners' */
-DEFINE_CLEANUP(stack_free, STACK_OF(X509) *)
 
 /* --- anchors ---------------------------------------------------------------------------------------------------------------- */
 
@@ -118,141 +108,6 @@ void anchor_set_unref(struct anchor_set *s) {
 size_t anchor_set_size(const struct anchor_set *s) { return s->n; }
 const struct anchor *anchor_set_at(const struct anchor_set *s, size_t i) { return &s->anchors[i]; }
 
-/* --- one path ------------------------------------------------------------------------------------------------------------------ */
-
-static const char *who(size_t at, size_t n) { return at == 0 ? "The device's certificate" : at == n - 1 ? "The fleet root" : "An intermediate CA"; }
-
-static void subject_of(const struct cert *c, struct buf *out) {
-    cert_subject_text(c, out);
-    if (out->n > 100) {
-        out->n = 100;
-        while (out->n && (out->p[out->n] & 0xc0) == 0x80)
-            out->n--;
-        out->p[out->n] = '\0';
-    }
-}
-
-static void ago(int64_t seconds, char *out, size_t n) {
-    const char *unit = seconds >= 2 * CLOCK_DAY ? "days" : seconds >= 2 * CLOCK_HOUR ? "hours" : "seconds";
-    int64_t each = seconds >= 2 * CLOCK_DAY ? CLOCK_DAY : seconds >= 2 * CLOCK_HOUR ? CLOCK_HOUR : 1;
-    snprintf(out, n, "%lld %s", (long long)(seconds / each), unit);
-}
-
-static int refuse(struct err *err, int code, const struct cert *c, size_t at, size_t n, const char *what) {
-    CLEANUP(buf_fini) struct buf name = BUF_INIT(4096);
-    subject_of(c, &name);
-    return err_set(err, code, "%s (%s) %s.", who(at, n), buf_str(&name), what);
-}
-
-static int refuse_time(struct err *err, const struct cert *c, size_t at, size_t n, int64_t now, bool expired) {
-    char span[40], what[100];
-    ago(expired ? now - c->not_after : c->not_before - now, span, sizeof span);
-    snprintf(what, sizeof what, expired ? "expired %s ago" : "is not valid for another %s", span);
-    return refuse(err, expired ? MUSTER_ECERTEXPIRED : MUSTER_ECERTEARLY, c, at, n, what);
-}
-
-/* What the library's verdict means here.  MUSTER_ECERTUNTRUSTED: no path at all. */
-static int translate(int verdict, struct err *err, const struct cert *c, size_t at, size_t n, int64_t now) {
-    switch (verdict) {
-    case X509_V_ERR_CERT_SIGNATURE_FAILURE:
-    case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
-    case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
-    case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
-    case X509_V_ERR_UNABLE_TO_DECODE_ISSUER_PUBLIC_KEY:
-    case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
-    case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
-        return MUSTER_ECERTUNTRUSTED;
-    case X509_V_ERR_CERT_HAS_EXPIRED:
-        return refuse_time(err, c, at, n, now, true);
-    case X509_V_ERR_CERT_NOT_YET_VALID:
-        return refuse_time(err, c, at, n, now, false);
-    case X509_V_ERR_EE_KEY_TOO_SMALL:
-    case X509_V_ERR_CA_KEY_TOO_SMALL:
-        return refuse(err, MUSTER_ECERTWEAKKEY, c, at, n, "has a key that is too weak");
-    case X509_V_ERR_CA_MD_TOO_WEAK:
-        return refuse(err, MUSTER_ECERTWEAKHASH, c, at, n, "is signed with a hash that is too weak");
-    case X509_V_ERR_INVALID_CA:
-        return refuse(err, MUSTER_ECHAININVALID, c, at, n, "has issued a certificate without being a CA");
-    case X509_V_ERR_OUT_OF_MEM:
-        return err_set(err, MUSTER_ENOMEM, NULL);
-    }
-    char what[120];
-    snprintf(what, sizeof what, "breaks a rule of RFC 5280: %s", X509_verify_cert_error_string(verdict));
-    return refuse(err, MUSTER_ECHAININVALID, c, at, n, what);
-}
-
-/* The rules that are Muster's own. */
-static int judge_own(const struct cert *const *path, size_t n, struct err *err) {
-    if (path[0]->ca)
-        return refuse(err, MUSTER_ECERTISCA, path[0], 0, n, "is a CA certificate");
-    if (!cert_allows_client(path[0]))
-        return refuse(err, MUSTER_ECERTPURPOSE, path[0], 0, n, "does not allow TLS client authentication in its key usages");
-    for (size_t i = 0; i < n; i++)
-        if (key_acceptable(&path[i]->key, NULL))
-            return refuse(err, MUSTER_ECERTWEAKKEY, path[i], i, n, "has a key that is too weak or of a kind that is not accepted");
-    return 0;
-}
-
-static bool signatures_hold(const struct cert *const *path, size_t n) {
-    for (size_t i = 0; i + 1 < n; i++)
-        if (!cert_signed_by(path[i], path[i + 1]))
-            return false;
-    return true;
-}
-
-static int verify(const struct cert *const *path, size_t n, int purpose, int64_t now, int *verdict, size_t *at, struct err *err) {
-    CLEANUP(X509_STORE_free) X509_STORE *store = X509_STORE_new();
-    CLEANUP(X509_STORE_CTX_free) X509_STORE_CTX *ctx = X509_STORE_CTX_new();
-    CLEANUP(stack_free) STACK_OF(X509) *trusted = sk_X509_new_null();
-    CLEANUP(stack_free) STACK_OF(X509) *between = sk_X509_new_null();
-    if (!store || !ctx || !trusted || !between || sk_X509_push(trusted, path[n - 1]->x) <= 0)
-        return err_set(err, MUSTER_ENOMEM, NULL);
-    for (size_t i = 1; i + 1 < n; i++)
-        if (sk_X509_push(between, path[i]->x) <= 0)
-            return err_set(err, MUSTER_ENOMEM, NULL);
-    if (X509_STORE_CTX_init(ctx, store, path[0]->x, between) != 1)
-        return pki_err(err, MUSTER_ECRYPTO, "Judging a certificate chain");
-    X509_STORE_CTX_set0_trusted_stack(ctx, trusted);
-    X509_VERIFY_PARAM *param = X509_STORE_CTX_get0_param(ctx);
-    X509_VERIFY_PARAM_set_purpose(param, purpose);
-    X509_VERIFY_PARAM_set_auth_level(param, SECURITY_LEVEL);
-    X509_VERIFY_PARAM_set_depth(param, PATH_MAX_CERTS);
-    X509_VERIFY_PARAM_set_flags(param, X509_V_FLAG_PARTIAL_CHAIN);
-    X509_VERIFY_PARAM_set_time(param, (time_t)now);
-    int ok = X509_verify_cert(ctx);
-    *verdict = ok == 1 ? X509_V_OK : X509_STORE_CTX_get_error(ctx);
-    int depth = X509_STORE_CTX_get_error_depth(ctx);
-    *at = depth < 0 ? 0 : (size_t)depth < n ? (size_t)depth : n - 1;
-    ERR_clear_error();
-    if (ok == 1)
-        return 0;
-    if (*verdict == X509_V_OK) /* a failure without a verdict */
-        *verdict = X509_V_ERR_UNSPECIFIED;
-    return 0;
-}
-
-/* MUSTER_ECERTUNTRUSTED: this is no path (and err is not set). */
-static int judge_path(const struct cert *const *path, size_t n, int64_t now, struct err *err) {
-    int verdict;
-    size_t at;
-    int rc = verify(path, n, X509_PURPOSE_ANY, now, &verdict, &at, err);
-    if (rc)
-        return rc;
-    if (verdict == X509_V_OK)
-        return judge_own(path, n, err);
-    struct err why = ERR_INIT;
-    rc = translate(verdict, &why, path[at], at, n, now);
-    if (rc == MUSTER_ECERTUNTRUSTED || rc == MUSTER_ENOMEM || !signatures_hold(path, n))
-        return rc == MUSTER_ENOMEM ? err_set(err, rc, NULL) : MUSTER_ECERTUNTRUSTED;
-    /* The leaf's own faults come first: they are what its maker can mend. */
-    int own = judge_own(path, n, err);
-    if (own)
-        return own;
-    if (err)
-        *err = why;
-    return rc;
-}
-
 /* --- all paths ----------------------------------------------------------------------------------------------------------------- */
 
 struct search {
@@ -262,7 +117,7 @@ struct search {
     int64_t now;
     int budget; /* signatures */
     int steps;
-    const struct cert *path[PATH_MAX_CERTS];
+    const struct cert *path[CHAIN_PATH_MAX];
     size_t depth;
     struct chain_found good;
     /* the first path with good signatures that breaks a rule */
@@ -324,7 +179,7 @@ static int64_t was_good_until(struct search *s, size_t depth) {
         if (s->path[i]->not_after < end)
             end = s->path[i]->not_after;
     s->budget -= (int)depth - 1;
-    return end < s->now && s->budget >= 0 && judge_path(s->path, depth, end - 1, NULL) == 0 ? end : 0; /* the end itself is too late for the library */
+    return end < s->now && s->budget >= 0 && chain_path_judge(s->path, depth, end - 1, NULL) == 0 ? end : 0; /* the end itself is too late for the library */
 }
 
 /* Judges path + anchor; true: the search is over, its budget is spent. */
@@ -339,7 +194,7 @@ static bool try_path(struct search *s, const struct anchor *a, const struct cert
     if (s->budget < 0)
         return true;
     struct err err = ERR_INIT;
-    int rc = judge_path(s->path, depth, s->now, &err);
+    int rc = chain_path_judge(s->path, depth, s->now, &err);
     if (rc == 0) {
         keep(s, a, depth);
     } else if (rc != MUSTER_ECERTUNTRUSTED && !s->refused.n) {
@@ -434,7 +289,7 @@ int chain_judge(const struct anchor_set *anchors, const struct cert *leaf, struc
     return err_set(err, MUSTER_ECERTUNTRUSTED, "The certificate's issuer (%.150s) is no fleet root that is known here, nor under one.", buf_str(&issuer));
 }
 
-/* --- roots and servers --------------------------------------------------------------------------------------------------------- */
+/* --- roots ------------------------------------------------------------------------------------------------------------------- */
 
 static int unfit(struct err *err, const char *what) { return err_set(err, MUSTER_EROOTUNFIT, "The certificate cannot be a fleet root: %s.", what); }
 
@@ -459,21 +314,4 @@ int chain_root_fit(const struct cert *cert, int64_t now, struct err *err) {
         return unfit(err, "it is signed with a hash that is too weak");
     ERR_clear_error();
     return 0;
-}
-
-int chain_judge_server(struct cert *const *anchors, size_t n_anchors, const struct cert *leaf, struct cert *const *presented, size_t n, int64_t now,
-                       struct err *err) {
-    int verdict = X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY;
-    for (size_t i = 0; i < n_anchors; i++) {
-        const struct cert *path[PATH_MAX_CERTS] = {leaf};
-        size_t depth = 1, at;
-        for (size_t k = 0; k < n && depth + 1 < PATH_MAX_CERTS; k++)
-            path[depth++] = presented[k];
-        path[depth++] = anchors[i];
-        int one, rc = verify(path, depth, X509_PURPOSE_SSL_SERVER, now, &one, &at, err);
-        if (rc || one == X509_V_OK)
-            return rc;
-        verdict = one;
-    }
-    return err_set(err, MUSTER_ECERTUNTRUSTED, "The server's certificate does not verify under any of the anchors: %s.", X509_verify_cert_error_string(verdict));
 }

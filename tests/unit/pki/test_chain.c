@@ -304,11 +304,43 @@ static void a_renewed_intermediate_counts(void **state) {
     cert_free(forged.cert);
 }
 
+/* A root that was renewed with its key, as many makers of devices do: what a device sends of the old one, which has ended, is not on its path. */
+static void an_old_root_beside_its_renewal(void **state) {
+    struct made old = make_it((struct recipe){.cn = "Root", .ext = CA_EXT, .from = -400 * CLOCK_DAY, .to = -10 * CLOCK_DAY});
+    struct made renewed = make_it((struct recipe){.cn = "Root", .ext = CA_EXT, .key = old.key, .to = 3000 * CLOCK_DAY});
+    struct made leaf = make_it((struct recipe){.cn = "dev", .issuer = &old, .to = 1000 * CLOCK_DAY});
+    struct anchor_set *set = anchors_of(&renewed);
+    struct chain_found found;
+    assert_int_equal(chain_judge(set, leaf.cert, &old.cert, 1, clock_now(), &found, NULL), 0);
+    assert_int_equal(found.until, leaf.cert->not_after);
+    assert_int_equal(found.used, 0);
+    anchor_set_unref(set);
+    cert_free(renewed.cert); /* of old's key */
+    made_free(&old), made_free(&leaf);
+}
+
+/* A root with a new key and the old name, certified by the old one (RFC 4210, 4.4), with the key identifiers that RFC 5280, 4.2.1.1 wants of CAs. */
+static void a_new_root_under_the_old_one(void **state) {
+    const char *const *across_ext = EXT("basicConstraints", "critical,CA:TRUE", "subjectKeyIdentifier", "hash", "authorityKeyIdentifier", "keyid:always");
+    struct made old = make_it((struct recipe){.cn = "Root", .ext = EXT("basicConstraints", "critical,CA:TRUE", "subjectKeyIdentifier", "hash"), .to = 3000 * CLOCK_DAY});
+    struct made across = make_it((struct recipe){.cn = "Root", .ext = across_ext, .issuer = &old, .to = 2000 * CLOCK_DAY});
+    struct made leaf = make_it((struct recipe){.cn = "dev", .issuer = &across, .to = 2500 * CLOCK_DAY});
+    struct anchor_set *set = anchors_of(&old);
+    struct chain_found found;
+    assert_int_equal(chain_judge(set, leaf.cert, &across.cert, 1, clock_now(), &found, NULL), 0);
+    assert_int_equal(found.until, across.cert->not_after);
+    assert_int_equal(found.used, 1);
+    assert_int_equal(chain_judge(set, leaf.cert, NULL, 0, clock_now(), &found, NULL), MUSTER_ECERTUNTRUSTED);
+    anchor_set_unref(set);
+    made_free(&old), made_free(&across), made_free(&leaf);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(accepted), cmocka_unit_test(kinds_of_keys), cmocka_unit_test(refused),         cmocka_unit_test(roots_of_one_name),
         cmocka_unit_test(our_issuing_ca), cmocka_unit_test(when_it_ended), cmocka_unit_test(every_anchor_is_found),      cmocka_unit_test(namesakes_hide_nobody),
         cmocka_unit_test(too_many), cmocka_unit_test(work_is_bounded), cmocka_unit_test(roots), cmocka_unit_test(a_renewed_intermediate_counts),
+        cmocka_unit_test(an_old_root_beside_its_renewal), cmocka_unit_test(a_new_root_under_the_old_one),
     };
     return secret_init() || cmocka_run_group_tests(tests, NULL, NULL);
 }
