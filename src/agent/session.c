@@ -173,16 +173,17 @@ int session_gateway(struct session *s, const char *url, const struct certs *anch
 int session_ask(struct session *s, const char *url, const struct certs *anchors, struct gateway *out, struct err *err) {
     struct refused why = {0};
     int64_t wait = session_wait(s);
+    int rc;
     if (wait && !s->o->now)
         return err_retry(err, MUSTER_EBUSY, (int)wait, "The gateway asked not to come again before %lld seconds have passed. %s", (long long)wait, s->state.wait_text);
     s->asked = back_off_what(url, anchors);
     int64_t held = s->step && !s->o->now ? back_off_left(s->step, s->asked) : 0;
     if (held) {
         bool stranger = !strcmp(s->state.failed_code, err_code(MUSTER_ETLSREJECTED)); /* that is no matter of time */
-        err_set(err, stranger ? MUSTER_ETLSREJECTED : MUSTER_ENETWORK, "The gateway %s has failed (%lld in a row), and is left alone for %lld seconds more; --now asks at once. %s", url,
+        rc = err_set(err, stranger ? MUSTER_ETLSREJECTED : MUSTER_ENETWORK, "The gateway %s has failed (%lld in a row), and is left alone for %lld seconds more; --now asks at once. %s", url,
                 (long long)s->step->failures, (long long)held, s->state.failed_text);
         err->retry_after = stranger ? 0 : (int)held;
-        return err->code;
+        return rc;
     }
     return session_gateway(s, url, anchors, out, &why, err) ? session_failed(s, &why, err) : 0;
 }
