@@ -107,9 +107,7 @@ static int judge(struct store_tx *tx, const struct importing *i, const struct ce
     const int code = device_state_code(&d);
     if (code)
         err_set(why, code, NULL);
-    else if (whose != OWN_KEY_FREE && whose != OWN_KEY_OWN)
-        err_set(why, whose == OWN_KEY_BARRED ? MUSTER_EKEYBARRED : MUSTER_EKEYELSEWHERE, NULL);
-    else if ((*root = root_of(i, c, request, why)) && !hash_eq(&request->spki, &request->device_spki) && (*root)->key_rule != KEY_RULE_ASK)
+    else if (own_key_whose(whose, &c->key.spki, why) == 0 && (*root = root_of(i, c, request, why)) && !hash_eq(&request->spki, &request->device_spki) && (*root)->key_rule != KEY_RULE_ASK)
         err_set(why, MUSTER_ESTATE, "The key rule of the fleet root is %s, and the certificate is for another key than the device has; `muster root set --key-rule ask` lets operators accept one.",
                 word_of(&WORDS_KEY_RULE, (*root)->key_rule));
     return 0;

@@ -95,21 +95,11 @@ static bool answered(struct asking *a) {
     return b->not_after > a->now && (!used || a->now - b->imported < CSR_GAP);
 }
 
-static int key_code(struct store_tx *tx, const struct asking *a, int *code, struct err *err) {
+/* Whether the key may be the device's: the verdict. */
+static int judge_key(struct store_tx *tx, struct asking *a, struct err *err) {
     enum own_key whose;
-    struct csr other;
-    *code = 0;
     int rc = own_key_load(tx, a->account.row, &a->device, &a->ask->spki, &whose, err);
-    if (rc)
-        return rc;
-    int found = csr_by_key(tx, a->account.row, &a->ask->spki, &other, err);
-    if (found < 0)
-        return found;
-    if (whose == OWN_KEY_BARRED)
-        *code = MUSTER_EKEYBARRED;
-    else if (whose == OWN_KEY_ELSEWHERE || whose == OWN_KEY_PROVISIONING || (found && other.device != a->device.row))
-        *code = MUSTER_EKEYELSEWHERE;
-    return 0;
+    return rc || own_key_whose(whose, &a->ask->spki, &a->ask->verdict) == 0 ? rc : 0;
 }
 
 static int put(struct store_tx *tx, const struct asking *a, struct err *err) {
@@ -136,9 +126,7 @@ int csr_ask_run(struct store_tx *tx, void *arg, struct err *err) {
             refuse(&a, code, code == MUSTER_EPENDING ? 300 : 0);
     } else if (a.found && a.now - a.before.created < CSR_GAP) {
         refuse(&a, MUSTER_EREISSUELIMIT, (int)(a.before.created + CSR_GAP - a.now));
-    } else if ((rc = key_code(tx, &a, &code, err)) == 0 && code) {
-        refuse(&a, code, 0);
-    } else if (!rc) {
+    } else if ((rc = judge_key(tx, &a, err)) == 0 && !a.ask->verdict.code) {
         refuse(&a, MUSTER_ECSRWAITS, 0);
         rc = put(tx, &a, err);
     }

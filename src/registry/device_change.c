@@ -90,6 +90,8 @@ static int lift_tombstone(struct store_tx *tx, const struct device_set *s, const
     if (!rc)
         rc = store_exec(tx, NULL, err, SQL_OFFER_DROP_ALL, "i", d->row);
     if (!rc)
+        rc = store_exec(tx, NULL, err, SQL_CSR_DROP_OF, "i", d->row);
+    if (!rc)
         rc = report_drop(tx, a->row, d->row, err);
     if (!rc)
         rc = store_exec(tx, NULL, err, SQL_DEVICE_DROP, "i", d->row);

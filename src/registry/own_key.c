@@ -1,6 +1,18 @@
 /* own_key: see own_key.h. */
 #include "registry/own_key.h"
 
+#include "base/hex.h"
+#include "registry/csr_queue.h"
+
+/* Free: unless another device of the account has it certified already, by a request that waits for the fleet CA or for being collected. */
+static int look_in_queue(struct store_tx *tx, int64_t account, const struct device *d, const struct hash *spki, enum own_key *out, struct err *err) {
+    struct csr other;
+    int found = csr_by_key(tx, account, spki, &other, err);
+    if (found > 0 && !(d && other.device == d->row))
+        *out = OWN_KEY_REQUESTED;
+    return found < 0 ? found : 0;
+}
+
 int own_key_load(struct store_tx *tx, int64_t account, const struct device *d, const struct hash *spki, enum own_key *out, struct err *err) {
     struct store_row *row;
     *out = OWN_KEY_FREE;
@@ -25,12 +37,32 @@ int own_key_load(struct store_tx *tx, int64_t account, const struct device *d, c
         *out = !own ? OWN_KEY_ELSEWHERE : barred ? OWN_KEY_BARRED : OWN_KEY_OWN;
         return 0;
     }
-    found = first_row(tx, &row, err, SQL_DKEY_GET, "ib", account, hash_span(spki));
-    if (found <= 0)
+    if ((found = first_row(tx, &row, err, SQL_DKEY_GET, "ib", account, hash_span(spki))) < 0)
         return found;
+    if (!found)
+        return look_in_queue(tx, account, d, spki, out, err);
     store_row_end(row); /* not held: barred when its device's tombstone was lifted */
     *out = OWN_KEY_BARRED;
     return 0;
+}
+
+int own_key_whose(enum own_key whose, const struct hash *spki, struct err *why) {
+    char digest[2 * PKI_HASH_LEN + 1];
+    switch (whose) {
+    case OWN_KEY_FREE:
+    case OWN_KEY_OWN:
+        return 0;
+    case OWN_KEY_BARRED:
+        return err_set(why, MUSTER_EKEYBARRED, NULL);
+    case OWN_KEY_ELSEWHERE:
+        return err_set(why, MUSTER_EKEYELSEWHERE, NULL);
+    case OWN_KEY_REQUESTED:
+        hex_encode(hash_span(spki), digest);
+        return err_set(why, MUSTER_EKEYELSEWHERE, "Another device has sent a request for the fleet CA with this very key, whose digest is %s; `muster csr list --json` says which.", digest);
+    case OWN_KEY_PROVISIONING:
+        break;
+    }
+    return err_set(why, MUSTER_EKEYELSEWHERE, "The key of the request is a provisioning key's, which every image has; the device needs one of its own.");
 }
 
 int own_key_judge(const struct device_profile *p, const struct key_facts *k, enum own_key whose, struct err *why) {
@@ -41,16 +73,5 @@ int own_key_judge(const struct device_profile *p, const struct key_facts *k, enu
         return err_set(why, MUSTER_ECSR, "The request cannot be signed: the account takes no RSA keys, but elliptic ones: P-256, and P-384, P-521 and Ed25519 unless its profile says which.");
     if (device_profile_key(p, k, &kind))
         return err_set(why, MUSTER_ECSR, "The request cannot be signed. %s", kind.text);
-    switch (whose) {
-    case OWN_KEY_FREE:
-    case OWN_KEY_OWN:
-        return 0;
-    case OWN_KEY_BARRED:
-        return err_set(why, MUSTER_EKEYBARRED, NULL);
-    case OWN_KEY_ELSEWHERE:
-        return err_set(why, MUSTER_EKEYELSEWHERE, NULL);
-    case OWN_KEY_PROVISIONING:
-        break;
-    }
-    return err_set(why, MUSTER_EKEYELSEWHERE, "The key of the request is a provisioning key's, which every image has; the device needs one of its own.");
+    return own_key_whose(whose, &k->spki, why);
 }

@@ -10,8 +10,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from client import Fleet, Identity, new_key, spki_hash
 from conftest import Refused, refused, soon
-from enrolment import Account, ask
-from est import Device, certificates, csr, post
+from enrolment import Account, ask, spent
+from est import Device, basic, certificates, csr, post
+from est import enrolled as est_enrolled
 from test_ca import Offline
 from test_ca import certificates as pem_certificates
 from test_clock import Clock
@@ -161,6 +162,68 @@ def test_who_may_ask(account, server):
     assert queue(server, a) == [], "of nobody who is out"
     a.device("release", "car-0")
     assert [c["device_id"] for c in queue(server, a)] == ["car-0"] and whole(a)
+
+
+def why(server, a, device_id, code):
+    """What operators see of the newest refusal of that code."""
+    found = []
+
+    def look():
+        found[:] = [r["reason"] for r in server.muster("refusal", "list", "--account", a.name, "--code", code) if r["device_id"] == device_id]
+        return bool(found)
+
+    soon(True, look)
+    return found[0]
+
+
+def test_a_key_that_waits_is_nobody_else_s(account, server, tmp_path):
+    """Two devices with one key: whoever asked first has it; the other one is refused wherever it asks, and operators are told whose request it is."""
+    a = account(method="both")
+    fleet, key, waits = server.root(a.name, None, "--key-rule", "ask"), a.key(), new_key()
+    device, other = fleet.device("car-1"), fleet.device("car-2")
+    assert ask(server, device) is None and ask(server, other) is None
+    mine = est_enrolled(server.gateway(key), "own-1", new_key())
+    assert ask(server, mine) is None
+    assert asks(server, device, waits, "car-1") is None
+    assert asks(server, other, waits, "car-2") == (403, "device_key_elsewhere"), "by its own request"
+    answer = post(server.gateway(key), "simpleenroll", csr(waits, "own-2"))
+    assert (answer.status, answer.code) == (403, "device_key_elsewhere"), "by a provisioning key"
+    assert spki_hash(waits) in answer.json["description"] and "car-1" not in answer.body.decode(), "strangers are told of no device"
+    assert asks(server, mine, waits, "own-1") == (403, "device_key_elsewhere"), "by renewing"
+    code = a.device("invite", "own-3")["code"]
+    answer = post(server.gateway(), "simpleenroll", csr(waits, "own-3"), a.name, **basic("own-3", code))
+    assert (answer.status, answer.code) == (403, "device_key_elsewhere"), "by an invitation"
+    for refused_one in ("car-2", "own-1"):
+        assert spki_hash(waits) in why(server, a, refused_one, "device_key_elsewhere")
+    assert [c["device_id"] for c in queue(server, a) if c["spki"] == spki_hash(waits)] == ["car-1"]
+    assert bring(server, a, tmp_path, signed(fleet, waits, "car-1"))["imported"] == 1
+    answer = post(server.gateway(key), "simpleenroll", csr(waits, "own-2"))
+    assert (answer.status, answer.code) == (403, "device_key_elsewhere"), "nor while it waits for being collected"
+    new = asks(server, device, waits, "car-1")
+    soon(None, lambda: ask(server, Identity(new.cert, waits, device.chain)))
+    assert spent(server, key) == 1 and whole(a)
+
+
+def test_a_key_of_a_request_that_is_dropped_is_free(account, server):
+    a = account(method="both")
+    fleet, key, waits = server.root(a.name, None, "--key-rule", "ask"), a.key(), new_key()
+    device = fleet.device("car-1")
+    assert ask(server, device) is None and asks(server, device, waits, "car-1") is None
+    server.muster("csr", "remove", "car-1", "--account", a.name)
+    assert ask(server, est_enrolled(server.gateway(key), "own-1", waits)) is None and whole(a)
+
+
+def test_a_tombstone_is_lifted_over_a_request(account, server):
+    """The request goes with its device."""
+    a = account()
+    fleet, waits = server.root(a.name, None, "--key-rule", "ask"), new_key()
+    device = fleet.device("car-1")
+    assert ask(server, device) is None and asks(server, device, waits, "car-1") is None
+    a.device("delete", "car-1", "--yes")
+    a.device("release", "car-1")
+    assert server.muster("device", "list", "--account", a.name) == [] and queue(server, a) == []
+    anew = fleet.device("car-1")
+    assert ask(server, anew) is None and asks(server, anew, waits, "car-1") is None and whole(a)
 
 
 # --- what is brought back ----------------------------------------------------------------------------------------------------------------------------
