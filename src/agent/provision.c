@@ -205,6 +205,32 @@ static bool other_begun(const struct session *s, const struct credentials *c) {
     return number && place_identity(&s->place, number, &next, NULL) == 0 && identity_whole(&next) && !hash_eq(&next.cert->fingerprint, &c->cert->fingerprint);
 }
 
+/* One that was mixed up is no reason to become another device. */
+static int check_own(const struct session *s, const struct credentials *c, struct err *err) {
+    CLEANUP(buf_fini) struct buf id = BUF_INIT(DEVICE_ID_MAX);
+    if (cert_own_device_id(c->cert, &id, NULL) || !strcmp(buf_str(&id), s->state.device_id))
+        return 0;
+    return err_set(err, MUSTER_EINVALID, "The files in %s are of the device %s, and this one is %s: they are not taken over. Put its own there, or remove %s first, where it is to be the other one.", c->path,
+                   buf_str(&id), s->state.device_id, s->place.dir);
+}
+
+/* Where that fails, this device is where it was. */
+static int take_over_again(struct session *s, const struct identity *now, const struct credentials *c, struct err *err) {
+    char account[sizeof s->state.account], followed[OPTIONS_VALUE_MAX];
+    struct err second = ERR_INIT;
+    memcpy(account, s->state.account, sizeof account);
+    memcpy(followed, s->state.import_gateway, sizeof followed);
+    int rc = take_over(s, c, err);
+    if (!rc)
+        return 0;
+    memcpy(s->state.gateway, now->gateway, sizeof s->state.gateway);
+    memcpy(s->state.account, account, sizeof account);
+    memcpy(s->state.import_gateway, followed, sizeof followed);
+    if (session_remember(s, &second))
+        *err = second;
+    return err->code;
+}
+
 /* Files whose certificate is over, or in use, may name another gateway than they did. */
 static int follow_file(struct session *s, struct identity *now, const struct credentials *c, struct err *err) {
     CLEANUP(buf_fini) struct buf id = BUF_INIT(DEVICE_ID_MAX);
@@ -235,7 +261,9 @@ int provision_again(struct session *s, struct identity *now, struct err *err) {
         return rc ? rc : follow_file(s, now, &c, err);
     if (looked_at(s, name) || other_begun(s, &c))
         return 0;
-    return take_over(s, &c, err) ? drop_import(s, name, err) : 0;
+    if ((rc = check_own(s, &c, err)))
+        return rc;
+    return take_over_again(s, now, &c, err) ? drop_import(s, name, err) : 0;
 }
 
 static bool have_identity(struct session *s, struct identity *now) {

@@ -80,6 +80,19 @@ def test_a_file_that_is_refused_ends_no_renewal(world, clock):
     assert world.asked(USE) == asked + 1 and world.device.identity.cert == worse.cert, "an operator may have seen to it"
 
 
+@pytest.mark.parametrize("admits", [True, False])
+def test_files_of_another_device_change_nothing(world, admits):
+    """Somebody has mixed them up: this device stays who it is, says so, and renews."""
+    made = world.imported()
+    world.put(end=4000, cn="car-2")
+    world.gateway.answers[USE] = ADMITTED if admits else refusal(403, "certificate_untrusted")
+    assert "are of the device car-2, and this one is car-1" in world.device.run("run").stderr
+    world.gateway.answers[USE] = ADMITTED
+    world.device.run("run")
+    assert world.device.identity.cert != made.cert and world.device.status()["device_id"] == "car-1"
+    assert world.device.identity.cert.subject == made.cert.subject and world.device.told == ["imported", "renewed"]
+
+
 def test_a_file_of_a_gateway_that_is_not_there_ends_no_renewal(world):
     made = world.imported()
     later = world.put(end=4000)
