@@ -661,11 +661,12 @@ def test_a_clock_that_is_set_within_the_pass(enrolling, clock):
 
 def aborted(device, at, *words):
     """Whether that leaves a core, which would have all of its memory, once it is aborted where the gateway is asked."""
+    env = {**device.env, "ASAN_OPTIONS": ":".join(filter(None, [device.env.get("ASAN_OPTIONS"), "disable_coredump=0"]))}  # a sanitised build forbids them by itself
     pid = os.fork()
     if not pid:
         resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         os.chdir(device.top)
-        os.execve(words[0], [str(w) for w in words], device.env)
+        os.execve(words[0], [str(w) for w in words], env)
     at.append(pid)
     return os.WCOREDUMP(os.waitpid(pid, 0)[1])
 
