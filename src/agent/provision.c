@@ -275,6 +275,9 @@ static bool have_identity(struct session *s, struct identity *now) {
 static int keep_in(struct session *s, struct identity *now, struct err *err) {
     struct err last = ERR_INIT;
     session_recover(s, now);
+    if (s->o->device_id[0] && strcmp(s->o->device_id, s->state.device_id) != 0)
+        return err_set(err, MUSTER_EINVALID, "This device is %s, and --device-id says %s: an ID once chosen stays. Remove %s first, where it is to be another device.", s->state.device_id, s->o->device_id,
+                       s->place.dir);
     int rc = renew_move(s, now, s->o->gateway, err), settled = session_settle(s, &last);
     if (!rc && settled)
         *err = last;
