@@ -35,7 +35,7 @@ static bool take_state(struct http_exchange *x, enum certificate_filter *out) {
 /* Of the account; or, where the token is of no account alone, of all. */
 static void list(struct http_exchange *x, bool lenient) {
     struct certificate_list l = {.account = grant_account(x), .lenient = lenient};
-    if (!page_limit(x, &l.page) || !take_name(x, "serial", false, &l.serial) || !take_name(x, "fingerprint", true, &l.fingerprint) || !take_state(x, &l.state) ||
+    if (!page_limit(x, &l.page) || !take_name(x, "serial", false, &l.serial) || !take_name(x, "fingerprint", true, &l.fingerprint) || !take_state(x, &l.state) || !spki_of(x, &l.spki, &l.has_spki) ||
         !ahead_of(x, "expires_after", &l.ends_after) || !ahead_of(x, "expires_before", &l.ends_before))
         return;
     http_query_param(x, "cursor", &l.cursor);

@@ -11,7 +11,7 @@ void admin_DEVICE_LIST(struct http_exchange *x, void *arg) {
     struct device_list l = {.account = grant_account(x)};
     struct span state, order;
     char word[32] = "";
-    if (!page_limit(x, &l.page) || !when_of(x, "since", &l.since) || !when_of(x, "seen_since", &l.seen_since) || !when_of(x, "not_seen_since", &l.not_seen_since))
+    if (!page_limit(x, &l.page) || !when_of(x, "since", &l.since) || !when_of(x, "seen_since", &l.seen_since) || !when_of(x, "not_seen_since", &l.not_seen_since) || !spki_of(x, &l.spki, &l.has_spki))
         return;
     if (http_query_param(x, "order", &order) && !(l.by_row = span_eq_str(order, "created"))) {
         reply_code(x, MUSTER_EINVALID, "order is created.");

@@ -110,6 +110,8 @@ bool when_of(struct http_exchange *x, const char *name, int64_t *out); /* a quer
 /* The same of what lies ahead: a length of time counts on from now. */
 int read_ahead(struct span text, const char *name, int64_t *out, struct err *err) MUSTER_MUST_CHECK;
 bool ahead_of(struct http_exchange *x, const char *name, int64_t *out);
+/* The query parameter spki, the SHA-256 of a public key, where it is there; false: answered already. */
+bool spki_of(struct http_exchange *x, struct hash *out, bool *there);
 struct span param_of(struct http_exchange *x, const char *name);
 
 /* control.c: the certificates were renewed: the listener's own is one of them, and the gateway has to look. */

@@ -1,5 +1,6 @@
 /* job: see internal.h. */
 #include "admin/internal.h"
+#include "base/hex.h"
 
 #define REST_MS 15
 
@@ -185,5 +186,13 @@ static bool time_of(struct http_exchange *x, const char *name, int (*read)(struc
 
 bool when_of(struct http_exchange *x, const char *name, int64_t *out) { return time_of(x, name, read_when, out); }
 bool ahead_of(struct http_exchange *x, const char *name, int64_t *out) { return time_of(x, name, read_ahead, out); }
+
+bool spki_of(struct http_exchange *x, struct hash *out, bool *there) {
+    struct span text;
+    if (!(*there = http_query_param(x, "spki", &text)) || hex_decode(text, out->b, sizeof out->b) == 0)
+        return true;
+    reply_code(x, MUSTER_EINVALID, "spki is the SHA-256 of a public key, its SubjectPublicKeyInfo in DER, in 64 hex digits.");
+    return false;
+}
 
 struct span param_of(struct http_exchange *x, const char *name) { return http_param(x, name); }

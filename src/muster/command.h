@@ -13,8 +13,8 @@
 #define COMMAND_OPTIONS 16
 
 /* Where an option's value goes; TO_BODY_FILE: the content of the file that it names; TO_BODY_RESET: null for
- * each member that it names. */
-enum option_to { TO_BODY_TEXT, TO_BODY_INT, TO_BODY_SPAN, TO_BODY_BOOL, TO_BODY_FLAG, TO_BODY_LIST, TO_BODY_NULLABLE_INT, TO_BODY_FILE, TO_BODY_RESET, TO_QUERY, TO_LOCAL, TO_LOCAL_LIST };
+ * each member that it names; TO_QUERY_KEY: the digest of the public key that it names (key_digest.h). */
+enum option_to { TO_BODY_TEXT, TO_BODY_INT, TO_BODY_SPAN, TO_BODY_BOOL, TO_BODY_FLAG, TO_BODY_LIST, TO_BODY_NULLABLE_INT, TO_BODY_FILE, TO_BODY_RESET, TO_QUERY, TO_QUERY_KEY, TO_LOCAL, TO_LOCAL_LIST };
 
 struct option_row {
     const char *name;  /* without "--" */

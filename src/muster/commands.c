@@ -63,6 +63,7 @@
     {"state", "active|pending|quarantined|revoked|deleted", TO_QUERY, NULL, "Those in this state", false},                     \
     {"key", "KEY", TO_QUERY, NULL, "Those that a provisioning key enrolled", false},                                          \
     {"root", "ROOT", TO_QUERY, NULL, "Those under a fleet root", false},                                                      \
+    {"spki", "SHA256|FILE", TO_QUERY_KEY, NULL, "The one that has a public key, or had it, or asks a certificate for it (`csr list`): by the key's digest, or a file with the key, a certificate or a request for it", false}, \
     {"prefix", "TEXT", TO_QUERY, NULL, "Those whose device ID begins so", false},                                             \
     {"since", "TIME", TO_QUERY, NULL, "Those enrolled since then: RFC 3339, or a length such as 30d, counted back", false},   \
     {"seen-since", "TIME", TO_QUERY, NULL, "Those that were seen since then", false},                                         \
@@ -75,6 +76,7 @@
     {"key", "KEY", TO_QUERY, NULL, "Those that a provisioning key brought, renewed ones too", false},                         \
     {"serial", "HEX", TO_QUERY, NULL, "The one with this serial number", false},                                              \
     {"fingerprint", "SHA256", TO_QUERY, NULL, "The one with this fingerprint", false},                                        \
+    {"spki", "SHA256|FILE", TO_QUERY_KEY, NULL, "Those for a public key: by its digest, or a file with the key, a certificate or a request for it", false}, \
     {"expires-after", "TIME", TO_QUERY, NULL, "Those that end then or later: RFC 3339, or a length from now such as 30d", false}, \
     {"expires-before", "TIME", TO_QUERY, NULL, "Those that end before", false}
 

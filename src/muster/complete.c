@@ -87,7 +87,7 @@ static void offer_of_account(FILE *out, const struct typed *t, const char *typed
 
 /* `value`: the name that help has for it. */
 static void offer_value(FILE *out, const struct typed *t, const char *value, const char *typed, const char *before) {
-    if (strcmp(value, "FILE") == 0 || strcmp(value, "DIR") == 0)
+    if (strcmp(value, "FILE") == 0 || strcmp(value, "SHA256|FILE") == 0 || strcmp(value, "DIR") == 0)
         shell_offer_files(out, value[0] == 'D');
     else if (strcmp(value, "ACCOUNT") == 0)
         offer_account_names(out, t, typed, before);

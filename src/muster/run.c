@@ -3,10 +3,12 @@
 #include <errno.h>
 
 #include "base/clock.h"
+#include "base/hex.h"
 #include "json/json.h"
 #include "muster/api.h"
 #include "muster/command.h"
 #include "muster/file_arg.h"
+#include "muster/key_digest.h"
 #include "muster/print.h"
 #include "muster/run_part.h"
 
@@ -120,6 +122,7 @@ static int body_option(const struct command *c, json_t *body, const struct optio
         }
         return 0;
     case TO_QUERY:
+    case TO_QUERY_KEY:
     case TO_LOCAL:
     case TO_LOCAL_LIST:
         return 0;
@@ -157,6 +160,18 @@ static const char *placeholder(const struct invocation *in, const char *name, si
     return NULL;
 }
 
+static int add_query(struct buf *out, const struct option_row *o, const char *value, struct err *err) {
+    char digest[2 * PKI_HASH_LEN + 1];
+    struct hash spki;
+    int rc = o->to == TO_QUERY_KEY ? key_digest_named(value, &spki, err) : 0;
+    if (rc)
+        return rc;
+    if (o->to == TO_QUERY_KEY)
+        hex_encode(hash_span(&spki), digest);
+    api_encode(out, o->to == TO_QUERY_KEY ? digest : o->value ? value : "yes");
+    return 0;
+}
+
 int command_path(const struct invocation *in, const char *path, struct buf *out, struct err *err) {
     for (const char *p = path; *p; p++) {
         if (*p != '{') {
@@ -173,12 +188,14 @@ int command_path(const struct invocation *in, const char *path, struct buf *out,
     bool first = !strchr(path, '?');
     for (size_t i = 0; i < COMMAND_OPTIONS && in->command->options[i].name; i++) {
         const struct option_row *o = &in->command->options[i];
-        if (o->to != TO_QUERY || !in->option_n[i])
+        if ((o->to != TO_QUERY && o->to != TO_QUERY_KEY) || !in->option_n[i])
             continue;
         char field[64];
         field_name(o, field);
         buf_addf(out, "%c%s=", first ? '?' : '&', field);
-        api_encode(out, o->value ? in->option[i][in->option_n[i] - 1] : "yes");
+        int rc = add_query(out, o, in->option[i][in->option_n[i] - 1], err);
+        if (rc)
+            return rc;
         first = false;
     }
     return buf_check(out, err);

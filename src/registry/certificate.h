@@ -37,6 +37,8 @@ struct certificate_list {
     struct span cursor;      /* what the page before gave as next; .n 0: the first page */
     struct span device, key; /* .n 0: any; a device's ID finds what a released device of that ID had as well */
     struct certificate_name serial, fingerprint;
+    struct hash spki;        /* SHA-256 of the public key; has_spki: it is asked for */
+    bool has_spki;
     enum certificate_filter state;
     int64_t ends_after, ends_before; /* at or after; before; 0: any */
 };

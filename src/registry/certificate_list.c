@@ -6,15 +6,16 @@
 
 /* The way through the certificates: along an index, from where the cursor stands.  The filters alone choose it, so that the cursors of a
  * walk are all of one kind: "123" by row, "e:END:ROW" by the end. */
-enum way { BY_SERIAL, BY_FINGERPRINT, BY_DEVICE, BY_KEY, BY_REVOKED, BY_END };
+enum way { BY_SERIAL, BY_FINGERPRINT, BY_SPKI, BY_DEVICE, BY_KEY, BY_REVOKED, BY_END };
 struct walk {
     enum way way;
     int64_t row, end;        /* after these */
-    bool later;              /* BY_END: what ends at that second is through; BY_DEVICE: what a released device had is */
+    bool later;              /* BY_END: what ends at that second is through; BY_DEVICE, BY_SPKI: what a released device had is */
     int64_t from, to;        /* ends that are asked for: at or after; before */
     int64_t now;
     int64_t device;          /* 0: there is none of that ID any more */
     char device_id[DEVICE_ID_MAX + 1];
+    int64_t holder;          /* BY_SPKI: the device that has the key, or had it; 0: none */
     struct prov_key key;
 };
 
@@ -62,11 +63,16 @@ static int find_device(struct store_tx *tx, const struct certificate_list *l, co
     return 0;
 }
 
+/* A key is one device's (device_identity.h), and so are all certificates for it but those of devices that are gone. */
+static int find_holder(struct store_tx *tx, const struct certificate_list *l, const struct account *a, struct walk *w, struct err *err) {
+    return one_int(tx, &w->holder, 0, err, SQL_DKEY_GET, "ib", a->row, hash_span(&l->spki));
+}
+
 static int prepare(struct store_tx *tx, const struct certificate_list *l, const struct account *a, struct span cursor, struct walk *w, struct err *err) {
     int rc = l->device.n ? find_device(tx, l, a, w, err) : 0;
-    if (rc || (l->key.n && (rc = key_need(tx, a, l->key, &w->key, err))))
+    if (rc || (l->key.n && (rc = key_need(tx, a, l->key, &w->key, err))) || (l->has_spki && (rc = find_holder(tx, l, a, w, err))))
         return rc;
-    w->way = l->serial.n ? BY_SERIAL : l->fingerprint.n ? BY_FINGERPRINT : l->device.n ? BY_DEVICE : l->key.n ? BY_KEY : l->state == CERTIFICATES_REVOKED ? BY_REVOKED : BY_END;
+    w->way = l->serial.n ? BY_SERIAL : l->fingerprint.n ? BY_FINGERPRINT : l->has_spki ? BY_SPKI : l->device.n ? BY_DEVICE : l->key.n ? BY_KEY : l->state == CERTIFICATES_REVOKED ? BY_REVOKED : BY_END;
     w->now = clock_now();
     w->from = l->ends_after;
     w->to = l->ends_before ? l->ends_before : INT64_MAX;
@@ -88,6 +94,9 @@ static int start_walk(struct store_tx *tx, const struct certificate_list *l, con
     case BY_DEVICE: /* what is issued to a device of the ID anew comes behind what the one before had */
         return w->later ? store_query(tx, row, err, SQL_CERT_PAGE_DEVICE, "iii", w->device, w->row, limit)
                         : store_query(tx, row, err, SQL_CERT_PAGE_WAS, "isii", a->row, w->device_id, w->row, limit);
+    case BY_SPKI:
+        return w->later ? store_query(tx, row, err, SQL_CERT_PAGE_SPKI, "ibii", w->holder, hash_span(&l->spki), w->row, limit)
+                        : store_query(tx, row, err, SQL_CERT_PAGE_SPKI_GONE, "ibii", a->row, hash_span(&l->spki), w->row, limit);
     case BY_KEY:
         return store_query(tx, row, err, SQL_CERT_PAGE_KEY, "iii", w->key.row, w->row, limit);
     case BY_REVOKED:
@@ -102,7 +111,7 @@ static int start_walk(struct store_tx *tx, const struct certificate_list *l, con
 /* 1, 0 or an error, as store_next(). */
 static int next_row(struct store_tx *tx, const struct certificate_list *l, const struct account *a, struct walk *w, struct store_row **row, struct err *err) {
     int rc = store_next(*row, err);
-    if (rc || w->later || (w->way != BY_END && (w->way != BY_DEVICE || !w->device)))
+    if (rc || w->later || !(w->way == BY_END || (w->way == BY_DEVICE && w->device) || (w->way == BY_SPKI && w->holder)))
         return rc;
     store_row_end(*row);
     *row = NULL;
@@ -140,7 +149,7 @@ static bool is_of_device(const struct walk *w, const struct certificate *c) { re
 
 static bool fits(const struct certificate_list *l, const struct account *a, const struct walk *w, const struct certificate *c) {
     return c->account == a->row && (!l->serial.n || span_eq(certificate_name_span(&l->serial), span_of(c->serial, c->serial_n))) &&
-           (!l->fingerprint.n || span_eq(certificate_name_span(&l->fingerprint), hash_span(&c->fingerprint))) && (!l->device.n || is_of_device(w, c)) &&
+           (!l->fingerprint.n || span_eq(certificate_name_span(&l->fingerprint), hash_span(&c->fingerprint))) && (!l->has_spki || hash_eq(&l->spki, &c->spki)) && (!l->device.n || is_of_device(w, c)) &&
            (!l->key.n || c->prov_key == w->key.row) && c->not_after >= w->from && c->not_after < w->to && state_fits(l->state, c, w->now);
 }
 

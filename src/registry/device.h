@@ -13,6 +13,8 @@ struct device_list {
     struct span cursor;       /* what the page before gave as next; .n 0: the first page */
     enum device_state state;  /* 0: any */
     struct span key, root;    /* .n 0: any */
+    struct hash spki;         /* SHA-256 of a public key that the device has, or had before, or asks a certificate for (csr_queue.h); has_spki: it is asked for */
+    bool has_spki;
     struct span prefix;       /* of the device ID */
     int64_t since;            /* enrolled at or after; with a key: it gave them a certificate at or after; 0: any */
     int64_t seen_since;       /* last seen at or after; 0: any */

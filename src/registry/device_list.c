@@ -6,7 +6,7 @@
 
 /* The way through the devices: along an index, from where the cursor stands.  A cursor says which order it is of: "123" by row, "d:…" by
  * device ID, "s:HOUR:ROW" by the hour of the last request. */
-enum way { BY_ROW, BY_STATE, BY_KEY, BY_ROOT, BY_ID, BY_SEEN };
+enum way { BY_ROW, BY_STATE, BY_KEY, BY_ROOT, BY_SPKI, BY_ID, BY_SEEN };
 struct walk {
     enum way way;
     int64_t row, hour;      /* after these */
@@ -89,7 +89,9 @@ static void choose(const struct device_list *l, const struct counts *n, struct w
             least = of[i].n;
         }
     }
-    if (other && l->prefix.n && least > LOOKED_AT_MAX)
+    if (l->has_spki) /* two devices at most */
+        w->way = BY_SPKI;
+    else if (other && l->prefix.n && least > LOOKED_AT_MAX)
         w->way = BY_ID;
     else if (other && by_time && (best == BY_ROW || (best == BY_STATE && least > 8 * LOOKED_AT_MAX)))
         w->way = BY_SEEN;
@@ -108,6 +110,8 @@ static int start_walk(struct store_tx *tx, const struct device_list *l, const st
         return store_query(tx, row, err, SQL_DEVICE_PAGE_KEY, "iii", w->key.row, w->row, limit);
     case BY_ROOT:
         return store_query(tx, row, err, SQL_DEVICE_PAGE_ROOT, "iii", w->root.row, w->row, limit);
+    case BY_SPKI:
+        return store_query(tx, row, err, SQL_DEVICE_PAGE_SPKI, "ibii", a->row, hash_span(&l->spki), w->row, limit);
     case BY_ID: {
         char end[DEVICE_ID_MAX + 1];
         const char *upper = after_prefix(l->prefix, end);

@@ -17,10 +17,11 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 import est
-from client import new_key
-from conftest import MUSTER, Server, refused, soon, stays
+from client import new_key, spki_hash
+from conftest import MUSTER, Refused, Server, refused, soon, stays
 from enrolment import GAP, Account, ask, enrolled, key_shown, used
 from old_schema import take_back
 from proxies import Proxy, me, nginx_fields
@@ -165,7 +166,7 @@ def test_names_and_filters_that_are_none(server, life):
         for where in (a.name, "-"):
             answer = server.api("GET", f"/api/v1/accounts/{where}/certificates/{unknown}")
             assert (answer.status, answer.code) == (404, "not_found"), unknown
-    for query in ("state=odd", "state=unspecified", "serial=x", f"serial={fingerprint(has['current'])}", f"fingerprint={name}", "fingerprint=" + "g" * 64, "expires_after=soon", "expires_before=",
+    for query in ("state=odd", "state=unspecified", "serial=x", f"serial={fingerprint(has['current'])}", f"fingerprint={name}", "fingerprint=" + "g" * 64, "expires_after=soon", "spki=xyz", "spki=", f"spki={'0' * 63}", "expires_before=",
                   "cursor=e:1", "cursor=x", "cursor=12", "cursor=e::", "device=lives&cursor=e:1:2", "order=created", "limit=0"):
         answer = server.api("GET", f"{path}?{query}")
         assert (answer.status, answer.code) == (400, "invalid_request"), query
@@ -219,6 +220,58 @@ def test_a_leaked_certificate_is_found_wherever_it_is(server, life, neighbour):
     assert server.muster("cert", "list", "--serial", "ab" * 16) == []
     said = subprocess.run([MUSTER, "--data", server.dir, "cert", "list", "--serial", serial(mine)], capture_output=True, text=True, check=True).stdout
     assert "ACCOUNT" in said.upper().splitlines()[0] and other.name in said.splitlines()[1]
+
+
+def test_all_of_one_public_key_are_found(server, account, tmp_path):
+    """The day that weak keys are published: by the digest, or by whatever file has the key; renewals with the key, and what a device had that is gone."""
+    a, other, own, later = account(method="both"), account(), new_key(), new_key()
+    key = a.key()
+
+    def found(name, *options, of=("--account", a.name)):
+        return [c["id"] for c in server.muster("cert", "list", "--spki", name, *of, *options)]
+
+    def whose(name, *options):
+        return [(d["device_id"], d["state"]) for d in server.muster("device", "list", "--spki", name, "--account", a.name, *options)]
+
+    device = est.enrolled(server.gateway(key), "weak", own)
+    assert ask(server, device) is None
+    same = renewed(server, device, own)
+    assert ask(server, same) is None
+    newer = renewed(server, same, later)
+    assert ask(server, newer) is None
+    used(server, key, "not-asked-for")
+    of_own = [serial(device), serial(same)]
+    for name in (device.spki, device.spki.upper(), ":".join(device.spki[i:i + 2] for i in range(0, 64, 2))):
+        assert found(name) == found(name, of=()) == of_own and whose(name) == [("weak", "active")], name
+    files = {"cert.pem": device.cert.public_bytes(Encoding.PEM), "cert.der": device.cert.public_bytes(Encoding.DER), "request.der": est.csr(own, "anything"),
+             "key.pem": own.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), "key.der": own.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)}
+    for file, content in files.items():
+        (tmp_path / file).write_bytes(content)
+        assert found(tmp_path / file) == of_own and whose(tmp_path / file) == [("weak", "active")], file
+    (tmp_path / "nothing").write_bytes(b"nothing")
+    for name in (tmp_path / "nothing", tmp_path / "missing", device.spki[:-1], device.spki + "ab"):
+        for noun in ("cert", "device"):
+            with pytest.raises(Refused):
+                server.muster(noun, "list", "--spki", name, "--account", a.name)
+    assert found(newer.spki) == [serial(newer)] and whose(newer.spki) == [("weak", "active")]
+    assert found(device.spki, "--state", "current") == [] and found(device.spki, "--device", "not-asked-for") == [] and whose(device.spki, "--state", "revoked") == []
+    assert listed(server, other, "--spki", device.spki) == server.muster("device", "list", "--spki", device.spki, "--account", other.name) == []
+    first = server.api("GET", f"/api/v1/certificates?spki={device.spki}&limit=1").json
+    assert [c["id"] for c in first["items"] + server.api("GET", f"/api/v1/certificates?spki={device.spki}&limit=1&cursor={first['next']}").json["items"]] == of_own
+    server.muster("cert", "export", "--spki", device.spki, "--account", a.name, "-o", tmp_path / "certs.csv")
+    server.muster("device", "export", "--spki", device.spki, "--account", a.name, "-o", tmp_path / "devices.csv")
+    assert [r["id"] for r in csv.DictReader((tmp_path / "certs.csv").open())] == of_own and [r["device_id"] for r in csv.DictReader((tmp_path / "devices.csv").open())] == ["weak"]
+    a.device("revoke", "weak", "--yes")
+    assert whose(device.spki) == [("weak", "revoked")] and found(device.spki) == of_own and found(newer.spki, "--state", "revoked") == [serial(newer)]
+    a.device("release", "weak")
+    assert whose(device.spki) == [] and found(device.spki) == of_own and found(newer.spki) == [serial(newer)], "of a device that is gone"
+    # One under a fleet root, whose certificates are the customer's, and one that asks for a certificate for another key.
+    fleet, asked = server.root(a.name, None, "--key-rule", "ask"), new_key()
+    theirs = fleet.device("theirs")
+    a.set("--csr-queue", "yes")
+    assert ask(server, theirs) is None and est.post(server.gateway(theirs), "simplereenroll", est.csr(asked, "theirs")).status == 202
+    assert whose(spki_hash(theirs.key)) == whose(spki_hash(asked)) == [("theirs", "active")] and found(spki_hash(theirs.key)) == []
+    assert whole(server, a)
 
 
 def test_a_list_over_all_accounts_is_theirs_one_behind_the_other(server, life, neighbour, tmp_path):

@@ -217,6 +217,8 @@ static const struct {
     {"CERT_REVOKE", "state", "the certificates of one device"},
     {"CERT_PAGE_REVOKED", "revoked", "is what the index is of"},
     {"CERT_SAME_KEY", "spki revoked id", "the certificates of one device"},
+    {"CERT_PAGE_SPKI", "spki", "the certificates of one device"},
+    {"CERT_PAGE_SPKI_GONE", "device", "is what the index is of"},
     {"CERT_USABLE", "state", "the certificates of one device"},
     {"STATE_ACCEPTED", "accepted", "at most OFFERS_MAX rows of one device"},
     {"DKEY_HELD", "held", "one key in the accounts that know it"},
