@@ -59,11 +59,29 @@ void admin_CRL_LIST(struct http_exchange *x, void *arg) {
         job_start(x, JOB_CONTROL_READ, crl_rows_run, l, sizeof *l, listed);
 }
 
+/* --- what is exported has what was revoked before it was asked for ------------------------------------------------------------------------- */
+
+struct settling {
+    const struct control *c;
+    const char *account;
+    struct crl_cas cas; /* of the account, with the number of what has changed last */
+};
+
+static int settling_run(struct store_tx *tx, struct settling *s, struct err *err) {
+    struct account a;
+    int rc = account_need(tx, span_str(s->account), &a, err);
+    s->cas = (struct crl_cas){.account = a.row};
+    return rc ? rc : crl_cas_run(tx, &s->cas, err);
+}
+
+static int settled(const struct settling *s, struct err *err) {
+    return crls_catch_up(s->c, s->account, s->cas.revision) ? err_retry(err, MUSTER_EUNAVAILABLE, 1, "What has changed a moment ago is on no list yet.") : 0;
+}
+
 /* --- one --------------------------------------------------------------------------------------------------------------------------------- */
 
 struct showing {
-    const struct control *c;
-    const char *account;
+    struct settling of;
     uint8_t key_id[CRL_KEY_ID_LEN];
     bool file;
     struct crl_row row;
@@ -72,29 +90,49 @@ struct showing {
 
 static int show_run(struct store_tx *control, void *arg, struct err *err) {
     struct showing *s = arg;
-    int found = crl_get(control, s->account, s->key_id, &s->row, err);
+    int found = crl_get(control, s->of.account, s->key_id, &s->row, err);
     if (found <= 0)
-        return found < 0 ? found : err_set(err, MUSTER_ENOTFOUND, "The account %s has no list of a CA with that key.", s->account);
+        return found < 0 ? found : err_set(err, MUSTER_ENOTFOUND, "The account %s has no list of a CA with that key.", s->of.account);
     buf_clear(&s->der);
-    return s->file ? crl_file_read(s->c, &s->row, &s->der, err) : 0;
+    return s->file ? crl_file_read(s->of.c, &s->row, &s->der, err) : 0;
 }
 
 static void shown(struct http_exchange *x, int rc, const struct err *err, void *op) {
     struct showing *s = op;
     if (!s->file || rc)
-        reply_done(x, rc, err, rc ? NULL : crl_json(s->c, &s->row));
+        reply_done(x, rc, err, rc ? NULL : crl_json(s->of.c, &s->row));
     else
         http_reply_buf(x, 200, "application/pkix-crl", &s->der, false);
     buf_fini(&s->der);
 }
 
-static void show(struct http_exchange *x, bool file) {
-    struct showing s = {.c = http_exchange_arg(x), .account = grant_of(x)->account, .file = file, .der = BUF_INIT(CRL_BYTES_MAX)};
-    struct span id = param_of(x, "crl");
-    if (id.n != 2 * sizeof s.key_id || hex_decode(id, s.key_id, sizeof s.key_id))
-        reply_code(x, MUSTER_ENOTFOUND, "A list is named by the subject key identifier of its CA, in 40 hex digits.");
+static int file_settling_run(struct store_tx *tx, void *arg, struct err *err) { return settling_run(tx, &((struct showing *)arg)->of, err); }
+
+static void file_settled(struct http_exchange *x, int rc, const struct err *err, void *op) {
+    struct showing *s = op;
+    struct err why = ERR_INIT;
+    if (!rc)
+        rc = settled(&s->of, &why);
+    if (rc)
+        shown(x, rc, why.code ? &why : err, op);
     else
-        job_start(x, JOB_CONTROL_READ, show_run, &s, sizeof s, shown);
+        job_start(x, JOB_CONTROL_READ, show_run, op, sizeof *s, shown);
+}
+
+static void show(struct http_exchange *x, bool file) {
+    struct showing *s = arena_alloc(http_exchange_arena(x), sizeof *s);
+    struct span id = param_of(x, "crl");
+    if (!s) {
+        reply_code(x, MUSTER_ENOMEM, NULL);
+        return;
+    }
+    *s = (struct showing){.of = {.c = http_exchange_arg(x), .account = grant_of(x)->account}, .file = file, .der = BUF_INIT(CRL_BYTES_MAX)};
+    if (id.n != 2 * sizeof s->key_id || hex_decode(id, s->key_id, sizeof s->key_id))
+        reply_code(x, MUSTER_ENOTFOUND, "A list is named by the subject key identifier of its CA, in 40 hex digits.");
+    else if (file)
+        job_start(x, JOB_READ, file_settling_run, s, sizeof *s, file_settled);
+    else
+        job_start(x, JOB_CONTROL_READ, show_run, s, sizeof *s, shown);
 }
 
 void admin_CRL_SHOW(struct http_exchange *x, void *arg) { show(x, false); }
@@ -103,19 +141,12 @@ void admin_CRL_EXPORT(struct http_exchange *x, void *arg) { show(x, true); }
 /* --- all of them, for a program that takes one file -------------------------------------------------------------------------------------- */
 
 struct bundling {
-    struct crl_rows rows; /* first */
-    struct crl_cas cas;   /* whose lists have to be in it */
-    const struct control *c;
+    struct settling of; /* and whose lists have to be in it */
+    struct crl_rows rows;
     struct buf pem;
 };
 
-static int cas_run(struct store_tx *tx, void *arg, struct err *err) {
-    struct bundling *b = arg;
-    struct account a;
-    int rc = account_need(tx, span_str(b->rows.account), &a, err);
-    b->cas = (struct crl_cas){.account = a.row};
-    return rc ? rc : crl_cas_run(tx, &b->cas, err);
-}
+static int bundle_settling_run(struct store_tx *tx, void *arg, struct err *err) { return settling_run(tx, &((struct bundling *)arg)->of, err); }
 
 static bool has_list(const struct crl_rows *rows, const uint8_t key_id[CRL_KEY_ID_LEN]) {
     for (size_t i = 0; i < rows->n; i++)
@@ -126,8 +157,8 @@ static bool has_list(const struct crl_rows *rows, const uint8_t key_id[CRL_KEY_I
 
 /* A file that lacks one of them would have its reader refuse everybody. */
 static int check_whole(const struct bundling *b, struct err *err) {
-    for (size_t i = 0; i < b->cas.n; i++)
-        if (b->cas.at[i].not_after > clock_now() && !has_list(&b->rows, b->cas.at[i].key_id))
+    for (size_t i = 0; i < b->of.cas.n; i++)
+        if (b->of.cas.at[i].not_after > clock_now() && !has_list(&b->rows, b->of.cas.at[i].key_id))
             return err_retry(err, MUSTER_EUNAVAILABLE, 1, "A list of the account has not been made yet.");
     return 0;
 }
@@ -151,7 +182,7 @@ static int bundle_run(struct store_tx *control, void *arg, struct err *err) {
     buf_clear(&b->pem);
     for (size_t i = 0; !rc && i < b->rows.n; i++)
         if (b->rows.at[i].not_after > clock_now())
-            rc = add_pem(b->c, &b->rows.at[i], &b->pem, err);
+            rc = add_pem(b->of.c, &b->rows.at[i], &b->pem, err);
     return rc || b->pem.n ? rc : err_set(err, MUSTER_ENOTFOUND, "The account %s has no CA of its own that has a list.", b->rows.account);
 }
 
@@ -164,15 +195,15 @@ static void bundled(struct http_exchange *x, int rc, const struct err *err, void
     buf_fini(&b->pem);
 }
 
-static void cas_known(struct http_exchange *x, int rc, const struct err *err, void *op) {
+static void bundle_settled(struct http_exchange *x, int rc, const struct err *err, void *op) {
     const struct bundling *b = op;
     struct err why = ERR_INIT;
-    if (!rc && crls_catch_up(b->c, b->rows.account, b->cas.revision))
-        rc = err_retry(&why, MUSTER_EUNAVAILABLE, 1, "What has changed a moment ago is on no list yet.");
+    if (!rc)
+        rc = settled(&b->of, &why);
     if (rc)
         bundled(x, rc, why.code ? &why : err, op);
     else
-        job_start(x, JOB_CONTROL_READ, bundle_run, op, sizeof(struct bundling), bundled);
+        job_start(x, JOB_CONTROL_READ, bundle_run, op, sizeof *b, bundled);
 }
 
 void admin_CRL_EXPORT_ALL(struct http_exchange *x, void *arg) {
@@ -181,9 +212,9 @@ void admin_CRL_EXPORT_ALL(struct http_exchange *x, void *arg) {
         reply_code(x, MUSTER_ENOMEM, NULL);
         return;
     }
-    *b = (struct bundling){.c = http_exchange_arg(x), .pem = BUF_INIT(PEM_MAX)};
+    *b = (struct bundling){.of = {.c = http_exchange_arg(x), .account = grant_of(x)->account}, .pem = BUF_INIT(PEM_MAX)};
     snprintf(b->rows.account, sizeof b->rows.account, "%s", grant_of(x)->account);
-    job_start(x, JOB_READ, cas_run, b, sizeof *b, cas_known);
+    job_start(x, JOB_READ, bundle_settling_run, b, sizeof *b, bundle_settled);
 }
 
 static void cas_bundled(struct http_exchange *x, int rc, const struct err *err, void *op) {

@@ -108,9 +108,9 @@ int command_file_export(struct invocation *in, struct err *err) {
     CLEANUP(buf_fini) struct buf path = BUF_INIT(4096);
     CLEANUP(api_answer_fini) struct api_answer list = {0};
     const char *out = invocation_option(in, "output");
-    const bool all = in->command->args[0].name && !in->args[0];
+    const bool all = in->command->args[0].name && !in->args[0], lists = !strcmp(in->command->noun, "crl");
     int rc = command_path(in, all ? "/api/v1/accounts/{account}/crl-file" : in->command->path, &path, err);
-    if (rc || (rc = get_file(in, buf_str(&path), all, &list, err)) || (rc = file_arg_write(out ? out : "-", buf_span(&list.body), false, err)))
+    if (rc || (rc = get_file(in, buf_str(&path), lists, &list, err)) || (rc = file_arg_write(out ? out : "-", buf_span(&list.body), false, err)))
         return rc;
     if (!in->json || !out || !strcmp(out, "-"))
         return 0;

@@ -246,8 +246,12 @@ def test_an_export_has_what_was_revoked_a_moment_before(server, account, tmp_pat
     for i, d in enumerate(devices):
         server.muster("device", "revoke", f"just-now-{i}", "--account", a.name)
         if i % 2:
-            answer = server.api("GET", f"/api/v1/accounts/{a.name}/crl-file")
+            answer = server.api("GET", f"/api/v1/accounts/{a.name}/" + ("crl-file" if i > 1 else f"crls/{issuing}/file"))
             assert answer.status == 200 or (answer.status, answer.code, int(answer.headers["Retry-After"])) == (503, "unavailable", 1), answer
+        if i < 2: # one list by itself
+            (issuing,) = [c["id"] for c in server.muster("crl", "list", "--account", a.name) if c["kind"] == "issuing-ca"]
+            server.muster("crl", "export", issuing, "--account", a.name, "-o", tmp_path / "one.crl")
+            assert x509.load_der_x509_crl((tmp_path / "one.crl").read_bytes()).get_revoked_certificate_by_serial_number(d.cert.serial_number)
         server.muster("crl", "export", "--account", a.name, "-o", tmp_path / "crls.pem")
         parts = re.findall(r"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----\n", (tmp_path / "crls.pem").read_text(), re.S)
         assert any(x509.load_pem_x509_crl(p.encode()).get_revoked_certificate_by_serial_number(d.cert.serial_number) for p in parts)
