@@ -303,12 +303,12 @@ static uint32_t kind_of(const struct key_facts *k) {
     return 0;
 }
 
-int device_profile_key(const struct device_profile *p, const struct key_facts *k, struct err *err) {
+int device_profile_key(const struct device_profile *p, const struct key_facts *k, const char *who, struct err *err) {
     CLEANUP(buf_fini) struct buf taken = BUF_INIT(256);
     if ((kind_of(k) & p->keys) && key_acceptable(k, NULL) == 0)
         return 0;
     device_profile_keys_text(p->keys, ", ", &taken);
-    return err_set(err, MUSTER_ECERTWEAKKEY, "The account takes keys of the kinds %s; this one is %s of %d bits.", buf_str(&taken), key_kind_name(k->kind), k->bits);
+    return err_set(err, MUSTER_ECERTWEAKKEY, "%s takes keys of the kinds %s; this one is %s of %d bits.", who, buf_str(&taken), key_kind_name(k->kind), k->bits);
 }
 
 int64_t device_profile_life(const struct device_profile *p, int64_t wanted, int64_t usual) {

@@ -50,8 +50,8 @@ const char *device_profile_usage_word(uint32_t bit);
 void device_profile_effective(const struct device_profile *account, int64_t life, int64_t life_max, bool rsa, const struct device_profile *key, struct device_profile *out);
 /* Whether what a key says lies within what its account allows, spelt out; MUSTER_EINVALID says what does not. */
 int device_profile_narrows(const struct device_profile *account, const struct device_profile *key, struct err *err) MUSTER_MUST_CHECK;
-/* Of a profile that is spelt out.  MUSTER_ECERTWEAKKEY names the kinds that it takes. */
-int device_profile_key(const struct device_profile *p, const struct key_facts *k, struct err *err) MUSTER_MUST_CHECK;
+/* Of a profile that is spelt out.  MUSTER_ECERTWEAKKEY names the kinds that it takes, and who takes them: the beginning of a sentence, "The account". */
+int device_profile_key(const struct device_profile *p, const struct key_facts *k, const char *who, struct err *err) MUSTER_MUST_CHECK;
 /* The life of a certificate for which a device asks for `wanted` seconds; 0: for none in particular, and `usual` is what it gets where the profile's is longer; 0: none. */
 int64_t device_profile_life(const struct device_profile *p, int64_t wanted, int64_t usual);
 

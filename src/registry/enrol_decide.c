@@ -96,12 +96,10 @@ static int withheld(const struct enrol_facts *f, const struct enrol_verdict *v) 
 
 /* Whether the account's profile takes such a key: the device's own, or one of the kind that the server makes. */
 static bool key_taken(const struct enrol_facts *f, struct enrol_verdict *v) {
-    struct device_profile p;
-    profile_of(f->account, f->key, &p);
     if (f->own)
-        return own_key_judge(&p, f->own, f->own_is, &v->err) == 0;
+        return own_key_judge(f->account, f->key, f->own, f->own_is, &v->err) == 0;
     const struct key_facts made = profile_made_key(f->account);
-    if (device_profile_key(&p, &made, NULL) == 0)
+    if (profile_judge(f->account, f->key, &made, NULL) == 0)
         return true;
     refuse(v, MUSTER_EKEYTYPE, 0);
     return false;

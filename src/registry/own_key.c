@@ -3,6 +3,7 @@
 
 #include "base/hex.h"
 #include "registry/csr_queue.h"
+#include "registry/profile.h"
 
 /* Free: unless another device of the account has it certified already, by a request that waits for the fleet CA or for being collected. */
 static int look_in_queue(struct store_tx *tx, int64_t account, const struct device *d, const struct hash *spki, enum own_key *out, struct err *err) {
@@ -58,20 +59,18 @@ int own_key_whose(enum own_key whose, const struct hash *spki, struct err *why) 
         return err_set(why, MUSTER_EKEYELSEWHERE, NULL);
     case OWN_KEY_REQUESTED:
         hex_encode(hash_span(spki), digest);
-        return err_set(why, MUSTER_EKEYELSEWHERE, "Another device has sent a request for the fleet CA with this very key, whose digest is %s; `muster csr list --json` says which.", digest);
+        return err_set(why, MUSTER_EKEYELSEWHERE, "Another device has sent a request for the fleet CA with this very key; `muster device list --spki %s` says which.", digest);
     case OWN_KEY_PROVISIONING:
         break;
     }
     return err_set(why, MUSTER_EKEYELSEWHERE, "The key of the request is a provisioning key's, which every image has; the device needs one of its own.");
 }
 
-int own_key_judge(const struct device_profile *p, const struct key_facts *k, enum own_key whose, struct err *why) {
+int own_key_judge(const struct account *a, const struct prov_key *key, const struct key_facts *k, enum own_key whose, struct err *why) {
     struct err kind = ERR_INIT;
     if (k->kind == KEY_RSA && k->bits > KEY_RSA_OWN_MAX)
         return err_set(why, MUSTER_ECSR, "The request cannot be signed: its key is RSA of %d bits, and at most %d are certified.", k->bits, KEY_RSA_OWN_MAX);
-    if (k->kind == KEY_RSA && !(p->keys & PROFILE_KEYS_RSA)) /* it costs every handshake dear, and is an account's choice */
-        return err_set(why, MUSTER_ECSR, "The request cannot be signed: the account takes no RSA keys, but elliptic ones: P-256, and P-384, P-521 and Ed25519 unless its profile says which.");
-    if (device_profile_key(p, k, &kind))
+    if (profile_judge(a, key, k, &kind))
         return err_set(why, MUSTER_ECSR, "The request cannot be signed. %s", kind.text);
     return own_key_whose(whose, &k->spki, why);
 }

@@ -19,12 +19,36 @@ struct key_facts profile_made_key(const struct account *a) {
     return a->device_key == DEVICE_KEY_RSA ? (struct key_facts){.kind = KEY_RSA, .bits = 2048} : (struct key_facts){.kind = KEY_P256, .bits = 256};
 }
 
+/* 0: p, spelt out, takes it.  account: the same without the key. */
+static int judge(const struct device_profile *p, const struct device_profile *account, const struct prov_key *key, const struct key_facts *k, struct err *why) {
+    char who[sizeof "The provisioning key " + NAME_MAX_BYTES] = "The account";
+    if (device_profile_key(p, k, who, NULL) == 0)
+        return 0;
+    const bool narrower = key && device_profile_key(account, k, who, NULL) == 0;
+    if (narrower)
+        snprintf(who, sizeof who, "The provisioning key %s", key->name);
+    return device_profile_key(narrower ? p : account, k, who, why);
+}
+
+int profile_judge(const struct account *a, const struct prov_key *key, const struct key_facts *k, struct err *why) {
+    struct device_profile p, account;
+    profile_of(a, key, &p);
+    if (device_profile_key(&p, k, "", NULL) == 0)
+        return 0;
+    profile_of(a, NULL, &account);
+    return judge(&p, &account, key, k, why);
+}
+
 void profile_shadow_judge(const struct account *a, const struct prov_key *key, const struct key_facts *own, struct err *out) {
-    struct device_profile p;
+    struct device_profile p, account;
     struct err why = ERR_INIT;
     const struct key_facts made = profile_made_key(a);
     *out = ERR_INIT;
-    if (profile_shadow_of(a, key, &p) && device_profile_key(&p, own ? own : &made, &why))
+    if (!profile_shadow_of(a, key, &p))
+        return;
+    if (!profile_shadow_of(a, NULL, &account))
+        profile_of(a, NULL, &account);
+    if (judge(&p, &account, key, own ? own : &made, &why))
         err_set(out, MUSTER_ESHADOW, key && !device_profile_is_default(&key->shadow) ? "By what is tried of the issuing profile, or of its provisioning key: %s" : "By the issuing profile that is tried: %s", why.text);
 }
 

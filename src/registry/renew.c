@@ -41,9 +41,7 @@ static int64_t early(const struct renew_facts *f) {
 /* A key that was barred when its certificate was replaced comes back with it. */
 static bool key_good(const struct renew_facts *f, struct renew_verdict *v) {
     const bool back = v->superseded && f->former_key && f->own_is == OWN_KEY_BARRED;
-    struct device_profile p;
-    profile_of(f->account, f->key, &p);
-    return own_key_judge(&p, f->own, back ? OWN_KEY_OWN : f->own_is, &v->err) == 0;
+    return own_key_judge(f->account, f->key, f->own, back ? OWN_KEY_OWN : f->own_is, &v->err) == 0;
 }
 
 void renew_decide(const struct renew_facts *f, struct renew_verdict *v) {

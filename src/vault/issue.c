@@ -41,7 +41,7 @@ int serve_issue(struct vault *v, const struct wire_request *request, int64_t now
     int64_t life;
     int rc = serve_shared_account(v, given->account, &a, err);
     if (rc || (rc = policy_device_id(given->device_id, err)) || (rc = policy_device_profile(&a->policy, given->narrow, &profile, err)) ||
-        (rc = public_key_facts(given->public_key, &facts, err)) || (rc = device_profile_key(&profile, &facts, err)) || (rc = policy_device_life(&profile, given->life, &life, err)))
+        (rc = public_key_facts(given->public_key, &facts, err)) || (rc = device_profile_key(&profile, &facts, given->narrow.n ? "The account, or the provisioning key," : "The account", err)) || (rc = policy_device_life(&profile, given->life, &life, err)))
         return rc;
     CLEANUP(device_profile_names_fini) struct device_profile_names names = DEVICE_PROFILE_NAMES_INIT;
     struct make_request rq = {.profile = PROFILE_DEVICE, .public_key = given->public_key};

@@ -203,11 +203,14 @@ def test_key_usages(account, server):
 def test_a_provisioning_key_only_narrows(account, server):
     a = account()
     profile(a, "--life", "1y", "--longest-life", "2y", "--key-type", "p256", "--key-type", "ed25519")
-    narrow = a.key("--life", "5d", "--longest-life", "10d", "--key-type", "ed25519", "--key-usage", "digital-signature")
+    narrow = a.key("--name", "narrow", "--life", "5d", "--longest-life", "10d", "--key-type", "ed25519", "--key-usage", "digital-signature")
     shown = server.api("GET", f"/api/v1/accounts/-/keys/{narrow.shown['id']}").json
     assert (shown["life"], shown["longest_life"], shown["key_types"], shown["key_usages"]) == (5 * DAY, 10 * DAY, ["ed25519"], ["digital-signature"])
     assert enrol(server, narrow, "made") == (403, "key_type_off")
-    assert told(post(server.gateway(narrow), "simpleenroll", csr(KEYS["p256"](), "p256"))) == (400, "csr_invalid")
+    # Whose rule it is stands in the answer: the key's, where the account would take it.
+    for kind, who in (("p256", "The provisioning key narrow takes keys of the kinds ed25519;"), ("p384", "The account takes keys of the kinds p256, ed25519;"), ("rsa2048", "The account takes")):
+        answer = post(server.gateway(narrow), "simpleenroll", csr(KEYS[kind](), kind))
+        assert told(answer) == (400, "csr_invalid") and who in answer.json["description"], answer.json
     own = KEYS["ed25519"]()
     device = est_enrolled(server.gateway(narrow), "ed25519", own)
     assert lives(device, 5 * DAY) and ask(server, device) is None

@@ -186,8 +186,8 @@ static void narrowing(void **state) {
     device_profile_effective(&a, CLOCK_YEAR, 0, true, &k, &e);
     assert_true(e.keys == a.keys && e.life == CLOCK_YEAR && e.life_max == CLOCK_YEAR && e.usages == MAKE_USE_SIGN);
     struct key_facts p256 = {.kind = KEY_P256, .bits = 256}, p384 = {.kind = KEY_P384, .bits = 384};
-    assert_int_equal(device_profile_key(&e, &p256, NULL), 0); /* nobody is left without a kind */
-    assert_int_equal(device_profile_key(&e, &p384, NULL), MUSTER_ECERTWEAKKEY);
+    assert_int_equal(device_profile_key(&e, &p256, "The account", NULL), 0); /* nobody is left without a kind */
+    assert_int_equal(device_profile_key(&e, &p384, "The account", NULL), MUSTER_ECERTWEAKKEY);
     a = read_it("");
     device_profile_effective(&a, CLOCK_YEAR, 0, false, NULL, &e);
     assert_true(e.keys == PROFILE_KEYS_EC);
@@ -198,7 +198,7 @@ static void narrowing(void **state) {
 static bool taken(const char *profile, enum key_kind kind, int bits) {
     struct device_profile p = read_it(profile);
     struct key_facts k = {.kind = kind, .bits = bits};
-    return device_profile_key(&p, &k, NULL) == 0;
+    return device_profile_key(&p, &k, "The account", NULL) == 0;
 }
 
 static void keys_and_lives(void **state) {
