@@ -75,17 +75,17 @@ int ca_part_life(const struct invocation *in, const char *option, int64_t otherw
 static int read_root(struct ca_server *s, const char *path, struct err *err) {
     CLEANUP(buf_fini) struct buf pem = BUF_INIT(65536);
     int rc = file_arg_read(path, &pem, err);
-    if (rc || (rc = ca_server_set_root(s, buf_span(&pem), clock_now(), err)))
-        return err_prefix(err, "%s", path);
-    return 0;
+    if (rc)
+        return rc; /* it names the file */
+    return ca_server_set_root(s, buf_span(&pem), clock_now(), err) ? err_prefix(err, "%s", path) : 0;
 }
 
 static int read_url(struct ca_server *s, const char *path, struct err *err) {
     CLEANUP(buf_fini) struct buf url = BUF_INIT(4096);
     int rc = file_arg_read(path, &url, err);
-    if (rc || (rc = ca_server_set_url(s, buf_span(&url), err)))
-        return err_prefix(err, "%s", path);
-    return 0;
+    if (rc)
+        return rc;
+    return ca_server_set_url(s, buf_span(&url), err) ? err_prefix(err, "%s", path) : 0;
 }
 
 int ca_part_server(const struct invocation *in, struct ca_server *out, struct err *err) {
