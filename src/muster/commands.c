@@ -62,7 +62,7 @@
 #define DEVICE_FILTERS                                                                                                         \
     {"state", "active|pending|quarantined|revoked|deleted", TO_QUERY, NULL, "Those in this state", false},                     \
     {"key", "KEY", TO_QUERY, NULL, "Those that a provisioning key enrolled", false},                                          \
-    {"root", "ROOT", TO_QUERY, NULL, "Those under a fleet root", false},                                                      \
+    {"root", "ROOT", TO_QUERY, NULL, "Those under a fleet root, uploaded or Muster's own", false},                                                      \
     {"spki", "SHA256|FILE", TO_QUERY_KEY, NULL, "The one that has a public key, or had it, or asks a certificate for it (`csr list`): by the key's digest, or a file with the key, a certificate or a request for it", false}, \
     {"prefix", "TEXT", TO_QUERY, NULL, "Those whose device ID begins so", false},                                             \
     {"since", "TIME", TO_QUERY, NULL, "Those enrolled since then: RFC 3339, or a length such as 30d, counted back", false},   \

@@ -3,8 +3,6 @@
 
 #include "base/clock.h"
 
-#define IN_A_SENTENCE 5
-
 int64_t dependents_hour(int64_t days) {
     const int64_t since = clock_now() - days * CLOCK_DAY;
     return since > 0 ? since / CLOCK_HOUR : 0;
@@ -45,10 +43,10 @@ void dependents_name(struct buf *text, const json_t *list, int64_t n) {
     json_t *one;
     json_array_foreach(list, i, one) {
         const char *account = json_string_value(json_object_get(one, "account"));
-        if (i == IN_A_SENTENCE)
+        if (i == DEPENDENTS_NAMED)
             break;
         buf_addf(text, "%s%s%s%s", i ? ", " : "", account ? account : "", account ? "/" : "", json_string_value(json_object_get(one, "device_id")));
     }
-    if (n > IN_A_SENTENCE)
+    if (n > DEPENDENTS_NAMED)
         buf_adds(text, ", …");
 }

@@ -12,7 +12,7 @@ struct device_list {
     struct page page;         /* `after` is not used */
     struct span cursor;       /* what the page before gave as next; .n 0: the first page */
     enum device_state state;  /* 0: any */
-    struct span key, root;    /* .n 0: any */
+    struct span key, root;    /* .n 0: any; root of Muster's own: those that stand under it, by whichever method they came */
     struct hash spki;         /* SHA-256 of a public key that the device has, or had before, or asks a certificate for (csr_queue.h); has_spki: it is asked for */
     bool has_spki;
     struct span prefix;       /* of the device ID */

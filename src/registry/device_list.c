@@ -14,6 +14,7 @@ struct walk {
     bool later;             /* with BY_SEEN: what was seen in that hour itself is through */
     struct prov_key key;
     struct root root;
+    bool anchor; /* root is one of Muster's own: what devices stand under, by whichever way they came, is their anchor */
 };
 
 /* The smallest text above every one that begins with the prefix; NULL: there is none. */
@@ -79,7 +80,7 @@ static int read_cursor(const struct device_list *l, struct walk *w, struct err *
 
 /* A filter that leaves fewer than one page looks at is the best of ways; then the device ID, the key, the root, the time. */
 static void choose(const struct device_list *l, const struct counts *n, struct walk *w) {
-    const struct { bool there; enum way way; int64_t n; } of[] = {{l->key.n > 0, BY_KEY, n->key}, {l->root.n > 0, BY_ROOT, n->root}, {l->state != 0, BY_STATE, n->state}};
+    const struct { bool there; enum way way; int64_t n; } of[] = {{l->key.n > 0, BY_KEY, n->key}, {l->root.n > 0 && !w->anchor, BY_ROOT, n->root}, {l->state != 0, BY_STATE, n->state}};
     const bool first = l->cursor.n == 0, other = first && !l->by_row, by_time = l->seen_since || l->not_seen_since;
     enum way best = BY_ROW;
     int64_t least = INT64_MAX;
@@ -153,12 +154,14 @@ static int read_device(struct store_tx *tx, const struct walk *w, struct store_r
 
 /* 1 it does, 0 not, or an error. */
 static int fits(struct store_tx *tx, const struct device_list *l, const struct walk *w, const struct device *d, struct err *err) {
-    int64_t certificates = 1;
-    if ((l->state && d->state != l->state) || (l->root.n && d->root != w->root.row) || (l->prefix.n && !span_starts(span_str(d->device_id), l->prefix)) ||
+    int64_t certificates = 1, anchor = w->root.row;
+    if ((l->state && d->state != l->state) || (l->root.n && !w->anchor && d->root != w->root.row) || (l->prefix.n && !span_starts(span_str(d->device_id), l->prefix)) ||
         (!l->key.n && d->created < l->since) || d->last_seen < l->seen_since || (l->not_seen_since && d->last_seen >= l->not_seen_since))
         return 0;
     int rc = !l->key.n || w->way == BY_KEY ? 0 : one_int(tx, &certificates, 0, err, SQL_KEY_HAS, "iii", w->key.row, d->row, l->since);
-    return rc ? rc : certificates > 0;
+    if (!rc && w->anchor)
+        rc = one_int(tx, &anchor, 0, err, SQL_DEVICE_ANCHOR, "i", d->row);
+    return rc ? rc : certificates > 0 && anchor == w->root.row;
 }
 
 static int set_next(json_t *page, const struct walk *w, const struct device *d) {
@@ -181,6 +184,7 @@ static int prepare(struct store_tx *tx, const struct device_list *l, const struc
     if ((l->key.n && (rc = key_need(tx, a, l->key, &w->key, err))) || (l->root.n && (rc = root_need(tx, a, l->root, &w->root, err))) ||
         (l->cursor.n && (rc = read_cursor(l, w, err))))
         return rc;
+    w->anchor = l->root.n && w->root.origin == ROOT_MUSTER;
     if ((l->state || l->key.n || l->root.n) && (rc = count(tx, l, a, w, &n, err)))
         return rc;
     choose(l, &n, w);

@@ -64,6 +64,15 @@ static int newest_issuing(struct store_tx *tx, const struct root *r, int64_t *ou
     return rc;
 }
 
+/* Which command lists devices under the root, of whom a sentence names the first ones. */
+static void name_list(const struct root *r, const char *option, int64_t days, int64_t n, char out[160]) {
+    char id[UUID_TEXT_LEN + 1];
+    uuid_text(&r->uuid, id);
+    out[0] = '\0';
+    if (n > DEPENDENTS_NAMED)
+        snprintf(out, 160, " (`muster device list --root %s --%s %lldd` lists those under it)", id, option, (long long)days);
+}
+
 /* Who was seen, is let in, and has a certificate that is good still, is waited for. */
 static int refuse_seen(struct store_tx *tx, struct root_retire *t, const struct account *a, const struct root *r, const struct root_reach *reach, struct root_asleep *good, struct err *err) {
     CLEANUP_JSON json_t *named = json_array();
@@ -73,14 +82,17 @@ static int refuse_seen(struct store_tx *tx, struct root_retire *t, const struct 
     int rc = newest_issuing(tx, r, &good->issuing, err);
     if (rc || (rc = root_reach_in_use(tx, reach, good, &t->devices, err)) || !t->devices || (rc = root_reach_in_use_names(tx, reach, good, ROOT_NAMED_MAX, named, err)))
         return rc;
+    char list[160];
+    name_list(r, "seen-since", t->days, t->devices, list);
     dependents_name(&text, named, t->devices);
-    return err_set(err, MUSTER_EROOTINUSE, "%lld device%s seen in the last %lld days depend%s on the fleet root: %s.", (long long)t->devices, t->devices == 1 ? "" : "s", (long long)t->days,
-                   t->devices == 1 ? "s" : "", buf_str(&text));
+    return err_set(err, MUSTER_EROOTINUSE, "%lld device%s seen in the last %lld days depend%s on the fleet root%s: %s.", (long long)t->devices, t->devices == 1 ? "" : "s", (long long)t->days,
+                   t->devices == 1 ? "s" : "", list, buf_str(&text));
 }
 
-static int refuse_asleep(const struct root_retire *t, int64_t asleep, int64_t held, const char *names, struct err *err) {
+static int refuse_asleep(const struct root_retire *t, const struct root *r, int64_t asleep, int64_t held, const char *names, struct err *err) {
     const int64_t come = t->devices - asleep, sleep = asleep - held;
-    char lines[120] = "", sleepers[120] = "", apart[120] = "";
+    char lines[120] = "", sleepers[120] = "", apart[120] = "", list[160];
+    name_list(r, "not-seen-since", t->days, sleep, list);
     if (come)
         snprintf(lines, sizeof lines, "as many as %lld device%s that its open factory lines may have made and that have not come yet", (long long)come, come == 1 ? "" : "s");
     if (sleep)
@@ -89,8 +101,8 @@ static int refuse_asleep(const struct root_retire *t, int64_t asleep, int64_t he
         snprintf(apart, sizeof apart, "%lld held apart (quarantined, or waiting for an operator)", (long long)held);
     if (!asleep)
         return err_set(err, MUSTER_ECONFIRM, "To retire the fleet root cuts off %s.", lines);
-    return err_set(err, MUSTER_ECONFIRM, "To retire the fleet root cuts off %lld device%s for good, whose certificate%s good still, %s%s%s: %s%s%s.", (long long)asleep, asleep == 1 ? "" : "s",
-                   asleep == 1 ? " is" : "s are", sleepers, sleep && held ? " and " : "", apart, names, come ? "; and " : "", lines);
+    return err_set(err, MUSTER_ECONFIRM, "To retire the fleet root cuts off %lld device%s for good, whose certificate%s good still, %s%s%s%s: %s%s%s.", (long long)asleep, asleep == 1 ? "" : "s",
+                   asleep == 1 ? " is" : "s are", sleepers, list, sleep && held ? " and " : "", apart, names, come ? "; and " : "", lines);
 }
 
 /* Who sleeps longer than the days that were said and has a certificate that is good still is cut off for good, and so are those that are held apart, should they be let in again, and
@@ -106,7 +118,7 @@ static int confirm_asleep(struct store_tx *tx, struct root_retire *t, const stru
     if (!t->devices || t->confirm == t->devices || (rc = root_reach_asleep_names(tx, reach, good, ROOT_NAMED_MAX, named, err)))
         return rc;
     dependents_name(&text, named, n);
-    return refuse_asleep(t, n, held, buf_str(&text), err);
+    return refuse_asleep(t, r, n, held, buf_str(&text), err);
 }
 
 /* What issues, or lets new devices in, is not taken out of use: the next one comes first. */

@@ -72,6 +72,33 @@ def test_rotated_while_it_is_disabled_or_revoked(world):
     assert used(world, key, "later")
 
 
+def test_who_depends_on_a_root_is_listed_by_the_command_that_the_refusal_names(world):
+    """A sentence has five of them; the command has all, whether the root is Muster's own or was uploaded, and nobody else."""
+    a = Account(world, method="both")
+    key, uploaded = a.key("--expires", "2y"), world.root(a.name)
+    own = {used(world, key, f"own-{i}") and f"own-{i}" for i in range(6)}
+    for i in range(6):
+        assert ask(world, uploaded.device(f"theirs-{i}")) is None
+    theirs, old = {f"theirs-{i}" for i in range(6)}, roots(world, a)["active"]
+    new = world.muster("root", "rotate", old["id"])
+    used(world, key, "later")
+
+    def listed(root, *options):
+        return {d["device_id"] for d in world.muster("device", "list", "--root", root["id"], "--account", a.name, *options)}
+
+    for root, of in ((old, own), (uploaded.root, theirs)):
+        if root is not old:
+            world.muster("root", "set", root["id"], "--state", "known-only")
+        text = refused("root_in_use", world.muster, "root", "retire", root["id"]).text
+        assert f"`muster device list --root {root['id']} --seen-since 90d`" in text and sum(name in text for name in of) == 5, text
+        assert listed(root, "--seen-since", "90d") == listed(root) == of and listed(root, "--state", "revoked") == set()
+    assert listed(new) == {"later"} and listed(new, "--prefix", "own-") == set()
+    world.clock.set(200 * DAY)
+    text = refused("confirmation_required", world.muster, "root", "retire", old["id"]).text
+    assert f"`muster device list --root {old['id']} --not-seen-since 90d`" in text and "6 devices" in text, text
+    assert listed(old, "--not-seen-since", "90d") == own and listed(old, "--seen-since", "90d") == set()
+
+
 def test_rotate_and_retire(world):
     a = Account(world)
     key = a.key("--expires", "2y")
