@@ -1,5 +1,5 @@
 /* What a gateway answers to muster-agent: certificates and anchors of EST, in base64, and times.  An issued certificate is for the key that was asked for, of a client, and
- * lives; anchors are added and never taken away, each a CA for TLS servers whose key another one of the answer has; a time is not before the floor.
+ * lives, and what stands above it is a chain; anchors are added and never taken away, each a CA for TLS servers whose key another one of the answer has; a time is not before the floor.
  * The first byte says which: 'c' or 't'. */
 #include <openssl/x509v3.h>
 
@@ -47,6 +47,20 @@ static bool has_key(const struct certs *offered, const struct cert *c) {
     return false;
 }
 
+/* From one to the next each is a CA that signed the one before it, and none is there twice, nor a root. */
+static void check_above(const struct cert *leaf, const struct certs *offered, const struct certs *known_before) {
+    CLEANUP(certs_fini) struct certs above = CERTS_INIT, whole = CERTS_INIT;
+    const struct cert *at = leaf;
+    MUST(certs_above(leaf, offered, known_before, &above, NULL) == 0 && above.n <= CERTS_MAX);
+    for (size_t i = 0; i < above.n; at = above.cert[i++]) {
+        const struct cert *c = above.cert[i];
+        MUST(c->ca && !c->self_signed && cert_signed_by(at, c) && (certs_have(offered, c) || certs_have(known_before, c)));
+        for (size_t k = 0; k < i; k++)
+            MUST(!hash_eq(&c->fingerprint, &above.cert[k]->fingerprint));
+    }
+    MUST(certs_above(leaf, &above, &above, &whole, NULL) == 0 && whole.n == above.n); /* they are enough by themselves */
+}
+
 static void anchors(struct span body) {
     CLEANUP(certs_fini) struct certs offered = CERTS_INIT, mine = CERTS_INIT, before = CERTS_INIT;
     struct err err = ERR_INIT;
@@ -63,6 +77,12 @@ static void anchors(struct span body) {
         if (key && est_read_certificate(body, key, NOW, &issued, &err) == 0)
             MUST(issued && EVP_PKEY_eq(X509_get0_pubkey(issued->x), key) == 1 && !issued->ca && issued->not_after > NOW && cert_allows_client(issued));
     }
+    for (size_t i = 0; i < before.n; i++) { /* which are keys of others, but where the answer has them */
+        CLEANUP(cert_free) struct cert *issued = NULL;
+        const EVP_PKEY *key = X509_get0_pubkey(before.cert[i]->x);
+        MUST(est_read_certificate(body, key, NOW, &issued, &err) ? !issued : EVP_PKEY_eq(X509_get0_pubkey(issued->x), key) == 1);
+    }
+    check_above(offered.cert[0], &offered, &before);
     rc = anchors_take(&mine, &offered, NOW, &taken, &err);
     MUST(rc == 0 || rc == MUSTER_EINVALID);
     MUST(mine.n == before.n + taken);

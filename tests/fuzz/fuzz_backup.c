@@ -1,8 +1,11 @@
 /* A backup's file: its head is read and written back byte for byte; its content comes out the same however it is cut into pieces, under names
- * that a data directory has, each once; and a recipient's key is read or refused. */
+ * that a data directory has, each once; and a recipient's key is read or refused, and the halves of one that was written are read as they were. */
+#include <openssl/pem.h>
+
 #include "backup/content.h"
 #include "backup/head.h"
 #include "fuzz.h"
+#include "pki/key.h"
 
 static void check_head(struct span in) {
     struct backup_head h;
@@ -21,6 +24,8 @@ static void check_head(struct span in) {
     MUST(backup_head_write(&h, span_of(key, sizeof key), &out, NULL) == 0);
     MUST(backup_head_read(buf_span(&out), &again, &same, NULL) == 0 && same == n && memcmp(again.box, h.box, sizeof h.box) == 0);
 }
+
+DEFINE_CLEANUP(BIO_free, BIO *)
 
 /* What came out: names, sizes and bytes, one behind the other. */
 struct seen {
@@ -73,12 +78,30 @@ static void check_content(struct span in, size_t piece) {
     buf_fini(&pieces.text);
 }
 
+/* Both halves of a key, as files: the first bytes are its private half. */
+static void check_key(struct span in) {
+    CLEANUP(EVP_PKEY_free) EVP_PKEY *key = in.n < RECIPIENT_KEY_LEN ? NULL : EVP_PKEY_new_raw_private_key(EVP_PKEY_X25519, NULL, in.p, RECIPIENT_KEY_LEN);
+    CLEANUP(secret_fini) struct secret private = SECRET_INIT;
+    CLEANUP(buf_fini) struct buf pem = BUF_INIT(4096);
+    CLEANUP(BIO_free) BIO *out = BIO_new(BIO_s_mem());
+    uint8_t public[RECIPIENT_KEY_LEN], read[RECIPIENT_KEY_LEN];
+    size_t n = sizeof public;
+    char *text;
+    if (!key)
+        return;
+    MUST(EVP_PKEY_get_raw_public_key(key, public, &n) == 1 && out && PEM_write_bio_PUBKEY(out, key) == 1);
+    long written = BIO_get_mem_data(out, &text);
+    MUST(recipient_read_public(span_of(text, (size_t)written), read, NULL) == 0 && memcmp(read, public, n) == 0);
+    MUST(key_private_pem(key, &pem, NULL) == 0 && recipient_read_private(buf_span(&pem), &private, NULL) == 0 && span_eq(span_of(private.p, private.n), span_sub(in, 0, RECIPIENT_KEY_LEN)));
+}
+
 static void check_recipient(struct span in) {
     CLEANUP(secret_fini) struct secret private = SECRET_INIT;
     uint8_t public[RECIPIENT_KEY_LEN];
     MUST(recipient_read_public(in, public, NULL) <= 0);
     int rc = recipient_read_private(in, &private, NULL);
     MUST(rc < 0 ? !private.p : private.n == RECIPIENT_KEY_LEN);
+    check_key(in);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {

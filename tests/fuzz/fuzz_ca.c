@@ -31,6 +31,57 @@ static void write_again(const json_t *record, struct buf *out) {
     }
 }
 
+static int64_t time_of(const json_t *record, const char *name) {
+    int64_t at = 0;
+    MUST(clock_parse_rfc3339(span_str(text_of(record, name)), &at) == 0);
+    return at;
+}
+
+/* Its devices as one batch and its newest lists: what the two lines of a batch say is what the lines of each would. */
+static void check_batch(const struct journal *j) {
+    static struct journal_reserve asked[JOURNAL_BATCH_MAX];
+    static struct journal_issue given[JOURNAL_BATCH_MAX];
+    CLEANUP(journal_fini) struct journal same = {0};
+    CLEANUP(buf_fini) struct buf text = BUF_INIT(2 * JOURNAL_BATCH_LINE_MAX);
+    size_t n_asked = 0, n_given = 0;
+    const char *serial;
+    json_t *record;
+    json_object_foreach(j->serials, serial, record) {
+        if (!journal_is(record, "issued") && !journal_is(record, "reserved"))
+            continue;
+        if (!text_of(record, "device_id") || n_asked == JOURNAL_BATCH_MAX)
+            continue;
+        struct journal_reserve *r = &asked[n_asked++];
+        *r = (struct journal_reserve){.kind = "device", .device_id = span_str(text_of(record, "device_id"))};
+        snprintf(r->serial, sizeof r->serial, "%s", serial);
+        MUST(hex_decode(span_str(text_of(record, "key")), r->key.b, sizeof r->key.b) == 0);
+        if (!journal_is(record, "issued"))
+            continue;
+        struct journal_issue *i = &given[n_given++];
+        *i = (struct journal_issue){.not_after = time_of(record, "not_after")};
+        snprintf(i->serial, sizeof i->serial, "%s", serial);
+        MUST(hex_decode(span_str(text_of(record, "fingerprint")), i->fingerprint.b, sizeof i->fingerprint.b) == 0);
+    }
+    MUST(n_asked == 0 || journal_line_reserve_batch(asked, n_asked, 1767225600, &text) == 0);
+    MUST(n_given == 0 || journal_line_issue_batch(given, n_given, 1767225600, &text) == 0);
+    for (int i = 0; i < 2; i++)
+        MUST(j->crl[i] == 0 || journal_line_crl(i == 0, j->crl[i], n_given, 1767225600, &text) == 0);
+    MUST(journal_init(&same) == 0 && journal_read(&same, buf_span(&text), NULL) == 0 && same.bytes == text.n && same.crl[0] == j->crl[0] && same.crl[1] == j->crl[1]);
+    MUST(json_object_size(same.serials) == n_asked && json_object_size(same.open) == n_asked - n_given && json_array_size(same.order) == n_given);
+    for (size_t i = 0; i < n_asked; i++) {
+        const json_t *was = json_object_get(j->serials, asked[i].serial), *is = json_object_get(same.serials, asked[i].serial), *newest = NULL;
+        MUST(is && strcmp(text_of(is, "device_id"), text_of(was, "device_id")) == 0 && strcmp(text_of(is, "key"), text_of(was, "key")) == 0 && journal_is(is, text_of(was, "state")));
+        newest = journal_issued_key(&same, text_of(is, "device_id"), &asked[i].key);
+        MUST(journal_is(is, "issued") ? newest != NULL : !newest || newest != is);
+        MUST(!newest || strcmp(text_of(newest, "key"), text_of(is, "key")) == 0);
+    }
+}
+
+static void check_reasons(void) {
+    for (int i = -1; i < 12; i++)
+        MUST(!journal_reason_name(i) || journal_reason(journal_reason_name(i)) == i);
+}
+
 static void check_journal(const struct journal *j, struct span in) {
     CLEANUP(journal_fini) struct journal same = {0};
     CLEANUP(buf_fini) struct buf text = BUF_INIT(1u << 20);
@@ -52,6 +103,8 @@ static void check_journal(const struct journal *j, struct span in) {
     MUST(journal_init(&same) == 0 && journal_read(&same, buf_span(&text), NULL) == 0);
     MUST(json_object_size(same.open) == json_object_size(j->open) && json_object_size(same.devices) == json_object_size(j->devices));
     MUST(json_object_size(same.serials) == json_object_size(j->serials) && json_object_size(same.keys) == json_object_size(j->keys));
+    check_batch(j);
+    check_reasons();
 }
 
 /* Read at once, and a line at a time. */
@@ -107,11 +160,24 @@ static void fuzz_kit(struct span in) {
     MUST(kit_check(&k, SPAN_LIT("vin-1"), k.max_devices, k.expires - 1, NULL) == MUSTER_EKIT && kit_check(&k, SPAN_LIT("vin-1"), 0, k.expires, NULL) == MUSTER_EKIT);
 }
 
+/* Each entry has the number of its place, and its form. */
+static void check_entries(const struct manifest *m) {
+    const json_t *entry;
+    size_t i;
+    json_array_foreach(m->entries, i, entry) {
+        const char *reason = text_of(entry, "reason"), *fingerprint = text_of(entry, "fingerprint");
+        MUST(json_integer_value(json_object_get(entry, "n")) == (json_int_t)i + 1 && journal_is_time(text_of(entry, "at")) && journal_is_hex(text_of(entry, "serial"), MAKE_SERIAL_LEN));
+        MUST(reason ? !fingerprint && journal_reason(reason) >= 0 : journal_is_hex(fingerprint, PKI_HASH_LEN) && journal_is_time(text_of(entry, "not_after")));
+    }
+}
+
 static void fuzz_manifest(struct span in) {
     CLEANUP(manifest_fini) struct manifest m = {0};
     struct err err = ERR_INIT;
     int rc = manifest_read(in, &m, &err);
     MUST(rc == 0 ? m.cert && json_is_array(m.entries) : rc == MUSTER_EMANIFEST && err.code == rc && !m.head && span_is_utf8(span_str(err.text)));
+    if (rc == 0)
+        check_entries(&m);
 }
 
 static void fuzz_config(struct span in) {

@@ -17,6 +17,17 @@ static void check_names(const struct cert *c) {
     MUST(buf_ok(&text));
 }
 
+/* As the certificates that Muster made say it: in a URI, where it is too long for the name. */
+static void check_own_id(const struct cert *c) {
+    CLEANUP(buf_fini) struct buf id = BUF_INIT(200);
+    struct err err = ERR_INIT;
+    int rc = cert_own_device_id(c, &id, &err);
+    if (rc == 0)
+        MUST(id.n >= 1 && id.n <= 128 && span_is_utf8(buf_span(&id)) && !span_has_control(buf_span(&id)));
+    else
+        MUST(rc == err.code && (rc == MUSTER_EIDNONE || rc == MUSTER_EIDSEVERAL || rc == MUSTER_EIDUNDECODABLE));
+}
+
 static void check_cert(const struct cert *c) {
     struct cert *same = NULL;
     CLEANUP(buf_fini) struct buf der = BUF_INIT(64 * 1024);
@@ -27,6 +38,7 @@ static void check_cert(const struct cert *c) {
     cert_free(same);
     same = NULL;
     check_names(c);
+    check_own_id(c);
     if (der.n > 16 * 1024) /* what was read in another encoding can be longer in DER */
         return;
     MUST(cert_from_der(buf_span(&der), &same, &err) == 0 && hash_eq(&same->fingerprint, &c->fingerprint) && hash_eq(&same->key.spki, &c->key.spki));

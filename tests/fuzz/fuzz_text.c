@@ -1,6 +1,7 @@
-/* The small readers of base: numbers, times, identifiers, hex, base64, UTF-8.  What is read and written again is what was read. */
+/* The small readers of base: numbers, times, identifiers, networks, hex, base64, UTF-8.  What is read and written again is what was read. */
 #include "base/clock.h"
 #include "base/hex.h"
+#include "base/network.h"
 #include "base/uuid.h"
 #include "fuzz.h"
 
@@ -46,6 +47,22 @@ static void check_bytes(struct span in) {
     }
 }
 
+/* A list that is good has each of its words that is an address, and one that has no words has none. */
+static void check_networks(struct span in) {
+    CLEANUP(free) char *list = strndup((const char *)in.p, in.n);
+    CLEANUP(free) char *words = strndup((const char *)in.p, in.n);
+    struct err err = ERR_INIT;
+    char *rest;
+    MUST(list && words);
+    int rc = networks_check(list, &err);
+    MUST(rc == 0 || (rc == MUSTER_EINVALID && err.code == rc && err.text[0]));
+    for (const char *word = strtok_r(words, " ", &rest); word; word = strtok_r(NULL, " ", &rest))
+        MUST(rc != 0 || strchr(word, '/') || (networks_have(list, word) && networks_have(word, word)));
+    MUST(!networks_have("", list));
+    if (rc == 0)
+        MUST(networks_have("0.0.0.0/0 ::/0", list) == (list[0] && list[0] != ' ' && !strpbrk(list, " /")) || strchr(list, '/'));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
     struct span in = span_of(data, n);
     uint64_t number;
@@ -53,6 +70,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
     check_time(in);
     check_uuid(in);
     check_bytes(in);
+    if (n)
+        check_networks(in);
     if (span_to_u64(in, &number)) {
         struct span digits = in;
         while (digits.n > 1 && digits.p[0] == '0')
