@@ -204,6 +204,8 @@ static void look_again(struct http_conn *c, void *peer, void *arg) {
     struct http_exchange *x = http_conn_exchange(c);
     if (!x || !id || id->chain.code || id->class == ADMIT_KEY || !id->admitted_epoch)
         return; /* idle, or not admitted yet: asked with the next request */
+    if (id->admit.verdict.code && !id->admit.may_renew)
+        return; /* refused, and hears why once the newest roots have been looked at */
     identity_judge(id);
     identity_judge_unread(id);
     if (id->chain.code) {

@@ -1,5 +1,8 @@
 """Accounts: host names of their own, what follows from SNI and Host, one fleet root in two accounts, and whom a device's key belongs to."""
+import concurrent.futures
+import itertools
 import ssl
+import threading
 
 import pytest
 from cryptography import x509
@@ -235,6 +238,33 @@ def test_an_anchor_s_public_key_is_unique_within_an_account(server):
 
 
 # --- whose a device's key is ------------------------------------------------------------------------------------------------------------
+
+
+def test_who_is_refused_hears_why_while_roots_change(server):
+    """A refusal waits for the newest roots; what changes meanwhile, in any account, cuts nobody off who waits for it."""
+    for account in ("at-home", "abroad"):
+        server.account(account, "test", "device")
+    one, two = server.root("at-home"), server.root("abroad")
+    key = new_key()
+    assert ask(server, one.device("roams", key=key)) is None
+    there = two.device("roams", key=key)
+    over, changed = threading.Event(), []
+
+    def change():
+        for rule in itertools.cycle(("ask", "never")):
+            if over.is_set():
+                break
+            changed.append(server.api("PATCH", f"/api/v1/accounts/abroad/roots/{two.root['id']}", {"key_rule": rule}))
+
+    changing = threading.Thread(target=change)
+    changing.start()
+    try:
+        with concurrent.futures.ThreadPoolExecutor(8) as devices:
+            assert set(devices.map(lambda _: ask(server, there), range(240))) == {"certificate_untrusted"}
+    finally:
+        over.set()
+        changing.join()
+    assert changed and {answer.status for answer in changed} == {200}
 
 
 def test_a_device_s_key_belongs_to_the_first_account_until_released(server):
