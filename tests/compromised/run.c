@@ -1,7 +1,7 @@
 /* run: stands in front of gateway_process_run() (ld's --wrap); see attack.h.
  *
- * MUSTER_ATTACK names the steps, separated by blanks.  The process becomes what a gateway is, says that it is ready, takes the steps, and goes
- * on as the gateway that it should be: whatever it did, the rest of the server has to live with it.  Once a server: the word of trust, which is
+ * MUSTER_ATTACK names the steps, separated by blanks.  The process becomes what a gateway is, says that it is ready, waits for a first client, who knows
+ * that the server has begun (a vault that ended before would end the server), takes the steps, and goes on as the gateway that it should be: whatever it did, the rest of the server has to live with it.  Once a server: the word of trust, which is
  * shared with the supervisor, remembers it beyond the process's own end. */
 #include "attack.h"
 
@@ -78,6 +78,15 @@ static void take_steps(struct attack *a) {
             }
 }
 
+static void await_client(const struct gateway_options *o) {
+    struct pollfd p[SERVE_LOOPS_MAX];
+    size_t n = o->loops < SERVE_LOOPS_MAX ? o->loops : SERVE_LOOPS_MAX;
+    for (size_t i = 0; i < n; i++)
+        p[i] = (struct pollfd){.fd = o->listen_fds[i], .events = POLLIN};
+    if (poll(p, n, 120000) <= 0)
+        say("no client came");
+}
+
 int __wrap_gateway_process_run(const struct gateway_options *o, struct err *err) {
     struct attack a = {.o = o};
     struct gateway_options after = *o;
@@ -88,6 +97,7 @@ int __wrap_gateway_process_run(const struct gateway_options *o, struct err *err)
     int rc = o->confine(o->confine_arg, err);
     if (rc || (rc = parent_send(o->parent_fd, PARENT_READY, 0, -1, o->url, err)))
         return rc;
+    await_client(o);
     take_steps(&a);
     say("over");
     after.vault_fds = a.vault;

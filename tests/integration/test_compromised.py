@@ -4,6 +4,7 @@ import datetime
 import hashlib
 import os
 import re
+import socket
 import time
 
 import pytest
@@ -54,6 +55,7 @@ class Attack:
         s.start(env={"MUSTER_ATTACK": " ".join(steps), "MUSTER_ATTACK_ACCOUNTS": "wide narrow strict own gone none", "MUSTER_ATTACK_NARROW": "narrow", "MUSTER_ATTACK_DIR": str(s.dir),
                      "MUSTER_ATTACK_PATHS": "\n".join(paths), "MUSTER_ATTACK_PORT": s.ports[1].rsplit(":", 1)[1], **given})
         self.monkeypatch.undo()
+        socket.create_connection(("127.0.0.1", s.port)).close()  # the server has begun: the attack may
         self.processes = {k: s.child(k) for k in ("control", "courier")}
         if "forbidden" not in steps and "ceiling" not in steps:
             self.processes["vault"] = s.child("vault")

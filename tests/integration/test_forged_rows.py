@@ -5,6 +5,7 @@ import datetime
 import hashlib
 import json
 import re
+import socket
 import sqlite3
 import struct
 import time
@@ -337,6 +338,7 @@ def forged(tmp_path_factory):
     patch.setattr(conftest, "MUSTERD", COMPROMISED)
     s.start(env={"MUSTER_ATTACK": "rows", "MUSTER_ATTACK_SQL": "BEGIN; PRAGMA defer_foreign_keys = ON; " + "; ".join(statements) + "; COMMIT"})
     patch.undo()
+    socket.create_connection(("127.0.0.1", s.port)).close()  # the server has begun: the attack may
     soon(True, lambda: "attack: over\n" in s.log_text(), 30)
     assert "attack: rows: written\n" in s.log_text(), [line for line in s.log_text().splitlines() if "rows:" in line]
     s.as_it_was = s.dir.parent / "registry.as-it-was"
