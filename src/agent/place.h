@@ -30,6 +30,7 @@ struct state {
     char device_id[DEVICE_ID_MAX + 1], gateway[OPTIONS_VALUE_MAX], account[64];
     char method[16];                /* "shared" or "device": how the identity came; "" before */
     char source[OPTIONS_VALUE_MAX]; /* the credentials that it came from */
+    int64_t keep_credentials;       /* 1: the provisioning key stays in them */
     char import[2 * PKI_HASH_LEN + 1];  /* the certificate of the factory that was looked at last: its fingerprint in hex */
     int64_t import_refused_at;      /* when the gateway refused it; 0: it did not */
     char import_gateway[OPTIONS_VALUE_MAX]; /* the URL beside it that was followed last; "" for none */
@@ -40,6 +41,7 @@ struct state {
     char wait_code[64], wait_text[480];
     struct back_off asking, moving, importing, looking; /* the gateway in use, or the first one; another that is named; that of a file; for anchors */
     int64_t contact_at, failed_at;  /* when the gateway last admitted this device; when it last did not */
+    int64_t failed_status;          /* the HTTP status by which it said so; 0: nothing came from it */
     char failed_code[64], failed_text[480];
 };
 

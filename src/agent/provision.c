@@ -30,6 +30,8 @@ static int begin(struct session *s, const struct credentials *c, const char *met
         n--;
     snprintf(st->gateway, sizeof st->gateway, "%.*s", (int)n, url);
     snprintf(st->method, sizeof st->method, "%s", method);
+    if (s->o->keep_credentials) /* passes of the timer have to know it as well */
+        st->keep_credentials = 1;
     char full[PATH_MAX];
     if (!realpath(c->path, full) || strlen(full) >= sizeof st->source) /* a later pass may begin in another directory */
         return err_set(err, MUSTER_EINVALID, "%s cannot be found again by its path.", c->path);
@@ -271,13 +273,18 @@ static bool have_identity(struct session *s, struct identity *now) {
     return current && place_identity(&s->place, current, now, NULL) == 0 && identity_whole(now);
 }
 
-/* Who provisions a device that is in may name another gateway, and nothing else that would count. */
+/* Who provisions a device that is in may name another gateway, say whether the provisioning key stays in its credentials, and nothing else that would count. */
 static int keep_in(struct session *s, struct identity *now, struct err *err) {
     struct err last = ERR_INIT;
     session_recover(s, now);
     if (s->o->device_id[0] && strcmp(s->o->device_id, s->state.device_id) != 0)
         return err_set(err, MUSTER_EINVALID, "This device is %s, and --device-id says %s: an ID once chosen stays. Remove %s first, where it is to be another device.", s->state.device_id, s->o->device_id,
                        s->place.dir);
+    if (s->state.keep_credentials != s->o->keep_credentials) {
+        s->state.keep_credentials = s->o->keep_credentials;
+        if (session_remember(s, err))
+            return err->code;
+    }
     int rc = renew_move(s, now, s->o->gateway, err), settled = session_settle(s, &last);
     if (!rc && settled)
         *err = last;

@@ -119,6 +119,8 @@ static json_t *not_asked(const struct session *s, const struct identity *id) {
         return verdict(s, "refused", "gateway", s->state.wait_code, s->state.wait_text, "The agent asks again by itself when that time is over.");
     if (id->hidden)
         return verdict(s, "unknown", "device", "key_unreadable", "This user may not read the device's key, and so cannot ask in its name.", "Run it as the owner of the directory.");
+    if (!id->number && s->state.failed_status)
+        return verdict(s, "refused", "gateway", s->state.failed_code, s->state.failed_text, "Mend what the gateway names, and run `muster-agent provision`.");
     if (!id->number)
         return verdict(s, "refused", "device", "not_provisioned", s->state.failed_text[0] ? s->state.failed_text : "This device has no identity yet.", "Run `muster-agent provision`.");
     return verdict(s, "refused", "device", "identity_damaged", "Key, certificate, anchors and URL in the current identity are not all there, or do not belong together.",

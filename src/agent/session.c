@@ -89,6 +89,7 @@ int session_failed(struct session *s, const struct refused *why, struct err *err
     struct err second = ERR_INIT;
     bool outage = s->step && is_outage(why, err->code);
     st->failed_at = true_time_now(&s->time);
+    st->failed_status = why->status;
     if (outage)
         leave_alone(s, why, err);
     else if (s->step && why->status) /* it is there, and says no */
@@ -110,7 +111,7 @@ int session_failed(struct session *s, const struct refused *why, struct err *err
 void session_succeeded(struct session *s) {
     struct state *st = &s->state;
     st->contact_at = true_time_now(&s->time);
-    st->failed_at = st->asked_at = st->wait = 0;
+    st->failed_at = st->failed_status = st->asked_at = st->wait = 0;
     if (s->step)
         *s->step = (struct back_off){0};
     if (st->asking.what == s->asked)
@@ -394,7 +395,7 @@ int session_settle(struct session *s, struct err *err) {
     CLEANUP(buf_fini) struct buf due = BUF_INIT(4 * EVENT_MAX);
     char event[EVENT_MAX];
     int rc = 0;
-    if (!strcmp(s->state.method, "shared") && !s->o->keep_credentials && s->state.source[0])
+    if (!strcmp(s->state.method, "shared") && !s->o->keep_credentials && !s->state.keep_credentials && s->state.source[0])
         rc = strip(s, err);
     if (file_read(s->place.fd, HOOKS_DUE, &due, NULL) == 0) {
         int failed = 0;
