@@ -58,10 +58,10 @@ def key(server):
 
 def test_the_binary_is_small(build):
     """With room for what is to come: where pages may have 64 KiB the linker leaves a hole of up to that size, into which the program grows before its file does,
-    by 64 KiB at once.  How much is loaded differs by a page between builds of the same source in other folders: the linker's way around an erratum of the Cortex-A53."""
+    by 64 KiB at once.  How much is loaded differs by a page between builds of the same source in other folders: the linker's way around an erratum of the Cortex-A53, for which there are 4 KiB."""
     assert build.binary.stat().st_size < 200 * KIB
     loads = re.findall(r"^ +LOAD +0x\w+ 0x\w+ 0x\w+ 0x(\w+)", build.tool("readelf", "-lW", build.binary), re.M)
-    assert 100 * KIB < sum(int(n, 16) for n in loads) <= 192 * KIB
+    assert 100 * KIB < sum(int(n, 16) for n in loads) <= (192 + 4) * KIB
     assert ".symtab" not in build.tool("readelf", "-SW", build.binary), "stripped"
     machine = {"arm64": "AArch64", "armhf": "ARM", "amd64": "X86-64"}[build.architecture]
     assert machine in build.tool("readelf", "-h", build.binary)
