@@ -283,7 +283,7 @@ int chain_judge(const struct anchor_set *anchors, const struct cert *leaf, struc
     if (leaf->ca)
         return err_set(err, MUSTER_ECERTISCA, NULL);
     if (over)
-        return err_set(err, MUSTER_ECERTUNTRUSTED, "The chain has too many candidates of the same name.");
+        return err_set(err, MUSTER_ECHAINLONG, "Too many CA certificates have the names that this chain leads through: it was given up after %d signatures.", CHAIN_MAX_SIGNATURES);
     CLEANUP(buf_fini) struct buf issuer = BUF_INIT(4096);
     cert_issuer_text(leaf, &issuer);
     return err_set(err, MUSTER_ECERTUNTRUSTED, "The certificate's issuer (%.150s) is no fleet root that is known here, nor under one.", buf_str(&issuer));

@@ -99,8 +99,10 @@ static int count_get(struct counts *cs, struct records *r, const char *account, 
     return 0;
 }
 
-static uint32_t block_of(uint32_t ceiling) {
-    uint32_t block = ceiling / 64;
+/* As many as have been used: what a restart loses is then never more than what was issued, and a ceiling that is lowered afterwards to more than
+ * twice that finds room left. */
+static uint32_t block_of(uint32_t used, uint32_t ceiling) {
+    uint32_t block = ceiling / 64 < used ? ceiling / 64 : used;
     return block < 1 ? 1 : block > BLOCK_MAX ? BLOCK_MAX : block;
 }
 
@@ -118,7 +120,7 @@ int count_take(struct counts *cs, struct records *r, const char *account, struct
     if (c->used >= ceiling)
         return err_retry(err, MUSTER_ECEILING, (int)(c->hour + CLOCK_HOUR - now), "The account has issued its %u certificates of this hour.", ceiling);
     if (c->used >= c->reserved) {
-        uint32_t left = ceiling - c->used, block = block_of(ceiling);
+        uint32_t left = ceiling - c->used, block = block_of(c->used, ceiling);
         uint32_t reserved = c->used + (block < left ? block : left);
         if ((rc = write_count(r, c, reserved, data_key, err)))
             return rc;

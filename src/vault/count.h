@@ -1,7 +1,7 @@
 /* vault/count: how many device certificates each account has issued in the hour, held against its ceiling.
  *
  * The count survives the vault's death: a block is reserved on the disk before it is used, so that a restart can only lose the rest
- * of a block and never gives an hour twice.  Called by issue.c; count_drop by account.c. */
+ * of a block and never gives an hour twice.  Blocks begin with one certificate and grow: a restart counts no more than twice what was issued.  Called by issue.c; count_drop by account.c. */
 #ifndef MUSTER_VAULT_COUNT_H
 #define MUSTER_VAULT_COUNT_H
 

@@ -571,7 +571,7 @@ def test_a_backup_under_load_is_of_one_moment_and_holds_all_that_was_answered(fr
         r.muster("recovery", "finish", "--yes")
         account = r.muster("account", "list")[-1]["id"]
         key = r.key(account)
-        soon((200, None), lambda: problem(r.gateway(key).enrol("after")), 20)
+        soon((200, None), lambda: problem(r.gateway(key).enrol("after")))
         r.stop()
 
 

@@ -253,6 +253,26 @@ static void namesakes_hide_nobody(void **state) {
     made_free(&root), made_free(&line), made_free(&leaf), made_free(&direct);
 }
 
+/* One key's certificates for its own name lead in as many ways as there are orders of them: what the device sent is at fault, and is told so. */
+static void too_many_of_one_name_are_given_up(void **state) {
+    struct made root = make_it((struct recipe){.cn = "Root", .ext = CA_EXT}), leaf = make_it((struct recipe){.cn = "dev", .issuer = &root}), twin[7];
+    struct cert *presented[7];
+    struct anchor_set *set = anchors_of(&root);
+    struct chain_found found;
+    struct err err = ERR_INIT;
+    for (int i = 0; i < 7; i++) {
+        twin[i] = make_it((struct recipe){.cn = "Root", .ext = CA_EXT, .key = root.key, .to = (100 + i) * CLOCK_DAY});
+        presented[i] = twin[i].cert;
+    }
+    assert_int_equal(chain_judge(set, leaf.cert, presented, 2, clock_now(), &found, NULL), 0);
+    assert_int_equal(chain_judge(set, leaf.cert, presented, 7, clock_now(), &found, &err), MUSTER_ECHAINLONG);
+    assert_true(found.n == 0 && strstr(err_text(&err), "128 signatures"));
+    anchor_set_unref(set);
+    for (int i = 0; i < 7; i++)
+        cert_free(twin[i].cert);
+    made_free(&root), made_free(&leaf);
+}
+
 static void roots(void **state) {
     const struct {
         struct recipe recipe;
@@ -339,6 +359,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(accepted), cmocka_unit_test(kinds_of_keys), cmocka_unit_test(refused),         cmocka_unit_test(roots_of_one_name),
         cmocka_unit_test(our_issuing_ca), cmocka_unit_test(when_it_ended), cmocka_unit_test(every_anchor_is_found),      cmocka_unit_test(namesakes_hide_nobody),
+        cmocka_unit_test(too_many_of_one_name_are_given_up),
         cmocka_unit_test(too_many), cmocka_unit_test(work_is_bounded), cmocka_unit_test(roots), cmocka_unit_test(a_renewed_intermediate_counts),
         cmocka_unit_test(an_old_root_beside_its_renewal), cmocka_unit_test(a_new_root_under_the_old_one),
     };

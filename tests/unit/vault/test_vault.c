@@ -103,6 +103,29 @@ static void what_was_answered_survives_a_restart(void **state) {
     assert_int_equal(issue(&rq), MUSTER_ECEILING);
 }
 
+/* A restart counts what was reserved, which is no more than twice what was issued: no account is shut for what it never issued. */
+static void a_lower_ceiling_after_a_restart_leaves_room(void **state) {
+    begin();
+    CLEANUP(buf_fini) struct buf spki = BUF_INIT(4096);
+    const struct vault_issue rq = {SPAN_LIT("fleet"), SPAN_LIT("VIN-1"), {{1}}, a_key(&spki, KEY_P256, 0), 0};
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(issue(&rq), 0);
+    kill(rig.pid, SIGKILL);
+    assert_int_equal(waitpid(rig.pid, NULL, 0), rig.pid);
+    fd_close(rig.supervisor);
+    fd_close(rig.raw);
+    start();
+    assert_int_equal(hello(0), 0);
+    struct vault_account a = {.name = SPAN_LIT("fleet"), .policy = {.set = VAULT_SET_CEILING, .ceiling = 7}};
+    assert_int_equal(change(&a), 0);
+    assert_int_equal(issue(&rq), 0);
+    int more = 1;
+    while (more < 8 && issue(&rq) == 0)
+        more++;
+    assert_true(more >= 1 && more <= 4); /* never above the ceiling */
+    assert_int_equal(issue(&rq), MUSTER_ECEILING);
+}
+
 static void issuing_cas_are_renewed_in_time(void **state) {
     begin();
     CLEANUP(cert_free) struct cert *first = cert_of(&g.der[1]);
@@ -657,6 +680,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         T(accounts_are_made_changed_and_deleted),
         T(what_was_answered_survives_a_restart),
+        T(a_lower_ceiling_after_a_restart_leaves_room),
         T(issuing_cas_are_renewed_in_time),
         T(fleet_roots_are_rotated),
         T(server_cas_are_rotated_and_retired),
