@@ -15,6 +15,11 @@
 #include "base/log.h"
 #include "syncs.h"
 
+#ifdef __has_feature /* clang */
+#if __has_feature(address_sanitizer)
+#define __SANITIZE_ADDRESS__ /* gcc's name of it */
+#endif
+#endif
 #ifdef __SANITIZE_ADDRESS__
 enum { SPARSE = 3 };
 #else
@@ -223,7 +228,13 @@ int main(int argc, char **argv) {
         cmocka_unit_test(synchronous_off_loses_promises),
     };
     log_init("powercut", LOG_ERROR);
-    if (argc > 1) /* one test alone */
+    if (argc > 1) { /* one alone */
+        bool known = false;
+        for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)
+            known = known || strcmp(tests[i].name, argv[1]) == 0;
+        if (!known)
+            return 2;
         cmocka_set_test_filter(argv[1]);
+    }
     return secret_init() ? 1 : cmocka_run_group_tests(tests, begin, end);
 }
