@@ -13,7 +13,11 @@
 #define SPACING 2            /* from the beginning of one list of a CA to the next: so many times as long as it took */
 #define SPACING_MIN_MS 400
 #define SPACING_MAX_MS 30000 /* a revocation waits no longer for that, however long the list before took: a token was away, or a clock jumped */
-#define NOT_DELETED (-2)     /* instead of a revision: the registry says that the account is deleted, and no operator did that */
+#define OLD_AFTER 4          /* lists in a row before one that has only grown old */
+/* Instead of the revision of an account: */
+#define NOT_READ (-1)
+#define NOT_DELETED (-2)     /* the registry says that it is deleted, and no operator did that */
+#define NOT_ACTIVE (-3)      /* should it be so again, its CAs are read again */
 
 /* A CA and its newest list. */
 struct known {
@@ -67,6 +71,7 @@ struct crls {
         char name[ACCOUNT_NAME_MAX + 1];
     } *told;              /* what the last look found, an account each */
     size_t n_told, told_room;
+    int in_row;           /* lists that lacked something, since one that had only grown old */
     struct making making;
     struct keeping keeping;
 };
@@ -279,7 +284,29 @@ static bool is_due(const struct crls *k, const struct known *of, int64_t now) {
     return of->there && !k->recovery && of->row.not_after > now && crl_is_due(&of->row, of->wanted, k->c->o->settings->crl_interval, now);
 }
 
-/* The first that is due and may begin; then the others; then a look again. */
+/* Whether what it lacks is more than a later date. */
+static bool lacks_something(const struct known *of) { return !of->row.number || of->row.revision != of->wanted; }
+
+/* Of those that may begin: the one that lacks something for longest; one that has only grown old where none does, and every so many times before them,
+ * or an account that never rests would keep the others' lists from being renewed. */
+static const struct known *choose(const struct crls *k, int64_t now, int64_t now_ms, int64_t *wait) {
+    const struct known *lacks = NULL, *old = NULL;
+    for (size_t i = 0; k->c->greeted && i < k->n; i++) {
+        const struct known *of = &k->known[i];
+        const int64_t left = of->not_before_ms - now_ms;
+        if (!is_due(k, of, now))
+            continue;
+        if (left > 0)
+            *wait = left < *wait ? left : *wait;
+        else if (!lacks_something(of))
+            old = old ? old : of;
+        else if (!lacks || of->behind_ms < lacks->behind_ms)
+            lacks = of;
+    }
+    return lacks && (!old || k->in_row < OLD_AFTER) ? lacks : old;
+}
+
+/* One that is due and may begin; none: a look again. */
 static void next(struct crls *k) {
     const int64_t now = clock_now(), now_ms = clock_mono_ms();
     for (size_t i = 0; i < k->n; i++)
@@ -288,17 +315,13 @@ static void next(struct crls *k) {
             return;
         }
     int64_t wait = LOOK_MS;
-    for (size_t i = 0; k->c->greeted && i < k->n; i++) {
-        if (!is_due(k, &k->known[i], now))
-            continue;
-        const int64_t left = k->known[i].not_before_ms - now_ms;
-        if (left <= 0) {
-            make(k, i);
-            return;
-        }
-        wait = left < wait ? left : wait;
+    const struct known *of = choose(k, now, now_ms, &wait);
+    if (!of) {
+        rest(k, (int)wait);
+        return;
     }
-    rest(k, (int)wait);
+    k->in_row = lacks_something(of) ? k->in_row + 1 : 0;
+    make(k, (size_t)(of - k->known));
 }
 
 /* --- looking ------------------------------------------------------------------------------------------------------------------------------ */
@@ -337,7 +360,7 @@ static int64_t *told_of(struct crls *k, int64_t account, const char *name) {
     k->told[k->n_told].account = account;
     k->told[k->n_told].failing = false;
     snprintf(k->told[k->n_told].name, sizeof k->told[k->n_told].name, "%s", name);
-    k->told[k->n_told].revision = -1;
+    k->told[k->n_told].revision = NOT_READ;
     return &k->told[k->n_told++].revision;
 }
 
@@ -417,7 +440,7 @@ static void look_at_accounts(struct crls *k) {
             else if (k->revisions.at[k->at].forged && told && *told != NOT_DELETED)
                 log_event(LOG_WARN, "crl_account_not_deleted", "account", k->revisions.at[k->at].name, NULL);
             if (told)
-                *told = k->revisions.at[k->at].forged ? NOT_DELETED : -1; /* should it be there again, its CAs are read again */
+                *told = k->revisions.at[k->at].forged ? NOT_DELETED : NOT_ACTIVE;
             set_failing(k, k->revisions.at[k->at].account, false);
         } else if (!told || *told != k->revisions.at[k->at].revision) {
             k->cas.account = k->revisions.at[k->at].account;
@@ -510,9 +533,15 @@ bool crls_catch_up(const struct control *c, const char *account, int64_t revisio
     const struct crls *k = c->crls;
     if (!k || k->recovery)
         return false;
+    bool looked = false; /* not yet after a start */
     for (size_t i = 0; i < k->n_told; i++)
-        if (!strcmp(k->told[i].name, account) && k->told[i].revision >= 0 && k->told[i].revision < revision && !k->told[i].failing)
-            return true;
+        if (!strcmp(k->told[i].name, account)) {
+            looked = true;
+            if (k->told[i].revision >= NOT_READ && k->told[i].revision < revision && !k->told[i].failing)
+                return true;
+        }
+    if (!looked)
+        return true;
     for (size_t i = 0; i < k->n; i++) {
         const struct known *of = &k->known[i];
         if (of->there && !strcmp(of->row.account, account) && of->row.revision < revision && of->behind_ms && clock_mono_ms() - of->behind_ms < CRL_FRESH_MS)

@@ -61,10 +61,15 @@ void admin_CRL_LIST(struct http_exchange *x, void *arg) {
 
 /* --- what is exported has what was revoked before it was asked for ------------------------------------------------------------------------- */
 
+#define SETTLING_MS 8000 /* what is answered by then is short of what clients wait for */
+
+/* The revision that the account had when it was asked: what changes while the lists are made is for who asks later, or an account that changes all
+ * the time would never be answered. */
 struct settling {
     const struct control *c;
     const char *account;
     struct crl_cas cas; /* of the account, with the number of what has changed last */
+    int64_t until_ms;   /* monotonic; 0: it does not wait yet */
 };
 
 static int settling_run(struct store_tx *tx, struct settling *s, struct err *err) {
@@ -74,8 +79,19 @@ static int settling_run(struct store_tx *tx, struct settling *s, struct err *err
     return rc ? rc : crl_cas_run(tx, &s->cas, err);
 }
 
-static int settled(const struct settling *s, struct err *err) {
-    return crls_catch_up(s->c, s->account, s->cas.revision) ? err_retry(err, MUSTER_EUNAVAILABLE, 1, "What has changed a moment ago is on no list yet.") : 0;
+static int rest_run(struct store_tx *tx, void *arg, struct err *err) { return 0; }
+
+/* Whether to look again in a moment, by job_later(); otherwise *rc says whether the lists have all that they should. */
+static bool settles(struct settling *s, int *rc, struct err *err) {
+    if (*rc || !crls_catch_up(s->c, s->account, s->cas.revision))
+        return false;
+    const int64_t now_ms = clock_mono_ms();
+    if (!s->until_ms)
+        s->until_ms = now_ms + SETTLING_MS;
+    if (now_ms < s->until_ms)
+        return true;
+    *rc = err_retry(err, MUSTER_EUNAVAILABLE, 1, "What had changed a moment before is on no list yet.");
+    return false;
 }
 
 /* --- one --------------------------------------------------------------------------------------------------------------------------------- */
@@ -111,9 +127,9 @@ static int file_settling_run(struct store_tx *tx, void *arg, struct err *err) { 
 static void file_settled(struct http_exchange *x, int rc, const struct err *err, void *op) {
     struct showing *s = op;
     struct err why = ERR_INIT;
-    if (!rc)
-        rc = settled(&s->of, &why);
-    if (rc)
+    if (settles(&s->of, &rc, &why))
+        job_later(x, JOB_CONTROL_READ, rest_run, op, sizeof *s, file_settled);
+    else if (rc)
         shown(x, rc, why.code ? &why : err, op);
     else
         job_start(x, JOB_CONTROL_READ, show_run, op, sizeof *s, shown);
@@ -196,11 +212,11 @@ static void bundled(struct http_exchange *x, int rc, const struct err *err, void
 }
 
 static void bundle_settled(struct http_exchange *x, int rc, const struct err *err, void *op) {
-    const struct bundling *b = op;
+    struct bundling *b = op;
     struct err why = ERR_INIT;
-    if (!rc)
-        rc = settled(&b->of, &why);
-    if (rc)
+    if (settles(&b->of, &rc, &why))
+        job_later(x, JOB_CONTROL_READ, rest_run, op, sizeof *b, bundle_settled);
+    else if (rc)
         bundled(x, rc, why.code ? &why : err, op);
     else
         job_start(x, JOB_CONTROL_READ, bundle_run, op, sizeof *b, bundled);

@@ -142,7 +142,10 @@ static int take_certificate(struct job *j, const struct vault_issued *issued, st
         return err_set(err, MUSTER_EINTERNAL, "The vault's certificate is of another key.");
     j->cert = (struct made_cert){.der = buf_span(&j->der), .serial = span_of(j->serial, sizeof j->serial), .not_before = issued->not_before, .not_after = issued->not_after};
     hash_of(j->cert.der, &j->cert.fingerprint);
-    hash_of(spki, &j->cert.spki);
+    if (j->own.kind)
+        j->cert.spki = j->own.spki; /* its name in whichever form it came */
+    else
+        hash_of(spki, &j->cert.spki);
     return 0;
 }
 

@@ -26,11 +26,11 @@ static int fill_key(struct cert *c) {
         return MUSTER_ECERTMALFORMED;
     struct span spki = span_of(der, (size_t)n);
     EVP_PKEY *key = X509_get0_pubkey(c->x); /* NULL: of a kind that libcrypto does not know */
-    if (key && key_is_p256_der(spki)) /* no encoder has to say so */
-        c->key = (struct key_facts){.kind = KEY_P256, .bits = 256};
-    else if (!key || key_facts(key, &c->key, NULL))
-        c->key = (struct key_facts){.kind = KEY_OTHER};
-    hash_of(spki, &c->key.spki);
+    const bool plain = key && key_is_p256_der(spki); /* no encoder has to say so */
+    if (plain || !key || key_facts(key, &c->key, NULL)) {
+        c->key = plain ? (struct key_facts){.kind = KEY_P256, .bits = 256} : (struct key_facts){.kind = KEY_OTHER};
+        hash_of(spki, &c->key.spki);
+    }
     OPENSSL_free(der);
     ERR_clear_error();
     return 0;

@@ -4,6 +4,7 @@
 #include <openssl/core_names.h>
 #include <openssl/ec.h>
 #include <openssl/err.h>
+#include <openssl/param_build.h>
 #include <openssl/pem.h>
 #include <openssl/pkcs12.h>
 #include <openssl/rsa.h>
@@ -23,6 +24,7 @@
 DEFINE_CLEANUP(PKCS8_PRIV_KEY_INFO_free, PKCS8_PRIV_KEY_INFO *)
 DEFINE_CLEANUP(X509_SIG_free, X509_SIG *)
 DEFINE_CLEANUP(X509_ALGOR_free, X509_ALGOR *)
+DEFINE_CLEANUP(EVP_PKEY_CTX_free, EVP_PKEY_CTX *)
 
 /* --- libcrypto -------------------------------------------------------------------------------------------------------------- */
 
@@ -233,13 +235,51 @@ static enum key_kind kind_of(const EVP_PKEY *key) {
     return KEY_OTHER;
 }
 
+/* Whether der, of an elliptic curve of that many bits, ends with an uncompressed point. */
+static bool has_whole_point(struct span der, int bits) {
+    size_t n = 2 * (((size_t)bits + 7) / 8) + 1;
+    return der.n > n && der.p[der.n - n] == 4;
+}
+
+static EVP_PKEY *with_whole_point(const EVP_PKEY *key) {
+    EVP_PKEY *same = EVP_PKEY_dup((EVP_PKEY *)key);
+    if (same && EVP_PKEY_set_utf8_string_param(same, OSSL_PKEY_PARAM_EC_POINT_CONVERSION_FORMAT, "uncompressed") != 1)
+        EVP_PKEY_free(TAKE(same));
+    return same;
+}
+
+static EVP_PKEY *plain_rsa(const EVP_PKEY *key) {
+    CLEANUP(EVP_PKEY_CTX_free) EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(NULL, "RSA", NULL);
+    OSSL_PARAM *params = NULL;
+    EVP_PKEY *same = NULL;
+    BIGNUM *n = NULL, *e = NULL;
+    OSSL_PARAM_BLD *b = OSSL_PARAM_BLD_new();
+    if (ctx && b && EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_RSA_N, &n) == 1 && EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_RSA_E, &e) == 1 && OSSL_PARAM_BLD_push_BN(b, OSSL_PKEY_PARAM_RSA_N, n) == 1 &&
+        OSSL_PARAM_BLD_push_BN(b, OSSL_PKEY_PARAM_RSA_E, e) == 1 && (params = OSSL_PARAM_BLD_to_param(b)) && EVP_PKEY_fromdata_init(ctx) == 1 &&
+        EVP_PKEY_fromdata(ctx, &same, EVP_PKEY_PUBLIC_KEY, params) != 1)
+        same = NULL;
+    OSSL_PARAM_free(params);
+    OSSL_PARAM_BLD_free(b);
+    BN_free(n);
+    BN_free(e);
+    return same;
+}
+
+/* One key has one name, in whichever of its forms it came: a compressed or hybrid point (SEC 1, 2.3.3) is the same point, and RSASSA-PSS (RFC 4055, 1.2) the same modulus. */
 int key_facts(const EVP_PKEY *key, struct key_facts *out, struct err *err) {
     CLEANUP(buf_fini) struct buf der = BUF_INIT(8192);
+    CLEANUP(EVP_PKEY_free) EVP_PKEY *plain = NULL;
+    const int type = EVP_PKEY_get_base_id(key), bits = EVP_PKEY_get_bits(key);
     int rc = key_public_der(key, &der, err);
+    const bool other = !rc && (type == EVP_PKEY_RSA_PSS || (type == EVP_PKEY_EC && !has_whole_point(buf_span(&der), bits)));
+    if (other) {
+        plain = type == EVP_PKEY_EC ? with_whole_point(key) : plain_rsa(key);
+        buf_clear(&der);
+        rc = plain ? key_public_der(plain, &der, err) : pki_err(err, MUSTER_ECRYPTO, "Encoding a public key");
+    }
     if (rc)
         return rc;
-    out->kind = kind_of(key);
-    out->bits = EVP_PKEY_get_bits(key);
+    *out = (struct key_facts){.kind = kind_of(key), .bits = bits};
     hash_of(buf_span(&der), &out->spki);
     return 0;
 }

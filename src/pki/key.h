@@ -28,7 +28,7 @@ void hash_of(struct span s, struct hash *out);
 struct key_facts {
     enum key_kind kind;
     int bits;         /* RSA: modulus; EC: order */
-    struct hash spki; /* SHA-256 of the SubjectPublicKeyInfo */
+    struct hash spki; /* SHA-256 of the SubjectPublicKeyInfo; where the key came in another form, of the plain one: rsaEncryption, the uncompressed point */
 };
 
 /* A new key pair; KEY_P256, KEY_P384, KEY_ED25519, or KEY_RSA with bits (2048, 3072, 4096). */

@@ -90,7 +90,7 @@ static void choose(const struct device_list *l, const struct counts *n, struct w
             least = of[i].n;
         }
     }
-    if (l->has_spki) /* two devices at most */
+    if (l->has_spki) /* a few at most */
         w->way = BY_SPKI;
     else if (other && l->prefix.n && least > LOOKED_AT_MAX)
         w->way = BY_ID;

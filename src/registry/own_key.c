@@ -2,16 +2,15 @@
 #include "registry/own_key.h"
 
 #include "base/hex.h"
-#include "registry/csr_queue.h"
 #include "registry/profile.h"
 
-/* Free: unless another device of the account has it certified already, by a request that waits for the fleet CA or for being collected. */
-static int look_in_queue(struct store_tx *tx, int64_t account, const struct device *d, const struct hash *spki, enum own_key *out, struct err *err) {
-    struct csr other;
-    int found = csr_by_key(tx, account, spki, &other, err);
-    if (found > 0 && !(d && other.device == d->row))
-        *out = OWN_KEY_REQUESTED;
-    return found < 0 ? found : 0;
+/* Free: unless another device has asked for it, by a request that waits for the fleet CA or for being collected, or by a certificate that it has shown. */
+static int look_who_waits(struct store_tx *tx, int64_t account, const struct device *d, const struct hash *spki, enum own_key *out, struct err *err) {
+    int64_t whose;
+    int rc = one_int(tx, &whose, -1, err, SQL_KEY_WAITS, "bi", hash_span(spki), d ? d->row : 0);
+    if (!rc && whose >= 0)
+        *out = whose == account ? OWN_KEY_WAITS : OWN_KEY_ELSEWHERE;
+    return rc;
 }
 
 int own_key_load(struct store_tx *tx, int64_t account, const struct device *d, const struct hash *spki, enum own_key *out, struct err *err) {
@@ -41,7 +40,7 @@ int own_key_load(struct store_tx *tx, int64_t account, const struct device *d, c
     if ((found = first_row(tx, &row, err, SQL_DKEY_GET, "ib", account, hash_span(spki))) < 0)
         return found;
     if (!found)
-        return look_in_queue(tx, account, d, spki, out, err);
+        return look_who_waits(tx, account, d, spki, out, err);
     store_row_end(row); /* not held: barred when its device's tombstone was lifted */
     *out = OWN_KEY_BARRED;
     return 0;
@@ -57,9 +56,9 @@ int own_key_whose(enum own_key whose, const struct hash *spki, struct err *why) 
         return err_set(why, MUSTER_EKEYBARRED, NULL);
     case OWN_KEY_ELSEWHERE:
         return err_set(why, MUSTER_EKEYELSEWHERE, NULL);
-    case OWN_KEY_REQUESTED:
+    case OWN_KEY_WAITS:
         hex_encode(hash_span(spki), digest);
-        return err_set(why, MUSTER_EKEYELSEWHERE, "Another device has sent a request for the fleet CA with this very key; `muster device list --spki %s` says which.", digest);
+        return err_set(why, MUSTER_EKEYELSEWHERE, "Another device has asked for a certificate with this very key, or shown one; `muster device list --spki %s` says which.", digest);
     case OWN_KEY_PROVISIONING:
         break;
     }

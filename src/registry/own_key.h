@@ -5,7 +5,7 @@
 
 #include "registry/row.h"
 
-enum own_key { OWN_KEY_FREE, OWN_KEY_OWN, OWN_KEY_BARRED, OWN_KEY_ELSEWHERE, OWN_KEY_REQUESTED /* by another device, of the fleet CA: csr_queue.h */, OWN_KEY_PROVISIONING };
+enum own_key { OWN_KEY_FREE, OWN_KEY_OWN, OWN_KEY_BARRED, OWN_KEY_ELSEWHERE, OWN_KEY_WAITS /* for another device of the account: in csr_queue.h, or offered by a certificate */, OWN_KEY_PROVISIONING };
 
 /* d: the device that asks; NULL: one that is not known. */
 int own_key_load(struct store_tx *tx, int64_t account, const struct device *d, const struct hash *spki, enum own_key *out, struct err *err) MUSTER_MUST_CHECK;

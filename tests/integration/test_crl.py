@@ -257,6 +257,33 @@ def test_an_export_has_what_was_revoked_a_moment_before(server, account, tmp_pat
         assert any(x509.load_pem_x509_crl(p.encode()).get_revoked_certificate_by_serial_number(d.cert.serial_number) for p in parts)
 
 
+def test_an_export_comes_while_the_account_changes_all_the_time(server, account, tmp_path):
+    """It has what was revoked before it was asked for; what is revoked meanwhile keeps nobody waiting."""
+    a = account()
+    devices = [used(a, f"busy-{i}") for i in range(4)]
+    stop, changes = threading.Event(), []
+
+    def change():
+        while not stop.is_set():
+            server.muster("device", ("quarantine", "release")[len(changes) % 2], "busy-0", "--account", a.name)
+            changes.append(time.monotonic())
+
+    changing = threading.Thread(target=change, daemon=True)
+    changing.start()
+    try:
+        for i in range(1, 4):
+            before = len(changes)
+            soon(True, lambda: len(changes) > before, 20)  # pylint: disable=cell-var-from-loop
+            server.muster("device", "revoke", f"busy-{i}", "--account", a.name)
+            server.muster("crl", "export", "--account", a.name, "-o", tmp_path / "crls.pem")
+            parts = re.findall(r"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----\n", (tmp_path / "crls.pem").read_text(), re.S)
+            assert any(x509.load_pem_x509_crl(p.encode()).get_revoked_certificate_by_serial_number(devices[i].cert.serial_number) for p in parts)
+    finally:
+        stop.set()
+        changing.join(60)
+    assert server.muster("audit", "verify", "--account", a.name)["ok"]
+
+
 def test_bulk_revocations_make_few_lists(server, account):
     a = account()
     ids = [f"bulk-{i}" for i in range(30)]

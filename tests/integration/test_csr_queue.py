@@ -204,6 +204,35 @@ def test_a_key_that_waits_is_nobody_else_s(account, server, tmp_path):
     assert spent(server, key) == 1 and whole(a)
 
 
+def test_a_key_that_waits_is_nobody_else_s_in_other_accounts_either(account, server, tmp_path):
+    a, b = account(method="both"), account(method="both")
+    fleet, waits = server.root(a.name, None, "--key-rule", "ask"), new_key()
+    device = fleet.device("car-1")
+    assert ask(server, device) is None and asks(server, device, waits, "car-1") is None
+
+    def refused_elsewhere(where, key=waits):
+        answer = post(server.gateway(where.key()), "simpleenroll", csr(key, "own-1"))
+        assert (answer.status, answer.code) == (403, "device_key_elsewhere") and "car-1" not in answer.body.decode()
+        return answer.json["description"]
+
+    assert spki_hash(waits) not in refused_elsewhere(b), "another account's operators find nobody by it"
+    assert bring(server, a, tmp_path, signed(fleet, waits, "car-1"))["imported"] == 1
+    refused_elsewhere(b)
+    new = asks(server, device, waits, "car-1")
+    server.muster("csr", "remove", "car-1", "--account", a.name)
+    assert spki_hash(waits) in refused_elsewhere(a), "accepted by the import"
+    refused_elsewhere(b)
+    soon(None, lambda: ask(server, Identity(new.cert, waits, device.chain)))
+    # One that a certificate has offered and nobody has accepted yet.
+    offered = new_key()
+    assert ask(server, fleet.device("car-1", key=offered)) == "device_key_mismatch"
+    for where in (a, b):
+        refused_elsewhere(where, offered)
+    assert [d["device_id"] for d in server.muster("device", "list", "--account", a.name, "--spki", spki_hash(offered))] == ["car-1"]
+    assert server.muster("device", "list", "--account", b.name, "--spki", spki_hash(offered)) == []
+    assert whole(a) and whole(b)
+
+
 def test_a_key_of_a_request_that_is_dropped_is_free(account, server):
     a = account(method="both")
     fleet, key, waits = server.root(a.name, None, "--key-rule", "ask"), a.key(), new_key()

@@ -360,6 +360,41 @@ def test_a_key_that_is_somebody_else_s(account, server):
     assert spent(server, key) == 1
 
 
+def in_form(key, cn, form, tmp_path):
+    """openssl's request for the key with its point in another form (SEC 1, 2.3.3): other bytes, the same key."""
+    (tmp_path / "plain.pem").write_bytes(key_pem(key))
+    run("openssl", "ec", "-in", tmp_path / "plain.pem", "-conv_form", form, "-out", tmp_path / "form.pem")
+    run("openssl", "req", "-new", "-key", tmp_path / "form.pem", "-subj", f"/CN={cn}", "-outform", "DER", "-out", tmp_path / "request.der")
+    return (tmp_path / "request.der").read_bytes()
+
+
+@pytest.mark.parametrize("form", ["compressed", "hybrid"])
+def test_a_key_in_another_form_is_the_same_key(account, server, tmp_path, form):
+    a, b = account(), account()
+    key, own, late = a.key(), new_key(), new_key()
+    first, gone = enrol(server, key, "first", own), enrol(server, key, "gone", late)
+    assert ask(server, first) is None and ask(server, gone) is None
+
+    def refuses_form(of, cn, code, by=key):
+        request = in_form(of, cn, form, tmp_path)
+        assert raw_point(of) not in request
+        answer = post(server.gateway(by), "simpleenroll", request)
+        assert (answer.status, answer.code) == (403, code)
+
+    refuses_form(own, "second", "device_key_elsewhere")
+    refuses_form(own, "first", "device_key_elsewhere", b.key())
+    refuses_form(key.key, "third", "device_key_elsewhere")  # every image has it
+    server.muster("cert", "revoke", f"{gone.cert.serial_number:x}", "--account", a.name, "--reason", "key-compromise", "--yes")
+    refuses_form(late, "gone", "device_key_barred")
+    # A device may have it so, and is the same one in each.
+    free = new_key()
+    answer = post(server.gateway(key), "simpleenroll", in_form(free, "own-form", form, tmp_path))
+    assert answer.status == 200
+    assert ask(server, Device(free, certificates(answer)[0])) is None
+    assert [d["device_id"] for d in server.muster("device", "list", "--account", a.name, "--spki", spki_hash(free))] == ["own-form"]
+    assert enrol(server, key, "fourth", free) == (403, "device_key_elsewhere")
+
+
 def test_a_key_that_was_barred(account, server):
     a, own = account(), new_key()
     key = a.key()
