@@ -2,6 +2,7 @@
 #include "pki/chain.h"
 #include "registry/csr_queue.h"
 #include "registry/own_key.h"
+#include "registry/root_crl.h"
 
 #define ROOT_DER 8 /* its column in ROOT_COLUMNS */
 
@@ -59,18 +60,32 @@ static int load_roots(struct store_tx *tx, struct importing *i, struct err *err)
 /* --- one certificate ------------------------------------------------------------------------------------------------------------------------ */
 
 /* The root under which it holds and by whose rule it names the device; NULL: none (*why). */
-static const struct root *root_of(const struct importing *i, const struct cert *c, const struct csr *request, struct err *why) {
-    struct chain_found found = {0};
-    if (chain_judge(i->anchors, c, i->between, i->n_between, i->now, &found, why))
+static const struct root *root_of(const struct importing *i, const struct cert *c, const struct csr *request, struct chain_found *found, struct err *why) {
+    if (chain_judge(i->anchors, c, i->between, i->n_between, i->now, found, why))
         return NULL;
-    for (size_t k = 0; k < found.n; k++) {
+    for (size_t k = 0; k < found->n; k++) {
         CLEANUP(buf_fini) struct buf id = BUF_INIT(512);
-        const struct root *r = found.at[k]->tag;
+        const struct root *r = found->at[k]->tag;
         if (cert_device_id(c, r->id_rule, &id, NULL) == 0 && span_eq_str(buf_span(&id), request->device_id))
             return r;
     }
     err_set(why, MUSTER_EINVALID, "The certificate does not name the device %s, which sent the request for its key.", request->device_id);
     return NULL;
+}
+
+/* *why: its CA has taken it back, or one above it. */
+static int check_lists(struct store_tx *tx, const struct importing *i, const struct cert *c, const struct root *r, const struct chain_found *found, struct err *why, struct err *err) {
+    const struct cert *certs[CHAIN_MAX_CERTS] = {c};
+    size_t n = 1;
+    int64_t reason;
+    int which;
+    for (size_t k = 0; k < i->n_between; k++)
+        if (found->used & 1U << k)
+            certs[n++] = i->between[k];
+    int rc = root_crl_find(tx, r, certs, n, &which, &reason, err);
+    if (!rc && which >= 0)
+        err_set(why, MUSTER_ECERTLISTED, which ? "A CA certificate above it stands on a revocation list of the fleet CA." : NULL);
+    return rc;
 }
 
 /* Another key of the device than the one it has; the operator accepts it. */
@@ -90,6 +105,7 @@ static int accept_key(struct store_tx *tx, const struct importing *i, const stru
 /* Whether the gateway would take it, if the device showed it now.  *why: no. */
 static int judge(struct store_tx *tx, const struct importing *i, const struct cert *c, struct csr *request, const struct root **root, struct err *why, struct err *err) {
     enum own_key whose;
+    struct chain_found path = {0};
     struct device d;
     int found = csr_by_key(tx, i->account.row, &c->key.spki, request, err);
     if (found < 0)
@@ -105,12 +121,16 @@ static int judge(struct store_tx *tx, const struct importing *i, const struct ce
     if (rc)
         return rc;
     const int code = device_state_code(&d);
-    if (code)
+    if (code) {
         err_set(why, code, NULL);
-    else if (own_key_whose(whose, &c->key.spki, why) == 0 && (*root = root_of(i, c, request, why)) && !hash_eq(&request->spki, &request->device_spki) && (*root)->key_rule != KEY_RULE_ASK)
+        return 0;
+    }
+    if (own_key_whose(whose, &c->key.spki, why) || !(*root = root_of(i, c, request, &path, why)))
+        return 0;
+    if (!hash_eq(&request->spki, &request->device_spki) && (*root)->key_rule != KEY_RULE_ASK)
         err_set(why, MUSTER_ESTATE, "The key rule of the fleet root is %s, and the certificate is for another key than the device has; `muster root set --key-rule ask` lets operators accept one.",
                 word_of(&WORDS_KEY_RULE, (*root)->key_rule));
-    return 0;
+    return why->code ? 0 : check_lists(tx, i, c, *root, &path, why, err);
 }
 
 static int take(struct store_tx *tx, struct importing *i, const struct cert *c, const struct csr *request, const struct root *r, struct err *err) {
@@ -122,7 +142,7 @@ static int take(struct store_tx *tx, struct importing *i, const struct cert *c, 
         return 0;
     if (!hash_eq(&request->spki, &request->device_spki) && (rc = accept_key(tx, i, request, r, err)))
         return rc;
-    if ((rc = store_exec(tx, NULL, err, SQL_CSR_SIGNED, "ibbii", request->row, buf_span(&der), hash_span(&c->fingerprint), c->not_after, i->now)))
+    if ((rc = store_exec(tx, NULL, err, SQL_CSR_SIGNED, "ibbiii", request->row, buf_span(&der), hash_span(&c->fingerprint), c->not_after, i->now, r->row)))
         return rc;
     json_t *detail = json_object();
     json_set_uuid(detail, "id", &request->uuid);

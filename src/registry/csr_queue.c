@@ -4,14 +4,15 @@
 #include "base/hex.h"
 #include "registry/device_identity.h"
 #include "registry/own_key.h"
+#include "registry/root_crl.h"
 
 /* --- rows ---------------------------------------------------------------------------------------------------------------------------- */
 
-enum col { C_ID, C_UUID, C_DEVICE, C_SPKI, C_DER, C_CREATED, C_CERTIFICATE, C_FINGERPRINT, C_NOT_AFTER, C_IMPORTED, C_DEVICE_ID, C_STATE, C_DEVICE_SPKI };
+enum col { C_ID, C_UUID, C_DEVICE, C_SPKI, C_DER, C_CREATED, C_CERTIFICATE, C_FINGERPRINT, C_NOT_AFTER, C_IMPORTED, C_DEVICE_ID, C_STATE, C_DEVICE_SPKI, C_ROOT };
 
 static int read_row(struct store_row *row, struct csr *out, struct err *err) {
     *out = (struct csr){.row = store_int(row, C_ID), .device = store_int(row, C_DEVICE), .created = store_int(row, C_CREATED), .imported = store_int(row, C_IMPORTED),
-                        .has_certificate = !store_is_null(row, C_CERTIFICATE), .not_after = store_int(row, C_NOT_AFTER), .state = (enum device_state)store_int(row, C_STATE)};
+                        .has_certificate = !store_is_null(row, C_CERTIFICATE), .not_after = store_int(row, C_NOT_AFTER), .state = (enum device_state)store_int(row, C_STATE), .root = store_int(row, C_ROOT)};
     row_text(row, C_DEVICE_ID, out->device_id, sizeof out->device_id);
     bool bad = store_uuid(row, C_UUID, &out->uuid) || row_hash(row, C_SPKI, &out->spki) || (out->has_certificate && row_hash(row, C_FINGERPRINT, &out->fingerprint)) ||
                (!store_is_null(row, C_DEVICE_SPKI) && row_hash(row, C_DEVICE_SPKI, &out->device_spki));
@@ -44,6 +45,7 @@ struct asking {
     struct device device;
     struct csr before; /* the device's request so far */
     bool found;
+    bool dead; /* the certificate would not be let in: its root is out, or its CA has taken it back */
     int64_t now;
 };
 
@@ -82,6 +84,29 @@ static int barred(const struct asking *a) {
     return code ? code : a->device.state == DEVICE_PENDING ? MUSTER_EPENDING : 0;
 }
 
+static int look_whether_dead(struct store_tx *tx, struct asking *a, struct err *err) {
+    CLEANUP(cert_free) struct cert *cert = NULL;
+    struct store_row *row;
+    struct root root;
+    int64_t reason;
+    int which;
+    if (!a->found || !a->before.has_certificate || !a->before.root)
+        return 0;
+    int found = first_row(tx, &row, err, SQL_ROOT_BY_ID, "i", a->before.root);
+    a->dead = found == 0;
+    if (found <= 0)
+        return found;
+    int rc = row_root(row, &root, err);
+    store_row_end(row);
+    a->dead = !rc && root.state != ROOT_ACTIVE && root.state != ROOT_KNOWN_ONLY;
+    if (rc || a->dead || (rc = cert_from_der(buf_span(&a->ask->certificate), &cert, err)))
+        return rc;
+    const struct cert *const leaf = cert;
+    rc = root_crl_find(tx, &root, &leaf, 1, &which, &reason, err);
+    a->dead = !rc && which >= 0;
+    return rc;
+}
+
 /* What there is for the request already: it waits, or its certificate does, which is given again until the device has used it for a while. */
 static bool answered(struct asking *a) {
     const struct csr *b = &a->before;
@@ -92,7 +117,7 @@ static bool answered(struct asking *a) {
         return true;
     }
     bool used = a->device.has_certificate && hash_eq(&a->device.certificate, &b->fingerprint);
-    return b->not_after > a->now && (!used || a->now - b->imported < CSR_GAP);
+    return b->not_after > a->now && !a->dead && (!used || a->now - b->imported < CSR_GAP);
 }
 
 /* Whether the key may be the device's: the verdict. */
@@ -119,12 +144,12 @@ static int put(struct store_tx *tx, const struct asking *a, struct err *err) {
 int csr_ask_run(struct store_tx *tx, void *arg, struct err *err) {
     struct asking a = {.ask = arg, .now = clock_now()};
     int rc = load(tx, &a, err), code;
-    if (rc || (rc = clock_check(tx, a.now, err)))
+    if (rc || (rc = clock_check(tx, a.now, err)) || (rc = look_whether_dead(tx, &a, err)))
         return rc;
     if ((code = barred(&a)) || answered(&a)) {
         if (code)
             refuse(&a, code, code == MUSTER_EPENDING ? 300 : 0);
-    } else if (a.found && a.now - a.before.created < CSR_GAP) {
+    } else if (a.found && !a.dead && a.now - a.before.created < CSR_GAP) {
         refuse(&a, MUSTER_EREISSUELIMIT, (int)(a.before.created + CSR_GAP - a.now));
     } else if ((rc = judge_key(tx, &a, err)) == 0 && !a.ask->verdict.code) {
         refuse(&a, MUSTER_ECSRWAITS, 0);

@@ -26,6 +26,7 @@ struct csr {
     bool has_certificate;
     struct hash fingerprint; /* of the certificate */
     int64_t not_after;
+    int64_t root;            /* row of the one that it held under; 0: not known */
 };
 /* 1 found, 0 not; request and certificate (NULL accepted) are added to, where there are any. */
 int csr_by_key(struct store_tx *tx, int64_t account, const struct hash *spki, struct csr *out, struct err *err) MUSTER_MUST_CHECK;

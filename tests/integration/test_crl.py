@@ -498,6 +498,40 @@ def test_a_list_that_does_not_come_is_said_after_a_minute(fresh):
     soon(set(), lambda: said(s), 5)
 
 
+def test_what_is_revoked_goes_before_lists_that_have_only_grown_old(fresh):
+    """As behind a night in which the server was off: every list is due."""
+    s = fresh(start=False)
+    clock = Clock(s.dir.parent / "clock")
+    s.start(env=clock.env)
+    for i in range(20):
+        assert s.api("POST", "/api/v1/accounts", {"id": f"old-{i}", "kind": "test", "method": "shared"}).status == 201
+    a = Account(s)
+    d = used(a, "out")
+    crl(s, a)
+    made = lambda: re.findall(r"crl_made account=(\S+) .*?entries=(\d+)", s.log_text())
+    soon(True, lambda: len(made()) >= 42, 60)
+    before = len(made())
+    clock.set(2 * 86400)
+    s.muster("device", "revoke", "out", "--account", a.name)
+    soon({serial(d)}, lambda: set(entries(s, a)), 20)
+    assert made()[before:].index((a.name, "1")) < 20
+    soon(True, lambda: {name for name, _ in made()[before:]} >= {f"old-{i}" for i in range(20)}, 60)
+
+
+def test_an_export_right_behind_a_start_has_what_was_revoked(fresh, tmp_path):
+    """Control has not looked at the account yet."""
+    s = fresh()
+    a = Account(s)
+    devices = [used(a, f"killed-{i}") for i in range(4)]
+    for i, d in enumerate(devices):
+        pid = s.child("control")
+        s.muster("device", "revoke", f"killed-{i}", "--account", a.name)
+        os.kill(pid, signal.SIGKILL)
+        s.muster("crl", "export", "--account", a.name, "-o", tmp_path / "crls.pem")
+        parts = re.findall(r"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----\n", (tmp_path / "crls.pem").read_text(), re.S)
+        assert any(x509.load_pem_x509_crl(p.encode()).get_revoked_certificate_by_serial_number(d.cert.serial_number) for p in parts)
+
+
 def test_rows_that_say_that_there_is_nothing_to_list_take_no_list_away(fresh):
     s = fresh()
     a = Account(s)

@@ -233,6 +233,39 @@ def test_a_key_that_waits_is_nobody_else_s_in_other_accounts_either(account, ser
     assert whole(a) and whole(b)
 
 
+def test_a_certificate_that_its_ca_takes_back_is_not_imported_and_not_handed_out(account, server, tmp_path):
+    a = account()
+    fleet = server.root(a.name, None, "--key-rule", "ask")
+    device, waits = fleet.device("car-1"), new_key()
+    assert ask(server, device) is None and asks(server, device, waits, "car-1") is None
+    first, second = (fleet.device("car-1", key=waits) for _ in range(2))
+    bring_list(server, a.name, fleet.root, crl(fleet, first.cert))
+    refused("certificate_listed", lambda: bring(server, a, tmp_path, first.cert.public_bytes(Encoding.PEM)))
+    assert bring(server, a, tmp_path, second.cert.public_bytes(Encoding.PEM))["imported"] == 1
+    assert asks(server, device, waits, "car-1").cert == second.cert  # and it is lost
+    bring_list(server, a.name, fleet.root, crl(fleet, first.cert, second.cert, number=2))
+    assert asks(server, device, waits, "car-1") is None, "it waits for another one, at once"
+    third = fleet.device("car-1", key=waits)
+    assert bring(server, a, tmp_path, third.cert.public_bytes(Encoding.PEM))["imported"] == 1
+    assert asks(server, device, waits, "car-1").cert == third.cert
+    soon(None, lambda: ask(server, third))
+    assert whole(a)
+
+
+def test_a_certificate_whose_root_is_out_is_not_handed_out(account, server, tmp_path):
+    a = account()
+    fleet, other = server.root(a.name, None, "--key-rule", "ask"), server.root(a.name, Fleet("Second Root"), "--key-rule", "ask")
+    device, waits = fleet.device("car-1"), new_key()
+    assert ask(server, device) is None and asks(server, device, waits, "car-1") is None
+    assert bring(server, a, tmp_path, signed(other, waits, "car-1"))["imported"] == 1
+    server.muster("root", "revoke", other.root["id"], "--yes")
+    assert asks(server, device, waits, "car-1") is None
+    assert bring(server, a, tmp_path, signed(fleet, waits, "car-1"))["imported"] == 1
+    new = asks(server, device, waits, "car-1")
+    soon(None, lambda: ask(server, Identity(new.cert, waits, device.chain)))
+    assert whole(a)
+
+
 def test_a_key_of_a_request_that_is_dropped_is_free(account, server):
     a = account(method="both")
     fleet, key, waits = server.root(a.name, None, "--key-rule", "ask"), a.key(), new_key()
