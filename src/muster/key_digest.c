@@ -1,12 +1,13 @@
 /* key_digest: see key_digest.h. */
 #include "muster/key_digest.h"
 
+#include <openssl/err.h>
 #include <openssl/pem.h>
+#include <openssl/x509.h>
 
 #include "base/hex.h"
 #include "muster/file_arg.h"
-#include "pki/cert.h"
-#include "pki/csr.h"
+#include "pki/key.h"
 
 #define FILE_MAX (64 * 1024)
 
@@ -23,27 +24,44 @@ static bool is_digest(const char *text, struct hash *out) {
     return n == sizeof digits && hex_decode(span_of(digits, n), out->b, sizeof out->b) == 0;
 }
 
-static bool of_public_key(struct span file, struct hash *out) {
-    struct key_facts facts;
-    BIO *bio = BIO_new_mem_buf(file.p, (int)file.n);
-    EVP_PKEY *key = bio ? PEM_read_bio_PUBKEY(bio, NULL, NULL, NULL) : NULL;
-    BIO_free(bio);
-    bool good = key ? key_facts(key, &facts, NULL) == 0 : key_facts_from_public_der(file, &facts, NULL) == 0;
-    EVP_PKEY_free(key);
-    if (good)
-        *out = facts.spki;
-    return good;
+static int no_passphrase(char *out, int room, int writing, void *arg) { return -1; } /* nobody is asked for one */
+
+/* The first certificate of the file, or request, or public key, whatever else is in it (a chain, the private key), and whether or not it would be taken
+ * from a device: it may be a weak key that is looked for. */
+static EVP_PKEY *in_pem(struct span file) {
+    EVP_PKEY *key = NULL;
+    for (int what = 0; !key && what < 3; what++) {
+        BIO *bio = BIO_new_mem_buf(file.p, (int)file.n);
+        X509 *cert = bio && what == 0 ? PEM_read_bio_X509(bio, NULL, no_passphrase, NULL) : NULL;
+        X509_REQ *request = bio && what == 1 ? PEM_read_bio_X509_REQ(bio, NULL, no_passphrase, NULL) : NULL;
+        key = cert ? X509_get_pubkey(cert) : request ? X509_REQ_get_pubkey(request) : bio && what == 2 ? PEM_read_bio_PUBKEY(bio, NULL, no_passphrase, NULL) : NULL;
+        X509_free(cert);
+        X509_REQ_free(request);
+        BIO_free(bio);
+    }
+    ERR_clear_error();
+    return key;
+}
+
+static EVP_PKEY *in_der(struct span file) {
+    const unsigned char *p = file.p;
+    X509 *cert = d2i_X509(NULL, &p, (long)file.n);
+    X509_REQ *request = cert ? NULL : d2i_X509_REQ(NULL, (p = file.p, &p), (long)file.n);
+    EVP_PKEY *key = cert ? X509_get_pubkey(cert) : request ? X509_REQ_get_pubkey(request) : d2i_PUBKEY(NULL, (p = file.p, &p), (long)file.n);
+    X509_free(cert);
+    X509_REQ_free(request);
+    ERR_clear_error();
+    return key;
 }
 
 static bool of_file(struct span file, struct hash *out) {
-    CLEANUP(cert_free) struct cert *cert = NULL;
-    CLEANUP(csr_free) struct csr *csr = NULL;
-    if (cert_from_file(file, &cert, NULL) == 0)
-        *out = cert->key.spki;
-    else if (csr_from_file(file, &csr, NULL) == 0)
-        *out = csr->key.spki;
-    else
-        return of_public_key(file, out);
+    struct key_facts facts;
+    CLEANUP(EVP_PKEY_free) EVP_PKEY *key = in_pem(file);
+    if (!key)
+        key = in_der(file);
+    if (!key || key_facts(key, &facts, NULL))
+        return false;
+    *out = facts.spki;
     return true;
 }
 

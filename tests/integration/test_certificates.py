@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 import est
-from client import new_key, spki_hash
+from client import key_pem, new_key, spki_hash
 from conftest import MUSTER, Refused, Server, refused, soon, stays
 from enrolment import GAP, Account, ask, enrolled, key_shown, used
 from old_schema import take_back
@@ -245,6 +245,9 @@ def test_all_of_one_public_key_are_found(server, account, tmp_path):
         assert found(name) == found(name, of=()) == of_own and whose(name) == [("weak", "active")], name
     files = {"cert.pem": device.cert.public_bytes(Encoding.PEM), "cert.der": device.cert.public_bytes(Encoding.DER), "request.der": est.csr(own, "anything"),
              "key.pem": own.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), "key.der": own.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)}
+    files["broken-request.der"] = files["request.der"][:-1] + bytes([files["request.der"][-1] ^ 1])
+    files["chain.pem"] = files["cert.pem"] + newer.cert.public_bytes(Encoding.PEM)
+    files["with-its-key.pem"] = key_pem(own) + files["cert.pem"]
     for file, content in files.items():
         (tmp_path / file).write_bytes(content)
         assert found(tmp_path / file) == of_own and whose(tmp_path / file) == [("weak", "active")], file
