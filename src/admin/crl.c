@@ -1,5 +1,5 @@
-/* crl: see crl.h.  One look after the other, one list at a time; every step is asynchronous. */
-#include "admin/crl.h"
+/* crl: see crl.h.  One look after the other, one list at a time (crl_making.c); every step is asynchronous. */
+#include "admin/crl_part.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -9,79 +9,16 @@
 #include "metrics/metrics.h"
 
 #define LOOK_MS 250          /* how soon a change is seen */
-#define AGAIN_MS 5000        /* until what failed is tried again */
-#define SPACING 2            /* from the beginning of one list of a CA to the next: so many times as long as it took */
-#define SPACING_MIN_MS 400
-#define SPACING_MAX_MS 30000 /* a revocation waits no longer for that, however long the list before took: a token was away, or a clock jumped */
 #define OLD_AFTER 4          /* lists in a row before one that has only grown old */
 /* Instead of the revision of an account: */
 #define NOT_READ (-1)
 #define NOT_DELETED (-2)     /* the registry says that it is deleted, and no operator did that */
 #define NOT_ACTIVE (-3)      /* should it be so again, its CAs are read again */
 
-/* A CA and its newest list. */
-struct known {
-    struct crl_row row;      /* number 0: there is no list yet */
-    int64_t account, ca;     /* rows */
-    int64_t wanted;          /* the revision of the account now; row.revision: of the list */
-    int64_t not_before_ms;   /* monotonic: the next one is not begun before */
-    bool there;              /* still a CA of an active account */
-    bool gone;               /* its account was deleted: its list goes too */
-    int64_t behind_ms;       /* monotonic: since when it waits for a list, or for another; 0: it does not */
-    size_t left_out;         /* damaged rows that are on no list */
-};
-
-/* The list under way. */
-struct making {
-    struct crl_load load; /* first: what the operation is given */
-    struct crls *owner;
-    size_t at;            /* of known */
-    int64_t began_ms, revision;
-    size_t sent;
-    struct vault_crl_begun begun;
-    struct buf body;      /* head and entries; front and tail come with the signature */
-    struct buf whole;
-};
-
-/* One store job of keeping what was made, or of removing what is no more. */
-struct keeping {
-    struct crl_row row; /* first */
-    struct crls *owner;
-    const struct buf *whole; /* NULL: remove it */
-};
-
-struct crls {
-    struct control *c;
-    struct loop_timer *timer;
-    int dir_fd;
-    bool loaded;          /* what control.db knew was read */
-    int64_t seen;         /* store_version() of the last look; whatever it was, at the first */
-    bool look_again;
-    bool recovery;        /* no list is made: what was revoked after the backup is not known */
-    int64_t look_ms;      /* monotonic: an account could not be read, look again then; 0: they all were */
-    struct known *known;
-    size_t n, room;
-    struct crl_rows rows;
-    struct crl_revisions revisions;
-    struct crl_cas cas;
-    size_t at;            /* of revisions */
-    struct {
-        int64_t account, revision;
-        bool failing;     /* one of its CAs cannot be read */
-        char name[ACCOUNT_NAME_MAX + 1];
-    } *told;              /* what the last look found, an account each */
-    size_t n_told, told_room;
-    int in_row;           /* lists that lacked something, since one that had only grown old */
-    struct making making;
-    struct keeping keeping;
-};
-
-static void rest(struct crls *k, int ms) { loop_timer_set(k->timer, ms); }
-
 static void fail(struct crls *k, const char *what, const struct err *err) {
     log_err(LOG_WARN, what, err, NULL);
     k->look_again = true;
-    rest(k, AGAIN_MS);
+    crls_rest(k, AGAIN_MS);
 }
 
 void crl_file_name(const char *account, const uint8_t key_id[CRL_KEY_ID_LEN], char out[CRL_FILE_MAX]) {
@@ -94,188 +31,6 @@ int crl_file_read(const struct control *c, const struct crl_row *row, struct buf
     char name[CRL_FILE_MAX];
     crl_file_name(row->account, row->key_id, name);
     return file_read(c->crls_dir, name, out, err);
-}
-
-/* --- keeping -------------------------------------------------------------------------------------------------------------------------- */
-
-/* On a store's thread.  The bytes first: a list that control.db knows of is there. */
-static int keep_run(struct store_tx *control, void *arg, struct err *err) {
-    struct keeping *k = arg;
-    char name[CRL_FILE_MAX];
-    crl_file_name(k->row.account, k->row.key_id, name);
-    if (!k->whole) {
-        int rc = file_remove(k->owner->dir_fd, name, err);
-        return rc ? rc : crl_drop(control, &k->row, err);
-    }
-    int rc = file_replace(k->owner->dir_fd, name, buf_span(k->whole), 0644, err);
-    return rc ? rc : crl_put(control, &k->row, err);
-}
-
-static void next(struct crls *k);
-
-static void making_end(struct making *m) {
-    free(m->load.entries);
-    buf_fini(&m->body);
-    buf_fini(&m->whole);
-    *m = (struct making){.owner = m->owner};
-}
-
-/* This one will be tried again. */
-static void give_up(struct making *m, const struct err *err) {
-    struct crls *k = m->owner;
-    struct known *of = &k->known[m->at];
-    metrics_count(METRIC_CRLS, RESULT_FAILED, 0);
-    log_err(LOG_WARN, "crl_failed", err, "account", of->row.account, NULL);
-    of->not_before_ms = clock_mono_ms() + AGAIN_MS;
-    making_end(m);
-    rest(k, 0); /* a look in between: a revocation waits for no list but its own */
-}
-
-static void kept(void *arg, int rc, const struct err *err) {
-    struct keeping *g = arg;
-    struct crls *k = g->owner;
-    struct making *m = &k->making;
-    struct known *of = &k->known[m->at];
-    if (rc) {
-        give_up(m, err);
-        return;
-    }
-    const int64_t took = clock_mono_ms() - m->began_ms, wanted = SPACING * took, spacing = wanted < SPACING_MIN_MS ? SPACING_MIN_MS : wanted > SPACING_MAX_MS ? SPACING_MAX_MS : wanted;
-    const size_t left_out = m->load.left_out;
-    of->row = g->row;
-    of->not_before_ms = m->began_ms + spacing;
-    metrics_count(METRIC_CRLS, RESULT_OK, 0);
-    log_event(LOG_INFO, "crl_made", "account", g->row.account, "number", log_num(g->row.number), "entries", log_num(g->row.entries), "ms", log_num(took), NULL);
-    of->left_out = left_out;
-    of->behind_ms = of->row.revision == of->wanted ? 0 : clock_mono_ms();
-    making_end(m);
-    rest(k, 0);
-}
-
-/* The others go on. */
-static void not_removed(struct crls *k, const struct err *err) {
-    struct known *of = &k->known[k->making.at];
-    log_err(LOG_WARN, "crl_not_removed", err, "account", of->row.account, NULL);
-    of->not_before_ms = clock_mono_ms() + AGAIN_MS;
-    rest(k, 0);
-}
-
-static void removed(void *arg, int rc, const struct err *err) {
-    struct keeping *g = arg;
-    struct crls *k = g->owner;
-    if (rc) {
-        not_removed(k, err);
-        return;
-    }
-    k->known[k->making.at] = k->known[--k->n];
-    next(k);
-}
-
-/* --- making one ------------------------------------------------------------------------------------------------------------------------- */
-
-static void crl_signed(void *arg, int rc, const struct err *err, struct span front, struct span tail) {
-    struct making *m = arg;
-    struct crls *k = m->owner;
-    struct err why = ERR_INIT;
-    if (rc) {
-        give_up(m, err);
-        return;
-    }
-    m->whole = BUF_INIT(CRL_BYTES_MAX);
-    buf_add(&m->whole, front);
-    buf_add(&m->whole, buf_span(&m->body));
-    buf_add(&m->whole, tail);
-    k->keeping = (struct keeping){.row = k->known[m->at].row, .owner = k, .whole = &m->whole};
-    struct crl_row *row = &k->keeping.row;
-    row->number = (int64_t)m->begun.number;
-    row->this_update = m->begun.this_update;
-    row->next_update = m->begun.next_update;
-    row->entries = (int64_t)m->load.n;
-    row->bytes = (int64_t)m->whole.n;
-    row->revision = m->revision;
-    if ((rc = buf_check(&m->whole, &why)) || (rc = store_write(k->c->store, k->c->loop, keep_run, kept, &k->keeping, &why)))
-        give_up(m, &why);
-}
-
-static void send_more(struct making *m);
-
-static void entries_taken(void *arg, int rc, const struct err *err, struct span der) {
-    struct making *m = arg;
-    struct err why = ERR_INIT;
-    if (rc) {
-        give_up(m, err);
-        return;
-    }
-    buf_add(&m->body, der);
-    if (buf_check(&m->body, &why))
-        give_up(m, &why);
-    else
-        send_more(m);
-}
-
-/* A piece at a time, and the next one once that is answered: the vault issues in between. */
-static void send_more(struct making *m) {
-    struct vault_client *vault = m->owner->c->vault;
-    struct err why = ERR_INIT;
-    size_t left = m->load.n - m->sent, n = left < VAULT_CRL_PIECE ? left : VAULT_CRL_PIECE;
-    int rc = n ? vault_crl_entries(vault, m->load.entries + m->sent, n, entries_taken, m, &why) : vault_crl_sign(vault, crl_signed, m, &why);
-    m->sent += n;
-    if (rc)
-        give_up(m, &why);
-}
-
-static void begun(void *arg, int rc, const struct err *err, const struct vault_crl_begun *b) {
-    struct making *m = arg;
-    if (rc) {
-        give_up(m, err);
-        return;
-    }
-    m->begun = *b;
-    m->body = BUF_INIT(CRL_BYTES_MAX);
-    buf_add(&m->body, b->head);
-    m->begun.head = SPAN_NONE;
-    send_more(m);
-}
-
-static void loaded(void *arg, int rc, const struct err *err) {
-    struct making *m = (struct making *)((char *)arg - offsetof(struct making, load));
-    struct crls *k = m->owner;
-    const struct known *of = &k->known[m->at];
-    struct err why = ERR_INIT;
-    if (rc) {
-        give_up(m, err);
-        return;
-    }
-    if (m->load.more) {
-        if (store_read(k->c->registry, k->c->loop, crl_load_run, loaded, &m->load, &why))
-            give_up(m, &why);
-        return;
-    }
-    if (m->load.left_out)
-        log_event(LOG_ERROR, "crl_rows_damaged", "account", of->row.account, "left_out", log_num((int64_t)m->load.left_out), NULL);
-    struct vault_crl_begin rq = {.account = span_str(of->row.account), .life = k->c->o->settings->crl_life, .counts = m->load.counts};
-    memcpy(rq.key_id, of->row.key_id, sizeof rq.key_id);
-    if (vault_crl_begin(k->c->vault, &rq, begun, m, &why))
-        give_up(m, &why);
-}
-
-static void make(struct crls *k, size_t at) {
-    const struct known *of = &k->known[at];
-    struct making *m = &k->making;
-    struct err why = ERR_INIT;
-    *m = (struct making){.owner = k, .at = at, .began_ms = clock_mono_ms(), .revision = of->wanted};
-    m->load = (struct crl_load){.account = of->account, .row = of->ca, .kind = of->row.kind, .since = crl_since(&of->row, clock_now())};
-    memcpy(m->load.key_id, of->row.key_id, sizeof m->load.key_id);
-    if (store_read(k->c->registry, k->c->loop, crl_load_run, loaded, &m->load, &why))
-        give_up(m, &why);
-}
-
-static void drop(struct crls *k, size_t at) {
-    struct err why = ERR_INIT;
-    k->making.at = at;
-    k->keeping = (struct keeping){.row = k->known[at].row, .owner = k};
-    if (store_write(k->c->store, k->c->loop, keep_run, removed, &k->keeping, &why))
-        not_removed(k, &why);
 }
 
 /* --- which one is next -------------------------------------------------------------------------------------------------------------------- */
@@ -307,21 +62,21 @@ static const struct known *choose(const struct crls *k, int64_t now, int64_t now
 }
 
 /* One that is due and may begin; none: a look again. */
-static void next(struct crls *k) {
+void crls_next(struct crls *k) {
     const int64_t now = clock_now(), now_ms = clock_mono_ms();
     for (size_t i = 0; i < k->n; i++)
         if (k->known[i].gone && k->known[i].not_before_ms <= now_ms) {
-            drop(k, i);
+            crl_remove(k, i);
             return;
         }
     int64_t wait = LOOK_MS;
     const struct known *of = choose(k, now, now_ms, &wait);
     if (!of) {
-        rest(k, (int)wait);
+        crls_rest(k, (int)wait);
         return;
     }
     k->in_row = lacks_something(of) ? k->in_row + 1 : 0;
-    make(k, (size_t)(of - k->known));
+    crl_make(k, (size_t)(of - k->known));
 }
 
 /* --- looking ------------------------------------------------------------------------------------------------------------------------------ */
@@ -450,7 +205,7 @@ static void look_at_accounts(struct crls *k) {
         }
     }
     if (k->revisions.n < CRL_REVISIONS_PAGE) {
-        next(k);
+        crls_next(k);
         return;
     }
     if (store_read(k->c->registry, k->c->loop, crl_revisions_run, revisions_read, &k->revisions, &why))
@@ -501,7 +256,7 @@ static void rows_read(void *arg, int rc, const struct err *err) {
         return;
     }
     k->loaded = true;
-    rest(k, 0);
+    crls_rest(k, 0);
 }
 
 static void look(void *arg) {
@@ -516,7 +271,7 @@ static void look(void *arg) {
     }
     bool changed = k->look_again || (k->look_ms && k->look_ms <= clock_mono_ms()) || store_version(k->c->registry, &version, NULL) || version != k->seen;
     if (!changed) {
-        next(k);
+        crls_next(k);
         return;
     }
     if (store_version(k->c->registry, &version, NULL) == 0)
@@ -588,7 +343,7 @@ struct crls *crls_new(struct control *c, struct err *err) {
         crls_free(k);
         return NULL;
     }
-    rest(k, 0);
+    crls_rest(k, 0);
     return k;
 }
 
@@ -596,7 +351,7 @@ void crls_free(struct crls *k) {
     if (!k)
         return;
     loop_timer_free(k->timer);
-    making_end(&k->making);
+    crl_making_end(&k->making);
     fd_close(k->dir_fd);
     free(k->known);
     free(k->told);
