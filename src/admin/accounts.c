@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "registry/audit.h"
 #include "registry/root.h"
+#include "registry/tried.h"
 
 static void add_urls(struct control *c, json_t *account) {
     CLEANUP(buf_fini) struct buf url = BUF_INIT(1024);
@@ -299,11 +300,21 @@ static int confirm_method(const struct change *ch, json_int_t confirm, int64_t *
     return err_set(err, MUSTER_ECONFIRM, "The account %s would lose the method of %lld device%s, which would be cut off.", ch->name, (long long)*count, *count == 1 ? "" : "s");
 }
 
+/* What is enforced is what an operator said when it was tried, said now. */
 static int take_setting(struct change *ch, int64_t *count, struct err *err) {
-    CLEANUP_JSON json_t *rest = NULL;
+    CLEANUP_JSON json_t *rest = NULL, *body = NULL;
     const char *method = NULL;
     json_int_t confirm = -1;
-    int rc = account_settings_json(&ch->settings, ch->body, &rest, err);
+    enum tried_change change;
+    int rc = tried_change_of(ch->body, &change, err);
+    if (rc || change == TRIED_TRY)
+        return rc ? rc : account_settings_try(&ch->settings, ch->method, ch->body, err);
+    body = change == TRIED_NOT ? json_incref(ch->body) : tried_settle(change, ch->settings.tried, false, ch->body, err);
+    if (!body)
+        return err->code;
+    if (change != TRIED_NOT)
+        ch->settings.tried[0] = '\0';
+    rc = account_settings_json(&ch->settings, body, &rest, err);
     if (rc || (rc = json_take(rest, err, "{s?s, s?I}", "method", &method, "confirm", &confirm)) || (rc = take_method(ch, method ? method : word_of(&WORDS_METHOD, ch->method), err)))
         return rc;
     return confirm_method(ch, confirm, count, err);

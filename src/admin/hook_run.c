@@ -14,6 +14,7 @@ struct asked {
     struct asked *next;
     struct hooks *hooks;
     int64_t row;
+    bool trial;
     char account[ACCOUNT_NAME_MAX + 1];
     struct hook_settle settle;
 };
@@ -50,7 +51,7 @@ static void settled(void *arg, int rc, const struct err *err) {
 static void settle(struct asked *a) {
     struct err err = ERR_INIT;
     a->settle.row = a->row;
-    if (a->settle.state == HOOK_FAILED)
+    if (a->settle.state == HOOK_FAILED && !a->trial)
         log_event(LOG_WARN, "hook_failed", "account", a->account, "why", a->settle.reason, NULL);
     int rc = store_write(a->hooks->c->registry, a->hooks->c->loop, hook_settle_run, settled, &a->settle, &err);
     if (rc)
@@ -83,11 +84,14 @@ static void answered(void *arg, const struct courier_report *report) {
     settle(a);
 }
 
-static bool is_under_way(const struct hooks *h, int64_t row, const char *account, size_t *all, size_t *of_account) {
+/* Of those on trial, or of the others: neither takes room from the other. */
+static bool is_under_way(const struct hooks *h, int64_t row, bool trial, const char *account, size_t *all, size_t *of_account) {
     *all = *of_account = 0;
     for (const struct asked *a = h->first; a; a = a->next) {
         if (a->row == row)
             return true;
+        if (a->trial != trial)
+            continue;
         *all += 1;
         *of_account += strcmp(a->account, account) == 0;
     }
@@ -104,6 +108,7 @@ static int payload_of(const struct hooks *h, size_t i, struct buf *out) {
     if (w->has_spki)
         json_set_hex(parts, "spki", hash_span(&w->spki));
     json_set_str(parts, "address", w->address);
+    json_set_bool(parts, "tried", w->trial != HOOK_DECIDES);
     return event_payload(&w->uuid, w->account, EVENT_CERTIFICATE_ASK, parts, out);
 }
 
@@ -111,24 +116,25 @@ static int payload_of(const struct hooks *h, size_t i, struct buf *out) {
 static bool ask_one(struct hooks *h, size_t i) {
     CLEANUP(buf_fini) struct buf payload = BUF_INIT(EVENT_PAYLOAD_MAX);
     __auto_type w = &h->waiting.at[i];
+    const bool trial = w->trial != HOOK_DECIDES;
     struct err err = ERR_INIT;
     size_t all, of_account;
-    if (is_under_way(h, w->row, w->account, &all, &of_account) || of_account >= HOOKS_UNDER_WAY_ACCOUNT)
+    if (is_under_way(h, w->row, trial, w->account, &all, &of_account) || of_account >= (trial ? HOOKS_TRIED_ACCOUNT : HOOKS_UNDER_WAY_ACCOUNT))
         return true;
-    struct asked *a = all < HOOKS_UNDER_WAY ? calloc(1, sizeof *a) : NULL;
+    struct asked *a = all < (trial ? HOOKS_TRIED : HOOKS_UNDER_WAY) ? calloc(1, sizeof *a) : NULL;
     if (!a)
         return false;
-    *a = (struct asked){.next = h->first, .hooks = h, .row = w->row};
+    *a = (struct asked){.next = h->first, .hooks = h, .row = w->row, .trial = trial};
     memcpy(a->account, w->account, sizeof a->account);
     h->first = a;
     int rc = payload_of(h, i, &payload);
-    if (!rc && !(rc = webhooks_ask(h->c->webhooks, w->account, &w->uuid, buf_span(&payload), answered, a, &err)))
+    if (!rc && !(rc = webhooks_ask(h->c->webhooks, w->account, w->trial, &w->uuid, buf_span(&payload), answered, a, &err)))
         return true;
     if (rc == MUSTER_EBUSY) {
         forget(a);
         return false;
     }
-    a->settle.state = HOOK_FAILED;
+    a->settle.state = rc == MUSTER_ENOTFOUND && w->trial == HOOK_TRIAL_BESIDE ? HOOK_ALLOWED : HOOK_FAILED; /* beside: nobody else is tried, and who is asked has said yes */
     snprintf(a->settle.reason, sizeof a->settle.reason, "%.*s", HOOK_REASON_MAX, err_text(&err));
     settle(a);
     return true;
@@ -145,10 +151,16 @@ static void looked(void *arg, int rc, const struct err *err) {
         room = ask_one(h, i);
     if (rc || h->waiting.n)
         h->version = -1;
-    if (!rc && room && h->waiting.n == HOOK_BATCH && ++h->pages < PAGES_MAX)
+    const bool more = !rc && room && h->waiting.n == HOOK_BATCH && ++h->pages < PAGES_MAX;
+    if (more || (!rc && !h->waiting.trial && !h->c->draining)) {
+        if (!more) { /* those on trial come behind the others */
+            h->waiting.trial = true;
+            h->waiting.after = h->pages = 0;
+        }
         look(h);
-    else
+    } else {
         h->looking = false;
+    }
 }
 
 static void look(struct hooks *h) {
@@ -162,8 +174,8 @@ static void tick(void *arg) {
     if (h->looking || h->c->draining || (!store_version(h->c->registry, &version, NULL) && version == h->version))
         return;
     h->version = version;
-    h->waiting.after = 0;
-    h->pages = 0;
+    h->waiting.trial = false;
+    h->waiting.after = h->pages = 0;
     look(h);
 }
 

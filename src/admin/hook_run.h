@@ -8,6 +8,8 @@
 
 #define HOOKS_UNDER_WAY 64         /* of the courier's 256 orders */
 #define HOOKS_UNDER_WAY_ACCOUNT 16 /* of one account, so that a slow one holds up nobody else */
+#define HOOKS_TRIED 32             /* likewise of those on trial, beside them */
+#define HOOKS_TRIED_ACCOUNT 8
 
 struct hooks *hooks_new(struct control *c, struct err *err);
 void hooks_free(struct hooks *h); /* behind webhooks_free() */

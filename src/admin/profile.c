@@ -3,6 +3,7 @@
 
 #include "admin/internal.h"
 #include "registry/account.h"
+#include "registry/tried.h"
 
 static void shown(struct http_exchange *x, int rc, const struct err *err, void *op) { reply_done(x, rc, err, TAKE(((struct account_show *)op)->out)); }
 
@@ -44,36 +45,24 @@ static void enforce(struct account_settings *s, const struct device_profile *p) 
     s->profile.life = 0;
 }
 
-enum shadow { SHADOW_LEFT_ALONE, SHADOW_TRIED, SHADOW_ENFORCED, SHADOW_DROPPED };
-
-static int shadow_of(const json_t *body, enum shadow *out, struct err *err) {
-    static const char *const words[] = {[SHADOW_TRIED] = "try", [SHADOW_ENFORCED] = "enforce", [SHADOW_DROPPED] = "drop"};
-    const json_t *v = json_object_get(body, "shadow");
-    *out = SHADOW_LEFT_ALONE;
-    for (int i = SHADOW_TRIED; v && i <= SHADOW_DROPPED; i++)
-        if (json_is_string(v) && strcmp(json_string_value(v), words[i]) == 0)
-            *out = (enum shadow)i;
-    return v && *out == SHADOW_LEFT_ALONE ? err_set(err, MUSTER_EINVALID, "shadow is try, enforce or drop.") : 0;
-}
-
 /* What is tried begins as what is tried already, and that as what holds. */
 int profile_change(json_t *body, struct account_settings *s, struct err *err) {
-    enum shadow shadow;
-    int rc = shadow_of(body, &shadow, err);
-    struct device_profile p = shadow == SHADOW_TRIED && s->shadow.life ? s->shadow : whole(s);
+    enum tried_change shadow;
+    int rc = tried_change_of(body, &shadow, err);
+    struct device_profile p = shadow == TRIED_TRY && s->shadow.life ? s->shadow : whole(s);
     if (rc || (rc = take_members(body, &p, err)))
         return rc;
-    if ((shadow == SHADOW_ENFORCED || shadow == SHADOW_DROPPED) && json_object_size(body) > 1)
+    if ((shadow == TRIED_ENFORCE || shadow == TRIED_DROP) && json_object_size(body) > 1)
         return err_set(err, MUSTER_EINVALID, "A profile that was tried is enforced, or dropped, as it is.");
-    if (shadow == SHADOW_ENFORCED && !s->shadow.life)
+    if (shadow == TRIED_ENFORCE && !s->shadow.life)
         return err_set(err, MUSTER_EINVALID, "The account tries no profile.");
-    if (shadow == SHADOW_TRIED)
+    if (shadow == TRIED_TRY)
         s->shadow = p;
-    else if (shadow == SHADOW_LEFT_ALONE)
+    else if (shadow == TRIED_NOT)
         enforce(s, &p);
-    else if (shadow == SHADOW_ENFORCED)
+    else if (shadow == TRIED_ENFORCE)
         enforce(s, &s->shadow);
-    if (shadow == SHADOW_ENFORCED || shadow == SHADOW_DROPPED)
+    if (shadow == TRIED_ENFORCE || shadow == TRIED_DROP)
         s->shadow = (struct device_profile){0};
     return account_settings_check(s, err);
 }

@@ -2,6 +2,7 @@
 #include "registry/root.h"
 
 #include "admin/internal.h"
+#include "registry/tried.h"
 
 static void listed(struct http_exchange *x, int rc, const struct err *err, void *op) { reply_done(x, rc, err, TAKE(((struct root_list *)op)->page.out)); }
 
@@ -151,12 +152,16 @@ static void changed(struct http_exchange *x, int rc, const struct err *err, void
 
 void admin_ROOT_SET(struct http_exchange *x, void *arg) {
     CLEANUP_JSON json_t *body = body_object(x);
-    const char *id_rule = NULL, *key_rule = NULL, *state = NULL, *expired = NULL;
+    const char *id_rule = NULL, *key_rule = NULL, *state = NULL, *expired = NULL, *shadow = NULL;
+    enum tried_change tried = TRIED_NOT;
     struct root_set s = {.actor = grant_of(x)->actor, .account = grant_account(x), .root = param_of(x, "root"), .change = ROOT_SET, .id_rule = (enum id_rule)-1, .confirm = -1};
     struct err err = ERR_INIT;
     if (!body)
         return;
-    int rc = json_take(body, &err, "{s?s, s?s, s?s, s?s}", "id_rule", &id_rule, "key_rule", &key_rule, "state", &state, "expired", &expired);
+    int rc = json_take(body, &err, "{s?s, s?s, s?s, s?s, s?s}", "id_rule", &id_rule, "key_rule", &key_rule, "state", &state, "expired", &expired, "shadow", &shadow);
+    if (!rc && !(rc = tried_change_of(body, &tried, &err)) && tried > TRIED_TRY && json_object_size(body) > 1)
+        rc = err_set(&err, MUSTER_EINVALID, "What was tried is enforced, or dropped, as it is.");
+    s.tried = tried;
     if (!rc)
         rc = take_rules(id_rule, key_rule, &s.id_rule, &s.key_rule, &err);
     if (!rc && expired && !(s.expired = (enum expired_rule)word_parse(&WORDS_EXPIRED_RULE, expired)))

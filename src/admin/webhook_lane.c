@@ -275,11 +275,11 @@ int lanes_test(struct lanes *all, const struct uuid *webhook, const char *accoun
 }
 
 /* The account's own comes first. */
-static struct lane *asked_lane(struct lanes *all, const char *account) {
+static struct lane *asked_lane(struct lanes *all, const char *account, enum event_kind event) {
     struct lane *found = NULL;
     for (struct lane *l = all->first; l; l = l->next) {
         bool own = strcmp(l->hook.w.account, account) == 0;
-        if (l->there && l->hook.w.state == WEBHOOK_ACTIVE && (l->hook.w.events & event_bit(EVENT_CERTIFICATE_ASK)) && (own || (!l->hook.w.account[0] && !found)))
+        if (l->there && l->hook.w.state == WEBHOOK_ACTIVE && (l->hook.w.events & event_bit(event)) && (own || (!l->hook.w.account[0] && !found)))
             found = l;
         if (found == l && own)
             return l;
@@ -287,11 +287,13 @@ static struct lane *asked_lane(struct lanes *all, const char *account) {
     return found;
 }
 
-int lanes_ask(struct lanes *all, const char *account, const struct uuid *id, struct span payload, courier_fn fn, void *arg, struct err *err) {
+int lanes_ask(struct lanes *all, const char *account, enum hook_trial trial, const struct uuid *id, struct span payload, courier_fn fn, void *arg, struct err *err) {
     CLEANUP(buf_fini) struct buf signature = BUF_INIT(512);
     struct courier_order order;
     char text[UUID_TEXT_LEN + 1];
-    struct lane *l = asked_lane(all, account);
+    struct lane *l = trial ? asked_lane(all, account, EVENT_CERTIFICATE_TRY) : NULL;
+    if (!l && trial != HOOK_TRIAL_BESIDE)
+        l = asked_lane(all, account, EVENT_CERTIFICATE_ASK);
     if (!l)
         return err_set(err, MUSTER_ENOTFOUND, "no active webhook is told of certificate.ask.");
     if (!all->courier)

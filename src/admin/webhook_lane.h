@@ -8,6 +8,7 @@
 #include "admin/internal.h"
 #include "courier/client.h"
 #include "registry/delivery.h"
+#include "registry/hook.h"
 
 struct lane;
 struct lanes {
@@ -30,7 +31,7 @@ void lanes_turn(struct lanes *all);
 /* webhooks_test of webhook_run.h. */
 int lanes_test(struct lanes *all, const struct uuid *webhook, const char *account, struct uuid *event, courier_fn fn, void *arg, struct err *err) MUSTER_MUST_CHECK;
 /* webhooks_ask of webhook_run.h. */
-int lanes_ask(struct lanes *all, const char *account, const struct uuid *id, struct span payload, courier_fn fn, void *arg, struct err *err) MUSTER_MUST_CHECK;
+int lanes_ask(struct lanes *all, const char *account, enum hook_trial trial, const struct uuid *id, struct span payload, courier_fn fn, void *arg, struct err *err) MUSTER_MUST_CHECK;
 /* Nothing is under way any more. */
 void lanes_fini(struct lanes *all);
 

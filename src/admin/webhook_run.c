@@ -278,8 +278,8 @@ int webhooks_test(struct webhooks *w, const struct uuid *webhook, const char *ac
     return lanes_test(&w->lanes, webhook, account, event, fn, arg, err);
 }
 
-int webhooks_ask(struct webhooks *w, const char *account, const struct uuid *id, struct span payload, courier_fn fn, void *arg, struct err *err) {
-    return lanes_ask(&w->lanes, account, id, payload, fn, arg, err);
+int webhooks_ask(struct webhooks *w, const char *account, enum hook_trial trial, const struct uuid *id, struct span payload, courier_fn fn, void *arg, struct err *err) {
+    return lanes_ask(&w->lanes, account, trial, id, payload, fn, arg, err);
 }
 
 void webhooks_stop(struct webhooks *w) {

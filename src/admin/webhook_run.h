@@ -7,6 +7,7 @@
 #include "admin/internal.h"
 #include "courier/client.h"
 #include "registry/delivery.h"
+#include "registry/hook.h"
 
 struct webhooks *webhooks_new(struct control *c, struct err *err);
 /* Before the stores end: whoever waits for the courier is told that it has gone. */
@@ -19,7 +20,7 @@ void webhooks_reload(struct webhooks *w, loop_fn fn, void *arg);
 /* One event of the kind webhook.test, at once and past the queue. MUSTER_ENOTFOUND, MUSTER_EUNAVAILABLE, MUSTER_EBUSY. */
 int webhooks_test(struct webhooks *w, const struct uuid *webhook, const char *account, struct uuid *event, courier_fn fn, void *arg, struct err *err) MUSTER_MUST_CHECK;
 
-/* Asks whoever is told of certificate.ask: the account's own webhook, or the server's.  MUSTER_ENOTFOUND: there is none; MUSTER_EUNAVAILABLE, MUSTER_EBUSY. */
-int webhooks_ask(struct webhooks *w, const char *account, const struct uuid *id, struct span payload, courier_fn fn, void *arg, struct err *err) MUSTER_MUST_CHECK;
+/* Asks whoever is told of certificate.ask: the account's own webhook, or the server's; on trial of certificate.try before (registry/hook.h).  MUSTER_ENOTFOUND: there is none; MUSTER_EUNAVAILABLE, MUSTER_EBUSY. */
+int webhooks_ask(struct webhooks *w, const char *account, enum hook_trial trial, const struct uuid *id, struct span payload, courier_fn fn, void *arg, struct err *err) MUSTER_MUST_CHECK;
 
 #endif

@@ -31,10 +31,12 @@ static void answered(void *arg, int rc, const struct err *err) {
         http_reply_err(x, err);
     } else if (verdict->code == MUSTER_ECSRWAITS) {
         verdict->retry_after = WAIT;
+        refusal_keep_shadow(x, q->op.shadow.code ? &q->op.shadow : NULL);
         est_reply_waits(x, verdict);
     } else if (verdict->code) {
         http_reply_err(x, verdict);
     } else {
+        refusal_keep_shadow(x, q->op.shadow.code ? &q->op.shadow : NULL);
         log_event(LOG_INFO, "certificate_collected", "request", http_exchange_id(x), "account", q->op.account_name, "device", q->op.device_id, NULL);
         est_reply_certificate(x, buf_span(&q->op.certificate));
     }

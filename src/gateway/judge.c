@@ -9,6 +9,7 @@
 #include "gateway/invited.h"
 #include "metrics/metrics.h"
 #include "registry/device.h"
+#include "registry/tried.h"
 
 #define SEEN_EVERY 300 /* seconds: how exact last_seen is */
 
@@ -84,6 +85,17 @@ static enum verdict look(const struct http_exchange *x, struct worker *w, const 
     return v;
 }
 
+/* Once where the registry was asked, and not with each request. */
+static void tell_shadow(struct http_exchange *x, struct identity *id) {
+    const struct err why = {.code = id->admit.shadow};
+    struct err shadow = ERR_INIT;
+    if (!why.code)
+        return;
+    id->admit.shadow = 0;
+    tried_refused(&shadow, &why);
+    refusal_keep_shadow(x, &shadow);
+}
+
 /* The registry was asked, or need not be: on, or the reason why not. */
 static void conclude(struct http_exchange *x, struct worker *w, struct identity *id) {
     struct err why;
@@ -91,6 +103,8 @@ static void conclude(struct http_exchange *x, struct worker *w, struct identity 
     const bool late = v == VERDICT_ADMITTED && id->admit.verdict.code == MUSTER_ECERTEXPIRED; /* the device all the same, which renews */
     if (id->admitted_epoch && id->admit.device_row && (!id->admit.verdict.code || late) && why.code != MUSTER_EMISDIRECTED)
         note_seen(w, id);
+    if (v == VERDICT_ADMITTED)
+        tell_shadow(x, id);
     if (v == VERDICT_ADMITTED && auth_is_asked(x))
         auth_pass(x, w, &id->admit);
     else if (v == VERDICT_ADMITTED)

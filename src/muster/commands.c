@@ -23,6 +23,10 @@
     {"csr-queue", "yes|no", TO_BODY_BOOL, NULL, "Whether devices with certificates of your own CA may send requests for it to sign, by EST (`csr list`)", false}, \
     {"hook", "off|new|all|try", TO_BODY_TEXT, NULL, "Whether the webhook that is told of certificate.ask is asked before a certificate is issued: to new devices, or for all renewals too; try: issue whatever it says, and say whom it would have refused", false}
 
+/* A change that refuses nobody at first. */
+#define SHADOW                                                                                                                 \
+    {"shadow", "try|enforce|drop", TO_BODY_TEXT, NULL, "try: what the other options say refuses nobody, and whom it would have refused is written down (`profile tried`); enforce: what was tried holds from now on; drop: it does not", false}
+
 /* What certificates of devices may be: of an account, and of a provisioning key within it. */
 #define PROFILE_RULES                                                                                                          \
     {"life", "TIME", TO_BODY_TEXT, NULL, "How long a certificate lives where its device asks for none in particular: 90d, 20y; none: without a well-defined end", false}, \
@@ -98,8 +102,8 @@ const struct command COMMANDS[] = {
     {.noun = "account", .verb = "show", .args = {{"NAME", NULL, false, false}}, .method = "GET", .path = "/api/v1/accounts/{name}",
      .help = "Show an account: its settings, its devices by state, and what to be warned about."},
     {.noun = "account", .verb = "set", .args = {{"NAME", NULL, false, false}}, .method = "PATCH", .path = "/api/v1/accounts/{name}",
-     .options = {{"method", "shared|device|both", TO_BODY_TEXT, NULL, "How its devices are provisioned", false}, ACCOUNT_SETTINGS},
-     .help = "Change an account's settings."},
+     .options = {{"method", "shared|device|both", TO_BODY_TEXT, NULL, "How its devices are provisioned", false}, ACCOUNT_SETTINGS, SHADOW},
+     .help = "Change an account's settings, or try them before they refuse anybody (--shadow)."},
     {.noun = "account", .verb = "delete", .args = {{"NAME", NULL, false, false}}, .method = "DELETE", .path = "/api/v1/accounts/{name}",
      .confirm_query = "confirm", .help = "Delete an account for good, after showing how many devices that cuts off."},
 
@@ -108,12 +112,12 @@ const struct command COMMANDS[] = {
     {.noun = "profile", .verb = "set", .account = true, .method = "PATCH", .path = ACCOUNT "/profile",
      .options = {PROFILE_RULES, PROFILE_NAMES,
                  {"reset", "FIELD", TO_BODY_RESET, NULL, "Back to where nothing is said of: life, longest-life, key-type, key-usage, subject or san; may be repeated", false},
-                 {"shadow", "try|enforce|drop", TO_BODY_TEXT, NULL, "try: change a profile that refuses nobody and says whom it would have; enforce: let that one hold; drop: forget it", false}},
+                 SHADOW},
      .help = "Change an account's issuing profile, or try one before it refuses anybody (--shadow)."},
 
     {.noun = "profile", .verb = "tried", .account = true, .method = "GET", .path = ACCOUNT "/refusals?code=shadow_refused", .columns = "last_seen device_id count reason address",
      .options = {{"since", "TIME", TO_QUERY, NULL, "Those since then: RFC 3339, or a length such as 2h, counted back", false}},
-     .help = "List the certificates that a profile which is tried would have refused; they were issued all the same."},
+     .help = "List whom what is tried (--shadow of profile, account, key and root set) would have refused; nobody was."},
 
     {.noun = "key", .verb = "create", .account = true, .method = "POST", .path = ACCOUNT "/keys", .run = command_key_create,
      .options = {{"output", "FILE", TO_LOCAL, NULL, "Where the credentials.zip goes (mode 0600; also -o)", true},
@@ -139,8 +143,8 @@ const struct command COMMANDS[] = {
                  {"id-pattern", "PATTERN", TO_BODY_TEXT, NULL, "The device IDs that it may enrol", false},
                  {"source", "CIDR", TO_BODY_LIST, "sources", "A network that it may be used from; may be repeated; replaces those before", false},
                  {"per-hour", "N|none", TO_BODY_NULLABLE_INT, NULL, "The most devices that it may enrol in an hour", false}, PROFILE_RULES,
-                 {"shadow", "try|enforce|drop", TO_BODY_TEXT, NULL, "try: what the options of certificates say refuses nobody, and whom it would have refused is written down; enforce: what was tried holds from now on; drop: it does not", false}},
-     .help = "Change a provisioning key's bounds, and what it allows of its account's issuing profile, or try it."},
+                 SHADOW},
+     .help = "Change a provisioning key's bounds, and what it allows of its account's issuing profile, or try them before they refuse anybody (--shadow)."},
     {.noun = "key", .verb = "blacklist", .args = {{"KEY", NULL, false, false}}, .account = true, .account_free = true, .method = "POST",
      .path = ACCOUNT "/keys/{key}/blacklist", .help = "Let no new device use the key, from now; the devices that it enrolled keep working."},
     {.noun = "key", .verb = "install", .args = {{"CREDENTIALS.ZIP", NULL, true, false}}, .local = true, .run = command_key_install, .options = {IMAGE},
@@ -175,8 +179,8 @@ const struct command COMMANDS[] = {
      .options = {{"id-rule", "cn|san-uri|san-dns|serial-number|key-fingerprint", TO_BODY_TEXT, NULL, "Where the device ID stands", false},
                  {"key-rule", "never|ask|announced", TO_BODY_TEXT, NULL, "A known device with another key", false},
                  {"state", "active|known-only", TO_BODY_TEXT, NULL, "known-only: no new devices, known ones work", false},
-                 {"expired", "refuse|known", TO_BODY_TEXT, NULL, "When the root, or a CA below it, has expired: refuse, or known devices go on", false}},
-     .help = "Change a fleet root's rules, or switch first contact off and on."},
+                 {"expired", "refuse|known", TO_BODY_TEXT, NULL, "When the root, or a CA below it, has expired: refuse, or known devices go on", false}, SHADOW},
+     .help = "Change a fleet root's rules, or switch first contact off and on; or try that before it refuses anybody (--shadow)."},
     {.noun = "root", .verb = "disable", .args = {{"ROOT", NULL, false, false}}, .account = true, .account_free = true, .method = "POST",
      .path = ACCOUNT "/roots/{root}/disable", .help = "Let nobody in under the root until it is enabled, after showing how many devices that cuts off."},
     {.noun = "root", .verb = "enable", .args = {{"ROOT", NULL, false, false}}, .account = true, .account_free = true, .method = "POST",

@@ -8,6 +8,7 @@
 #include "registry/root.h"
 #include "registry/root_json.h"
 #include "registry/row.h"
+#include "registry/tried.h"
 #include "registry/line_revoke.h"
 
 /* --- what is shown ------------------------------------------------------------------------------------------------------------ */
@@ -41,39 +42,23 @@ static int account_json(struct store_tx *tx, const struct account *a, json_t **o
     int rc = count_devices(tx, a, count, err);
     if (rc)
         return rc;
-    json_t *o = json_object(), *settings = json_object(), *devices = json_object();
+    json_t *o = json_object(), *devices = json_object();
+    struct account_settings settings;
+    account_settings_of(a, &settings);
     json_set_str(o, "id", a->name);
     json_set_str(o, "kind", word_of(&WORDS_ACCOUNT_KIND, a->kind));
     json_set_str(o, "method", word_of(&WORDS_METHOD, a->method));
     json_set_str(o, "state", word_of(&WORDS_ACCOUNT_STATE, a->state));
     json_set_time(o, "created", a->created);
     add_warnings(o, a);
-    json_set_str(settings, "reprovision", word_of(&WORDS_REPROVISION, a->reprovision));
-    json_set_bool(settings, "approval", a->approval);
-    json_set_bool(settings, "expected_only", a->expected_only);
-    json_set_str(settings, "device_key", word_of(&WORDS_DEVICE_KEY, a->device_key));
-    profile_life_add(settings, "device_life", a->device_life);
-    json_set_int(settings, "lost_answer_window", a->lost_answer_window);
-    json_set_int(settings, "issue_ceiling", a->issue_ceiling);
-    json_set_int(settings, "renewal_window", a->renewal_window);
-    json_set_int(settings, "late_renewal", a->late_renewal);
-    json_set_int(settings, "superseded_renewal", a->superseded_renewal);
-    json_set_bool(settings, "server_keygen", a->server_keygen);
-    json_set_bool(settings, "csr_queue", a->csr_queue);
-    json_set_str(settings, "hook", word_of(&WORDS_HOOK, a->hook));
-    json_set_str(settings, "backend", word_of(&WORDS_BACKEND, a->backend));
-    json_set(o, "settings", settings);
+    json_set(o, "settings", account_settings_show(&settings));
+    json_set(o, "shadow", tried_json(a->tried));
     for (int s = 1; s <= DEVICE_DELETED; s++)
         json_set_int(devices, word_of(&WORDS_DEVICE_STATE, s), count[s]);
     json_set(o, "devices", devices);
     json_decref(*out);
     *out = o;
     return 0;
-}
-
-static struct account_settings settings_of(const struct account *a) {
-    return (struct account_settings){a->reprovision, a->approval, a->expected_only, a->device_key, a->device_life, a->lost_answer_window, a->issue_ceiling,
-                                     a->renewal_window, a->late_renewal, a->superseded_renewal, a->server_keygen, a->csr_queue, a->profile, a->shadow, a->hook, a->backend};
 }
 
 int account_show_run(struct store_tx *tx, void *arg, struct err *err) {
@@ -84,7 +69,7 @@ int account_show_run(struct store_tx *tx, void *arg, struct err *err) {
         return rc;
     s->kind = a.kind;
     s->method = a.method;
-    s->settings = settings_of(&a);
+    account_settings_of(&a, &s->settings);
     if (s->profile)
         return (s->out = profile_json(&a)) ? 0 : err_set(err, MUSTER_ENOMEM, NULL);
     rc = one_int(tx, &s->devices_shared, 0, err, SQL_ACCOUNT_METHOD, "ii", a.row, I(METHOD_SHARED));
@@ -299,6 +284,8 @@ static json_t *settings_detail(enum account_kind kind, enum account_method metho
         json_set_str(d, "hook", word_of(&WORDS_HOOK, s->hook));
     profile_detail_add(d, "profile", &s->profile);
     profile_detail_add(d, "shadow", &s->shadow);
+    if (s->tried[0])
+        json_set_str(d, "tried", s->tried);
     if (s->backend != BACKEND_SEALED)
         json_set_str(d, "backend", word_of(&WORDS_BACKEND, s->backend));
     return d;
@@ -315,9 +302,9 @@ int account_create_run(struct store_tx *tx, void *arg, struct err *err) {
         return a.state == ACCOUNT_DELETED ? err_set(err, MUSTER_EEXISTS, "There was an account \"%s\" before, and names of accounts are not used again.", a.name)
                                           : err_set(err, MUSTER_EEXISTS, "There is an account \"%s\" already.", a.name);
     char text[PROFILE_TEXT_MAX + 1], shadow[PROFILE_TEXT_MAX + 1];
-    int rc = store_exec(tx, NULL, err, SQL_ACCOUNT_ADD, "tiiiiiiiiiiiiiiiissii", c->name, I(c->kind), I(c->method), I(ACCOUNT_ACTIVE), clock_now(), I(s->reprovision), I(s->approval),
+    int rc = store_exec(tx, NULL, err, SQL_ACCOUNT_ADD, "tiiiiiiiiiiiiiiiissiis", c->name, I(c->kind), I(c->method), I(ACCOUNT_ACTIVE), clock_now(), I(s->reprovision), I(s->approval),
                         I(s->expected_only), I(s->device_key), s->device_life, s->lost_answer_window, s->issue_ceiling, s->renewal_window, s->late_renewal, s->superseded_renewal, I(s->server_keygen), I(s->csr_queue),
-                        profile_text(&s->profile, text), profile_text(&s->shadow, shadow), I(s->hook), I(s->backend));
+                        profile_text(&s->profile, text), profile_text(&s->shadow, shadow), I(s->hook), I(s->backend), s->tried);
     if (rc || (rc = account_need(tx, c->name, &a, err)) || (rc = add_cas(tx, &a, &c->cas, &c->actor, err)))
         return rc;
     rc = audit_add(tx, a.row, &c->actor, "account.create", c->name, settings_detail(c->kind, c->method, s), err);
@@ -326,9 +313,9 @@ int account_create_run(struct store_tx *tx, void *arg, struct err *err) {
 
 static int set(struct store_tx *tx, const struct account *a, enum account_method method, const struct account_settings *s, struct err *err) {
     char text[PROFILE_TEXT_MAX + 1], shadow[PROFILE_TEXT_MAX + 1];
-    return store_exec(tx, NULL, err, SQL_ACCOUNT_SET, "iiiiiiiiiiiiiissii", a->row, I(method), I(s->reprovision), I(s->approval), I(s->expected_only), I(s->device_key), s->device_life,
+    return store_exec(tx, NULL, err, SQL_ACCOUNT_SET, "iiiiiiiiiiiiiissiis", a->row, I(method), I(s->reprovision), I(s->approval), I(s->expected_only), I(s->device_key), s->device_life,
                       s->lost_answer_window, s->issue_ceiling, s->renewal_window, s->late_renewal, s->superseded_renewal, I(s->server_keygen), I(s->csr_queue), profile_text(&s->profile, text),
-                      profile_text(&s->shadow, shadow), I(s->hook), I(s->backend));
+                      profile_text(&s->shadow, shadow), I(s->hook), I(s->backend), s->tried);
 }
 
 int account_set_run(struct store_tx *tx, void *arg, struct err *err) {
@@ -422,7 +409,7 @@ int account_issuing_run(struct store_tx *tx, void *arg, struct err *err) {
         out->at[out->n].state = a.state;
         out->at[out->n].kind = a.kind;
         out->at[out->n].method = a.method;
-        out->at[out->n].settings = settings_of(&a);
+        account_settings_of(&a, &out->at[out->n].settings);
         if ((rc = newest_issuing(tx, a.row, &out->at[out->n].issuing, err)))
             return rc;
         out->at[out->n].deletion_sealed = false;

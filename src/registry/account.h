@@ -21,12 +21,20 @@ struct account_settings {
     struct device_profile profile;  /* without its life, which is device_life */
     struct device_profile shadow;   /* one that is tried, with its life; life 0: none is */
     enum hook_rule hook;            /* off */
+    char tried[ACCOUNT_TRIED_MAX + 1]; /* of these, by tried.h; "" */
     enum account_backend backend;   /* where the private keys of its CAs are made from now on; sealed */
 };
 void account_settings_default(struct account_settings *s);
 int account_settings_check(const struct account_settings *s, struct err *err) MUSTER_MUST_CHECK;
 /* Takes the fields of a JSON object that are settings, and leaves what is not in *rest (a new object). */
 int account_settings_json(struct account_settings *s, json_t *from, json_t **rest, struct err *err) MUSTER_MUST_CHECK;
+/* The same with the method, and nothing left. */
+int account_settings_take(struct account_settings *s, enum account_method *method, json_t *from, struct err *err) MUSTER_MUST_CHECK;
+/* Settings, and the method, that are tried from now on, beside those that are already (tried.h). */
+int account_settings_try(struct account_settings *s, enum account_method method, json_t *body, struct err *err) MUSTER_MUST_CHECK;
+struct account; /* row.h */
+void account_settings_of(const struct account *a, struct account_settings *out);
+json_t *account_settings_show(const struct account_settings *s); /* as the API does */
 
 /* CA certificates that the vault made, in DER; empty where there are none. */
 struct account_cas {

@@ -2,6 +2,32 @@
 #include "registry/account.h"
 
 #include "registry/profile.h"
+#include "registry/tried.h"
+
+void account_settings_of(const struct account *a, struct account_settings *out) {
+    *out = (struct account_settings){a->reprovision, a->approval, a->expected_only, a->device_key, a->device_life, a->lost_answer_window, a->issue_ceiling,
+                                     a->renewal_window, a->late_renewal, a->superseded_renewal, a->server_keygen, a->csr_queue, a->profile, a->shadow, a->hook, "", a->backend};
+    memcpy(out->tried, a->tried, sizeof out->tried);
+}
+
+json_t *account_settings_show(const struct account_settings *s) {
+    json_t *o = json_object();
+    json_set_str(o, "reprovision", word_of(&WORDS_REPROVISION, s->reprovision));
+    json_set_bool(o, "approval", s->approval);
+    json_set_bool(o, "expected_only", s->expected_only);
+    json_set_str(o, "device_key", word_of(&WORDS_DEVICE_KEY, s->device_key));
+    profile_life_add(o, "device_life", s->device_life);
+    json_set_int(o, "lost_answer_window", s->lost_answer_window);
+    json_set_int(o, "issue_ceiling", s->issue_ceiling);
+    json_set_int(o, "renewal_window", s->renewal_window);
+    json_set_int(o, "late_renewal", s->late_renewal);
+    json_set_int(o, "superseded_renewal", s->superseded_renewal);
+    json_set_bool(o, "server_keygen", s->server_keygen);
+    json_set_bool(o, "csr_queue", s->csr_queue);
+    json_set_str(o, "hook", word_of(&WORDS_HOOK, s->hook));
+    json_set_str(o, "backend", word_of(&WORDS_BACKEND, s->backend));
+    return o;
+}
 
 void account_settings_default(struct account_settings *s) {
     *s = (struct account_settings){.reprovision = REPROVISION_NEVER, .device_key = DEVICE_KEY_P256, .backend = BACKEND_SEALED, .device_life = DEVICE_LIFE,
@@ -110,4 +136,29 @@ int account_settings_json(struct account_settings *s, json_t *from, json_t **res
     if (!rc)
         *rest = TAKE(left);
     return rc;
+}
+
+int account_settings_take(struct account_settings *s, enum account_method *method, json_t *from, struct err *err) {
+    CLEANUP_JSON json_t *rest = NULL;
+    const char *word = NULL;
+    int rc = account_settings_json(s, from, &rest, err);
+    if (rc || (rc = json_take(rest, err, "{s?s}", "method", &word)))
+        return rc;
+    if (word)
+        *method = (enum account_method)word_parse(&WORDS_METHOD, word);
+    return *method ? 0 : err_set(err, MUSTER_EINVALID, "method is shared, device or both.");
+}
+
+int account_settings_try(struct account_settings *s, enum account_method method, json_t *body, struct err *err) {
+    CLEANUP_JSON json_t *before = *s->tried ? tried_json(s->tried) : json_object(), *members = json_copy(body), *whole = NULL;
+    struct account_settings t = *s;
+    json_object_del(members, "shadow");
+    int rc = !json_object_size(members) ? err_set(err, MUSTER_EINVALID, "What is to be tried is said beside shadow: a setting, or several.") : account_settings_take(&t, &method, before, err);
+    if (rc || (rc = account_settings_take(&t, &method, members, err)))
+        return rc;
+    if (t.hook == HOOK_TRY && json_object_get(members, "hook"))
+        return err_set(err, MUSTER_EINVALID, "The rule that is tried is off, new or all.");
+    whole = account_settings_show(&t);
+    json_set_str(whole, "method", word_of(&WORDS_METHOD, method));
+    return tried_put(s->tried, sizeof s->tried, TRIED_OF_ACCOUNT, whole, body, err);
 }

@@ -5,7 +5,7 @@
 #include "registry/profile.h"
 #include "registry/row.h"
 
-#define TEXT_MAX (600 + 2 * PROFILE_TEXT_MAX)
+#define TEXT_MAX (600 + 2 * PROFILE_TEXT_MAX + ACCOUNT_TRIED_MAX)
 
 /* Settings that came later are in it where they are not the default, so that a text from before there were any stays the same. */
 static void text_of(enum account_kind kind, enum account_method method, const struct account_settings *s, char out[TEXT_MAX]) {
@@ -34,6 +34,9 @@ static void text_of(enum account_kind kind, enum account_method method, const st
     n = strlen(out);
     if (s->backend == BACKEND_PKCS11)
         snprintf(out + n, TEXT_MAX - n, " backend=pkcs11");
+    n = strlen(out);
+    if (s->tried[0])
+        snprintf(out + n, TEXT_MAX - n, " tried=%s", s->tried);
 }
 
 struct told {

@@ -10,6 +10,7 @@
 #include "registry/recovery_held.h"
 #include "registry/root_json.h"
 #include "registry/root_path.h"
+#include "registry/tried.h"
 #include "registry/trust.h"
 
 int admit_refuse(struct admit *a, int code, const char *fmt, ...) {
@@ -38,9 +39,29 @@ void admit_found(struct admit *a, const struct device *d) {
     snprintf(a->device_id, sizeof a->device_id, "%s", d->device_id);
 }
 
+bool admit_writes(const struct store_tx *tx, const struct admit *a) { return !a->tried && store_writable(tx); }
+
+int admit_account_row(struct store_tx *tx, struct admit *a, int64_t row, struct account *out, struct err *err) {
+    struct account tried;
+    int found = account_find_row(tx, row, out, err);
+    if (found <= 0 || !out->tried[0])
+        return found;
+    a->tries = true;
+    if (a->tried && tried_account(out, &tried))
+        *out = tried;
+    return found;
+}
+
+void admit_root_rules(struct admit *a, struct root *r) {
+    struct root tried;
+    a->tries = a->tries || r->tried[0];
+    if (a->tried && tried_root(r, &tried))
+        *r = tried;
+}
+
 int admit_account(struct store_tx *tx, struct admit *a, int64_t row, struct account *out, bool *ok, struct err *err) {
     *ok = false;
-    int found = account_find_row(tx, row, out, err);
+    int found = admit_account_row(tx, a, row, out, err);
     if (found <= 0)
         return found < 0 ? found : err_set(err, MUSTER_ECORRUPT, "A device belongs to no account.");
     if (*a->account && strcmp(a->account, out->name) != 0)
@@ -75,7 +96,7 @@ int admit_promote(struct store_tx *tx, struct admit *a, const struct account *ac
     int rc = admit_may_change(tx, a, &ok, err);
     if (rc || !ok)
         return rc;
-    if (!store_writable(tx)) {
+    if (!admit_writes(tx, a)) {
         a->must_write = true;
         return 0;
     }
@@ -286,7 +307,7 @@ static int superseded(struct store_tx *tx, struct admit *a, const struct account
 
 /* The first certificate of an enrolment with which a request arrives becomes the device's; the others are void from here on. */
 static int first_use(struct store_tx *tx, struct admit *a, const struct account *account, const struct held *h, const struct device *d, int64_t anchor, struct err *err) {
-    if (!store_writable(tx)) {
+    if (!admit_writes(tx, a)) {
         a->must_write = true;
         snprintf(a->account_name, sizeof a->account_name, "%s", account->name); /* for who asks how late it may renew */
         return 0;
@@ -323,7 +344,7 @@ static int admit_own(struct store_tx *tx, struct admit *a, struct err *err) {
         const int line = admit_line_own(tx, a, err);
         return line < 0 ? line : line ? admit_uploaded(tx, a, err) : recovery_hold(tx, a, err);
     }
-    found = account_find_row(tx, h.account, &account, err);
+    found = admit_account_row(tx, a, h.account, &account, err);
     int known = found > 0 && h.device ? device_find_row(tx, h.device, &d, err) : 0;
     if (found < 0 || known < 0)
         return found < 0 ? found : known;
@@ -385,9 +406,8 @@ static int admit_key(struct store_tx *tx, struct admit *a, struct err *err) {
     return rc ? rc : admit_account(tx, a, k.account, &account, &ok, err);
 }
 
-int admit_run(struct store_tx *tx, void *arg, struct err *err) {
-    struct admit *a = arg;
-    a->must_write = a->registered = a->may_renew = a->of_line = false;
+static int judge(struct store_tx *tx, struct admit *a, struct err *err) {
+    a->must_write = a->registered = a->may_renew = a->of_line = a->tries = false;
     a->renewable_until = 0;
     a->outside = NULL;
     a->verdict = ERR_INIT;
@@ -402,4 +422,25 @@ int admit_run(struct store_tx *tx, void *arg, struct err *err) {
         return admit_key(tx, a, err);
     }
     return MUSTER_EINTERNAL;
+}
+
+/* The same once more by what is tried, before anything is written: afterwards who is new is known.  A fault of it is none of the device's. */
+static int by_what_is_tried(struct store_tx *tx, const struct admit *a) {
+    struct admit t = *a;
+    struct err why = ERR_INIT;
+    t.tried = true;
+    const bool refused = judge(tx, &t, &why) == 0 && t.verdict.code;
+    return refused && !(a->verdict.code && t.may_renew) ? t.verdict.code : 0;
+}
+
+int admit_run(struct store_tx *tx, void *arg, struct err *err) {
+    struct admit *a = arg;
+    const bool looks = !store_writable(tx);
+    a->tried = false;
+    if (looks)
+        a->shadow = 0;
+    int rc = judge(tx, a, err);
+    if (!rc && looks && a->tries && (!a->verdict.code || a->may_renew))
+        a->shadow = by_what_is_tried(tx, a);
+    return rc;
 }

@@ -23,6 +23,7 @@ struct admit {
     size_t n_between;
     bool of_line;              /* set within: the CA of a factory line that the account has stands on the path (line.h) */
     char line[64];             /* its name */
+    bool tries, tried;         /* set within: of the account, or its root, something is tried (tried.h); it is what is asked by, and nothing is written */
     const char *outside;       /* set within, at first contact: what keeps the device out of the line's bounds; NULL: nothing */
     bool between_known;        /* they are of a path that holds */
     const struct err *above;   /* DEVICE_UPLOADED: the root, or a CA below it, has expired, and nothing else is wrong with the chain: the verdict that it has by that; NULL: it has not */
@@ -43,6 +44,7 @@ struct admit {
     char device_id[DEVICE_ID_MAX + 1];
     char claimed[DEVICE_ID_MAX + 1];         /* the ID in the certificate, where it was read */
     int64_t last_seen;
+    int shadow;                /* code by which what is tried would have refused who is admitted, or may renew; 0: it would not.  Of the look; kept when it is run again to write */
 };
 int admit_run(struct store_tx *tx, void *arg, struct err *err);
 

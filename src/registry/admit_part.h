@@ -8,6 +8,11 @@
 int admit_refuse(struct admit *a, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 int admit_state(struct admit *a, const struct account *account, const struct device *d);
 void admit_found(struct admit *a, const struct device *d);
+/* Whether what is first may be written: never by what is tried. */
+bool admit_writes(const struct store_tx *tx, const struct admit *a);
+/* The account, or what is tried of it where that is what is asked by. */
+int admit_account_row(struct store_tx *tx, struct admit *a, int64_t row, struct account *out, struct err *err) MUSTER_MUST_CHECK;
+void admit_root_rules(struct admit *a, struct root *r); /* likewise of a root that was found */
 /* Sets the verdict and *ok false where the account is another than SNI names, or gone. */
 int admit_account(struct store_tx *tx, struct admit *a, int64_t row, struct account *out, bool *ok, struct err *err) MUSTER_MUST_CHECK;
 /* A device that waited because nobody had announced it, and now was. */

@@ -89,7 +89,7 @@ static int other_chain(struct store_tx *tx, struct admit *a, const struct root *
     int rc = device_chain_find(tx, a, r, &chain, &due, err);
     if (rc || !a->between_known || (chain == d->chain && !due))
         return rc;
-    if (!store_writable(tx)) {
+    if (!admit_writes(tx, a)) {
         a->must_write = true;
         return 0;
     }
@@ -105,7 +105,7 @@ static int newer_certificate(struct store_tx *tx, struct admit *a, const struct 
         return other_chain(tx, a, r, d, err);
     if (d->has_certificate && a->leaf->not_after <= d->certificate_not_after && d->root == r->row)
         return 0;
-    if (!store_writable(tx)) {
+    if (!admit_writes(tx, a)) {
         a->must_write = true;
         return 0;
     }
@@ -227,6 +227,7 @@ static int known_key(struct store_tx *tx, struct admit *a, int64_t account_row, 
     int found = admit_root(tx, a, account_row, &r, err);
     if (found <= 0)
         return found < 0 ? found : admit_refuse(a, MUSTER_ECERTUNTRUSTED, "The device belongs to the account %s, which does not have the fleet root of its certificate.", account.name);
+    admit_root_rules(a, &r);
     if (!admit_root_usable(a, &r))
         return 0;
     if (over(a, &r))
@@ -275,10 +276,10 @@ struct choice {
 };
 
 /* One more account that has one of the anchors. */
-static int consider(struct store_tx *tx, const struct admit *a, const struct root *r, struct choice *c, struct err *err) {
+static int consider(struct store_tx *tx, struct admit *a, const struct root *r, struct choice *c, struct err *err) {
     struct account one;
     struct line line;
-    int found = account_find_row(tx, r->account, &one, err);
+    int found = admit_account_row(tx, a, r->account, &one, err);
     if (found < 0)
         return found;
     if (!found || one.state != ACCOUNT_ACTIVE)
@@ -328,6 +329,8 @@ static int choose_account(struct store_tx *tx, struct admit *a, struct account *
     snprintf(a->account_name, sizeof a->account_name, "%s", account->name);
     a->account_row = account->row;
     int found = admit_root(tx, a, account->row, root, err);
+    if (found > 0)
+        admit_root_rules(a, root);
     return found ? found : admit_refuse(a, MUSTER_ECERTUNTRUSTED, NULL);
 }
 
@@ -389,11 +392,13 @@ static int register_device(struct store_tx *tx, struct admit *a, const struct ac
         return expected;
     if (expected == 2)
         return admit_refuse(a, MUSTER_EKEYMISMATCH, "The device was announced with another key.");
-    if (!store_writable(tx)) {
+    const bool wait = account->approval || (account->expected_only && !expected) || objection;
+    if (a->tried && wait)
+        return admit_refuse(a, account->expected_only && !account->approval && !expected ? MUSTER_EUNEXPECTED : MUSTER_EPENDING, NULL);
+    if (!admit_writes(tx, a)) {
         a->must_write = true;
         return 0;
     }
-    bool wait = account->approval || (account->expected_only && !expected) || objection;
     int64_t now = clock_now();
     struct uuid uuid = uuid_new();
     rc = store_exec(tx, NULL, err, SQL_DEVICE_ADD, "uisiiniiisisniniiii", &uuid, account->row, id, I(wait ? DEVICE_PENDING : DEVICE_ACTIVE), I(METHOD_DEVICE), r->row, now, now, a->address,
@@ -440,7 +445,7 @@ static int record_offer(struct store_tx *tx, struct admit *a, const struct accou
     int rc = one_int(tx, &many, 0, err, SQL_OFFER_COUNT, "i", d->row);
     if (rc || (seen < 0 && many >= OFFERS_MAX)) /* bounded: somebody who makes up keys fills no disk */
         return rc;
-    if (!store_writable(tx)) {
+    if (!admit_writes(tx, a)) {
         a->must_write = true;
         return 0;
     }
@@ -453,7 +458,7 @@ static int record_offer(struct store_tx *tx, struct admit *a, const struct accou
 }
 
 static int switch_key(struct store_tx *tx, struct admit *a, const struct account *account, const struct root *r, const struct device *d, struct err *err) {
-    if (!store_writable(tx)) {
+    if (!admit_writes(tx, a)) {
         a->must_write = true;
         return 0;
     }

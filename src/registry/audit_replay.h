@@ -27,6 +27,7 @@ struct audit_root {
     enum id_rule id_rule;
     enum key_rule key_rule;
     enum expired_rule expired;
+    char tried[ROOT_TRIED_MAX + 1];
 };
 
 struct audit_prov_key {
@@ -37,7 +38,7 @@ struct audit_prov_key {
     int64_t certificate_not_after; /* known with spki */
     int64_t expires, max_devices, per_hour, spent;
     char id_pattern[DEVICE_ID_MAX + 1];
-    uint64_t rest; /* keyed hash of id_pattern, sources, build and profile */
+    uint64_t rest; /* keyed hash of id_pattern, sources, build, profile, and what is tried */
 };
 
 /* A factory line (line.h). */
@@ -84,6 +85,7 @@ struct audit_replay {
     int backend;
     enum device_key_kind device_key;
     struct device_profile profile, shadow;
+    char tried[ACCOUNT_TRIED_MAX + 1];
     enum hook_rule hook;
     struct audit_allowed *allowed; /* by whoever is asked before certificates are issued, and not used yet */
     int64_t device_life, lost_answer_window, issue_ceiling, renewal_window, late_renewal, superseded_renewal;
@@ -110,6 +112,11 @@ struct audit_line *audit_replay_line(struct audit_replay *r, const struct uuid *
 struct audit_prov_key *audit_replay_key(struct audit_replay *r, const struct uuid *uuid);
 /* Whether the key, by its mark, is one of the device's accepted ones: what points to it. */
 uint32_t *audit_replay_accepted(struct audit_replay *r, struct audit_device *d, uint64_t key);
-uint64_t audit_replay_rest(const struct audit_replay *r, const char *id_pattern, const char *sources, const char *build, const struct device_profile *profile);
+/* Of what a provisioning key's row and its entries say besides. */
+struct audit_key_rest {
+    const char *id_pattern, *sources, *build, *tried;
+    const struct device_profile *profile, *shadow;
+};
+uint64_t audit_replay_rest(const struct audit_replay *r, const struct audit_key_rest *of);
 
 #endif

@@ -28,6 +28,7 @@ void replay_account_settings(struct audit_replay *r, const struct audit_entry *e
     r->hook = r->hook ? r->hook : HOOK_OFF;
     profile_detail_read(d, "profile", &r->profile);
     profile_detail_read(d, "shadow", &r->shadow);
+    snprintf(r->tried, sizeof r->tried, "%s", replay_text(d, "tried"));
     r->backend = json_object_get(d, "backend") ? word_parse(&WORDS_BACKEND, replay_text(d, "backend")) : BACKEND_SEALED;
 }
 
@@ -86,6 +87,7 @@ static void root_rules(struct audit_root *root, const json_t *d) {
     root->rules = true;
     root->id_rule = id_rule;
     root->key_rule = key_rule;
+    snprintf(root->tried, sizeof root->tried, "%s", replay_text(d, "tried"));
     root->expired = expired ? expired : EXPIRED_REFUSE; /* entries from before there was such a rule do not say it */
 }
 
@@ -159,10 +161,12 @@ void replay_root_revoke(struct audit_replay *r, const struct audit_entry *e, con
 
 /* --- provisioning keys ------------------------------------------------------------------------------------------------------------- */
 
-uint64_t audit_replay_rest(const struct audit_replay *r, const char *id_pattern, const char *sources, const char *build, const struct device_profile *profile) {
-    CLEANUP(buf_fini) struct buf b = BUF_INIT(4096);
-    buf_addf(&b, "%s\n%s\n%s\n", id_pattern, sources, build);
-    device_profile_write(profile, &b);
+uint64_t audit_replay_rest(const struct audit_replay *r, const struct audit_key_rest *of) {
+    CLEANUP(buf_fini) struct buf b = BUF_INIT(8192);
+    buf_addf(&b, "%s\n%s\n%s\n%s\n", of->id_pattern, of->sources, of->build, of->tried);
+    device_profile_write(of->profile, &b);
+    buf_addc(&b, '\n');
+    device_profile_write(of->shadow, &b);
     return audit_devices_hash(r->devices, buf_span(&b));
 }
 
@@ -193,9 +197,10 @@ static void key_bounds(struct audit_replay *r, struct audit_prov_key *k, const s
     k->max_devices = replay_int(d, "max_devices");
     k->per_hour = replay_int(d, "per_hour");
     snprintf(k->id_pattern, sizeof k->id_pattern, "%s", replay_text(d, "id_pattern"));
-    struct device_profile profile;
+    struct device_profile profile, shadow;
     profile_detail_read(d, "profile", &profile);
-    k->rest = audit_replay_rest(r, replay_text(d, "id_pattern"), replay_text(d, "sources"), replay_text(d, "build"), &profile);
+    profile_detail_read(d, "shadow", &shadow);
+    k->rest = audit_replay_rest(r, &(struct audit_key_rest){replay_text(d, "id_pattern"), replay_text(d, "sources"), replay_text(d, "build"), replay_text(d, "tried"), &profile, &shadow});
 }
 
 void replay_key_create(struct audit_replay *r, const struct audit_entry *e, const json_t *d) {

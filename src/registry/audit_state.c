@@ -28,7 +28,7 @@ static int check_settings(struct audit_state *s, const struct account *a) {
     else if (!r->created || a->kind != r->kind || a->method != r->method || a->reprovision != r->reprovision || a->approval != r->approval || a->expected_only != r->expected_only ||
         a->device_key != r->device_key || a->device_life != r->device_life || a->lost_answer_window != r->lost_answer_window || a->issue_ceiling != r->issue_ceiling ||
         a->renewal_window != r->renewal_window || a->late_renewal != r->late_renewal || a->superseded_renewal != r->superseded_renewal || a->server_keygen != r->server_keygen || a->csr_queue != r->csr_queue ||
-        a->hook != r->hook || (int)a->backend != r->backend || !device_profile_eq(&a->profile, &r->profile) || !device_profile_eq(&a->shadow, &r->shadow) ||
+        a->hook != r->hook || (int)a->backend != r->backend || !device_profile_eq(&a->profile, &r->profile) || !device_profile_eq(&a->shadow, &r->shadow) || strcmp(a->tried, r->tried) != 0 ||
         a->state != (r->deleted ? ACCOUNT_DELETED : ACCOUNT_ACTIVE))
         audit_state_bad(s, "The settings of the account are not those that the log says.");
     return 0;
@@ -68,9 +68,9 @@ static void check_root(struct audit_state *s, const struct root *row, const stru
         audit_state_bad(s, "The fleet root %s is %s, and the log says otherwise.", id, word_of(&WORDS_ROOT_STATE, row->state));
     else if (row->state == ROOT_DISABLED && r && row->state_before != r->before)
         audit_state_bad(s, "The fleet root %s was %s before, and the log says otherwise.", id, word_of(&WORDS_ROOT_STATE, row->state_before));
-    else if (row->origin == ROOT_MUSTER && (row->id_rule != ID_RULE_CN || row->key_rule != KEY_RULE_REFUSE || row->expired != EXPIRED_REFUSE))
+    else if (row->origin == ROOT_MUSTER && (row->id_rule != ID_RULE_CN || row->key_rule != KEY_RULE_REFUSE || row->expired != EXPIRED_REFUSE || row->tried[0]))
         audit_state_bad(s, "The rules of the fleet root %s are not those of Muster's own.", id);
-    else if (row->origin != ROOT_MUSTER && r->rules && (row->id_rule != r->id_rule || row->key_rule != r->key_rule || row->expired != r->expired))
+    else if (row->origin != ROOT_MUSTER && r->rules && (row->id_rule != r->id_rule || row->key_rule != r->key_rule || row->expired != r->expired || strcmp(row->tried, r->tried) != 0))
         audit_state_bad(s, "The rules of the fleet root %s are not those that the log says.", id);
 }
 
@@ -106,7 +106,7 @@ static void check_key(struct audit_state *s, const struct prov_key *row, struct 
     if (!k)
         audit_state_bad(s, "The provisioning key \"%s\" was never made.", row->name);
     else if (strcmp(k->name, row->name) != 0 || k->expires != row->expires || k->max_devices != row->max_devices || k->per_hour != row->per_hour ||
-             k->rest != audit_replay_rest(r, row->id_pattern, row->sources, row->build, &row->profile) || (k->printed && !hash_eq(&k->fingerprint, &row->fingerprint)) ||
+             k->rest != audit_replay_rest(r, &(struct audit_key_rest){row->id_pattern, row->sources, row->build, row->tried, &row->profile, &row->shadow}) || (k->printed && !hash_eq(&k->fingerprint, &row->fingerprint)) ||
              (k->spki_known && (!span_eq(hash_span(&k->spki), spki) || k->certificate_not_after != row->certificate_not_after)))
         audit_state_bad(s, "The provisioning key \"%s\" is not as the log says.", row->name);
     else if (k->blacklisted != (row->state == KEY_BLACKLISTED))

@@ -5,6 +5,7 @@
 #include "registry/device_identity.h"
 #include "registry/own_key.h"
 #include "registry/root_crl.h"
+#include "registry/tried.h"
 
 /* --- rows ---------------------------------------------------------------------------------------------------------------------------- */
 
@@ -57,7 +58,7 @@ static int refuse(struct asking *a, int code, int retry_after) {
 static int load(struct store_tx *tx, struct asking *a, struct err *err) {
     struct csr_ask *ask = a->ask;
     struct store_row *row;
-    ask->verdict = ERR_INIT;
+    ask->verdict = ask->shadow = ERR_INIT;
     buf_clear(&ask->certificate);
     int found = device_find_row(tx, ask->device, &a->device, err);
     if (found > 0)
@@ -73,12 +74,12 @@ static int load(struct store_tx *tx, struct asking *a, struct err *err) {
 }
 
 /* Why the device may not ask at all; 0: it may. */
-static int barred(const struct asking *a) {
-    if (a->account.state != ACCOUNT_ACTIVE)
+static int barred(const struct asking *a, const struct account *by) {
+    if (by->state != ACCOUNT_ACTIVE)
         return MUSTER_EDELETED;
-    if (!(a->account.method & METHOD_DEVICE))
+    if (!(by->method & METHOD_DEVICE))
         return MUSTER_EMETHODOFF;
-    if (!a->account.csr_queue)
+    if (!by->csr_queue)
         return MUSTER_EFLEETCA;
     int code = device_state_code(&a->device);
     return code ? code : a->device.state == DEVICE_PENDING ? MUSTER_EPENDING : 0;
@@ -143,10 +144,12 @@ static int put(struct store_tx *tx, const struct asking *a, struct err *err) {
 
 int csr_ask_run(struct store_tx *tx, void *arg, struct err *err) {
     struct asking a = {.ask = arg, .now = clock_now()};
+    struct account tried;
+    struct err why = ERR_INIT;
     int rc = load(tx, &a, err), code;
     if (rc || (rc = clock_check(tx, a.now, err)) || (rc = look_whether_dead(tx, &a, err)))
         return rc;
-    if ((code = barred(&a)) || answered(&a)) {
+    if ((code = barred(&a, &a.account)) || answered(&a)) {
         if (code)
             refuse(&a, code, code == MUSTER_EPENDING ? 300 : 0);
     } else if (a.found && !a.dead && a.now - a.before.created < CSR_GAP) {
@@ -157,6 +160,11 @@ int csr_ask_run(struct store_tx *tx, void *arg, struct err *err) {
     }
     if (rc || a.ask->verdict.code)
         buf_clear(&a.ask->certificate);
+    if (!rc && (!a.ask->verdict.code || a.ask->verdict.code == MUSTER_ECSRWAITS) && tried_account(&a.account, &tried)) {
+        tried.method = a.account.method; /* tried where the device was admitted */
+        if ((why.code = barred(&a, &tried)))
+            tried_refused(&a.ask->shadow, &why);
+    }
     return rc;
 }
 

@@ -39,6 +39,7 @@ struct csr_ask {
     const char *address;
     /* out */
     struct err verdict;     /* why not; MUSTER_ECSRWAITS: it is in the queue */
+    struct err shadow;      /* what is tried would have refused it (tried.h) */
     struct buf certificate; /* DER; the caller frees it */
     char account_name[ACCOUNT_NAME_MAX + 1], device_id[DEVICE_ID_MAX + 1];
 };

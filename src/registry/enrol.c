@@ -13,6 +13,7 @@ struct loaded {
     struct device device;
     struct enrol_facts facts;
     struct hook_ask ask;
+    enum hook_trial trial; /* on which the same is asked, once it was issued */
 };
 
 static void refuse(struct enrol *e, int code) { e->verdict = (struct enrol_verdict){.how = ENROL_REFUSED, .err = {.code = code}}; }
@@ -141,9 +142,11 @@ static int load_hour(struct store_tx *tx, struct loaded *l, struct err *err) {
 /* What is only explained is not asked for. */
 static int load_answer(struct store_tx *tx, const struct enrol *e, struct loaded *l, struct err *err) {
     struct enrol_facts *f = &l->facts;
-    if (l->account.hook == HOOK_OFF || e->leave_out || e->at)
+    const bool explains = e->leave_out || e->at;
+    f->asks = !explains && hook_asks(l->account.hook, false);
+    l->trial = explains ? HOOK_DECIDES : hook_trial_of(&l->account, false);
+    if (!f->asks && !l->trial)
         return 0;
-    f->asks = l->account.hook != HOOK_TRY;
     l->ask = (struct hook_ask){.device_id = e->device_id, .by = e->code ? "invitation" : l->key.name, .spki = e->own ? hash_span(&e->own->spki) : SPAN_NONE, .address = e->address};
     hook_what(false, l->key.row, e->code ? l->invitation.row : 0, NULL, e->device_id, e->own ? &e->own->spki : NULL, &l->ask.what);
     return f->asks ? hook_find(tx, l->account.row, &l->ask.what, &f->answer, err) : 0;
@@ -291,8 +294,8 @@ static int apply(struct store_tx *tx, struct enrol *e, struct loaded *l, struct 
     rc = e->verdict.how == ENROL_AGAIN && !e->code ? store_exec(tx, NULL, err, SQL_KEY_USED, "ii", l->key.row, l->facts.now) : spend(tx, e, l, err);
     if (!rc && l->facts.asks && e->verdict.how != ENROL_AGAIN)
         rc = hook_use(tx, &l->facts.answer, err);
-    if (!rc && l->account.hook == HOOK_TRY && e->verdict.how != ENROL_AGAIN)
-        rc = hook_try(tx, l->account.row, &l->ask, l->facts.now, err);
+    if (!rc && l->trial && e->verdict.how != ENROL_AGAIN)
+        rc = hook_try(tx, l->account.row, &l->ask, l->trial, l->facts.now, err);
     if (rc || (rc = store_certificate(tx, e, l, err)))
         return rc;
     e->device = l->device.uuid;

@@ -1,6 +1,7 @@
 /* enrol_decide: who may enrol, in the order in which it is asked.  Pure; see enrol.h. */
 #include "registry/enrol.h"
 #include "registry/profile.h"
+#include "registry/tried.h"
 
 static void refuse(struct enrol_verdict *v, int code, int retry_after) {
     v->how = ENROL_REFUSED;
@@ -136,6 +137,27 @@ static void decide(const struct enrol_facts *f, struct enrol_verdict *v) {
     }
 }
 
+/* The same once more by what is tried; who would have to wait for an operator would not have been let in at once either. */
+static void try_it(const struct enrol_facts *f, struct enrol_verdict *v) {
+    struct enrol_verdict tried = {.how = ENROL_REFUSED};
+    struct enrol_facts t = *f;
+    struct account account;
+    struct prov_key key;
+    if (tried_account(f->account, &account))
+        t.account = &account;
+    if (f->key && tried_key(f->key, &key))
+        t.key = &key;
+    if (t.account == f->account && t.key == f->key)
+        return;
+    decide(&t, &tried);
+    const bool waits = tried.how == ENROL_NEW && v->how == ENROL_NEW && tried.state == DEVICE_PENDING && v->state == DEVICE_ACTIVE;
+    const struct err pending = {.code = account.expected_only && !account.approval ? MUSTER_EUNEXPECTED : MUSTER_EPENDING};
+    if (tried.how == ENROL_REFUSED || tried.how == ENROL_ASK)
+        tried_refused(&v->shadow, &tried.err);
+    else if (waits)
+        tried_refused(&v->shadow, &pending);
+}
+
 void enrol_decide(const struct enrol_facts *f, struct enrol_verdict *v) {
     *v = (struct enrol_verdict){.how = ENROL_REFUSED};
     decide(f, v);
@@ -144,5 +166,5 @@ void enrol_decide(const struct enrol_facts *f, struct enrol_verdict *v) {
     if (v->how == ENROL_REFUSED || v->how == ENROL_ASK)
         return;
     v->withheld = withheld(f, v);
-    profile_shadow_judge(f->account, f->key, f->own, &v->shadow);
+    try_it(f, v);
 }

@@ -3,6 +3,7 @@
 
 #include "registry/audit.h"
 #include "registry/refusal.h"
+#include "registry/tried.h"
 
 #define OVER_A_TIME 20 /* rows that go with each one that comes */
 
@@ -16,6 +17,15 @@ void hook_what(bool renews, int64_t key, int64_t invitation, const struct hash *
     buf_add(&b, hash_span(spki ? spki : &none));
     buf_add(&b, device_id);
     hash_of(buf_span(&b), out);
+}
+
+bool hook_asks(enum hook_rule rule, bool renews) { return rule == HOOK_ALL || (rule == HOOK_NEW && !renews); }
+
+enum hook_trial hook_trial_of(const struct account *a, bool renews) {
+    struct account tried;
+    if (!tried_account(a, &tried) || !hook_asks(tried.hook, renews))
+        return HOOK_DECIDES;
+    return hook_asks(a->hook, renews) ? HOOK_TRIAL_BESIDE : HOOK_TRIAL;
 }
 
 int hook_find(struct store_tx *tx, int64_t account, const struct hash *what, struct hook_answer *out, struct err *err) {
@@ -53,20 +63,28 @@ int hook_judge(const struct hook_answer *a, int64_t now, struct err *why, bool *
     return err_retry(why, MUSTER_EHOOKFAILED, (int)(a->until - now), "Whoever is asked before certificates are issued gave no answer that counts%s%s", a->reason[0] ? ": " : ".", a->reason);
 }
 
-int hook_write(struct store_tx *tx, int64_t account, const struct hook_ask *ask, int64_t now, struct err *err) {
+static int add(struct store_tx *tx, int64_t account, const struct hook_ask *ask, const struct hash *what, enum hook_trial trial, int64_t now, struct err *err) {
     const struct uuid id = uuid_new();
     int64_t many = 0;
     int rc = store_exec(tx, NULL, err, SQL_ASK_OVER, "iii", account, now, I(OVER_A_TIME));
-    if (rc || (rc = one_int(tx, &many, 0, err, SQL_ASK_MANY, "ii", account, I(HOOK_ASKS_MAX - 1))))
+    if (rc || (rc = one_int(tx, &many, 0, err, trial ? SQL_ASK_TRIALS : SQL_ASK_MANY, "ii", account, I(HOOK_ASKS_MAX - 1))))
         return rc;
     if (many)
         return err_retry(err, MUSTER_EBUSY, HOOK_FAILED_FOR, "The account waits for too many answers of whoever is asked before certificates are issued.");
-    return store_exec(tx, NULL, err, SQL_ASK_ADD, "uibitisbs", &id, account, hash_span(&ask->what), now + HOOK_WAITS, ask->device_id, I(ask->renews), ask->by, ask->spki, ask->address);
+    return store_exec(tx, NULL, err, SQL_ASK_ADD, "uibitisbsi", &id, account, hash_span(what), now + HOOK_WAITS, ask->device_id, I(ask->renews), ask->by, ask->spki, ask->address, I(trial));
 }
 
-int hook_try(struct store_tx *tx, int64_t account, const struct hook_ask *ask, int64_t now, struct err *err) {
+int hook_write(struct store_tx *tx, int64_t account, const struct hook_ask *ask, int64_t now, struct err *err) { return add(tx, account, ask, &ask->what, HOOK_DECIDES, now, err); }
+
+/* Under a mark of its own: what decides about the same certificate has the other. */
+int hook_try(struct store_tx *tx, int64_t account, const struct hook_ask *ask, enum hook_trial trial, int64_t now, struct err *err) {
+    CLEANUP(buf_fini) struct buf marked = BUF_INIT(128);
     struct err why = ERR_INIT;
-    int rc = hook_write(tx, account, ask, now, &why);
+    struct hash what;
+    buf_adds(&marked, "trial");
+    buf_add(&marked, hash_span(&ask->what));
+    hash_of(buf_span(&marked), &what);
+    int rc = add(tx, account, ask, &what, trial, now, &why);
     return rc == MUSTER_EBUSY ? 0 : rc ? err_set(err, rc, "%s", why.text) : 0;
 }
 
@@ -74,11 +92,9 @@ int hook_use(struct store_tx *tx, const struct hook_answer *a, struct err *err) 
 
 /* --- for control -------------------------------------------------------------------------------------------------------------------------- */
 
-int hook_waiting_run(struct store_tx *tx, void *arg, struct err *err) {
-    struct hook_waiting *w = arg;
+static int read_waiting(struct store_tx *tx, struct hook_waiting *w, struct err *err) {
     CLEANUP(store_row_end) struct store_row *row = NULL;
-    w->n = 0;
-    int rc = store_query(tx, &row, err, SQL_ASK_WAITING, "ii", w->after, I(HOOK_BATCH));
+    int rc = store_query(tx, &row, err, w->trial ? SQL_ASK_WAITING_TRIAL : SQL_ASK_WAITING, "ii", w->after, I(HOOK_BATCH));
     while (!rc && w->n < HOOK_BATCH && (rc = store_next(row, err)) > 0) {
         __auto_type one = &w->at[w->n];
         memset(one, 0, sizeof *one);
@@ -89,10 +105,21 @@ int hook_waiting_run(struct store_tx *tx, void *arg, struct err *err) {
         row_text(row, 5, one->by, sizeof one->by);
         one->has_spki = !store_is_null(row, 6) && row_hash(row, 6, &one->spki) == 0;
         row_text(row, 7, one->address, sizeof one->address);
+        one->trial = (enum hook_trial)store_int(row, 8);
         rc = store_uuid(row, 1, &one->uuid) ? err_set(err, MUSTER_ECORRUPT, "A row of the table ask is damaged.") : 0;
         w->n++;
     }
     return rc < 0 ? rc : 0;
+}
+
+int hook_waiting_run(struct store_tx *tx, void *arg, struct err *err) {
+    struct hook_waiting *w = arg;
+    w->n = 0;
+    int rc = read_waiting(tx, w, err);
+    if (rc || w->n || w->trial || w->after)
+        return rc;
+    w->trial = true;
+    return read_waiting(tx, w, err);
 }
 
 static int64_t until_of(const struct hook_settle *s, int64_t now) {
@@ -133,14 +160,13 @@ static int write_shadow(struct store_tx *tx, int64_t account, const char *device
 int hook_settle_run(struct store_tx *tx, void *arg, struct err *err) {
     struct hook_settle *s = arg;
     struct store_row *row;
-    struct account a;
     struct uuid id;
     char device[DEVICE_ID_MAX + 1], by[NAME_MAX_BYTES + 1], address[64];
     s->shadow = false;
     int found = first_row(tx, &row, err, SQL_ASK_WAITS, "i", s->row);
     if (found <= 0)
         return found;
-    const int64_t account = store_int(row, 0), renews = store_int(row, 3);
+    const int64_t account = store_int(row, 0), renews = store_int(row, 3), trial = store_int(row, 6);
     row_text(row, 2, device, sizeof device);
     row_text(row, 4, by, sizeof by);
     row_text(row, 5, address, sizeof address);
@@ -148,9 +174,7 @@ int hook_settle_run(struct store_tx *tx, void *arg, struct err *err) {
     store_row_end(row);
     if (rc)
         return err_set(err, MUSTER_ECORRUPT, "A row of the table ask is damaged.");
-    if ((found = account_find_row(tx, account, &a, err)) <= 0)
-        return found;
-    if (a.hook == HOOK_TRY) {
+    if (trial) {
         s->shadow = s->state != HOOK_ALLOWED;
         rc = store_exec(tx, NULL, err, SQL_ASK_USED, "i", s->row);
         return rc || !s->shadow ? rc : write_shadow(tx, account, device, address, s, err);

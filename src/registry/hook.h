@@ -6,8 +6,8 @@
  * public key alone, is good for a while, and is used up in the transaction that issues.  No answer, an answer that cannot be read, and nobody to ask
  * are denials.
  *
- * An account that only tries it (HOOK_TRY) issues at once and asks behind that; what would have been refused stands among the refusals, as
- * MUSTER_ESHADOW. */
+ * An account that only tries it (tried.h, or HOOK_TRY) issues at once and asks behind that; what would have been refused stands among the refusals, as
+ * MUSTER_ESHADOW.  Rows of such questions hold up none of the others: they are counted, read and sent by themselves. */
 #ifndef MUSTER_REGISTRY_HOOK_H
 #define MUSTER_REGISTRY_HOOK_H
 
@@ -20,10 +20,16 @@
 #define HOOK_FAILED_FOR 10
 #define HOOK_LATER_FOR 60         /* where the one who was asked does not say */
 #define HOOK_LATER_MAX CLOCK_DAY
-#define HOOK_ASKS_MAX 1000        /* rows of one account */
+#define HOOK_ASKS_MAX 1000        /* rows of one account; and again so many on trial */
 #define HOOK_REASON_MAX 160
 
 enum hook_state { HOOK_WAITING = 1, HOOK_ALLOWED = 2, HOOK_DENIED = 3, HOOK_FAILED = 4, HOOK_LATER = 5 };
+
+/* Whether something hangs on the answer; a number in rows.  On trial the webhook for certificate.try is asked, or else that for certificate.ask; BESIDE: not the latter, which
+ * has said yes to this very certificate. */
+enum hook_trial { HOOK_DECIDES = 0, HOOK_TRIAL = 1, HOOK_TRIAL_BESIDE = 2 };
+bool hook_asks(enum hook_rule rule, bool renews); /* by what holds; HOOK_TRY: nobody */
+enum hook_trial hook_trial_of(const struct account *a, bool renews); /* HOOK_DECIDES: nobody is asked on trial */
 
 /* What is asked. */
 struct hook_ask {
@@ -49,13 +55,14 @@ int hook_judge(const struct hook_answer *a, int64_t now, struct err *why, bool *
 /* Writes it down, in the place of an answer that is over.  MUSTER_EBUSY: the account waits for too many. */
 int hook_write(struct store_tx *tx, int64_t account, const struct hook_ask *ask, int64_t now, struct err *err) MUSTER_MUST_CHECK;
 /* Likewise, of a certificate that is issued whatever is answered; where too many wait it is not asked. */
-int hook_try(struct store_tx *tx, int64_t account, const struct hook_ask *ask, int64_t now, struct err *err) MUSTER_MUST_CHECK;
+int hook_try(struct store_tx *tx, int64_t account, const struct hook_ask *ask, enum hook_trial trial, int64_t now, struct err *err) MUSTER_MUST_CHECK;
 int hook_use(struct store_tx *tx, const struct hook_answer *a, struct err *err) MUSTER_MUST_CHECK;
 
 /* --- for control ----------------------------------------------------------------------------------------------------------------------- */
 
 #define HOOK_BATCH 32
 struct hook_waiting {
+    bool trial;    /* those on trial, and not the others; set within where none of the others waits at all */
     int64_t after; /* row */
     size_t n;
     struct {
@@ -63,6 +70,7 @@ struct hook_waiting {
         struct uuid uuid;
         char account[ACCOUNT_NAME_MAX + 1], device_id[DEVICE_ID_MAX + 1], by[NAME_MAX_BYTES + 1], address[64];
         bool renews, has_spki;
+        enum hook_trial trial;
         struct hash spki;
     } at[HOOK_BATCH];
 };
@@ -73,7 +81,7 @@ struct hook_settle {
     enum hook_state state;   /* not HOOK_WAITING */
     int64_t seconds;         /* of HOOK_LATER: until it is asked again; 0: not said */
     char reason[HOOK_REASON_MAX + 1];
-    bool shadow;             /* out: the account only tries it, and would have been told no */
+    bool shadow;             /* out: it was on trial, and would have been a no */
 };
 /* One that is not there any more, or was answered, is let be. */
 int hook_settle_run(struct store_tx *tx, void *arg, struct err *err);

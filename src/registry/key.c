@@ -6,6 +6,7 @@
 #include "registry/key_json.h"
 #include "registry/profile.h"
 #include "registry/row.h"
+#include "registry/tried.h"
 
 #define ENROLLED_SHOWN 1000
 
@@ -17,10 +18,24 @@ static enum key_state state_now(const struct prov_key *k, int64_t now) {
     return k->max_devices && k->spent >= k->max_devices ? KEY_EXHAUSTED : KEY_ACTIVE;
 }
 
+/* The bounds that can be tried. */
+static json_t *bounds_json(const struct key_bounds *b) {
+    json_t *o = json_object();
+    json_set_time(o, "expires", b->expires);
+    json_set(o, "max_devices", b->max_devices ? json_integer(b->max_devices) : json_null());
+    json_set(o, "per_hour", b->per_hour ? json_integer(b->per_hour) : json_null());
+    json_set_str(o, "id_pattern", b->id_pattern[0] ? b->id_pattern : NULL);
+    json_set_str(o, "sources", b->sources[0] ? b->sources : NULL);
+    return o;
+}
+
+/* What of the certificates is tried, whole, and those of the bounds that are. */
 static json_t *shadow_json(const struct prov_key *k) {
-    json_t *o = device_profile_is_default(&k->shadow) ? json_null() : json_object();
-    if (json_is_object(o))
-        profile_key_add(o, &k->shadow);
+    if (device_profile_is_default(&k->shadow) && !k->tried[0])
+        return json_null();
+    json_t *o = tried_json(k->tried);
+    o = json_is_object(o) ? o : json_object();
+    profile_key_add(o, &k->shadow);
     return o;
 }
 
@@ -156,57 +171,70 @@ int key_bounds_json(struct key_bounds *b, json_t *from, struct err *err) {
 
 /* What is tried begins as what is tried already, and that as what holds. */
 static int try_json(struct key_bounds *b, const json_t *from, struct err *err) {
+    CLEANUP_JSON json_t *bounds = json_object(), *before = *b->tried ? tried_json(b->tried) : json_object(), *whole = NULL;
     struct device_profile p = device_profile_is_default(&b->shadow) ? b->profile : b->shadow;
+    struct key_bounds t = *b;
     const char *key;
     json_t *v;
+    bool certificates = false;
     json_object_foreach((json_t *)from, key, v) {
         bool known = strcmp(key, "shadow") == 0;
         int rc = known ? 0 : profile_take(&p, key, v, &known, err);
         if (rc)
             return rc;
+        certificates = certificates || (known && strcmp(key, "shadow") != 0);
         if (!known)
-            return err_set(err, MUSTER_EINVALID, "Of a provisioning key it can be tried what its devices' certificates may be: life, longest_life, key_types, key_usages; not \"%.40s\".", key);
+            json_object_set(bounds, key, v);
     }
     int rc = device_profile_check(&p, err);
-    if (rc)
+    if (rc || (rc = key_bounds_json(&t, before, err)) || (rc = key_bounds_json(&t, bounds, err)))
         return rc;
-    if (device_profile_is_default(&p))
+    if (certificates ? device_profile_is_default(&p) : !json_object_size(bounds))
         return err_set(err, MUSTER_EINVALID, "There is nothing to try: the key would allow all that its account does.");
-    b->shadow = p;
-    return 0;
+    if (certificates)
+        b->shadow = p;
+    whole = bounds_json(&t);
+    return tried_put(b->tried, sizeof b->tried, TRIED_OF_KEY, whole, bounds, err);
 }
 
 int key_change_json(struct key_bounds *b, json_t *from, struct err *err) {
-    const json_t *v = json_object_get(from, "shadow");
-    const char *word = json_string_value(v);
-    if (!v)
-        return key_bounds_json(b, from, err);
-    if (word && strcmp(word, "try") == 0)
+    enum tried_change change;
+    int rc = tried_change_of(from, &change, err);
+    if (rc || change == TRIED_NOT)
+        return rc ? rc : key_bounds_json(b, from, err);
+    if (change == TRIED_TRY)
         return try_json(b, from, err);
-    const bool enforce = word && strcmp(word, "enforce") == 0;
-    if (!enforce && (!word || strcmp(word, "drop") != 0))
-        return err_set(err, MUSTER_EINVALID, "shadow is try, enforce or drop.");
-    if (json_object_size(from) > 1)
-        return err_set(err, MUSTER_EINVALID, "What was tried is enforced, or dropped, as it is.");
-    if (enforce && device_profile_is_default(&b->shadow))
-        return err_set(err, MUSTER_EINVALID, "Nothing is tried for the key.");
-    if (enforce)
+    const bool certificates = !device_profile_is_default(&b->shadow);
+    CLEANUP_JSON json_t *members = tried_settle(change, b->tried, certificates, from, err);
+    if (!members)
+        return err->code;
+    if (change == TRIED_ENFORCE && certificates)
         b->profile = b->shadow;
     b->shadow = (struct device_profile){0};
-    return 0;
+    b->tried[0] = '\0';
+    return key_bounds_json(b, members, err);
 }
 
 /* --- operations ------------------------------------------------------------------------------------------------------------------- */
 
-int key_bounds_fit(const struct account *a, const struct key_bounds *b, int64_t certificate_not_after, struct err *err) {
-    struct device_profile whole;
+static int expiry_fits(const struct key_bounds *b, int64_t certificate_not_after, struct err *err) {
     if (b->expires > certificate_not_after) {
         char end[CLOCK_RFC3339_LEN + 1];
         clock_rfc3339(certificate_not_after, end);
         return err_set(err, MUSTER_EINVALID, "The key's certificate ends at %s; expires cannot lie behind that.", end);
     }
+    return 0;
+}
+
+int key_bounds_fit(const struct account *a, const struct key_bounds *b, int64_t certificate_not_after, struct err *err) {
+    CLEANUP_JSON json_t *members = *b->tried ? tried_json(b->tried) : json_object();
+    struct device_profile whole;
+    struct key_bounds tried = *b;
+    int rc = expiry_fits(b, certificate_not_after, err);
+    if (rc || (rc = key_bounds_json(&tried, members, err)) || (rc = expiry_fits(&tried, certificate_not_after, err)))
+        return rc;
     profile_of(a, NULL, &whole);
-    int rc = device_profile_narrows(&whole, &b->profile, err);
+    rc = device_profile_narrows(&whole, &b->profile, err);
     return rc ? rc : device_profile_narrows(&whole, &b->shadow, err);
 }
 

@@ -17,11 +17,12 @@ struct key_bounds {
     char build[NAME_MAX_BYTES + 1];     /* of the image it goes into, for people */
     struct device_profile profile;      /* what its devices' certificates may be, within the account's profile */
     struct device_profile shadow;       /* the same, tried: it refuses nobody; the default: nothing is tried */
+    char tried[KEY_TRIED_MAX + 1];      /* of the bounds above, by tried.h; "" */
 };
 int key_bounds_check(const struct key_bounds *b, struct err *err) MUSTER_MUST_CHECK;
 /* Takes the fields name, expires, max_devices, per_hour, id_pattern, sources (array or text), build, and of the profile key_types, key_usages, life, longest_life; every other one is refused. */
 int key_bounds_json(struct key_bounds *b, json_t *from, struct err *err) MUSTER_MUST_CHECK;
-/* The same of a key that is there, whose member shadow may say besides: try (of the profile's members alone, which are tried from now on), enforce, drop. */
+/* The same of a key that is there, whose member shadow may say besides: try (what the others say is tried from now on), enforce, drop. */
 int key_change_json(struct key_bounds *b, json_t *from, struct err *err) MUSTER_MUST_CHECK;
 
 struct key_create {

@@ -18,6 +18,8 @@ json_t *key_detail(const struct prov_key *k) {
     json_set_str(d, "build", k->build);
     profile_detail_add(d, "profile", &k->profile);
     profile_detail_add(d, "shadow", &k->shadow);
+    if (k->tried[0])
+        json_set_str(d, "tried", k->tried);
     return d;
 }
 
@@ -46,12 +48,13 @@ int key_live_json(struct store_tx *tx, const struct account *a, bool warn, json_
     return rc < 0 ? rc : 0;
 }
 
-static void bounds_of(const struct prov_key *k, struct key_bounds *b) {
+void key_bounds_of(const struct prov_key *k, struct key_bounds *b) {
     *b = (struct key_bounds){.expires = k->expires, .max_devices = k->max_devices, .per_hour = k->per_hour, .profile = k->profile, .shadow = k->shadow};
     snprintf(b->name, sizeof b->name, "%s", k->name);
     snprintf(b->id_pattern, sizeof b->id_pattern, "%s", k->id_pattern);
     snprintf(b->sources, sizeof b->sources, "%s", k->sources);
     snprintf(b->build, sizeof b->build, "%s", k->build);
+    snprintf(b->tried, sizeof b->tried, "%s", k->tried);
 }
 
 static int read_again(struct store_tx *tx, struct prov_key *k, struct err *err) {
@@ -69,15 +72,15 @@ int key_set_run(struct store_tx *tx, void *arg, struct err *err) {
     if (rc || (rc = key_need(tx, &a, s->key, &k, err)))
         return rc;
     const struct prov_key before = k;
-    bounds_of(&k, &b);
+    key_bounds_of(&k, &b);
     if ((rc = key_change_json(&b, s->change, err)) || (rc = key_bounds_fit(&a, &b, k.certificate_not_after, err)))
         return rc;
     if (b.max_devices && b.max_devices < k.spent)
         return err_set(err, MUSTER_EINVALID, "The key has enrolled %lld devices already; max_devices cannot be lower.", (long long)k.spent);
     if (!b.name[0])
         return err_set(err, MUSTER_EINVALID, "A provisioning key needs a name.");
-    rc = store_exec(tx, NULL, err, SQL_KEY_SET, "isiiisssss", k.row, b.name, b.expires, b.max_devices, b.per_hour, b.id_pattern, b.sources, b.build, profile_text(&b.profile, profile),
-                    profile_text(&b.shadow, shadow));
+    rc = store_exec(tx, NULL, err, SQL_KEY_SET, "isiiissssss", k.row, b.name, b.expires, b.max_devices, b.per_hour, b.id_pattern, b.sources, b.build, profile_text(&b.profile, profile),
+                    profile_text(&b.shadow, shadow), b.tried);
     if (rc == MUSTER_EEXISTS)
         return err_set(err, rc, "The account %s has a provisioning key \"%s\" already.", a.name, b.name);
     if (rc || (rc = epoch_raise(tx, err)) || (rc = read_again(tx, &k, err)) || (rc = key_json(tx, &a, &k, &s->out, err)) || (rc = event_key_budget(tx, &a, &before, &k, err)))

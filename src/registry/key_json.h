@@ -12,6 +12,7 @@ int key_bounds_fit(const struct account *a, const struct key_bounds *b, int64_t 
  * KEY_NAMES_SHOWN names), and with `warn` a sentence of "warnings" that names them. */
 #define KEY_NAMES_SHOWN 20
 int key_live_json(struct store_tx *tx, const struct account *a, bool warn, json_t *out, struct err *err) MUSTER_MUST_CHECK;
+void key_bounds_of(const struct prov_key *k, struct key_bounds *out);
 /* The key's bounds, for an audit entry. */
 json_t *key_detail(const struct prov_key *k);
 

@@ -20,6 +20,9 @@
 #define DEVICE_LIFE (20 * CLOCK_YEAR)        /* seconds; of an account, where nobody says another (as the next two, which stand in migration 10 too) */
 #define LATE_RENEWAL (90 * CLOCK_DAY)
 #define SUPERSEDED_RENEWAL (30 * CLOCK_DAY)
+#define ACCOUNT_TRIED_MAX 511   /* bytes of what is tried (tried.h) */
+#define KEY_TRIED_MAX 1663
+#define ROOT_TRIED_MAX 191
 #define CLOCK_TOLERANCE 300    /* seconds that the clock may be behind the log */
 
 enum account_kind { ACCOUNT_TEST = 1, ACCOUNT_PRODUCTION = 2 };

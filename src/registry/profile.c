@@ -5,16 +5,6 @@ void profile_of(const struct account *a, const struct prov_key *key, struct devi
     device_profile_effective(&a->profile, a->device_life, a->profile.life_max, a->device_key == DEVICE_KEY_RSA, key ? &key->profile : NULL, out);
 }
 
-bool profile_shadow_of(const struct account *a, const struct prov_key *key, struct device_profile *out) {
-    const bool of_key = key && !device_profile_is_default(&key->shadow);
-    const struct device_profile *narrow = of_key ? &key->shadow : key ? &key->profile : NULL;
-    if (a->shadow.life)
-        device_profile_effective(&a->shadow, a->shadow.life, a->shadow.life_max, a->device_key == DEVICE_KEY_RSA, narrow, out);
-    else if (of_key)
-        device_profile_effective(&a->profile, a->device_life, a->profile.life_max, a->device_key == DEVICE_KEY_RSA, narrow, out);
-    return a->shadow.life || of_key;
-}
-
 struct key_facts profile_made_key(const struct account *a) {
     return a->device_key == DEVICE_KEY_RSA ? (struct key_facts){.kind = KEY_RSA, .bits = 2048} : (struct key_facts){.kind = KEY_P256, .bits = 256};
 }
@@ -37,19 +27,6 @@ int profile_judge(const struct account *a, const struct prov_key *key, const str
         return 0;
     profile_of(a, NULL, &account);
     return judge(&p, &account, key, k, why);
-}
-
-void profile_shadow_judge(const struct account *a, const struct prov_key *key, const struct key_facts *own, struct err *out) {
-    struct device_profile p, account;
-    struct err why = ERR_INIT;
-    const struct key_facts made = profile_made_key(a);
-    *out = ERR_INIT;
-    if (!profile_shadow_of(a, key, &p))
-        return;
-    if (!profile_shadow_of(a, NULL, &account))
-        profile_of(a, NULL, &account);
-    if (judge(&p, &account, key, own ? own : &made, &why))
-        err_set(out, MUSTER_ESHADOW, key && !device_profile_is_default(&key->shadow) ? "By what is tried of the issuing profile, or of its provisioning key: %s" : "By the issuing profile that is tried: %s", why.text);
 }
 
 /* --- JSON ------------------------------------------------------------------------------------------------------------------------------ */
@@ -168,8 +145,9 @@ json_t *profile_json(const struct account *a) {
     profile_of(a, NULL, &p);
     json_set_str(o, "id", a->name);
     add_whole(o, &p);
-    if (profile_shadow_of(a, NULL, &p)) {
+    if (a->shadow.life) {
         shadow = json_object();
+        device_profile_effective(&a->shadow, a->shadow.life, a->shadow.life_max, a->device_key == DEVICE_KEY_RSA, NULL, &p);
         add_whole(shadow, &p);
     }
     json_set(o, "shadow", shadow);

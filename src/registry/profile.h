@@ -7,16 +7,11 @@
 
 /* What holds for a device that this key (NULL: an invitation, or none) brought, spelt out. */
 void profile_of(const struct account *a, const struct prov_key *key, struct device_profile *out);
-/* The same by what is tried, of the account's profile or of what the key allows; false: nothing is. */
-bool profile_shadow_of(const struct account *a, const struct prov_key *key, struct device_profile *out);
 
 /* Whether certificates of such keys are made for a device that this key (NULL: none) brought: 0, or MUSTER_ECERTWEAKKEY with a text that says whose rule is against it: the account's,
  * or the provisioning key's, which is the narrower one.  Pure. */
 int profile_judge(const struct account *a, const struct prov_key *key, const struct key_facts *k, struct err *why) MUSTER_MUST_CHECK;
 
-/* What the profile that is tried would have said to a certificate that is being issued: MUSTER_ESHADOW and why it would have been refused, or no code.  own NULL: for a
- * key of the kind that the server makes. */
-void profile_shadow_judge(const struct account *a, const struct prov_key *key, const struct key_facts *own, struct err *out);
 /* The kind of keys that the server makes for the account's devices. */
 struct key_facts profile_made_key(const struct account *a);
 

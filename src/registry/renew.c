@@ -5,6 +5,7 @@
 #include "registry/device_identity.h"
 #include "registry/event.h"
 #include "registry/profile.h"
+#include "registry/tried.h"
 
 struct loaded {
     struct account account;
@@ -14,6 +15,7 @@ struct loaded {
     int64_t enrolled;        /* when */
     struct renew_facts facts;
     struct hook_ask ask;
+    enum hook_trial trial; /* as of enrol.c */
 };
 
 /* --- the rule ---------------------------------------------------------------------------------------------------------------------- */
@@ -44,8 +46,7 @@ static bool key_good(const struct renew_facts *f, struct renew_verdict *v) {
     return own_key_judge(f->account, f->key, f->own, back ? OWN_KEY_OWN : f->own_is, &v->err) == 0;
 }
 
-void renew_decide(const struct renew_facts *f, struct renew_verdict *v) {
-    *v = (struct renew_verdict){.how = RENEW_REFUSED};
+static void decide(const struct renew_facts *f, struct renew_verdict *v) {
     int code = f->account->state != ACCOUNT_ACTIVE ? MUSTER_EDELETED : !(f->account->method & METHOD_SHARED) ? MUSTER_EMETHODOFF : state_of(f->device);
     if (f->now < f->newest - CLOCK_TOLERANCE)
         refuse(v, MUSTER_ECLOCK, 60);
@@ -67,11 +68,36 @@ void renew_decide(const struct renew_facts *f, struct renew_verdict *v) {
         refuse(v, MUSTER_EREISSUELIMIT, (int)(f->certificates_since + CLOCK_DAY - f->now));
     else
         v->how = RENEW_NEW;
+}
+
+/* The same once more by what is tried.  Who may ask at all was tried where he was admitted (admit.h). */
+static void try_it(const struct renew_facts *f, struct renew_verdict *v) {
+    struct renew_verdict tried = {.how = RENEW_REFUSED};
+    struct renew_facts t = *f;
+    struct account account;
+    struct prov_key key;
+    if (tried_account(f->account, &account)) {
+        account.method = f->account->method;
+        account.superseded_renewal = f->account->superseded_renewal;
+        t.account = &account;
+    }
+    if (f->key && tried_key(f->key, &key))
+        t.key = &key;
+    if (t.account == f->account && t.key == f->key)
+        return;
+    decide(&t, &tried);
+    if (tried.how == RENEW_REFUSED)
+        tried_refused(&v->shadow, &tried.err);
+}
+
+void renew_decide(const struct renew_facts *f, struct renew_verdict *v) {
     bool ask;
+    *v = (struct renew_verdict){.how = RENEW_REFUSED};
+    decide(f, v);
     if (v->how == RENEW_NEW && f->asks && hook_judge(&f->answer, f->now, &v->err, &ask))
         v->how = ask ? RENEW_ASK : RENEW_REFUSED;
     if (v->how == RENEW_NEW || v->how == RENEW_SAME)
-        profile_shadow_judge(f->account, f->key, f->own, &v->shadow);
+        try_it(f, v);
 }
 
 /* --- load ---------------------------------------------------------------------------------------------------------------------------- */
@@ -142,8 +168,9 @@ static int load_shown(struct store_tx *tx, const struct renew *r, struct loaded 
 }
 
 static int load_answer(struct store_tx *tx, const struct renew *r, struct loaded *l, struct err *err) {
-    l->facts.asks = l->account.hook == HOOK_ALL;
-    if (!l->facts.asks && l->account.hook != HOOK_TRY)
+    l->facts.asks = hook_asks(l->account.hook, true);
+    l->trial = hook_trial_of(&l->account, true);
+    if (!l->facts.asks && !l->trial)
         return 0;
     l->ask = (struct hook_ask){.device_id = span_str(l->device.device_id), .renews = true, .by = l->key.name, .spki = hash_span(&r->own->spki), .address = r->address};
     hook_what(true, l->key.row, 0, &r->certificate, l->ask.device_id, &r->own->spki, &l->ask.what);
@@ -202,8 +229,8 @@ static int apply(struct store_tx *tx, const struct renew *r, const struct loaded
     int rc = r->verdict.by_grant ? store_exec(tx, NULL, err, SQL_DEVICE_AGAIN, "ii", l->device.row, I(AGAIN_NO)) : 0;
     if (!rc && l->facts.asks)
         rc = hook_use(tx, &l->facts.answer, err);
-    if (!rc && l->account.hook == HOOK_TRY)
-        rc = hook_try(tx, l->account.row, &l->ask, l->facts.now, err);
+    if (!rc && l->trial)
+        rc = hook_try(tx, l->account.row, &l->ask, l->trial, l->facts.now, err);
     if (rc || (rc = device_identity_issued(tx, &issued, l->facts.now, err)) || (rc = announce(tx, r, l, err)))
         return rc;
     const struct actor actor = actor_of("device", span_str(l->device.device_id));

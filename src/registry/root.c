@@ -7,6 +7,7 @@
 #include "registry/root_json.h"
 #include "registry/root_reach.h"
 #include "registry/row.h"
+#include "registry/tried.h"
 
 /* Devices that it would cut off. */
 int root_devices(struct store_tx *tx, const struct root *r, int64_t *n, struct err *err) {
@@ -33,6 +34,7 @@ int root_json(struct store_tx *tx, const struct account *a, const struct root *r
     json_set_str(o, "id_rule", id_rule_name(r->id_rule));
     json_set_str(o, "key_rule", word_of(&WORDS_KEY_RULE, r->key_rule));
     json_set_str(o, "expired", word_of(&WORDS_EXPIRED_RULE, r->expired));
+    json_set(o, "shadow", tried_json(r->tried));
     json_set_str(o, "challenge", r->challenge[0] ? r->challenge : NULL);
     json_set_time(o, "challenge_expires", r->challenge_expires);
     json_set_int(o, "devices", devices);

@@ -55,6 +55,7 @@ struct root_set {
     enum key_rule key_rule;  /* 0: as it is */
     enum expired_rule expired; /* 0: as it is */
     enum root_state state;   /* 0: as it is; active or known-only */
+    int tried;               /* enum tried_change (tried.h): the rules above are tried; or what was holds, or is dropped, and none is said */
     int64_t confirm;         /* ROOT_DISABLE, ROOT_REVOKE: devices that are cut off; -1: not said */
     int64_t devices;         /* out */
     json_t *out;

@@ -5,6 +5,7 @@
 #include "registry/event.h"
 #include "registry/root.h"
 #include "registry/root_json.h"
+#include "registry/tried.h"
 
 static int audit_root(struct store_tx *tx, const struct account *a, const struct root *r, const struct actor *actor, const char *action, json_t *detail, struct err *err) {
     char id[UUID_TEXT_LEN + 1];
@@ -97,20 +98,72 @@ static int wrong_state(struct err *err, const struct root *r, const char *verb) 
     return err_set(err, MUSTER_ESTATE, "The fleet root is %s and cannot be %s.", word_of(&WORDS_ROOT_STATE, r->state), verb);
 }
 
-static int set_rules(struct store_tx *tx, const struct root_set *s, const struct root *r, json_t *detail, struct err *err) {
-    enum id_rule id_rule = (int)s->id_rule < 0 ? r->id_rule : s->id_rule;
-    enum key_rule key_rule = s->key_rule ? s->key_rule : r->key_rule;
-    enum root_state state = s->state ? s->state : r->state;
-    enum expired_rule expired = s->expired ? s->expired : r->expired;
-    if (s->state && r->state != ROOT_ACTIVE && r->state != ROOT_KNOWN_ONLY)
-        return wrong_state(err, r, s->state == ROOT_ACTIVE ? "made active" : "made known-only");
-    if (r->origin == ROOT_MUSTER)
+static json_t *rules_json(const struct root *r) {
+    json_t *o = json_object();
+    json_set_str(o, "id_rule", id_rule_name(r->id_rule));
+    json_set_str(o, "key_rule", word_of(&WORDS_KEY_RULE, r->key_rule));
+    json_set_str(o, "state", word_of(&WORDS_ROOT_STATE, r->state));
+    json_set_str(o, "expired", word_of(&WORDS_EXPIRED_RULE, r->expired));
+    return o;
+}
+
+/* Those that the change names become the root's; the names alone go to *said. */
+static void put_rules(const struct root_set *s, struct root *r, json_t *said) {
+    const bool id_rule = (int)s->id_rule >= 0;
+    const struct {
+        const char *name;
+        bool named;
+    } rules[] = {{"id_rule", id_rule}, {"key_rule", s->key_rule != 0}, {"state", s->state != 0}, {"expired", s->expired != 0}};
+    for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
+        if (rules[i].named)
+            json_set_bool(said, rules[i].name, true);
+    r->id_rule = id_rule ? s->id_rule : r->id_rule;
+    r->key_rule = s->key_rule ? s->key_rule : r->key_rule;
+    r->state = s->state ? s->state : r->state;
+    r->expired = s->expired ? s->expired : r->expired;
+}
+
+/* What the root is by the change, tried ones beside. */
+static int change_rules(const struct root_set *s, struct root *r, struct err *err) {
+    CLEANUP_JSON json_t *said = json_object(), *whole = NULL;
+    struct root t = *r;
+    const bool tries = tried_root(r, &t);
+    switch ((enum tried_change)s->tried) {
+    case TRIED_NOT:
+        put_rules(s, r, said);
+        return 0;
+    case TRIED_TRY:
+        put_rules(s, &t, said);
+        if (!json_object_size(said))
+            return err_set(err, MUSTER_EINVALID, "What is to be tried is said beside shadow: a rule of the root, or several.");
+        whole = rules_json(&t);
+        return tried_put(r->tried, sizeof r->tried, TRIED_OF_ROOT, whole, said, err);
+    case TRIED_ENFORCE:
+        if (!tries)
+            return err_set(err, MUSTER_EINVALID, "Nothing is tried.");
+        *r = t;
+        break;
+    case TRIED_DROP:
+        break;
+    }
+    r->tried[0] = '\0';
+    return 0;
+}
+
+static int set_rules(struct store_tx *tx, const struct root_set *s, const struct root *before, json_t *detail, struct err *err) {
+    struct root r = *before;
+    if (s->state && r.state != ROOT_ACTIVE && r.state != ROOT_KNOWN_ONLY)
+        return wrong_state(err, &r, s->state == ROOT_ACTIVE ? "made active" : "made known-only");
+    if (r.origin == ROOT_MUSTER)
         return err_set(err, MUSTER_ESTATE, "The rules of a fleet root that Muster made cannot be changed: the registry holds each of its certificates.");
-    json_set_str(detail, "id_rule", id_rule_name(id_rule));
-    json_set_str(detail, "key_rule", word_of(&WORDS_KEY_RULE, key_rule));
-    json_set_str(detail, "state", word_of(&WORDS_ROOT_STATE, state));
-    json_set_str(detail, "expired", word_of(&WORDS_EXPIRED_RULE, expired));
-    return store_exec(tx, NULL, err, SQL_ROOT_RULES, "iiiii", r->row, I(id_rule), I(key_rule), I(state), I(expired));
+    int rc = change_rules(s, &r, err);
+    if (rc)
+        return rc;
+    CLEANUP_JSON json_t *rules = rules_json(&r);
+    json_object_update(detail, rules);
+    if (r.tried[0])
+        json_set_str(detail, "tried", r.tried);
+    return store_exec(tx, NULL, err, SQL_ROOT_RULES, "iiiiis", r.row, I(r.id_rule), I(r.key_rule), I(r.state), I(r.expired), r.tried);
 }
 
 static int need_confirmation(struct store_tx *tx, struct root_set *s, const struct root *r, const char *verb, struct err *err) {

@@ -43,6 +43,7 @@ int row_account(struct store_row *row, struct account *out, struct err *err) {
         .backend = (enum account_backend)store_int(row, 22),
     };
     row_text(row, 1, out->name, sizeof out->name);
+    row_text(row, 23, out->tried, sizeof out->tried);
     bool good = !account_name_check(span_str(out->name), NULL) && !device_profile_read(store_text(row, 19), &out->profile, NULL) && !device_profile_read(store_text(row, 20), &out->shadow, NULL);
     return good ? 0 : corrupt(err, "account");
 }
@@ -63,6 +64,7 @@ int row_root(struct store_row *row, struct root *out, struct err *err) {
     };
     row_text(row, 7, out->subject, sizeof out->subject);
     row_text(row, 12, out->challenge, sizeof out->challenge);
+    row_text(row, 17, out->tried, sizeof out->tried);
     return store_uuid(row, 1, &out->uuid) || row_hash(row, 5, &out->fingerprint) || row_hash(row, 6, &out->spki) ? corrupt(err, "root") : 0;
 }
 
@@ -83,6 +85,7 @@ int row_key(struct store_row *row, struct prov_key *out, struct err *err) {
     row_text(row, 11, out->id_pattern, sizeof out->id_pattern);
     row_text(row, 12, out->sources, sizeof out->sources);
     row_text(row, 13, out->build, sizeof out->build);
+    row_text(row, 19, out->tried, sizeof out->tried);
     bool profile = device_profile_read(store_text(row, 17), &out->profile, NULL) == 0 && device_profile_read(store_text(row, 18), &out->shadow, NULL) == 0;
     return store_uuid(row, 1, &out->uuid) || row_hash(row, 14, &out->spki) || row_hash(row, 15, &out->fingerprint) || !profile ? corrupt(err, "prov_key") : 0;
 }

@@ -29,6 +29,7 @@ struct account {
     struct device_profile profile; /* without its life, which is device_life; registry/profile.h */
     struct device_profile shadow;  /* one that is tried, with its life; life 0: none is */
     enum hook_rule hook;
+    char tried[ACCOUNT_TRIED_MAX + 1]; /* of the settings; registry/tried.h, as the next two */
     int64_t own_root; /* of Muster's fleet roots the one that it issues under; 0: none */
 };
 
@@ -45,6 +46,7 @@ struct root {
     enum expired_rule expired;
     char challenge[64];
     int64_t challenge_expires, created;
+    char tried[ROOT_TRIED_MAX + 1];
 };
 
 struct prov_key {
@@ -57,6 +59,7 @@ struct prov_key {
     struct hash spki, fingerprint;
     struct device_profile profile; /* what it allows of its account's */
     struct device_profile shadow;  /* what it would allow: tried; the default: nothing is */
+    char tried[KEY_TRIED_MAX + 1]; /* of its bounds */
 };
 
 struct device {

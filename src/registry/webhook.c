@@ -107,9 +107,9 @@ static int finish(json_t **out, const struct webhook *w) {
 
 /* Who answers there decides what is issued. */
 static int owners_alone(int64_t events, bool owner, struct err *err) {
-    if (owner || !(events & event_bit(EVENT_CERTIFICATE_ASK)))
+    if (owner || !(events & (event_bit(EVENT_CERTIFICATE_ASK) | event_bit(EVENT_CERTIFICATE_TRY))))
         return 0;
-    return err_set(err, MUSTER_EROLE, "The webhook that is asked before certificates are issued (certificate.ask) is the owners' to say.");
+    return err_set(err, MUSTER_EROLE, "The webhook that is asked before certificates are issued (certificate.ask, certificate.try) is the owners' to say.");
 }
 
 int webhook_create_run(struct store_tx *control, void *arg, struct err *err) {

@@ -249,8 +249,8 @@ def pytest_sessionfinish(session, exitstatus):
 # `pytest -n 2 --dist loadfile` (python3-pytest-xdist) runs the files in two lanes.
 
 # Seconds of the files that take long: these begin, so that no lane is left alone with one of them at the end.
-SECONDS = {"test_agent_small": 70, "test_agent_hardware": 30, "test_agent_powercut": 35, "test_agent_run": 20, "test_forged_rows": 45, "test_years": 40, "test_crl": 60, "test_webhooks": 90, "test_backup": 70, "test_est": 60, "test_hsm": 60, "test_reload": 65, "test_webhook_events": 55,
-           "test_ca": 50, "test_lists": 50, "test_attacks": 55, "test_refusals": 50, "test_hook": 40, "test_device_credentials": 40, "test_invitation": 40, "test_proxy": 40,
+SECONDS = {"test_agent_small": 70, "test_agent_hardware": 30, "test_agent_powercut": 35, "test_agent_run": 20, "test_forged_rows": 45, "test_years": 40, "test_shadow": 35, "test_crl": 60, "test_webhooks": 90, "test_backup": 70, "test_est": 60, "test_hsm": 60, "test_reload": 65, "test_webhook_events": 55,
+           "test_ca": 50, "test_lists": 50, "test_attacks": 55, "test_refusals": 50, "test_hook": 55, "test_device_credentials": 40, "test_invitation": 40, "test_proxy": 40,
            "test_powercut": 40, "test_status": 35, "test_certificates": 35, "test_limits": 35, "test_ocsp": 30, "test_lost_answer": 30, "test_clock": 30, "test_known_verdicts": 30,
            "test_compromised": 25, "test_tour": 25, "test_confinement": 25, "test_rollover": 25, "test_upgrade": 25, "test_forecast": 25, "test_rekey": 20, "test_starved": 20,
            "test_time": 20, "test_line_renewal": 20, "test_sim": 25, "test_ca_hardware": 20, "test_audit_random": 20, "test_ca_powercut": 20, "test_kill": 20, "test_images": 20,

@@ -65,7 +65,7 @@ def test_yes(server, receiver):
     assert ask(server, Enrolled(answer.body)) is None
     (got,) = r.got
     assert verify(made["secret"], got.headers["Muster-Signature"], got.body) and got.headers["Muster-Event"] == "certificate.ask" and got.headers["Muster-Event-Id"] == got.json["id"]
-    assert {k: v for k, v in got.json.items() if k not in ("id", "at")} == {"type": "certificate.ask", "account": a.name, "device_id": "yes", "kind": "enrol", "key": "line-1", "spki": None, "address": "127.0.0.1"}
+    assert {k: v for k, v in got.json.items() if k not in ("id", "at")} == {"type": "certificate.ask", "account": a.name, "device_id": "yes", "kind": "enrol", "key": "line-1", "spki": None, "address": "127.0.0.1", "tried": False}
     assert rows(server, a) == []
     entries = [e for e in server.muster("audit", "list", "--account", a.name) if e["object"] == "yes"]
     assert [e["action"] for e in entries if e["action"] in ("device.allow", "device.enrol")] in (["device.allow", "device.enrol"], ["device.enrol", "device.allow"])
@@ -270,6 +270,98 @@ def test_trying_it_refuses_nobody(server, receiver):
     assert whole(a)
 
 
+def tried(a):
+    return {x["device_id"] for x in a.server.muster("profile", "tried", "--account", a.name)}
+
+
+def renewed(server, device, own, device_id):
+    return post(server.gateway(device), "simplereenroll", csr(own, device_id))
+
+
+def test_asking_new_devices_is_tried(server, receiver):
+    """From off: nobody waits, renewals are not asked for, and whom it says no to is refused once it holds."""
+    r, a = receiver(lambda number, got: 403 if "no" in got.json["device_id"] else 200), Account(server)
+    asks(server, a, r, "off")
+    key, own = a.key(), new_key()
+    a.set("--shadow", "try", "--hook", "new")
+    (cert,) = certificates(post(server.gateway(key), "simpleenroll", csr(own, "no-1")))
+    device = Device(own, cert)
+    assert ask(server, device) is None and enrol(server, key, "yes-1").spki
+    soon({"no-1"}, lambda: tried(a), 10)
+    assert renewed(server, device, own, "no-1").status == 200
+    events = r.wait(2)
+    assert {(e["device_id"], e["kind"], e["tried"], e["type"]) for e in events} == {("no-1", "enrol", True, "certificate.ask"), ("yes-1", "enrol", True, "certificate.ask")}
+    a.set("--shadow", "enforce")
+    assert server.muster("account", "show", a.name)["settings"]["hook"] == "new"
+    assert until(lambda: server.gateway(key).enrol("no-2"))[0].code == "hook_denied" and until(lambda: server.gateway(key).enrol("yes-2"))[0].status == 200
+    assert tried(a) == {"no-1"} and rows(server, a) in ([], [("no-2", 3)]) and whole(a)
+
+
+def test_the_extension_to_renewals_is_tried_beside_the_rule_that_holds(server, receiver):
+    """From new to all: new devices are asked for as before, once; renewals go on without waiting, and it is told what they would be."""
+    r, a = receiver(lambda number, got: 403 if got.json["kind"] == "renew" and got.json["device_id"] == "no" else 200), Account(server)
+    asks(server, a, r)
+    a.set("--shadow", "try", "--hook", "all")
+    key, own, devices = a.key(), new_key(), {}
+    for name in ("no", "yes"):
+        its = own if name == "no" else new_key()
+        answer, waits = until(lambda: post(server.gateway(key), "simpleenroll", csr(its, name)))  # noqa: B023
+        assert waits and answer.status == 200
+        devices[name] = certificates(answer)[0]
+    device = Device(own, devices["no"])
+    assert ask(server, device) is None and len(r.got) == 2 and not any(e["tried"] for e in r.events())
+    (cert,) = certificates(renewed(server, device, own, "no"))
+    soon({"no"}, lambda: tried(a), 10)
+    assert [(e["device_id"], e["kind"], e["tried"]) for e in r.events()[2:]] == [("no", "renew", True)]
+    device = Device(own, cert)
+    assert ask(server, device) is None
+    a.set("--shadow", "enforce")
+    answer, waits = until(lambda: renewed(server, device, own, "no"))
+    assert (answer.status, answer.code) == (403, "hook_denied") and waits and ask(server, device) is None
+    assert whole(a)
+
+
+def test_another_receiver_is_tried_beside_the_one_that_decides(server, receiver):
+    """certificate.try names it.  The one that decides is asked first, and of what it refuses the other one hears nothing."""
+    old, new, a = receiver(lambda number, got: 403 if "old" in got.json["device_id"] else 200), receiver(lambda number, got: 403 if "new" in got.json["device_id"] else 200), Account(server)
+    asks(server, a, old, "all")
+    made = server.api("POST", "/api/v1/webhooks", {"url": new.url(), "account": a.name, "events": ["certificate.try"]}).json
+    key = a.key()
+    a.set("--shadow", "try", "--hook", "all")
+
+    def comes(name):
+        return until(lambda: server.gateway(key).enrol(name))[0].code
+    assert comes("no-by-old") == "hook_denied" and comes("no-by-new") is None and comes("fine") is None
+    soon({"no-by-new"}, lambda: tried(a), 10)
+    assert {(e["device_id"], e["tried"]) for e in new.wait(2)} == {("no-by-new", True), ("fine", True)}
+    assert {e["device_id"] for e in old.events()} == {"no-by-old", "no-by-new", "fine"} and not any(e["tried"] for e in old.events())
+    assert verify(made["secret"], new.got[0].headers["Muster-Signature"], new.got[0].body)
+    # It takes the other one's place.
+    server.muster("webhook", "set", made["id"], "--event", "certificate.ask")
+    (first,) = [w["id"] for w in server.muster("webhook", "list", "--account", a.name) if w["id"] != made["id"]]
+    server.muster("webhook", "delete", first, "--yes")
+    a.set("--shadow", "drop")
+    assert comes("no-by-new-2") == "hook_denied" and comes("fine-by-old") is None and comes("fine-2") is None
+    assert tried(a) == {"no-by-new"} and whole(a)
+
+
+def test_a_silent_one_on_trial_holds_nobody_up(server, receiver):
+    """Neither the devices, nor the questions whose answers decide: while it says nothing to as many as are asked at once, and more wait, everybody comes in."""
+    import threading
+    answers = threading.Event()
+    real, silent, a = receiver(), receiver(lambda number, got: answers.wait(60) and 200), Account(server)
+    asks(server, a, real, "new")
+    assert server.api("POST", "/api/v1/webhooks", {"url": silent.url(), "account": a.name, "events": ["certificate.try"]}).status == 201
+    a.set("--shadow", "try", "--hook", "new")
+    key = a.key()
+    for i in range(20):
+        assert until(lambda: server.gateway(key).enrol(f"unit-{i}"), seconds=60)[0].status == 200  # noqa: B023
+    assert len(silent.got) <= 16 and len(real.got) == 20
+    answers.set()
+    soon([], lambda: rows(server, a), 60)
+    assert whole(a)
+
+
 def test_who_may(server, receiver):
     """Whom an account asks its owners say: an operator neither makes, changes nor gets the secret of that webhook."""
     r, a = receiver(), Account(server)
@@ -280,7 +372,7 @@ def test_who_may(server, receiver):
     plain = server.api("POST", "/api/v1/webhooks", {"url": r.url(), "account": a.name, "events": ["key.created"]}, token=operator)
     assert plain.status == 201
     for method, path, what in (("POST", "/api/v1/webhooks", body), ("PATCH", f"/api/v1/webhooks/{made['id']}", {"url": r.url("/other")}), ("PATCH", f"/api/v1/webhooks/{made['id']}", {"events": ["key.created"]}),
-                               ("PATCH", f"/api/v1/webhooks/{plain.json['id']}", {"events": ["certificate.ask"]}), ("POST", f"/api/v1/webhooks/{made['id']}/secret", {})):
+                               ("PATCH", f"/api/v1/webhooks/{plain.json['id']}", {"events": ["certificate.ask"]}), ("PATCH", f"/api/v1/webhooks/{plain.json['id']}", {"events": ["certificate.try"]}), ("POST", f"/api/v1/webhooks/{made['id']}/secret", {})):
         assert server.api(method, path, what, token=operator).status == 403, (method, path, what)
         if path != f"/api/v1/webhooks/{plain.json['id']}":
             assert server.api(method, path, what, token=owner).status in (200, 201), (method, path, what)

@@ -261,8 +261,8 @@ def test_what_a_provisioning_key_would_narrow_is_tried_first(account, server):
     (renewed,) = certificates(post(server.gateway(before), "simplereenroll", csr(before.key, "p256-before")))
     assert lives(Device(before.key, renewed), YEAR)
     soon({"p256-new", "made", "p256-before"}, tried, 10)
-    # Within the account's profile, of certificates alone, and of one that is there.
-    for wrong in ({"shadow": "try", "key_types": ["rsa2048"]}, {"shadow": "try", "max_devices": 7}, {"shadow": "enforce", "life": "3d"}, {"shadow": "soon"}, {"shadow": 1}, {"shadow": None}):
+    # Within the account's profile, and of one that is there.
+    for wrong in ({"shadow": "try", "key_types": ["rsa2048"]}, {"shadow": "try", "name": "x"}, {"shadow": "enforce", "life": "3d"}, {"shadow": "soon"}, {"shadow": 1}, {"shadow": None}):
         assert told(change(**wrong)) == (400, "invalid_request"), wrong
     assert told(server.api("POST", f"/api/v1/accounts/{a.name}/keys", {"shadow": "try", "life": "3d"})) == (400, "invalid_request")
     assert set_key("--shadow", "try", "--life", "8d")["shadow"]["key_types"] == ["ed25519"], "what is tried goes on from what was"

@@ -8,7 +8,7 @@
 #define NOW 1800000000LL
 
 /* Braces, not functions: a later `.a.method = …` changes one member of them. */
-#define ACCOUNT {.row = 1, .state = ACCOUNT_ACTIVE, .method = METHOD_SHARED, .reprovision = REPROVISION_NEVER, .lost_answer_window = CLOCK_DAY}
+#define ACCOUNT {.row = 1, .state = ACCOUNT_ACTIVE, .method = METHOD_SHARED, .reprovision = REPROVISION_NEVER, .lost_answer_window = CLOCK_DAY, .device_life = DEVICE_LIFE, .issue_ceiling = 1}
 #define KEY {.row = 7, .account = 1, .state = KEY_ACTIVE, .expires = NOW + 1, .certificate_not_after = NOW + 1}
 /* Enrolled with key 7 an hour ago, one certificate, not used. */
 #define DEVICE                                                                                                                 \
@@ -67,6 +67,17 @@ static void keys(void **state) {
         ROW("RSA, which the profile does not take", .a.device_key = DEVICE_KEY_RSA, .a.profile.keys = PROFILE_KEY_P256 | PROFILE_KEY_RSA3072, .code = MUSTER_EKEYTYPE),
         ROW("RSA, which it takes", .a.device_key = DEVICE_KEY_RSA, .a.profile.keys = PROFILE_KEY_RSA2048, .how = ENROL_NEW),
         ROW("a profile that is only tried", .a.shadow = {.keys = PROFILE_KEY_P384, .life = 3600}, .how = ENROL_NEW, .shadow = MUSTER_ESHADOW),
+        ROW("settings that are tried", .a.tried = "{\"method\":\"device\"}", .how = ENROL_NEW, .shadow = MUSTER_ESHADOW),
+        ROW("settings that are tried, and let it in", .a.tried = "{\"method\":\"both\"}", .how = ENROL_NEW),
+        ROW("settings that let in whom those that hold do not", .a.method = METHOD_DEVICE, .a.tried = "{\"method\":\"both\"}", .code = MUSTER_EMETHODOFF),
+        ROW("it would wait, by what is tried", .a.tried = "{\"approval\":true}", .how = ENROL_NEW, .state = DEVICE_ACTIVE, .shadow = MUSTER_ESHADOW),
+        ROW("it waits, by what holds as well", .a.approval = true, .a.tried = "{\"expected_only\":true}", .how = ENROL_NEW, .state = DEVICE_PENDING),
+        ROW("what is tried cannot be read", .a.tried = "{\"method\":", .how = ENROL_NEW),
+        ROW("what is tried says what there is not", .a.tried = "{\"method\":\"none\"}", .how = ENROL_NEW),
+        ROW("bounds of a key that are tried", .k.tried = "{\"sources\":\"198.51.100.0/24\"}", .how = ENROL_NEW, .shadow = MUSTER_ESHADOW),
+        ROW("bounds of a key that are tried, and take it", .k.tried = "{\"sources\":\"192.0.2.0/24\"}", .how = ENROL_NEW),
+        ROW("a key on its last device, by what is tried", .k = {.row = 7, .account = 1, .state = KEY_ACTIVE, .expires = NOW + 1, .certificate_not_after = NOW + 1, .spent = 3, .tried = "{\"max_devices\":4}"}, .how = ENROL_NEW),
+        ROW("a key behind it", .k = {.row = 7, .account = 1, .state = KEY_ACTIVE, .expires = NOW + 1, .certificate_not_after = NOW + 1, .spent = 4, .tried = "{\"max_devices\":4}"}, .how = ENROL_NEW, .shadow = MUSTER_ESHADOW),
         ROW("a profile that is tried, and takes it", .a.shadow = {.keys = PROFILE_KEY_P256, .life = 3600}, .how = ENROL_NEW),
         ROW("one that is tried refuses nobody, the one that holds does", .a.profile.keys = PROFILE_KEY_P384, .a.shadow = {.keys = PROFILE_KEY_P384, .life = 3600}, .code = MUSTER_EKEYTYPE),
         ROW("somebody is asked before", .asks = true, .how = ENROL_ASK, .code = MUSTER_EHOOKWAITS),
