@@ -1,8 +1,9 @@
 /* lines: factory lines over the API.  Their CAs' keys are made by the lines, and stay there; what the vault signs is for the key of a request, and only once
  * the registry has said that it would take the line. */
-#include "registry/line.h"
+#include "registry/line_told.h"
 
 #include "admin/internal.h"
+#include "base/hex.h"
 #include "pki/csr.h"
 
 #define LIFE_DEFAULT (30 * CLOCK_YEAR)
@@ -65,6 +66,76 @@ void admin_LINE_ACT(struct http_exchange *x, void *arg) {
     s.devices = json_incref(list);
     job_start(x, JOB_WRITE, line_act_run, &s, sizeof s, acted);
 }
+
+/* --- manifests --------------------------------------------------------------------------------------------------------------------------- */
+
+static void told(struct http_exchange *x, int rc, const struct err *err, void *op) { reply_done(x, rc, err, TAKE(((struct line_told_list *)op)->page.out)); }
+
+void admin_LINE_TOLD(struct http_exchange *x, void *arg) {
+    struct line_told_list l = {.account = grant_account(x), .line = param_of(x, "line")};
+    if (page_of(x, &l.page))
+        job_start(x, JOB_READ, line_told_list_run, &l, sizeof l, told);
+}
+
+static void tell_fini(struct line_tell *t) {
+    buf_fini(&t->signature);
+    json_decref(t->digests);
+    json_decref(t->out);
+}
+DEFINE_CLEANUP_FINI(tell_fini, struct line_tell)
+
+static void judged(struct http_exchange *x, int rc, const struct err *err, void *op) {
+    struct line_tell *t = op;
+    reply_done(x, rc, err, rc ? NULL : TAKE(t->out));
+    tell_fini(t);
+}
+
+static int take_manifest(json_t *body, struct line_tell *t, struct err *err) {
+    const char *at, *digest, *signature;
+    json_t *digests = NULL, *one;
+    json_int_t entries = -1;
+    int accept = 0;
+    int64_t when;
+    size_t i;
+    int rc = t->look ? json_take(body, err, "{s:I, s:s, s:s, s:s, s:o}", "entries", &entries, "at", &at, "digest", &digest, "signature", &signature, "digests", &digests)
+                     : json_take(body, err, "{s:I, s:s, s:s, s:s, s:o, s?b}", "entries", &entries, "at", &at, "digest", &digest, "signature", &signature, "digests", &digests, "accept", &accept);
+    if (rc)
+        return rc;
+    if (entries < 0 || entries > LINE_ENTRIES_MAX || strlen(at) != CLOCK_RFC3339_LEN || clock_parse_rfc3339(span_str(at), &when) || hex_decode(span_str(digest), t->chain.b, sizeof t->chain.b) ||
+        base64_decode(span_str(signature), &t->signature))
+        return err_set(err, MUSTER_EINVALID, "entries, at, digest and signature are those of the manifest's last line.");
+    if (!json_is_array(digests) || json_array_size(digests) > LINE_TOLD_MAX)
+        return err_set(err, MUSTER_EINVALID, "digests is a list of at most %d.", LINE_TOLD_MAX);
+    json_array_foreach(digests, i, one) {
+        json_int_t n;
+        const char *text;
+        if ((rc = json_take(one, err, "{s:I, s:s}", "entries", &n, "digest", &text)))
+            return rc;
+    }
+    t->entries = entries;
+    t->accept = accept != 0;
+    t->digests = json_incref(digests);
+    snprintf(t->at, sizeof t->at, "%s", at);
+    return 0;
+}
+
+static void tell(struct http_exchange *x, bool look) {
+    CLEANUP_JSON json_t *body = body_object(x);
+    CLEANUP(tell_fini) struct line_tell t = {.actor = grant_of(x)->actor, .account = grant_account(x), .line = param_of(x, "line"), .look = look, .signature = BUF_INIT(1024)};
+    struct err err = ERR_INIT;
+    if (!body)
+        return;
+    if (take_manifest(body, &t, &err)) {
+        http_reply_err(x, &err);
+        return;
+    }
+    job_start(x, look ? JOB_READ : JOB_WRITE, line_tell_run, &t, sizeof t, judged);
+    t = (struct line_tell){0}; /* the job has its copy */
+}
+
+void admin_LINE_TELL(struct http_exchange *x, void *arg) { tell(x, false); }
+
+void admin_LINE_TELL_LOOK(struct http_exchange *x, void *arg) { tell(x, true); }
 
 /* --- bounds ------------------------------------------------------------------------------------------------------------------------------ */
 

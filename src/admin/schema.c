@@ -3,6 +3,7 @@
 
 #include "registry/certificate.h"
 #include "registry/crl.h"
+#include "registry/line_told.h"
 
 #define TEXT .type = VALUE_TEXT
 #define INT .type = VALUE_INT

@@ -89,7 +89,7 @@ static int put_end(struct writer *w, const struct ca *ca, struct err *err) {
     json_t *end = json_object();
     uuid_text(&ca->kit.id, kit);
     clock_rfc3339(clock_now(), at);
-    manifest_message(&what, kit, at, w->n, w->previous);
+    manifest_message(&what, kit, at, (int64_t)w->n, w->previous);
     int rc = signer_fault(ca, key_sign(ca->key, buf_span(&what), &signature, err), err);
     base64_add(&text, buf_span(&signature));
     json_set_str(end, "event", "end");

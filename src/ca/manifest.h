@@ -21,7 +21,7 @@
 #define MANIFEST_LINE_MAX 65536
 
 struct manifest {
-    json_t *head, *entries; /* the first line, and an array of the entries; owned */
+    json_t *head, *entries, *end; /* the first line, an array of the entries, and the last line; owned */
     struct uuid kit;
     const char *account, *line; /* in head */
     struct cert *cert;      /* of the line's CA; who that is, the caller has to know from elsewhere */

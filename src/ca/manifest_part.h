@@ -3,10 +3,8 @@
 #define MUSTER_CA_MANIFEST_PART_H
 
 #include "ca/manifest.h"
+#include "pki/manifest_message.h"
 
 #define MANIFEST_FORMAT 1
-
-/* What is signed. */
-void manifest_message(struct buf *out, const char *kit, const char *at, size_t entries, const char *previous);
 
 #endif

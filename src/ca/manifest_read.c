@@ -4,8 +4,6 @@
 #include "ca/manifest_part.h"
 #include "json/json.h"
 
-void manifest_message(struct buf *out, const char *kit, const char *at, size_t entries, const char *previous) { buf_addf(out, "muster manifest 1\n%s\n%s\n%zu\n%s\n", kit, at, entries, previous); }
-
 struct reader {
     size_t line;
     bool ended;
@@ -51,7 +49,7 @@ static int check_signature(const struct manifest *m, const char *at, size_t entr
     CLEANUP(buf_fini) struct buf bytes = BUF_INIT(1024);
     char kit[UUID_TEXT_LEN + 1];
     uuid_text(&m->kit, kit);
-    manifest_message(&what, kit, at, entries, previous);
+    manifest_message(&what, kit, at, (int64_t)entries, previous);
     if (base64_decode(span_str(signature), &bytes) || key_verify(X509_get0_pubkey(m->cert->x), buf_span(&what), buf_span(&bytes), NULL))
         return wrong(err, "Its signature is not the line's");
     return 0;
@@ -60,6 +58,7 @@ static int check_signature(const struct manifest *m, const char *at, size_t entr
 static int read_end(struct manifest *m, json_t *line, struct err *err) {
     const char *event, *at, *previous, *signature;
     json_int_t entries = 0;
+    m->end = json_incref(line);
     int rc = json_take(line, err, "{s:s, s:s, s:I, s:s, s:s}", "event", &event, "at", &at, "entries", &entries, "previous", &previous, "signature", &signature);
     if (rc)
         return rc;
@@ -112,6 +111,7 @@ int manifest_read(struct span text, struct manifest *out, struct err *err) {
 void manifest_fini(struct manifest *m) {
     json_decref(m->head);
     json_decref(m->entries);
+    json_decref(m->end);
     cert_free(m->cert);
     *m = (struct manifest){0};
 }

@@ -9,6 +9,7 @@
 #include "muster/api.h"
 #include "muster/command.h"
 #include "muster/file_arg.h"
+#include "muster/manifest_tell.h"
 #include "muster/print.h"
 #include "muster/run_part.h"
 
@@ -32,6 +33,7 @@ struct reconciliation {
     int64_t n[STATUSES], n_built;
     size_t walked;
     json_t *line;    /* as the server has it; owned */
+    json_t *told;    /* what the manifest is to those before it (manifest_tell.h); owned */
 };
 
 static void reconciliation_fini(struct reconciliation *r) {
@@ -41,6 +43,7 @@ static void reconciliation_fini(struct reconciliation *r) {
     json_decref(r->devices);
     json_decref(r->unknown);
     json_decref(r->line);
+    json_decref(r->told);
 }
 DEFINE_CLEANUP_FINI(reconciliation_fini, struct reconciliation)
 
@@ -239,6 +242,8 @@ static int take_out(struct reconciliation *r, json_t *summary, struct err *err) 
     size_t n = json_array_size(r->unknown);
     if (!quarantine && !invocation_option(r->in, "hold"))
         return 0;
+    if (manifest_tell_alarming(r->told)) /* what the other one has built would be taken for a counterfeit */
+        return err_set(err, MUSTER_EMANIFESTODD, NULL);
     snprintf(reach, sizeof reach, "This %s %zu device%s that came by the line %s of %s and %s not built by it.", quarantine ? "cuts off" : "has wait", n, n == 1 ? "" : "s", r->manifest.line, r->manifest.account,
              n == 1 ? "was" : "were");
     if (n && !run_agreed(r->in, reach))
@@ -258,7 +263,14 @@ static json_t *summary_of(const struct reconciliation *r) {
     json_set_str(o, "account", r->manifest.account);
     json_set_str(o, "line", r->manifest.line);
     json_set_str(o, "line_state", text_of(r->line, "state"));
+    CLEANUP(buf_fini) struct buf why = BUF_INIT(2048);
+    manifest_tell_text(r->told, &why);
     json_set_time(o, "manifest", r->manifest.at);
+    json_set_int(o, "entries", (int64_t)json_array_size(r->manifest.entries));
+    json_set_str(o, "manifest_is", text_of(r->told, "verdict"));
+    json_set_str(o, "manifest_detail", why.n ? buf_str(&why) : NULL);
+    json_set_bool(o, "manifest_accepted", json_is_true(json_object_get(r->told, "accepted")));
+    json_set_bool(o, "manifest_recorded", json_is_true(json_object_get(r->told, "recorded")));
     json_set_int(o, "built", r->n_built);
     for (int i = 0; i < STATUSES; i++)
         json_set_int(o, names[i], r->n[i]);
@@ -298,6 +310,8 @@ static int print_people(const struct reconciliation *r, const json_t *summary, s
     const char *format = invocation_option(r->in, "format");
     json_t *device;
     size_t i;
+    if (manifest_tell_alarming(r->told))
+        print_message("warning: ", text_of(summary, "manifest_detail"));
     if (format && strcmp(format, "csv") == 0)
         return print_csv(r, err);
     json_array_foreach(r->devices, i, device)
@@ -312,6 +326,8 @@ static int print_people(const struct reconciliation *r, const json_t *summary, s
 }
 
 static bool anything_alarming(const struct reconciliation *r) {
+    if (manifest_tell_alarming(r->told))
+        return true;
     for (int i = 0; i < STATUSES; i++)
         if (statuses[i].alarming && r->n[i])
             return true;
@@ -327,7 +343,7 @@ int command_factory_reconcile(struct invocation *in, struct err *err) {
     if (invocation_option(in, "output") && (in->json || !format || strcmp(format, "csv")))
         return err_set(err, MUSTER_EUSAGE, "-o goes with --format csv.");
     int rc = file_arg_read(in->args[0], &text, err);
-    if (rc || (rc = manifest_read(buf_span(&text), &r.manifest, err)) || (rc = check_line(&r, err)))
+    if (rc || (rc = manifest_read(buf_span(&text), &r.manifest, err)) || (rc = check_line(&r, err)) || (rc = manifest_tell(in, &r.manifest, &r.told, err)))
         return rc;
     take_manifest(&r);
     if ((rc = walk(&r, err)))
@@ -336,6 +352,7 @@ int command_factory_reconcile(struct invocation *in, struct err *err) {
     CLEANUP_JSON json_t *summary = summary_of(&r);
     rc = take_out(&r, summary, err);
     if (in->json) {
+        json_set(summary, "told_before", json_incref(json_object_get(r.told, "told")));
         json_set(summary, "devices", json_incref(r.devices));
         int printed = print_json(summary, rc ? NULL : err);
         rc = rc ? rc : printed;

@@ -45,7 +45,7 @@ static int find_spki(struct store_tx *tx, int64_t account, const struct hash *sp
     return take_row(row, found, out, err);
 }
 
-static int line_need(struct store_tx *tx, const struct account *a, struct span name, struct line *out, struct err *err) {
+int line_need(struct store_tx *tx, const struct account *a, struct span name, struct line *out, struct err *err) {
     struct store_row *row;
     struct uuid uuid;
     int found = 0;

@@ -29,6 +29,8 @@ struct line {
 };
 int row_line(struct store_row *row, struct line *out, struct err *err) MUSTER_MUST_CHECK;
 int line_find_row(struct store_tx *tx, int64_t row, struct line *out, struct err *err) MUSTER_MUST_CHECK;
+/* By its id or name.  MUSTER_ENOTFOUND. */
+int line_need(struct store_tx *tx, const struct account *a, struct span name, struct line *out, struct err *err) MUSTER_MUST_CHECK;
 
 /* The line of the account by which the certificate came, if by one: its CA stands on the path.  1 there is one, 0 not, <0 error. */
 int line_of(struct store_tx *tx, const struct admit *a, int64_t account, struct line *out, struct err *err) MUSTER_MUST_CHECK;

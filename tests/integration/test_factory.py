@@ -630,3 +630,96 @@ def test_the_page_as_it_is_printed(fresh, tmp_path):
     assert done.returncode == 0, done.stderr
     assert come(server, identity(tmp_path / "devices" / "vin-0003")).code == "factory_line_revoked"
     assert states(server, "acme") == {"vin-0001": "active", "vin-0002": "active"}
+
+
+# --- what a line has told before ---------------------------------------------------------------------------------------------------------
+
+def test_what_a_line_has_told_is_not_taken_back_unnoticed(server, tmp_path):
+    """A manifest has to continue those that came before it.  A fork, or an older one, is told whichever comes first, until an operator says which is the line's word."""
+    line = own(server, tmp_path, "forked", max_devices=20)
+    at = lambda name, of: (tmp_path / name).write_text("\n".join(manifest_of(of)) + "\n") and tmp_path / name
+    line.issue("vin-1", "vin-2")
+    two = at("two", line)
+    thief = line.copy()
+    thief.issue("vin-66", "vin-67")
+    stolen = at("stolen", thief)
+    first = reconcile(server, two, "--check")
+    assert (first["manifest_is"], first["manifest_detail"], first["manifest_recorded"], first["entries"], first["told_before"]) == ("continues", None, True, 2, None)
+    extra = identity(pathlib.Path(line.issue("vin-3") and next(tmp_path.glob("out-*/vin-3"))))
+    three, log = at("three", line), lambda: [e for e in server.muster("audit", "list", "--account", "forked") if e["action"] == "line.manifest"]
+    assert reconcile(server, three)["manifest_is"] == "continues" and [e["detail"]["entries"] for e in log()] == [2, 3]
+    assert reconcile(server, three)["manifest_is"] == "continues" and len(log()) == 2  # nothing that was not known
+
+    # An older one: no devices are taken out by it, and a monitor is told.
+    old = reconcile(server, two)
+    assert (old["manifest_is"], old["told_before"]["entries"]) == ("shorter", 3) and "one of 3 was told" in old["manifest_detail"]
+    refused("not_reconciled", reconcile, server, two, "--check")
+    # The thief's: as long as he likes.  What it does not know of is none the less not taken out by its word.
+    come(server, extra)
+    fork = reconcile(server, stolen)
+    assert (fork["manifest_is"], fork["told_before"]["entries"], fork["told_before"]["set_aside"]) == ("contradicts", 3, False)
+    assert "entry 3 differs" in fork["manifest_detail"] and ("vin-3", "not-built") in of(fork)
+    refused("manifest_contradicted", reconcile, server, stolen, "--quarantine", "--yes")
+    assert states(server, "forked") == {"vin-3": "active"}
+    # Whoever comes then contradicts the other, the line's own too: nobody but an operator knows which is which.
+    back = reconcile(server, three)
+    assert (back["manifest_is"], back["told_before"]["entries"]) == ("shorter", 4)
+    line.issue("vin-4", "vin-5")
+    five = at("five", line)
+    assert "one of the entries 3 to 4 differs" in reconcile(server, five)["manifest_detail"]
+    plain = subprocess.run([MUSTER, "--data", server.dir, "factory", "reconcile", five], capture_output=True, text=True, timeout=60, check=True)
+    assert "manifest_is: contradicts" in plain.stdout and plain.stderr.startswith("warning: The manifest contradicts what was told on ")
+    # Each is in the audit log, and in the list, whatever becomes of it.
+    assert [e["detail"]["verdict"] for e in log()] == [*["continues"] * 2, *["shorter"] * 2, *["contradicts"] * 2, "shorter", *["contradicts"] * 2]
+    assert log()[4]["detail"]["told"]["entries"] == 3 and all(e["actor"].startswith("token:") for e in log())
+
+    # An operator says which: after what is set aside was shown.
+    refused("confirmation_required", reconcile, server, five, "--accept-manifest")
+    said = reconcile(server, five, "--accept-manifest", "--yes", "--check")
+    assert (said["manifest_is"], said["manifest_accepted"]) == ("contradicts", True)
+    assert [(t["entries"], t["set_aside"]) for t in server.muster("factory", "kit", "manifests", "line-1", "--account", "forked")] == [(5, False), (4, True), (3, False), (2, False)]
+    assert reconcile(server, five, "--check")["manifest_is"] == "continues"
+    assert log()[-1]["detail"]["set_aside"] == 1
+    # Told once more, what was set aside is a fork again.
+    assert reconcile(server, stolen)["manifest_is"] == "contradicts" and reconcile(server, five)["manifest_is"] == "contradicts"
+    assert server.muster("audit", "verify", "--account", "forked")["ok"]
+
+
+def test_a_fork_that_was_shorter_is_found_when_the_line_goes_on(server, tmp_path):
+    """A copy's manifest that is shorter than what was told could be an old one of the line's: the next one shows that it is none."""
+    line = own(server, tmp_path, "later", max_devices=20)
+    at = lambda name, of: (tmp_path / name).write_text("\n".join(manifest_of(of)) + "\n") and tmp_path / name
+    line.issue("vin-1")
+    thief = line.copy()
+    thief.issue("vin-66")
+    line.issue("vin-2", "vin-3")
+    assert reconcile(server, at("three", line))["manifest_is"] == "continues"
+    assert reconcile(server, at("two", thief))["manifest_is"] == "shorter"
+    line.issue("vin-4")
+    said = reconcile(server, at("four", line))
+    assert (said["manifest_is"], said["told_before"]["entries"]) == ("contradicts", 2) and "one of the entries 1 to 2 differs" in said["manifest_detail"]
+
+
+def test_what_a_line_tells_is_signed_by_it_and_kept_by_who_may(server, tmp_path):
+    line = own(server, tmp_path, "signed", max_devices=20)
+    line.issue("vin-1")
+    end = json.loads(manifest_of(line)[-1])
+    good = {"entries": 1, "at": end["at"], "digest": end["previous"], "signature": end["signature"], "digests": []}
+    path = "/api/v1/accounts/signed/lines/line-1/manifests"
+    for change in ({"entries": 2}, {"digest": "0" * 64}, {"at": "2030-01-01T00:00:00Z"}, {"signature": good["signature"][::-1]}):
+        answer = server.api("POST", path, {**good, **change})
+        assert (answer.status, answer.code) in ((400, "manifest_invalid"), (400, "invalid_request")), change
+    assert server.muster("factory", "kit", "manifests", "line-1", "--account", "signed") == []
+    for bad in ({"digests": [{"entries": 1}]}, {"digests": "none"}, {"digest": "ab"}, {"entries": -1}, {"accept": 1}):
+        assert server.api("POST", path, {**good, **bad}).code in ("invalid_request", "invalid_json"), bad
+    auditor = server.muster("token", "create", "looks", "--role", "auditor", "--account", "signed")["token"]
+    assert server.api("POST", path, good, token=auditor).code == "role_insufficient"
+    looked = server.api("POST", path + "/check", good, token=auditor).json
+    assert (looked["verdict"], looked["recorded"]) == ("continues", False) and server.muster("factory", "kit", "manifests", "line-1", "--account", "signed") == []
+    assert server.api("POST", path, good).json["recorded"] and len(server.muster("factory", "kit", "manifests", "line-1", "--account", "signed")) == 1
+    # What was told in the meantime has to be known.
+    line.issue("vin-2")
+    end = json.loads(manifest_of(line)[-1])
+    more = {"entries": 2, "at": end["at"], "digest": end["previous"], "signature": end["signature"], "digests": []}
+    assert server.api("POST", path, more).code == "wrong_state"
+    assert server.api("POST", path, {**more, "digests": [{"entries": 1, "digest": good["digest"]}]}).json["verdict"] == "continues"

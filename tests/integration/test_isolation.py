@@ -3,6 +3,7 @@
 The table ROWS has one row for each R(…) of src/admin/routes.def, by its NAME; `tests/isolation_rows` fails the build without one.  A row says
 how the path is filled and what the body is, so that the first who is allowed succeeds; what is expected of everybody else follows from the
 route's own scope and roles.  Those who are refused come first: had one of them been let through, the act would not succeed any more."""
+import base64
 import dataclasses
 import itertools
 import json
@@ -15,6 +16,8 @@ import uuid
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from client import Device, Fleet, new_key
 from conftest import soon
@@ -280,6 +283,21 @@ def line_with_device(w):
     return {"line": made["id"]}
 
 
+def line_that_tells(w):
+    """A factory line of the account whose key is known, which signs that it has made nothing yet."""
+    w.line_key, body = new_key(), line_body(w)
+    body["request"] = "-----BEGIN CERTIFICATE REQUEST-----\n" + in_lines(csr(w.line_key, "line")).decode() + "-----END CERTIFICATE REQUEST-----\n"
+    made = w.server.api("POST", f"/api/v1/accounts/{OWN}/lines", body).json
+    w.secrets.add(made["id"])
+    return {"line": made["id"]}
+
+
+def told_by(w, p):
+    at, digest = "2026-01-01T00:00:00Z", "ab" * 32
+    text = f"muster manifest 1\n{p['line']}\n{at}\n0\n{digest}\n".encode()
+    return {"entries": 0, "at": at, "digest": digest, "signature": base64.b64encode(w.line_key.sign(text, ec.ECDSA(hashes.SHA256()))).decode(), "digests": [{"entries": 0, "digest": digest}]}
+
+
 def line_of(w):
     """A factory line of the account, by its id."""
     made = w.server.api("POST", f"/api/v1/accounts/{OWN}/lines", line_body(w))
@@ -357,6 +375,9 @@ ROWS = {
     "LINE_SET": Row(params=line_of, body=lambda w, p: {"max_devices": 7}),
     "LINE_REVOKE": Row(params=line_of, body=lambda w, p: {"reason": "its key was copied"}),
     "LINE_ACT": Row(params=line_with_device, body=lambda w, p: {"action": "hold", "devices": [w.of_line]}),
+    "LINE_TOLD": Row(params=line_of),
+    "LINE_TELL": Row(params=line_that_tells, body=told_by),
+    "LINE_TELL_LOOK": Row(params=line_that_tells, body=told_by),
     "LINE_DEVICES": Row(params=line_of),
 
     "DEVICE_LIST": Row(),

@@ -41,13 +41,13 @@ static void sql(const char *text) {
 #define KEY(n) "INSERT INTO prov_key (id, uuid, account, name, state, created, expires, certificate_not_after, max_devices, spent, per_hour, id_pattern, sources, build, spki, " \
                "fingerprint, last_used) VALUES (" #n ", x'0" #n "', 1, 'k" #n "', 1, 0, 9, 9, 0, 0, 0, '', '', '', x'0" #n "', x'', 0);"
 
-/* What migrations 10 to 36 brought. */
+/* What migrations 10 to 37 brought. */
 #define WITHOUT_10 "ALTER TABLE account DROP COLUMN renewal_window; ALTER TABLE account DROP COLUMN late_renewal; ALTER TABLE account DROP COLUMN superseded_renewal;"
 #define WITHOUT_11 \
     "DROP INDEX cert_end; DROP INDEX cert_prov_key; DROP INDEX cert_fingerprint; DROP INDEX cert_revoked; DROP INDEX cert_was; " \
     "ALTER TABLE cert DROP COLUMN revoked; ALTER TABLE cert DROP COLUMN reason; ALTER TABLE cert DROP COLUMN was;"
-#define WITHOUT_31 "ALTER TABLE account DROP COLUMN tried; ALTER TABLE prov_key DROP COLUMN tried; ALTER TABLE root DROP COLUMN tried; DROP INDEX csr_key; DROP INDEX offer_key; DROP INDEX cert_key_gone; DROP TABLE line_revoked; DROP INDEX device_line_certificate; DROP INDEX device_line_serial; ALTER TABLE device DROP COLUMN line_certificate; ALTER TABLE device DROP COLUMN line_serial; " \
-    "ALTER TABLE prov_key DROP COLUMN shadow; ALTER TABLE device DROP COLUMN line_key;" /* to 36 */
+#define WITHOUT_31 "DROP TABLE line_told; ALTER TABLE account DROP COLUMN tried; ALTER TABLE prov_key DROP COLUMN tried; ALTER TABLE root DROP COLUMN tried; DROP INDEX csr_key; DROP INDEX offer_key; DROP INDEX cert_key_gone; DROP TABLE line_revoked; DROP INDEX device_line_certificate; DROP INDEX device_line_serial; ALTER TABLE device DROP COLUMN line_certificate; ALTER TABLE device DROP COLUMN line_serial; " \
+    "ALTER TABLE prov_key DROP COLUMN shadow; ALTER TABLE device DROP COLUMN line_key;" /* to 37 */
 #define WITHOUT_WAITING "DROP INDEX cert_waiting;"
 #define WITHOUT_27 "DROP TABLE line; DROP INDEX device_line; ALTER TABLE device DROP COLUMN line; DROP INDEX device_chain; DROP INDEX chain_end;" /* and 28 */
 #define WITHOUT_25 "ALTER TABLE account DROP COLUMN backend; DROP TABLE ask; ALTER TABLE account DROP COLUMN hook;" /* and 26 */
