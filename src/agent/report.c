@@ -131,8 +131,7 @@ static json_t *not_reached(struct session *s, const struct refused *why, const s
     if (err->code == MUSTER_EKEYAWAY || err->code == MUSTER_EKEYTIME || err->code == MUSTER_EKEYPIN || err->code == MUSTER_EKEYGONE)
         return verdict(s, err->code == MUSTER_EKEYGONE ? "refused" : "unknown", "device", err_code(err->code), err_text(err), err_fix(err->code));
     if (why->dates)
-        return verdict(s, "unknown", "device", "gateway_dates", err_text(err), true_time_behind(&s->time) ? "Set this device's clock; `muster-agent run` asks the gateway for the time by itself."
-                                                                                                       : "Compare this device's clock with the dates; where it is right, the gateway's certificate is over.");
+        return verdict(s, "unknown", "device", "gateway_dates", err_text(err), "Compare this device's clock with the dates; where it is right, the gateway's certificate is over.");
     if (why->tls)
         return verdict(s, "refused", "gateway", "certificate_refused", err_text(err),
                        "Compare the certificate's issuer and dates (`muster-agent status`) with what the gateway, or the proxy in front of it, takes.");
@@ -142,6 +141,15 @@ static json_t *not_reached(struct session *s, const struct refused *why, const s
     return verdict(s, "unknown", "network", err_code(err->code), err_text(err), "Check name resolution, the network, and that the gateway is running at that address.");
 }
 
+/* The gateway has answered, and what it said is of this device or not. */
+static json_t *answered(const struct session *s, const struct refused *why, const struct err *err, bool of_device) {
+    bool later = why->status == 429 || why->status >= 500 || err->code == MUSTER_ENETWORK;
+    if (!later && !of_device)
+        return verdict(s, "unknown", "device", "gateway_time", err_text(err), "Set this device's clock; and look whether the gateway's is right, and whether it answers GET /time.");
+    return verdict(s, later ? "unknown" : "refused", "gateway", why->code[0] ? why->code : err_code(err->code), err_text(err), why->fix[0] ? why->fix : err_fix(err->code));
+}
+
+/* Whoever was asked for the time has judged nobody: that he told it admits no device, and that he did not refuses none. */
 static json_t *ask(struct session *s, const struct identity *id) {
     struct err err = ERR_INIT;
     struct refused why = {0};
@@ -152,15 +160,10 @@ static json_t *ask(struct session *s, const struct identity *id) {
                        "Run it as the owner of the directory.");
     if (keyring_refused(id->where, &err))
         return not_reached(s, &why, &err);
-    if (session_gateway(s, id->gateway, &id->anchors, &g, &why, &err) && !why.status)
-        return not_reached(s, &(struct refused){.dates = true}, &err);
-    int rc = why.status ? err.code : est_admitted(&g, &by, &why, &err);
-    if (rc == 0)
+    bool told = session_gateway(s, id->gateway, &id->anchors, &g, &why, &err) == 0;
+    if (told && est_admitted(&g, &by, &why, &err) == 0)
         return verdict(s, "admitted", NULL, NULL, NULL, NULL);
-    if (!why.status)
-        return not_reached(s, &why, &err);
-    bool later = why.status == 429 || why.status >= 500 || rc == MUSTER_ENETWORK;
-    return verdict(s, later ? "unknown" : "refused", "gateway", why.code[0] ? why.code : err_code(err.code), err_text(&err), why.fix[0] ? why.fix : err_fix(err.code));
+    return why.status ? answered(s, &why, &err, told) : not_reached(s, &why, &err);
 }
 
 json_t *report_check(struct session *s) {

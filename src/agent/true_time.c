@@ -86,6 +86,7 @@ int true_time_ask(struct true_time *t, const char *gateway, const struct certs *
         rc = true_time_judge(buf_span(&answer.body), span_of(nonce, sizeof nonce), anchors, t->floor, &at, err);
     if (rc)
         return err_prefix(err, "This device's clock is not right, and the gateway did not tell the time");
+    *why = (struct refused){0}; /* the answer was about the time, and nothing else */
     t->offset = at - clock_now();
     t->at = at;
     t->mono_ms = clock_mono_ms();
