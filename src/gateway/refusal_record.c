@@ -262,7 +262,7 @@ static struct uuid keep(const struct occasion *o) {
         return error_id;
     limits_source(o->address, source);
     int64_t account = o->peer && o->peer->admitted_epoch ? o->peer->admit.account_row : 0;
-    struct refusal *one = refusal_ring_has_room(&r->ring, is_known(o), account, o->account, source) ? record_of(o, id, source, now) : NULL;
+    struct refusal *one = refusal_ring_has_room(&r->ring, is_known(o) || o->err->code == MUSTER_ESHADOW, account, o->account, source) ? record_of(o, id, source, now) : NULL;
     if (!one)
         return error_id;
     refusal_ring_put(&r->ring, one);

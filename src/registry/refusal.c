@@ -92,6 +92,17 @@ static int find_account(struct store_tx *tx, struct refusal *r, struct err *err)
     return r->account ? 0 : account_of_anchors(tx, r, &r->account, err);
 }
 
+/* Who was not refused is the device of the ID that he named: he has its certificate. */
+static int device_let_in(struct store_tx *tx, struct refusal *r, struct err *err) {
+    struct store_row *row;
+    int found = r->code == MUSTER_ESHADOW && !r->device ? first_row(tx, &row, err, SQL_DEVICE_BY_ID, "is", r->account, r->device_id) : 0;
+    if (found <= 0)
+        return found;
+    r->device = store_int(row, 0);
+    store_row_end(row);
+    return 0;
+}
+
 static int place(struct store_tx *tx, struct refusal *r, struct err *err) {
     struct account a;
     struct device d;
@@ -105,7 +116,7 @@ static int place(struct store_tx *tx, struct refusal *r, struct err *err) {
         r->account = r->device = 0;
         return 0;
     }
-    if ((rc = device_of_key(tx, r, err)))
+    if ((rc = device_of_key(tx, r, err)) || (rc = device_let_in(tx, r, err)))
         return rc;
     found = r->device ? device_find_row(tx, r->device, &d, err) : 0;
     if (found < 0)
@@ -148,15 +159,20 @@ static int refusal_is_new(struct store_tx *tx, const struct refusal *r, struct e
     return known ? event_device(tx, &a, &d, d.state, EVENT_DEVICE_REFUSED, more, err) : event_plain(tx, found ? &a : NULL, EVENT_DEVICE_REFUSED, more, err);
 }
 
+/* Whose share of the account's records it is of; a number in rows. */
+enum share { SHARE_UNKNOWN = 0, SHARE_KNOWN = 1, SHARE_SHADOW = 2 };
+static enum share share_of(const struct refusal *r) { return r->code == MUSTER_ESHADOW ? SHARE_SHADOW : r->device ? SHARE_KNOWN : SHARE_UNKNOWN; }
+
 static int trim(struct store_tx *tx, const struct refusal *r, struct err *err) {
-    const int64_t known = r->device != 0, most = !r->account ? REFUSALS_STRANGERS : known ? REFUSALS_KNOWN : REFUSALS_UNKNOWN;
+    static const int64_t most[] = {[SHARE_UNKNOWN] = REFUSALS_UNKNOWN, [SHARE_KNOWN] = REFUSALS_KNOWN, [SHARE_SHADOW] = REFUSALS_SHADOW};
+    const enum share share = share_of(r);
     int rc = store_exec(tx, NULL, err, SQL_REFUSAL_SHARE, "isi", r->account, r->source, I(REFUSALS_SOURCE));
-    return rc ? rc : store_exec(tx, NULL, err, SQL_REFUSAL_TRIM, "iii", r->account, known, most);
+    return rc ? rc : store_exec(tx, NULL, err, SQL_REFUSAL_TRIM, "iii", r->account, I(share), r->account ? most[share] : REFUSALS_STRANGERS);
 }
 
 static int add(struct store_tx *tx, const struct refusal *r, struct err *err) {
     struct span print = r->has_certificate ? hash_span(&r->fingerprint) : SPAN_NONE, spki = r->has_certificate ? hash_span(&r->spki) : SPAN_NONE;
-    int rc = store_exec(tx, NULL, err, SQL_REFUSAL_ADD, "uiiiiississsssssssbbsssii", &r->id, r->account, I(r->device != 0), r->first, r->last, r->count, err_code(r->code), r->reason,
+    int rc = store_exec(tx, NULL, err, SQL_REFUSAL_ADD, "uiiiiississsssssssbbsssii", &r->id, r->account, I(share_of(r)), r->first, r->last, r->count, err_code(r->code), r->reason,
                         r->device, r->device_id, r->address, r->source, r->host, r->method, r->path, r->tls, r->agent, r->serial, print, spki, r->subject, r->issuer, r->top_issuer,
                         r->not_before, r->not_after);
     if (!rc && r->chain.n)

@@ -15,6 +15,7 @@
 #include "registry/row.h"
 
 #define REFUSALS_KNOWN 5000    /* of an account: devices that proved their key */
+#define REFUSALS_SHADOW 5000   /* of an account: devices that what is tried would have refused; none of them pushes out who was refused */
 #define REFUSALS_UNKNOWN 1000  /* of an account: everybody else who named it */
 #define REFUSALS_STRANGERS 2000
 #define REFUSALS_SOURCE 64     /* of one source, in any of them */

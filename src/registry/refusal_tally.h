@@ -7,7 +7,7 @@
 
 #include "registry/refusal.h"
 
-#define REFUSAL_TALLY_LOOK (REFUSALS_KNOWN + REFUSALS_UNKNOWN) /* records: all of an account; of the whole server the newest */
+#define REFUSAL_TALLY_LOOK (REFUSALS_KNOWN + REFUSALS_SHADOW + REFUSALS_UNKNOWN) /* records: all of an account; of the whole server the newest */
 #define REFUSAL_TALLY_CODES 32                                 /* told apart; a rarer one beyond them is counted as left out */
 
 struct refusal_tally {

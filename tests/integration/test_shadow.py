@@ -215,6 +215,18 @@ def test_a_provisioning_key_is_tried_whole(world):
     assert whole(a)
 
 
+def test_many_from_one_address_are_all_named(world):
+    """A factory's line comes from one: whoever is let in is known by the device that he is, and not by where he comes from."""
+    a = Account(world)
+    a.prov = a.key()
+    a.set("--shadow", "try", "--approval", "yes")
+    names = {f"unit-{i}" for i in range(80)}
+    for n in names:
+        enrolled(world, a.prov, n)
+    soon(names, lambda: tried(a), 20)
+    assert all(x["device"] for x in world.muster("refusal", "list", "--account", a.name))
+
+
 def test_what_cannot_be_tried(world):
     a = Account(world, method="both")
     a.prov = a.key()
