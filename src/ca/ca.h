@@ -74,6 +74,7 @@ struct ca_issued {
 };
 #define CA_ISSUED_INIT ((struct ca_issued){.chain = BUF_INIT(CA_CHAIN_MAX)})
 /* Signs for one device and makes it durable.  May be called again and again, by several processes at once; the key has to be unlocked.
+ * Where it fails and out->serial is not "", that certificate is on the disk, and the record takes it for issued.
  * MUSTER_EIDISSUED, _EKEYISSUED, _EDEVICEID, _ECERTWEAKKEY, _ECAEXPIRED, _EIO. */
 int ca_issue(struct ca *ca, const struct ca_order *order, struct ca_issued *out, struct err *err) MUSTER_MUST_CHECK;
 /* Whether ca_issue would refuse the ID as the record stands now: to be asked before a key is made and a file is written. */

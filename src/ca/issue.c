@@ -1,5 +1,9 @@
 /* issue: what the fleet CA signs; see ca.h.  The order is the point: reserve the serial durably, sign, judge what was signed as a gateway
  * would, make it durable, say so in the journal, and only then hand it out. */
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
 #include "base/file.h"
 #include "base/hex.h"
 #include "ca/issue_part.h"
@@ -153,6 +157,14 @@ static int issue_locked(struct ca *ca, const struct ca_order *o, struct signing 
     return ca->intermediate && cert_pem(ca->intermediate, &out->chain) ? err_set(err, MUSTER_ENOMEM, NULL) : 0;
 }
 
+/* What was signed and is not on the disk was issued to nobody: the next ca_begin() abandons its serial.  What is there is taken for issued. */
+static void forget_unkept(const struct ca *ca, struct ca_issued *out) {
+    char name[sizeof "issued/.pem" + JOURNAL_SERIAL_LEN];
+    snprintf(name, sizeof name, "issued/%s.pem", out->serial);
+    if (faccessat(ca->fd, name, F_OK, AT_SYMLINK_NOFOLLOW) && errno == ENOENT)
+        out->serial[0] = '\0';
+}
+
 int ca_issue(struct ca *ca, const struct ca_order *o, struct ca_issued *out, struct err *err) {
     CLEANUP(EVP_PKEY_free) EVP_PKEY *key = NULL;
     struct key_facts facts;
@@ -164,6 +176,8 @@ int ca_issue(struct ca *ca, const struct ca_order *o, struct ca_issued *out, str
         return rc;
     s.key = facts.spki;
     rc = issue_locked(ca, o, &s, out, err);
+    if (rc)
+        forget_unkept(ca, out);
     ca_end(ca);
     return rc;
 }

@@ -205,6 +205,9 @@ static int read_line(struct journal *j, struct span text, struct err *err) {
     const char *serial = json_string_value(json_object_get(line, "serial"));
     if (!at || !event || !journal_is_time(at) || (serial && !journal_is_hex(serial, MAKE_SERIAL_LEN)))
         return wrong(err, "Its time, event or serial is not well-formed");
+    int64_t when = 0;
+    if (clock_parse_rfc3339(span_str(at), &when) == 0 && when > j->newest)
+        j->newest = when;
     if (json_object_get(line, "batch"))
         return read_batch(j, line, err);
     for (size_t i = 0; i < sizeof events / sizeof *events; i++)

@@ -37,6 +37,7 @@ struct journal {
     json_t *open;     /* serial → record: reserved, and neither issued nor abandoned */
     json_t *order;    /* array of records, each where it was issued, and once more where it was revoked */
     uint64_t crl[2];  /* number of the newest revocation list of the root and of the intermediate; 0: none was made */
+    int64_t newest;   /* the latest time that a line has; 0: there is none */
     size_t lines;
     size_t bytes;     /* of the file that stand for these lines */
 };

@@ -166,7 +166,7 @@ static int sign_line(const struct invocation *in, const char *name, struct err *
     rq.public_key = buf_span(&spki);
     if ((rc = ca_sign_line(&ca, &rq, &issued, err)))
         return rc;
-    CLEANUP_JSON json_t *shown = ca_part_issued(&issued, SPAN_NONE);
+    CLEANUP_JSON json_t *shown = ca_part_issued(&ca, &issued, SPAN_NONE);
     json_set_str(shown, "line", name);
     return ca_part_put(in, buf_span(&issued.chain), shown, err);
 }
@@ -200,12 +200,13 @@ int command_ca_sign(struct invocation *in, struct err *err) {
         shown = json_object();
         json_set_str(shown, "id", ca_part_dir(in));
         json_set_int(shown, "issued", (int64_t)n);
+        ca_part_warn_clock(&ca, shown);
         rc = ca_part_put(in, buf_span(&chains), shown, err);
         return rc ? err_prefix(err, "%zu certificates were issued and are in %s/issued", n, ca_part_dir(in)) : 0;
     }
     if ((rc = sign_one(in, &ca, &order, first, &id, &issued, err)))
         return rc;
-    shown = ca_part_issued(&issued, order.device_id);
+    shown = ca_part_issued(&ca, &issued, order.device_id);
     rc = ca_part_put(in, buf_span(&issued.chain), shown, err);
     return rc ? err_prefix(err, "The certificate %s was issued and is in %s/issued", issued.serial, ca_part_dir(in)) : 0;
 }
@@ -216,7 +217,7 @@ int command_ca_prove(struct invocation *in, struct err *err) {
     int rc = ca_part_open(in, true, &ca, err);
     if (rc || (rc = ca_prove(&ca, span_str(in->args[0]), &issued, err)))
         return rc;
-    CLEANUP_JSON json_t *shown = ca_part_issued(&issued, SPAN_NONE);
+    CLEANUP_JSON json_t *shown = ca_part_issued(&ca, &issued, SPAN_NONE);
     json_set_str(shown, "signed_by", ca.key_is_root ? "root" : "intermediate");
     return ca_part_put(in, buf_span(&issued.chain), shown, err);
 }

@@ -50,7 +50,8 @@ static int fill(const struct invocation *in, struct ca *ca, int fd, struct ca_or
         return rc;
     order->public_key = buf_span(&spki);
     if ((rc = ca_issue(ca, order, issued, err))) {
-        unlinkat(fd, "pkey.pem", 0); /* nothing was certified */
+        if (!issued->serial[0])
+            unlinkat(fd, "pkey.pem", 0); /* nothing was certified */
         return rc;
     }
     if (server->root.n && (rc = file_create(fd, "root.crt", buf_span(&server->root), 0644, err)))
@@ -70,7 +71,7 @@ static int issue_one(const struct invocation *in, struct ca *ca, struct span id,
         return rc;
     if ((rc = fill(in, ca, fd, &order, server, &issued, err)))
         return issued.serial[0] ? err_prefix(err, "The certificate %s was issued and is in %s/issued, its key in %s", issued.serial, ca_part_dir(in), path) : rc;
-    *out = ca_part_issued(&issued, id);
+    *out = ca_part_issued(ca, &issued, id);
     json_set_str(*out, "output", path);
     return 0;
 }

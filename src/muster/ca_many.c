@@ -200,7 +200,7 @@ static json_t *shown(const struct ca_many *m) {
             continue;
         struct ca_issued issued = {.not_after = row->not_after, .clamped = row->clamped};
         memcpy(issued.serial, row->serial, sizeof issued.serial);
-        json_t *one = ca_part_issued(&issued, row->device_id);
+        json_t *one = ca_part_issued(m->ca, &issued, row->device_id);
         json_set_str(one, "output", row->output);
         json_array_append_new(list, one);
     }
@@ -220,7 +220,9 @@ int ca_many_run(struct ca_many *m, struct err *err) {
         rc = file_sync_dir(m->fd, m->dir, err);
     if (rc && m->done + m->made)
         err_prefix(err, "After %zu of %zu", m->done + m->made, m->n);
-    CLEANUP_JSON json_t *list = shown(m);
+    CLEANUP_JSON json_t *list = shown(m), *once = json_object();
+    ca_part_warn_clock(m->ca, once);
+    print_warnings(once);
     if (m->in->json)
         return print_json(list, rc ? NULL : err) && !rc ? MUSTER_EIO : rc;
     print_table(list, "id device_id not_after output");

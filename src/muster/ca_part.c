@@ -9,6 +9,7 @@
 #include "muster/print.h"
 
 #define PASSPHRASE "passphrase of the fleet CA"
+#define SKEW 300 /* seconds that clocks of two machines, or one that is set by the network, may differ without a word */
 
 const char *ca_part_dir(const struct invocation *in) {
     const char *given = invocation_option(in, "ca"), *environment = getenv("MUSTER_CA_DIR");
@@ -106,18 +107,36 @@ int ca_part_server(const struct invocation *in, struct ca_server *out, struct er
     return rc;
 }
 
-json_t *ca_part_issued(const struct ca_issued *issued, struct span device_id) {
+static void warn(json_t *object, const char *text) {
+    json_t *warnings = json_object_get(object, "warnings");
+    if (!warnings)
+        json_set(object, "warnings", warnings = json_array());
+    json_array_append_new(warnings, json_string(text));
+}
+
+void ca_part_warn_clock(const struct ca *ca, json_t *object) {
+    char newest[CLOCK_RFC3339_LEN + 1], here[CLOCK_RFC3339_LEN + 1], text[480];
+    int64_t now = clock_now();
+    if (ca->journal.newest <= now + SKEW)
+        return;
+    clock_rfc3339(ca->journal.newest, newest);
+    clock_rfc3339(now, here);
+    snprintf(text, sizeof text, "The journal has an entry of %s, and by this machine's clock it is %s: one of the two is wrong. Where the clock was ahead, certificates that were issued then begin a day before "
+             "the journal's times for them, and no gateway admits them earlier: issue those anew with --again, and revoke them.", newest, here);
+    warn(object, text);
+}
+
+json_t *ca_part_issued(const struct ca *ca, const struct ca_issued *issued, struct span device_id) {
     json_t *o = json_object();
     json_set_str(o, "id", issued->serial);
     json_set_str(o, "serial", issued->serial);
     if (device_id.n)
         json_set_span(o, "device_id", device_id);
     json_set_time(o, "not_after", issued->not_after);
-    if (issued->clamped) {
-        json_t *warnings = json_array();
-        json_array_append_new(warnings, json_string("The certificate ends with the CA that signed it, earlier than asked for."));
-        json_set(o, "warnings", warnings);
-    }
+    if (issued->clamped)
+        warn(o, "The certificate ends with the CA that signed it, earlier than asked for.");
+    if (ca)
+        ca_part_warn_clock(ca, o);
     return o;
 }
 

@@ -25,8 +25,10 @@ struct subject ca_part_subject(const struct invocation *in);
 int ca_part_life(const struct invocation *in, const char *option, int64_t otherwise, int64_t *out, struct err *err) MUSTER_MUST_CHECK;
 /* --server DIR, --server-ca FILE, --url URL. */
 int ca_part_server(const struct invocation *in, struct ca_server *out, struct err *err) MUSTER_MUST_CHECK;
-/* The issued certificate as JSON: id, serial, device_id, not_after, warnings. */
-json_t *ca_part_issued(const struct ca_issued *issued, struct span device_id);
+/* The issued certificate as JSON: id, serial, device_id, not_after, warnings; ca NULL: none about its clock. */
+json_t *ca_part_issued(const struct ca *ca, const struct ca_issued *issued, struct span device_id);
+/* Adds to the object's warnings where the journal has a time that this machine's clock has not come to: one of the two is, or was, wrong. */
+void ca_part_warn_clock(const struct ca *ca, json_t *object);
 /* Prints one object, or with --json JSON. */
 int ca_part_show(const struct invocation *in, const json_t *object, struct err *err) MUSTER_MUST_CHECK;
 /* Writes PEM to --output, or to standard output where none is given; with --json it then stands in the object. */

@@ -7,6 +7,7 @@
 #include "json/json.h"
 #include "muster/ca_part.h"
 #include "muster/file_arg.h"
+#include "muster/print.h"
 
 #define PEM_MAX 65536
 #define ZIP_MAX (8u << 20)
@@ -81,6 +82,9 @@ static int issue_now(const struct invocation *in, struct span id, struct buf *ke
     order.public_key = buf_span(&spki);
     if ((rc = ca_issue(&ca, &order, issued, err)))
         return rc;
+    CLEANUP_JSON json_t *said = json_object();
+    ca_part_warn_clock(&ca, said);
+    print_warnings(said);
     buf_add(chain, buf_span(&issued->chain));
     return buf_check(chain, err);
 }
@@ -103,7 +107,7 @@ int command_ca_install(struct invocation *in, struct err *err) {
     i.chain = buf_span(&chain);
     if ((rc = install_check(i.key, i.chain, id, err)))
         return rc;
-    CLEANUP_JSON json_t *shown = from ? json_object() : ca_part_issued(&issued, id);
+    CLEANUP_JSON json_t *shown = from ? json_object() : ca_part_issued(NULL, &issued, id);
     json_object_del(shown, "warnings"); /* install_run has its own */
     if (from) {
         json_set_span(shown, "id", id);

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from client import Identity
+from clock import Clock
 from conftest import LONG, MUSTER, THE_MUSTER, Refused, refused
 
 PASSPHRASE = "correct horse battery"
@@ -519,3 +520,31 @@ def test_revocation(server, offline, options):
         refused("not_found", ca.run, "crl", "--of-root")
     numbers = [(e["issuer"], e["number"]) for e in ca.journal() if e["event"] == "crl"]
     assert len(set(numbers)) == len(numbers)
+
+
+def test_a_clock_before_the_ca_s_begin(offline, tmp_path):
+    """Nothing was issued, and nothing says that it was."""
+    ca, clock = offline(), Clock(tmp_path / "clock")
+    clock.set(-int(time.time()) + 120)
+    folder = tmp_path / "early"
+    done = subprocess.run(ca.arguments("issue", "early-1", "-o", folder), capture_output=True, text=True, env={**os.environ, **clock.env}, timeout=120, check=False)
+    assert done.returncode and "was not handed out" in done.stderr and "was issued" not in done.stderr, done.stderr
+    assert not (folder / "pkey.pem").exists() and not (folder / "client.pem").exists()
+    shown, _ = ca.issue("early-1", folder=folder)
+    assert "warnings" not in shown and ca.journal()[-3]["event"] == "abandon" and sorted(p.name for p in folder.iterdir()) == ["client.pem", "pkey.pem"]
+
+
+def test_a_clock_that_was_ahead(offline, tmp_path):
+    """What it made begins in the future: whoever issues next hears of it, and is not kept from issuing."""
+    ca, clock = offline(), Clock(tmp_path / "clock")
+    clock.set(100 * 86400)
+    subprocess.run(ca.arguments("issue", "ahead-1", "-o", tmp_path / "ahead"), capture_output=True, env={**os.environ, **clock.env}, timeout=120, check=True)
+    for ids in (["one-1"], ["many-1", "many-2"]):
+        done = subprocess.run(ca.arguments("issue", *ids, "-o", tmp_path / ids[0]), capture_output=True, text=True, timeout=120, check=True)
+        said = json.loads(done.stdout)
+        for one in said if isinstance(said, list) else [said]:
+            assert "one of the two is wrong" in one["warnings"][0]
+        assert done.stderr.count("one of the two is wrong") == 1, done.stderr
+    clock.set(100 * 86400 + 60)
+    done = subprocess.run(ca.arguments("issue", "late-1", "-o", tmp_path / "late"), capture_output=True, text=True, env={**os.environ, **clock.env}, timeout=120, check=True)
+    assert "wrong" not in done.stderr and "warnings" not in json.loads(done.stdout)
