@@ -1,5 +1,6 @@
 """What `check` and `explain` say, and of which side: whatever the device's clock says, and whatever the last attempt came to."""
 import datetime
+import shutil
 
 import pytest
 
@@ -69,3 +70,20 @@ def test_a_wrong_clock_does_not_hide_who_is_there(world, clock):  # noqa: F811
         said = world.device.explain()
         assert judged(said) == judged(right) == side and said["fix"] == right["fix"], said
     stranger.close()
+
+
+# --- an identity that is lost ----------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_key_that_is_lost_for_good(server, device, key):  # noqa: F811
+    """The steps of doc/agent.md: the provisioning key has left the device with its first enrolment, and the gateway knows the device."""
+    enrolled(device, key, "lost-1")
+    before = device.serial
+    shutil.rmtree(device.dir)
+    options = ("--credentials", device.top / "credentials.zip", "--device-id", "lost-1")
+    assert "(not_found)" in device.fails("provision", *options)
+    shutil.copy(key.zip, device.top / "credentials.zip")
+    assert "(device_already_registered)" in device.fails("provision", *options)
+    server.muster("device", "release", "lost-1", "--account", "fleet", "--for-reprovision")
+    device.good("provision", *options)
+    assert device.serial != before and device.explain()["verdict"] == "admitted"
