@@ -118,7 +118,8 @@ int key_elsewhere_new(const EVP_PKEY *public, const struct key_elsewhere_ops *op
     CLEANUP(EVP_PKEY_free) EVP_PKEY *key = EVP_PKEY_new();
     if (!ec || !key || EC_KEY_set_ex_data(ec, key_index, e) != 1) {
         free_elsewhere(NULL, e, NULL, 0, 0, NULL);
-        return pki_err(err, MUSTER_EINVALID, "Taking a key on P-256 or P-384 whose private half is elsewhere");
+        return method && !ec ? err_set(err, MUSTER_EINVALID, "A key that lies in a token or a TPM has to be on P-256 or P-384, and this one is not; RSA keys are not used there.")
+                             : pki_err(err, MUSTER_ECRYPTO, "Taking a key whose private half is elsewhere");
     }
     if (EVP_PKEY_assign_EC_KEY(key, ec) != 1)
         return pki_err(err, MUSTER_ECRYPTO, "Taking a key whose private half is elsewhere");
