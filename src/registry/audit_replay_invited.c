@@ -33,17 +33,18 @@ void replay_device_uninvite(struct audit_replay *r, const struct audit_entry *e,
 void replay_invitation_spend(struct audit_replay *r, const struct audit_entry *e, const json_t *detail) {
     struct audit_invited *i = audit_replay_invited(r, e->object);
     const bool again = strcmp(replay_text(detail, "how"), "answer lost") == 0;
-    const bool server_key = !json_object_get(detail, "spki");
+    /* One of Muster's making is made anew; the device's own gets another certificate where the one before is over (root_over.h). */
+    const uint64_t spent = json_object_get(detail, "spki") ? replay_mark(r, detail, "spki") : AUDIT_SERVER_KEY;
     if (!i || !i->invitation || i->invitation != uuid_mark(r, detail, "invitation"))
         replay_bad(r, e, "The device was not invited");
     else if (i->spent && !again)
         replay_bad(r, e, "The invitation had been spent");
-    else if (again && (i->spent != AUDIT_SERVER_KEY || !server_key))
-        replay_bad(r, e, "The invitation had not been spent for a key of Muster's making");
+    else if (again && i->spent != spent)
+        replay_bad(r, e, "The invitation had not been spent for that key");
     else if (e->at > i->expires + REPLAY_TOLERANCE)
         replay_bad(r, e, "The invitation had expired");
     else if (!(r->method & METHOD_SHARED))
         replay_bad(r, e, "The account did not take shared credentials");
     else
-        i->spent = server_key ? AUDIT_SERVER_KEY : replay_mark(r, detail, "spki");
+        i->spent = spent;
 }

@@ -5,6 +5,7 @@
 #include "registry/device_identity.h"
 #include "registry/event.h"
 #include "registry/profile.h"
+#include "registry/root_over.h"
 
 struct loaded {
     struct account account;
@@ -107,10 +108,18 @@ static int load_same(struct store_tx *tx, struct enrol *e, struct loaded *l, str
     if (found <= 0)
         return found;
     f->same = store_int(row, 1) > f->now;
+    const int64_t issuer = store_int(row, 2);
+    const bool waits = store_int(row, 3) == CERT_ISSUED;
     buf_clear(&e->same);
     buf_add(&e->same, store_blob(row, 0));
     store_row_end(row);
-    return buf_check(&e->same, err);
+    int rc = buf_check(&e->same, err);
+    bool over = false;
+    if (rc || (rc = root_over(tx, l->account.row, issuer, &over, err)))
+        return rc;
+    f->over = waits && (over || !f->same);
+    f->same = f->same && !over;
+    return 0;
 }
 
 /* An answer with a key that Muster made cannot be given again. */

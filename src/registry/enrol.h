@@ -38,6 +38,7 @@ struct enrol_facts {
     const struct key_facts *own; /* the device's own key, of its request; NULL: Muster makes one */
     enum own_key own_is;
     bool same;                   /* the provisioning key, or the invitation, gave the device a certificate for that key, which is live or waits for its first use */
+    bool over;                   /* there was one, which the device never used, and it is good for nothing any more: it has ended, or its root has (root_over.h) */
     bool asks;                   /* somebody is asked before (hook.h), and this is what he has said */
     struct hook_answer answer;
     int64_t last_hour, oldest;   /* enrolments that the key paid for within an hour, and when the first of them was */

@@ -53,7 +53,7 @@ static bool device_may(const struct enrol_facts *f, struct enrol_verdict *v) {
 static bool answer_lost(const struct enrol_facts *f) {
     const struct device *d = f->device;
     bool waits = f->key ? f->waiting_key == f->key->row : f->invited_waits;
-    return waits && f->now - d->issue_first < f->account->lost_answer_window;
+    return f->over || (waits && f->now - d->issue_first < f->account->lost_answer_window);
 }
 
 static void again(const struct enrol_facts *f, struct enrol_verdict *v) {

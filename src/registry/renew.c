@@ -5,6 +5,7 @@
 #include "registry/device_identity.h"
 #include "registry/event.h"
 #include "registry/profile.h"
+#include "registry/root_over.h"
 #include "registry/tried.h"
 
 struct loaded {
@@ -126,11 +127,17 @@ static int load_same(struct store_tx *tx, struct renew *r, struct loaded *l, str
     int found = first_row(tx, &row, err, SQL_CERT_SAME_WAITING, "ib", l->device.row, hash_span(&r->own->spki));
     if (found <= 0)
         return found;
-    l->facts.same = store_int(row, 1) > l->facts.now;
+    const bool lives = store_int(row, 1) > l->facts.now;
+    const int64_t issuer = store_int(row, 2);
+    bool over = false;
     buf_clear(&r->same);
     buf_add(&r->same, store_blob(row, 0));
     store_row_end(row);
-    return buf_check(&r->same, err);
+    int rc = buf_check(&r->same, err);
+    if (!rc && lives)
+        rc = root_over(tx, l->account.row, issuer, &over, err);
+    l->facts.same = lives && !over;
+    return rc;
 }
 
 /* Whose CA has signed what the device has. */

@@ -262,7 +262,7 @@ ENTRIES = {
     "an enrolment by another device's invitation": (invited_enrolment("new", "late", "invited", state="pending"), "was not invited"),
     "an enrolment by a spent invitation": (invited_enrolment("re-provisioned", "guest", "guest"), "had been spent"),
     "an enrolment by a spent invitation again": (lambda db, a: appended(db, a, (f"invitation:{invitation_of(db, a, 'guest')}", "device.enrol", "guest",
-                                                                               {"id": "x", "how": "answer lost", "invitation": invitation_of(db, a, "guest"), "fingerprint": fingerprint(7)})), "had not been spent for a key of Muster's"),
+                                                                               {"id": "x", "how": "answer lost", "invitation": invitation_of(db, a, "guest"), "fingerprint": fingerprint(7)})), "had not been spent for that key"),
     "an enrolment by nothing": (lambda db, a: appended(db, a, ("device:late", "device.enrol", "late", {"id": "x", "how": "new", "fingerprint": fingerprint(7), "state": "pending"})), "No provisioning key of that name"),
     "an invitation that no operator made, with its entry": (lambda db, a: appended(db, a, ("token:admin", "device.invite", "mine", {"id": "12345678-1234-7234-8234-123456789abc", "expires": "2099-01-01T00:00:00Z", "sum": "0" * 64})),
                                                             "control did not write it"),

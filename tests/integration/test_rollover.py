@@ -9,10 +9,10 @@ from cryptography.hazmat.primitives import serialization
 
 from client import Device, Fleet, Identity, new_key
 from conftest import Refused, refused, soon
-from enrolment import DAY, PATH, YEAR, Account, ask, enrolled
-from est import csr, enrolled as enrolled_by_est, post
+from enrolment import DAY, PATH, YEAR, Account, ask, enrolled, spent as spent_by
+from est import basic, csr, enrolled as enrolled_by_est, post
 from test_clock import Clock
-from test_est import renew
+from test_est import renew, took
 from test_forecast import Anytime
 
 RETIRED = "root_retired"
@@ -155,6 +155,49 @@ def test_rotate_and_retire(world):
     assert ask(world, stock) == RETIRED and ask(world, renewed) is None
     third = world.muster("root", "rotate", new["id"])
     assert ask(world, renewed) is None and third["state"] == "active" and verifies(world, a)
+
+
+@pytest.mark.parametrize("out", ["revoke", "retire"])
+def test_an_answer_that_was_lost_is_not_given_again_under_a_root_that_is_out(world, out):
+    """The device asks with the same key until it has an answer; what it gets has to be good for something."""
+    a = Account(world, "--reprovision", "replace", "--lost-answer-window", "30d")
+    key, keys = a.key("--expires", "2y"), {name: new_key() for name in ("lost", "used", "invited", "ended")}
+    enrols = lambda name: took(post(world.gateway(key), "simpleenroll", csr(keys[name], name)), keys[name])
+    code = a.device("invite", "invited")["code"]
+    invited = lambda: took(post(world.gateway(), "simpleenroll", csr(keys["invited"], "invited"), a.name, **basic("invited", code)), keys["invited"])
+    lost, first, by_code = enrols("lost"), enrols("used"), invited()
+    assert ask(world, first) is None
+    assert enrols("lost").cert == lost.cert and enrols("used").cert == first.cert and invited().cert == by_code.cert
+    old = roots(world, a)["active"]
+    new = world.muster("root", "rotate", old["id"])
+    assert enrols("lost").cert == lost.cert, "good still"
+    world.clock.set(3 * DAY)
+    world.muster("root", out, old["id"], *(["--days", "1"] if out == "retire" else []), "--yes")
+    soon(True, lambda: ask(world, first) in (RETIRED, "root_revoked"))
+    for again in (enrols("lost"), enrols("used"), invited()):
+        assert again.cert.serial_number not in [d.cert.serial_number for d in (lost, first, by_code)] and ask(world, again) is None
+    assert spent_by(world, key) == 3, "one of them was replaced; the answer that was lost cost nothing more"
+    # One that has ended before it was used.
+    before = enrols("ended")
+    world.clock.set(400 * DAY)
+    again = enrols("ended")
+    assert again.cert.serial_number != before.cert.serial_number and ask(world, again) is None
+    assert verifies(world, a) and roots(world, a)["active"]["id"] == new["id"]
+
+
+def test_whose_certificate_was_used_under_a_root_that_is_out_is_an_operator_s_to_let_in(world):
+    a, own = Account(world), new_key()
+    key = a.key()
+    enrols = lambda: took(post(world.gateway(key), "simpleenroll", csr(own, "car")), own)
+    first = enrols()
+    assert ask(world, first) is None
+    old = roots(world, a)["active"]
+    world.muster("root", "rotate", old["id"])
+    world.muster("root", "revoke", old["id"], "--yes")
+    assert enrols() == (409, "device_already_registered")
+    a.device("release", "car", "--for-reprovision")
+    again = enrols()  # with the key that it has in its hardware
+    assert again.cert.serial_number != first.cert.serial_number and ask(world, again) is None and verifies(world, a)
 
 
 def test_roots_certify_each_other(world):
