@@ -23,16 +23,15 @@
 
 int device_id_accept(struct span id, const char *source, struct err *err) {
     if (id.n == 0 || id.n > DEVICE_ID_MAX || !span_is_utf8(id) || span_has_control(id))
-        return err_set(err, MUSTER_EINVALID, "%s names no device: an ID has 1 to %d bytes of UTF-8 without control characters.", source, DEVICE_ID_MAX);
+        return err_set(err, MUSTER_EINVALID, "%s names no device: an ID is one line of 1 to %d bytes of UTF-8, without control characters.", source, DEVICE_ID_MAX);
     return 0;
 }
 
 static int take_line(struct span text, const char *source, struct buf *id, struct err *err) {
-    long end = span_index(text, '\n');
-    struct span line = span_sub(text, 0, end < 0 ? text.n : (size_t)end);
-    if (line.n && line.p[line.n - 1] == '\r')
-        line.n--;
-    line = span_trim(line);
+    for (const char *end = "\n\r"; *end; end++) /* whatever stands behind it belongs to it, and is refused */
+        if (text.n && text.p[text.n - 1] == (uint8_t)*end)
+            text.n--;
+    struct span line = span_trim(text);
     int rc = device_id_accept(line, source, err);
     if (rc)
         return rc;

@@ -41,8 +41,8 @@ static const struct option_row {
     {"proxy", "http://HOST:PORT", "The HTTP proxy to the gateway (CONNECT); those that the environment names are not used", TEXT, FOR_CONFIG | FOR_LINE, ASKS, AT(proxy)},
     {"account", "NAME", "The account, as label of EST's paths; needed where neither the certificate nor the host name says it", TEXT, FOR_CONFIG | FOR_LINE, ENROLS, AT(account)},
     {"device-id", "ID", "The device ID that is enrolled", TEXT, FOR_CONFIG | FOR_LINE, ENROLS, AT(device_id)},
-    {"device-id-file", "FILE", "A file whose first line is the device ID", FILE_NAME, FOR_CONFIG | FOR_LINE, ENROLS, AT(device_id_file)},
-    {"device-id-command", "COMMAND", "A command of the shell whose first line of output is the device ID", TEXT, FOR_CONFIG | FOR_LINE, ENROLS, AT(device_id_command)},
+    {"device-id-file", "FILE", "A file that holds the device ID, one line", FILE_NAME, FOR_CONFIG | FOR_LINE, ENROLS, AT(device_id_file)},
+    {"device-id-command", "COMMAND", "A command of the shell that prints the device ID, one line", TEXT, FOR_CONFIG | FOR_LINE, ENROLS, AT(device_id_command)},
     {"device-id-from", "machine-id|serial|mac", "Where the device ID comes from otherwise: a UUID derived from /etc/machine-id (default); the serial number that the firmware names, "
      "by DMI or device tree; the address of the first network card", TEXT, FOR_CONFIG | FOR_LINE, ENROLS, AT(device_id_from)},
     {"hooks", "DIR", "Programs that are run after a change, in the order of their names (default /etc/muster-agent/hooks.d)", FOLDER, FOR_CONFIG | FOR_LINE, ENROLS, AT(hooks)},
@@ -228,6 +228,7 @@ static int read_line(int argc, char **argv, struct options *o, enum command *com
         if (fault)
             return err_set(err, MUSTER_EUSAGE, "--%s %s: the value %s.", row->name, row->value, fault);
         put(o, value, row);
+        o->names_device = o->names_device || (row->at >= AT(device_id) && row->at <= AT(device_id_from));
     }
     return 0;
 }

@@ -23,6 +23,7 @@ struct options {
     char hooks[OPTIONS_VALUE_MAX], sysroot[OPTIONS_VALUE_MAX];
     char key[OPTIONS_VALUE_MAX], credentials_key[OPTIONS_VALUE_MAX], key_timeout[OPTIONS_VALUE_MAX], proxy[OPTIONS_VALUE_MAX];
     bool keep_credentials, set_clock, now, stay, with_pin, json, help, version;
+    bool names_device; /* the command line does, by any of the four */
 };
 
 enum command { COMMAND_NONE, COMMAND_PROVISION, COMMAND_RUN, COMMAND_STATUS, COMMAND_CHECK, COMMAND_EXPLAIN, COMMAND_EXEC, COMMAND_HELP_MAN, COMMAND_COMPLETION };

@@ -8,11 +8,14 @@
 /* An ID once chosen stays: what is asked for again under another name would be another device. */
 static int choose_id(struct session *s, struct err *err) {
     CLEANUP(buf_fini) struct buf id = BUF_INIT(DEVICE_ID_MAX);
-    if (s->state.device_id[0])
+    char *mine = s->state.device_id;
+    if (mine[0] && !s->o->names_device && !s->o->device_id[0])
         return 0;
     int rc = device_id_find(s->o, &id, err);
+    if (!rc && mine[0] && strcmp(mine, buf_str(&id)))
+        return err_set(err, MUSTER_EINVALID, "This device is %s, and the options say %s: an ID once chosen stays. Remove %s first, where it is to be another device.", mine, buf_str(&id), s->place.dir);
     if (!rc)
-        snprintf(s->state.device_id, sizeof s->state.device_id, "%s", buf_str(&id));
+        snprintf(mine, sizeof s->state.device_id, "%s", buf_str(&id));
     return rc;
 }
 
@@ -276,10 +279,12 @@ static bool have_identity(struct session *s, struct identity *now) {
 /* Who provisions a device that is in may name another gateway, say whether the provisioning key stays in its credentials, and nothing else that would count. */
 static int keep_in(struct session *s, struct identity *now, struct err *err) {
     struct err last = ERR_INIT;
+    char full[PATH_MAX];
     session_recover(s, now);
-    if (s->o->device_id[0] && strcmp(s->o->device_id, s->state.device_id) != 0)
-        return err_set(err, MUSTER_EINVALID, "This device is %s, and --device-id says %s: an ID once chosen stays. Remove %s first, where it is to be another device.", s->state.device_id, s->o->device_id,
-                       s->place.dir);
+    if (choose_id(s, err))
+        return err->code;
+    if (s->o->credentials[0] && (!realpath(s->o->credentials, full) || strcmp(full, s->state.source)) && strcmp(s->o->credentials, s->state.source))
+        session_say(s, "%s is not looked at: this device is in already, by %s", s->o->credentials, s->state.source);
     if (s->state.keep_credentials != s->o->keep_credentials) {
         s->state.keep_credentials = s->o->keep_credentials;
         if (session_remember(s, err))

@@ -85,7 +85,7 @@ static int check_key(int fd, const struct cert *cert, struct err *err) {
     int rc = file_read(fd, "request.csr", &pem, err);
     if (rc || (rc = csr_from_file(buf_span(&pem), &csr, err)))
         return rc;
-    return hash_eq(&csr->key.spki, &cert->key.spki) ? 0 : err_set(err, MUSTER_EKIT, "The kit is for another key than the one that this line has made.");
+    return hash_eq(&csr->key.spki, &cert->key.spki) ? 0 : err_set(err, MUSTER_EKITFOREIGN, "The kit is for another key than the one that this line has made.");
 }
 
 static int check_kit(int fd, const struct kit *k, struct cert **cert, struct cert **root, struct err *err) {
@@ -95,11 +95,11 @@ static int check_kit(int fd, const struct kit *k, struct cert **cert, struct cer
     if (rc)
         return rc;
     if (strcmp(account, k->account) || strcmp(line, k->line))
-        return err_set(err, MUSTER_EKIT, "The kit is for the line %s of the account %s, and this is %s of %s.", k->line, k->account, line, account);
+        return err_set(err, MUSTER_EKITFOREIGN, "The kit is for the line %s of the account %s, and this is %s of %s.", k->line, k->account, line, account);
     if ((rc = cert_from_file(span_str(k->certificate), cert, err)) || (rc = cert_from_file(span_str(k->root), root, err)) || (rc = check_key(fd, *cert, err)) ||
         (rc = line_ca_fit(*cert, span_str(account), span_str(line), clock_now(), err)))
         return rc;
-    return cert_signed_by(*cert, *root) ? 0 : err_set(err, MUSTER_EKIT, "The certificate of the kit is not signed by its fleet root.");
+    return cert_signed_by(*cert, *root) ? 0 : err_set(err, MUSTER_EKITFILE, "The certificate of the kit is not signed by its fleet root.");
 }
 
 static int write_config(int fd, const struct kit *k, int64_t device_life, struct err *err) {
@@ -116,6 +116,19 @@ static int make_empty(int fd, const char *name, mode_t mode, struct err *err) {
     return rc == MUSTER_EEXISTS ? 0 : rc;
 }
 
+/* A file that somebody has named, and not one of a directory that was good once. */
+static int read_kit(struct span text, struct kit *k, struct err *err) {
+    struct err why = ERR_INIT;
+    static const char OURS[] = KIT_FILE ": ";
+    int rc = kit_read(text, k, &why);
+    const char *what = err_text(&why);
+    if (rc == MUSTER_ECORRUPT)
+        return err_set(err, MUSTER_EKITFILE, "It is no kit of a factory line: %s", strncmp(what, OURS, sizeof OURS - 1) ? what : what + sizeof OURS - 1);
+    if (rc && err)
+        *err = why;
+    return rc;
+}
+
 /* ca.json comes last: without it there is no CA, and the same again goes on. */
 int line_start(const char *path, struct span text, int64_t device_life, struct err *err) {
     CLEANUP(kit_fini) struct kit k = {0};
@@ -124,7 +137,7 @@ int line_start(const char *path, struct span text, int64_t device_life, struct e
     CLEANUP(buf_fini) struct buf cert_text = BUF_INIT(65536);
     CLEANUP(buf_fini) struct buf root_text = BUF_INIT(65536);
     CLEANUP(fd_close) int fd = -1;
-    int rc = kit_read(text, &k, err);
+    int rc = read_kit(text, &k, err);
     if (rc || (rc = open_dir(path, &fd, err)) || (rc = check_kit(fd, &k, &cert, &root, err)))
         return rc;
     if (cert_pem(cert, &cert_text) || cert_pem(root, &root_text))

@@ -50,6 +50,28 @@ static int may_issue(const struct ca_many *m, const struct ca_many_row *row, str
     return ca_may_issue(m->ca, row->device_id, m->again, err);
 }
 
+static bool is_part(const char *name) {
+    static const char *const FILES[] = {"pkey.pem", "client.pem", "root.crt", "gateway.url"};
+    for (size_t i = 0; i < sizeof FILES / sizeof *FILES; i++)
+        if (!strncmp(name, FILES[i], strlen(FILES[i])) && !strncmp(name + strlen(FILES[i]), ".tmp-", 5))
+            return true;
+    return false;
+}
+
+/* What a kill left: parts of the four files under names of their own.  Nobody else makes such at the same time: the run has the directory's lock. */
+static void sweep(int fd) {
+    int again = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *d = again < 0 ? NULL : fdopendir(again);
+    if (!d) {
+        fd_close(again);
+        return;
+    }
+    for (struct dirent *e; (e = readdir(d));)
+        if (is_part(e->d_name))
+            unlinkat(fd, e->d_name, 0);
+    closedir(d);
+}
+
 static void survey(struct ca_many *m, struct ca_many_row *row) {
     CLEANUP(buf_fini) struct buf output = BUF_INIT(8192);
     CLEANUP(fd_close) int fd = -1;
@@ -64,6 +86,8 @@ static void survey(struct ca_many *m, struct ca_many_row *row) {
         return;
     bool key = fd >= 0 && faccessat(fd, "pkey.pem", F_OK, AT_SYMLINK_NOFOLLOW) == 0;
     if (fd >= 0 && ca_many_found(m, fd, "client.pem", row, err)) {
+        if (row->done)
+            sweep(fd);
         if (row->done && file_sync_dir(fd, row->output, err)) /* what a kill left in its place may not be durable */
             row->done = false;
         return;
@@ -78,20 +102,6 @@ static void survey(struct ca_many *m, struct ca_many_row *row) {
 }
 
 /* --- the key ------------------------------------------------------------------------------------------------------------------------- */
-
-/* What a kill left: parts of keys and certificates under names of their own. */
-static void sweep(int fd) {
-    int again = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *d = again < 0 ? NULL : fdopendir(again);
-    if (!d) {
-        fd_close(again);
-        return;
-    }
-    for (struct dirent *e; (e = readdir(d));)
-        if (strstr(e->d_name, ".pem.tmp-"))
-            unlinkat(fd, e->d_name, 0);
-    closedir(d);
-}
 
 static const struct ca_list_row *listed(const struct ca_many *m, const struct ca_many_row *row) {
     const struct batch *b = m->arg;

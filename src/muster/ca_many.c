@@ -1,6 +1,10 @@
 /* ca_many: see ca_many.h. */
 #include "muster/ca_many.h"
 
+#include <errno.h>
+#include <sys/file.h>
+
+
 #include "base/file.h"
 #include "base/parallel.h"
 #include "ca/name.h"
@@ -207,10 +211,17 @@ static json_t *shown(const struct ca_many *m) {
     return list;
 }
 
+/* Until its descriptor is closed, at the latest by the end of the process.  Two runs at once would take each other's keys for what a kill left. */
+static int lock_output(const struct ca_many *m, struct err *err) {
+    if (flock(m->fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) /* where a file system has no locks, what is there is written over by nobody all the same */
+        return 0;
+    return err_set(err, MUSTER_EOUTPUTINUSE, "Another muster is writing to %s.", m->dir);
+}
+
 int ca_many_run(struct ca_many *m, struct err *err) {
     int64_t began = clock_mono_ms(), told = began;
-    int rc = look_at_all(m, err);
-    if (rc)
+    int rc = lock_output(m, err);
+    if (rc || (rc = look_at_all(m, err)))
         return rc;
     for (size_t at = 0; !rc && at < m->n;) {
         rc = next_piece(m, &at, err);

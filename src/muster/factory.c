@@ -37,7 +37,11 @@ int command_factory_start(struct invocation *in, struct err *err) {
     CLEANUP(ca_close) struct ca ca = CA_NONE;
     int64_t life;
     int rc = ca_part_life(in, "device-life", DEVICE_LIFE, &life, err);
-    if (rc || (rc = file_arg_read(in->args[0], &text, err)) || (rc = line_start(dir, buf_span(&text), life, err)) || (rc = ca_open(dir, &ca, err)))
+    if (rc || (rc = file_arg_read(in->args[0], &text, err)))
+        return rc;
+    if ((rc = line_start(dir, buf_span(&text), life, err)))
+        return rc == MUSTER_EKITFILE || rc == MUSTER_EKITFOREIGN ? err_prefix(err, "%s", in->args[0]) : rc;
+    if ((rc = ca_open(dir, &ca, err)))
         return rc;
     CLEANUP_JSON json_t *shown = json_object();
     json_set_uuid(shown, "id", &ca.kit.id);

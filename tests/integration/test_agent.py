@@ -224,13 +224,17 @@ def test_where_the_id_comes_from(server, device, tmp_path):
     def of(*options):
         return wanted_id(device, key, *options)
 
-    (tmp_path / "id").write_text("from-file \nmore\n")
+    (tmp_path / "id").write_text("from-file \r\n")
     assert of("--device-id-file", tmp_path / "id")[0] == "from-file"
-    assert of("--device-id-command", "echo from-command; echo more")[0] == "from-command"
+    assert of("--device-id-command", "echo from-command")[0] == "from-command"
     assert of("--device-id", "first", "--device-id-file", tmp_path / "id")[0] == "first"
-    for command, said in (("exit 3", "exit status 3"), ("true", "names no device"), ("printf 'a\\tb'", "names no device"), ("head -c 200 /dev/zero | tr '\\0' x", "names no device")):
+    for command, said in (("exit 3", "exit status 3"), ("true", "names no device"), ("printf 'a\\tb'", "names no device"), ("echo a; echo b", "one line"), ("head -c 200 /dev/zero | tr '\\0' x", "names no device")):
         found = of("--device-id-command", command)
         assert found[0] == "" and said in found[1]
+    (tmp_path / "lines").write_text("bad\nline\n")
+    for two in (("--device-id", "bad\nline"), ("--device-id", "bad\n\n"), ("--device-id-file", tmp_path / "lines")):
+        found = of(*two)
+        assert found[0] == "" and "one line" in found[1], two
 
     sys = fake_machine(tmp_path / "a", sys__class__dmi__id__product_serial="SN-0815 \n")
     assert of("--sysroot", sys, "--device-id-from", "serial")[0] == "SN-0815"
@@ -268,7 +272,16 @@ def test_an_id_once_chosen_stays(server, device, key, tmp_path):
     device.fails("provision", *options)
     (tmp_path / "id").write_text("another")
     again = server.key("fleet")
-    device.good("provision", "--credentials", again.zip, "--device-id-file", tmp_path / "id")
+    sysroot = fake_machine(tmp_path / "sys", sys__class__dmi__id__product_serial="SN-0815\n")
+    for other in (("--device-id-file", tmp_path / "id"), ("--device-id", "another"), ("--device-id-command", "echo another"), ("--sysroot", sysroot, "--device-id-from", "serial")):
+        assert "an ID once chosen stays" in device.fails("provision", "--credentials", again.zip, *other), other
+    device.good("provision", "--credentials", again.zip)
+    for other in (("--device-id-file", tmp_path / "id"), ("--sysroot", sysroot, "--device-id-from", "serial")):
+        assert "an ID once chosen stays" in device.fails("provision", *other), other
+    device.good("provision", "--device-id", "stays-1")
+    # Nor do other credentials count: that is said.
+    assert "is not looked at" not in device.run("provision", "--credentials", again.zip).stderr
+    assert f"{key.zip} is not looked at: this device is in already, by {again.zip}" in device.run("provision", "--credentials", key.zip).stderr
     assert device.status()["device_id"] == "stays-1"
 
 

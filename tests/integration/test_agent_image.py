@@ -73,6 +73,9 @@ def test_the_readme_s_three_commands(server, world, tmp_path):
     printed = [line.strip() for line in text[at:].splitlines() if line.startswith("    ")][:3]
     assert [line.split()[0] for line in printed] == ["muster", "muster-agent", "muster"]
     issue, provision, shows = (line.replace("/var/lib/muster", str(server.dir)).replace("--account production", "--account own") for line in printed)
+    (tmp_path / "server").mkdir()
+    for name in ("server-ca.pem", "gateway.url"):
+        shutil.copy(server.dir / name, tmp_path / "server")
     (tmp_path / "serials").write_text("vin-0001\nvin-0002\n", encoding="ascii")
     env = {**os.environ, "PATH": f"{MUSTER.parent}:{AGENT.parent}:{os.environ['PATH']}"}
     run = lambda line: subprocess.run(["sh", "-c", line], cwd=tmp_path, env=env, check=True, capture_output=True, text=True, timeout=60).stdout

@@ -1,4 +1,5 @@
 """The fleet CA on a build machine: `muster ca`, without a server, and then its devices at one."""
+import fcntl
 import json
 import os
 import pty
@@ -393,6 +394,32 @@ def test_killed_at_any_moment(offline):
     assert [p for p in outputs.rglob("*.tmp-*")] == []
     for path in list(outputs.rglob("client.pem"))[::97]:
         openssl("verify", "-CAfile", ca.dir / "root.pem", "-untrusted", ca.dir / "intermediate.pem", path)
+
+
+def test_two_runs_into_one_directory(offline):
+    """One of them is told that the other one is at work, and nothing is taken from anybody; what a kill left is tidied up, and nothing else."""
+    ca = offline()
+    ids, out = ca.top / "ids", ca.top / "out"
+    ids.write_text("".join(f"car-{k}\n" for k in range(60)), encoding="utf-8")
+    out.mkdir()
+    fd = os.open(out, os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    refused("output_in_use", ca.run, "issue", "--from", ids, "-o", out)
+    assert list(out.iterdir()) == [] and ca.run("list") == []
+    os.close(fd)
+    for _ in range(3):
+        running = [ca.start("issue", "--from", ids, "-o", out) for _ in range(2)]
+        said = [(p.communicate(timeout=120)[1], p.returncode) for p in running]
+        assert any(code == 0 for _, code in said) and all(code == 0 or "output_in_use" in err for err, code in said), said
+    assert len(ca.run("list")) == 60
+
+    left = [out / "car-1" / name for name in ("pkey.pem.tmp-0badf00d", "root.crt.tmp-0badf00d", "gateway.url.tmp-0badf00d")]
+    foreign = [out / "car-1" / "notes.tmp-0badf00d", out / "car-2" / "my-root.crt.tmp-1"]
+    for path in [*left, *foreign, out / "car-2" / "client.pem.tmp-1"]:
+        path.touch()
+    (out / "car-1" / "client.pem").unlink()
+    ca.run("issue", "--from", ids, "-o", out)
+    assert sorted(out.rglob("*.tmp-*")) == sorted(foreign)
 
 
 def test_a_list_says_what_each_device_gets(offline):

@@ -417,8 +417,8 @@ def test_the_line_keeps_to_its_kit(server, tmp_path):
     line.issue("vin-1", "vin-2")
     refused("kit_exceeded", line.issue, "vin-3", "vin-4")
     kit = json.loads((line.dir / "kit.json").read_text())
-    for name, changes, code in (("other", {"line": "line-2"}, "kit_exceeded"), ("torn", {"format": 2}, "schema_version"), ("bad", {"max_devices": 0}, "storage_corrupt"),
-                                ("root", {"root_certificate": Fleet().root_pem().decode()}, "kit_exceeded"), ("cert", {"certificate": Fleet().root_pem().decode()}, "kit_exceeded")):
+    for name, changes, code in (("other", {"line": "line-2"}, "kit_foreign"), ("torn", {"format": 2}, "schema_version"), ("bad", {"max_devices": 0}, "kit_invalid"),
+                                ("root", {"root_certificate": Fleet().root_pem().decode()}, "kit_invalid"), ("cert", {"certificate": Fleet().root_pem().decode()}, "kit_foreign")):
         (tmp_path / name).write_text(json.dumps({**kit, **changes}))
         refused(code, line.run, "start", tmp_path / name)
     server.muster("factory", "kit", "set", "line-1", "--account", "keeps", "--max", 4)
@@ -630,6 +630,24 @@ def test_the_page_as_it_is_printed(fresh, tmp_path):
     assert done.returncode == 0, done.stderr
     assert come(server, identity(tmp_path / "devices" / "vin-0003")).code == "factory_line_revoked"
     assert states(server, "acme") == {"vin-0001": "active", "vin-0002": "active"}
+
+
+def test_a_request_of_another_line_and_files_that_are_no_kit(server, tmp_path):
+    """Said before the line's key is used up, and of the file that was given."""
+    server.account("mixed", "production", "shared")
+    line, other = Line(tmp_path, "mixed"), Line(tmp_path, "mixed", "line-2")
+    create = lambda name, of, *more: server.muster("factory", "kit", "create", "--account", "mixed", "--line", name, "--max", 5, "--id-pattern", "*", "--expires", "30d", "--request", of.request, *more)
+    refused("invalid_request", create, "line-9", line)
+    refused("invalid_request", create, "line-2", line)
+    create("line-1", line, "-o", tmp_path / "kit-1")
+    create("line-2", other, "-o", tmp_path / "kit-2")
+    said = refused("kit_foreign", other.run, "start", tmp_path / "kit-1").text
+    assert "line-1 of the account mixed" in said and "kit show LINE -o" in said and str(tmp_path / "kit-1") in said
+    for text in ("nothing", "{}", '{"format":1}', ""):
+        (tmp_path / "notes").write_text(text)
+        said = refused("kit_invalid", other.run, "start", tmp_path / "notes").text
+        assert str(tmp_path / "notes") in said and "kit.json" not in said and "backup" not in said
+    other.run("start", tmp_path / "kit-2")
 
 
 # --- what a line has told before ---------------------------------------------------------------------------------------------------------
