@@ -151,7 +151,7 @@ int est_devices(const struct gateway *g, const struct shown *by, struct span dev
         return err_set(err, rc, NULL);
     if ((rc = ask(g, by, "POST", buf_str(&url), "application/json", buf_span(&body), &answer, why, err)))
         return rc;
-    if ((rc = make_pkcs12_read(buf_span(&answer.body), &made, &leaf, &n_cas, err)) || (rc = check_issued(leaf, g->now, err)))
+    if ((rc = make_pkcs12_read(buf_span(&answer.body), &made, &leaf, &n_cas, err)) || (rc = check_issued(leaf, g->now, err)) || (rc = check_name(leaf, device_id, err)))
         return rc;
     *key = TAKE(made);
     *cert = TAKE(leaf);

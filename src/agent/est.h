@@ -36,7 +36,7 @@ enum est_verb { EST_ENROL, EST_RENEW };
 int est_ask(const struct gateway *g, enum est_verb verb, const struct shown *by, EVP_PKEY *own, struct span device_id, struct cert **out, struct certs *above, struct refused *why, struct err *err) MUSTER_MUST_CHECK;
 /* The gateway's anchors, as it says. */
 int est_anchors(const struct gateway *g, const struct shown *by, struct certs *out, struct refused *why, struct err *err) MUSTER_MUST_CHECK;
-/* Key and certificate as the server makes them. */
+/* Key and certificate as the server makes them, of that ID. */
 int est_devices(const struct gateway *g, const struct shown *by, struct span device_id, EVP_PKEY **key, struct cert **cert, struct refused *why, struct err *err) MUSTER_MUST_CHECK;
 /* Whether the gateway admits whoever has this certificate: 0, the refusal, or MUSTER_ENETWORK where what answers says neither.  What is asked for is Muster's own and changes nothing, but that
  * it is the first use of a new certificate. */

@@ -50,6 +50,8 @@ static const struct option_row {
     {"set-clock", NULL, "Set the system's clock to the time that the gateway signed, where it was behind", SWITCH, FOR_CONFIG | FOR_LINE, ENROLS, AT(set_clock)},
     {"sysroot", "DIR", "Where /etc/machine-id, /sys, and the usual places of credentials are looked for (default /)", FOLDER, FOR_CONFIG | FOR_LINE, ENROLS, AT(sysroot)},
     {"now", NULL, "Ask now, whatever time the gateway named or its failures ask for, and renew although it is early", SWITCH, FOR_LINE, ENROLS, AT(now)},
+    {"accept-time", NULL, "Believe the time that the gateway signs at once, though it told a later one before, or is far ahead of this device's clock", SWITCH, FOR_LINE, ENROLS,
+     AT(accept_time)},
     {"stay", NULL, "Do not end: sleep, and look again when something is due", SWITCH, FOR_LINE, 1u << COMMAND_RUN, AT(stay)},
     {"with-pin", NULL, "Leave the variable in the command's environment that the key's PIN comes from (pin-source=env:…)", SWITCH, FOR_LINE, 1u << COMMAND_EXEC, AT(with_pin)},
     {"json", NULL, "Print the answer as one JSON object", SWITCH, FOR_LINE, ENROLS | 1u << COMMAND_STATUS | 1u << COMMAND_CHECK | 1u << COMMAND_EXPLAIN, AT(json)},

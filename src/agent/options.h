@@ -22,7 +22,7 @@ struct options {
     char device_id[OPTIONS_VALUE_MAX], device_id_file[OPTIONS_VALUE_MAX], device_id_command[OPTIONS_VALUE_MAX], device_id_from[OPTIONS_VALUE_MAX];
     char hooks[OPTIONS_VALUE_MAX], sysroot[OPTIONS_VALUE_MAX];
     char key[OPTIONS_VALUE_MAX], credentials_key[OPTIONS_VALUE_MAX], key_timeout[OPTIONS_VALUE_MAX], proxy[OPTIONS_VALUE_MAX];
-    bool keep_credentials, set_clock, now, stay, with_pin, json, help, version;
+    bool keep_credentials, set_clock, accept_time, now, stay, with_pin, json, help, version;
     bool names_device; /* the command line does, by any of the four */
 };
 

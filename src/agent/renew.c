@@ -32,6 +32,13 @@ static bool key_refused(const struct refused *why) {
     return !strcmp(why->code, "device_key_barred") || !strcmp(why->code, "device_key_elsewhere") || !strcmp(why->code, "device_key_mismatch") || !strcmp(why->code, "csr_invalid");
 }
 
+/* The certificate so far is good by this device's own clock; one that a gateway issues whose clock is wrong may be good by none. */
+static int time_waits(const struct session *s, struct err *err) {
+    char when[CLOCK_RFC3339_LEN + 1];
+    clock_rfc3339(true_time_now(&s->time), when);
+    return err_retry(err, MUSTER_ETIME, LOOK_AGAIN, "The gateway says that it is %s, far ahead of this device's clock: nothing is renewed until one a day later agrees.", when);
+}
+
 static int renew(struct session *s, const struct identity *now, struct err *err) {
     CLEANUP(identity_fini) struct identity next = IDENTITY_INIT;
     CLEANUP(cert_free) struct cert *cert = NULL;
@@ -47,7 +54,9 @@ static int renew(struct session *s, const struct identity *now, struct err *err)
         return rc;
     do
         rc = est_ask(&g, EST_RENEW, &by, next.key, span_str(s->state.device_id), &cert, &came, &why, err);
-    while (rc && session_mended(s, &g, &why, err));
+    while (rc && session_mended(s, &g, &why, err) && !s->time.unsure);
+    if (rc && s->time.unsure)
+        return time_waits(s, err);
     if (rc && key_refused(&why) && place_drop(&s->place, next.number, NULL) == 0)
         session_say(s, "the key that was made is not taken (%s); the next attempt makes another one", why.code);
     if (rc && (why.status == 404 || why.status == 405 || why.status == 501 || !strcmp(why.code, "certificate_of_fleet_ca")))
@@ -118,8 +127,12 @@ static int finish_begun(struct session *s, struct identity *now, struct err *err
 
 static int renew_due(struct session *s, struct identity *now, struct err *err) {
     CLEANUP(identity_fini) struct identity next = IDENTITY_INIT;
-    bool due = s->o->now || !strcmp(s->state.key, "server") || renew_at(now->cert, s->state.device_id) <= true_time_now(&s->time);
-    return due && !issued_before(s, &next) ? renew(s, now, err) : 0;
+    int64_t at = true_time_now(&s->time);
+    bool early = s->time.asked && now->cert->not_before > at + CLOCK_DAY; /* the clock that it was made by ran ahead */
+    bool due = s->o->now || early || !strcmp(s->state.key, "server") || renew_at(now->cert, s->state.device_id) <= at;
+    if (!due || issued_before(s, &next))
+        return 0;
+    return s->time.unsure ? time_waits(s, err) : renew(s, now, err);
 }
 
 static int look_due(struct session *s, struct identity *now, struct err *err) {

@@ -145,7 +145,7 @@ static json_t *not_reached(struct session *s, const struct refused *why, const s
 static json_t *answered(const struct session *s, const struct refused *why, const struct err *err, bool of_device) {
     bool later = why->status == 429 || why->status >= 500 || err->code == MUSTER_ENETWORK;
     if (!later && !of_device)
-        return verdict(s, "unknown", "device", "gateway_time", err_text(err), "Set this device's clock; and look whether the gateway's is right, and whether it answers GET /time.");
+        return verdict(s, "unknown", "device", err_code(MUSTER_ETIME), err_text(err), "Set this device's clock; and look whether the gateway's is right, and whether it answers GET /time.");
     return verdict(s, later ? "unknown" : "refused", "gateway", why->code[0] ? why->code : err_code(err->code), err_text(err), why->fix[0] ? why->fix : err_fix(err->code));
 }
 
@@ -161,6 +161,8 @@ static json_t *ask(struct session *s, const struct identity *id) {
     if (keyring_refused(id->where, &err))
         return not_reached(s, &why, &err);
     bool told = session_gateway(s, id->gateway, &id->anchors, &g, &why, &err) == 0;
+    if (err.code == MUSTER_ETIME)
+        return verdict(s, "unknown", "device", err_code(MUSTER_ETIME), err_text(&err), err_fix(MUSTER_ETIME));
     if (told && est_admitted(&g, &by, &why, &err) == 0)
         return verdict(s, "admitted", NULL, NULL, NULL, NULL);
     return why.status ? answered(s, &why, &err, told) : not_reached(s, &why, &err);

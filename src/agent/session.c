@@ -27,7 +27,8 @@ int session_open(struct session *s, const struct options *o, bool make, struct e
     keyring_refusals(s->place.dir, o->now);
     http_through(o->proxy);
     keyring_patience(o->key_timeout[0] ? (int)strtol(o->key_timeout, NULL, 10) : KEYRING_PATIENCE);
-    true_time_init(&s->time, s->state.newest_time);
+    true_time_init(&s->time, s->state.newest_time, s->state.waiting_time);
+    s->time.accept = o->accept_time;
     CLEANUP(identity_fini) struct identity id = IDENTITY_INIT;
     unsigned current = place_current(&s->place);
     if (current && place_identity(&s->place, current, &id, NULL) == 0 && id.cert)
@@ -52,6 +53,7 @@ void session_say(const struct session *s, const char *fmt, ...) {
 int session_remember(struct session *s, struct err *err) {
     if (s->time.asked || s->time.floor > s->state.newest_time + CLOCK_DAY) /* flash wears out */
         s->state.newest_time = s->time.floor;
+    s->state.waiting_time = s->time.waiting;
     return place_remember(&s->place, &s->state, err);
 }
 
@@ -147,13 +149,18 @@ static void set_clock(struct session *s) {
 
 static int ask_time(struct session *s, const struct gateway *g, struct refused *why, struct err *err) {
     char text[CLOCK_RFC3339_LEN + 1];
+    struct err unkept = ERR_INIT;
     int rc = true_time_ask(&s->time, g->url, g->anchors, why, err);
+    bool news = s->place.lock >= 0 && s->time.waiting != s->state.waiting_time; /* what nobody knows to have waited would wait for ever */
+    if (news && session_remember(s, &unkept))
+        session_say(s, "%s", err_text(&unkept));
     if (rc)
         return rc;
     clock_rfc3339(true_time_now(&s->time), text);
     bool right = s->time.offset >= -CLOCK_SLACK && s->time.offset <= CLOCK_SLACK;
-    session_say(s, "%sthe gateway has signed that it is %s", right ? "" : "this device's clock is not right; ", text);
-    set_clock(s);
+    session_say(s, "%sthe gateway has signed that it is %s%s", right ? "" : "this device's clock is not right; ", text, s->time.unsure ? ", for this pass alone until one a day later agrees" : "");
+    if (!s->time.unsure)
+        set_clock(s);
     return 0;
 }
 

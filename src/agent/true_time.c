@@ -14,14 +14,14 @@
 #define NONCE_LEN 32
 #define ANSWER_SECONDS 30 /* an answer that was held up for longer would set the clock back by as much */
 
-void true_time_init(struct true_time *t, int64_t newest) { *t = (struct true_time){.floor = newest > AGENT_BUILT ? newest : AGENT_BUILT}; }
+void true_time_init(struct true_time *t, int64_t newest, int64_t waiting) { *t = (struct true_time){.floor = newest > AGENT_BUILT ? newest : AGENT_BUILT, .waiting = waiting}; }
 
 int64_t true_time_now(const struct true_time *t) { return t->asked ? t->at + (clock_mono_ms() - t->mono_ms) / 1000 : clock_now(); }
 bool true_time_behind(const struct true_time *t) { return true_time_now(t) < t->floor; }
 bool true_time_doubtful(const struct true_time *t) { return !t->asked && true_time_now(t) < t->doubt; }
 
 void true_time_passed(struct true_time *t, int64_t since) {
-    if (since > t->floor && since <= true_time_now(t))
+    if (since > t->floor && since <= true_time_now(t) && !t->unsure)
         t->floor = since;
 }
 
@@ -43,7 +43,7 @@ static int decode(const json_t *doc, const char *name, struct buf *out) {
     return text ? base64_decode(span_str(text), out) : MUSTER_EINVALID;
 }
 
-int true_time_judge(struct span body, struct span nonce, const struct certs *anchors, int64_t floor, int64_t *time, struct err *err) {
+int true_time_judge(struct span body, struct span nonce, const struct certs *anchors, int64_t *time, struct err *err) {
     CLEANUP_JSON json_t *doc = json_parse(body, NULL);
     CLEANUP(buf_fini) struct buf signature = BUF_INIT(1024), der = BUF_INIT(CERT_DER_MAX), said = BUF_INIT(512);
     CLEANUP(cert_free) struct cert *signer = NULL;
@@ -51,18 +51,34 @@ int true_time_judge(struct span body, struct span nonce, const struct certs *anc
     int64_t at = 0;
     if (!text || strlen(text) != CLOCK_RFC3339_LEN || clock_parse_rfc3339(span_str(text), &at) || decode(doc, "signature", &signature) || decode(doc, "certificate", &der) ||
         cert_from_der(buf_span(&der), &signer, NULL))
-        return err_set(err, MUSTER_EINVALID, "The gateway's answer about the time cannot be read.");
+        return err_set(err, MUSTER_ETIME, "The gateway's answer about the time cannot be read.");
     if (!signer_good(signer, anchors, at))
-        return err_set(err, MUSTER_EINVALID, "The time was not signed by a key that an anchor of this device has made for that.");
+        return err_set(err, MUSTER_ETIME, "The time was not signed by a key that an anchor of this device has made for that.");
     buf_addf(&said, "Muster time 1\n%s\n", text);
     hex_add(&said, nonce);
     buf_addc(&said, '\n');
     if (!buf_ok(&said) || key_verify(X509_get0_pubkey(signer->x), buf_span(&said), buf_span(&signature), NULL))
-        return err_set(err, MUSTER_EINVALID, "The time that came is no answer to this question: its signature is wrong.");
-    if (at < floor)
-        return err_set(err, MUSTER_EINVALID, "The time that came, %s, is known to have passed.", text);
+        return err_set(err, MUSTER_ETIME, "The time that came is no answer to this question: its signature is wrong.");
     *time = at;
     return 0;
+}
+
+int true_time_weigh(struct true_time *t, int64_t own, int64_t at, struct err *err) {
+    char came[CLOCK_RFC3339_LEN + 1], floor[CLOCK_RFC3339_LEN + 1];
+    bool passed = at < t->floor, plausible = own >= t->floor, may = at >= AGENT_BUILT && (!passed || !plausible || t->accept);
+    bool agreed = !passed && (!plausible || at <= own + CLOCK_DAY), again = t->waiting > 0 && at - CLOCK_DAY >= t->waiting;
+    t->unsure = !agreed && !again && !t->accept;
+    if (may && !t->unsure) {
+        t->floor = at;
+        t->waiting = 0;
+    } else if (may && (t->waiting <= 0 || at < t->waiting)) {
+        t->waiting = at;
+    }
+    if (may && !(passed && t->unsure))
+        return 0;
+    clock_rfc3339(at, came);
+    clock_rfc3339(t->floor, floor);
+    return err_set(err, MUSTER_ETIME, "The time that came, %s, is known to have passed: it was %s before%s.", came, floor, plausible ? ", and this device's clock agrees with that" : "");
 }
 
 int true_time_ask(struct true_time *t, const char *gateway, const struct certs *anchors, struct refused *why, struct err *err) {
@@ -83,14 +99,17 @@ int true_time_ask(struct true_time *t, const char *gateway, const struct certs *
     if (rc == 0 && clock_mono_ms() - sent > ANSWER_SECONDS * 1000)
         rc = err_set(err, MUSTER_ENETWORK, "The gateway took too long to say what time it is.");
     if (rc == 0)
-        rc = true_time_judge(buf_span(&answer.body), span_of(nonce, sizeof nonce), anchors, t->floor, &at, err);
+        rc = true_time_judge(buf_span(&answer.body), span_of(nonce, sizeof nonce), anchors, &at, err);
+    if (rc == 0)
+        rc = true_time_weigh(t, clock_now(), at, err);
+    if (rc == MUSTER_ETIME)
+        why->status = 0; /* it has said nothing of this device */
     if (rc)
         return err_prefix(err, "This device's clock is not right, and the gateway did not tell the time");
     *why = (struct refused){0}; /* the answer was about the time, and nothing else */
     t->offset = at - clock_now();
     t->at = at;
     t->mono_ms = clock_mono_ms();
-    t->floor = at;
     t->asked = true;
     return 0;
 }

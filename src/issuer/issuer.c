@@ -263,6 +263,6 @@ int issuer_renew(struct issuer *is, const struct issuer_renew *rq, issuer_fn don
     struct job *j = job_new(is, &RENEW, rq->address, rq->life, rq->usual, &rq->own, done, arg);
     if (!j)
         return err_set(err, MUSTER_ENOMEM, NULL);
-    j->renew = (struct renew){.device = rq->device, .certificate = rq->certificate, .key = rq->key, .own = &j->own, .address = j->address, .same = BUF_INIT(DER_MAX)};
+    j->renew = (struct renew){.device = rq->device, .certificate = rq->certificate, .key = rq->key, .begins = rq->begins, .own = &j->own, .address = j->address, .same = BUF_INIT(DER_MAX)};
     return begin(j, err);
 }

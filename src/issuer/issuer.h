@@ -43,6 +43,7 @@ struct issuer_renew {
     int64_t device;          /* row, as it was admitted */
     struct hash certificate; /* fingerprint of the one that the connection showed */
     struct hash key;         /* its SPKI */
+    int64_t begins;          /* its notBefore */
     const char *address;     /* copied */
     int64_t life, usual;     /* as above */
     struct issuer_key own;   /* with facts */

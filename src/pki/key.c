@@ -4,7 +4,6 @@
 #include <openssl/core_names.h>
 #include <openssl/ec.h>
 #include <openssl/err.h>
-#include <openssl/param_build.h>
 #include <openssl/pem.h>
 #include <openssl/pkcs12.h>
 #include <openssl/rsa.h>
@@ -24,7 +23,6 @@
 DEFINE_CLEANUP(PKCS8_PRIV_KEY_INFO_free, PKCS8_PRIV_KEY_INFO *)
 DEFINE_CLEANUP(X509_SIG_free, X509_SIG *)
 DEFINE_CLEANUP(X509_ALGOR_free, X509_ALGOR *)
-DEFINE_CLEANUP(EVP_PKEY_CTX_free, EVP_PKEY_CTX *)
 
 /* --- libcrypto -------------------------------------------------------------------------------------------------------------- */
 
@@ -241,42 +239,52 @@ static bool has_whole_point(struct span der, int bits) {
     return der.n > n && der.p[der.n - n] == 4;
 }
 
-static EVP_PKEY *with_whole_point(const EVP_PKEY *key) {
-    EVP_PKEY *same = EVP_PKEY_dup((EVP_PKEY *)key);
-    if (same && EVP_PKEY_set_utf8_string_param(same, OSSL_PKEY_PARAM_EC_POINT_CONVERSION_FORMAT, "uncompressed") != 1)
-        EVP_PKEY_free(TAKE(same));
-    return same;
+/* In the place of what it has. */
+static int with_whole_point(const EVP_PKEY *key, struct buf *der, struct err *err) {
+    CLEANUP(EVP_PKEY_free) EVP_PKEY *same = EVP_PKEY_dup((EVP_PKEY *)key);
+    if (!same || EVP_PKEY_set_utf8_string_param(same, OSSL_PKEY_PARAM_EC_POINT_CONVERSION_FORMAT, "uncompressed") != 1)
+        return pki_err(err, MUSTER_ECRYPTO, "Encoding a public key");
+    buf_clear(der);
+    return key_public_der(same, der, err);
 }
 
-static EVP_PKEY *plain_rsa(const EVP_PKEY *key) {
-    CLEANUP(EVP_PKEY_CTX_free) EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(NULL, "RSA", NULL);
-    OSSL_PARAM *params = NULL;
-    EVP_PKEY *same = NULL;
-    BIGNUM *n = NULL, *e = NULL;
-    OSSL_PARAM_BLD *b = OSSL_PARAM_BLD_new();
-    if (ctx && b && EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_RSA_N, &n) == 1 && EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_RSA_E, &e) == 1 && OSSL_PARAM_BLD_push_BN(b, OSSL_PKEY_PARAM_RSA_N, n) == 1 &&
-        OSSL_PARAM_BLD_push_BN(b, OSSL_PKEY_PARAM_RSA_E, e) == 1 && (params = OSSL_PARAM_BLD_to_param(b)) && EVP_PKEY_fromdata_init(ctx) == 1 &&
-        EVP_PKEY_fromdata(ctx, &same, EVP_PKEY_PUBLIC_KEY, params) != 1)
-        same = NULL;
-    OSSL_PARAM_free(params);
-    OSSL_PARAM_BLD_free(b);
-    BN_free(n);
-    BN_free(e);
-    return same;
+/* The content of the element at the beginning, and *rest behind it; SPAN_NONE: it is longer than 64 KiB, or does not fit in. */
+static struct span element(struct span s, struct span *rest) {
+    size_t more = s.n > 1 && s.p[1] >= 0x80 ? s.p[1] & 0x7fu : 0, n = s.n > 1 && !more ? s.p[1] : 0;
+    for (size_t i = 0; i < more && more <= 2 && i + 2 < s.n; i++)
+        n = n << 8 | s.p[2 + i];
+    if (s.n < 2 || more > 2 || 2 + more + n > s.n)
+        return *rest = SPAN_NONE;
+    *rest = span_sub(s, 2 + more + n, s.n);
+    return span_sub(s, 2 + more, 2 + more + n);
+}
+
+/* RSASSA-PSS in another algorithm's place; a modulus has 1024 bits or more here, and a length of two bytes, or it is no key. */
+static int plain_rsa(struct buf *der, struct err *err) {
+    static const uint8_t RSA[] = {0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00};
+    CLEANUP(buf_fini) struct buf plain = BUF_INIT(8192);
+    struct span key, none, whole = element(buf_span(der), &none);
+    (void)element(whole, &key);
+    const size_t n = sizeof RSA + key.n;
+    if (key.n < 128)
+        return err_set(err, MUSTER_ECRYPTO, NULL);
+    buf_add(&plain, span_of((const uint8_t[]){0x30, 0x82, (uint8_t)(n >> 8), (uint8_t)n}, 4));
+    buf_add(&plain, span_of(RSA, sizeof RSA));
+    buf_add(&plain, key);
+    buf_clear(der);
+    buf_add(der, buf_span(&plain));
+    return buf_check(der, err);
 }
 
 /* One key has one name, in whichever of its forms it came: a compressed or hybrid point (SEC 1, 2.3.3) is the same point, and RSASSA-PSS (RFC 4055, 1.2) the same modulus. */
 int key_facts(const EVP_PKEY *key, struct key_facts *out, struct err *err) {
     CLEANUP(buf_fini) struct buf der = BUF_INIT(8192);
-    CLEANUP(EVP_PKEY_free) EVP_PKEY *plain = NULL;
     const int type = EVP_PKEY_get_base_id(key), bits = EVP_PKEY_get_bits(key);
     int rc = key_public_der(key, &der, err);
-    const bool other = !rc && (type == EVP_PKEY_RSA_PSS || (type == EVP_PKEY_EC && !has_whole_point(buf_span(&der), bits)));
-    if (other) {
-        plain = type == EVP_PKEY_EC ? with_whole_point(key) : plain_rsa(key);
-        buf_clear(&der);
-        rc = plain ? key_public_der(plain, &der, err) : pki_err(err, MUSTER_ECRYPTO, "Encoding a public key");
-    }
+    if (!rc && type == EVP_PKEY_RSA_PSS)
+        rc = plain_rsa(&der, err);
+    else if (!rc && type == EVP_PKEY_EC && !has_whole_point(buf_span(&der), bits))
+        rc = with_whole_point(key, &der, err);
     if (rc)
         return rc;
     *out = (struct key_facts){.kind = kind_of(key), .bits = bits};

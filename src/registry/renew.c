@@ -38,7 +38,7 @@ static bool may_ask(const struct renew_facts *f, struct renew_verdict *v) {
 
 static int64_t early(const struct renew_facts *f) {
     const int64_t due = f->device->certificate_not_after - f->account->renewal_window;
-    return f->live && f->account->renewal_window && f->now < due ? due - f->now : 0;
+    return f->live && f->begins <= f->now && f->account->renewal_window && f->now < due ? due - f->now : 0;
 }
 
 /* A key that was barred when its certificate was replaced comes back with it. */
@@ -186,7 +186,7 @@ static int load_answer(struct store_tx *tx, const struct renew *r, struct loaded
 
 static int load(struct store_tx *tx, struct renew *r, struct loaded *l, struct err *err) {
     struct renew_facts *f = &l->facts;
-    *f = (struct renew_facts){.now = clock_now(), .account = &l->account, .device = &l->device, .own = r->own};
+    *f = (struct renew_facts){.now = clock_now(), .account = &l->account, .device = &l->device, .begins = r->begins, .own = r->own};
     int rc = load_root(tx, l, err);
     if (rc || (rc = load_shown(tx, r, l, err)) || (rc = meta_get(tx, "newest", &f->newest, err)) || (rc = own_key_load(tx, l->account.row, &l->device, &r->own->spki, &f->own_is, err)) ||
         (rc = one_int(tx, &f->certificates_since, 0, err, SQL_CERT_NEWEST_BUT, "ii", l->device.row, I(REPLACE_MAX - 1))) || (rc = load_same(tx, r, l, err)))

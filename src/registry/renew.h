@@ -2,7 +2,8 @@
  *
  * Nothing strands a device: one that has not renewed in time may do it late, and one that has lost its newest certificate may for some time
  * renew the one before, which is reported: a copy of the device would do the same.  How long is the account's to say; a certificate that was
- * voided or revoked is never renewed.
+ * voided or revoked is never renewed.  One that begins only later was made while the server's clock ran ahead: it renews at once, or its device would wait for
+ * that day.
  *
  * A device that a factory line made has a certificate of the line's CA, which stands under a fleet root of Muster's own (line.h): the one that follows
  * is of the account's issuing CA, and from then on it is a device like any other.  What the line may bring in does not count here: who is in was held
@@ -30,7 +31,8 @@ struct renew_facts {
     int64_t now, newest;         /* newest: time of the newest audit entry */
     const struct account *account;
     const struct device *device;
-    bool live;                   /* the certificate that asks is the device's */
+    int64_t begins;              /* the certificate that asks */
+    bool live;                   /* it is the device's */
     bool elsewhere;              /* the device's is of a CA of the customer's, which alone can sign the next */
     int64_t superseded;          /* since when another has stood in its place; 0: it was never the device's, or is over */
     bool revoked;                /* it was, by itself, whatever else holds of it */
@@ -55,6 +57,7 @@ struct renew {
     int64_t device;               /* that was admitted */
     struct hash certificate;      /* fingerprint of the one that it showed */
     struct hash key;              /* SPKI of that one: of a factory line's, which the registry does not hold, any of the registered key is the device's */
+    int64_t begins;               /* its notBefore */
     const struct key_facts *own;  /* of the request, which proved possession */
     const char *address;
     const struct made_cert *cert; /* once it was signed; NULL: check alone */

@@ -222,6 +222,21 @@ def test_where_there_is_only_post_devices(device, tmp_path):
     gateway.close()
 
 
+def test_another_device_s_key_and_certificate(device, tmp_path):
+    ca = Authority()
+    made = ca.device("car-2")
+    p12 = pkcs12.serialize_key_and_certificates(b"x", made.key, made.cert, [ca.cert], NoEncryption())
+    gateway = Gateway(ca.server(), {("POST", "/devices"): (200, {"Content-Type": "application/x-pkcs12"}, p12), ("GET", "/devices"): ADMITTED})
+    at = shared(tmp_path / "shared", gateway.url, ca)
+    assert "is of the device car-2, and not of car-1" in device.fails("provision", "--credentials", at, "--device-id", "car-1")
+    assert device.status()["state"] == "none" and ("GET", "/devices") not in gateway.paths() and (at / "autoprov_credentials.p12").exists()
+    mine = ca.device("car-1")
+    gateway.answers["POST", "/devices"] = (200, {}, pkcs12.serialize_key_and_certificates(b"x", mine.key, mine.cert, [ca.cert], NoEncryption()))
+    device.good("provision", "--credentials", at, "--device-id", "car-1")
+    assert device.identity.spki == mine.spki
+    gateway.close()
+
+
 def test_an_account_that_is_unknown_is_no_reason_to_ask_elsewhere(device, tmp_path):
     ca = Authority()
     gateway = Gateway(ca.server(), {("POST", EST + "simpleenroll"): refusal(404, "account_unknown")})
@@ -393,6 +408,94 @@ def test_a_time_that_was_accepted_is_a_bound_for_the_next(device, clock, tmp_pat
     assert not device.status()["clock_behind"]
     device.good("run")
     gateway.close()
+
+
+def told(gateway, ca, days, at=None):
+    """The gateway's clock is so many days ahead; a second later each time, so that no two answers are the same."""
+    at = at or datetime.datetime.now(UTC) + datetime.timedelta(days=days)
+    gateway.answers["GET", "/time"] = Teller(ca, at=at, made=at.replace(tzinfo=None))
+    return int(at.timestamp())
+
+
+def test_a_gateway_whose_clock_runs_ahead_for_a_while(device, clock, tmp_path):
+    """A device whose own clock is right: with the server's the gateway's certificate jumped, and it asks."""
+    ca = Authority(end=20000)
+    answers = {("POST", EST + "simpleenroll"): issues(ca, end=20000), ("POST", EST + "simplereenroll"): issues(ca, end=20000, begin=399), ("GET", "/devices"): ADMITTED, ("GET", EST + "cacerts"): certs_only(ca.cert)}
+    right = Gateway(ca.server(), answers)
+    device.good("run", "--credentials", shared(tmp_path / "shared", right.url, ca), "--device-id", "car-1")
+    port, bound, before = int(right.url.rpartition(":")[2]), device.remembered()["newest_time"], device.serial
+    right.close()
+    ahead = Gateway(ca.server(begin=399), answers, port=port)
+    heard = told(ahead, ca, 400)
+    device.remember(anchors_at=0)
+    assert "for this pass alone until one a day later agrees" in device.run("run").stderr
+    assert (device.remembered()["newest_time"], device.remembered()["waiting_time"]) == (bound, heard) and not device.status()["clock_behind"]
+    assert "nothing is renewed until one a day later agrees" in device.fails("run", "--now", status=NOT_YET)
+    assert device.serial == before and ("POST", EST + "simplereenroll") not in ahead.paths()
+    ahead.close()
+    right = Gateway(ca.server(), {**answers, ("POST", EST + "simplereenroll"): issues(ca)}, port=port)
+    told(right, ca, 0)
+    device.good("run", "--now")
+    assert device.serial != before and device.explain()["verdict"] == "admitted" and not device.status()["clock_behind"]
+    right.close()
+    # Ahead for days: believed in the end, and no longer than a day after it is right again.
+    ahead = Gateway(ca.server(begin=390), answers, port=port)
+    for days in (400, 401):
+        heard = told(ahead, ca, days)
+        device.remember(anchors_at=0)
+        device.good("run")
+    assert device.remembered()["newest_time"] == heard and device.status()["clock_behind"]
+    ahead.close()
+    right = Gateway(ca.server(), answers, port=port)
+    told(right, ca, 0)
+    assert "is known to have passed" in device.fails("run")
+    said = device.explain()
+    assert (said["verdict"], said["side"], said["code"]) == ("unknown", "device", "gateway_time") and "--accept-time" in said["fix"]
+    assert device.status()["failed"]["code"] == "gateway_time"
+    shutil.copytree(device.dir, tmp_path / "kept", symlinks=True)
+    now = told(right, ca, 1)
+    device.good("run")
+    assert device.remembered()["newest_time"] == now and device.remembered()["waiting_time"] == 0
+    # Or at once, by hand.
+    shutil.rmtree(device.dir)
+    (tmp_path / "kept").rename(device.dir)
+    now = told(right, ca, 0)
+    device.good("run", "--accept-time")
+    assert device.remembered()["newest_time"] == now
+    device.good("run")
+    right.close()
+
+
+def test_a_server_whose_clock_runs_ahead_for_a_while(fresh, device, clock, tmp_path):
+    """Nobody is stranded by it: neither who asked what time it is, nor who enrolled, nor a device without a clock that believed it and renewed."""
+    server_clock = Clock(tmp_path / "server-clock")
+    s = fresh(start=False)
+    s.start(env=server_clock.env)
+    s.account("fleet", "test", "shared")
+    key = s.key("fleet")
+    enrolled(device, key, "right-1")
+    other = enrolled(Agent(tmp_path / "other", env=Clock(tmp_path / "1970").env), key, "none-1")
+    Clock(tmp_path / "1970").set(-int(time.time()) + 120)
+    control = s.child("control")  # it looks after the gateway's certificate every ten seconds
+    s.admin_ca.verify_flags |= 0x200000  # X509_V_FLAG_NO_CHECK_TIME
+
+    def passes(agent):
+        s.request("GET", "/readyz")  # a timer is looked at when something else happens
+        return agent.run("run", "--now").returncode
+
+    server_clock.set(400 * DAY, 11, control)
+    soon(0, lambda: passes(other), 60)
+    assert other.remembered()["newest_time"] > time.time() + 399 * DAY and other.status()["certificate"]["not_before"] > device.status()["certificate"]["not_after"]
+    device.run("run", "--now")
+    server_clock.set(0, 22, control)
+    assert s.musterd("clock", "accept").returncode == 0
+    soon(0, lambda: passes(device), 60)
+    assert device.explain()["verdict"] == "admitted"
+    assert "is known to have passed" in other.run("run", "--now").stderr
+    other.remember(waiting_time=other.remembered()["waiting_time"] - DAY)  # a day goes by
+    other.good("run")
+    assert other.explain()["verdict"] == "admitted" and other.remembered()["newest_time"] < time.time() + DAY
+    assert s.muster("audit", "verify")["ok"]
 
 
 def test_a_clock_that_the_gateway_s_certificate_contradicts(server, device, clock, key):

@@ -209,8 +209,9 @@ def test_a_certificate_that_begins_after_the_clock_is_a_reason_to_ask_and_no_bou
     world.device.good("run")
     assert world.asked("GET", "/time") == 1
     world.gateway.answers["GET", "/time"] = (404, {}, b"")
+    assert world.device.told == ["imported", "renewed"], "by the signed time it has not begun: another one is asked for at once"
     world.device.good("run", "--now")
-    assert world.device.told == ["imported", "renewed"]
+    assert world.device.told == ["imported", "renewed", "renewed"]
 
 
 # --- the gateway's own time ----------------------------------------------------------------------------------------------------------------------------------

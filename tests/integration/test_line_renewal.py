@@ -83,6 +83,17 @@ def test_the_first_request_may_be_the_renewal(world, tmp_path):
     assert whole(world, "at-once")
 
 
+def test_what_a_line_has_certified_for_later(world, tmp_path):
+    """Whoever dates a certificate from tomorrow may have meant it."""
+    line = own(world, tmp_path, "later")
+    later = line.forge("vin-1", days=(2, 30))
+    assert ask(world, later) == "certificate_not_yet_valid" and renew(world, later) == (403, "certificate_not_yet_valid")
+    known = line.issue("vin-1")[0]
+    assert ask(world, known) is None
+    again = line.forge("vin-1", key=known.key, days=(2, 30))
+    assert renew(world, again) == (403, "certificate_not_yet_valid")
+
+
 def test_a_request_for_somebody_else_or_with_somebody_s_key(world, tmp_path):
     line = own(world, tmp_path, "others")
     a, b = line.issue("vin-1", "vin-2")

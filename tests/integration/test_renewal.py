@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 
 from client import Device, Fleet, new_key, spki_hash
-from conftest import Refused
+from conftest import Refused, soon
 from enrolment import DAY, PATH, Account, ask, retry_after
 from est import PKCS10, csr, enrolled, post
 from test_certificates import revoke, serial
@@ -272,6 +272,32 @@ def test_keys_that_a_replaced_certificate_does_not_bring_back(world):
     assert renew(world, third, first.key) == (403, "device_key_barred")
     fourth = renew(world, first, third.key)
     assert ask(world, fourth) is None and verifies(world, a)
+
+
+# --- made by a clock that ran ahead ------------------------------------------------------------------------------------------------------------------
+
+
+def test_one_that_begins_later_renews_and_does_nothing_else(world):
+    a = fleet(world, "--late-renewal", 0, "--renewal-window", HOUR, life=30 * DAY)
+    world.clock.set(20 * DAY)
+    device, shelf, cut, stolen = used(world, a, "ahead"), enrolled(world.gateway(a.prov), "shelf", new_key()), used(world, a, "cut"), used(world, a, "stolen")
+    world.clock.set(0)
+    assert renew(world, device) == (503, "clock_behind")
+    assert world.musterd("clock", "accept").returncode == 0
+    a.device("quarantine", "cut", "--reason", "test", "--yes")
+    revoke(world, stolen)
+    soon(False, lambda: renew(world, cut) == (503, "clock_behind"), 10)
+    assert renew(world, cut) == (403, "device_quarantined") and renew(world, stolen) == REVOKED
+    for identity in (device, shelf):
+        gateway = world.gateway(identity)
+        assert ask(world, identity) == gateway.enrol(identity.common_name).code == post(gateway, "simpleenroll", csr(new_key(), identity.common_name)).code == "certificate_not_yet_valid"
+        assert renew(world, identity, device_id="other") == (400, "csr_invalid")
+        new = renew(world, identity)
+        assert ask(world, new) is None and ask(world, identity) == "certificate_not_yet_valid"
+        assert renew(world, new) == (403, "renewal_early"), "the new one waits for its time"
+    world.clock.set(20 * DAY)
+    assert ask(world, device) == "certificate_superseded"
+    assert verifies(world, a)
 
 
 # --- revoked by itself: none of these ways leads back ------------------------------------------------------------------------------------

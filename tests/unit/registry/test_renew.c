@@ -20,7 +20,7 @@ struct row {
     int64_t superseded; /* since when; 0: it never was, or is over */
     bool former;        /* the request is for its key */
     bool revoked, elsewhere;
-    int64_t newest, certificates_since;
+    int64_t newest, certificates_since, begins;
     enum renew_how how;
     int code;
     int wait;           /* Retry-After that is exact */
@@ -65,6 +65,8 @@ static void row_by_row(void **state) {
         ROW("the live one spends no operator's word", .d.again = AGAIN_GRANTED, .how = RENEW_NEW),
         ROW("a barred key with the live one", .former = true, .is = OWN_KEY_BARRED, .code = MUSTER_EKEYBARRED),
         ROW("before the window", .a.renewal_window = CLOCK_DAY, .d.certificate_not_after = NOW + CLOCK_DAY + 60, .code = MUSTER_ERENEWALEARLY, .wait = 60),
+        ROW("before the window, made by a clock that ran ahead", .begins = NOW + 1, .a.renewal_window = CLOCK_DAY, .d.certificate_not_after = NOW + CLOCK_YEAR, .how = RENEW_NEW),
+        ROW("which has begun since", .begins = NOW, .a.renewal_window = CLOCK_DAY, .d.certificate_not_after = NOW + CLOCK_DAY + 60, .code = MUSTER_ERENEWALEARLY),
         ROW("in the window", .a.renewal_window = CLOCK_DAY, .d.certificate_not_after = NOW + CLOCK_DAY, .how = RENEW_NEW),
         ROW("the same again is never early", .a.renewal_window = CLOCK_DAY, .d.certificate_not_after = NOW + CLOCK_YEAR, .is = OWN_KEY_OWN, .same = true, .how = RENEW_SAME),
         ROW("nor is one that was replaced", LATELY, .a.renewal_window = CLOCK_DAY, .d.certificate_not_after = NOW + CLOCK_YEAR, .how = RENEW_NEW),
@@ -91,7 +93,7 @@ static void row_by_row(void **state) {
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         const struct row *r = &rows[i];
-        const struct renew_facts f = {.now = NOW, .newest = r->newest, .account = &r->a, .device = &r->d, .live = !r->other, .superseded = r->superseded, .former_key = r->former, .revoked = r->revoked, .elsewhere = r->elsewhere, .own = &r->own, .own_is = r->is, .same = r->same, .certificates_since = r->certificates_since};
+        const struct renew_facts f = {.now = NOW, .newest = r->newest, .account = &r->a, .device = &r->d, .begins = r->begins, .live = !r->other, .superseded = r->superseded, .former_key = r->former, .revoked = r->revoked, .elsewhere = r->elsewhere, .own = &r->own, .own_is = r->is, .same = r->same, .certificates_since = r->certificates_since};
         struct renew_verdict v;
         renew_decide(&f, &v);
         if (v.how != r->how || v.err.code != r->code)
