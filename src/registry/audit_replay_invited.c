@@ -39,7 +39,7 @@ void replay_invitation_spend(struct audit_replay *r, const struct audit_entry *e
         replay_bad(r, e, "The device was not invited");
     else if (i->spent && !again)
         replay_bad(r, e, "The invitation had been spent");
-    else if (again && i->spent != spent)
+    else if (again && i->spent != spent && (i->spent || spent == AUDIT_SERVER_KEY)) /* a newer invitation of a device whose certificate is over is spent by it */
         replay_bad(r, e, "The invitation had not been spent for that key");
     else if (e->at > i->expires + REPLAY_TOLERANCE)
         replay_bad(r, e, "The invitation had expired");

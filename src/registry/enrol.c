@@ -115,7 +115,7 @@ static int load_same(struct store_tx *tx, struct enrol *e, struct loaded *l, str
     store_row_end(row);
     int rc = buf_check(&e->same, err);
     bool over = false;
-    if (rc || (rc = root_over(tx, l->account.row, issuer, &over, err)))
+    if (rc || (rc = root_over(tx, &l->account, issuer, &over, err)))
         return rc;
     f->over = waits && (over || !f->same);
     f->same = f->same && !over;

@@ -59,7 +59,7 @@ static bool answer_lost(const struct enrol_facts *f) {
 static void again(const struct enrol_facts *f, struct enrol_verdict *v) {
     const struct device *d = f->device;
     int64_t window_left = d->issue_first + f->account->lost_answer_window - f->now;
-    if (d->issue_count > REISSUE_MAX)
+    if (d->issue_count > REISSUE_MAX && (window_left > 0 || !f->over))
         refuse(v, MUSTER_EREISSUELIMIT, (int)(window_left < 1 ? 1 : window_left));
     else if (f->now_ms - d->issue_last_ms < REISSUE_GAP_MS && f->now_ms >= d->issue_last_ms)
         refuse(v, MUSTER_EREISSUELIMIT, 1);

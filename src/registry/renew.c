@@ -135,7 +135,7 @@ static int load_same(struct store_tx *tx, struct renew *r, struct loaded *l, str
     store_row_end(row);
     int rc = buf_check(&r->same, err);
     if (!rc && lives)
-        rc = root_over(tx, l->account.row, issuer, &over, err);
+        rc = root_over(tx, &l->account, issuer, &over, err);
     l->facts.same = lives && !over;
     return rc;
 }

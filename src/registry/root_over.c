@@ -16,6 +16,8 @@ static int load_ca(struct store_tx *tx, int64_t account, int64_t issuer, struct 
     return rc;
 }
 
+static bool is_out(const struct root *r) { return r->state == ROOT_RETIRED || r->state == ROOT_REVOKED; }
+
 /* By the signature, which alone tells a root from the one before it; of those that are over, which are few. */
 static int signed_by_one(struct store_tx *tx, int64_t account, const struct cert *ca, bool *over, struct err *err) {
     CLEANUP(store_row_end) struct store_row *row = NULL;
@@ -23,16 +25,28 @@ static int signed_by_one(struct store_tx *tx, int64_t account, const struct cert
     while (!rc && !*over && (rc = store_next(row, err)) > 0) {
         CLEANUP(cert_free) struct cert *root = NULL;
         struct root r;
-        if ((rc = row_root(row, &r, err)) || r.origin != ROOT_MUSTER || (r.state != ROOT_RETIRED && r.state != ROOT_REVOKED) || (rc = cert_from_der(store_blob(row, ROOT_DER), &root, err)))
+        if ((rc = row_root(row, &r, err)) || r.origin != ROOT_MUSTER || !is_out(&r) || (rc = cert_from_der(store_blob(row, ROOT_DER), &root, err)))
             continue;
         *over = cert_signed_by(ca, root);
     }
     return rc;
 }
 
-int root_over(struct store_tx *tx, int64_t account, int64_t issuer, bool *over, struct err *err) {
+static int issues(struct store_tx *tx, const struct account *a, bool *does, struct err *err) {
+    struct root own;
+    int found = root_find_row(tx, a->own_root, &own, err);
+    *does = found > 0 && !is_out(&own);
+    return found < 0 ? found : 0;
+}
+
+int root_over(struct store_tx *tx, const struct account *a, int64_t issuer, bool *over, struct err *err) {
     CLEANUP(cert_free) struct cert *ca = NULL;
+    bool does;
     *over = false;
-    int rc = issuer ? load_ca(tx, account, issuer, &ca, err) : 0;
-    return rc || !ca ? rc : signed_by_one(tx, account, ca, over, err);
+    int rc = issuer ? load_ca(tx, a->row, issuer, &ca, err) : 0;
+    if (rc || !ca || (rc = signed_by_one(tx, a->row, ca, over, err)) || !*over)
+        return rc;
+    rc = issues(tx, a, &does, err);
+    *over = !rc && does;
+    return rc;
 }

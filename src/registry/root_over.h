@@ -5,7 +5,8 @@
 
 #include "registry/row.h"
 
-/* issuer: row of the CA; 0: it is not known, and nothing is over. */
-int root_over(struct store_tx *tx, int64_t account, int64_t issuer, bool *over, struct err *err) MUSTER_MUST_CHECK;
+/* issuer: row of the CA; 0: it is not known, and nothing is over.  Nor is anything where the root that the account issues under now is out itself: another
+ * certificate would be worth as little. */
+int root_over(struct store_tx *tx, const struct account *a, int64_t issuer, bool *over, struct err *err) MUSTER_MUST_CHECK;
 
 #endif

@@ -185,6 +185,24 @@ def test_an_answer_that_was_lost_is_not_given_again_under_a_root_that_is_out(wor
     assert verifies(world, a) and roots(world, a)["active"]["id"] == new["id"]
 
 
+def test_where_no_other_root_issues_the_same_certificate_is_given(world):
+    """Another one would be worth as little; behind the rotation the next request gets one that is good, by a newer invitation as well."""
+    a, own, invited = Account(world), new_key(), new_key()
+    key = a.key()
+    enrols = lambda: took(post(world.gateway(key), "simpleenroll", csr(own, "car")), own)
+    by = lambda: took(post(world.gateway(), "simpleenroll", csr(invited, "guest"), a.name, **basic("guest", a.device("invite", "guest")["code"])), invited)
+    first, guest = enrols(), by()
+    old = roots(world, a)["active"]
+    world.muster("root", "revoke", old["id"], "--yes")
+    for _ in range(12):
+        assert enrols().cert == first.cert
+    world.muster("root", "rotate", old["id"])
+    a.device("release", "guest", "--for-reprovision")
+    for again, before in ((enrols(), first), (by(), guest)):
+        assert again.cert.serial_number != before.cert.serial_number and ask(world, again) is None
+    assert verifies(world, a)
+
+
 def test_whose_certificate_was_used_under_a_root_that_is_out_is_an_operator_s_to_let_in(world):
     a, own = Account(world), new_key()
     key = a.key()
