@@ -5,6 +5,7 @@
 #include <openssl/pem.h>
 
 #include "pki/library.h"
+#include "pki/key_weak.h"
 #include "pki/pki.h"
 
 #define DER_MAX (16 * 1024)
@@ -89,8 +90,11 @@ int csr_from_der(struct span der, struct csr **out, struct err *err) {
     }
     if (key_acceptable(&facts, &weak))
         return err_set(err, MUSTER_ECSR, "The request cannot be signed: %s", err_text(&weak));
-    rc = check_signature(r, key, err);
-    return rc ? rc : csr_new(TAKE(r), &facts, out, err);
+    if ((rc = check_signature(r, key, err)))
+        return rc;
+    if (key_certifiable(key, &facts, &weak)) /* behind the signature: it costs more than that */
+        return err_set(err, MUSTER_ECSR, "The request cannot be signed: %s", err_text(&weak));
+    return csr_new(TAKE(r), &facts, out, err);
 }
 
 static int from_pem(struct span file, struct csr **out, struct err *err) {

@@ -2,6 +2,7 @@
 #include "pki/csr_fast.h"
 
 #include "pki/der.h"
+#include "pki/key_weak.h"
 #include "pki/pki.h"
 
 #define REQUEST_MAX 4096
@@ -16,7 +17,6 @@
 #define ECDSA_WITH_SHA256 DER_BYTES(0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02)
 #define ED25519 DER_BYTES(0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70)
 #define ED25519_HEAD DER_BYTES(0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00) /* of its SubjectPublicKeyInfo (RFC 8410) */
-#define ED25519_LEN 32
 
 /* Takes the next element off *in: its content, and itself with tag and length. */
 static bool next(struct span *in, uint8_t tag, struct span *content, struct span *whole) {
@@ -82,9 +82,9 @@ static EVP_PKEY *read_key(struct span der, struct key_facts *facts) {
         *facts = (struct key_facts){.kind = KEY_P256, .bits = 256};
         if (key_from_public_der(der, &key, NULL))
             return NULL;
-    } else if (span_starts(der, ED25519_HEAD) && der.n == ED25519_HEAD.n + ED25519_LEN) {
+    } else if (span_starts(der, ED25519_HEAD) && der.n == ED25519_HEAD.n + KEY_ED25519_POINT_LEN && !key_ed25519_is_small(der.p + ED25519_HEAD.n)) {
         *facts = (struct key_facts){.kind = KEY_ED25519, .bits = 256};
-        key = EVP_PKEY_new_raw_public_key(EVP_PKEY_ED25519, NULL, der.p + ED25519_HEAD.n, ED25519_LEN);
+        key = EVP_PKEY_new_raw_public_key(EVP_PKEY_ED25519, NULL, der.p + ED25519_HEAD.n, KEY_ED25519_POINT_LEN);
         if (key)
             facts->bits = EVP_PKEY_get_bits(key);
     }
