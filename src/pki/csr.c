@@ -88,11 +88,11 @@ int csr_from_der(struct span der, struct csr **out, struct err *err) {
         ERR_clear_error();
         return wrong(err, "its public key cannot be read");
     }
-    if (key_acceptable(&facts, &weak))
+    if (key_acceptable(&facts, &weak) || key_weak_fault(key, &facts, &weak))
         return err_set(err, MUSTER_ECSR, "The request cannot be signed: %s", err_text(&weak));
     if ((rc = check_signature(r, key, err)))
         return rc;
-    if (key_certifiable(key, &facts, &weak)) /* behind the signature: it costs more than that */
+    if (key_prime_fault(key, &facts, &weak)) /* it costs more than that */
         return err_set(err, MUSTER_ECSR, "The request cannot be signed: %s", err_text(&weak));
     return csr_new(TAKE(r), &facts, out, err);
 }

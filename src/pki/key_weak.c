@@ -81,16 +81,21 @@ static int is_prime(const BIGNUM *n, bool *prime) {
     return 0;
 }
 
-static int check_rsa(const EVP_PKEY *key, int bits, struct err *err) {
+static int check_rsa(const EVP_PKEY *key, struct err *err) {
     CLEANUP(BN_free) BIGNUM *n = NULL;
     CLEANUP(BN_free) BIGNUM *e = NULL;
-    bool prime;
     if (EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_RSA_N, &n) != 1 || EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_RSA_E, &e) != 1)
         return pki_err(err, MUSTER_ECERTWEAKKEY, "Reading an RSA key");
     int rc = check_exponent(e, err);
-    if (rc || (rc = check_modulus(n, err)) || bits > KEY_RSA_OWN_MAX) /* refused by its length where it would be certified, and this would be dear */
-        return rc;
-    if (is_prime(n, &prime))
+    return rc ? rc : check_modulus(n, err);
+}
+
+int key_prime_fault(const EVP_PKEY *key, const struct key_facts *k, struct err *err) {
+    CLEANUP(BN_free) BIGNUM *n = NULL;
+    bool prime;
+    if (k->kind != KEY_RSA || k->bits > KEY_RSA_OWN_MAX) /* refused by its length where it would be certified, and this would be dear */
+        return 0;
+    if (EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_RSA_N, &n) != 1 || is_prime(n, &prime))
         return pki_err(err, MUSTER_ECRYPTO, "Looking at an RSA key");
     return prime ? weak(err, "RSA with a prime for its modulus: anybody can sign with it") : 0;
 }
@@ -116,11 +121,11 @@ bool key_ed25519_is_small(const uint8_t point[KEY_ED25519_POINT_LEN]) {
     return false;
 }
 
-int key_certifiable(const EVP_PKEY *key, const struct key_facts *k, struct err *err) {
+int key_weak_fault(const EVP_PKEY *key, const struct key_facts *k, struct err *err) {
     uint8_t point[KEY_ED25519_POINT_LEN];
     size_t n = sizeof point;
     if (k->kind == KEY_RSA)
-        return check_rsa(key, k->bits, err);
+        return check_rsa(key, err);
     if (k->kind != KEY_ED25519)
         return 0;
     if (EVP_PKEY_get_raw_public_key(key, point, &n) != 1 || n != sizeof point)

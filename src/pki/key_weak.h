@@ -11,8 +11,10 @@
 
 #define KEY_ED25519_POINT_LEN 32
 
-/* MUSTER_ECERTWEAKKEY, of a key that key_acceptable() takes.  RSA costs one exponentiation of a bounded length. */
-int key_certifiable(const EVP_PKEY *key, const struct key_facts *k, struct err *err) MUSTER_MUST_CHECK;
+/* MUSTER_ECERTWEAKKEY, of a key that key_acceptable() takes; what is cheap to see. */
+int key_weak_fault(const EVP_PKEY *key, const struct key_facts *k, struct err *err) MUSTER_MUST_CHECK;
+/* And what is not: RSA with a prime for its modulus, by one exponentiation of a bounded length.  Behind the signature. */
+int key_prime_fault(const EVP_PKEY *key, const struct key_facts *k, struct err *err) MUSTER_MUST_CHECK;
 bool key_ed25519_is_small(const uint8_t point[KEY_ED25519_POINT_LEN]);
 
 #endif
