@@ -72,7 +72,7 @@ def test_who_provisions_names_another_gateway(tmp_path, gateway, ca):
     """A device that is in follows, or says why not."""
     device, there = enrolled(tmp_path, gateway, ca), gateway_of(ca)
     device.good("provision", "--gateway", gateway.url + "/", "--device-id", "car-1")
-    assert "This device is car-1, and --device-id says car-2" in device.fails("provision", "--device-id", "car-2")
+    assert "This device is car-1, and the options say car-2" in device.fails("provision", "--device-id", "car-2")
     assert device.told == ["enrolled"]
     there.answers[("GET", "/devices")] = refusal(403, "device_revoked")
     said = device.fails("provision", "--gateway", there.url)

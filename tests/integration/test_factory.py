@@ -313,14 +313,17 @@ def test_what_no_operator_gets(server, tmp_path):
     create = lambda *more, name="line-2", request=line.request, account="asked": server.muster(
         "factory", "kit", "create", "--account", account, "--line", name, "--max", 5, "--id-pattern", "*", "--expires", "1d", *(["--request", request] if request else []), *more)
     refused("already_exists", create, name="line-1")
-    refused("already_exists", create)  # the key is line-1's
+    refused("invalid_request", create)  # line-1's request
+    again = tmp_path / "again.csr"  # and line-1's key, which is one line's
+    subprocess.run(["openssl", "req", "-new", "-key", next(line.dir.glob("*.key")), "-passin", f"file:{line.passphrase}", "-out", again, "-subj", "/O=asked/OU=line-2"], check=True, capture_output=True, timeout=60)
+    refused("already_exists", create, request=again)
     other = Line(tmp_path, "asked", "line-2")
     for name in ("Line", "-a", "a_b", "x" * 64):
         refused("invalid_request", create, name=name, request=other.request)
     refused("invalid_request", create, "--life", "1", request=other.request)
     refused("invalid_request", create, "--life", "40y", request=other.request)
     server.account("device-only", "production", "device")
-    refused("method_not_enabled", create, account="device-only", request=other.request)
+    refused("method_not_enabled", create, account="device-only", request=Line(tmp_path, "device-only", "line-2").request)
     for wrong, args in {"max": ["--max", 0], "expires": ["--expires", "2020-01-01T00:00:00Z"], "pattern": ["--id-pattern", "[a"]}.items():
         given = {"--max": 5, "--id-pattern": "*", "--expires": "1d", **{args[0]: args[1]}}
         refused("invalid_request", server.muster, "factory", "kit", "create", "--account", "asked", "--line", "line-2", "--request", other.request, *[w for kv in given.items() for w in kv])

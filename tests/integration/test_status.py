@@ -240,13 +240,13 @@ def test_refusals_that_are_old_or_too_many(fresh):
     assert everybody["count"] == 11982 and everybody["complete"]
     s.stop()
     db = s.database()
-    for i in range(6002, 6100):
+    for i in range(6002, 11100):
         add(i, 0, now, "certificate_untrusted")
     db.commit()
     db.close()
     s.start()
     everybody = status(s)["refused"]
-    assert everybody["count"] == 2 * 6000 and not everybody["complete"], "the newest 6000, and said so"
+    assert everybody["count"] == 2 * 11000 and not everybody["complete"], "the newest 11000, and said so"
     assert "at least" not in screen(s)[1] and status(s, token)["refused"]["complete"]
 
 
