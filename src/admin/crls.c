@@ -61,6 +61,7 @@ void admin_CRL_LIST(struct http_exchange *x, void *arg) {
 
 /* --- what is exported has what was revoked before it was asked for ------------------------------------------------------------------------- */
 
+#define LOOK_AGAIN_MS 100
 #define SETTLING_MS 8000 /* what is answered by then is short of what clients wait for */
 
 /* The revision that the account had when it was asked: what changes while the lists are made is for who asks later, or an account that changes all
@@ -128,7 +129,7 @@ static void file_settled(struct http_exchange *x, int rc, const struct err *err,
     struct showing *s = op;
     struct err why = ERR_INIT;
     if (settles(&s->of, &rc, &why))
-        job_later(x, JOB_CONTROL_READ, rest_run, op, sizeof *s, file_settled);
+        job_later(x, LOOK_AGAIN_MS, JOB_CONTROL_READ, rest_run, op, sizeof *s, file_settled);
     else if (rc)
         shown(x, rc, why.code ? &why : err, op);
     else
@@ -215,7 +216,7 @@ static void bundle_settled(struct http_exchange *x, int rc, const struct err *er
     struct bundling *b = op;
     struct err why = ERR_INIT;
     if (settles(&b->of, &rc, &why))
-        job_later(x, JOB_CONTROL_READ, rest_run, op, sizeof *b, bundle_settled);
+        job_later(x, LOOK_AGAIN_MS, JOB_CONTROL_READ, rest_run, op, sizeof *b, bundle_settled);
     else if (rc)
         bundled(x, rc, why.code ? &why : err, op);
     else

@@ -90,8 +90,9 @@ enum job_kind { JOB_READ, JOB_WRITE, JOB_CONTROL_READ, JOB_CONTROL_WRITE };
 typedef void (*job_fn)(struct http_exchange *x, int rc, const struct err *err, void *op);
 /* Copies op (size bytes); spans in it have to live as long as the exchange. */
 void job_start(struct http_exchange *x, enum job_kind kind, store_run_fn run, const void *op, size_t size, job_fn then);
-/* The same after a rest, in which other processes that write get their turn: for the steps of something long. */
-void job_later(struct http_exchange *x, enum job_kind kind, store_run_fn run, const void *op, size_t size, job_fn then);
+/* The same after a rest: JOB_REST_MS, in which other processes that write get their turn, for the steps of something long. */
+#define JOB_REST_MS 15
+void job_later(struct http_exchange *x, int rest_ms, enum job_kind kind, store_run_fn run, const void *op, size_t size, job_fn then);
 /* Takes over `doc` (NULL where rc is not 0): 200, or the error. */
 void reply_json(struct http_exchange *x, int status, json_t *doc);
 void reply_done(struct http_exchange *x, int rc, const struct err *err, json_t *doc);

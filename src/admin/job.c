@@ -2,8 +2,6 @@
 #include "admin/internal.h"
 #include "base/hex.h"
 
-#define REST_MS 15
-
 struct job {
     struct http_exchange *x; /* held */
     enum job_kind kind;
@@ -53,12 +51,12 @@ void job_start(struct http_exchange *x, enum job_kind kind, store_run_fn run, co
         begin(j);
 }
 
-void job_later(struct http_exchange *x, enum job_kind kind, store_run_fn run, const void *op, size_t size, job_fn then) {
+void job_later(struct http_exchange *x, int rest_ms, enum job_kind kind, store_run_fn run, const void *op, size_t size, job_fn then) {
     struct job *j = job_new(x, kind, run, op, size, then);
     if (!j)
         return;
     if ((j->timer = loop_timer_new(((struct control *)http_exchange_arg(x))->loop, rested, j)))
-        loop_timer_set(j->timer, REST_MS);
+        loop_timer_set(j->timer, rest_ms);
     else
         begin(j);
 }

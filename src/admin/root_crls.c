@@ -52,7 +52,7 @@ static void swept(struct http_exchange *x, int rc, const struct err *err, void *
     if (rc)
         log_err(LOG_WARN, "root_crl_not_swept", err, NULL);
     else if (s->more)
-        job_later(x, JOB_WRITE, root_crl_sweep_run, &next, sizeof next, swept);
+        job_later(x, JOB_REST_MS, JOB_WRITE, root_crl_sweep_run, &next, sizeof next, swept);
 }
 
 static void forgotten(struct http_exchange *x, int rc, const struct err *err, void *op) {
@@ -77,7 +77,7 @@ static void imported(struct http_exchange *x, int rc, const struct err *err, voi
     struct importing next = *i;
     next.op.begun = true;
     next.op.before = i->op.done;
-    job_later(x, JOB_WRITE, root_crl_import_run, &next, sizeof next, imported);
+    job_later(x, JOB_REST_MS, JOB_WRITE, root_crl_import_run, &next, sizeof next, imported);
 }
 
 static void looked_at(struct http_exchange *x, int rc, const struct err *err, void *op) {

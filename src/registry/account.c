@@ -264,30 +264,19 @@ static int add_cas(struct store_tx *tx, const struct account *a, const struct ac
     return rc ? rc : epoch_raise(tx, err);
 }
 
+/* As the API shows them, and what it does not; without what most accounts do not have. */
 static json_t *settings_detail(enum account_kind kind, enum account_method method, const struct account_settings *s) {
-    json_t *d = json_object();
+    json_t *d = account_settings_show(s);
     json_set_str(d, "kind", word_of(&WORDS_ACCOUNT_KIND, kind));
     json_set_str(d, "method", word_of(&WORDS_METHOD, method));
-    json_set_str(d, "reprovision", word_of(&WORDS_REPROVISION, s->reprovision));
-    json_set_bool(d, "approval", s->approval);
-    json_set_bool(d, "expected_only", s->expected_only);
-    json_set_str(d, "device_key", word_of(&WORDS_DEVICE_KEY, s->device_key));
-    profile_life_add(d, "device_life", s->device_life);
-    json_set_int(d, "lost_answer_window", s->lost_answer_window);
-    json_set_int(d, "issue_ceiling", s->issue_ceiling);
-    json_set_int(d, "renewal_window", s->renewal_window);
-    json_set_int(d, "late_renewal", s->late_renewal);
-    json_set_int(d, "superseded_renewal", s->superseded_renewal);
-    json_set_bool(d, "server_keygen", s->server_keygen);
-    json_set_bool(d, "csr_queue", s->csr_queue);
-    if (s->hook != HOOK_OFF)
-        json_set_str(d, "hook", word_of(&WORDS_HOOK, s->hook));
+    if (s->hook == HOOK_OFF)
+        json_object_del(d, "hook");
+    if (s->backend == BACKEND_SEALED)
+        json_object_del(d, "backend");
     profile_detail_add(d, "profile", &s->profile);
     profile_detail_add(d, "shadow", &s->shadow);
     if (s->tried[0])
         json_set_str(d, "tried", s->tried);
-    if (s->backend != BACKEND_SEALED)
-        json_set_str(d, "backend", word_of(&WORDS_BACKEND, s->backend));
     return d;
 }
 
