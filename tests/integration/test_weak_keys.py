@@ -26,6 +26,15 @@ def test_a_point_of_small_order_is_refused(server, point):
     assert (answer.status, answer.code) == (400, "csr_invalid") and b"small order" in answer.body
 
 
+def test_a_request_that_the_point_of_order_one_has_signed_is_refused(server):
+    """R the same point and S zero is a signature under it of whatever there is (RFC 8032, 5.1.7): in the form that most requests have, and that is read by itself."""
+    a = Account(server)
+    own, one = ed25519.Ed25519PrivateKey.generate(), bytes.fromhex(SMALL[1])
+    request = csr(own, "d").replace(own.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw), one)[:-64] + one + bytes(32)
+    answer = post(server.gateway(a.key()), "simpleenroll", base64.b64encode(request), a.name)
+    assert (answer.status, answer.code) == (400, "csr_invalid") and b"small order" in answer.body
+
+
 def odd_primes(to): return [p for p in range(3, to + 1, 2) if all(p % d for d in range(3, math.isqrt(p) + 1, 2))]
 
 
