@@ -76,9 +76,15 @@ static void on_key_free(void *parent, void *p, CRYPTO_EX_DATA *data, int index, 
     free(note);
 }
 
+/* A copy has no note yet: it may be changed before it is encoded. */
+static int on_key_dup(CRYPTO_EX_DATA *to, const CRYPTO_EX_DATA *from, void **p, int index, long arg, void *more) {
+    *p = NULL;
+    return 1;
+}
+
 static struct key_note *note_of(EVP_PKEY *key) {
     if (!key_index)
-        key_index = EVP_PKEY_get_ex_new_index(0, NULL, NULL, NULL, on_key_free);
+        key_index = EVP_PKEY_get_ex_new_index(0, NULL, NULL, on_key_dup, on_key_free);
     struct key_note *note = EVP_PKEY_get_ex_data(key, key_index);
     if (!note) {
         note = calloc(1, sizeof *note);

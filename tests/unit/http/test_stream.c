@@ -215,14 +215,18 @@ static void head_has_no_body(void **state) {
 static void a_client_that_does_not_read_makes_no_room(void **state) {
     ask(GET("/any"));
     on_loop(r, do_begin_endless);
-    fill();
-    poll(NULL, 0, 50);
-    assert_int_equal(st.drains, 0);
-    for (int64_t end = clock_mono_ms() + 10000; !st.drains && clock_mono_ms() < end;) {
+    int drains, fills = 0;
+    do { /* the kernels' own buffers may still grow, which is room */
+        assert_true(fills++ < 100);
+        drains = st.drains;
+        fill();
+        poll(NULL, 0, 50);
+    } while (st.drains != drains);
+    for (int64_t end = clock_mono_ms() + 10000; st.drains == drains && clock_mono_ms() < end;) {
         assert_true(client_more(&c));
         buf_clear(&c.in);
     }
-    assert_int_equal(st.drains, 1);
+    assert_int_equal(st.drains, drains + 1);
     on_loop(r, do_drop);
 }
 
