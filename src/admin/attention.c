@@ -165,6 +165,15 @@ static void look_ahead(struct items *i, const struct facts *f, const char *accou
     }
 }
 
+/* Somebody has done it on purpose, and may not have thought of those that come new. */
+static void look_at_own_root(struct items *i, const struct overview_account *a) {
+    char id[UUID_TEXT_LEN + 1];
+    uuid_text(&a->own_root_id, id);
+    if (a->method & METHOD_SHARED && (a->own_root == ROOT_DISABLED || a->own_root == ROOT_REVOKED))
+        add(i, WARNING, "issuing_root_shut", a->name, id, a->own_root == ROOT_DISABLED ? "muster root enable" : "muster root rotate",
+            "The fleet root that the account issues under is %s: no device is enrolled and none renews, they are told to come again.", word_of(&WORDS_ROOT_STATE, a->own_root));
+}
+
 static void look_at_account(struct items *i, const struct facts *f, const struct overview_account *a) {
     char ending[UUID_TEXT_LEN + 1], unproved[UUID_TEXT_LEN + 1], overdue[UUID_TEXT_LEN + 1];
     uuid_text(&a->root_crl_root, overdue);
@@ -175,6 +184,7 @@ static void look_at_account(struct items *i, const struct facts *f, const struct
         look_at_end(i, f, "issuing_ca_ends", a->name, NULL, a->ca_end[CA_ISSUING], SOON_CA, "The issuing CA");
         look_at_end(i, f, "provisioning_ca_ends", a->name, NULL, a->ca_end[CA_PROVISIONING], SOON_CA, "The provisioning CA");
     }
+    look_at_own_root(i, a);
     look_at_devices(i, a);
     look_ahead(i, f, a->name);
     look_at_keys(i, a);

@@ -33,7 +33,7 @@ void replay_device_uninvite(struct audit_replay *r, const struct audit_entry *e,
 void replay_invitation_spend(struct audit_replay *r, const struct audit_entry *e, const json_t *detail) {
     struct audit_invited *i = audit_replay_invited(r, e->object);
     const bool again = strcmp(replay_text(detail, "how"), "answer lost") == 0;
-    /* One of Muster's making is made anew; the device's own gets another certificate where the one before is over (root_over.h). */
+    /* One of Muster's making is made anew; the device's own gets another certificate where the one before is over (root_way.h). */
     const uint64_t spent = json_object_get(detail, "spki") ? replay_mark(r, detail, "spki") : AUDIT_SERVER_KEY;
     if (!i || !i->invitation || i->invitation != uuid_mark(r, detail, "invitation"))
         replay_bad(r, e, "The device was not invited");

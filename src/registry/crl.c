@@ -187,7 +187,7 @@ static int add_below(struct crl_load *l, struct span der, int64_t reason, struct
 static int load_root(struct store_tx *tx, struct crl_load *l, struct err *err) {
     CLEANUP(store_row_end) struct store_row *row = NULL;
     int64_t state;
-    int rc = one_int(tx, &state, 0, err, SQL_CRL_ROOT_STATE, "i", l->row);
+    int rc = one_int(tx, &state, 0, err, SQL_ROOT_STATE_OF, "i", l->row);
     if (rc || (state != ROOT_DISABLED && state != ROOT_RETIRED && state != ROOT_REVOKED) || (rc = store_query(tx, &row, err, SQL_CRL_ISSUING, "i", l->account)))
         return rc;
     while ((rc = store_next(row, err)) > 0)

@@ -5,7 +5,7 @@
 #include "registry/device_identity.h"
 #include "registry/event.h"
 #include "registry/profile.h"
-#include "registry/root_over.h"
+#include "registry/root_way.h"
 
 struct loaded {
     struct account account;
@@ -114,11 +114,12 @@ static int load_same(struct store_tx *tx, struct enrol *e, struct loaded *l, str
     buf_add(&e->same, store_blob(row, 0));
     store_row_end(row);
     int rc = buf_check(&e->same, err);
-    bool over = false;
-    if (rc || (rc = root_over(tx, &l->account, issuer, &over, err)))
+    enum root_way way;
+    if (rc || (rc = root_way_of(tx, &l->account, issuer, &way, err)))
         return rc;
-    f->over = waits && (over || !f->same);
-    f->same = f->same && !over;
+    f->over = waits && (way == ROOT_WAY_OVER || !f->same);
+    f->same = f->same && way != ROOT_WAY_OVER;
+    f->same_shut = f->same && way == ROOT_WAY_SHUT;
     return 0;
 }
 
@@ -168,7 +169,7 @@ static int load(struct store_tx *tx, struct enrol *e, struct loaded *l, struct e
     *f = (struct enrol_facts){.now = e->at ? e->at : clock_now(), .now_ms = now_ms, .address = e->address, .device_id = e->device_id, .leave_out = e->leave_out, .account = &l->account,
                               .key = e->code ? NULL : &l->key, .invitation = e->code ? &l->invitation : NULL, .server_keygen = e->server_keygen};
     int rc = e->at ? 0 : meta_get(tx, "newest", &f->newest, err);
-    if (rc || (f->key && (rc = load_hour(tx, l, err))) || (rc = load_answer(tx, e, l, err)))
+    if (rc || (f->key && (rc = load_hour(tx, l, err))) || (rc = load_answer(tx, e, l, err)) || (rc = root_way_shut(tx, &l->account, &f->shut, err)))
         return rc;
     int found = first_row(tx, &row, err, SQL_DEVICE_BY_ID, "it", l->account.row, e->device_id);
     if (found < 0)

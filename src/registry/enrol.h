@@ -37,8 +37,10 @@ struct enrol_facts {
     bool pinned;                 /* together with a public key that is not the one of the request; no key that Muster makes is */
     const struct key_facts *own; /* the device's own key, of its request; NULL: Muster makes one */
     enum own_key own_is;
+    bool shut;                   /* the root that the account issues under lets nobody in (root_way.h): nothing is issued */
+    bool same_shut;              /* nor does the one that `same` leads to: that is not given */
     bool same;                   /* the provisioning key, or the invitation, gave the device a certificate for that key, which is live or waits for its first use */
-    bool over;                   /* there was one, which the device never used, and it is good for nothing any more: it has ended, or its root has (root_over.h) */
+    bool over;                   /* there was one, which the device never used, and it is good for nothing any more: it has ended, or its root has (root_way.h) */
     bool asks;                   /* somebody is asked before (hook.h), and this is what he has said */
     struct hook_answer answer;
     int64_t last_hour, oldest;   /* enrolments that the key paid for within an hour, and when the first of them was */

@@ -1,6 +1,7 @@
 /* enrol_decide: who may enrol, in the order in which it is asked.  Pure; see enrol.h. */
 #include "registry/enrol.h"
 #include "registry/profile.h"
+#include "registry/root_way.h"
 #include "registry/tried.h"
 
 static void refuse(struct enrol_verdict *v, int code, int retry_after) {
@@ -135,6 +136,8 @@ static void decide(const struct enrol_facts *f, struct enrol_verdict *v) {
     } else {
         replace(f, v);
     }
+    if (v->how != ENROL_REFUSED && v->how != ENROL_ASK && (v->how == ENROL_SAME ? f->same_shut : f->shut))
+        refuse(v, MUSTER_EROOTSHUT, ROOT_SHUT_WAIT);
 }
 
 /* The same once more by what is tried; who would have to wait for an operator would not have been let in at once either. */

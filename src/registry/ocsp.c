@@ -116,7 +116,7 @@ static void judge_issuing_ca(int64_t root_state, struct ocsp_single *out) {
 static int look_at_cas(struct store_tx *tx, const struct account *a, const struct found_ca *root, struct ocsp_look *l, struct err *err) {
     CLEANUP(store_row_end) struct store_row *row = NULL;
     int64_t state;
-    int rc = one_int(tx, &state, 0, err, SQL_CRL_ROOT_STATE, "i", root->row);
+    int rc = one_int(tx, &state, 0, err, SQL_ROOT_STATE_OF, "i", root->row);
     if (rc || (rc = store_query(tx, &row, err, SQL_CRL_ISSUING, "i", a->row)))
         return rc;
     while ((rc = store_next(row, err)) > 0) {

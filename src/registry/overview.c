@@ -69,9 +69,9 @@ static int load_keys(struct store_tx *tx, int64_t account, int64_t now, struct o
     return rc;
 }
 
-static int load_roots(struct store_tx *tx, int64_t account, struct overview_account *o, struct err *err) {
+static int load_roots(struct store_tx *tx, const struct account *a, struct overview_account *o, struct err *err) {
     CLEANUP(store_row_end) struct store_row *row = NULL;
-    int rc = store_query(tx, &row, err, SQL_ROOT_TALLY, "i", account);
+    int rc = store_query(tx, &row, err, SQL_ROOT_TALLY, "i", a->row);
     while (!rc && (rc = store_next(row, err)) > 0) {
         int64_t state = store_int(row, 1), end = store_int(row, 2);
         struct uuid id;
@@ -79,6 +79,10 @@ static int load_roots(struct store_tx *tx, int64_t account, struct overview_acco
             return rc;
         if (state < 1 || state > ROOT_REVOKED)
             continue;
+        if (store_int(row, 3) == a->own_root) {
+            o->own_root = (enum root_state)state;
+            o->own_root_id = id;
+        }
         if (!o->roots[state]++ && state == ROOT_UNPROVED)
             o->root_unproved = id;
         if ((state == ROOT_ACTIVE || state == ROOT_KNOWN_ONLY) && (!o->root_end || end < o->root_end)) {
@@ -124,7 +128,7 @@ static int load_account(struct store_tx *tx, const struct account *a, int64_t no
     if (!rc)
         rc = load_keys(tx, a->row, now, o, err);
     if (!rc)
-        rc = load_roots(tx, a->row, o, err);
+        rc = load_roots(tx, a, o, err);
     if (!rc)
         rc = load_root_crls(tx, a->row, o, err);
     return rc ? rc : load_cas(tx, a->row, o, err);

@@ -5,7 +5,7 @@
 #include "registry/device_identity.h"
 #include "registry/event.h"
 #include "registry/profile.h"
-#include "registry/root_over.h"
+#include "registry/root_way.h"
 #include "registry/tried.h"
 
 struct loaded {
@@ -69,6 +69,10 @@ static void decide(const struct renew_facts *f, struct renew_verdict *v) {
         refuse(v, MUSTER_EREISSUELIMIT, (int)(f->certificates_since + CLOCK_DAY - f->now));
     else
         v->how = RENEW_NEW;
+    if (v->how != RENEW_REFUSED && (f->same ? f->same_shut : f->shut)) {
+        v->how = RENEW_REFUSED;
+        refuse(v, MUSTER_EROOTSHUT, ROOT_SHUT_WAIT);
+    }
 }
 
 /* The same once more by what is tried.  Who may ask at all was tried where he was admitted (admit.h). */
@@ -129,14 +133,15 @@ static int load_same(struct store_tx *tx, struct renew *r, struct loaded *l, str
         return found;
     const bool lives = store_int(row, 1) > l->facts.now;
     const int64_t issuer = store_int(row, 2);
-    bool over = false;
+    enum root_way way = ROOT_WAY_IN;
     buf_clear(&r->same);
     buf_add(&r->same, store_blob(row, 0));
     store_row_end(row);
     int rc = buf_check(&r->same, err);
     if (!rc && lives)
-        rc = root_over(tx, &l->account, issuer, &over, err);
-    l->facts.same = lives && !over;
+        rc = root_way_of(tx, &l->account, issuer, &way, err);
+    l->facts.same = lives && way != ROOT_WAY_OVER;
+    l->facts.same_shut = l->facts.same && way == ROOT_WAY_SHUT;
     return rc;
 }
 
@@ -189,7 +194,8 @@ static int load(struct store_tx *tx, struct renew *r, struct loaded *l, struct e
     *f = (struct renew_facts){.now = clock_now(), .account = &l->account, .device = &l->device, .begins = r->begins, .own = r->own};
     int rc = load_root(tx, l, err);
     if (rc || (rc = load_shown(tx, r, l, err)) || (rc = meta_get(tx, "newest", &f->newest, err)) || (rc = own_key_load(tx, l->account.row, &l->device, &r->own->spki, &f->own_is, err)) ||
-        (rc = one_int(tx, &f->certificates_since, 0, err, SQL_CERT_NEWEST_BUT, "ii", l->device.row, I(REPLACE_MAX - 1))) || (rc = load_same(tx, r, l, err)))
+        (rc = one_int(tx, &f->certificates_since, 0, err, SQL_CERT_NEWEST_BUT, "ii", l->device.row, I(REPLACE_MAX - 1))) || (rc = load_same(tx, r, l, err)) ||
+        (rc = root_way_shut(tx, &l->account, &f->shut, err)))
         return rc;
     if ((f->live || f->superseded) && (rc = load_lineage(tx, l, err)))
         return rc;

@@ -42,6 +42,7 @@ struct renew_facts {
     const struct prov_key *key;  /* that brought the device in; NULL: none did */
     const struct key_facts *own; /* of the request */
     enum own_key own_is;
+    bool shut, same_shut;        /* as of enrol.h */
     bool same;                   /* a certificate for that key waits for its first use */
     int64_t certificates_since;  /* when the first of the device's last REPLACE_MAX certificates was made; 0: it has had fewer */
 };

@@ -14,8 +14,9 @@ from est import basic, csr, enrolled as enrolled_by_est, post
 from test_clock import Clock
 from test_est import renew, took
 from test_forecast import Anytime
+from test_status import needs
 
-RETIRED = "root_retired"
+RETIRED, SHUT = "root_retired", "issuing_root_shut"
 
 
 @pytest.fixture
@@ -185,7 +186,7 @@ def test_an_answer_that_was_lost_is_not_given_again_under_a_root_that_is_out(wor
     assert verifies(world, a) and roots(world, a)["active"]["id"] == new["id"]
 
 
-def test_where_no_other_root_issues_the_same_certificate_is_given(world):
+def test_where_no_other_root_issues_nothing_is_given(world):
     """Another one would be worth as little; behind the rotation the next request gets one that is good, by a newer invitation as well."""
     a, own, invited = Account(world), new_key(), new_key()
     key = a.key()
@@ -194,13 +195,45 @@ def test_where_no_other_root_issues_the_same_certificate_is_given(world):
     first, guest = enrols(), by()
     old = roots(world, a)["active"]
     world.muster("root", "revoke", old["id"], "--yes")
-    for _ in range(12):
-        assert enrols().cert == first.cert
+    soon((503, SHUT), enrols)
     world.muster("root", "rotate", old["id"])
     a.device("release", "guest", "--for-reprovision")
     for again, before in ((enrols(), first), (by(), guest)):
         assert again.cert.serial_number != before.cert.serial_number and ask(world, again) is None
     assert verifies(world, a)
+
+
+def test_nothing_is_given_that_a_shut_root_would_refuse(world):
+    """Whoever would get a certificate under it is told to come again, loses nothing, and gets it once the root is enabled."""
+    a, key_of = Account(world, "--server-keygen", "yes"), {n: new_key() for n in ("renews", "before", "lost", "new")}
+    key = a.key("--expires", "2y")
+    enrols = lambda name: post(world.gateway(key), "simpleenroll", csr(key_of[name], name))
+    renews, before = (took(enrols(name), key_of[name]) for name in ("renews", "before"))
+    assert ask(world, renews) is None
+    world.muster("root", "rotate", roots(world, a)["active"]["id"])
+    lost, root, next_key = took(enrols("lost"), key_of["lost"]), roots(world, a)["active"], new_key()
+    asks = [
+        lambda: enrols("new"),
+        lambda: enrols("lost"),
+        lambda: post(world.gateway(key), "serverkeygen", csr(new_key(), "keygen")),
+        lambda: world.gateway(key).enrol("stock", "36000"),
+        lambda: post(world.gateway(renews), "simplereenroll", csr(next_key, "renews")),
+    ]
+    so_far = spent_by(world, key), sorted(d["device_id"] for d in a.devices())
+    assert not needs(world, SHUT)
+    world.muster("root", "disable", root["id"], "--yes")
+    for one in asks:
+        answer = one()
+        assert (answer.status, answer.code, answer.headers["Retry-After"]) == (503, SHUT, "300")
+    assert took(enrols("before"), key_of["before"]).cert == before.cert, "which is of the root before"
+    assert ask(world, before) is None and ask(world, renews) is None
+    assert (spent_by(world, key), sorted(d["device_id"] for d in a.devices())) == so_far
+    assert needs(world, SHUT, account=a.name, object=root["id"], level="warning", command="muster root enable")
+    world.muster("root", "enable", root["id"])
+    assert [one().status for one in asks] == [200] * 5 and ask(world, lost) is None and not needs(world, SHUT)
+    world.muster("root", "revoke", root["id"], "--yes")
+    soon(SHUT, lambda: enrols("new").code)
+    assert needs(world, SHUT, command="muster root rotate") and verifies(world, a)
 
 
 def test_whose_certificate_was_used_under_a_root_that_is_out_is_an_operator_s_to_let_in(world):

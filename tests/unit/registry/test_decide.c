@@ -20,7 +20,7 @@ struct row {
     struct prov_key k;
     struct device d; /* row 0: the ID is free */
     int64_t newest, last_hour, oldest, certificates_since;
-    bool expected, pinned, used, asks;
+    bool expected, pinned, used, asks, shut;
     struct hook_answer answer;
     int64_t waiting; /* 0: the key that enrolled the device */
     enum enrol_how how;
@@ -31,7 +31,7 @@ struct row {
 static void check(const struct row *r) {
     struct enrol_verdict v;
     const struct enrol_facts f = {.now = NOW, .now_ms = NOW * 1000, .newest = r->newest, .address = "192.0.2.7", .device_id = SPAN_LIT("unit-1"), .account = &r->a, .key = &r->k,
-                                  .device = r->d.row ? &r->d : NULL, .expected = r->expected, .pinned = r->pinned, .waiting_key = !r->d.row || r->used ? 0 : r->waiting ? r->waiting : r->d.prov_key, .last_hour = r->last_hour, .oldest = r->oldest, .certificates_since = r->certificates_since, .asks = r->asks, .answer = r->answer};
+                                  .device = r->d.row ? &r->d : NULL, .expected = r->expected, .pinned = r->pinned, .waiting_key = !r->d.row || r->used ? 0 : r->waiting ? r->waiting : r->d.prov_key, .last_hour = r->last_hour, .oldest = r->oldest, .certificates_since = r->certificates_since, .asks = r->asks, .answer = r->answer, .shut = r->shut};
     enrol_decide(&f, &v);
     if (v.how != r->how || v.err.code != r->code || (v.how == ENROL_NEW && r->state && v.state != r->state))
         fail_msg("%s: how %d, %s", r->what, v.how, err_code(v.err.code));
@@ -92,6 +92,9 @@ static void keys(void **state) {
         ROW("or one that there is not", .asks = true, .answer = {.row = 1, .state = (enum hook_state)9, .until = NOW + 1}, .code = MUSTER_EHOOKFAILED),
         ROW("and what is refused anyway is not asked", .asks = true, .k.state = KEY_BLACKLISTED, .code = MUSTER_EKEYBLACKLISTED),
         ROW("nor allowed", .asks = true, .answer = {.row = 1, .state = HOOK_ALLOWED, .until = NOW + 1}, .k.max_devices = 5, .k.spent = 5, .code = MUSTER_EKEYEXHAUSTED),
+        ROW("the root that the account issues under is shut", .shut = true, .code = MUSTER_EROOTSHUT),
+        ROW("and nobody is asked for what is not issued", .shut = true, .asks = true, .code = MUSTER_EROOTSHUT),
+        ROW("what is for good is said first", .shut = true, .k.max_devices = 5, .k.spent = 5, .code = MUSTER_EKEYEXHAUSTED),
         ROW("spent", .k.max_devices = 5, .k.spent = 5, .code = MUSTER_EKEYEXHAUSTED),
         ROW("the last one", .k.max_devices = 5, .k.spent = 4, .how = ENROL_NEW),
         ROW("too many within an hour", .k.per_hour = 2, .last_hour = 2, .oldest = NOW - 3599, .code = MUSTER_EKEYRATE),
@@ -113,6 +116,7 @@ static void answers_lost(void **state) {
         ROW("lost", .d = DEVICE, .how = ENROL_AGAIN),
         ROW("lost, and the key is spent", .d = DEVICE, .k.max_devices = 1, .k.spent = 1, .how = ENROL_AGAIN),
         ROW("lost, and the hour is full", .d = DEVICE, .k.per_hour = 1, .last_hour = 1, .how = ENROL_AGAIN),
+        ROW("lost, and the root is shut", .d = DEVICE, .shut = true, .code = MUSTER_EROOTSHUT),
         ROW("lost, with another key", .d = DEVICE, .d.prov_key = 8, .code = MUSTER_EREGISTERED),
         ROW("too fast", .d = DEVICE, .d.issue_last_ms = NOW * 1000 - 499, .code = MUSTER_EREISSUELIMIT),
         ROW("the eighth further one", .d = DEVICE, .d.issue_count = 8, .how = ENROL_AGAIN),
@@ -140,7 +144,7 @@ struct own_row {
     struct row row;
     struct key_facts own;
     enum own_key is;
-    bool same;
+    bool same, same_shut;
     int withheld;
 };
 
@@ -148,7 +152,7 @@ static void check_own(const struct own_row *o) {
     const struct row *r = &o->row;
     struct enrol_verdict v;
     const struct enrol_facts f = {.now = NOW, .now_ms = NOW * 1000, .newest = NOW, .address = "192.0.2.7", .device_id = SPAN_LIT("unit-1"), .account = &r->a, .key = &r->k, .own = &o->own, .own_is = o->is,
-                                  .same = o->same, .device = r->d.row ? &r->d : NULL, .expected = r->expected, .pinned = r->pinned, .waiting_key = r->d.row && !r->used ? 7 : 0};
+                                  .same = o->same, .same_shut = o->same_shut, .shut = r->shut, .device = r->d.row ? &r->d : NULL, .expected = r->expected, .pinned = r->pinned, .waiting_key = r->d.row && !r->used ? 7 : 0};
     enrol_decide(&f, &v);
     if (v.how != r->how || v.err.code != r->code || v.withheld != o->withheld)
         fail_msg("%s: how %d, %s, withheld %d", r->what, v.how, err_code(v.err.code), v.withheld);
@@ -169,6 +173,9 @@ static void own_keys(void **state) {
         {OWN("another device's, though this one's answer was lost", .d = DEVICE, .code = MUSTER_EKEYELSEWHERE), P256, .is = OWN_KEY_ELSEWHERE},
         {OWN("barred", .code = MUSTER_EKEYBARRED), P256, .is = OWN_KEY_BARRED},
         {OWN("the same again", .d = DEVICE, .how = ENROL_SAME), P256, .is = OWN_KEY_OWN, .same = true},
+        {OWN("the same again, and another would be of a root that is shut", .d = DEVICE, .shut = true, .how = ENROL_SAME), P256, .is = OWN_KEY_OWN, .same = true},
+        {OWN("the same again, of a root that is shut", .d = DEVICE, .code = MUSTER_EROOTSHUT), P256, .is = OWN_KEY_OWN, .same = true, .same_shut = true},
+        {OWN("another, where that is shut which the account issues under", .d = DEVICE, .shut = true, .code = MUSTER_EROOTSHUT), P256},
         {OWN("the same again at once", .d = DEVICE, .d.issue_last_ms = NOW * 1000, .how = ENROL_SAME), P256, .is = OWN_KEY_OWN, .same = true},
         {OWN("the same again, used", .d = DEVICE, .used = true, .how = ENROL_SAME), P256, .is = OWN_KEY_OWN, .same = true},
         {OWN("the same again of a spent key", .d = DEVICE, .k.max_devices = 1, .k.spent = 1, .how = ENROL_SAME), P256, .is = OWN_KEY_OWN, .same = true},
@@ -292,6 +299,8 @@ static void coming_again(void **state) {
         ROW("granted, but the key is spent", .d = DEVICE, .d.again = AGAIN_GRANTED, .k.max_devices = 1, .k.spent = 1, .code = MUSTER_EKEYEXHAUSTED),
         ROW("refused", .a.reprovision = REPROVISION_ASK, .d = DEVICE, .used = true, .d.again = AGAIN_REFUSED, .code = MUSTER_EREFUSED),
         ROW("replace", .a.reprovision = REPROVISION_REPLACE, .d = DEVICE, .used = true, .how = ENROL_REPLACE),
+        ROW("replace, but the root is shut", .a.reprovision = REPROVISION_REPLACE, .d = DEVICE, .used = true, .shut = true, .code = MUSTER_EROOTSHUT),
+        ROW("the wish is written down all the same", .a.reprovision = REPROVISION_ASK, .d = DEVICE, .used = true, .shut = true, .how = ENROL_ASK, .code = MUSTER_EAPPROVAL),
         ROW("replace what was replaced too often today", .a.reprovision = REPROVISION_REPLACE, .d = DEVICE, .used = true, .certificates_since = NOW - CLOCK_DAY + 1, .code = MUSTER_EREISSUELIMIT),
         ROW("replace what was replaced so often yesterday", .a.reprovision = REPROVISION_REPLACE, .d = DEVICE, .used = true, .certificates_since = NOW - CLOCK_DAY, .how = ENROL_REPLACE),
         ROW("granted, however often it came today", .d = DEVICE, .used = true, .d.again = AGAIN_GRANTED, .certificates_since = NOW - 1, .how = ENROL_REPLACE),

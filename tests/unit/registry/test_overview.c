@@ -138,7 +138,7 @@ static void roots_and_cas(void **state) {
     struct uuid unproved = root(1, ROOT_UNPROVED, NOW + DAY), first = root(1, ROOT_KNOWN_ONLY, NOW + 200 * DAY);
     root(1, ROOT_UNPROVED, NOW + DAY);
     root(1, ROOT_ACTIVE, NOW + 250 * DAY);
-    root(1, ROOT_DISABLED, NOW + DAY);
+    struct uuid own = root(1, ROOT_DISABLED, NOW + DAY);
     root(1, ROOT_RETIRED, NOW + DAY);
     root(1, ROOT_REVOKED, NOW + DAY);
     for (int i = 0; i < 2; i++)
@@ -150,8 +150,12 @@ static void roots_and_cas(void **state) {
         assert_int_equal(a->roots[s], n[s]);
     assert_int_equal(a->root_end, NOW + 200 * DAY);
     assert_true(uuid_eq(&a->root_ending, &first) && uuid_eq(&a->root_unproved, &unproved));
+    assert_int_equal(a->own_root, 0);
     assert_int_equal(a->ca_end[1], NOW + 10);
     assert_int_equal(a->ca_end[2], NOW + 11);
+    sql("UPDATE account SET own_root = (SELECT id FROM root WHERE state = %d)", ROOT_DISABLED);
+    a = look("");
+    assert_true(a->own_root == ROOT_DISABLED && uuid_eq(&a->own_root_id, &own));
     end();
 }
 

@@ -19,7 +19,7 @@ struct row {
     bool other, same; /* other: the certificate that asks is not the device's any more */
     int64_t superseded; /* since when; 0: it never was, or is over */
     bool former;        /* the request is for its key */
-    bool revoked, elsewhere;
+    bool revoked, elsewhere, shut, same_shut;
     int64_t newest, certificates_since, begins;
     enum renew_how how;
     int code;
@@ -37,6 +37,10 @@ static void row_by_row(void **state) {
         ROW("the key so far", .is = OWN_KEY_OWN, .how = RENEW_NEW),
         ROW("the same again", .is = OWN_KEY_OWN, .same = true, .how = RENEW_SAME),
         ROW("the same again, of one that has asked too often", .is = OWN_KEY_OWN, .same = true, .certificates_since = NOW - 1, .how = RENEW_SAME),
+        ROW("the root that the account issues under is shut", .shut = true, .code = MUSTER_EROOTSHUT, .wait = 300),
+        ROW("the same again, which is of another root", .is = OWN_KEY_OWN, .same = true, .shut = true, .how = RENEW_SAME),
+        ROW("the same again, which is of one that is shut", .is = OWN_KEY_OWN, .same = true, .same_shut = true, .code = MUSTER_EROOTSHUT),
+        ROW("what is for good is said first", .elsewhere = true, .shut = true, .code = MUSTER_EFLEETCA),
         ROW("too many within a day", .certificates_since = NOW - CLOCK_DAY + 1, .code = MUSTER_EREISSUELIMIT),
         ROW("a day later", .certificates_since = NOW - CLOCK_DAY, .how = RENEW_NEW),
         ROW("another certificate was used meanwhile", .other = true, .code = MUSTER_ECERTSUPERSEDED),
@@ -93,7 +97,7 @@ static void row_by_row(void **state) {
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         const struct row *r = &rows[i];
-        const struct renew_facts f = {.now = NOW, .newest = r->newest, .account = &r->a, .device = &r->d, .begins = r->begins, .live = !r->other, .superseded = r->superseded, .former_key = r->former, .revoked = r->revoked, .elsewhere = r->elsewhere, .own = &r->own, .own_is = r->is, .same = r->same, .certificates_since = r->certificates_since};
+        const struct renew_facts f = {.now = NOW, .newest = r->newest, .account = &r->a, .device = &r->d, .begins = r->begins, .live = !r->other, .superseded = r->superseded, .former_key = r->former, .revoked = r->revoked, .elsewhere = r->elsewhere, .own = &r->own, .own_is = r->is, .same = r->same, .shut = r->shut, .same_shut = r->same_shut, .certificates_since = r->certificates_since};
         struct renew_verdict v;
         renew_decide(&f, &v);
         if (v.how != r->how || v.err.code != r->code)
