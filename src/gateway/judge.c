@@ -73,6 +73,14 @@ static void label_of(const struct http_exchange *x, char out[ACCOUNT_NAME_MAX + 
     out[label.n] = '\0';
 }
 
+/* An account that is named, and that nobody has heard of: by the path, or, where no certificate says one, by the host name. */
+static bool names_nobody(const struct http_exchange *x, struct worker *w, const struct identity *id) {
+    char label[ACCOUNT_NAME_MAX + 1];
+    label_of(x, label);
+    const char *host = id->chain.code == MUSTER_ECERTREQUIRED ? id->sni_account : "";
+    return (label[0] && !verifier_has_account(w->gateway->verifier, label)) || (host[0] && !verifier_has_account(w->gateway->verifier, host));
+}
+
 static enum verdict look(const struct http_exchange *x, struct worker *w, const struct identity *id, bool asked, struct err *why) {
     char named[ACCOUNT_NAME_MAX + 1], label[ACCOUNT_NAME_MAX + 1] = "";
     verifier_account_of(w->gateway->verifier, http_host(x), named);
@@ -80,7 +88,8 @@ static enum verdict look(const struct http_exchange *x, struct worker *w, const 
     const struct verdict_request rq = {.kind = judge_kind(x), .host_account = named, .path_account = label, .code = invited_brings_code(x),
                                        .recovery = verifier_in_recovery(w->gateway->verifier)};
     const enum verdict v = verdict_of(id, asked, &rq, why);
-    if (why->code == MUSTER_EOTHERACCOUNT && label[0] && !verifier_has_account(w->gateway->verifier, label)) /* an account that there is not is no other one */
+    if ((why->code == MUSTER_EOTHERACCOUNT && label[0] && !verifier_has_account(w->gateway->verifier, label)) || /* an account that there is not is no other one */
+        (why->code == MUSTER_EKEYONLYENROLS && rq.kind == REQUEST_RENEW && names_nobody(x, w, id)))
         err_set(why, MUSTER_EACCOUNTUNKNOWN, NULL);
     return v;
 }
@@ -151,14 +160,6 @@ static void refreshed(void *arg, int rc, const struct err *err) {
 }
 
 static void admit(struct http_exchange *x, void *peer, void *arg) { judge_request(x, arg, peer); }
-
-/* An account that is named, and that nobody has heard of: by the path, or, where no certificate says one, by the host name. */
-static bool names_nobody(const struct http_exchange *x, struct worker *w, const struct identity *id) {
-    char label[ACCOUNT_NAME_MAX + 1];
-    label_of(x, label);
-    const char *host = id->chain.code == MUSTER_ECERTREQUIRED ? id->sni_account : "";
-    return (label[0] && !verifier_has_account(w->gateway->verifier, label)) || (host[0] && !verifier_has_account(w->gateway->verifier, host));
-}
 
 /* A root or an account that was made a moment ago is no stranger's, and a recovery that was ended holds nobody up: nobody is refused for either by what may be old, nor where that cannot be told. */
 void judge_request(struct http_exchange *x, struct worker *w, struct identity *id) {

@@ -753,6 +753,9 @@ def test_who_may_not_renew(account, server):
     assert renew(server, factory) == (403, "certificate_of_fleet_ca")
     answer = post(server.gateway(key), "simplereenroll", csr(new_key(), "renews"))
     assert (answer.status, answer.code) == (403, "provisioning_key_only_enrols") and "simpleenroll" in answer.json["description"]
+    answer = post(server.gateway(key), "simplereenroll", csr(new_key(), "renews"), "nobody")
+    assert (answer.status, answer.code) == (404, "account_unknown")
+    assert post(server.gateway(key), "simplereenroll", csr(new_key(), "renews"), b.name).code == "provisioning_key_only_enrols"
     answer = post(server.gateway(), "simplereenroll", csr(new_key(), "renews"), a.name)
     assert (answer.status, answer.code) == (403, "certificate_required")
     assert renew(server, Fleet().device("renews")) == (403, "certificate_untrusted")
