@@ -176,34 +176,37 @@ static void read_page(struct anchoring *a) {
 /* --- the clock --------------------------------------------------------------------------------------------------------------------- */
 
 /* The gateway sees the registry alone: what the server's own log knows of the time goes there too. */
-struct clock_look {
+struct clock_compared {
     struct control *c;
     int64_t newest;
 };
 
-static int newest_run(struct store_tx *tx, void *arg, struct err *err) { return meta_get(tx, "newest", &((struct clock_look *)arg)->newest, err); }
+static int newest_run(struct store_tx *tx, void *arg, struct err *err) { return meta_get(tx, "newest", &((struct clock_compared *)arg)->newest, err); }
 
 static int raise_run(struct store_tx *tx, void *arg, struct err *err) {
-    return meta_raise(tx, "newest", ((struct clock_look *)arg)->newest, err);
+    struct clock_compared *l = arg;
+    int rc = meta_raise(tx, "newest", l->newest, err);
+    return rc ? rc : meta_get(tx, "newest", &l->newest, err); /* an account's log may have a later one */
 }
 
 static void raised(void *arg, int rc, const struct err *err) {
+    struct clock_compared *l = arg;
     if (rc)
         log_err(LOG_ERROR, "clock_not_compared", err, NULL);
-    free(arg);
+    else if (l->newest > clock_now() + CLOCK_TOLERANCE)
+        log_event(LOG_ERROR, "clock_behind", "seconds", log_num(l->newest - clock_now()), "meaning", "nothing is issued; see `musterd clock accept`", NULL);
+    free(l);
 }
 
 static void newest_read(void *arg, int rc, const struct err *err) {
-    struct clock_look *l = arg;
+    struct clock_compared *l = arg;
     struct err why = ERR_INIT;
-    if (!rc && l->newest > clock_now() + CLOCK_TOLERANCE)
-        log_event(LOG_ERROR, "clock_behind", "seconds", log_num(l->newest - clock_now()), "meaning", "nothing is issued; see `musterd clock accept`", NULL);
     if (rc || (rc = store_write(l->c->registry, l->c->loop, raise_run, raised, l, &why)))
         raised(l, rc, why.code ? &why : err);
 }
 
 void clock_compare(struct control *c) {
-    struct clock_look *l = calloc(1, sizeof *l);
+    struct clock_compared *l = calloc(1, sizeof *l);
     if (!l)
         return;
     l->c = c;

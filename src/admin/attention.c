@@ -85,6 +85,22 @@ static void look_at_server_cas(struct items *i, const struct facts *f) {
     }
 }
 
+/* Whether it was right before or is now nobody knows but an operator; what was set back is known to have been wrong in between. */
+static void look_at_clock(struct items *i, const struct facts *f) {
+    const struct clock_set *s = &f->registry.clock_set;
+    const long long by = llabs(s->net), last = llabs(s->last);
+    if (f->registry.clock_behind > CLOCK_TOLERANCE)
+        add(i, CRITICAL, "clock_behind", NULL, NULL, NULL, "The clock is %lld s behind the server's own log: nothing is issued. Set it; or `musterd clock accept` where the log ran ahead.",
+            (long long)f->registry.clock_behind);
+    if (by >= CLOCK_SET_LEAST)
+        add(i, WARNING, "clock_was_set", NULL, NULL, NULL,
+            "The clock was set %s by %lld s (noticed at %s). Where it was right before, certificates, lists and times made since bear a wrong time: set it right. Where it is right now, say so: `musterd clock accept`.",
+            s->net > 0 ? "ahead" : "back", by, date_of(s->at));
+    else if (s->last)
+        add(i, NOTICE, "clock_was_set", NULL, NULL, NULL, "The clock was set %s by %lld s and is as before since %s: what was issued or signed meanwhile bears a wrong time. `musterd clock accept` ends this notice.",
+            s->last > 0 ? "back" : "ahead", last, date_of(s->at));
+}
+
 static void look_at_server(struct items *i, const struct facts *f) {
     if (f->vault == PULSE_AWAY)
         add(i, CRITICAL, "vault_down", NULL, NULL, NULL, "The vault is not there: nothing is issued. Enrolled devices go on. Its log says why.");
@@ -94,9 +110,7 @@ static void look_at_server(struct items *i, const struct facts *f) {
         add(i, CRITICAL, "token_away", NULL, NULL, "musterd vault status", "The security module does not answer: accounts whose keys it has issue nothing, and their revocation lists are not made. Enrolled devices and other accounts go on. The log says why (token_away).");
     look_at_store(i, "registry.db", &f->registry_db);
     look_at_store(i, "control.db", &f->control_db);
-    if (f->registry.clock_behind > CLOCK_TOLERANCE)
-        add(i, CRITICAL, "clock_behind", NULL, NULL, NULL, "The clock is %lld s behind the server's own log: nothing is issued. Set it; or `musterd clock accept` where the log ran ahead.",
-            (long long)f->registry.clock_behind);
+    look_at_clock(i, f);
     if (f->registry.recovery.since)
         add(i, CRITICAL, "recovery", NULL, NULL, "muster recovery show", "The server was put back from a backup of %s and is in recovery: nothing is issued, and no revocation list is made. Enrolled devices go on.",
             date_of(f->registry.recovery.made));

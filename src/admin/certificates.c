@@ -1,7 +1,7 @@
 /* certificates: what has to be in order for each account, one after the other: that the vault has the registry's idea of it, that the
  * registry has the vault's CAs, that the issuing CA and the server certificate are renewed in time, and that of a deleted one nothing is
  * left.  What the registry says of an account counts where control wrote it (registry/account_told.h).  At start, when an account was made or
- * changed, every hour, and soon after the clock was set.  It mends what a crash between the vault and the databases left.
+ * changed, every hour, and soon after the clock was set (clock_watch.c).  It mends what a crash between the vault and the databases left.
  * What fails for one account is logged and tried again; it stops neither the others nor the start. */
 #include "admin/server_cas.h"
 #include "base/log.h"
@@ -10,13 +10,10 @@
 #define EVERY_MS (3600 * 1000)
 #define AGAIN_MS 5000 /* after a failure: the vault is away */
 #define BEHIND_MS (60 * 1000) /* while the clock is behind the log */
-#define WATCH_MS 10000        /* whether the clock was set */
-#define SET_MS (60 * 1000)    /* by so much it was: less is a clock that is kept right */
 
 struct certificates {
     struct control *c;
-    struct loop_timer *timer, *watch;
-    int64_t clock_ahead; /* ms of the calendar before the monotonic clock, when the last look began */
+    struct loop_timer *timer;
     bool looking, wanted; /* wanted: once more when this look is done */
     bool changed, failed, fatal;
     bool said; /* since the process began: the one before may have died between a certificate and the word of it */
@@ -375,7 +372,6 @@ static void look(void *arg) {
         return;
     }
     k->looking = true;
-    k->clock_ahead = clock_now_ms() - clock_mono_ms();
     sweep_start(k->c);
     k->wanted = k->changed = k->failed = k->fatal = false;
     memset(&k->accounts, 0, sizeof k->accounts);
@@ -384,19 +380,6 @@ static void look(void *arg) {
     k->accounts_known = false;
     if (store_read(k->c->registry, k->c->loop, behind_run, behind_known, &k->behind, &err))
         fail(k, "certificates_failed", &err);
-}
-
-/* A certificate that was made under a clock that has gone back is not valid yet, and one may have ended at once under a clock that has gone
- * ahead: neither waits for an hour. */
-static void watch(void *arg) {
-    struct certificates *k = arg;
-    loop_timer_set(k->watch, WATCH_MS);
-    int64_t ahead = clock_now_ms() - clock_mono_ms();
-    if (k->looking || !k->clock_ahead || llabs(ahead - k->clock_ahead) < SET_MS)
-        return;
-    forecast_soon(k->c);
-    log_event(LOG_WARN, "clock_was_set", "seconds", log_num((ahead - k->clock_ahead) / 1000), NULL);
-    look(k);
 }
 
 void certificates_look(struct certificates *k) { look(k); }
@@ -419,13 +402,11 @@ struct certificates *certificates_new(struct control *c, loop_fn first_done, voi
     k->fleet_root = k->issuing = k->provisioning = BUF_INIT(16384);
     k->crosses = BUF_INIT(65536);
     k->timer = loop_timer_new(c->loop, look, k);
-    k->watch = loop_timer_new(c->loop, watch, k);
-    if (!k->timer || !k->watch) {
+    if (!k->timer) {
         certificates_free(k);
         err_set(err, MUSTER_ENOMEM, NULL);
         return NULL;
     }
-    loop_timer_set(k->watch, WATCH_MS);
     return k;
 }
 
@@ -433,7 +414,6 @@ void certificates_free(struct certificates *k) {
     if (!k)
         return;
     loop_timer_free(k->timer);
-    loop_timer_free(k->watch);
     EVP_PKEY_free(k->key);
     buf_fini(&k->fleet_root);
     buf_fini(&k->issuing);

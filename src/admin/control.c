@@ -144,6 +144,7 @@ static int open_all(struct control *c, struct err *err) {
     if (!c->loop)
         return err->code;
     OPENSSL_init_ssl(0, NULL); /* reads its configuration while it still can */
+    const int64_t boot = clock_watch_boot();
     int rc = settings_hosts(o->settings, &c->hosts, &c->n_hosts, err);
     if (rc || (o->confine && (rc = o->confine(o->confine_arg, err))) || (rc = open_stores(c, err)) || (rc = routes_new(c, err)))
         return rc;
@@ -158,7 +159,8 @@ static int open_all(struct control *c, struct err *err) {
     c->recent = c->pulse ? recent_new(c, err) : NULL;
     c->forecasting = c->recent ? forecasting_new(c, err) : NULL;
     c->crls = c->forecasting ? crls_new(c, err) : NULL;
-    c->webhooks = c->crls ? webhooks_new(c, err) : NULL;
+    c->clock = c->crls ? clock_watch_new(c, boot, err) : NULL;
+    c->webhooks = c->clock ? webhooks_new(c, err) : NULL;
     c->hooks = c->webhooks ? hooks_new(c, err) : NULL;
     c->ocsp = c->hooks ? ocsp_desk_new(c, err) : NULL;
     c->parent = c->ocsp ? parent_new(c->loop, o->parent_fd, told, c) : NULL;
@@ -197,6 +199,7 @@ static void close_all(struct control *c) {
     recent_free(c->recent);
     forecasting_free(c->forecasting);
     crls_free(c->crls);
+    clock_watch_free(c->clock);
     certificates_free(c->certificates);
     http_router_free(c->router);
     free(c->routes);

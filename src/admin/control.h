@@ -36,7 +36,7 @@ int control_init(const char *dir, struct buf *token, struct err *err) MUSTER_MUS
 int control_migrate(const char *dir, struct err *err) MUSTER_MUST_CHECK;
 /* For `musterd token reset`: revokes every token of the server's owners and makes a new one; recorded. A running server sees it at once. */
 int control_token_reset(const char *dir, struct buf *token, struct err *err) MUSTER_MUST_CHECK;
-/* For `musterd clock accept`: the newest time of the log becomes the present; recorded. */
+/* For `musterd clock accept`: the newest time of the log becomes the present, and that the clock was set is forgotten; recorded. */
 int control_clock_accept(const char *dir, struct err *err) MUSTER_MUST_CHECK;
 
 /* For `musterd backup`, beside a running server: the entry of the server's log, durable when it returns. */

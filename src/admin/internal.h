@@ -20,6 +20,7 @@ struct recent;
 struct forecast;
 struct forecasting;
 struct crls;
+struct clock_watch;
 struct ocsp_desk;
 struct server_cas;
 struct server_change;
@@ -45,6 +46,7 @@ struct control {
     struct recent *recent;
     struct forecasting *forecasting;
     struct crls *crls;
+    struct clock_watch *clock;
     int crls_dir;                   /* DIR/crl; owned by crls */
     char **hosts;                   /* NULL-terminated */
     size_t n_hosts;
@@ -198,7 +200,12 @@ void anchor_now(struct control *c, int64_t chain, const char *name, anchor_fn do
 /* sweep.c: removes what deleted accounts left of their devices' reports, now; harmless where there is nothing. */
 void sweep_start(struct control *c);
 
-void clock_compare(struct control *c); /* with the server's log; says so where it is behind */
+void clock_compare(struct control *c); /* with the logs; says so where it is behind */
+
+/* clock_watch.c: whether the clock was set. */
+int64_t clock_watch_boot(void); /* which start of the machine it is; before the process is confined */
+struct clock_watch *clock_watch_new(struct control *c, int64_t boot, struct err *err);
+void clock_watch_free(struct clock_watch *w);
 
 /* vault_log.c: the vault's version in control's log; greeting it. */
 void vault_greet(struct control *c, loop_fn done, void *arg);

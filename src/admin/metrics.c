@@ -42,6 +42,7 @@ static void add_server(struct buf *out, const struct facts *f) {
         metrics_family(out, METRIC_TOKEN_UP); /* without a value */
     add_store(out, f);
     one(out, METRIC_CLOCK_BEHIND, (double)f->registry.clock_behind);
+    one(out, METRIC_CLOCK_SET, (double)f->registry.clock_set.net);
     metrics_family(out, METRIC_HEAD_AGE);
     if (f->head_age >= 0)
         metrics_sample(out, METRIC_HEAD_AGE, NULL, (double)f->head_age);

@@ -3,6 +3,7 @@
 #include "base/secret.h"
 #include "registry/account_told.h"
 #include "registry/audit_seal.h"
+#include "registry/clock_set.h"
 #include "registry/recovery.h"
 
 static int open_one(const char *dir, const char *name, bool control, bool migrate, struct store **out, struct err *err) {
@@ -90,8 +91,10 @@ static int accept_run(struct store_tx *tx, void *arg, struct err *err) {
     const struct actor console = {"console"};
     int64_t newest, now = clock_now();
     int rc = meta_get(tx, "newest", &newest, err);
-    if (rc || (rc = meta_set(tx, "newest", newest > now ? now : newest, err)) || !*record)
+    if (rc || (rc = meta_set(tx, "newest", newest > now ? now : newest, err)))
         return rc;
+    if (!*record)
+        return clock_set_forget(tx, err);
     json_t *detail = json_object();
     json_set_time(detail, "log_was_at", newest);
     return audit_add(tx, AUDIT_SERVER, &console, "clock.accept", SPAN_NONE, detail, err);

@@ -49,6 +49,8 @@ static json_t *clock_json(const struct facts *f) {
     json_t *o = json_object();
     json_set_str(o, "state", f->registry.clock_behind > CLOCK_TOLERANCE ? err_code(MUSTER_ECLOCK) : "ok");
     json_set_int(o, "behind", f->registry.clock_behind);
+    json_set_int(o, "set", f->registry.clock_set.net);
+    json_set_time(o, "set_at", f->registry.clock_set.last ? f->registry.clock_set.at : 0); /* 0: null */
     return o;
 }
 

@@ -21,6 +21,7 @@ int64_t clock_now(void);          /* wall clock, seconds */
 int64_t clock_now_ms(void);       /* wall clock, milliseconds */
 int64_t clock_mono_ms(void);      /* monotonic, for deadlines */
 int64_t clock_mono_us(void);      /* the same in microseconds, for measurements */
+int64_t clock_boot_ms(void);      /* since the machine was started, sleep included: what the wall clock gains on it was set */
 /* Tests set a fixed or shifted wall clock; 0 ends it.  Seconds added to clock_now(). */
 void clock_set_offset(int64_t seconds);
 /* Writes "YYYY-MM-DDTHH:MM:SSZ" and NUL. */

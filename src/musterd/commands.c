@@ -37,7 +37,7 @@ const struct command COMMANDS[] = {
     {"token", "reset", NULL, BIT(OPT_DATA) | BIT(OPT_JSON), BIT(OPT_DATA), false, operator_token_reset,
      "Revokes every token of the server's owners and writes a new one to DIR/admin.token.", "A running server sees it at once."},
     {"clock", "accept", NULL, BIT(OPT_DATA) | BIT(OPT_JSON), BIT(OPT_DATA), false, operator_clock_accept,
-     "Takes the present time as right although the log holds a later one.", "For a clock that ran ahead for a while and was put right; recorded."},
+     "Takes the present time as right although the log holds a later one.", "For a clock that ran ahead for a while and was put right, or that was set (`clock_was_set` in `muster status`) and is right; recorded."},
     {"completion", "", SHELLS, 0, 0, false, completion_run, "Prints the shell's script for the completion of command lines.", NULL},
     {"self-test-confinement", "", "vault|control|gateway|courier|token", BIT(OPT_DATA) | BIT(OPT_CONFIG), BIT(OPT_DATA), true, confinement_test_run,
      "Confines this process as that one would be, and tries what is forbidden.", NULL},

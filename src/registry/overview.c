@@ -173,6 +173,8 @@ int overview_run(struct store_tx *tx, void *arg, struct err *err) {
     int rc = meta_get(tx, "newest", &newest, err);
     v->clock_behind = newest > v->now ? newest - v->now : 0;
     if (!rc)
+        rc = clock_set_get(tx, &v->clock_set, err);
+    if (!rc)
         rc = recovery_get(tx, &v->recovery, err);
     if (!rc)
         rc = load_accounts(tx, v, err);

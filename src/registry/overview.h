@@ -2,6 +2,7 @@
 #ifndef MUSTER_REGISTRY_OVERVIEW_H
 #define MUSTER_REGISTRY_OVERVIEW_H
 
+#include "registry/clock_set.h"
 #include "registry/recovery.h"
 #include "registry/refusal_tally.h"
 #include "registry/renewable.h"
@@ -47,6 +48,7 @@ struct overview {
     struct refusal_tally refused; /* with_refused: of the one account, or of the whole server */
     struct recovery recovery;
     int64_t clock_behind; /* seconds behind the newest entry of the log; 0: it is not */
+    struct clock_set clock_set;
 };
 int overview_run(struct store_tx *tx, void *arg /* struct overview */, struct err *err);
 

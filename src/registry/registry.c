@@ -122,6 +122,7 @@ int one_int(struct store_tx *tx, int64_t *out, int64_t fallback, struct err *err
 
 int meta_get(struct store_tx *tx, const char *name, int64_t *value, struct err *err) { return one_int(tx, value, 0, err, SQL_META_GET, "s", name); }
 int meta_set(struct store_tx *tx, const char *name, int64_t value, struct err *err) { return store_exec(tx, NULL, err, SQL_META_SET, "si", name, value); }
+int meta_put(struct store_tx *tx, const char *name, int64_t value, struct err *err) { return store_exec(tx, NULL, err, SQL_META_PUT, "si", name, value); }
 int meta_raise(struct store_tx *tx, const char *name, int64_t value, struct err *err) { return store_exec(tx, NULL, err, SQL_META_RAISE, "si", name, value); }
 int epoch_raise(struct store_tx *tx, struct err *err) {
     trust_change();

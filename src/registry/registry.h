@@ -37,6 +37,7 @@ int registry_schema_odd(struct store_tx *tx, char *out, size_t size, struct err 
 /* One number of the table meta: "epoch", "newest", "vault". */
 int meta_get(struct store_tx *tx, const char *name, int64_t *value, struct err *err) MUSTER_MUST_CHECK;
 int meta_set(struct store_tx *tx, const char *name, int64_t value, struct err *err) MUSTER_MUST_CHECK;
+int meta_put(struct store_tx *tx, const char *name, int64_t value, struct err *err) MUSTER_MUST_CHECK;   /* one that no migration made */
 int meta_raise(struct store_tx *tx, const char *name, int64_t value, struct err *err) MUSTER_MUST_CHECK; /* never lowers it */
 /* The next judgement of anybody must not rest on what was judged before. */
 int epoch_raise(struct store_tx *tx, struct err *err) MUSTER_MUST_CHECK;

@@ -61,7 +61,7 @@ int token_check_run(struct store_tx *control, void *arg, struct err *err) {
 int token_bar_all(struct store_tx *control, struct err *err) {
     int64_t last;
     int rc = one_int(control, &last, 0, err, SQL_TOKEN_LAST, "");
-    return rc ? rc : store_exec(control, NULL, err, SQL_META_PUT, "si", BARRED, last);
+    return rc ? rc : meta_put(control, BARRED, last, err);
 }
 
 int token_bar_end(struct store_tx *control, bool keep, int64_t *revoked, struct err *err) {

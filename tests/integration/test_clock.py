@@ -1,4 +1,6 @@
 """The clock of a running server jumps, ahead and back: what it means for devices, enrolments and the server's own certificate."""
+import os
+import signal
 import time
 
 import pytest
@@ -6,6 +8,7 @@ import pytest
 from client import Device
 from clock import Clock
 from conftest import Refused, stays
+from receiver import Receiver
 from test_server_certificate import serial, soon
 
 HOUR, DAY = 3600, 86400
@@ -14,7 +17,7 @@ PATH = "/director/2.root.json"
 
 @pytest.fixture
 def world(fresh):
-    s = fresh(start=False)
+    s = fresh(start=False, config=["webhook_networks = 127.0.0.0/8", "webhook_retry_first = 1s", "webhook_retry_most = 2s"])
     s.clock = Clock(s.dir.parent / "clock")
     s.start(env=s.clock.env)
     s.account("a", "test", "both")
@@ -25,6 +28,21 @@ def world(fresh):
 def enrol(s, device_id):
     answer = s.gateway(s.prov).enrol(device_id)
     return answer.status if answer.status == 200 else answer.code
+
+
+def status(s):
+    return s.api("GET", "/api/v1/status").json
+
+
+def answers(s):
+    try:
+        return s.request("GET", "/healthz").status == 200
+    except OSError:
+        return False
+
+
+def told(s):
+    return [a for a in status(s)["attention"] if a["what"] == "clock_was_set"]
 
 
 def ask(s, device):
@@ -87,7 +105,10 @@ def test_a_verdict_that_is_kept_ends_with_the_clock(world):
 
 
 def test_the_servers_certificate_of_a_clock_far_ahead_is_made_again(world):
-    """Else no device could connect until that day comes."""
+    """Else no device could connect until that day comes.  And whoever is there is told, by the log, by webhooks, by status and metrics: nobody but an operator knows which time was right."""
+    receiver = Receiver()
+    made = world.api("POST", "/api/v1/webhooks", {"url": receiver.url(), "events": ["clock.was_set"]})
+    assert made.status == 201 and not told(world) and status(world)["clock"]["set_at"] is None
     before = serial(world.gateway())
     control = world.child("control")
     world.admin_ca.verify_flags |= 0x200000
@@ -101,8 +122,21 @@ def test_the_servers_certificate_of_a_clock_far_ahead_is_made_again(world):
 
     soon(True, lambda: seen() != before, 30)  # due under that clock
     far = seen()
+    (ahead,) = told(world)
+    receiver.wait(1, seconds=60)
+    assert ahead["level"] == "warning" and "was set ahead by" in ahead["text"] and "`musterd clock accept`" in ahead["text"]
+    assert abs(status(world)["clock"]["set"] - 300 * DAY) < 5
     world.clock.set(0, 22, control)
     soon(True, lambda: seen() != far, 30)
     assert serial(world.gateway()) == seen(), "valid today"
     assert world.log_text().count("clock_was_set") == 2
+    soon(["notice"], lambda: [a["level"] for a in told(world)], 30)
+    assert abs(status(world)["clock"]["set"]) < 5
+    os.kill(control, signal.SIGKILL)  # what another process has noticed is not forgotten, nor told again
+    receiver.wait(2, seconds=60)
+    soon(True, lambda: answers(world), 60)
+    assert sorted(abs(e["seconds"] + 300 * DAY) < 5 for e in receiver.events()) == [False, True] and {e["account"] for e in receiver.events()} == {None}
+    receiver.close()
+    assert world.musterd("clock", "accept").returncode == 0
+    assert not told(world) and status(world)["clock"]["set_at"] is None
     assert enrol(world, "after") == 200 or enrol(world, "after") == "clock_behind"

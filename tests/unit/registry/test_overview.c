@@ -1,5 +1,6 @@
 /* The numbers of `muster status` and /metrics, each against rows that are told apart by it alone. */
 #include "on_disk.h"
+#include "registry/event.h"
 #include "registry/overview.h"
 
 #define NOW 2000000000LL
@@ -205,6 +206,61 @@ static void a_clock_that_is_behind(void **state) {
     end();
 }
 
+/* One look by a process that is told nothing but which start of the machine it is. */
+static int64_t was_set(int64_t boot, int64_t ahead, int64_t now) {
+    struct err err = ERR_INIT;
+    struct clock_look l = {.boot = boot, .now = now, .ahead_ms = ahead * 1000};
+    sql("COMMIT");
+    struct store *s = on_disk_open();
+    if (store_write_now(s, clock_look_run, &l, &err))
+        fail_msg("%s", err_text(&err));
+    store_close(s);
+    sql("BEGIN");
+    look("");
+    return l.by;
+}
+
+static void is(int64_t net, int64_t last, int64_t at) {
+    assert_int_equal(seen.clock_set.net, net);
+    assert_int_equal(seen.clock_set.last, last);
+    assert_int_equal(seen.clock_set.at, at);
+}
+
+static void a_clock_that_was_set(void **state) {
+    begin();
+    sql("INSERT INTO event_wanted (account, events) VALUES (0, %lld)", (long long)event_bit(EVENT_CLOCK_WAS_SET));
+    assert_int_equal(was_set(7, 1000, NOW), 0); /* the first look of this start */
+    assert_int_equal(was_set(7, 1000, NOW), 0);
+    is(0, 0, 0);
+    assert_int_equal(was_set(7, 1000 + 59, NOW), 0); /* kept right */
+    assert_int_equal(was_set(7, 1000 + 60, NOW + 60), 60); /* in two steps */
+    is(60, 60, NOW + 60);
+    assert_int_equal(was_set(7, 1000 + 60, NOW + 60), 0); /* once, also for a process that comes after it */
+    is(60, 60, NOW + 60);
+    assert_int_equal(was_set(7, 1000 + 5000, NOW + 5000), 4940);
+    is(5000, 4940, NOW + 5000);
+    assert_int_equal(was_set(7, 1000 + 1, NOW + 1), -4999); /* and back again, nearly */
+    is(1, -4999, NOW + 1);
+    assert_int_equal(was_set(8, -3, NOW), 0); /* the machine was started anew: nothing to hold it against */
+    is(1, -4999, NOW + 1);
+
+    sql("UPDATE meta SET value = 0 WHERE name LIKE 'clock_set_%%'"); /* as `musterd clock accept` does */
+    sql("UPDATE meta SET value = %lld WHERE name = 'newest'", NOW + 40000);
+    assert_int_equal(was_set(8, -3 + 40000, NOW + 40000), 40000); /* it was behind the log: nothing was issued by it */
+    is(0, 0, 0);
+    assert_int_equal(was_set(8, -3, NOW), -40000); /* a clock that goes back is another matter */
+    is(-40000, -40000, NOW);
+
+    sqlite3_stmt *told;
+    assert_int_equal(sqlite3_prepare_v2(db, "SELECT count(*), min(json_extract(CAST(payload AS TEXT), '$.seconds')), max(json_extract(CAST(payload AS TEXT), '$.before')) FROM event WHERE kind = 60", -1, &told, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_step(told), SQLITE_ROW);
+    assert_int_equal(sqlite3_column_int(told, 0), 5);
+    assert_int_equal(sqlite3_column_int(told, 1), -40000);
+    assert_string_equal((const char *)sqlite3_column_text(told, 2), "2033-05-18T14:40:00Z"); /* NOW + 40000 */
+    sqlite3_finalize(told);
+    end();
+}
+
 static void more_accounts_than_are_shown(void **state) {
     begin();
     for (int i = 1; i <= OVERVIEW_ACCOUNTS_MAX + 5; i++) {
@@ -223,6 +279,6 @@ static void more_accounts_than_are_shown(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(devices_by_state_age_and_end), cmocka_unit_test(keys_by_what_they_may_still_do), cmocka_unit_test(roots_and_cas),
-                                       cmocka_unit_test(whose_they_are), cmocka_unit_test(a_clock_that_is_behind), cmocka_unit_test(more_accounts_than_are_shown)};
+                                       cmocka_unit_test(whose_they_are), cmocka_unit_test(a_clock_that_is_behind), cmocka_unit_test(a_clock_that_was_set), cmocka_unit_test(more_accounts_than_are_shown)};
     return cmocka_run_group_tests(tests, on_disk_make, on_disk_drop);
 }
