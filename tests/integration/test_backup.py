@@ -784,7 +784,7 @@ def test_a_restore_that_was_killed_is_no_server_and_is_done_again(whole, at):
     assert restore(whole, x, at).returncode == 0
     whole_time = time.monotonic() - begun
     pick, kills, half = random.Random(11), 0, 0
-    while kills < (60 if LONG else 12) or half < 3:  # on a busy machine few of them hit it in its work
+    while kills < (60 if LONG else 6) or half < 3:  # on a busy machine few of them hit it in its work
         kills += 1
         assert kills < 400
         shutil.rmtree(x, ignore_errors=True)
@@ -817,7 +817,7 @@ def test_a_backup_that_was_killed_leaves_no_file_under_its_name(fresh, at):
     backup(s, at, "whole")
     whole_time = time.monotonic() - begun
     pick = random.Random(13)
-    for i in range(60 if LONG else 15):
+    for i in range(60 if LONG else 8):
         file = at / f"b{i}"
         p = subprocess.Popen([MUSTERD, "backup", "--data", s.dir, "-o", file, "--passphrase-file", at / "secret"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(whole_time * 1.1 * pick.random())

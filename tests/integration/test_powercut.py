@@ -273,7 +273,7 @@ def test_syncs_that_are_missing_are_found(work, tmp, what, reason):
 def test_any_prefix_of_init_can_be_completed(work, tmp):
     operations = [op for op in work.operations if op.end <= work.init_end]
     syncs = [i + 1 for i, op in enumerate(operations) if op.kind == SYNC]
-    chosen = range(len(operations) + 1) if LONG else sorted({*syncs[::3], *range(0, len(operations), 12), len(operations)})
+    chosen = range(len(operations) + 1) if LONG else sorted({*syncs[::5], *range(0, len(operations), 20), len(operations)})
     disk, done, already = Disk(operations), 0, 0
     for n, at in enumerate(chosen):
         disk.play(at)
