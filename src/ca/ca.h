@@ -112,6 +112,9 @@ int ca_prove(struct ca *ca, struct span challenge, struct ca_issued *out, struct
 /* The certificate of a record with what stands between it and the root, in PEM. */
 int ca_chain(const struct ca *ca, const char *serial, struct buf *out, struct err *err) MUSTER_MUST_CHECK;
 
+/* Reads what others have written meanwhile: for whoever has waited since he opened it, for a passphrase say. */
+int ca_reread(struct ca *ca, struct err *err) MUSTER_MUST_CHECK;
+
 /* For the files of this layer: begin takes the lock, reads what others wrote meanwhile, and closes what they left open; append makes a line
  * durable and takes it in. */
 int ca_begin(struct ca *ca, struct err *err) MUSTER_MUST_CHECK;

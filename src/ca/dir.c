@@ -123,6 +123,11 @@ void ca_close(struct ca *ca) {
     *ca = CA_NONE;
 }
 
+int ca_reread(struct ca *ca, struct err *err) {
+    size_t torn; /* somebody may be writing that line */
+    return read_journal(ca, &torn, err);
+}
+
 int ca_chain(const struct ca *ca, const char *serial, struct buf *out, struct err *err) {
     char name[sizeof "issued/.pem" + JOURNAL_SERIAL_LEN];
     snprintf(name, sizeof name, "issued/%s.pem", serial);

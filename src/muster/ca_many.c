@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <sys/file.h>
 
-
 #include "base/file.h"
 #include "base/parallel.h"
 #include "ca/name.h"
@@ -221,7 +220,7 @@ static int lock_output(const struct ca_many *m, struct err *err) {
 int ca_many_run(struct ca_many *m, struct err *err) {
     int64_t began = clock_mono_ms(), told = began;
     int rc = lock_output(m, err);
-    if (rc || (rc = look_at_all(m, err)))
+    if (rc || (rc = ca_reread(m->ca, err)) || (rc = look_at_all(m, err))) /* a run that has just ended knows of what lies there, and the journal that was opened before it did not */
         return rc;
     for (size_t at = 0; !rc && at < m->n;) {
         rc = next_piece(m, &at, err);

@@ -2,6 +2,7 @@
 import fcntl
 import json
 import os
+import pathlib
 import pty
 import random
 import re
@@ -15,7 +16,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from client import Identity
 from clock import Clock
-from conftest import LONG, MUSTER, THE_MUSTER, Refused, refused
+from conftest import LONG, MUSTER, THE_MUSTER, Refused, refused, soon
 
 PASSPHRASE = "correct horse battery"
 
@@ -412,6 +413,14 @@ def test_two_runs_into_one_directory(offline):
         said = [(p.communicate(timeout=120)[1], p.returncode) for p in running]
         assert any(code == 0 for _, code in said) and all(code == 0 or "output_in_use" in err for err, code in said), said
     assert len(ca.run("list")) == 60
+
+    # Somebody is asked for the passphrase while another run does it all.
+    words = ["-" if w == str(ca.passphrase) else w for w in ca.arguments("issue", "--from", ids, "-o", ca.top / "again", "--again")]
+    late = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    soon(True, lambda: any(p.is_dir() and p.resolve() == ca.dir for p in pathlib.Path(f"/proc/{late.pid}/fd").iterdir()))
+    made = ca.run("issue", "--from", ids, "-o", ca.top / "again", "--again")
+    said = late.communicate(PASSPHRASE + "\n", timeout=120)
+    assert late.returncode == 0 and json.loads(said[0]) == made, said
 
     left = [out / "car-1" / name for name in ("pkey.pem.tmp-0badf00d", "root.crt.tmp-0badf00d", "gateway.url.tmp-0badf00d")]
     foreign = [out / "car-1" / "notes.tmp-0badf00d", out / "car-2" / "my-root.crt.tmp-1"]
