@@ -194,7 +194,7 @@ static int drop_import(struct session *s, const char *name, struct err *err) {
     struct err second = ERR_INIT;
     if (number && place_drop(&s->place, number, &second))
         return *err = second, second.code;
-    if (err->code == MUSTER_ENETWORK || err->code == MUSTER_ETLSREJECTED || err->code == MUSTER_EBUSY || err->retry_after)
+    if (err->code == MUSTER_ENETWORK || err->code == MUSTER_ETLSREJECTED || err->code == MUSTER_EBUSY || err->code == MUSTER_ETIME || err->retry_after)
         return err->code;
     snprintf(s->state.import, sizeof s->state.import, "%s", name);
     s->state.import_refused_at = true_time_now(&s->time);

@@ -29,6 +29,7 @@ int session_open(struct session *s, const struct options *o, bool make, struct e
     keyring_patience(o->key_timeout[0] ? (int)strtol(o->key_timeout, NULL, 10) : KEYRING_PATIENCE);
     true_time_init(&s->time, s->state.newest_time, s->state.waiting_time);
     s->time.accept = o->accept_time;
+    s->time.told = s->state.clock_told != 0;
     CLEANUP(identity_fini) struct identity id = IDENTITY_INIT;
     unsigned current = place_current(&s->place);
     if (current && place_identity(&s->place, current, &id, NULL) == 0 && id.cert)
@@ -54,6 +55,7 @@ int session_remember(struct session *s, struct err *err) {
     if (s->time.asked || s->time.floor > s->state.newest_time + CLOCK_DAY) /* flash wears out */
         s->state.newest_time = s->time.floor;
     s->state.waiting_time = s->time.waiting;
+    s->state.clock_told = s->time.told;
     return place_remember(&s->place, &s->state, err);
 }
 
@@ -151,13 +153,15 @@ static int ask_time(struct session *s, const struct gateway *g, struct refused *
     char text[CLOCK_RFC3339_LEN + 1];
     struct err unkept = ERR_INIT;
     int rc = true_time_ask(&s->time, g->url, g->anchors, why, err);
-    bool news = s->place.lock >= 0 && s->time.waiting != s->state.waiting_time; /* what nobody knows to have waited would wait for ever */
-    if (news && session_remember(s, &unkept))
+    bool right = s->time.offset >= -CLOCK_SLACK && s->time.offset <= CLOCK_SLACK;
+    s->time.told = s->time.told || (!rc && !right && !s->time.unsure && s->o->set_clock);
+    /* What nobody knows to have waited would wait for ever; a bound that goes down may be all that this pass came to. */
+    bool news = s->time.waiting != s->state.waiting_time || s->time.told != !!s->state.clock_told || s->time.floor < s->state.newest_time;
+    if (news && s->place.lock >= 0 && session_remember(s, &unkept))
         session_say(s, "%s", err_text(&unkept));
     if (rc)
         return rc;
     clock_rfc3339(true_time_now(&s->time), text);
-    bool right = s->time.offset >= -CLOCK_SLACK && s->time.offset <= CLOCK_SLACK;
     session_say(s, "%sthe gateway has signed that it is %s%s", right ? "" : "this device's clock is not right; ", text, s->time.unsure ? ", for this pass alone until one a day later agrees" : "");
     if (!s->time.unsure)
         set_clock(s);
@@ -202,7 +206,7 @@ bool session_mended(struct session *s, struct gateway *g, struct refused *why, s
     if (!why->dates || s->time.asked)
         return false;
     if (ask_time(s, g, &refused, &untold)) {
-        if (untold.retry_after) {
+        if (untold.retry_after || untold.code == MUSTER_ETIME) {
             *why = refused;
             *err = untold;
         }
@@ -301,7 +305,7 @@ int session_adopt(struct session *s, unsigned number, const char *event, bool *g
     if ((rc = session_ask(s, id.gateway, &id.anchors, &g, err)))
         return rc;
     if ((rc = use_first(s, &id, &g, &why, err))) {
-        *gone = is_final(&why) || rc == MUSTER_EKEYGONE || id.cert->not_after < true_time_now(&s->time);
+        *gone = rc == MUSTER_EKEYGONE || (!s->time.unsure && (is_final(&why) || id.cert->not_after < true_time_now(&s->time)));
         if (*gone && place_drop(&s->place, number, NULL) == 0)
             session_say(s, "the certificate that was issued is not good any more (%s); another one is asked for", why.code[0] ? why.code : err_code(rc));
         return session_failed(s, &why, err);

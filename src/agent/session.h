@@ -44,8 +44,8 @@ int64_t session_wait(const struct session *s);
 int session_gateway(struct session *s, const char *url, const struct certs *anchors, struct gateway *out, struct refused *why, struct err *err) MUSTER_MUST_CHECK;
 /* The same before each request of a pass: MUSTER_EBUSY while the gateway wants to be left alone, or is, since it has failed (but for --now); what fails is remembered. */
 int session_ask(struct session *s, const char *url, const struct certs *anchors, struct gateway *out, struct err *err) MUSTER_MUST_CHECK;
-/* Whether it is worth asking once more: a certificate was out of its dates, and the time could be learned.  Where the gateway asks to wait with that, *why and
- * *err say so from then on. */
+/* Whether it is worth asking once more: a certificate was out of its dates, and the time could be learned.  Where the gateway asks to wait with that, or its
+ * word is not believed, *why and *err say so from then on. */
 bool session_mended(struct session *s, struct gateway *g, struct refused *why, struct err *err);
 
 /* A key of this device's own in a new identity on its way, with anchors and URL beside it; or the one that is there already. */

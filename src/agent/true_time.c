@@ -23,6 +23,8 @@ bool true_time_doubtful(const struct true_time *t) { return !t->asked && true_ti
 void true_time_passed(struct true_time *t, int64_t since) {
     if (since > t->floor && since <= true_time_now(t) && !t->unsure)
         t->floor = since;
+    if (!t->asked) /* by its own clock: nothing contradicts it any more */
+        t->waiting = 0;
 }
 
 /* Under an anchor, for time stamping and nothing else, and valid when it says that it signed. */
@@ -65,20 +67,20 @@ int true_time_judge(struct span body, struct span nonce, const struct certs *anc
 
 int true_time_weigh(struct true_time *t, int64_t own, int64_t at, struct err *err) {
     char came[CLOCK_RFC3339_LEN + 1], floor[CLOCK_RFC3339_LEN + 1];
-    bool passed = at < t->floor, plausible = own >= t->floor, may = at >= AGENT_BUILT && (!passed || !plausible || t->accept);
-    bool agreed = !passed && (!plausible || at <= own + CLOCK_DAY), again = t->waiting > 0 && at - CLOCK_DAY >= t->waiting;
-    t->unsure = !agreed && !again && !t->accept;
-    if (may && !t->unsure) {
+    bool passed = at < t->floor, plausible = own >= t->floor, witness = plausible && !t->told, may = at >= AGENT_BUILT && (!passed || !witness || t->accept);
+    bool agreed = !passed && (!plausible || at <= own + CLOCK_DAY), again = t->waiting > 0 && at - CLOCK_DAY >= t->waiting, believed = may && (agreed || again || t->accept);
+    t->unsure = !passed && !believed;
+    if (believed) {
         t->floor = at;
         t->waiting = 0;
     } else if (may && (t->waiting <= 0 || at < t->waiting)) {
         t->waiting = at;
     }
-    if (may && !(passed && t->unsure))
+    if (believed || t->unsure)
         return 0;
     clock_rfc3339(at, came);
     clock_rfc3339(t->floor, floor);
-    return err_set(err, MUSTER_ETIME, "The time that came, %s, is known to have passed: it was %s before%s.", came, floor, plausible ? ", and this device's clock agrees with that" : "");
+    return err_set(err, MUSTER_ETIME, "The time that came, %s, is known to have passed: it was %s before%s.", came, floor, witness ? ", and this device's clock agrees with that" : "");
 }
 
 int true_time_ask(struct true_time *t, const char *gateway, const struct certs *anchors, struct refused *why, struct err *err) {

@@ -6,7 +6,7 @@
  *
  * The gateway's clock may be wrong as well, and a floor that it raised to 2040 would strand the device until then.  So a time that contradicts what is there to
  * contradict it is believed for good when another one that was signed a day later says the same: one that is ahead of a clock that was never found out counts for
- * its pass until then, and one before the floor is refused.  Where the clock is at the floor or after it nothing goes back.
+ * its pass until then, and one before the floor is refused.  Where the clock is at the floor or after it nothing goes back, unless this program has set it.
  *
  * When a certificate begins proves nothing, since whoever issues one writes what he likes: it is a reason to ask, and no bound for the answer. */
 #ifndef MUSTER_AGENT_TRUE_TIME_H
@@ -23,6 +23,7 @@ struct true_time {
     int64_t at, mono_ms; /* what it answered, and when that was by the monotonic clock: who steps the other one meanwhile is no matter */
     int64_t waiting; /* what it answered and is not believed for good yet: the first of it; 0: none */
     bool accept;    /* what it answers is believed for good at once, since somebody says so */
+    bool told;      /* its clock was set to what a gateway had signed: it is no witness against what another says, or the same one later */
     bool asked;     /* the gateway answered in this pass */
     bool unsure;    /* that waits: no certificate is given up for one of such a time */
 };

@@ -5,8 +5,10 @@
  * seconds that the monotonic clock is ahead in one process, so that its timers are due while no deadline of another one is; and that
  * process.  The file is mapped before the sandbox is there.  It is a part of no program that is installed. */
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -44,6 +46,20 @@ __attribute__((visibility("default"))) int clock_gettime(clockid_t id, struct ti
     else if ((id == CLOCK_MONOTONIC || id == CLOCK_MONOTONIC_COARSE) && getpid() == jump->process)
         ts->tv_sec += jump->monotonic;
     return 0;
+}
+
+/* Whoever sets the clock sets this one, and the machine's own never. */
+__attribute__((visibility("default"))) int clock_settime(clockid_t id, const struct timespec *ts) {
+    const char *path = getenv("MUSTER_TEST_CLOCK");
+    struct timespec now;
+    int fd = jump && path && id == CLOCK_REALTIME && clock_gettime(id, &now) == 0 ? open(path, O_WRONLY | O_CLOEXEC) : -1;
+    const int64_t calendar = fd < 0 ? 0 : jump->calendar + ts->tv_sec - now.tv_sec;
+    bool set = fd >= 0 && pwrite(fd, &calendar, sizeof calendar, 0) == (ssize_t)sizeof calendar;
+    if (fd >= 0)
+        close(fd);
+    if (!set)
+        errno = EPERM;
+    return set ? 0 : -1;
 }
 
 /* The kernel waits by its own clock: a time that was reckoned from the one that is ahead is taken back to it. */

@@ -13,6 +13,16 @@ class Clock:
         self.env = {"LD_PRELOAD": str(BUILD / "tests" / "jump_clock.so"), "MUSTER_TEST_CLOCK": str(path),
                     "ASAN_OPTIONS": ":".join(filter(None, [os.environ.get("ASAN_OPTIONS"), "verify_asan_link_order=0"]))}  # a sanitised build wants to be first otherwise
 
+    @property
+    def ahead(self):
+        """Seconds: as it was set, also by who it is the clock of."""
+        return struct.unpack_from("=q", self.path.read_bytes())[0]
+
+    @staticmethod
+    def is_settable():
+        """By a program that would set the machine's own: ends the test where the library is too old for that."""
+        assert b"clock_settime" in (BUILD / "tests" / "jump_clock.so").read_bytes()
+
     def set(self, ahead, monotonic=0, process=0):
         """Seconds that the calendar is ahead, and the timers of one process."""
         with open(self.path, "r+b" if self.path.exists() else "wb") as f:

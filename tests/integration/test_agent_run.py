@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, pkcs12
 
-from agent import ADMITTED, CLIENT_AUTH, EST, NOT_YET, TIME_STAMPING, Agent, Authority, Gateway, certs_only, issues, own, refusal, shared
+from agent import ADMITTED, AGENT, CLIENT_AUTH, EST, NOT_YET, TIME_STAMPING, Agent, Authority, Gateway, certs_only, issues, own, refusal, shared
 from client import Identity, name, new_key, spki_hash
 from conftest import soon
 from est import Holder
@@ -421,14 +421,19 @@ def test_a_gateway_whose_clock_runs_ahead_for_a_while(device, clock, tmp_path):
     """A device whose own clock is right: with the server's the gateway's certificate jumped, and it asks."""
     ca = Authority(end=20000)
     answers = {("POST", EST + "simpleenroll"): issues(ca, end=20000), ("POST", EST + "simplereenroll"): issues(ca, end=20000, begin=399), ("GET", "/devices"): ADMITTED, ("GET", EST + "cacerts"): certs_only(ca.cert)}
-    right = Gateway(ca.server(), answers)
+    right = Gateway(ca.server(), {**answers, ("POST", EST + "simplereenroll"): issues(ca)})
     device.good("run", "--credentials", shared(tmp_path / "shared", right.url, ca), "--device-id", "car-1")
-    port, bound, before = int(right.url.rpartition(":")[2]), device.remembered()["newest_time"], device.serial
+    port, bound = int(right.url.rpartition(":")[2]), device.remembered()["newest_time"]
+    right.answers["GET", "/devices"] = (503, {}, b"")
+    device.fails("run", "--now", status=NOT_YET)  # issued, and not used yet
     right.close()
-    ahead = Gateway(ca.server(begin=399), answers, port=port)
+    ahead = Gateway(ca.server(begin=399), {**answers, ("GET", "/devices"): refusal(403, "certificate_expired")}, port=port)
     heard = told(ahead, ca, 400)
+    assert "for this pass alone until one a day later agrees" in device.run("run", "--now").stderr and device.status()["next"], "no certificate is given up for that time"
+    ahead.answers["GET", "/devices"] = ADMITTED
     device.remember(anchors_at=0)
     assert "for this pass alone until one a day later agrees" in device.run("run").stderr
+    before = device.serial
     assert (device.remembered()["newest_time"], device.remembered()["waiting_time"]) == (bound, heard) and not device.status()["clock_behind"]
     assert "nothing is renewed until one a day later agrees" in device.fails("run", "--now", status=NOT_YET)
     assert device.serial == before and ("POST", EST + "simplereenroll") not in ahead.paths()
@@ -437,6 +442,7 @@ def test_a_gateway_whose_clock_runs_ahead_for_a_while(device, clock, tmp_path):
     told(right, ca, 0)
     device.good("run", "--now")
     assert device.serial != before and device.explain()["verdict"] == "admitted" and not device.status()["clock_behind"]
+    assert device.remembered()["waiting_time"] == 0, "the next time that the server is ahead is the first one"
     right.close()
     # Ahead for days: believed in the end, and no longer than a day after it is right again.
     ahead = Gateway(ca.server(begin=390), answers, port=port)
@@ -463,6 +469,30 @@ def test_a_gateway_whose_clock_runs_ahead_for_a_while(device, clock, tmp_path):
     device.good("run", "--accept-time")
     assert device.remembered()["newest_time"] == now
     device.good("run")
+    right.close()
+
+
+def test_a_gateway_whose_clock_ran_ahead_and_this_device_s_with_it(device, clock, tmp_path):
+    """By --set-clock: what agrees with the bound is the gateway's own word, and no reason to refuse the right time for ever."""
+    ca = Authority(end=20000)
+    clock.is_settable()
+    if os.geteuid() == 0:  # whatever else goes wrong: nobody sets this machine's clock
+        device.program = ["setpriv", "--inh-caps=-sys_time", "--bounding-set=-sys_time", AGENT]
+    answers = {("POST", EST + "simpleenroll"): issues(ca, end=20000), ("GET", "/devices"): ADMITTED, ("GET", EST + "cacerts"): certs_only(ca.cert)}
+    ahead = Gateway(ca.server(begin=399), answers)
+    told(ahead, ca, 400)
+    to_1970(clock)
+    device.good("run", "--set-clock", "--credentials", shared(tmp_path / "shared", ahead.url, ca), "--device-id", "car-1")
+    assert abs(clock.ahead - 400 * DAY) < HOUR and not device.status()["clock_behind"]
+    port = int(ahead.url.rpartition(":")[2])
+    ahead.close()
+    right = Gateway(ca.server(end=100), {**answers, ("POST", EST + "simplereenroll"): issues(ca)}, port=port)
+    now = told(right, ca, 0)
+    assert "is known to have passed" in device.fails("run", "--now", "--set-clock") and device.status()["failed"]["code"] == "gateway_time"
+    assert device.remembered()["waiting_time"] == now and abs(clock.ahead - 400 * DAY) < HOUR
+    told(right, ca, 1)
+    device.good("run", "--now", "--set-clock")
+    assert abs(clock.ahead - DAY) < HOUR and device.explain()["verdict"] == "admitted"
     right.close()
 
 

@@ -20,7 +20,7 @@ struct ask {
     int64_t own, at; /* since the agent was built */
     enum word word;
     int64_t floor; /* afterwards */
-    bool accept;
+    bool accept, told;
 };
 
 /* As passes do: what a pass remembers is all that the next one knows. */
@@ -31,12 +31,13 @@ static void play(int64_t floor, const struct ask *asks, size_t n) {
         struct err err = ERR_INIT;
         true_time_init(&t, newest, waiting);
         t.accept = asks[i].accept;
+        t.told = asks[i].told;
         int rc = true_time_weigh(&t, asks[i].own == NEVER ? 100 : AGENT_BUILT + asks[i].own, AGENT_BUILT + asks[i].at, &err);
         enum word word = rc ? REFUSED : t.unsure ? UNSURE : GOOD;
         if (word != asks[i].word || t.floor != AGENT_BUILT + asks[i].floor)
             fail_msg("ask %zu: %d, floor %lld days: %s", i, word, (long long)((t.floor - AGENT_BUILT) / CLOCK_DAY), err.text);
         if (rc)
-            assert_true(rc == MUSTER_ETIME && strstr(err.text, "is known to have passed"));
+            assert_true(rc == MUSTER_ETIME && !t.unsure && strstr(err.text, "is known to have passed"));
         newest = t.floor;
         waiting = t.waiting;
     }
@@ -69,6 +70,14 @@ static void a_clock_that_says_1970(void **state) {
     PLAY(0, {NEVER, -9 D, REFUSED, 0}, {NEVER, -8 D, REFUSED, 0}, {NEVER, -7 D, REFUSED, 0});
 }
 
+/* The server was 400 days ahead for a while, and the clock with it; the right time is not believed at once, nor one from before the agent was built. */
+static void a_clock_that_the_gateway_has_set(void **state) {
+    (void)state;
+    PLAY(TODAY, {NEVER, TODAY + 400 D, GOOD, TODAY + 400 D}, {TODAY + 400 D, TODAY + 1, REFUSED, TODAY + 400 D, .told = true}, {TODAY + 401 D, TODAY + 1 D, REFUSED, TODAY + 400 D, .told = true},
+         {TODAY + 401 D, TODAY + 1 D + 1, GOOD, TODAY + 1 D + 1, .told = true}, {TODAY + 1 D + 2, TODAY + 1 D + 2, GOOD, TODAY + 1 D + 2, .told = true});
+    PLAY(TODAY, {TODAY, TODAY + 400 D, UNSURE, TODAY, .told = true}, {TODAY, -1, REFUSED, TODAY, .told = true}, {TODAY, -1 + 2 D, REFUSED, TODAY, .told = true});
+}
+
 /* fake-hwclock: it goes on where it was when the power went. */
 static void a_clock_that_is_months_behind(void **state) {
     (void)state;
@@ -96,12 +105,15 @@ static void a_certificate_that_begins_then(void **state) {
     assert_true(t.floor == now - 5);
     true_time_passed(&t, now + 1000);
     assert_true(t.floor == now - 5);
+    t.waiting = now + 400 D; /* and is right by the device's clock: a time that contradicted it has not waited until now */
+    true_time_passed(&t, 0);
+    assert_true(t.waiting == 0);
     assert_int_equal(true_time_weigh(&t, now, now + 400 D, NULL), 0);
     t.at = now + 400 D;
     t.mono_ms = clock_mono_ms();
     t.asked = true;
     true_time_passed(&t, now + 400 D);
-    assert_true(t.unsure && t.floor == now - 5);
+    assert_true(t.unsure && t.floor == now - 5 && t.waiting == now + 400 D);
 }
 
 /* state.json may say anything. */
@@ -122,7 +134,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_clock_that_is_right),       cmocka_unit_test(a_clock_that_runs_ahead),    cmocka_unit_test(a_clock_that_says_1970),
         cmocka_unit_test(a_clock_that_is_months_behind), cmocka_unit_test(what_somebody_says_by_hand), cmocka_unit_test(a_certificate_that_begins_then),
-        cmocka_unit_test(numbers_that_nobody_wrote),
+        cmocka_unit_test(a_clock_that_the_gateway_has_set), cmocka_unit_test(numbers_that_nobody_wrote),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
