@@ -85,7 +85,7 @@ void replay_device_enrol(struct audit_replay *r, const struct audit_entry *e, co
     const struct audit_prov_key *key = invited ? NULL : replay_key_named(r, replay_text(detail, "key"));
     if (invited)
         replay_invitation_spend(r, e, detail);
-    if (strcmp(how, "answer lost") != 0) /* the same enrolment */
+    if (strcmp(how, "answer lost") != 0 || json_object_get(detail, "ask")) /* else it is the same enrolment; one that is over was asked for again */
         replay_allowed(r, e, detail, false);
     d->certs += replay_mark_by(r, detail, key ? &key->uuid : NULL, 0);
     d->waiting += replay_mark(r, detail, "fingerprint");

@@ -109,7 +109,7 @@ static int load_same(struct store_tx *tx, struct enrol *e, struct loaded *l, str
         return found;
     f->same = store_int(row, 1) > f->now;
     const int64_t issuer = store_int(row, 2);
-    const bool waits = store_int(row, 3) == CERT_ISSUED;
+    const bool unused = store_int(row, 3) == CERT_ISSUED && !store_int(row, 4); /* nor any other of the same enrolment: it may be a renewal */
     buf_clear(&e->same);
     buf_add(&e->same, store_blob(row, 0));
     store_row_end(row);
@@ -117,7 +117,7 @@ static int load_same(struct store_tx *tx, struct enrol *e, struct loaded *l, str
     enum root_way way;
     if (rc || (rc = root_way_of(tx, &l->account, issuer, &way, err)))
         return rc;
-    f->over = waits && (way == ROOT_WAY_OVER || !f->same);
+    f->over = unused && (way == ROOT_WAY_OVER || !f->same);
     f->same = f->same && way != ROOT_WAY_OVER;
     f->same_shut = f->same && way == ROOT_WAY_SHUT;
     return 0;
@@ -225,7 +225,7 @@ static json_t *detail_of(const struct enrol *e, const struct loaded *l, const st
     json_set_str(d, "address", e->address);
     json_set_hex(d, "serial", e->cert->serial);
     json_set_hex(d, "fingerprint", hash_span(&e->cert->fingerprint));
-    if (l->facts.asks && e->verdict.how != ENROL_AGAIN)
+    if (l->facts.asks && enrol_is_asked_for(&e->verdict))
         json_set_uuid(d, "ask", &l->facts.answer.uuid);
     if (e->verdict.how == ENROL_NEW)
         json_set_str(d, "state", word_of(&WORDS_DEVICE_STATE, l->device.state));
@@ -302,9 +302,9 @@ static int apply(struct store_tx *tx, struct enrol *e, struct loaded *l, struct 
     if (rc)
         return rc;
     rc = e->verdict.how == ENROL_AGAIN && !e->code ? store_exec(tx, NULL, err, SQL_KEY_USED, "ii", l->key.row, l->facts.now) : spend(tx, e, l, err);
-    if (!rc && l->facts.asks && e->verdict.how != ENROL_AGAIN)
+    if (!rc && l->facts.asks && enrol_is_asked_for(&e->verdict))
         rc = hook_use(tx, &l->facts.answer, err);
-    if (!rc && l->trial && e->verdict.how != ENROL_AGAIN)
+    if (!rc && l->trial && enrol_is_asked_for(&e->verdict))
         rc = hook_try(tx, l->account.row, &l->ask, l->trial, l->facts.now, err);
     if (rc || (rc = store_certificate(tx, e, l, err)))
         return rc;

@@ -40,7 +40,7 @@ struct enrol_facts {
     bool shut;                   /* the root that the account issues under lets nobody in (root_way.h): nothing is issued */
     bool same_shut;              /* nor does the one that `same` leads to: that is not given */
     bool same;                   /* the provisioning key, or the invitation, gave the device a certificate for that key, which is live or waits for its first use */
-    bool over;                   /* there was one, which the device never used, and it is good for nothing any more: it has ended, or its root has (root_way.h) */
+    bool over;                   /* an enrolment of that key had given it one, which the device never used, and it is good for nothing any more: it has ended, or its root has (root_way.h) */
     bool asks;                   /* somebody is asked before (hook.h), and this is what he has said */
     struct hook_answer answer;
     int64_t last_hour, oldest;   /* enrolments that the key paid for within an hour, and when the first of them was */
@@ -50,10 +50,13 @@ struct enrol_verdict {
     struct err err;           /* why not, for REFUSED and ASK */
     enum device_state state;  /* of a new device */
     int withheld;             /* where the device has a key of its own: why it waits for its certificate; MUSTER_EPENDING, MUSTER_EUNEXPECTED, 0: it does not */
+    bool anew;                /* of ENROL_AGAIN: no answer that was lost a moment ago, but another certificate, since the one before is over */
     bool ask;                 /* of ENROL_ASK: it is the hook that is asked (hook.h), and not an operator */
     struct err shadow;        /* what a profile that is tried would have said (profile.h) */
 };
 void enrol_decide(const struct enrol_facts *f, struct enrol_verdict *out);
+/* Whether it is a certificate that somebody is asked about before (hook.h): any but the same answer once more. */
+bool enrol_is_asked_for(const struct enrol_verdict *v);
 
 /* Names that no device may have, because they name the server: the gateway's host names (hosts[0] with every name under it: the
  * accounts') and its loopback addresses.  Compared without case. */

@@ -51,11 +51,12 @@ static bool device_may(const struct enrol_facts *f, struct enrol_verdict *v) {
 }
 
 /* The same key asks again for the same ID, and nothing that was issued for it has been used: its answer was lost. */
-static bool answer_lost(const struct enrol_facts *f) {
-    const struct device *d = f->device;
+static bool lost_lately(const struct enrol_facts *f) {
     bool waits = f->key ? f->waiting_key == f->key->row : f->invited_waits;
-    return f->over || (waits && f->now - d->issue_first < f->account->lost_answer_window);
+    return waits && f->now - f->device->issue_first < f->account->lost_answer_window;
 }
+
+static bool answer_lost(const struct enrol_facts *f) { return f->over || lost_lately(f); }
 
 static void again(const struct enrol_facts *f, struct enrol_verdict *v) {
     const struct device *d = f->device;
@@ -66,6 +67,7 @@ static void again(const struct enrol_facts *f, struct enrol_verdict *v) {
         refuse(v, MUSTER_EREISSUELIMIT, 1);
     else
         v->how = ENROL_AGAIN;
+    v->anew = !lost_lately(f);
 }
 
 static void replace(const struct enrol_facts *f, struct enrol_verdict *v) {
@@ -154,17 +156,19 @@ static void try_it(const struct enrol_facts *f, struct enrol_verdict *v) {
         return;
     decide(&t, &tried);
     const bool waits = tried.how == ENROL_NEW && v->how == ENROL_NEW && tried.state == DEVICE_PENDING && v->state == DEVICE_ACTIVE;
-    const struct err pending = {.code = account.expected_only && !account.approval ? MUSTER_EUNEXPECTED : MUSTER_EPENDING};
+    const struct err pending = {.code = t.account->expected_only && !t.account->approval ? MUSTER_EUNEXPECTED : MUSTER_EPENDING};
     if (tried.how == ENROL_REFUSED || tried.how == ENROL_ASK)
         tried_refused(&v->shadow, &tried.err);
     else if (waits)
         tried_refused(&v->shadow, &pending);
 }
 
+bool enrol_is_asked_for(const struct enrol_verdict *v) { return v->how == ENROL_NEW || v->how == ENROL_REPLACE || (v->how == ENROL_AGAIN && v->anew); }
+
 void enrol_decide(const struct enrol_facts *f, struct enrol_verdict *v) {
     *v = (struct enrol_verdict){.how = ENROL_REFUSED};
     decide(f, v);
-    if (f->asks && (v->how == ENROL_NEW || v->how == ENROL_REPLACE) && hook_judge(&f->answer, f->now, &v->err, &v->ask))
+    if (f->asks && enrol_is_asked_for(v) && hook_judge(&f->answer, f->now, &v->err, &v->ask))
         v->how = v->ask ? ENROL_ASK : ENROL_REFUSED;
     if (v->how == ENROL_REFUSED || v->how == ENROL_ASK)
         return;

@@ -7,7 +7,7 @@ import pytest
 
 from client import Device as Enrolled
 from conftest import Refused, refused, soon
-from enrolment import Account, ask, enrol, retry_after
+from enrolment import GAP, Account, ask, enrol, retry_after
 from est import Device, basic, certificates, csr, post
 from receiver import verify
 from client import new_key
@@ -203,6 +203,25 @@ def test_a_lost_answer_is_not_asked_for_again(server, receiver):
     assert until(lambda: server.gateway(key).enrol("lost"))[0].status == 200
     time.sleep(0.6)
     assert server.gateway(key).enrol("lost").status == 200 and len(r.got) == 1
+    assert whole(a)
+
+
+@pytest.mark.parametrize("verdict", [200, 403])
+def test_another_certificate_for_one_that_is_over_is_asked_for(server, receiver, verdict):
+    """The one before was never used, and its root is out: what the device gets is no answer that was lost."""
+    r, a, own = receiver(lambda number, got: verdict if number > 1 else 200), Account(server, "--lost-answer-window", "0"), new_key()
+    asks(server, a, r)
+    key = a.key()
+    enrols = lambda: until(lambda: post(server.gateway(key), "simpleenroll", csr(own, "shelf")))[0]
+    first = certificates(enrols())
+    assert certificates(enrols()) == first and len(r.got) == 1
+    (old,) = [x for x in server.muster("root", "list", "--account", a.name) if x["origin"] == "muster"]
+    server.muster("root", "rotate", old["id"])
+    server.muster("root", "revoke", old["id"], "--yes")
+    time.sleep(GAP)
+    again = enrols()
+    assert (again.status, again.code if verdict == 403 else None) == ((403, "hook_denied") if verdict == 403 else (200, None)) and len(r.got) == 2
+    assert verdict == 403 or certificates(again) != first
     assert whole(a)
 
 

@@ -240,12 +240,14 @@ def test_whose_certificate_was_used_under_a_root_that_is_out_is_an_operator_s_to
     a, own = Account(world), new_key()
     key = a.key()
     enrols = lambda: took(post(world.gateway(key), "simpleenroll", csr(own, "car")), own)
-    first = enrols()
+    first, next_key = enrols(), new_key()
     assert ask(world, first) is None
+    assert post(world.gateway(first), "simplereenroll", csr(next_key, "car")).status == 200
     old = roots(world, a)["active"]
     world.muster("root", "rotate", old["id"])
     world.muster("root", "revoke", old["id"], "--yes")
     assert enrols() == (409, "device_already_registered")
+    assert took(post(world.gateway(key), "simpleenroll", csr(next_key, "car")), next_key) == (409, "device_already_registered"), "a renewal that was never used is one of a device that was"
     a.device("release", "car", "--for-reprovision")
     again = enrols()  # with the key that it has in its hardware
     assert again.cert.serial_number != first.cert.serial_number and ask(world, again) is None and verifies(world, a)

@@ -188,7 +188,7 @@ static const struct {
     {"DEVICE_PAGE_KEY", "state", "is what the index is of"},
     {"DEVICE_ENDS", "state", "is in the index, and counted no further than its limit"},
     {"DEVICE_ENDING", "state id", "state is what the index is of; devices of one end, in the background"},
-    {"CERT_SAME", "spki prov_key state", "the certificates of one device"},
+    {"CERT_SAME", "spki prov_key state enrolled used", "the certificates of one device"},
     {"CERT_SAME_WAITING", "spki state", "the certificates of one device"},
     {"CERT_OF_PRINT", "fingerprint", "the certificates of one device"},
     {"CERT_REPLACED_AT", "state used spki reason", "one certificate, and the certificates of one device"},
