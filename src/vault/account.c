@@ -124,10 +124,10 @@ int account_renew_issuing(struct account *a, int64_t now, int64_t end, struct er
     return rc;
 }
 
-/* Provisioning keys that are out go on: their certificates are in the registry, and so is the CA's. */
+/* To another backend, or out of days to come, where it was made while the clock ran ahead.  Provisioning keys that are out go on: their certificates are in the registry, and so is the CA's. */
 static int move_provisioning(struct account *a, const struct vault_lives *lives, int64_t now, struct authority **out, struct err *err) {
     bool there = key_ref_in_token(buf_span(&a->provisioning_ca->ref)) == (a->backend == KEY_BACKEND_PKCS11);
-    return there ? 0 : make_ca(a, PROFILE_PROVISIONING_CA, LABEL_PROVISIONING, "provisioning CA", NULL, now, life_end(now, lives->provisioning_ca), out, err);
+    return there && a->provisioning_ca->cert->not_before <= now ? 0 : make_ca(a, PROFILE_PROVISIONING_CA, LABEL_PROVISIONING, "provisioning CA", NULL, now, life_end(now, lives->provisioning_ca), out, err);
 }
 
 int account_rotate_root(struct account *a, const struct vault_lives *lives, int64_t now, struct err *err) {

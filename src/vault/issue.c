@@ -15,6 +15,19 @@ static int public_key_facts(struct span der, struct key_facts *facts, struct err
 
 static int64_t earlier(int64_t a, int64_t b) { return a < b ? a : b; }
 
+/* One that was made while the clock ran ahead begins on a day to come: what it signed would be good for nothing until then. */
+static int check_begun(const struct authority *ca, const char *what, const char *help, int64_t now, struct err *err) {
+    char begin[CLOCK_RFC3339_LEN + 1];
+    if (ca->cert->not_before <= now)
+        return 0;
+    clock_rfc3339(ca->cert->not_before, begin);
+    return err_retry(err, MUSTER_EVAULT, SERVE_RETRY_SECONDS, "The account's %s begins at %s: the clock ran ahead when it was made, or is behind now. %s", what, begin, help);
+}
+
+static int check_root_begun(const struct account *a, int64_t now, struct err *err) {
+    return check_begun(a->fleet_root, "fleet root", "Where the clock is right `muster root rotate` makes one that is good now.", now, err);
+}
+
 /* Signs what *rq says, with the dates set here: from a day before now until `life` from now, or until the CA's end. */
 static int sign(struct vault *v, struct make_request *rq, struct authority *ca, struct key_store *keys, int64_t now, int64_t life,
                 struct vault_issued *out, struct err *err) {
@@ -47,6 +60,8 @@ int serve_issue(struct vault *v, const struct wire_request *request, int64_t now
     struct make_request rq = {.profile = PROFILE_DEVICE, .public_key = given->public_key};
     if ((rc = device_profile_fill(&profile, span_str(a->name), given->device_id, &given->uuid, &names, &rq, err)))
         return rc;
+    if ((rc = check_root_begun(a, now, err)) || (rc = check_begun(a->issuing_ca, "issuing CA", "Where the clock is right another one takes its place in a moment.", now, err)))
+        return rc;
     char ocsp[VAULT_OCSP_URL_MAX + 1 + VAULT_ACCOUNT_MAX + 1];
     if (v->ocsp_url && *v->ocsp_url) {
         snprintf(ocsp, sizeof ocsp, "%s/%s", v->ocsp_url, a->name);
@@ -72,6 +87,8 @@ int serve_key_issue(struct vault *v, const struct wire_request *request, int64_t
         return rc;
     if (given->life < 0)
         return err_set(err, MUSTER_EINVALID, "The life of a certificate cannot be negative.");
+    if ((rc = check_begun(a->provisioning_ca, "provisioning CA", "Where the clock is right `muster root rotate` makes one that is good now.", now, err)))
+        return rc;
     char uuid[UUID_TEXT_LEN + 1];
     uuid_text(&given->key, uuid);
     struct make_request rq = {
@@ -104,6 +121,8 @@ int serve_line_issue(struct vault *v, const struct wire_request *request, int64_
         return rc;
     if (given->life <= 0)
         return err_set(err, MUSTER_EINVALID, "The life of a factory line's CA is above 0.");
+    if ((rc = check_root_begun(a, now, err)))
+        return rc;
     if (is_cas_key(a, &facts.spki) || hash_eq(&v->core->server_ca->cert->key.spki, &facts.spki))
         return err_set(err, MUSTER_EINVALID, "The key is one of Muster's own.");
     snprintf(name, sizeof name, "Factory line %.*s", SPAN_FMT(given->line));

@@ -120,13 +120,16 @@ int serve_account_show(struct vault *v, const struct wire_request *rq, int64_t n
     return rc ? rc : view_of(v, a, false, &answer->view, err);
 }
 
+/* Made while the clock ran ahead, and good for nothing until that day. */
+static bool begins_later(const struct account *a, int64_t now) { return a->issuing_ca->cert->not_before > now && a->fleet_root->cert->not_before <= now; }
+
 int serve_issuing_renew(struct vault *v, const struct wire_request *rq, int64_t now, struct wire_answer *answer, struct err *err) {
     struct account *a;
     int64_t end;
     int rc = serve_shared_account(v, rq->name, &a, err);
     if (rc)
         return rc;
-    if (!policy_issuing_due(&a->policy, now, a->issuing_ca->cert->not_after, a->fleet_root->cert->not_after, v->core->lives.issuing_ca, &end))
+    if (!policy_issuing_due(&a->policy, now, a->issuing_ca->cert->not_after, a->fleet_root->cert->not_after, v->core->lives.issuing_ca, &end) && !begins_later(a, now))
         return view_of(v, a, false, &answer->view, err);
     if ((rc = account_renew_issuing(a, now, end, err)) || (rc = account_put(v->accounts, a, err)))
         return rc;

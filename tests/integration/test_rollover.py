@@ -372,6 +372,41 @@ def test_issuing_cas_replace_themselves(world):
     life = later.cert.not_valid_after - later.cert.not_valid_before
     assert life.days >= 20 * 365, "nothing is cut short"
     assert world.api("POST", f"/api/v1/accounts/{a.name}/audit/verify", {}).json["ok"] is True
+    # It was not that late: what would be good in 16 years alone issues nothing, and gives way.
+    world.clock.set(0)
+    world.admin_ca = None
+    assert world.musterd("clock", "accept").returncode == 0
+    answers = []
+
+    def enrols():
+        answers.append(Anytime(world, key).enrol(f"now-{len(answers)}"))
+        return answers[-1].status
+    soon(200, enrols, 90)
+    now = Device(answers[-1].body)
+    assert now.cert.issuer not in (first.cert.issuer, later.cert.issuer) and Anytime(world, now).get(PATH).status == Anytime(world, first).get(PATH).status == 404
+    assert {x.code for x in answers[:-1]} <= {"clock_behind", "vault_unavailable"}, "no certificate that is good for nothing"
+
+
+def test_a_root_that_was_made_while_the_clock_ran_ahead_issues_nothing(world):
+    """Nor does a provisioning CA; another rotation, by the right clock, makes both anew."""
+    a, b = Account(world), None
+    key, own = a.key(), new_key()
+    before = enrolled_by_est(world.gateway(key), "before", own)
+    assert ask(world, before) is None
+    world.clock.set(20 * DAY)
+    ahead = world.muster("root", "rotate", roots(world, a)["active"]["id"])
+    b = Account(world)
+    world.clock.set(0)
+    assert world.musterd("clock", "accept").returncode == 0
+    says = lambda: (lambda answer: (answer.status, answer.code, "muster root rotate" in answer.json["description"]))(world.gateway(key).enrol("new"))
+    soon((503, "vault_unavailable", True), says, 10)
+    assert renew(world, before) == (503, "vault_unavailable") and ask(world, before) is None, "it goes on with the one that it has"
+    refused("vault_unavailable", b.key)
+    for account in (a, b):
+        world.muster("root", "rotate", roots(world, account)["active"]["id"])
+    renewed = renew(world, before)
+    assert ask(world, renewed) is None and ask(world, enrolled(world, key, "new")) is None and ask(world, enrolled(world, b.key(), "other")) is None
+    assert roots(world, a)["active"]["id"] != ahead["id"] and verifies(world, a) and verifies(world, b)
 
 
 def test_one_that_ends_before_the_one_before_is_written_down(world):
