@@ -231,6 +231,9 @@ def test_a_key_that_waits_is_nobody_else_s_in_other_accounts_either(account, ser
     assert [d["device_id"] for d in server.muster("device", "list", "--account", a.name, "--spki", spki_hash(offered))] == ["car-1"]
     assert server.muster("device", "list", "--account", b.name, "--spki", spki_hash(offered)) == []
     assert whole(a) and whole(b)
+    server.muster("account", "delete", a.name, "--yes")
+    assert post(server.gateway(b.key()), "simpleenroll", csr(offered, "own-2")).status == 200, "of an account that is deleted nothing waits"
+    assert whole(b)
 
 
 def test_a_certificate_that_its_ca_takes_back_is_not_imported_and_not_handed_out(account, server, tmp_path):
