@@ -152,8 +152,9 @@ static int change_rules(const struct root_set *s, struct root *r, struct err *er
 
 static int set_rules(struct store_tx *tx, const struct root_set *s, const struct root *before, json_t *detail, struct err *err) {
     struct root r = *before;
-    if (s->state && r.state != ROOT_ACTIVE && r.state != ROOT_KNOWN_ONLY)
-        return wrong_state(err, &r, s->state == ROOT_ACTIVE ? "made active" : "made known-only");
+    const enum root_state wanted = s->tried == TRIED_ENFORCE ? tried_root_state(&r) : s->state;
+    if (wanted && r.state != ROOT_ACTIVE && r.state != ROOT_KNOWN_ONLY)
+        return wrong_state(err, &r, wanted == ROOT_ACTIVE ? "made active" : "made known-only");
     if (r.origin == ROOT_MUSTER)
         return err_set(err, MUSTER_ESTATE, "The rules of a fleet root that Muster made cannot be changed: the registry holds each of its certificates.");
     int rc = change_rules(s, &r, err);

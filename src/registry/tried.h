@@ -32,6 +32,7 @@ json_t *tried_settle(enum tried_change change, const char *tried, bool beside, c
 bool tried_account(const struct account *a, struct account *out);
 bool tried_key(const struct prov_key *k, struct prov_key *out);
 bool tried_root(const struct root *r, struct root *out);
+enum root_state tried_root_state(const struct root *r); /* that is tried, whatever holds; 0: none is */
 
 /* The code of a refusal, by what is tried, of what was not refused. */
 void tried_refused(struct err *out, const struct err *why);

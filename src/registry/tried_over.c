@@ -68,6 +68,11 @@ static int word_in(const json_t *members, const char *member, const struct words
     return number ? number : held;
 }
 
+enum root_state tried_root_state(const struct root *r) {
+    CLEANUP_JSON json_t *members = tried_json(r->tried);
+    return (enum root_state)word_in(members, "state", &WORDS_ROOT_STATE, 0);
+}
+
 bool tried_root(const struct root *r, struct root *out) {
     if (!r->tried[0])
         return false;

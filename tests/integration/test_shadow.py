@@ -242,6 +242,13 @@ def test_what_cannot_be_tried(world):
             assert world.api("PATCH", paths[what], body).status == 400, (what, body)
         assert world.api("PATCH", paths[what], {"shadow": "drop"}).json["shadow"] is None
     assert world.api("POST", "/api/v1/accounts", {"id": "try-it", "kind": "test", "method": "shared", "shadow": "try"}).status == 400
+    for body, status in (({"shadow": "try", "state": "known-only"}, 200), (None, 200), ({"shadow": "enforce"}, 409), (None, 200), ({"shadow": "enforce"}, 200)):  # nothing is taken for enforced while the root is disabled
+        if body:
+            answer = world.api("PATCH", paths["root"], body)
+            assert answer.status == status, (body, answer)
+        else:
+            world.muster("root", "disable" if world.muster("root", "show", a.fleet.root["id"])["state"] == "active" else "enable", a.fleet.root["id"], "--yes")
+    assert (answer.json["state"], answer.json["shadow"]) == ("known-only", None)
     own = [r["id"] for r in world.muster("root", "list", "--account", a.name) if r["origin"] == "muster"]
     assert world.api("PATCH", f"/api/v1/accounts/-/roots/{own[0]}", {"shadow": "try", "expired": "known"}).status == 409
     assert tried(a) == set() and whole(a)
