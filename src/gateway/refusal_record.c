@@ -19,7 +19,7 @@ struct refusals {
     struct refusal_ring ring;
     struct loop_timer *timer;
     bool waiting; /* the timer runs, or a batch is being written */
-    struct refusal *batch[RING_MAX];
+    struct refusal *batch[RING_BATCH];
     int64_t told;
 };
 
@@ -262,7 +262,8 @@ static struct uuid keep(const struct occasion *o) {
         return error_id;
     limits_source(o->address, source);
     int64_t account = o->peer && o->peer->admitted_epoch ? o->peer->admit.account_row : 0;
-    struct refusal *one = refusal_ring_has_room(&r->ring, is_known(o) || o->err->code == MUSTER_ESHADOW, account, o->account, source) ? record_of(o, id, source, now) : NULL;
+    const enum ring_whose whose = o->err->code == MUSTER_ESHADOW ? RING_WHO_IS_TRIED : is_known(o) ? RING_WHO_IS_KNOWN : RING_WHO_IS_UNKNOWN;
+    struct refusal *one = refusal_ring_has_room(&r->ring, whose, account, o->account, source) ? record_of(o, id, source, now) : NULL;
     if (!one)
         return error_id;
     refusal_ring_put(&r->ring, one);

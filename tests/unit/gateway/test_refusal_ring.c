@@ -22,7 +22,7 @@ static unsigned fill(struct refusal_ring *ring, unsigned first, unsigned n, int6
         char own[32];
         snprintf(own, sizeof own, "192.0.2.%u", first + i);
         const char *from = source ? source : own;
-        if (!refusal_ring_has_room(ring, device != 0, account, name, from))
+        if (!refusal_ring_has_room(ring, device ? RING_WHO_IS_KNOWN : RING_WHO_IS_UNKNOWN, account, name, from))
             continue;
         refusal_ring_put(ring, record(first + i, device, account, name, from));
         taken++;
@@ -32,7 +32,7 @@ static unsigned fill(struct refusal_ring *ring, unsigned first, unsigned n, int6
 
 static void the_same_refusal_is_one_record(void **state) {
     struct refusal_ring ring = {0};
-    struct refusal *out[RING_MAX];
+    struct refusal *out[RING_BATCH];
     struct uuid one = {0}, other = {0};
     unsigned number = 7;
     memcpy(one.b, &number, sizeof number);
@@ -66,6 +66,29 @@ static void everybody_has_a_bound(void **state) {
     assert_int_equal(ring.n, 0);
 }
 
+/* Nor does a fleet that all comes at once while something is tried take the room of one who is refused. */
+static void what_is_tried_has_room_of_its_own(void **state) {
+    struct refusal_ring ring = {0};
+    struct refusal *out[RING_BATCH];
+    for (unsigned i = 0; i < 2 * RING_SHADOW; i++)
+        if (refusal_ring_has_room(&ring, RING_WHO_IS_TRIED, 5, "", "192.0.2.1")) {
+            struct refusal *r = record(1000 + i, 0, 5, "", "192.0.2.1");
+            r->code = MUSTER_ESHADOW;
+            refusal_ring_put(&ring, r);
+        }
+    assert_int_equal(ring.n, RING_SHADOW);
+    assert_int_equal(ring.dropped, RING_SHADOW);
+    assert_int_equal(fill(&ring, 0, 40, 0, 5, "", NULL), RING_ACCOUNT);
+    assert_int_equal(fill(&ring, 100, 1, 0, 6, "", "192.0.2.1"), 1); /* nor of one who comes from the same place */
+    assert_int_equal(fill(&ring, 400, RING_MAX, 9, 5, "", "192.0.2.1"), RING_MAX - RING_ACCOUNT - 1);
+    assert_int_equal(ring.n, RING_BATCH);
+    size_t n = refusal_ring_take(&ring, out);
+    assert_int_equal(n, RING_BATCH);
+    for (size_t i = 0; i < n; i++)
+        refusal_free(out[i]);
+    assert_true(refusal_ring_has_room(&ring, RING_WHO_IS_TRIED, 5, "", "192.0.2.1"));
+}
+
 static void a_source_has_a_bound(void **state) {
     struct refusal_ring ring = {0};
     assert_int_equal(fill(&ring, 0, 30, 0, 0, "acme", "2001:db8::/64"), RING_SOURCE);
@@ -94,6 +117,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_same_refusal_is_one_record),
         cmocka_unit_test(everybody_has_a_bound),
+        cmocka_unit_test(what_is_tried_has_room_of_its_own),
         cmocka_unit_test(a_source_has_a_bound),
         cmocka_unit_test(certificates_have_a_bound),
     };
