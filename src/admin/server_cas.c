@@ -25,8 +25,8 @@ void server_cas_fini(struct server_cas *s) {
 
 const struct cert *server_cas_current(const struct control *c) { return c->server_cas->n ? c->server_cas->at[c->server_cas->n - 1] : NULL; }
 
-static bool oldest_stays(const struct server_cas *s) { return s->n > 1 && server_ca_stays(s->at[0], clock_now()); }
-const struct cert *server_cas_signer(const struct control *c) { return oldest_stays(c->server_cas) ? c->server_cas->at[0] : server_cas_current(c); }
+static size_t signing(const struct server_cas *s) { return server_cas_signing((const struct cert *const *)s->at, s->n, clock_now()); }
+const struct cert *server_cas_signer(const struct control *c) { return c->server_cas->n ? c->server_cas->at[signing(c->server_cas)] : NULL; }
 
 bool server_cas_signed(const struct control *c, const struct cert *cert) {
     for (size_t i = 0; i < c->server_cas->n; i++)
@@ -58,12 +58,13 @@ static int take_crosses(const struct vault_server_view *view, struct server_cas 
         if (!(rc = cert_from_der_next(&left, &next[n], err)) && !(rc = cert_from_der_next(&left, &back[n], err)) && !(rc = cert_pem(next[n], &s->crosses)))
             rc = cert_pem(back[n], &s->crosses);
     }
-    /* From the newest on, as far as they are good: who follows them goes from one to the one before; from the oldest on, where the certificates stand under that. */
-    if (oldest_stays(s))
-        for (size_t i = 0; !rc && i < n && back[i]->not_after > clock_now(); i++)
+    /* From the one that signs on, as far as they are good: who follows them goes from one to the one before; from the oldest on, where the certificates stand under that. */
+    const size_t signer = signing(s);
+    if (!signer)
+        for (size_t i = 0; !rc && i < n && back[i]->not_before <= clock_now() && back[i]->not_after > clock_now(); i++)
             rc = cert_pem(back[i], &s->chain);
     else
-        for (size_t i = n; !rc && i-- > 0 && next[i]->not_after > clock_now() && s->at[i]->not_after > clock_now();)
+        for (size_t i = signer; !rc && i-- > 0 && next[i]->not_after > clock_now() && s->at[i]->not_after > clock_now();)
             rc = cert_pem(next[i], &s->chain);
     for (size_t i = 0; i < SERVER_CAS_MAX; i++) {
         cert_free(next[i]);

@@ -19,7 +19,7 @@ void server_cas_fini(struct server_cas *s);
 /* Takes over what the view says: c->server_cas, c->server_ca, DIR/tls/crosses.pem.  1: that file has changed, and the gateway has to look.  On a failure what was known counts on. */
 int server_cas_take(struct control *c, const struct vault_server_view *view, struct err *err) MUSTER_MUST_CHECK;
 const struct cert *server_cas_current(const struct control *c); /* NULL: nothing is known yet */
-/* Under which the gateway's certificates have to be: that one, or the oldest where it stays (pki/server_cas.h); only where something is known. */
+/* Under which the gateway's certificates have to be: server_cas_signing() of pki/server_cas.h; NULL: nothing is known yet. */
 const struct cert *server_cas_signer(const struct control *c);
 /* Writes it into the registry where that says something else. */
 typedef void (*server_cas_fn)(void *arg, int rc, const struct err *err);

@@ -20,6 +20,15 @@ bool server_ca_is_own(const struct cert *c) {
 
 bool server_ca_stays(const struct cert *oldest, int64_t now) { return X509_get_pathlen(oldest->x) == 0 && oldest->not_after > now + SERVER_CA_LEAVES; }
 
+size_t server_cas_signing(const struct cert *const cas[], size_t n, int64_t now) {
+    size_t i = 0;
+    if (n > 1 && server_ca_stays(cas[0], now))
+        return 0;
+    while (i + 1 < n && cas[i + 1]->not_before <= now)
+        i++;
+    return cas[i]->not_before <= now && cas[i]->not_after > now ? i : n - 1;
+}
+
 static const struct cert *next_own(const struct certs *c, size_t *at) {
     while (*at < c->n)
         if (server_ca_is_own(c->at[(*at)++]))

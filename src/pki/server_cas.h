@@ -15,6 +15,9 @@ bool server_ca_is_own(const struct cert *c);
  * Not to its very end: what it has signed ends with it, and the certificates that follow have to be there before. */
 #define SERVER_CA_LEAVES (30 * CLOCK_DAY)
 bool server_ca_stays(const struct cert *oldest, int64_t now);
+/* Under which of those in use, the oldest first, the gateway's certificates stand: the newest that has begun, with all before it (by one that was made while the clock ran ahead
+ * nobody would come to it from an older one, and everybody refuse the gateway until that day), or the oldest, where that stays.  n: above 0. */
+size_t server_cas_signing(const struct cert *const cas[], size_t n, int64_t now);
 /* `file` with those of Muster's own replaced by `own`; PEM all of them.  Appends to out.  1: it says something else than the file; 0: it has these very ones, in this
  * order, or none of Muster's own, which is an operator's will; nothing is appended then.  MUSTER_EINVALID: they are too many. */
 int server_cas_merge(struct span file, struct span own, struct buf *out, struct err *err) MUSTER_MUST_CHECK;

@@ -183,7 +183,12 @@ struct authority *core_time_ca(const struct core *c, int64_t now) {
 }
 
 struct authority *core_gateway_ca(const struct core *c, int64_t now) {
-    return c->n_former && server_ca_stays(c->former[0].root->cert, now) ? c->former[0].root : c->server_ca;
+    const struct cert *cas[VAULT_SERVER_FORMER_MAX + 1];
+    for (size_t i = 0; i < c->n_former; i++)
+        cas[i] = c->former[i].root->cert;
+    cas[c->n_former] = c->server_ca->cert;
+    const size_t i = server_cas_signing(cas, c->n_former + 1, now);
+    return i < c->n_former ? c->former[i].root : c->server_ca;
 }
 
 int core_server_cas(const struct core *c, struct buf *pem, struct err *err) {

@@ -30,7 +30,7 @@ int core_retire(struct core *c, const struct hash *spki, bool *gone, struct err 
 int core_store(struct records *r, const struct core *c, struct err *err) MUSTER_MUST_CHECK;
 /* Under which the time is signed: the oldest that has not ended.  Every device knows that one, whatever it was given besides. */
 struct authority *core_time_ca(const struct core *c, int64_t now);
-/* Under which the gateway's certificates are: the current one, or the oldest, where that has to stay (pki/server_cas.h). */
+/* Under which the gateway's certificates are: server_cas_signing() of pki/server_cas.h. */
 struct authority *core_gateway_ca(const struct core *c, int64_t now);
 /* The server CAs in PEM, the current one first and the oldest last. */
 int core_server_cas(const struct core *c, struct buf *pem, struct err *err) MUSTER_MUST_CHECK;

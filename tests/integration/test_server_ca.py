@@ -362,6 +362,28 @@ def test_one_that_allows_no_ca_below_it_signs_until_it_is_retired(fresh):
     assert accepted(s, only(s, 2, "second-then")), "from these on one leads to the next for everybody"
 
 
+def test_one_that_was_made_while_the_clock_ran_ahead_signs_when_its_day_has_come(fresh):
+    """Else everybody would refuse the gateway until then, operators too, who could not mend it."""
+    s = fresh(start=False)
+    s.clock = Clock(s.dir.parent / "clock")
+    s.start(env=s.clock.env)
+    a = Account(s)
+    key, old = a.key("--expires", "2y"), aside(s, "old")
+    device = enrolled(s, key, "before")
+    assert ask(s, device) is None
+    s.clock.set(30 * DAY)
+    before = s.muster("server-ca", "list")
+    s.muster("server-ca", "rotate", "--yes")
+    s.clock.set(0)
+    assert s.musterd("clock", "accept").returncode == 0
+    soon(True, lambda: chain_of(s, old) is not None, 30)
+    assert chain_of(s, s.dir / "server-ca.pem") is not None and by_curl(s, old) == 0
+    assert len(s.muster("server-ca", "list")) == len(before) + 1 and ask(s, device) is None
+    s.muster("server-ca", "rotate", "--yes")  # by the right clock: nobody comes from the oldest to that one
+    assert chain_of(s, old) is not None and by_curl(s, old) == 0 and ask(s, device) is None
+    assert chain_of(s, aside(s, "new")) is not None and s.muster("audit", "verify")["ok"] is True
+
+
 def test_the_oldest_goes_first_and_there_is_an_end(fresh):
     s = fresh()
     old = aside(s, "old")
