@@ -102,6 +102,7 @@ static bool take_known(struct identity *id, X509 *leaf) {
     id->admitted_epoch = v.epoch;
     id->admitted_trust = v.trust;
     id->admit.verdict.code = v.refused;
+    id->admit.shadow = v.shadow;
     id->admit.account_row = v.account_row;
     id->admit.device_row = v.device_row;
     id->admit.device = v.device;
@@ -126,7 +127,7 @@ void identity_keep(const struct identity *id) {
     if (!id->verifier || hash_eq(&id->known_by, &nothing) || id->chain.code || (id->class != ADMIT_KEY && (!admitted || !id->admit.device_row || !is_lasting(&id->admit.verdict))))
         return;
     struct known_verdict v = {.epoch = id->judged_epoch, .trust = admitted ? id->admitted_trust : trust_word(), .since = clock_now(), .until = id->chain_until, .leaf = *id->leaf, .class = id->class,
-                              .n_anchors = id->n_anchors, .provisioning_ca = id->provisioning_ca, .above = id->above, .admitted = admitted, .refused = admitted ? id->admit.verdict.code : 0,
+                              .n_anchors = id->n_anchors, .provisioning_ca = id->provisioning_ca, .above = id->above, .admitted = admitted, .refused = admitted ? id->admit.verdict.code : 0, .shadow = admitted ? id->admit.shadow : 0,
                               .account_row = id->admit.account_row, .device_row = id->admit.device_row,
                               .last_seen = id->admit.last_seen, .device = id->admit.device};
     v.leaf.x = NULL;

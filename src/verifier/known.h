@@ -23,6 +23,7 @@ struct known_verdict {
     struct err above;         /* verifier.h */
     bool admitted;            /* what follows is the registry's; ADMIT_KEY has none */
     int refused;              /* the code of a device that an operator has shut out; 0: it is in */
+    int shadow;               /* the code by which what is tried would refuse it (registry/admit.h) */
     char account_name[ACCOUNT_NAME_MAX + 1];
     int64_t account_row, device_row, last_seen;
     struct uuid device;

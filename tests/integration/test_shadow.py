@@ -5,7 +5,7 @@ import time
 import pytest
 
 from client import Fleet, new_key, spki_hash
-from conftest import Server, refused, soon
+from conftest import Server, refused, soon, stays
 from enrolment import DAY, GAP, Account, ask, enrol, enrolled
 from est import csr, post
 from est import enrolled as est_enrolled
@@ -225,6 +225,22 @@ def test_many_from_one_address_are_all_named(world):
         enrolled(world, a.prov, n)
     soon(names, lambda: tried(a), 20)
     assert all(x["device"] for x in world.muster("refusal", "list", "--account", a.name))
+
+
+def test_each_connection_is_told(world):
+    """Also where the gateway knows the device still and asks nobody."""
+    a = Account(world, method="both")
+    device = enrolled(world, a.key(), "unit")
+    assert ask(world, device) is None
+    a.set("--shadow", "try", "--method", "device")
+    for _ in range(4):
+        assert ask(world, device) is None
+    with world.gateway(device).connect() as kept:
+        assert {world.gateway(device).on(kept, "GET", "/director/2.root.json").status for _ in range(3)} == {404}, "and not each request"
+    soon([5], lambda: [x["count"] for x in world.muster("profile", "tried", "--account", a.name)], 10)
+    a.set("--shadow", "drop")
+    assert ask(world, device) is None
+    stays([5], lambda: [x["count"] for x in world.muster("profile", "tried", "--account", a.name)], 1.5)
 
 
 def test_what_cannot_be_tried(world):
