@@ -159,7 +159,7 @@ void est_renew(struct http_exchange *x, void *arg) {
     if (!rc && !names_its_sender(&claim, &id->admit))
         rc = err_set(&err, MUSTER_ECSR, "The request cannot be signed: it names another device than the one that sends it.");
     if (!rc && id->class == ADMIT_DEVICE_UPLOADED) {
-        rc = est_queue(x, w, &claim.key.spki, &err);
+        rc = est_queue(x, w, &claim, &err);
     } else if (!rc && !(rc = limits_renewal_begin(w->gateway->limits, id->admit.device_row, span_str(id->admit.device_id), &err))) {
         const struct issuer_renew rq = {.device = id->admit.device_row, .certificate = id->leaf->fingerprint, .key = id->leaf->key.spki, .begins = id->leaf->not_before, .address = id->address, .usual = LIFE,
                                         .own = {&claim.key, buf_span(&claim.public_der)}};

@@ -16,8 +16,9 @@ void est_renew(struct http_exchange *x, void *worker);
 /* 200 with the certificate; 202 with Retry-After. */
 void est_reply_certificate(struct http_exchange *x, struct span cert);
 void est_reply_waits(struct http_exchange *x, const struct err *why);
-/* est_queue.c: simplereenroll of a device whose certificate is of the customer's own CA.  spki: of the request's key.  0: it is answered later. */
-int est_queue(struct http_exchange *x, struct worker *w, const struct hash *spki, struct err *err) MUSTER_MUST_CHECK;
+/* est_queue.c: simplereenroll of a device whose certificate is of the customer's own CA.  0: it is answered later. */
+struct csr_claim; /* pki/csr_claim.h */
+int est_queue(struct http_exchange *x, struct worker *w, const struct csr_claim *claim, struct err *err) MUSTER_MUST_CHECK;
 /* 200 with the key and its certificate. */
 void est_reply_key(struct http_exchange *x, const EVP_PKEY *key, struct span cert);
 

@@ -3,6 +3,8 @@
 #include "base/log.h"
 #include "gateway/est_part.h"
 #include "gateway/est_request.h"
+#include "pki/csr_claim.h"
+#include "pki/key_weak.h"
 #include "registry/csr_queue.h"
 
 #define WAIT 3600 /* seconds until the device asks again: a person has to carry the request to a CA */
@@ -43,7 +45,7 @@ static void answered(void *arg, int rc, const struct err *err) {
     http_exchange_unref(x);
 }
 
-int est_queue(struct http_exchange *x, struct worker *w, const struct hash *spki, struct err *err) {
+int est_queue(struct http_exchange *x, struct worker *w, const struct csr_claim *claim, struct err *err) {
     const struct identity *id = http_exchange_peer(x);
     CLEANUP(queueing_free) struct queueing *q = calloc(1, sizeof *q);
     if (!q)
@@ -52,11 +54,11 @@ int est_queue(struct http_exchange *x, struct worker *w, const struct hash *spki
     q->x = x;
     snprintf(q->address, sizeof q->address, "%s", id->address);
     int rc = est_request_der(http_body(x), &q->request, err);
-    if (rc || (rc = limits_report(w->gateway->limits, id->admit.device_row, err)))
+    if (rc || (rc = limits_report(w->gateway->limits, id->admit.device_row, err)) || (rc = key_check_prime(buf_span(&claim->public_der), &claim->key, err)))
         return rc;
     if (q->request.n > CSR_REQUEST_MAX)
         return err_set(err, MUSTER_ECSR, "The request has %zu bytes; at most %d are kept for the fleet CA.", q->request.n, CSR_REQUEST_MAX);
-    q->op = (struct csr_ask){.device = id->admit.device_row, .request = buf_span(&q->request), .spki = *spki, .address = q->address, .certificate = BUF_INIT(CERT_DER_MAX)};
+    q->op = (struct csr_ask){.device = id->admit.device_row, .request = buf_span(&q->request), .spki = claim->key.spki, .address = q->address, .certificate = BUF_INIT(CERT_DER_MAX)};
     if ((rc = store_write(w->gateway->store, w->loop, csr_ask_run, answered, q, err)))
         return rc;
     http_exchange_ref(x);

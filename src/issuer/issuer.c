@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/secret.h"
 #include "metrics/metrics.h"
+#include "pki/key_weak.h"
 
 #define DER_MAX 16384 /* bytes of a certificate */
 
@@ -58,14 +59,17 @@ static struct told enrol_told(const struct job *j) {
                          .device_id = j->device_id, .device = e->device, .profile = &e->profile, .narrow = &e->narrow, .again = v->how == ENROL_AGAIN || v->how == ENROL_SAME, .withheld = v->withheld, .shadow = &v->shadow};
 }
 
+/* A key that is found weak behind the registry's word is the device's affair. */
+static bool is_failure(int rc) { return rc && rc != MUSTER_ECSR; }
+
 /* Not for want of an answer from outside, which is a refusal. */
 static bool server_failed(int rc) { return rc && err_http(rc) >= 500 && rc != MUSTER_EHOOKWAITS && rc != MUSTER_EHOOKFAILED; }
 
 static void enrol_count(const struct job *j, int rc) {
     static const enum metrics_enrolment results[] = {[ENROL_REFUSED] = ENROLMENT_REFUSED, [ENROL_NEW] = ENROLMENT_NEW, [ENROL_AGAIN] = ENROLMENT_AGAIN,
                                                      [ENROL_REPLACE] = ENROLMENT_REPLACED, [ENROL_ASK] = ENROLMENT_REFUSED, [ENROL_SAME] = ENROLMENT_AGAIN};
-    bool failed = rc && j->enrol.verdict.how != ENROL_REFUSED && j->enrol.verdict.how != ENROL_ASK;
-    metrics_count(METRIC_ENROLMENTS, failed || server_failed(rc) ? ENROLMENT_FAILED : results[j->enrol.verdict.how], 0);
+    bool failed = is_failure(rc) && j->enrol.verdict.how != ENROL_REFUSED && j->enrol.verdict.how != ENROL_ASK;
+    metrics_count(METRIC_ENROLMENTS, failed || server_failed(rc) ? ENROLMENT_FAILED : rc ? ENROLMENT_REFUSED : results[j->enrol.verdict.how], 0);
     if (!rc)
         metrics_observe(METRIC_ENROLMENT_TIME, clock_mono_us() - j->began);
 }
@@ -82,9 +86,9 @@ static struct told renew_told(const struct job *j) {
 
 static void renew_count(const struct job *j, int rc) {
     static const enum metrics_renewal results[] = {[RENEW_REFUSED] = RENEWAL_REFUSED, [RENEW_NEW] = RENEWAL_NEW, [RENEW_SAME] = RENEWAL_AGAIN, [RENEW_ASK] = RENEWAL_REFUSED};
-    bool failed = rc && ((j->renew.verdict.how != RENEW_REFUSED && j->renew.verdict.how != RENEW_ASK) || server_failed(rc));
+    bool failed = is_failure(rc) && ((j->renew.verdict.how != RENEW_REFUSED && j->renew.verdict.how != RENEW_ASK) || server_failed(rc));
     const struct renew_verdict *v = &j->renew.verdict;
-    metrics_count(METRIC_RENEWALS, failed ? RENEWAL_FAILED : v->how == RENEW_NEW && v->superseded ? RENEWAL_SUPERSEDED : results[v->how], 0);
+    metrics_count(METRIC_RENEWALS, failed ? RENEWAL_FAILED : rc ? RENEWAL_REFUSED : v->how == RENEW_NEW && v->superseded ? RENEWAL_SUPERSEDED : results[v->how], 0);
 }
 
 static void renew_take(struct job *j, const struct made_cert *cert) { j->renew.cert = cert; }
@@ -205,7 +209,7 @@ static void checked(void *arg, int rc, const struct err *err) {
         finish(j, t.refused->code, t.refused);
     } else if (t.same.n) {
         finish(j, 0, NULL);
-    } else if ((rc = ask_vault(j, &t, &why))) {
+    } else if ((rc = key_check_prime(buf_span(&j->spki), &j->own, &why)) || (rc = ask_vault(j, &t, &why))) {
         finish(j, rc, &why);
     }
 }

@@ -90,11 +90,8 @@ int csr_from_der(struct span der, struct csr **out, struct err *err) {
     }
     if (key_acceptable(&facts, &weak) || key_weak_fault(key, &facts, &weak))
         return err_set(err, MUSTER_ECSR, "The request cannot be signed: %s", err_text(&weak));
-    if ((rc = check_signature(r, key, err)))
-        return rc;
-    if (key_prime_fault(key, &facts, &weak)) /* it costs more than that */
-        return err_set(err, MUSTER_ECSR, "The request cannot be signed: %s", err_text(&weak));
-    return csr_new(TAKE(r), &facts, out, err);
+    rc = check_signature(r, key, err);
+    return rc ? rc : csr_new(TAKE(r), &facts, out, err);
 }
 
 static int from_pem(struct span file, struct csr **out, struct err *err) {
@@ -119,7 +116,7 @@ static int from_pem(struct span file, struct csr **out, struct err *err) {
     return rc;
 }
 
-int csr_from_file(struct span file, struct csr **out, struct err *err) {
+static int from_file(struct span file, struct csr **out, struct err *err) {
     if (file.n == 0 || file.n > FILE_MAX)
         return err_set(err, MUSTER_ECSR, "The file cannot be a request: it has %zu bytes.", file.n);
     const uint8_t *first = memmem(file.p, file.n, "-----BEGIN ", 11);
@@ -129,6 +126,16 @@ int csr_from_file(struct span file, struct csr **out, struct err *err) {
     if (memmem(behind.p, behind.n, "-----BEGIN ", 11))
         return wrong(err, "the file holds more than one block");
     return from_pem(file, out, err);
+}
+
+int csr_from_file(struct span file, struct csr **out, struct err *err) {
+    CLEANUP(csr_free) struct csr *c = NULL;
+    CLEANUP(buf_fini) struct buf der = BUF_INIT(DER_MAX);
+    int rc = from_file(file, &c, err);
+    if (rc || (rc = csr_public_der(c, &der, err)) || (rc = key_check_prime(buf_span(&der), &c->key, err)))
+        return rc;
+    *out = TAKE(c);
+    return 0;
 }
 
 void csr_free(struct csr *c) {

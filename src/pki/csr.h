@@ -16,7 +16,8 @@ struct csr {
 /* The one request of a PEM or DER file, at most 16 KiB of DER: its signature is its own key's, by a hash that is strong enough, and the key is
  * acceptable; else MUSTER_ECSR with what is wrong.  A private key in the file is refused with a text that says so. */
 int csr_from_file(struct span file, struct csr **out, struct err *err) MUSTER_MUST_CHECK;
-int csr_from_der(struct span der, struct csr **out, struct err *err) MUSTER_MUST_CHECK; /* the same of DER alone */
+/* The same of DER alone, without key_check_prime() (key_weak.h). */
+int csr_from_der(struct span der, struct csr **out, struct err *err) MUSTER_MUST_CHECK;
 /* For whom the key is made by somebody else (RFC 7030, 4.4.1): key and signature of the request are not looked at, and ->key is empty. */
 int csr_from_der_unsigned(struct span der, struct csr **out, struct err *err) MUSTER_MUST_CHECK;
 void csr_free(struct csr *c);

@@ -90,14 +90,18 @@ static int check_rsa(const EVP_PKEY *key, struct err *err) {
     return rc ? rc : check_modulus(n, err);
 }
 
-int key_prime_fault(const EVP_PKEY *key, const struct key_facts *k, struct err *err) {
+int key_check_prime(struct span public_der, const struct key_facts *k, struct err *err) {
+    CLEANUP(EVP_PKEY_free) EVP_PKEY *key = NULL;
     CLEANUP(BN_free) BIGNUM *n = NULL;
     bool prime;
     if (k->kind != KEY_RSA || k->bits > KEY_RSA_OWN_MAX) /* refused by its length where it would be certified, and this would be dear */
         return 0;
+    int rc = key_from_public_der(public_der, &key, err);
+    if (rc)
+        return rc;
     if (EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_RSA_N, &n) != 1 || is_prime(n, &prime))
         return pki_err(err, MUSTER_ECRYPTO, "Looking at an RSA key");
-    return prime ? weak(err, "RSA with a prime for its modulus: anybody can sign with it") : 0;
+    return prime ? err_set(err, MUSTER_ECSR, "The request cannot be signed: The key is RSA with a prime for its modulus: anybody can sign with it.") : 0;
 }
 
 /* --- Ed25519 ------------------------------------------------------------------------------------------------------------------ */

@@ -13,8 +13,9 @@
 
 /* MUSTER_ECERTWEAKKEY, of a key that key_acceptable() takes; what is cheap to see. */
 int key_weak_fault(const EVP_PKEY *key, const struct key_facts *k, struct err *err) MUSTER_MUST_CHECK;
-/* And what is not: RSA with a prime for its modulus, by one exponentiation of a bounded length.  Behind the signature. */
-int key_prime_fault(const EVP_PKEY *key, const struct key_facts *k, struct err *err) MUSTER_MUST_CHECK;
+/* And what is not, of the key of a request: whether it is RSA with a prime for its modulus.  MUSTER_ECSR.  It is one exponentiation, ten milliseconds for 4096 bits: where a device asks,
+ * behind everything else that may refuse it. */
+int key_check_prime(struct span public_der, const struct key_facts *k, struct err *err) MUSTER_MUST_CHECK;
 bool key_ed25519_is_small(const uint8_t point[KEY_ED25519_POINT_LEN]);
 
 #endif

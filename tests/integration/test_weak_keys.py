@@ -9,8 +9,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from client import new_key
-from enrolment import Account
-from est import csr, post
+from enrolment import Account, ask
+from est import csr, enrolled, post
 
 SMALL = ["00" * 32, "01" + "00" * 31, "ec" + "ff" * 30 + "7f", "ed" + "ff" * 30 + "7f", "ee" + "ff" * 30 + "ff", "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
          "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa"]
@@ -98,8 +98,19 @@ def test_keys_that_are_signed_with_by_anybody_are_refused(server):
     refused_as(server, signed_by_anybody("d", n, 1, 1), "exponent")
     three = next(e for e in (3, 5, 17, 257) if math.gcd(e, (own.p - 1) * (own.q - 1)) == 1)
     refused_as(server, signed_by_anybody("d", n, three, pow(three, -1, (own.p - 1) * (own.q - 1))), "exponent below 65537")
+    # That a modulus is prime is dear to find out: it is asked of who would get a certificate, or a place in the queue for one, and of nobody else.
     prime = int(subprocess.run(["openssl", "prime", "-generate", "-bits", "2048"], capture_output=True, text=True, check=True).stdout)
-    refused_as(server, signed_by_anybody("d", prime, 65537, pow(65537, -1, prime - 1)), "a prime for its modulus")
+    request, a, b = signed_by_anybody("d", prime, 65537, pow(65537, -1, prime - 1)), Account(server), Account(server, "--csr-queue", "yes", method="device")
+    refused_as(server, request, "takes keys of the kinds")
+    server.muster("profile", "set", "--account", a.name, "--key-type", "rsa2048", "--key-type", "p256")
+    key = a.key()
+    device = enrolled(server.gateway(key), "e", new_key())
+    assert ask(server, device) is None
+    of_queue = server.root(b.name).device("e")
+    assert ask(server, of_queue) is None
+    for identity, what, name in ((key, "simpleenroll", "d"), (device, "simplereenroll", "e"), (of_queue, "simplereenroll", "e")):
+        answer = post(server.gateway(identity), what, base64.b64encode(signed_by_anybody(name, prime, 65537, pow(65537, -1, prime - 1))))
+        assert (answer.status, answer.code) == (400, "csr_invalid") and b"a prime for its modulus" in answer.body
 
 
 def test_good_rsa_keys_are_taken(server):
