@@ -231,6 +231,18 @@ def test_a_key_that_waits_is_nobody_else_s_in_other_accounts_either(account, ser
     assert [d["device_id"] for d in server.muster("device", "list", "--account", a.name, "--spki", spki_hash(offered))] == ["car-1"]
     assert server.muster("device", "list", "--account", b.name, "--spki", spki_hash(offered)) == []
     assert whole(a) and whole(b)
+    # It is not lost for good by a certificate with a wrong ID.
+    wrong = new_key()
+    assert ask(server, fleet.device("car-1", key=wrong)) == "device_key_mismatch"
+    with sqlite3.connect(server.dir / "registry.db") as db:
+        for days, accepted, free in ((6, 0, False), (8, 1, False), (8, 0, True)):
+            db.execute("UPDATE offer SET last_seen = unixepoch() - ? * 86400, accepted = ? WHERE spki = ?", (days, accepted, bytes.fromhex(spki_hash(wrong))))
+            db.commit()
+            if free:
+                assert post(server.gateway(b.key()), "simpleenroll", csr(wrong, "own-3")).status == 200
+            else:
+                refused_elsewhere(b, wrong)
+    db.close()
     server.muster("account", "delete", a.name, "--yes")
     assert post(server.gateway(b.key()), "simpleenroll", csr(offered, "own-2")).status == 200, "of an account that is deleted nothing waits"
     assert whole(b)

@@ -224,7 +224,7 @@ static const struct {
     {"CERT_PAGE_SPKI_GONE", "device", "is what the index is of"},
     {"CERT_USABLE", "state", "the certificates of one device"},
     {"STATE_ACCEPTED", "accepted", "at most OFFERS_MAX rows of one device"},
-    {"KEY_WAITS", "device state", "the devices that wait for one key: a few"},
+    {"KEY_WAITS", "device state accepted last_seen", "the devices that wait for one key: a few"},
     {"DKEY_HELD", "held", "one key in the accounts that know it"},
     {"DKEY_BAR_OTHERS", "spki", "the keys of one device"},
     {"DKEY_BAR", "spki", "the keys of one device"},
