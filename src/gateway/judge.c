@@ -49,7 +49,7 @@ static void seen_done(void *arg, int rc, const struct err *err) { free(arg); }
 /* Not worth a wait: lost in a crash, it is written again five minutes later. */
 static void note_seen(struct worker *w, struct identity *id) {
     int64_t now = clock_now();
-    if (now - id->admit.last_seen < SEEN_EVERY)
+    if (within(id->admit.last_seen, SEEN_EVERY, now))
         return;
     struct device_seen *s = malloc(sizeof *s);
     if (!s)

@@ -118,7 +118,7 @@ static bool answered(struct asking *a) {
         return true;
     }
     bool used = a->device.has_certificate && hash_eq(&a->device.certificate, &b->fingerprint);
-    return b->not_after > a->now && !a->dead && (!used || a->now - b->imported < CSR_GAP);
+    return b->not_after > a->now && !a->dead && (!used || within(b->imported, CSR_GAP, a->now));
 }
 
 /* Whether the key may be the device's: the verdict. */
@@ -152,7 +152,7 @@ int csr_ask_run(struct store_tx *tx, void *arg, struct err *err) {
     if ((code = barred(&a, &a.account)) || answered(&a)) {
         if (code)
             refuse(&a, code, code == MUSTER_EPENDING ? 300 : 0);
-    } else if (a.found && !a.dead && a.now - a.before.created < CSR_GAP) {
+    } else if (a.found && !a.dead && within(a.before.created, CSR_GAP, a.now)) {
         refuse(&a, MUSTER_EREISSUELIMIT, (int)(a.before.created + CSR_GAP - a.now));
     } else if ((rc = judge_key(tx, &a, err)) == 0 && !a.ask->verdict.code) {
         refuse(&a, MUSTER_ECSRWAITS, 0);

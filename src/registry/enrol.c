@@ -140,10 +140,11 @@ static int load_invited(struct store_tx *tx, const struct enrol *e, struct loade
 static int load_hour(struct store_tx *tx, struct loaded *l, struct err *err) {
     struct enrol_facts *f = &l->facts;
     struct store_row *row;
-    int found = first_row(tx, &row, err, SQL_KEY_HOUR, "ii", l->key.row, f->now - CLOCK_HOUR);
+    int found = first_row(tx, &row, err, SQL_KEY_HOUR, "iii", l->key.row, f->now - CLOCK_HOUR, f->now + CLOCK_AHEAD);
     if (found <= 0)
         return found;
-    f->last_hour = store_int(row, 0);
+    f->hour_ahead = store_is_null(row, 2) ? 0 : store_int(row, 2);
+    f->last_hour = store_int(row, 0) - f->hour_ahead;
     f->oldest = store_int(row, 1);
     store_row_end(row);
     return 0;
@@ -197,7 +198,11 @@ static int spend(struct store_tx *tx, const struct enrol *e, const struct loaded
     int64_t now = l->facts.now;
     if (e->code)
         return invitation_spend(tx, &l->invitation, e->own ? &e->own->spki : NULL, now, err);
-    int rc = store_exec(tx, NULL, err, SQL_KEY_SPEND, "iii", l->key.row, now, now - CLOCK_HOUR);
+    int rc = 0;
+    if (l->facts.hour_ahead && !(rc = store_exec(tx, NULL, err, SQL_KEY_HOUR_AHEAD, "ii", l->key.row, now + CLOCK_AHEAD)))
+        rc = store_exec(tx, NULL, err, SQL_KEY_HOUR_AHEAD_DROP, "ii", l->key.row, now + CLOCK_AHEAD);
+    if (!rc)
+        rc = store_exec(tx, NULL, err, SQL_KEY_SPEND, "iii", l->key.row, now, now - CLOCK_HOUR);
     if (!rc) /* counted without a bound as well: one that is set later is exact from the start */
         rc = store_exec(tx, NULL, err, SQL_KEY_HOUR_DROP, "ii", l->key.row, now - CLOCK_HOUR);
     return rc ? rc : store_exec(tx, NULL, err, SQL_KEY_HOUR_ADD, "ii", l->key.row, now);
@@ -289,7 +294,8 @@ static int apply(struct store_tx *tx, struct enrol *e, struct loaded *l, struct 
             rc = find_new(tx, e, l, err);
         break;
     case ENROL_AGAIN:
-        rc = store_exec(tx, NULL, err, SQL_DEVICE_REISSUED, "ii", l->device.row, l->facts.now_ms);
+        rc = l->device.issue_first > l->facts.now + CLOCK_AHEAD ? store_exec(tx, NULL, err, SQL_DEVICE_ISSUED_ANEW, "iii", l->device.row, l->facts.now, l->facts.now_ms)
+                                                                : store_exec(tx, NULL, err, SQL_DEVICE_REISSUED, "ii", l->device.row, l->facts.now_ms);
         break;
     case ENROL_REPLACE:
         rc = store_exec(tx, NULL, err, SQL_DEVICE_REENROLLED, "iii", l->device.row, l->facts.now, l->facts.now_ms);

@@ -44,6 +44,7 @@ struct enrol_facts {
     bool asks;                   /* somebody is asked before (hook.h), and this is what he has said */
     struct hook_answer answer;
     int64_t last_hour, oldest;   /* enrolments that the key paid for within an hour, and when the first of them was */
+    int64_t hour_ahead;          /* besides those that a clock has written that ran ahead, which count no more */
 };
 struct enrol_verdict {
     enum enrol_how how;

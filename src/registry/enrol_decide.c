@@ -61,7 +61,7 @@ static bool answer_lost(const struct enrol_facts *f) { return f->over || lost_la
 static void again(const struct enrol_facts *f, struct enrol_verdict *v) {
     const struct device *d = f->device;
     int64_t window_left = d->issue_first + f->account->lost_answer_window - f->now;
-    if (d->issue_count > REISSUE_MAX && (window_left > 0 || !f->over))
+    if (d->issue_first <= f->now + CLOCK_AHEAD && d->issue_count > REISSUE_MAX && (window_left > 0 || !f->over))
         refuse(v, MUSTER_EREISSUELIMIT, (int)(window_left < 1 ? 1 : window_left));
     else if (f->now_ms - d->issue_last_ms < REISSUE_GAP_MS && f->now_ms >= d->issue_last_ms)
         refuse(v, MUSTER_EREISSUELIMIT, 1);
@@ -83,7 +83,7 @@ static void replace(const struct enrol_facts *f, struct enrol_verdict *v) {
         v->how = d->again == AGAIN_ASKED ? ENROL_REFUSED : ENROL_ASK;
     } else if (!granted && !(f->account->reprovision == REPROVISION_REPLACE && same_key)) {
         refuse(v, MUSTER_EREGISTERED, 0);
-    } else if (!granted && f->now - f->certificates_since < CLOCK_DAY) { /* one that is wiped over and over: a disk that keeps nothing */
+    } else if (!granted && within(f->certificates_since, CLOCK_DAY, f->now)) { /* one that is wiped over and over: a disk that keeps nothing */
         refuse(v, MUSTER_EREISSUELIMIT, (int)(f->certificates_since + CLOCK_DAY - f->now));
     } else if (budget_left(f, v)) {
         v->how = ENROL_REPLACE;

@@ -44,7 +44,7 @@ int hook_find(struct store_tx *tx, int64_t account, const struct hash *what, str
 }
 
 int hook_judge(const struct hook_answer *a, int64_t now, struct err *why, bool *ask) {
-    *ask = !a->row || a->until <= now;
+    *ask = !a->row || a->until <= now || a->until > now + CLOCK_AHEAD + (a->state == HOOK_ALLOWED ? HOOK_ALLOWED_FOR : HOOK_LATER_MAX);
     if (*ask)
         return err_retry(why, MUSTER_EHOOKWAITS, HOOK_AGAIN, NULL);
     switch (a->state) {
@@ -67,7 +67,7 @@ static int add(struct store_tx *tx, int64_t account, const struct hook_ask *ask,
     const struct uuid id = uuid_new();
     int64_t many = 0;
     int rc = store_exec(tx, NULL, err, SQL_ASK_OVER, "iii", account, now, I(OVER_A_TIME));
-    if (rc || (rc = one_int(tx, &many, 0, err, trial ? SQL_ASK_TRIALS : SQL_ASK_MANY, "ii", account, I(HOOK_ASKS_MAX - 1))))
+    if (rc || (rc = store_exec(tx, NULL, err, SQL_ASK_AHEAD, "iii", account, now + CLOCK_AHEAD + HOOK_LATER_MAX, I(OVER_A_TIME))) || (rc = one_int(tx, &many, 0, err, trial ? SQL_ASK_TRIALS : SQL_ASK_MANY, "ii", account, I(HOOK_ASKS_MAX - 1))))
         return rc;
     if (many)
         return err_retry(err, MUSTER_EBUSY, HOOK_FAILED_FOR, "The account waits for too many answers of whoever is asked before certificates are issued.");

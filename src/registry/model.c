@@ -98,6 +98,8 @@ int id_pattern_check(const char *pattern, struct err *err) {
 bool sources_match(const char *sources, const char *address) { return !*sources || networks_have(sources, address); }
 int sources_check(const char *sources, struct err *err) { return networks_check(sources, err); }
 
+bool within(int64_t then, int64_t window, int64_t now) { return then > now - window && then <= now + CLOCK_AHEAD; }
+
 struct actor actor_of(const char *kind, struct span name) {
     struct actor a;
     snprintf(a.text, sizeof a.text, "%s:%.*s", kind, (int)(name.n > DEVICE_ID_MAX ? DEVICE_ID_MAX : name.n), (const char *)name.p);

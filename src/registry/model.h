@@ -24,6 +24,7 @@
 #define KEY_TRIED_MAX 1663
 #define ROOT_TRIED_MAX 191
 #define CLOCK_TOLERANCE 300    /* seconds that the clock may be behind the log */
+#define CLOCK_AHEAD CLOCK_HOUR /* what was written for a time so much later than now, a clock has written that ran ahead: nobody waits for that day */
 
 enum account_kind { ACCOUNT_TEST = 1, ACCOUNT_PRODUCTION = 2 };
 enum account_backend { BACKEND_SEALED = 1, BACKEND_PKCS11 }; /* where private keys of CAs are */
@@ -76,6 +77,9 @@ int id_pattern_check(const char *pattern, struct err *err) MUSTER_MUST_CHECK;
 /* Networks in CIDR form, separated by blanks; "" allows all.  The address as text. */
 bool sources_match(const char *sources, const char *address);
 int sources_check(const char *sources, struct err *err) MUSTER_MUST_CHECK;
+
+/* What counts against somebody for a while: whether it was so short a time ago. */
+bool within(int64_t then, int64_t window, int64_t now);
 
 /* Who does something, for the audit log: "token:NAME", "device:ID", "key:NAME", "console", "muster". */
 struct actor {

@@ -65,7 +65,7 @@ static void decide(const struct renew_facts *f, struct renew_verdict *v) {
         v->how = RENEW_SAME;
     else if (early(f))
         refuse(v, MUSTER_ERENEWALEARLY, (int)early(f));
-    else if (f->certificates_since && f->now - f->certificates_since < CLOCK_DAY) /* one that keeps nothing, and asks over and over */
+    else if (within(f->certificates_since, CLOCK_DAY, f->now)) /* one that keeps nothing, and asks over and over */
         refuse(v, MUSTER_EREISSUELIMIT, (int)(f->certificates_since + CLOCK_DAY - f->now));
     else
         v->how = RENEW_NEW;

@@ -5,9 +5,10 @@ import time
 
 import pytest
 
-from client import Device
+from client import Device, new_key
 from clock import Clock
 from conftest import Refused, stays
+from est import csr, post
 from receiver import Receiver
 from test_server_certificate import serial, soon
 
@@ -78,6 +79,24 @@ def test_ahead_and_back(world):
     assert enrol(world, "accepted") == "clock_behind"
     assert world.musterd("clock", "accept").returncode == 0
     soon(200, lambda: enrol(world, "accepted"))
+    assert world.muster("audit", "verify")["ok"]
+
+
+def test_nobody_is_limited_by_a_day_that_has_not_come(world):
+    world.muster("account", "set", "a", "--csr-queue", "yes")
+    key, device = world.key("a", "--per-hour", "1", "--expires", "2y"), world.root("a", None, "--key-rule", "ask").device("asks")
+    asks = lambda: (lambda answer: (answer.status, answer.code))(post(world.gateway(device), "simplereenroll", csr(new_key(), "asks")))
+    enrols = lambda name: (lambda answer: 200 if answer.status == 200 else answer.code)(world.gateway(key).enrol(name))
+    assert ask(world, device) is None
+    world.clock.set(40 * DAY)
+    assert (enrols("first"), enrols("second"), asks()) == (200, "provisioning_key_rate", (202, "csr_waiting"))
+    seen = lambda: world.muster("device", "show", "asks", "--account", "a")["last_seen"]
+    far = seen()
+    world.clock.set(0)
+    assert world.musterd("clock", "accept").returncode == 0
+    soon(200, lambda: enrols("second"))
+    assert (enrols("third"), asks(), asks()) == ("provisioning_key_rate", (202, "csr_waiting"), (429, "reissue_limited"))
+    soon(True, lambda: seen() < far)
     assert world.muster("audit", "verify")["ok"]
 
 

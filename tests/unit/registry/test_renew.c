@@ -42,6 +42,7 @@ static void row_by_row(void **state) {
         ROW("the same again, which is of one that is shut", .is = OWN_KEY_OWN, .same = true, .same_shut = true, .code = MUSTER_EROOTSHUT),
         ROW("what is for good is said first", .elsewhere = true, .shut = true, .code = MUSTER_EFLEETCA),
         ROW("too many within a day", .certificates_since = NOW - CLOCK_DAY + 1, .code = MUSTER_EREISSUELIMIT),
+        ROW("too many under a clock that ran ahead", .certificates_since = NOW + CLOCK_YEAR, .how = RENEW_NEW),
         ROW("a day later", .certificates_since = NOW - CLOCK_DAY, .how = RENEW_NEW),
         ROW("another certificate was used meanwhile", .other = true, .code = MUSTER_ECERTSUPERSEDED),
         ROW("it was revoked meanwhile", .other = true, .revoked = true, .code = MUSTER_ECERTREVOKED),
