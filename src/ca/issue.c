@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "base/hex.h"
+#include "base/unseen.h"
 #include "ca/issue_part.h"
 #include "ca/line.h"
 #include "ca/name.h"
@@ -47,7 +48,7 @@ int ca_may_issue(const struct ca *ca, struct span device_id, bool again, struct 
     const json_t *record = journal_issued(&ca->journal, id);
     return record ? err_set(err, MUSTER_EIDISSUED, "The device ID %s has the certificate %s, of %s.", id, json_string_value(json_object_get(record, "serial")),
                             json_string_value(json_object_get(record, "issued")))
-                  : 0;
+                  : unseen_refuse(device_id, "The device ID", MUSTER_EDEVICEID, err);
 }
 
 int issue_check_key(const struct ca *ca, struct span device_id, const struct hash *key, struct err *err) {

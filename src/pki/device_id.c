@@ -82,11 +82,13 @@ static bool decode(const ASN1_STRING *value, struct buf *out) {
     case V_ASN1_UNIVERSALSTRING:
         return add_wide(out, s, 4);
     }
-    return false; /* TeletexString among them: nobody agrees on what its bytes mean */
+    return false; /* TeletexString among them, which is told below: nobody agrees on what its bytes mean */
 }
 
 static int take_value(const ASN1_STRING *value, const char *of, const char *where, struct buf *out, struct err *err) {
     CLEANUP(buf_fini) struct buf text = BUF_INIT(4 * 1024);
+    if (ASN1_STRING_type(value) == V_ASN1_TELETEXSTRING)
+        return err_set(err, MUSTER_EIDUNDECODABLE, "The %s's %s is a TeletexString, whose bytes mean one thing here and another there; a UTF8String or PrintableString is taken.", of, where);
     if (!decode(value, &text) || !buf_ok(&text) || !span_is_utf8(buf_span(&text)))
         return err_set(err, MUSTER_EIDUNDECODABLE, "The %s's %s cannot be decoded.", of, where);
     if (text.n == 0)

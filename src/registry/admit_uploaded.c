@@ -1,4 +1,5 @@
 /* admit_uploaded: devices under fleet roots of customers, and of factory lines under whichever root: known keys, first contact, foreign keys; see admit.h. */
+#include "base/unseen.h"
 #include "registry/admit_part.h"
 #include "registry/audit.h"
 #include "registry/device_chain.h"
@@ -374,6 +375,9 @@ static int register_device(struct store_tx *tx, struct admit *a, const struct ac
     const char *objection;
     bool with_key, may, full;
     bool ok;
+    struct err unseen = ERR_INIT;
+    if (unseen_refuse(span_str(id), "The device ID in the certificate", MUSTER_EIDUNDECODABLE, &unseen))
+        return admit_refuse(a, unseen.code, "%s", err_text(&unseen));
     int rc = judge_line(tx, a, account, id, &line, &objection, &full, err);
     if (rc || (rc = check_line_revoked(tx, a, account->row, &ok, err)) || !ok)
         return rc;

@@ -126,7 +126,9 @@ static void decide(const struct enrol_facts *f, struct enrol_verdict *v) {
     } else if (f->invitation && f->invitation->spent && !lost) {
         refuse(v, MUSTER_EINVSPENT, 0);
     } else if (!f->device) {
-        if (f->pinned) {
+        if (device_id_check_new(f->device_id, &v->err)) {
+            v->how = ENROL_REFUSED;
+        } else if (f->pinned) {
             refuse(v, MUSTER_EKEYMISMATCH, 0);
             err_set(&v->err, MUSTER_EKEYMISMATCH, f->own ? "The device was announced with another key." : "The device was announced with a key of its own.");
         } else if (budget_left(f, v)) {

@@ -89,8 +89,8 @@ static int import_one(struct store_tx *tx, struct device_import *in, const struc
     const char *id = NULL, *fingerprint = NULL;
     struct hash spki;
     int rc = json_take(item, err, "{s:s, s?s}", "device_id", &id, "fingerprint", &fingerprint);
-    if (!rc)
-        rc = device_id_check(span_str(id), err);
+    if (!rc && !(rc = device_id_check(span_str(id), err)))
+        rc = device_id_check_new(span_str(id), err);
     if (!rc && fingerprint && hex_decode(span_str(fingerprint), spki.b, sizeof spki.b))
         rc = err_set(err, MUSTER_EINVALID, "The fingerprint is not the SHA-256 of a public key in 64 hex digits.");
     if (rc)

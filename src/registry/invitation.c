@@ -104,7 +104,7 @@ static int device_may_come(struct store_tx *tx, const struct account *a, struct 
     struct device d;
     int found = first_row(tx, &row, err, SQL_DEVICE_BY_ID, "it", a->row, device_id);
     if (found <= 0)
-        return found;
+        return found ? found : device_id_check_new(device_id, err);
     int rc = row_device(row, &d, err);
     store_row_end(row);
     if (rc)

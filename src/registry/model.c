@@ -4,6 +4,7 @@
 #include <sqlite3.h>
 
 #include "base/network.h"
+#include "base/unseen.h"
 
 #define WORDS(NAME, ...)                                                                                                       \
     static const char *const NAME##_words[] = {__VA_ARGS__};                                                                   \
@@ -67,6 +68,8 @@ int device_id_check(struct span id, struct err *err) {
         return err_set(err, MUSTER_EIDTAKEN, "Device IDs that begin with \"" CHALLENGE_PREFIX "\" are reserved for proofs of possession.");
     return 0;
 }
+
+int device_id_check_new(struct span id, struct err *err) { return unseen_refuse(id, "The device ID", MUSTER_EDEVICEID, err); }
 
 bool id_pattern_match(const char *pattern, struct span id) {
     char text[DEVICE_ID_MAX + 1];

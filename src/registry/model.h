@@ -71,6 +71,8 @@ void words_list(const struct words *w, struct buf *out);
 int account_name_check(struct span name, struct err *err) MUSTER_MUST_CHECK;
 /* 1 to 128 bytes of UTF-8 without control characters, and not of the reserved prefix. MUSTER_EDEVICEID, MUSTER_EIDTAKEN. */
 int device_id_check(struct span id, struct err *err) MUSTER_MUST_CHECK;
+/* And of a device that comes new also: every character can be seen (base/unseen.h).  Devices that are in with another ID stay in. */
+int device_id_check_new(struct span id, struct err *err) MUSTER_MUST_CHECK;
 /* The pattern of a provisioning key: `*` any characters, `?` one, `[…]` one of a set, `[^…]` one of the others; "" allows all. */
 bool id_pattern_match(const char *pattern, struct span id);
 int id_pattern_check(const char *pattern, struct err *err) MUSTER_MUST_CHECK;

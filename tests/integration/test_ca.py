@@ -190,7 +190,7 @@ def test_an_id_is_issued_once(offline):
     assert ca.run("show", "car-1")["serial"] == second["serial"]
     assert ca.run("show", first["serial"])["certificate"] == (folder / "client.pem").read_text()
     refused("not_found", ca.run, "show", "car-2")
-    for bad in ("", "a\nb", "x" * 65):
+    for bad in ("", "a\nb", "x" * 65, "car-1\u200b"):
         refused("device_id_invalid", ca.issue, bad)
     assert (ca.run("show")["devices"], ca.run("show")["certificates"]) == (1, 3)
 

@@ -364,6 +364,8 @@ def test_ids_are_decoded_to_utf8(server, shared):
     # Bytes whose meaning nobody agrees on, or that the type does not have.
     for encoding in (_ASN1Type.T61String, _ASN1Type.PrintableString, _ASN1Type.IA5String):
         assert ask(server, fleet.issue(cn("Gerät", encoding))) == "device_id_undecodable"
+    why = lambda value, encoding: server.gateway(fleet.issue(cn(value, encoding))).get("/").json["description"]
+    assert "TeletexString" in why("Gerät", _ASN1Type.T61String) and "U+200B" in why("zero\u200bwidth", _ASN1Type.BMPString)
 
 
 def test_how_long_an_id_may_be(server, account):

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, pkcs7
+from cryptography.x509.name import _ASN1Type
 
 from client import Fleet, key_pem, name, new_key, spki_hash
 from conftest import soon
@@ -303,7 +304,8 @@ def san(*names):
     (None, san(x509.UniformResourceIdentifier("urn:muster:device:")), "URI"), (None, san(x509.UniformResourceIdentifier("urn:muster:device:a%0")), "URI"),
     (None, san(x509.UniformResourceIdentifier("urn:muster:device:a%00b")), "URI"), (None, san(x509.UniformResourceIdentifier("urn:muster:device:" + "x" * 129)), "URI"),
     (None, san(x509.UniformResourceIdentifier("urn:muster:device:a"), x509.UniformResourceIdentifier("urn:muster:device:b")), "several"),
-    ("x", san(*[x509.DNSName("x")] * 17), "too many")])
+    ("x", san(*[x509.DNSName("x")] * 17), "too many"),
+    (None, {"subject": x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Gerät", _type=_ASN1Type.T61String)])}, "TeletexString")])
 def test_names_that_are_refused(world, cn, options, word):
     key = world.one.key()
     refuses(world, key, csr(new_key(), cn, **options), word)

@@ -381,7 +381,7 @@ def test_ends_that_are_none(account, options, code):
     refused(code, account().device, "invite", "car-1", *options)
 
 
-@pytest.mark.parametrize("device_id, code", [("", "device_id_invalid"), ("x" * 129, "device_id_invalid"), ("a\tb", "device_id_invalid"), ("muster-challenge-1", "device_id_reserved")])
+@pytest.mark.parametrize("device_id, code", [("", "device_id_invalid"), ("x" * 129, "device_id_invalid"), ("a\tb", "device_id_invalid"), ("a\u200bb", "device_id_invalid"), ("muster-challenge-1", "device_id_reserved")])
 def test_ids_that_cannot_be_invited(account, server, device_id, code):
     a = account()
     answer = server.api("POST", f"/api/v1/accounts/{a.name}/invitations", {"device_id": device_id})

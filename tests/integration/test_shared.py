@@ -187,7 +187,7 @@ def post(server, key, body):
 
 @pytest.mark.parametrize("device_id, code", [
     ("", "device_id_invalid"), ("x" * 129, "device_id_invalid"), ("ü" * 65, "device_id_invalid"),
-    *[(f"a{c}b", "device_id_invalid") for c in "\n\t\r\x01\x1f\x7f\x80\x9f"],
+    *[(f"a{c}b", "device_id_invalid") for c in "\n\t\r\x01\x1f\x7f\x80\x9f\u202e\u200b\u00ad"],
     ("localhost", "device_id_reserved"), ("LocalHost", "device_id_reserved"), ("127.0.0.1", "device_id_reserved"), ("::1", "device_id_reserved"),
     ("shared.localhost", "device_id_reserved"), ("Other.LOCALHOST", "device_id_reserved"), ("muster-challenge-", "device_id_reserved"),
     ("muster-challenge-0123456789abcdef", "device_id_reserved")])

@@ -9,6 +9,7 @@
 #include "base/cursor.h"
 #include "base/hex.h"
 #include "base/man.h"
+#include "base/unseen.h"
 
 static void utf8_is_strict(void **state) {
     static const struct { const char *text; size_t n; bool ok; } rows[] = {
@@ -43,6 +44,20 @@ static void control_characters_are_found(void **state) {
         assert_true(span_has_control(span_str(bad[i])));
     assert_true(span_has_control(span_of("a\0b", 3)));
     assert_false(span_has_control(span_str("gr\xc3\xbc\xc3\x9f / : 7")));
+}
+
+static void characters_that_nobody_sees_are_found(void **state) {
+    static const struct { const char *text; uint32_t code; } rows[] = {
+        {"a\xe2\x80\x8b", 0x200b}, {"\xc2\xad", 0xad}, {"\xe2\x81\xa0x", 0x2060}, {"x\xef\xb8\x8f\xe2\x80\x8b", 0xfe0f}, {"\xe3\x85\xa4", 0x3164}, {"\xf3\xa0\x81\xbf", 0xe007f}, {"\xe2\x80\xae", 0x202e},
+        {"", 0}, {"gr\xc3\xbc\xc3\x9f \xc2\xae \xe2\x80\x93 \xe7\x8e\x8b \xf0\x9f\x9a\x97", 0}, {"\xe2\x80\x8a\xe2\x80\x90", 0},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        uint32_t code = 0;
+        struct err err = ERR_INIT;
+        assert_int_equal(unseen_find(span_str(rows[i].text), &code), rows[i].code != 0);
+        assert_int_equal(unseen_refuse(span_str(rows[i].text), "It", MUSTER_EDEVICEID, &err), rows[i].code ? MUSTER_EDEVICEID : 0);
+        assert_true(!rows[i].code || code == rows[i].code);
+    }
 }
 
 static void manual_pages_show_text_as_it_is(void **state) {
@@ -187,7 +202,7 @@ static void base64_in_lines(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(utf8_is_strict),         cmocka_unit_test(control_characters_are_found), cmocka_unit_test(manual_pages_show_text_as_it_is), cmocka_unit_test(numbers_are_digits_only),
+        cmocka_unit_test(utf8_is_strict),         cmocka_unit_test(control_characters_are_found), cmocka_unit_test(characters_that_nobody_sees_are_found), cmocka_unit_test(manual_pages_show_text_as_it_is), cmocka_unit_test(numbers_are_digits_only),
         cmocka_unit_test(spans_are_clipped),      cmocka_unit_test(a_buffer_keeps_its_maximum),   cmocka_unit_test(a_cursor_fails_for_good),
         cmocka_unit_test(an_arena_has_a_maximum), cmocka_unit_test(hex_and_base64_are_strict), cmocka_unit_test(base64_in_lines),
     };

@@ -19,6 +19,7 @@ struct row {
     struct account a;
     struct prov_key k;
     struct device d; /* row 0: the ID is free */
+    const char *id;  /* NULL: unit-1 */
     int64_t newest, last_hour, oldest, certificates_since;
     bool expected, pinned, used, asks, shut;
     struct hook_answer answer;
@@ -30,7 +31,7 @@ struct row {
 
 static void check(const struct row *r) {
     struct enrol_verdict v;
-    const struct enrol_facts f = {.now = NOW, .now_ms = NOW * 1000, .newest = r->newest, .address = "192.0.2.7", .device_id = SPAN_LIT("unit-1"), .account = &r->a, .key = &r->k,
+    const struct enrol_facts f = {.now = NOW, .now_ms = NOW * 1000, .newest = r->newest, .address = "192.0.2.7", .device_id = span_str(r->id ? r->id : "unit-1"), .account = &r->a, .key = &r->k,
                                   .device = r->d.row ? &r->d : NULL, .expected = r->expected, .pinned = r->pinned, .waiting_key = !r->d.row || r->used ? 0 : r->waiting ? r->waiting : r->d.prov_key, .last_hour = r->last_hour, .oldest = r->oldest, .certificates_since = r->certificates_since, .asks = r->asks, .answer = r->answer, .shut = r->shut};
     enrol_decide(&f, &v);
     if (v.how != r->how || v.err.code != r->code || (v.how == ENROL_NEW && r->state && v.state != r->state))
@@ -47,6 +48,8 @@ static void check(const struct row *r) {
 static void keys(void **state) {
     struct row rows[] = {
         ROW("a free ID", .how = ENROL_NEW, .state = DEVICE_ACTIVE),
+        ROW("an ID with a character that nobody sees", .id = "unit\xe2\x80\x8b-1", .code = MUSTER_EDEVICEID),
+        ROW("one that is in with it", .id = "unit\xe2\x80\x8b-1", .d = DEVICE, .how = ENROL_AGAIN),
         ROW("the clock is behind", .newest = NOW + CLOCK_TOLERANCE + 1, .code = MUSTER_ECLOCK),
         ROW("the clock is behind a little", .newest = NOW + CLOCK_TOLERANCE, .how = ENROL_NEW),
         ROW("blacklisted", .k.state = KEY_BLACKLISTED, .code = MUSTER_EKEYBLACKLISTED),
