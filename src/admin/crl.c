@@ -81,7 +81,7 @@ void crls_next(struct crls *k) {
 
 /* --- looking ------------------------------------------------------------------------------------------------------------------------------ */
 
-static struct known *find(struct crls *k, const char *account, const uint8_t key_id[CRL_KEY_ID_LEN]) {
+static struct known *find(const struct crls *k, const char *account, const uint8_t key_id[CRL_KEY_ID_LEN]) {
     for (size_t i = 0; i < k->n; i++)
         if (memcmp(k->known[i].row.key_id, key_id, CRL_KEY_ID_LEN) == 0 && strcmp(k->known[i].row.account, account) == 0)
             return &k->known[i];
@@ -299,10 +299,37 @@ bool crls_catch_up(const struct control *c, const char *account, int64_t revisio
         return true;
     for (size_t i = 0; i < k->n; i++) {
         const struct known *of = &k->known[i];
-        if (of->there && !strcmp(of->row.account, account) && of->row.revision < revision && of->behind_ms && clock_mono_ms() - of->behind_ms < CRL_FRESH_MS)
+        if (of->there && !strcmp(of->row.account, account) && of->row.revision < revision && of->failed != MUSTER_ETOKEN && of->behind_ms && clock_mono_ms() - of->behind_ms < CRL_FRESH_MS)
             return true;
     }
     return false;
+}
+
+static void why_of(const struct crls *k, const struct known *of, struct err *why) {
+    if (of->failed)
+        err_set(why, of->failed, "%s", of->why);
+    else if (k->recovery && lacks_something(of))
+        err_set(why, MUSTER_ERECOVERY, NULL);
+    for (size_t i = 0; i < k->n_told && !why->code; i++)
+        if (k->told[i].failing && !strcmp(k->told[i].name, of->row.account))
+            err_set(why, MUSTER_ECORRUPT, "What the registry holds of the account's CAs cannot be read; the log says more (crl_ca_damaged, crl_account_unreadable).");
+}
+
+bool crls_lacks(const struct control *c, const char *account, const uint8_t key_id[CRL_KEY_ID_LEN], struct err *why) {
+    const struct known *of = find(c->crls, account, key_id);
+    *why = ERR_INIT;
+    if (!of || !of->there)
+        return false;
+    why_of(c->crls, of, why);
+    return lacks_something(of);
+}
+
+void crls_why(const struct control *c, const char *account, struct err *why) {
+    const struct crls *k = c->crls;
+    *why = ERR_INIT;
+    for (size_t i = 0; i < k->n && !why->code; i++)
+        if (k->known[i].there && !strcmp(k->known[i].row.account, account))
+            why_of(k, &k->known[i], why);
 }
 
 void crls_tally(const struct control *c, const char *account, struct crls_tally *out) {

@@ -31,7 +31,13 @@ struct crls_tally {
 };
 void crls_tally(const struct control *c, const char *account, struct crls_tally *out);
 
-/* Whether a change of the account, up to that revision, will be on its lists in a moment: not where it has not been for CRL_FRESH_MS, nor in recovery. */
+/* Whether the list of that CA lacks what has changed since it was made; why->code: no newer one can be made at the moment, and that is why. */
+bool crls_lacks(const struct control *c, const char *account, const uint8_t key_id[CRL_KEY_ID_LEN], struct err *why);
+/* Of any list of the account: why it cannot be made; code 0: nothing failed. */
+void crls_why(const struct control *c, const char *account, struct err *why);
+
+/* Whether a change of the account, up to that revision, will be on its lists in a moment: not where it has not been for CRL_FRESH_MS, where the token with
+ * the CA's key is away, nor in recovery. */
 #define CRL_FRESH_MS 10000
 bool crls_catch_up(const struct control *c, const char *account, int64_t revision);
 

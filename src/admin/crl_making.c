@@ -36,6 +36,8 @@ static void give_up(struct making *m, const struct err *err) {
     metrics_count(METRIC_CRLS, RESULT_FAILED, 0);
     log_err(LOG_WARN, "crl_failed", err, "account", of->row.account, NULL);
     of->not_before_ms = clock_mono_ms() + AGAIN_MS;
+    of->failed = err->code;
+    snprintf(of->why, sizeof of->why, "%s", err_text(err));
     crl_making_end(m);
     crls_rest(k, 0); /* a look in between: a revocation waits for no list but its own */
 }
@@ -52,6 +54,7 @@ static void kept(void *arg, int rc, const struct err *err) {
     const int64_t took = clock_mono_ms() - m->began_ms, wanted = SPACING * took, spacing = wanted < SPACING_MIN_MS ? SPACING_MIN_MS : wanted > SPACING_MAX_MS ? SPACING_MAX_MS : wanted;
     const size_t left_out = m->load.left_out;
     of->row = g->row;
+    of->failed = 0;
     of->not_before_ms = m->began_ms + spacing;
     metrics_count(METRIC_CRLS, RESULT_OK, 0);
     log_event(LOG_INFO, "crl_made", "account", g->row.account, "number", log_num(g->row.number), "entries", log_num(g->row.entries), "ms", log_num(took), NULL);

@@ -5,6 +5,7 @@
 #include "admin/crl.h"
 
 #define AGAIN_MS 5000 /* until what failed is tried again */
+#define CRL_WHY_MAX 256
 
 /* A CA and its newest list. */
 struct known {
@@ -16,6 +17,8 @@ struct known {
     bool gone;               /* its account was deleted: its list goes too */
     int64_t behind_ms;       /* monotonic: since when it waits for a list, or for another; 0: it does not */
     size_t left_out;         /* damaged rows that are on no list */
+    int failed;              /* the last one could not be made: the code, and what there is to say; 0: it was */
+    char why[CRL_WHY_MAX];
 };
 
 /* The list under way. */

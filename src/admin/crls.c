@@ -6,6 +6,7 @@
 #define PEM_MAX ((size_t)CRL_BYTES_MAX * 2)
 
 static json_t *crl_json(const struct control *c, const struct crl_row *r) {
+    struct err why;
     char file[CRL_FILE_MAX], key[2 * CRL_KEY_ID_LEN + 1];
     CLEANUP(buf_fini) struct buf url = BUF_INIT(1024);
     json_t *o = json_object();
@@ -21,6 +22,8 @@ static json_t *crl_json(const struct control *c, const struct crl_row *r) {
     json_set_time(o, "this_update", r->this_update);
     json_set_time(o, "next_update", r->next_update);
     json_set_str(o, "state", r->next_update <= clock_now() ? "overdue" : "current");
+    json_set_bool(o, "behind", crls_lacks(c, r->account, r->key_id, &why));
+    json_set_str(o, "failing", why.code ? err_text(&why) : NULL);
     json_set_int(o, "bytes", r->bytes);
     json_set_str(o, "url", *c->o->crl_url ? buf_str(&url) : NULL);
     return o;
@@ -205,8 +208,11 @@ static int bundle_run(struct store_tx *control, void *arg, struct err *err) {
 
 static void bundled(struct http_exchange *x, int rc, const struct err *err, void *op) {
     struct bundling *b = op;
+    struct err why = ERR_INIT, failed;
+    if (rc == MUSTER_EUNAVAILABLE && (crls_why(b->of.c, b->rows.account, &failed), failed.code))
+        err_retry(&why, rc, 1, "%s %s", err_text(err), err_text(&failed));
     if (rc)
-        http_reply_err(x, err);
+        http_reply_err(x, why.code ? &why : err);
     else
         http_reply_buf(x, 200, "application/x-pem-file", &b->pem, false);
     buf_fini(&b->pem);

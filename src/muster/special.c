@@ -89,18 +89,48 @@ int command_root_export(struct invocation *in, struct err *err) {
 
 #define WAIT_MS 15000 /* for lists that are about to be made: behind `account create` and `root rotate` a moment */
 #define NAP_MS 200
+#define QUIET_MS 1000
 
 static int get_file(struct invocation *in, const char *path, bool waits, struct api_answer *out, struct err *err) {
-    const int64_t end = clock_mono_ms() + WAIT_MS;
-    for (;;) {
+    const int64_t begin = clock_mono_ms(), end = begin + WAIT_MS;
+    for (bool told = false;;) {
         int rc = api_call(in->api, "GET", path, NULL, out, NULL, err);
         if (rc != MUSTER_EUNAVAILABLE || !waits || clock_mono_ms() > end)
             return rc;
+        if (!told && (told = clock_mono_ms() > begin + QUIET_MS))
+            print_message("It is waited for: ", err_text(err));
         api_answer_fini(out);
         *out = (struct api_answer){0};
         *err = ERR_INIT;
         nanosleep(&(struct timespec){.tv_nsec = NAP_MS * 1000000L}, NULL);
     }
+}
+
+/* The list is what it is, and who reads it is not told what it lacks. */
+static void warn_of_list(const json_t *list) {
+    CLEANUP(buf_fini) struct buf text = BUF_INIT(4096);
+    const char *issuer = json_string_value(json_object_get(list, "issuer")), *made = json_string_value(json_object_get(list, "this_update")), *why = json_string_value(json_object_get(list, "failing"));
+    const bool behind = json_is_true(json_object_get(list, "behind"));
+    if (!why) /* what changes meanwhile is for who asks later */
+        return;
+    buf_addf(&text, "the list of %s is of %s%s. No newer one can be made: %s", issuer ? issuer : "a CA", made ? made : "before", behind ? ", and lacks what has changed since" : "", why);
+    print_message("warning: ", buf_str(&text));
+}
+
+static void warn_of_lists(struct invocation *in, bool all) {
+    CLEANUP(buf_fini) struct buf path = BUF_INIT(4096);
+    CLEANUP_JSON json_t *answer = NULL;
+    struct err err = ERR_INIT;
+    size_t i;
+    json_t *one;
+    if (command_path(in, all ? "/api/v1/accounts/{account}/crls" : "/api/v1/accounts/{account}/crls/{crl}", &path, &err) || api_json(in->api, "GET", buf_str(&path), NULL, &answer, NULL, &err)) {
+        print_message("warning: whether the lists are the newest cannot be told: ", err_text(&err));
+        return;
+    }
+    if (!all)
+        warn_of_list(answer);
+    json_array_foreach(json_object_get(answer, "items"), i, one)
+        warn_of_list(one);
 }
 
 /* crl export, root bundle: what another program reads. */
@@ -112,6 +142,8 @@ int command_file_export(struct invocation *in, struct err *err) {
     int rc = command_path(in, all ? "/api/v1/accounts/{account}/crl-file" : in->command->path, &path, err);
     if (rc || (rc = get_file(in, buf_str(&path), lists, &list, err)) || (rc = file_arg_write(out ? out : "-", buf_span(&list.body), false, err)))
         return rc;
+    if (lists)
+        warn_of_lists(in, all);
     if (!in->json || !out || !strcmp(out, "-"))
         return 0;
     CLEANUP_JSON json_t *answer = json_object();

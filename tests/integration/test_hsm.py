@@ -16,7 +16,7 @@ from cryptography import x509
 import test_backup
 import test_ocsp
 from client import Device
-from conftest import BUILD, MUSTERD, refused, soon
+from conftest import BUILD, MUSTER, MUSTERD, refused, soon
 from enrolment import ask
 from hsm import MODULE, PIN, Token
 
@@ -113,6 +113,24 @@ def test_revocation_lists_and_ocsp_answers(fresh, token):
     for device, word in ((good, ": good"), (bad, ": revoked")):
         done = test_ocsp.openssl(f, device.cert)
         assert "Response verify OK" in done.stderr and word in done.stdout, done.stdout + done.stderr
+
+
+def test_a_list_that_cannot_be_made_anew_is_exported_with_a_word(hsm, token):
+    s = hsm
+    export = lambda *of: subprocess.run([MUSTER, "--data", s.dir, "crl", "export", *of, "--account", "inside"], capture_output=True, check=True, timeout=60)
+    works(s, s.inside, "goes")
+    before = export()
+    assert before.stdout.startswith(b"-----BEGIN X509 CRL") and not before.stderr
+    token.be("away")
+    s.muster("device", "revoke", "goes", "--account", "inside", "--yes")
+    done = export()
+    assert done.stdout == before.stdout and b"warning: the list of CN=" in done.stderr and b"lacks what has changed" in done.stderr and b"security module" in done.stderr, done.stderr
+    lists = s.muster("crl", "list", "--account", "inside")
+    lacks = [c for c in lists if c["failing"]]
+    assert lacks and all(c["behind"] for c in lists)
+    assert b"lacks what has changed" in export(lacks[0]["id"]).stderr
+    token.no_more("away")
+    soon((True, b""), lambda: (lambda done: (done.stdout != before.stdout, done.stderr))(export()), 20)
 
 
 def test_a_token_that_goes_away_stops_its_accounts_alone(hsm, token):
