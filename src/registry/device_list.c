@@ -3,10 +3,11 @@
 
 #define LOOKED_AT_MAX 2500 /* devices that one page looks at: 10 to 25 ms */
 #define PASSED_MAX 20000   /* that it passes over by their certificates' dates alone: as much */
+#define ANCHORED_MAX 100000 /* entries of an index alone that it reads, to find the next devices under a root by their rows: as much */
 
 /* The way through the devices: along an index, from where the cursor stands.  A cursor says which order it is of: "123" by row, "d:…" by
  * device ID, "s:HOUR:ROW" by the hour of the last request. */
-enum way { BY_ROW, BY_STATE, BY_KEY, BY_ROOT, BY_SPKI, BY_ID, BY_SEEN };
+enum way { BY_ROW, BY_STATE, BY_KEY, BY_ROOT, BY_ANCHOR, BY_SPKI, BY_ID, BY_SEEN };
 struct walk {
     enum way way;
     int64_t row, hour;      /* after these */
@@ -35,6 +36,7 @@ static const char *after_prefix(struct span prefix, char out[DEVICE_ID_MAX + 1])
 /* How many devices each of the filters leaves, by the counts that are kept. */
 struct counts {
     int64_t state, key, root;
+    int64_t anchor; /* up to ANCHORED_MAX + 1: more */
 };
 
 static int count(struct store_tx *tx, const struct device_list *l, const struct account *a, const struct walk *w, struct counts *out, struct err *err) {
@@ -48,6 +50,8 @@ static int count(struct store_tx *tx, const struct device_list *l, const struct 
         out->state += store_int(row, 0) == (int64_t)l->state ? n : 0;
         out->root += l->root.n && store_int(row, 2) == w->root.row ? n : 0;
     }
+    if (!rc && w->anchor)
+        rc = one_int(tx, &out->anchor, 0, err, SQL_DEVICES_ANCHORED, "ii", w->root.row, I(ANCHORED_MAX + 1));
     return rc || !l->key.n ? rc : one_int(tx, &out->key, 0, err, SQL_KEY_DEVICES, "i", w->key.row);
 }
 
@@ -80,7 +84,7 @@ static int read_cursor(const struct device_list *l, struct walk *w, struct err *
 
 /* A filter that leaves fewer than one page looks at is the best of ways; then the device ID, the key, the root, the time. */
 static void choose(const struct device_list *l, const struct counts *n, struct walk *w) {
-    const struct { bool there; enum way way; int64_t n; } of[] = {{l->key.n > 0, BY_KEY, n->key}, {l->root.n > 0 && !w->anchor, BY_ROOT, n->root}, {l->state != 0, BY_STATE, n->state}};
+    const struct { bool there; enum way way; int64_t n; } of[] = {{l->key.n > 0, BY_KEY, n->key}, {l->root.n > 0 && !w->anchor, BY_ROOT, n->root}, {w->anchor && n->anchor <= ANCHORED_MAX, BY_ANCHOR, n->anchor}, {l->state != 0, BY_STATE, n->state}};
     const bool first = l->cursor.n == 0, other = first && !l->by_row, by_time = l->seen_since || l->not_seen_since;
     enum way best = BY_ROW;
     int64_t least = INT64_MAX;
@@ -111,6 +115,8 @@ static int start_walk(struct store_tx *tx, const struct device_list *l, const st
         return store_query(tx, row, err, SQL_DEVICE_PAGE_KEY, "iii", w->key.row, w->row, limit);
     case BY_ROOT:
         return store_query(tx, row, err, SQL_DEVICE_PAGE_ROOT, "iii", w->root.row, w->row, limit);
+    case BY_ANCHOR:
+        return store_query(tx, row, err, SQL_DEVICE_PAGE_ANCHOR, "iii", w->root.row, w->row, limit);
     case BY_SPKI:
         return store_query(tx, row, err, SQL_DEVICE_PAGE_SPKI, "ibii", a->row, hash_span(&l->spki), w->row, limit);
     case BY_ID: {
@@ -159,7 +165,7 @@ static int fits(struct store_tx *tx, const struct device_list *l, const struct w
         (!l->key.n && d->created < l->since) || d->last_seen < l->seen_since || (l->not_seen_since && d->last_seen >= l->not_seen_since))
         return 0;
     int rc = !l->key.n || w->way == BY_KEY ? 0 : one_int(tx, &certificates, 0, err, SQL_KEY_HAS, "iii", w->key.row, d->row, l->since);
-    if (!rc && w->anchor)
+    if (!rc && w->anchor && w->way != BY_ANCHOR)
         rc = one_int(tx, &anchor, 0, err, SQL_DEVICE_ANCHOR, "i", d->row);
     return rc ? rc : certificates > 0 && anchor == w->root.row;
 }

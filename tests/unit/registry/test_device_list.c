@@ -6,19 +6,20 @@
 
 static struct store *registry;
 
-/* Roots 1 and 2, the second of the last device alone; one key, whose certificate of every 10,000th device is newer. */
+/* Roots 1 and 2, the second of the last device alone; root 3 of Muster's own, under which every 1,000th device stands; one key, whose certificate of every 10,000th device is newer. */
 static int make(void **state) {
     static const char rows[] =
         "INSERT INTO account (id, name, kind, method, state, created, reprovision, approval, expected_only, device_key, device_life, lost_answer_window, issue_ceiling) "
         "VALUES (1, 'a', 1, 3, 2, 0, 1, 0, 0, 1, 1, 1, 1);"
         "INSERT INTO root (id, uuid, account, origin, state, state_before, fingerprint, spki, subject, der, not_after, id_rule, key_rule, challenge_expires, created) VALUES "
         "(1, x'00000000000070008000000000000001', 1, 1, 2, 0, randomblob(32), randomblob(32), 'CN=x', x'00', 9, 1, 1, 0, 0), "
-        "(2, x'00000000000070008000000000000002', 1, 1, 2, 0, randomblob(32), randomblob(32), 'CN=x', x'00', 9, 1, 1, 0, 0);"
+        "(2, x'00000000000070008000000000000002', 1, 1, 2, 0, randomblob(32), randomblob(32), 'CN=x', x'00', 9, 1, 1, 0, 0), "
+        "(3, x'00000000000070008000000000000003', 1, 2, 2, 0, randomblob(32), randomblob(32), 'CN=x', x'00', 9, 1, 1, 0, 0);"
         "INSERT INTO prov_key (id, uuid, account, name, state, created, expires, certificate_not_after, max_devices, spent, per_hour, id_pattern, sources, build, spki, fingerprint, last_used) "
         "VALUES (1, randomblob(16), 1, 'k', 1, 0, 9, 9, 0, 0, 0, '', '', '', randomblob(32), randomblob(32), 0);"
         "WITH RECURSIVE c (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < %d) "
         "INSERT INTO device (id, uuid, account, device_id, state, state_before, method, root, created, last_seen, last_address, again, refused, expected, reason, certificate_not_after, "
-        "issue_first, issue_last_ms, issue_count, seen_hour) SELECT i, randomblob(16), 1, 'd' || i, 1, 0, 1, 1 + (i = %d), 50, 3600 * (10 + i %% 4), '', 0, 0, 0, '', 0, 0, 0, 0, 10 + i %% 4 "
+        "issue_first, issue_last_ms, issue_count, seen_hour, anchor) SELECT i, randomblob(16), 1, 'd' || i, 1, 0, 1, 1 + (i = %d), 50, 3600 * (10 + i %% 4), '', 0, 0, 0, '', 0, 0, 0, 0, 10 + i %% 4, 3 * (i %% 1000 = 0) "
         "FROM c;"
         "INSERT INTO cert (serial, fingerprint, account, device, prov_key, spki, state, der, not_before, not_after, created, used, enrolled) "
         "SELECT randomblob(16), randomblob(32), 1, id, 1, randomblob(32), 2, x'00', 0, 9, 100 + 100 * (id %% 10000 = 0), 0, 100 + 100 * (id %% 10000 = 0) FROM device;"
@@ -112,7 +113,36 @@ static void a_root_of_few(void **state) {
     assert_int_equal(pages, 1);
 }
 
+/* A root of Muster's own, under which devices stand by whichever way they came: by their anchor, in the order of their rows, and each once. */
+static void few_under_a_root_of_muster_s_own(void **state) {
+    const struct device_list under = {.root = SPAN_LIT("00000000-0000-7000-8000-000000000003")};
+    CLEANUP(buf_fini) struct buf all = BUF_INIT(1024);
+    struct device_list l = under;
+    int pages;
+    for (int i = 1000; i <= DEVICES; i += 1000)
+        buf_addf(&all, "d%d ", i);
+    assert_string_equal(list(under, &pages), buf_str(&all));
+    assert_int_equal(pages, 1); /* and not all devices in pages of LOOKED_AT_MAX */
+    l.by_row = true;
+    assert_string_equal(list(l, &pages), buf_str(&all));
+    assert_int_equal(pages, 1);
+    l.key = SPAN_LIT("k");
+    l.since = 200;
+    assert_string_equal(list(l, &pages), "d10000 d20000 d30000 d40000 ");
+    assert_int_equal(pages, 1);
+    l = under;
+    l.prefix = SPAN_LIT("d4");
+    assert_string_equal(list(l, &pages), "d4000 d40000 d41000 d42000 d43000 ");
+    l = under;
+    l.not_seen_since = 11 * CLOCK_HOUR;
+    assert_string_equal(list(l, &pages), buf_str(&all));
+    l = under;
+    l.state = DEVICE_REVOKED;
+    assert_string_equal(list(l, &pages), "");
+    assert_int_equal(pages, 1);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(what_a_key_gave_since), cmocka_unit_test(each_that_was_seen_comes_once), cmocka_unit_test(a_root_of_few)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(what_a_key_gave_since), cmocka_unit_test(each_that_was_seen_comes_once), cmocka_unit_test(a_root_of_few), cmocka_unit_test(few_under_a_root_of_muster_s_own)};
     return cmocka_run_group_tests(tests, make, drop);
 }

@@ -42,6 +42,7 @@ static const struct {
     {"CHAINS_SEEN_PAGE", "`root show` and `retire`, by hand, in a reading transaction"},
     {"CHAINS_IN_USE_PAGE", "likewise"},
     {"CHAINS_ASLEEP_PAGE", "likewise"},
+    {"DEVICE_PAGE_ANCHOR", "at most ANCHORED_MAX entries of an index, which is asked before"},
     {"SERVER_CA_STOPS", "a forecast, which walks over the devices as it is; only while a former server CA is near its end"},
     {"KEY_OPEN", "ending a recovery, by hand"},
     {"INVITATION_OPEN", "ending a recovery, by hand"},
