@@ -1,108 +1,16 @@
 /* client: see client.h.  A wire is one connection; a call borrows one.  Callbacks are deferred by libevent, so that none runs inside a call
  * of the layer above; whatever ends a call early leaves a wire without one, which nobody hears of any more. */
-#include "http/client.h"
-
-#include <event2/buffer.h>
-#include <event2/bufferevent.h>
-#include <event2/bufferevent_ssl.h>
-#include <event2/dns.h>
-#include <event2/event.h>
 #include <netinet/tcp.h>
 #include <openssl/err.h>
-#include <openssl/x509v3.h>
-#include <poll.h>
-#include <sys/queue.h>
 
-#include "http/chunked.h"
+#include "http/client_part.h"
 
 #define READ_HIGH (64 * 1024) /* more than a head */
 #define PIECE_MAX (16 * 1024)
-#define IDLE_MAX 32       /* wires kept for another request, of one client */
-#define IDLE_MS 15000
 #define HEAD_BYTES (32 * 1024)
 #define HEAD_FIELDS HEAD_FIELDS_MAX
 
 static const struct head_limits LIMITS = {.bytes = HEAD_BYTES, .target = HEAD_TARGET_MAX, .fields = HEAD_FIELDS};
-
-struct wire {
-    TAILQ_ENTRY(wire) entry; /* of the client's list: busy or idle */
-    struct http_client *client;
-    const struct http_origin *to;
-    struct bufferevent *bev;
-    struct loop_timer *timer;
-    struct http_call *call; /* NULL: idle */
-    bool connected, used;   /* used: it carried a request before */
-};
-TAILQ_HEAD(wires, wire);
-
-struct http_client {
-    struct loop *loop;
-    struct evdns_base *names; /* NULL: addresses alone */
-    struct wires busy, idle;
-    size_t n_idle;
-};
-
-enum call_state { CALL_CONNECT, CALL_HEAD, CALL_BODY };
-
-struct http_call {
-    struct http_client *client;
-    const struct http_origin *to;
-    const struct http_call_ops *ops;
-    void *arg;
-    struct wire *wire;
-    struct evbuffer *request; /* what has to be sent, kept until there is a wire for it; repeatable: the whole of it, for a second try */
-    struct http_request rq;
-    enum call_state state;
-    bool sent;                /* the request is complete */
-    bool paused, full, got;   /* full: room() is owed; got: a byte of the answer has come */
-    bool deaf, lost;          /* the server takes no more of the request; a part of it was lost for want of memory */
-    short ended;              /* BEV_EVENT_…: the connection has ended, and what came before is still being given; 0: it goes on */
-    size_t waiting;           /* bytes of the request that had not left when somebody looked last */
-    struct head_scan scan;
-    struct http_response head;
-    struct http_field fields[HEAD_FIELDS];
-    struct chunked chunked;
-    int64_t left;
-    struct buf piece;
-    int refs;                 /* give()'s besides: a callback may end the call */
-    bool over;
-};
-
-/* --- wires ------------------------------------------------------------------------------------------------------------------------ */
-
-static void wire_free(struct wire *w) {
-    if (w->call)
-        w->call->wire = NULL;
-    TAILQ_REMOVE(w->call ? &w->client->busy : &w->client->idle, w, entry);
-    w->client->n_idle -= w->call ? 0 : 1;
-    loop_timer_free(w->timer);
-    bufferevent_free(w->bev);
-    free(w);
-}
-
-static void wire_borrow(struct wire *w, struct http_call *call) {
-    if (!w->call && w->used) {
-        TAILQ_REMOVE(&w->client->idle, w, entry);
-        w->client->n_idle--;
-        TAILQ_INSERT_TAIL(&w->client->busy, w, entry);
-    }
-    w->call = call;
-    call->wire = w;
-}
-
-/* Kept for the next one. */
-static void wire_return(struct wire *w) {
-    struct http_client *c = w->client;
-    if (c->n_idle >= IDLE_MAX)
-        wire_free(TAILQ_FIRST(&c->idle));
-    w->call->wire = NULL;
-    TAILQ_REMOVE(&c->busy, w, entry);
-    w->call = NULL;
-    w->used = true;
-    TAILQ_INSERT_TAIL(&c->idle, w, entry);
-    c->n_idle++;
-    loop_timer_set(w->timer, IDLE_MS);
-}
 
 /* --- the end of a call ------------------------------------------------------------------------------------------------------------------ */
 
@@ -124,7 +32,7 @@ void http_call_cancel(struct http_call *call) {
     if (!call)
         return;
     if (call->wire)
-        wire_free(call->wire);
+        client_wire_free(call->wire);
     call_end(call);
 }
 
@@ -147,9 +55,9 @@ static void finish(struct http_call *call) {
     struct wire *w = call->wire;
     if (!call->head.close && call->sent && !call->ended && !call->deaf && evbuffer_get_length(bufferevent_get_input(w->bev)) == 0 &&
         evbuffer_get_length(bufferevent_get_output(w->bev)) == 0)
-        wire_return(w);
+        client_wire_return(w);
     else
-        wire_free(w);
+        client_wire_free(w);
     call_end(call);
     ops->end(arg);
 }
@@ -177,7 +85,7 @@ static void on_time(void *arg) {
     struct wire *w = arg;
     struct http_call *call = w->call;
     if (!call)
-        wire_free(w);
+        client_wire_free(w);
     else if (call->state == CALL_CONNECT)
         fail(call, MUSTER_EUPSTREAMTIME, "No connection to the server behind was made within %d seconds.", call->to->connect_ms / 1000);
     else if (has_moved(call) || (call->state == CALL_HEAD && !call->sent && !call->full))
@@ -289,7 +197,7 @@ static void go_on(struct http_call *call) {
 static void on_read(struct bufferevent *bev, void *arg) {
     struct wire *w = arg;
     if (!w->call) /* idle: nobody asked anything */
-        wire_free(w);
+        client_wire_free(w);
     else if (w->call->state != CALL_CONNECT)
         go_on(w->call);
 }
@@ -329,7 +237,7 @@ static bool try_again(struct http_call *call) {
     struct err err = ERR_INIT;
     if (!w->used || call->got || !call->rq.repeatable)
         return false;
-    wire_free(w);
+    client_wire_free(w);
     call->state = CALL_CONNECT;
     call->ended = 0;
     call->deaf = false;
@@ -371,7 +279,7 @@ static void on_event(struct bufferevent *bev, short what, void *arg) {
         return;
     }
     if (!call) {
-        wire_free(w);
+        client_wire_free(w);
     } else if ((what & BEV_EVENT_WRITING) && !(what & BEV_EVENT_READING) && !call->to->tls && !call->deaf && !call->lost && call->state != CALL_CONNECT) {
         call->deaf = true; /* its answer, perhaps a refusal of this very request, may be there to be read; so is its end */
     } else {
@@ -381,49 +289,12 @@ static void on_event(struct bufferevent *bev, short what, void *arg) {
     ERR_clear_error();
 }
 
-static bool is_address(const char *host) {
-    uint8_t any[16];
-    return evutil_inet_pton(AF_INET, host, any) == 1 || evutil_inet_pton(AF_INET6, host, any) == 1;
-}
-
-static SSL *tls_for(const struct http_origin *to) {
-    SSL *ssl = SSL_new(to->tls);
-    bool address = is_address(to->tls_name);
-    if (ssl) /* the names that a certificate is for stand in subjectAltName (RFC 9525, 6.3) */
-        SSL_set_hostflags(ssl, X509_CHECK_FLAG_NEVER_CHECK_SUBJECT | X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
-    bool ok = ssl && (address ? X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), to->tls_name) == 1
-                              : SSL_set1_host(ssl, to->tls_name) == 1 && SSL_set_tlsext_host_name(ssl, to->tls_name) == 1);
-    if (ok)
-        return ssl;
-    SSL_free(ssl);
-    return NULL;
-}
-
-static struct bufferevent *bev_new(struct http_client *c, const struct http_origin *to) {
-    const int options = BEV_OPT_CLOSE_ON_FREE | BEV_OPT_DEFER_CALLBACKS;
-    struct event_base *base = loop_base(c->loop);
-    if (!to->tls)
-        return bufferevent_socket_new(base, -1, options);
-    SSL *ssl = tls_for(to);
-    struct bufferevent *bev = ssl ? bufferevent_openssl_socket_new(base, -1, ssl, BUFFEREVENT_SSL_CONNECTING, options) : NULL;
-    if (!bev)
-        SSL_free(ssl);
-    return bev;
-}
-
-static size_t busy_with(const struct http_client *c, const struct http_origin *to) {
-    size_t n = 0;
-    struct wire *w;
-    TAILQ_FOREACH(w, &c->busy, entry) n += w->to == to;
-    return n;
-}
-
 /* A new connection for the call. */
 static int wire_open(struct http_call *call, struct err *err) {
     struct http_client *c = call->client;
     const struct http_origin *to = call->to;
     struct wire *w = calloc(1, sizeof *w);
-    struct bufferevent *bev = w ? bev_new(c, to) : NULL;
+    struct bufferevent *bev = w ? client_bev_new(c, to) : NULL;
     struct loop_timer *timer = bev ? loop_timer_new(c->loop, on_time, w) : NULL;
     if (!timer) {
         if (bev)
@@ -433,7 +304,7 @@ static int wire_open(struct http_call *call, struct err *err) {
     }
     *w = (struct wire){.client = c, .to = to, .bev = bev, .timer = timer};
     TAILQ_INSERT_TAIL(&c->busy, w, entry);
-    wire_borrow(w, call);
+    client_wire_borrow(w, call);
     bufferevent_setcb(bev, on_read, on_write, on_event, w);
     bufferevent_setwatermark(bev, EV_READ, 0, READ_HIGH);
     bufferevent_setwatermark(bev, EV_WRITE, CLIENT_HIGH / 4, 0);
@@ -442,25 +313,8 @@ static int wire_open(struct http_call *call, struct err *err) {
     const char *host = strcmp(to->host, "localhost") ? to->host : "127.0.0.1"; /* is no matter of a name server */
     if (bufferevent_socket_connect_hostname(bev, c->names, AF_UNSPEC, host, to->port) == 0)
         return 0;
-    wire_free(w);
+    client_wire_free(w);
     return err_set(err, MUSTER_EUPSTREAM, "The server behind, %s port %u, cannot be reached.", to->host, to->port);
-}
-
-/* Bytes that nobody asked for would be taken for the answer; and an end that has come is one that need not be learnt from a failure. */
-static bool is_quiet(const struct wire *w) {
-    struct pollfd p = {.fd = bufferevent_getfd(w->bev), .events = POLLIN | POLLRDHUP};
-    return evbuffer_get_length(bufferevent_get_input(w->bev)) == 0 && poll(&p, 1, 0) == 0;
-}
-
-/* The newest that is fit to be used again. */
-static struct wire *wire_idle(struct http_client *c, const struct http_origin *to) {
-    for (;;) {
-        struct wire *w, *newest = NULL;
-        TAILQ_FOREACH(w, &c->idle, entry) newest = w->to == to ? w : newest;
-        if (!newest || is_quiet(newest))
-            return newest;
-        wire_free(newest);
-    }
 }
 
 struct http_call *http_call_new(struct http_client *c, const struct http_origin *to, const struct http_request *rq, const struct http_call_ops *ops, void *arg,
@@ -475,14 +329,14 @@ struct http_call *http_call_new(struct http_client *c, const struct http_origin 
         err_set(err, MUSTER_ENOMEM, NULL);
         return NULL;
     }
-    if (busy_with(c, to) >= to->connections) {
+    if (client_busy_with(c, to) >= to->connections) {
         call_end(call);
         (void)!err_retry(err, MUSTER_EBUSY, 2, "All connections to the server behind are in use.");
         return NULL;
     }
-    struct wire *w = rq->repeatable ? wire_idle(c, to) : NULL;
+    struct wire *w = rq->repeatable ? client_wire_idle(c, to) : NULL;
     if (w) {
-        wire_borrow(w, call);
+        client_wire_borrow(w, call);
         call->state = CALL_HEAD;
         send_what_waits(call);
         return call;
@@ -536,39 +390,4 @@ void http_call_resume(struct http_call *call) {
     if (!call->ended)
         bufferevent_enable(call->wire->bev, EV_READ);
     bufferevent_trigger(call->wire->bev, EV_READ, BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
-}
-
-/* --- the client ------------------------------------------------------------------------------------------------------------------------------------- */
-
-struct http_client *http_client_new(struct loop *l, bool names, struct err *err) {
-    struct http_client *c = calloc(1, sizeof *c);
-    if (!c) {
-        err_set(err, MUSTER_ENOMEM, NULL);
-        return NULL;
-    }
-    c->loop = l;
-    TAILQ_INIT(&c->busy);
-    TAILQ_INIT(&c->idle);
-    if (!names)
-        return c;
-    c->names = evdns_base_new(loop_base(l), 0);
-    if (!c->names) {
-        free(c);
-        err_set(err, MUSTER_ENOMEM, NULL);
-        return NULL;
-    }
-    /* Without the file it asks 127.0.0.1, as the C library does. */
-    evdns_base_resolv_conf_parse(c->names, DNS_OPTIONS_ALL, "/etc/resolv.conf");
-    return c;
-}
-
-void http_client_free(struct http_client *c) {
-    struct wire *w;
-    if (!c)
-        return;
-    while ((w = TAILQ_FIRST(&c->idle)))
-        wire_free(w);
-    if (c->names)
-        evdns_base_free(c->names, 0);
-    free(c);
 }

@@ -1,5 +1,5 @@
-/* admit_uploaded: devices under fleet roots of customers, and of factory lines under whichever root: known keys, first contact, foreign keys; see admit.h. */
-#include "base/unseen.h"
+/* admit_uploaded: devices under fleet roots of customers, and of factory lines under whichever root: known keys, and other keys for known devices; see admit.h.  Who comes for
+ * the first time is admit_first.c's. */
 #include "registry/admit_part.h"
 #include "registry/audit.h"
 #include "registry/device_chain.h"
@@ -11,8 +11,7 @@
 
 #define OFFER_FRESH CLOCK_HOUR /* an offer seen within this time is not written again */
 
-/* What stands above the certificate has expired: by the root's rule that is the end, or who is known goes on.  Nothing new comes by it. */
-static bool above_lasts(struct admit *a, const struct root *r, bool known) {
+bool admit_above_lasts(struct admit *a, const struct root *r, bool known) {
     if (!a->above || (r->expired == EXPIRED_KNOWN && known))
         return true;
     if (r->expired == EXPIRED_KNOWN)
@@ -22,8 +21,7 @@ static bool above_lasts(struct admit *a, const struct root *r, bool known) {
     return false;
 }
 
-/* *ok false: its CA has taken the certificate back, or one above it; sets the verdict. */
-static int check_lists(struct store_tx *tx, struct admit *a, const struct root *r, bool *ok, struct err *err) {
+int admit_check_lists(struct store_tx *tx, struct admit *a, const struct root *r, bool *ok, struct err *err) {
     static const char *const reasons[] = {[0] = "", [1] = " (key compromise)", [2] = " (CA compromise)", [4] = " (superseded)", [6] = " (on hold)"};
     const struct cert *certs[1 + CHAIN_MAX_CERTS] = {a->leaf};
     int64_t reason = 0;
@@ -37,7 +35,7 @@ static int check_lists(struct store_tx *tx, struct admit *a, const struct root *
     return admit_refuse(a, MUSTER_ECERTLISTED, which ? "A CA certificate above the device's stands on a revocation list of the fleet CA%s." : "The certificate stands on a revocation list of the fleet CA%s.", why);
 }
 
-static bool read_id(struct admit *a, const struct root *r, struct buf *id) {
+bool admit_read_id(struct admit *a, const struct root *r, struct buf *id) {
     struct err why = ERR_INIT;
     int code = cert_device_id(a->leaf, r->id_rule, id, &why);
     if (!code)
@@ -51,8 +49,7 @@ static bool read_id(struct admit *a, const struct root *r, struct buf *id) {
     return code == 0;
 }
 
-/* state: that it begins with; 0: it has one already. */
-static int audit_device(struct store_tx *tx, const struct admit *a, const struct account *account, const char *action, const char *device_id, const struct root *r, int64_t state, struct err *err) {
+int admit_audit_device(struct store_tx *tx, const struct admit *a, const struct account *account, const char *action, const char *device_id, const struct root *r, int64_t state, struct err *err) {
     const struct actor actor = actor_of("device", span_str(device_id));
     json_t *detail = json_object();
     json_set_uuid(detail, "root", &r->uuid);
@@ -68,7 +65,7 @@ static int audit_device(struct store_tx *tx, const struct admit *a, const struct
     return audit_add(tx, account->row, &actor, action, span_str(device_id), detail, err);
 }
 
-static int announce(struct store_tx *tx, const struct admit *a, const struct account *account, const struct device *d, enum event_kind kind, struct err *err) {
+int admit_announce(struct store_tx *tx, const struct admit *a, const struct account *account, const struct device *d, enum event_kind kind, struct err *err) {
     json_t *more = json_object();
     if (kind == EVENT_DEVICE_REGISTERED || kind == EVENT_DEVICE_PENDING) {
         json_set_str(more, "method", word_of(&WORDS_METHOD, METHOD_DEVICE));
@@ -114,7 +111,7 @@ static int newer_certificate(struct store_tx *tx, struct admit *a, const struct 
     int rc = device_chain_keep(tx, a, r, &chain, err);
     if (rc || (rc = device_identity_renew(tx, d, a->leaf, r->row, chain, err)) || (a->of_line && (rc = line_certificate_shown(tx, d, a->leaf, err))))
         return rc;
-    return audit_device(tx, a, account, "device.certificate", d->device_id, r, 0, err);
+    return admit_audit_device(tx, a, account, "device.certificate", d->device_id, r, 0, err);
 }
 
 static int need_device(struct store_tx *tx, int64_t row, struct device *out, struct err *err) {
@@ -131,8 +128,7 @@ static int64_t ended_at(const struct admit *a, const struct root *r) { return r-
 /* One of the key that the device had shown before the newest that the registry has of it. */
 static bool is_older(const struct device *d, const struct cert *leaf) { return !hash_eq(&d->certificate, &leaf->fingerprint) && leaf->not_after < d->certificate_not_after; }
 
-/* Under a root of Muster's own it is a line's device, of an account that issues under it. */
-static bool has_method(const struct account *account, const struct root *r) { return account->method & (r->origin == ROOT_MUSTER ? METHOD_SHARED : METHOD_DEVICE); }
+bool admit_has_method(const struct account *account, const struct root *r) { return account->method & (r->origin == ROOT_MUSTER ? METHOD_SHARED : METHOD_DEVICE); }
 
 /* A certificate of the line that brought the device in, which has one of the account's issuing CA since. */
 static bool has_left_line(const struct root *r, const struct line *l, const struct device *d) {
@@ -142,8 +138,7 @@ static bool has_left_line(const struct root *r, const struct line *l, const stru
 /* Likewise, and that one was revoked, or the line's own was: nothing stands in its place, and what the line has signed is over with it. */
 static bool has_lost_identity(const struct root *r, const struct line *l, const struct device *d) { return r->origin == ROOT_MUSTER && l->row && d->line == l->row && !d->has_certificate; }
 
-/* *ok false: it is of a line, and an operator has taken it back; sets the verdict. */
-static int check_line_revoked(struct store_tx *tx, struct admit *a, int64_t account, bool *ok, struct err *err) {
+int admit_check_line_revoked(struct store_tx *tx, struct admit *a, int64_t account, bool *ok, struct err *err) {
     int64_t when, reason;
     int found = a->of_line ? line_certificate_revoked(tx, account, &a->leaf->fingerprint, &a->leaf->key.spki, &when, &reason, err) : 0;
     *ok = !found;
@@ -166,22 +161,22 @@ static int judge_late(struct store_tx *tx, struct admit *a, const struct account
     CLEANUP(buf_fini) struct buf id = BUF_INIT(512);
     struct device d;
     bool ok;
-    int rc = check_lists(tx, a, r, &ok, err);
+    int rc = admit_check_lists(tx, a, r, &ok, err);
     if (rc || !ok)
         return rc;
-    if (!has_method(account, r))
+    if (!admit_has_method(account, r))
         return admit_refuse(a, MUSTER_EMETHODOFF, NULL);
     if ((rc = need_device(tx, device_row, &d, err)))
         return rc;
     admit_found(a, &d);
     if (admit_state(a, account, &d), a->verdict.code)
         return 0;
-    if ((rc = check_line_revoked(tx, a, account->row, &ok, err)) || !ok)
+    if ((rc = admit_check_line_revoked(tx, a, account->row, &ok, err)) || !ok)
         return rc;
     const bool left = has_left_line(r, l, &d);
     if (barred && !left)
         return admit_refuse(a, MUSTER_EKEYBARRED, "The device has another key now.");
-    if (!read_id(a, r, &id))
+    if (!admit_read_id(a, r, &id))
         return 0;
     if (strcmp(buf_str(&id), d.device_id) != 0)
         return admit_refuse(a, MUSTER_EKEYELSEWHERE, "The certificate names another device than the one that its key is registered for.");
@@ -206,9 +201,7 @@ static int renew_only(struct store_tx *tx, struct admit *a, const struct account
     return rc || (a->over && a->verdict.code) ? rc : admit_refuse(a, why->code, "%s", err_text(why));
 }
 
-static int other_key(struct store_tx *tx, struct admit *a, const struct account *account, const struct root *r, const struct device *d, struct err *err);
-
-static int note_line(struct store_tx *tx, struct admit *a, int64_t account, struct line *out, struct err *err) {
+int admit_note_line(struct store_tx *tx, struct admit *a, int64_t account, struct line *out, struct err *err) {
     int found = line_of(tx, a, account, out, err);
     a->of_line = found > 0;
     snprintf(a->line, sizeof a->line, "%s", found > 0 ? out->name : "");
@@ -223,7 +216,7 @@ static int known_key(struct store_tx *tx, struct admit *a, int64_t account_row, 
     struct line line = {.row = 0};
     bool ok;
     int rc = admit_account(tx, a, account_row, &account, &ok, err);
-    if (rc || !ok || (rc = note_line(tx, a, account_row, &line, err)) < 0)
+    if (rc || !ok || (rc = admit_note_line(tx, a, account_row, &line, err)) < 0)
         return rc;
     int found = admit_root(tx, a, account_row, &r, err);
     if (found <= 0)
@@ -233,9 +226,9 @@ static int known_key(struct store_tx *tx, struct admit *a, int64_t account_row, 
         return 0;
     if (over(a, &r))
         return renew_only(tx, a, &account, &r, &line, device_row, barred, err);
-    if ((rc = check_lists(tx, a, &r, &ok, err)) || !ok)
+    if ((rc = admit_check_lists(tx, a, &r, &ok, err)) || !ok)
         return rc;
-    if (!has_method(&account, &r))
+    if (!admit_has_method(&account, &r))
         return admit_refuse(a, MUSTER_EMETHODOFF, NULL);
     if (r.origin == ROOT_MUSTER && !a->of_line) /* the line that the device came by is another account's */
         return admit_refuse(a, MUSTER_ECERTUNKNOWN, NULL);
@@ -245,12 +238,12 @@ static int known_key(struct store_tx *tx, struct admit *a, int64_t account_row, 
     if (admit_state(a, &account, &d), a->verdict.code && a->verdict.code != MUSTER_EPENDING && a->verdict.code != MUSTER_EUNEXPECTED)
         return 0;
     a->verdict = ERR_INIT;
-    if ((rc = check_line_revoked(tx, a, account_row, &ok, err)) || !ok)
+    if ((rc = admit_check_line_revoked(tx, a, account_row, &ok, err)) || !ok)
         return rc;
     const bool left = has_left_line(&r, &line, &d);
     if (barred && !left)
         return admit_refuse(a, MUSTER_EKEYBARRED, "The device has another key now.");
-    if (!read_id(a, &r, &id))
+    if (!admit_read_id(a, &r, &id))
         return 0;
     if (strcmp(buf_str(&id), d.device_id) != 0)
         return admit_refuse(a, MUSTER_EKEYELSEWHERE, "The certificate names another device than the one that its key is registered for.");
@@ -258,95 +251,16 @@ static int known_key(struct store_tx *tx, struct admit *a, int64_t account_row, 
         return admit_state(a, &account, &d), a->verdict.code ? 0 : superseded(tx, a, &account, &d, err);
     if (has_lost_identity(&r, &line, &d))
         return admit_refuse(a, MUSTER_ECERTREVOKED, "The device's certificate was revoked, and what its factory line has signed is over with it. An operator lets the device in again with `muster device release --for-reprovision` and `muster device invite`.");
-    if (!device_identity_is_key(&d, a->leaf) && !above_lasts(a, &r, false))
+    if (!device_identity_is_key(&d, a->leaf) && !admit_above_lasts(a, &r, false))
         return 0;
     if (!device_identity_is_key(&d, a->leaf)) /* a key that Muster made for the device, under a root that Muster did not */
-        return other_key(tx, a, &account, &r, &d, err);
+        return admit_other_key(tx, a, &account, &r, &d, err);
     if ((rc = admit_promote(tx, a, &account, &d, err)) || a->must_write || a->verdict.code || (admit_state(a, &account, &d), a->verdict.code))
         return rc;
     return newer_certificate(tx, a, &account, &r, &d, err);
 }
 
-/* --- first contact ------------------------------------------------------------------------------------------------------------------- */
-
-static bool counts_as_proved(const struct root *r) { return r->state == ROOT_ACTIVE || r->state == ROOT_KNOWN_ONLY || r->state == ROOT_DISABLED; }
-
-struct choice {
-    struct account account;
-    bool have, proved, ambiguous, elsewhere, method_off;
-};
-
-/* One more account that has one of the anchors. */
-static int consider(struct store_tx *tx, struct admit *a, const struct root *r, struct choice *c, struct err *err) {
-    struct account one;
-    struct line line;
-    int found = admit_account_row(tx, a, r->account, &one, err);
-    if (found < 0)
-        return found;
-    if (!found || one.state != ACCOUNT_ACTIVE)
-        return 0;
-    if (r->origin != ROOT_UPLOADED && (found = line_of(tx, a, r->account, &line, err)) <= 0)
-        return found;
-    bool here = !*a->account || strcmp(a->account, one.name) == 0;
-    if (!has_method(&one, r)) {
-        c->method_off = c->method_off || (here && counts_as_proved(r));
-        return 0;
-    }
-    if (!here) {
-        c->elsewhere = true;
-        return 0;
-    }
-    bool same = c->have && c->account.row == one.row, proved = counts_as_proved(r);
-    if (proved && c->proved && !same)
-        c->ambiguous = true;
-    if (!c->have || (proved && !c->proved))
-        c->account = one;
-    c->have = true;
-    c->proved = c->proved || proved;
-    return 0;
-}
-
-/* Which account: the one that SNI names, or the only one in which an anchor of the chain is proved.  1 found, 0 refused. */
-static int choose_account(struct store_tx *tx, struct admit *a, struct account *account, struct root *root, struct err *err) {
-    struct choice c = {0};
-    for (size_t i = 0; i < a->n_anchors; i++) {
-        CLEANUP(store_row_end) struct store_row *row = NULL;
-        int rc = store_query(tx, &row, err, SQL_ROOT_PRINT_ANY, "b", hash_span(&a->anchors[i]));
-        if (rc)
-            return rc;
-        while ((rc = store_next(row, err)) > 0) {
-            struct root r;
-            if ((rc = row_root(row, &r, err)) || (rc = consider(tx, a, &r, &c, err)))
-                return rc;
-        }
-        if (rc < 0)
-            return rc;
-    }
-    if (!c.have)
-        return admit_refuse(a, c.method_off ? MUSTER_EMETHODOFF : c.elsewhere ? MUSTER_EOTHERACCOUNT : MUSTER_ECERTUNTRUSTED, NULL);
-    if (c.ambiguous)
-        return admit_refuse(a, MUSTER_EACCOUNTAMBIGUOUS, NULL);
-    *account = c.account;
-    snprintf(a->account_name, sizeof a->account_name, "%s", account->name);
-    a->account_row = account->row;
-    int found = admit_root(tx, a, account->row, root, err);
-    if (found > 0)
-        admit_root_rules(a, root);
-    return found ? found : admit_refuse(a, MUSTER_ECERTUNTRUSTED, NULL);
-}
-
-static int read_device(struct store_tx *tx, const struct account *account, const char *id, struct device *out, struct err *err) {
-    struct store_row *row;
-    int found = first_row(tx, &row, err, SQL_DEVICE_BY_ID, "is", account->row, id);
-    if (found <= 0)
-        return found;
-    int rc = row_device(row, out, err);
-    store_row_end(row);
-    return rc ? rc : 1;
-}
-
-/* Announced: 0 not, 1 announced, 2 announced with another key. */
-static int announced(struct store_tx *tx, const struct admit *a, const struct account *account, const char *id, bool *with_key, struct err *err) {
+int admit_announced(struct store_tx *tx, const struct admit *a, const struct account *account, const char *id, bool *with_key, struct err *err) {
     struct store_row *row;
     *with_key = false;
     int found = first_row(tx, &row, err, SQL_EXPECTED_GET, "is", account->row, id);
@@ -356,79 +270,6 @@ static int announced(struct store_tx *tx, const struct admit *a, const struct ac
     store_row_end(row);
     *with_key = same;
     return any || same ? 1 : 2;
-}
-
-/* What the line's bounds say of it; *objection NULL: nothing.  *full: it is not even registered, for so many are held already. */
-static int judge_line(struct store_tx *tx, struct admit *a, const struct account *account, const char *id, struct line *line, const char **objection, bool *full, struct err *err) {
-    int found = note_line(tx, a, account->row, line, err);
-    *objection = found > 0 ? line_objection(line, span_str(id), a->leaf, clock_now()) : NULL;
-    a->outside = *objection;
-    *full = *objection && line->held >= line->max_devices + LINE_HELD_MORE;
-    return found < 0 ? found : 0;
-}
-
-static int refuse_line(struct admit *a) { return admit_refuse(a, MUSTER_ELINEREVOKED, "The factory line %s, which made the certificate, was revoked.", a->line); }
-
-static int register_device(struct store_tx *tx, struct admit *a, const struct account *account, const struct root *r, const char *id, struct err *err) {
-    struct device d;
-    struct line line;
-    const char *objection;
-    bool with_key, may, full;
-    bool ok;
-    struct err unseen = ERR_INIT;
-    if (unseen_refuse(span_str(id), "The device ID in the certificate", MUSTER_EIDUNDECODABLE, &unseen))
-        return admit_refuse(a, unseen.code, "%s", err_text(&unseen));
-    int rc = judge_line(tx, a, account, id, &line, &objection, &full, err);
-    if (rc || (rc = check_line_revoked(tx, a, account->row, &ok, err)) || !ok)
-        return rc;
-    if (a->of_line && line.state == LINE_REVOKED)
-        return refuse_line(a);
-    /* A root that was followed by another one is that; what a line under it has built comes later, and the line's own bounds are the gate. */
-    if (r->state == ROOT_KNOWN_ONLY && !(r->origin == ROOT_MUSTER && a->of_line))
-        return admit_refuse(a, MUSTER_EROOTKNOWNONLY, NULL);
-    if (full)
-        return admit_refuse(a, MUSTER_EPENDING, "The device is outside the bounds of its factory line, and so many are that no more are written down: %s.", objection);
-    rc = admit_may_change(tx, a, &may, err);
-    if (rc || !may) /* who was shut out since the backup is a stranger here, and must not come in as one */
-        return rc;
-    int expected = announced(tx, a, account, id, &with_key, err);
-    if (expected < 0)
-        return expected;
-    if (expected == 2)
-        return admit_refuse(a, MUSTER_EKEYMISMATCH, "The device was announced with another key.");
-    const bool wait = account->approval || (account->expected_only && !expected) || objection;
-    if (a->tried && wait)
-        return admit_refuse(a, account->expected_only && !account->approval && !expected ? MUSTER_EUNEXPECTED : MUSTER_EPENDING, NULL);
-    if (!admit_writes(tx, a)) {
-        a->must_write = true;
-        return 0;
-    }
-    int64_t now = clock_now();
-    struct uuid uuid = uuid_new();
-    rc = store_exec(tx, NULL, err, SQL_DEVICE_ADD, "uisiiniiisisniniiii", &uuid, account->row, id, I(wait ? DEVICE_PENDING : DEVICE_ACTIVE), I(METHOD_DEVICE), r->row, now, now, a->address,
-                        I(expected), "", I(0), I(0), I(0), I(0), r->row);
-    if (rc)
-        return rc;
-    int found = read_device(tx, account, id, &d, err);
-    if (found <= 0)
-        return found < 0 ? found : MUSTER_ECORRUPT;
-    if (a->of_line && ((rc = line_spend(tx, &line, objection != NULL, err)) || (rc = store_exec(tx, NULL, err, SQL_DEVICE_LINE, "iisb", d.row, line.row, objection ? objection : "", hash_span(&a->leaf->key.spki)))))
-        return rc;
-    if (a->of_line) { /* as the row has it now */
-        d.line = line.row;
-        d.has_line_key = true;
-        d.line_key = a->leaf->key.spki;
-        if ((rc = line_certificate_shown(tx, &d, a->leaf, err)))
-            return rc;
-        snprintf(d.reason, sizeof d.reason, "%s", objection ? objection : "");
-    }
-    struct device_identity to = {.leaf = a->leaf, .root = r->row, .address = a->address};
-    if ((rc = device_chain_keep(tx, a, r, &to.chain, err)) || (rc = device_identity_take(tx, &d, &to, err)) || (rc = audit_device(tx, a, account, "device.first_contact", id, r, d.state, err)) ||
-        (rc = announce(tx, a, account, &d, wait ? EVENT_DEVICE_PENDING : EVENT_DEVICE_REGISTERED, err)))
-        return rc;
-    a->registered = true;
-    admit_found(a, &d);
-    return admit_state(a, account, &d);
 }
 
 /* --- another key for a known ID ------------------------------------------------------------------------------------------------------- */
@@ -457,8 +298,8 @@ static int record_offer(struct store_tx *tx, struct admit *a, const struct accou
         return store_exec(tx, NULL, err, SQL_OFFER_SEEN, "ibis", d->row, hash_span(&a->leaf->key.spki), now, a->address);
     rc = store_exec(tx, NULL, err, SQL_OFFER_ADD, "ibiis", d->row, hash_span(&a->leaf->key.spki), r->row, now, a->address);
     if (!rc)
-        rc = announce(tx, a, account, d, EVENT_DEVICE_KEY_OFFERED, err);
-    return rc ? rc : audit_device(tx, a, account, "device.key_offered", d->device_id, r, 0, err);
+        rc = admit_announce(tx, a, account, d, EVENT_DEVICE_KEY_OFFERED, err);
+    return rc ? rc : admit_audit_device(tx, a, account, "device.key_offered", d->device_id, r, 0, err);
 }
 
 static int switch_key(struct store_tx *tx, struct admit *a, const struct account *account, const struct root *r, const struct device *d, struct err *err) {
@@ -473,11 +314,11 @@ static int switch_key(struct store_tx *tx, struct admit *a, const struct account
     if (!rc)
         rc = store_exec(tx, NULL, err, SQL_OFFER_DROP, "ib", d->row, hash_span(&a->leaf->key.spki));
     if (!rc)
-        rc = announce(tx, a, account, d, EVENT_DEVICE_KEY_CHANGED, err);
-    return rc ? rc : audit_device(tx, a, account, "device.key_changed", d->device_id, r, 0, err);
+        rc = admit_announce(tx, a, account, d, EVENT_DEVICE_KEY_CHANGED, err);
+    return rc ? rc : admit_audit_device(tx, a, account, "device.key_changed", d->device_id, r, 0, err);
 }
 
-static int other_key(struct store_tx *tx, struct admit *a, const struct account *account, const struct root *r, const struct device *d, struct err *err) {
+int admit_other_key(struct store_tx *tx, struct admit *a, const struct account *account, const struct root *r, const struct device *d, struct err *err) {
     int64_t accepted;
     bool with_key, may;
     admit_found(a, d);
@@ -487,7 +328,7 @@ static int other_key(struct store_tx *tx, struct admit *a, const struct account 
     int rc = one_int(tx, &accepted, 0, err, SQL_OFFER_GET, "ib", d->row, hash_span(&a->leaf->key.spki));
     if (rc)
         return rc;
-    int expected = r->key_rule == KEY_RULE_ANNOUNCED ? announced(tx, a, account, d->device_id, &with_key, err) : 0;
+    int expected = r->key_rule == KEY_RULE_ANNOUNCED ? admit_announced(tx, a, account, d->device_id, &with_key, err) : 0;
     if (expected < 0)
         return expected;
     bool take = (r->key_rule == KEY_RULE_ASK && accepted > 0) || (expected == 1 && with_key);
@@ -499,46 +340,13 @@ static int other_key(struct store_tx *tx, struct admit *a, const struct account 
     return rc || a->must_write ? rc : admit_state(a, account, d);
 }
 
-static int first_contact(struct store_tx *tx, struct admit *a, struct err *err) {
-    CLEANUP(buf_fini) struct buf id = BUF_INIT(512);
-    struct account account;
-    struct root r = {.row = 0};
-    struct device d;
-    struct store_row *row;
-    bool ok;
-    int found = choose_account(tx, a, &account, &r, err);
-    if (found <= 0)
-        return found;
-    if (!admit_root_usable(a, &r) || !above_lasts(a, &r, false))
-        return 0;
-    int rc = check_lists(tx, a, &r, &ok, err);
-    if (rc || !ok || !read_id(a, &r, &id))
-        return rc;
-    found = first_row(tx, &row, err, SQL_DKEY_GET, "ib", account.row, hash_span(&a->leaf->key.spki));
-    if (found < 0)
-        return found;
-    if (found) { /* not held, so it was barred when its device's tombstone was lifted */
-        store_row_end(row);
-        return admit_refuse(a, MUSTER_EKEYBARRED, NULL);
-    }
-    found = read_device(tx, &account, buf_str(&id), &d, err);
-    if (found < 0)
-        return found;
-    struct line line = {.row = 0};
-    if (found && (rc = note_line(tx, a, account.row, &line, err)) < 0)
-        return rc;
-    if (found && line.state == LINE_REVOKED) /* it offers no keys for devices that are known either, whatever the root's rule is */
-        return refuse_line(a);
-    return found ? other_key(tx, a, &account, &r, &d, err) : register_device(tx, a, &account, &r, buf_str(&id), err);
-}
-
 int admit_uploaded(struct store_tx *tx, struct admit *a, struct err *err) {
     struct store_row *row;
     int found = first_row(tx, &row, err, SQL_DKEY_HELD, "b", hash_span(&a->leaf->key.spki));
     if (found < 0)
         return found;
     if (!found)
-        return a->over ? admit_refuse(a, a->over->code, "%s", err_text(a->over)) : first_contact(tx, a, err);
+        return a->over ? admit_refuse(a, a->over->code, "%s", err_text(a->over)) : admit_first_contact(tx, a, err);
     int64_t account = store_int(row, 0), device = store_int(row, 1);
     bool barred = store_int(row, 2) != 0;
     store_row_end(row);

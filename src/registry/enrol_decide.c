@@ -148,13 +148,8 @@ static void decide(const struct enrol_facts *f, struct enrol_verdict *v) {
 static void try_it(const struct enrol_facts *f, struct enrol_verdict *v) {
     struct enrol_verdict tried = {.how = ENROL_REFUSED};
     struct enrol_facts t = *f;
-    struct account account;
-    struct prov_key key;
-    if (tried_account(f->account, &account))
-        t.account = &account;
-    if (f->key && tried_key(f->key, &key))
-        t.key = &key;
-    if (t.account == f->account && t.key == f->key)
+    struct tried_room room;
+    if (!tried_of(&t.account, &t.key, &room))
         return;
     decide(&t, &tried);
     const bool waits = tried.how == ENROL_NEW && v->how == ENROL_NEW && tried.state == DEVICE_PENDING && v->state == DEVICE_ACTIVE;

@@ -79,17 +79,13 @@ static void decide(const struct renew_facts *f, struct renew_verdict *v) {
 static void try_it(const struct renew_facts *f, struct renew_verdict *v) {
     struct renew_verdict tried = {.how = RENEW_REFUSED};
     struct renew_facts t = *f;
-    struct account account;
-    struct prov_key key;
-    if (tried_account(f->account, &account)) {
-        account.method = f->account->method;
-        account.superseded_renewal = f->account->superseded_renewal;
-        t.account = &account;
-    }
-    if (f->key && tried_key(f->key, &key))
-        t.key = &key;
-    if (t.account == f->account && t.key == f->key)
+    struct tried_room room;
+    if (!tried_of(&t.account, &t.key, &room))
         return;
+    if (t.account == &room.account) {
+        room.account.method = f->account->method;
+        room.account.superseded_renewal = f->account->superseded_renewal;
+    }
     decide(&t, &tried);
     if (tried.how == RENEW_REFUSED)
         tried_refused(&v->shadow, &tried.err);

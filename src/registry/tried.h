@@ -32,6 +32,12 @@ json_t *tried_settle(enum tried_change change, const char *tried, bool beside, c
 bool tried_account(const struct account *a, struct account *out);
 bool tried_key(const struct prov_key *k, struct prov_key *out);
 bool tried_root(const struct root *r, struct root *out);
+/* Of an account and the provisioning key that somebody comes by (NULL: by none): *a and *k become what is tried of each, in `room`; false: nothing is of either. */
+struct tried_room {
+    struct account account;
+    struct prov_key key;
+};
+bool tried_of(const struct account **a, const struct prov_key **k, struct tried_room *room);
 enum root_state tried_root_state(const struct root *r); /* that is tried, whatever holds; 0: none is */
 
 /* The code of a refusal, by what is tried, of what was not refused. */

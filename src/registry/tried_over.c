@@ -89,3 +89,10 @@ bool tried_root(const struct root *r, struct root *out) {
 }
 
 void tried_refused(struct err *out, const struct err *why) { err_set(out, MUSTER_ESHADOW, "By what is tried: %s", err_text(why)); }
+
+bool tried_of(const struct account **a, const struct prov_key **k, struct tried_room *room) {
+    const bool account = tried_account(*a, &room->account), key = *k && tried_key(*k, &room->key);
+    *a = account ? &room->account : *a;
+    *k = key ? &room->key : *k;
+    return account || key;
+}
