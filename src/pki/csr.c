@@ -76,7 +76,14 @@ int csr_from_der_unsigned(struct span der, struct csr **out, struct err *err) {
     return rc ? rc : csr_new(r, &none, out, err);
 }
 
-int csr_from_der(struct span der, struct csr **out, struct err *err) {
+static int check_prime(const EVP_PKEY *key, const struct key_facts *facts, struct err *err) {
+    CLEANUP(buf_fini) struct buf der = BUF_INIT(DER_MAX);
+    int rc = facts->kind == KEY_RSA ? key_public_der(key, &der, err) : 0;
+    return rc ? rc : key_check_prime(buf_span(&der), facts, err);
+}
+
+/* dear: with what takes long. */
+static int read_der(struct span der, bool dear, struct csr **out, struct err *err) {
     CLEANUP(X509_REQ_free) X509_REQ *r = NULL;
     int rc = parse(der, &r, err);
     if (rc)
@@ -90,9 +97,12 @@ int csr_from_der(struct span der, struct csr **out, struct err *err) {
     }
     if (key_acceptable(&facts, &weak) || key_weak_fault(key, &facts, &weak))
         return err_set(err, MUSTER_ECSR, "The request cannot be signed: %s", err_text(&weak));
-    rc = check_signature(r, key, err);
-    return rc ? rc : csr_new(TAKE(r), &facts, out, err);
+    if ((rc = check_signature(r, key, err)) || (dear && (rc = check_prime(key, &facts, err))))
+        return rc;
+    return csr_new(TAKE(r), &facts, out, err);
 }
+
+int csr_from_der(struct span der, struct csr **out, struct err *err) { return read_der(der, false, out, err); }
 
 static int from_pem(struct span file, struct csr **out, struct err *err) {
     CLEANUP(BIO_free_all) BIO *bio = BIO_new_mem_buf(file.p, (int)file.n);
@@ -109,33 +119,23 @@ static int from_pem(struct span file, struct csr **out, struct err *err) {
     else if (strcmp(name, PEM_STRING_X509_REQ) && strcmp(name, PEM_STRING_X509_REQ_OLD))
         rc = wrong(err, "the file holds something else than a certificate request");
     else
-        rc = csr_from_der(span_of(data, (size_t)n), out, err);
+        rc = read_der(span_of(data, (size_t)n), true, out, err);
     OPENSSL_clear_free(data, (size_t)n);
     OPENSSL_free(name);
     OPENSSL_free(header);
     return rc;
 }
 
-static int from_file(struct span file, struct csr **out, struct err *err) {
+int csr_from_file(struct span file, struct csr **out, struct err *err) {
     if (file.n == 0 || file.n > FILE_MAX)
         return err_set(err, MUSTER_ECSR, "The file cannot be a request: it has %zu bytes.", file.n);
     const uint8_t *first = memmem(file.p, file.n, "-----BEGIN ", 11);
     if (!first)
-        return csr_from_der(file, out, err);
+        return read_der(file, true, out, err);
     struct span behind = span_sub(file, (size_t)(first - file.p) + 11, file.n);
     if (memmem(behind.p, behind.n, "-----BEGIN ", 11))
         return wrong(err, "the file holds more than one block");
     return from_pem(file, out, err);
-}
-
-int csr_from_file(struct span file, struct csr **out, struct err *err) {
-    CLEANUP(csr_free) struct csr *c = NULL;
-    CLEANUP(buf_fini) struct buf der = BUF_INIT(DER_MAX);
-    int rc = from_file(file, &c, err);
-    if (rc || (rc = csr_public_der(c, &der, err)) || (rc = key_check_prime(buf_span(&der), &c->key, err)))
-        return rc;
-    *out = TAKE(c);
-    return 0;
 }
 
 void csr_free(struct csr *c) {
