@@ -6,6 +6,7 @@ import pathlib
 import pty
 import random
 import re
+import signal
 import subprocess
 import time
 
@@ -413,6 +414,18 @@ def test_two_runs_into_one_directory(offline):
         said = [(p.communicate(timeout=120)[1], p.returncode) for p in running]
         assert any(code == 0 for _, code in said) and all(code == 0 or "output_in_use" in err for err, code in said), said
     assert len(ca.run("list")) == 60
+
+    # One device alone, and a batch that finds its key and is the first to have it certified.
+    with open(ca.dir / "lock", "rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        alone = subprocess.Popen([THE_MUSTER, *ca.arguments("issue", "car-x", "-o", out / "car-x")[1:]], stderr=subprocess.PIPE, text=True)
+        soon(True, (out / "car-x" / "pkey.pem").exists)
+        alone.send_signal(signal.SIGSTOP)
+        soon("T", lambda: pathlib.Path(f"/proc/{alone.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0])  # else it could stop with the lock
+    assert len(ca.run("issue", "car-x", "car-y", "-o", out)) == 2
+    alone.send_signal(signal.SIGCONT)
+    assert "device_id_issued" in alone.communicate(timeout=120)[1]
+    identity(out / "car-x")
 
     # Somebody is asked for the passphrase while another run does it all.
     words = ["-" if w == str(ca.passphrase) else w for w in ca.arguments("issue", "--from", ids, "-o", ca.top / "again", "--again")]
