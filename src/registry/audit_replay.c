@@ -100,6 +100,7 @@ static const struct action {
     {"line.create", CONTROL, ACCOUNT, replay_line_create},
     {"line.set", CONTROL, ACCOUNT, replay_line_set},
     {"line.revoke", CONTROL, ACCOUNT, replay_line_revoke},
+    {"line.manifest", CONTROL, ACCOUNT, replay_line_manifest},
 };
 
 /* Whatever is not named is control's. */
@@ -135,10 +136,18 @@ void audit_replay_entry(void *arg, const struct audit_entry *e) {
         a->follow(r, e, detail);
 }
 
+static void free_lines(struct audit_replay *r) {
+    for (size_t i = 0; i < r->n_lines; i++)
+        free(r->lines[i].told);
+    free(r->lines);
+    r->lines = NULL;
+    r->n_lines = 0;
+}
+
 void audit_replay_begin(struct audit_replay *r) {
     free(r->roots);
     free(r->keys);
-    free(r->lines);
+    free_lines(r);
     free(r->accepted);
     free(r->allowed);
     audit_invitations_begin(&r->invited);
@@ -150,10 +159,9 @@ void audit_replay_fini(struct audit_replay *r) {
     audit_invitations_fini(&r->invited);
     free(r->roots);
     free(r->keys);
-    free(r->lines);
+    free_lines(r);
     free(r->accepted);
     free(r->allowed);
-    r->lines = NULL;
     r->allowed = NULL;
     r->roots = NULL;
     r->keys = NULL;

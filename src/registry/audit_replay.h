@@ -41,6 +41,13 @@ struct audit_prov_key {
     uint64_t rest; /* keyed hash of id_pattern, sources, build, profile, and what is tried */
 };
 
+/* What a factory line told by a manifest (line_told.h). */
+struct audit_told {
+    uint64_t mark;     /* of the number of entries, and the digest there */
+    int64_t entries, at, told, continues; /* continues: the entries of the one that it went on from; -1: the log does not say */
+    bool aside, seen;  /* seen: its row was */
+};
+
 /* A factory line (line.h). */
 struct audit_line {
     struct uuid uuid;
@@ -49,6 +56,9 @@ struct audit_line {
     struct hash spki;
     int64_t begins, expires, max_devices, spent, held;
     char id_pattern[DEVICE_ID_MAX + 1];
+    struct audit_told *told; /* in the order in which they came */
+    size_t n_told;
+    bool aside_unknown;      /* the log does not say which of them are set aside */
 };
 
 /* A public key that an operator accepted for a device and that has not come yet: one of the device's list. */

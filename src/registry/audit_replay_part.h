@@ -1,4 +1,4 @@
-/* audit_replay_part: what audit_replay.c (the entries), audit_replay_account.c (settings, roots, keys), audit_replay_device.c (devices), audit_replay_line.c (factory lines) and audit_replay_invited.c (invitations) share. */
+/* audit_replay_part: what audit_replay.c (the entries), audit_replay_account.c (settings, roots, keys), audit_replay_device.c (devices), audit_replay_line.c (factory lines), audit_told.c (what they told) and audit_replay_invited.c (invitations) share. */
 #ifndef MUSTER_REGISTRY_AUDIT_REPLAY_PART_H
 #define MUSTER_REGISTRY_AUDIT_REPLAY_PART_H
 
@@ -29,7 +29,7 @@ follow_fn replay_account_settings, replay_account_delete, replay_expected_change
 follow_fn replay_root_upload, replay_root_prove, replay_root_set, replay_root_disable, replay_root_enable, replay_root_revoke, replay_root_retire, replay_root_rotate, replay_root_crl, replay_key_create, replay_key_set, replay_key_blacklist;
 void replay_line_charge(struct audit_replay *r, const struct audit_entry *e, const json_t *names); /* of a device that is recovered */
 follow_fn replay_device_enrol, replay_device_renew, replay_device_first_contact, replay_device_first_use, replay_device_certificate, replay_device_certificate_revoke, replay_device_line_certificate_revoke, replay_device_recover, replay_device_key_changed, replay_device_accept_key, replay_device_approve, replay_device_hold, replay_device_announced, replay_device_refuse, replay_device_revoke, replay_device_delete, replay_device_quarantine, replay_device_release;
-follow_fn replay_line_create, replay_line_set, replay_line_revoke;
+follow_fn replay_line_create, replay_line_set, replay_line_revoke, replay_line_manifest;
 follow_fn replay_device_invite, replay_device_uninvite;
 follow_fn replay_device_allow;
 /* A certificate is issued: where the account asks before, it was allowed. */

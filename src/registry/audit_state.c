@@ -115,8 +115,8 @@ static void check_key(struct audit_state *s, const struct prov_key *row, struct 
         audit_state_bad(s, "The provisioning key \"%s\" has spent %lld enrolments, and the log has %lld.", row->name, (long long)row->spent, (long long)k->spent);
 }
 
-static void check_line(struct audit_state *s, const struct line *row) {
-    const struct audit_line *l = audit_replay_line(&s->work->replay, &row->uuid);
+static int check_line(struct store_tx *tx, struct audit_state *s, const struct line *row, struct err *err) {
+    struct audit_line *l = audit_replay_line(&s->work->replay, &row->uuid);
     if (!l)
         audit_state_bad(s, "The factory line \"%s\" was never made.", row->name);
     else if (strcmp(l->name, row->name) || strcmp(l->id_pattern, row->id_pattern) || !hash_eq(&l->spki, &row->spki) || l->begins != row->begins || l->expires != row->expires ||
@@ -125,6 +125,7 @@ static void check_line(struct audit_state *s, const struct line *row) {
     else if (l->spent != row->spent || l->held != row->held)
         audit_state_bad(s, "The factory line \"%s\" has brought in %lld devices and %lld that are held, and the log has %lld and %lld.", row->name, (long long)row->spent, (long long)row->held,
                         (long long)l->spent, (long long)l->held);
+    return l && !s->verify.bad ? audit_rows_told(tx, s, row->row, l, err) : 0;
 }
 
 static int check_lines(struct store_tx *tx, struct audit_state *s, struct err *err) {
@@ -137,9 +138,8 @@ static int check_lines(struct store_tx *tx, struct audit_state *s, struct err *e
             return rc;
         for (page = 0; (rc = store_next(row, err)) > 0; page++, n++) {
             struct line l;
-            if ((rc = row_line(row, &l, err)))
+            if ((rc = row_line(row, &l, err)) || (rc = check_line(tx, s, &l, err)))
                 return rc;
-            check_line(s, &l);
             last = l.row;
         }
         if (rc < 0)

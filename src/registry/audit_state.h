@@ -4,8 +4,8 @@
  * (audit_seal.h), the vault's signatures over heads, and certificates.  So
  *
  *   log      the chain from its beginning, the signed heads met, each of an operator's entries sealed, and no entry against the rules (audit_replay.h);
- *   account  settings, roots with their states and rules, CAs, provisioning keys with bounds and budgets, and announced devices are what the
- *            log says; what the vault made is what the vault says;
+ *   account  settings, roots with their states and rules, CAs, provisioning keys with bounds and budgets, factory lines with what they told by
+ *            manifests, and announced devices are what the log says; what the vault made is what the vault says;
  *   devices  each row has its entries and the state, the identity and the leave that follow from them, and each device of the log has its row;
  *   invited  each invitation has its entry, is the one that control wrote, and is spent where an enrolment spent it; each of the log is there;
  *   certs    each row has the bytes that it says, signed by the account's issuing CA, an entry that issued it and a state that follows;

@@ -30,6 +30,8 @@ int audit_rows_devices(struct store_tx *tx, struct audit_state *s, int64_t limit
 int audit_rows_invitations(struct store_tx *tx, struct audit_state *s, int64_t limit, struct err *err) MUSTER_MUST_CHECK;
 /* Certificates up to that row. */
 int audit_rows_certs(struct store_tx *tx, struct audit_state *s, int64_t until, struct err *err) MUSTER_MUST_CHECK;
+/* What that factory line, of that row, told by manifests. */
+int audit_rows_told(struct store_tx *tx, struct audit_state *s, int64_t row, struct audit_line *l, struct err *err) MUSTER_MUST_CHECK;
 /* Every row was seen: what the log has and the rows do not. */
 int audit_rows_complete(struct store_tx *tx, struct audit_state *s, struct err *err) MUSTER_MUST_CHECK;
 

@@ -121,8 +121,8 @@ static int check_signature(struct store_tx *tx, const struct line *l, const stru
 
 /* --- telling ------------------------------------------------------------------------------------------------------------------------------ */
 
-/* Those that contradict it, or are longer, count no more. */
-static int set_aside(struct store_tx *tx, const struct line *l, const struct line_tell *t, int64_t *n, struct err *err) {
+/* Those that contradict it, or are longer, count no more.  named: the digests of the former, which nothing else that is recorded tells. */
+static int set_aside(struct store_tx *tx, const struct line *l, const struct line_tell *t, int64_t *n, json_t *named, struct err *err) {
     CLEANUP(store_row_end) struct store_row *row = NULL;
     int64_t rows[LINE_TOLD_MAX];
     size_t have = 0;
@@ -132,8 +132,14 @@ static int set_aside(struct store_tx *tx, const struct line *l, const struct lin
         struct telling before;
         if ((rc = row_telling(row, &before, err)))
             return rc;
-        if (before.entries > t->entries || !digest_at(t, before.entries, &here) || !hash_eq(&here, &before.digest))
-            rows[have++] = before.row;
+        if (before.entries <= t->entries && digest_at(t, before.entries, &here) && hash_eq(&here, &before.digest))
+            continue;
+        rows[have++] = before.row;
+        if (before.entries <= t->entries) {
+            char digest[2 * PKI_HASH_LEN + 1];
+            hex_encode(hash_span(&before.digest), digest);
+            json_array_append_new(named, json_string(digest));
+        }
     }
     for (size_t i = 0; !rc && i < have; i++)
         rc = store_exec(tx, NULL, err, SQL_LINE_TOLD_ASIDE, "i", rows[i]);
@@ -153,8 +159,9 @@ static json_t *verdict_json(const struct line_tell *t, const struct judgement *j
 
 static int write_down(struct store_tx *tx, const struct account *a, const struct line *l, struct line_tell *t, const struct judgement *j, struct err *err) {
     int64_t at, aside = 0;
+    CLEANUP_JSON json_t *named = json_array();
     const enum line_verdict verdict = verdict_of(j);
-    int rc = clock_parse_rfc3339(span_str(t->at), &at) ? MUSTER_EINVALID : t->accept ? set_aside(tx, l, t, &aside, err) : 0;
+    int rc = clock_parse_rfc3339(span_str(t->at), &at) ? MUSTER_EINVALID : t->accept ? set_aside(tx, l, t, &aside, named, err) : 0;
     if (rc || (rc = store_exec(tx, NULL, err, SQL_LINE_TOLD_ADD, "iibiii", l->row, t->entries, hash_span(&t->chain), at, clock_now(), j->longest ? j->longest->row : 0)))
         return rc;
     json_set_bool(t->out, "recorded", true);
@@ -170,8 +177,11 @@ static int write_down(struct store_tx *tx, const struct account *a, const struct
     json_set_int(detail, "agreed", agreed(j));
     if (verdict != LINE_CONTINUES)
         json_set(detail, "told", telling_json(j->is_odd ? &j->odd : &j->longer));
+    json_set_int(detail, "continues", j->longest ? j->longest->entries : 0);
     if (t->accept)
         json_set_int(detail, "set_aside", aside);
+    if (t->accept && json_array_size(named) <= LINE_TOLD_NAMED_MAX) /* more than an entry takes: audit_told.c knows */
+        json_set(detail, "set_aside_digests", TAKE(named));
     return audit_add(tx, a->row, &t->actor, "line.manifest", span_str(l->name), detail, err);
 }
 

@@ -10,6 +10,7 @@
 
 #define LINE_TOLD_MAX 1000 /* of what was told, the newest that a manifest is held against */
 #define LINE_ENTRIES_MAX 1000000000
+#define LINE_TOLD_NAMED_MAX 200 /* of those that contradicted what an operator took for the line's word, as many are named in the log */
 
 /* What a manifest is to those before it. */
 enum line_verdict { LINE_CONTINUES = 1, LINE_SHORTER = 2, LINE_CONTRADICTS = 3 };

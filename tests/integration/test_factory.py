@@ -1,6 +1,7 @@
 """Factory lines: an operator's kit, a line that issues offline, and what the gateway lets in by it: the bounds are the registry's, whatever a line, or
 whoever has copied its key, certifies."""
 import concurrent.futures
+import contextlib
 import json
 import os
 import pathlib
@@ -655,6 +656,19 @@ def test_a_request_of_another_line_and_files_that_are_no_kit(server, tmp_path):
 
 # --- what a line has told before ---------------------------------------------------------------------------------------------------------
 
+# What is changed of what was told, and what `audit verify` says of it.
+TOLD = {
+    "INSERT INTO line_told (line, entries, digest, at, told, continues) SELECT line, 1, randomblob(32), at, told, 0 FROM line_told WHERE MINE LIMIT 1": "was never told",
+    "UPDATE line_told SET digest = randomblob(32) WHERE MINE AND entries = 2": "was never told",
+    "UPDATE line_told SET entries = 1 WHERE MINE AND entries = 2": "was never told",
+    "DELETE FROM line_told WHERE MINE AND entries = 4": "The log says of 4 manifests",
+    "UPDATE line_told SET set_aside = 1 WHERE MINE AND entries = 4": "is set aside, and the log says otherwise",
+    "UPDATE line_told SET at = at - 1 WHERE MINE AND entries = 2": "is not as the log says",
+    "UPDATE line_told SET told = told - 1000 WHERE MINE AND entries = 2": "is not as the log says",
+    "UPDATE line_told SET continues = 0 WHERE MINE AND entries = 3": "is not as the log says",
+}
+
+
 def test_what_a_line_has_told_is_not_taken_back_unnoticed(server, tmp_path):
     """A manifest has to continue those that came before it.  A fork, or an older one, is told whichever comes first, until an operator says which is the line's word."""
     line = own(server, tmp_path, "forked", max_devices=20)
@@ -703,6 +717,17 @@ def test_what_a_line_has_told_is_not_taken_back_unnoticed(server, tmp_path):
     assert log()[-1]["detail"]["set_aside"] == 1
     # Told once more, what was set aside is a fork again.
     assert reconcile(server, stolen)["manifest_is"] == "contradicts" and reconcile(server, five)["manifest_is"] == "contradicts"
+    assert server.muster("audit", "verify", "--account", "forked")["ok"]
+    # Who can write the registry, as a captured gateway, makes no line contradict itself, and hides no fork.
+    mine = "line = (SELECT line.id FROM line JOIN account ON account.id = line.account WHERE account.name = 'forked')"
+    for forged, said in TOLD.items():
+        with contextlib.closing(sqlite3.connect(server.dir / "registry.db", timeout=30, isolation_level=None)) as db:
+            before = db.execute(f"SELECT * FROM line_told WHERE {mine}").fetchall()
+            assert db.execute(forged.replace("MINE", mine)).rowcount == 1, forged
+            verdict = refused("storage_corrupt", server.muster, "audit", "verify", "--account", "forked").text
+            db.execute(f"DELETE FROM line_told WHERE {mine}")
+            db.executemany(f"INSERT INTO line_told VALUES ({', '.join('?' * len(before[0]))})", before)
+        assert "does not verify" in verdict and said in verdict, (forged, verdict)
     assert server.muster("audit", "verify", "--account", "forked")["ok"]
 
 
