@@ -276,6 +276,11 @@ int http_ask(const struct http_request *rq, struct http_answer *answer, struct e
     return 0;
 }
 
+/* What an answer comes to that says nothing but its status.  One that sends elsewhere is of something in between, which may be gone the next time. */
+static int bare(int status) {
+    return status == 429 ? MUSTER_ETOOMANY : status == 202 ? MUSTER_EAPPROVAL : status >= 500 || status / 100 == 3 ? MUSTER_ENETWORK : MUSTER_EINVALID;
+}
+
 int http_refusal(const struct http_answer *a, char code[64], char fix[HTTP_FIX_MAX], struct err *err) {
     CLEANUP_JSON json_t *doc = json_parse(buf_span(&a->body), NULL);
     const char *said = json_string_value(json_object_get(doc, "code")), *what = json_string_value(json_object_get(doc, "description"));
@@ -284,12 +289,13 @@ int http_refusal(const struct http_answer *a, char code[64], char fix[HTTP_FIX_M
     snprintf(code, 64, "%s", said && strlen(said) < 64 ? said : "");
     snprintf(fix, HTTP_FIX_MAX, "%s", advice && strlen(advice) < HTTP_FIX_MAX ? advice : "");
     bool usage = known && err_exit(known) == 2; /* of a command line, which is here */
-    int rc = known && !usage ? known : a->status >= 500 ? MUSTER_ENETWORK : MUSTER_EINVALID;
+    bool waits = a->status == 202 || a->status == 429 || a->status == 503;
+    int rc = known && !usage ? known : bare(a->status);
     if (what || cause)
         err_set(err, rc, "The gateway says: %.300s%s%.140s", what ? what : "", what && cause ? " " : "", cause ? cause : "");
     else
-        err_set(err, rc, "The gateway answered with status %d and nothing that explains it.", a->status);
+        err_set(err, rc, "The gateway answered with status %d and nothing that explains it%s.", a->status, waits ? "" : ": look at its URL, and for a proxy or a portal in between");
     if (err)
-        err->retry_after = a->retry_after ? a->retry_after : a->status == 202 || a->status == 429 || a->status == 503 ? 300 : 0;
+        err->retry_after = a->retry_after ? a->retry_after : waits ? 300 : 0;
     return rc;
 }

@@ -26,15 +26,8 @@ static void say(const char *line) {
     fputc('\n', stderr);
 }
 
-/* What helps on a device, where that is not what helps on a server. */
-static const char *hint(int code) {
-    if (code == MUSTER_ENOTFOUND)
-        return "Give this device its credentials, or name them by --credentials.";
-    return code == MUSTER_EIO ? "Look at this device's disk: its rights, its room, its health." : code == MUSTER_ENOMEM ? "Look at this device's memory." : err_fix(code);
-}
-
 static int fail(const struct err *err) {
-    const char *fix = hint(err->code);
+    const char *fix = report_fix(err->code);
     say(err_text(err));
     if (err->code != MUSTER_EUSAGE)
         fprintf(stderr, "%s (%s)\n", fix[0] ? fix : "`muster-agent explain` says what to do.", err_code(err->code));

@@ -25,7 +25,7 @@ static int check_owner(int fd, const char *dir, struct err *err) {
     if (fstat(fd, &st))
         return err_set(err, MUSTER_EIO, "%s cannot be looked at: %s.", dir, strerror(errno));
     if (st.st_uid != geteuid() && st.st_uid != 0)
-        return err_set(err, MUSTER_EINVALID, "%s belongs to another user (%u), who could exchange this device's identity. Change its owner, or name another directory by --dir.", dir,
+        return err_set(err, MUSTER_EINVALID, "%s belongs to another user (%u), who could exchange this device's identity. Run this as that user, change its owner, or name another directory by --dir.", dir,
                        (unsigned)st.st_uid);
     if (st.st_mode & 022)
         return err_set(err, MUSTER_EINVALID, "Others than its owner may write to %s. Take that right away (chmod go-w), or name another directory by --dir.", dir);

@@ -303,7 +303,7 @@ static bool have_issued(struct session *s, unsigned *number) {
     return *number && s->state.method[0] && place_identity(&s->place, *number, &id, NULL) == 0 && identity_whole(&id);
 }
 
-int provision(struct session *s, struct err *err) {
+static int get_in(struct session *s, struct err *err) {
     CLEANUP(credentials_fini) struct credentials c = CREDENTIALS_INIT;
     CLEANUP(identity_fini) struct identity now = IDENTITY_INIT;
     unsigned number;
@@ -325,4 +325,14 @@ int provision(struct session *s, struct err *err) {
         return rc;
     rc = c.kind == CREDENTIALS_SHARED ? enrol(s, &c, err) : take_over(s, &c, err);
     return rc ? rc : session_settle(s, err);
+}
+
+/* What fails before a gateway is asked is what `explain` has to say as well; once, since flash wears out.  A device that was given nothing yet has not failed. */
+int provision(struct session *s, struct err *err) {
+    const struct state before = s->state;
+    int rc = get_in(s, err);
+    if (!rc || s->asked || err->retry_after || !strcmp(s->state.failed_text, err_text(err)) || (rc == MUSTER_ENOTFOUND && !s->o->credentials[0]))
+        return rc;
+    s->state = before; /* what was decided on the way does not count */
+    return session_failed(s, &(struct refused){0}, err);
 }

@@ -2,7 +2,10 @@
 #include "agent/hardware.h"
 #include "agent/report.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <pwd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -70,6 +73,18 @@ static void set_place(json_t *o, const struct identity *id) {
     set_text(o, "key_uri", id->where);
 }
 
+/* What is remembered is its owner's alone: whoever else asks is told so, and not that there is nothing. */
+static bool is_unreadable(const struct session *s, json_t *o) {
+    struct stat st;
+    if (!faccessat(s->place.fd, "state.json", R_OK, AT_EACCESS) || errno != EACCES || fstatat(s->place.fd, "state.json", &st, AT_SYMLINK_NOFOLLOW))
+        return false;
+    const struct passwd *owner = getpwuid(st.st_uid);
+    char text[160];
+    snprintf(text, sizeof text, "This user may not read what the agent remembers, so how the device came in and what failed is not shown: run it as %.32s.", owner ? owner->pw_name : "the directory's owner");
+    json_set_str(o, "unreadable", text);
+    return true;
+}
+
 json_t *report_status(struct session *s) {
     CLEANUP(identity_fini) struct identity id = IDENTITY_INIT;
     unsigned current = place_current(&s->place), next = place_next(&s->place);
@@ -84,7 +99,7 @@ json_t *report_status(struct session *s) {
     json_set_str(o, "state", state_of(s, &id, now));
     set_text(o, "device_id", s->state.device_id);
     set_text(o, "gateway", id.gateway[0] ? id.gateway : s->state.gateway);
-    set_text(o, "method", s->state.method);
+    set_text(o, "method", is_unreadable(s, o) ? "" : s->state.method);
     set_text(o, "key", s->state.key);
     set_place(o, &id);
     if (id.cert) {
@@ -101,6 +116,13 @@ json_t *report_status(struct session *s) {
     return o;
 }
 
+const char *report_fix(int code) {
+    return code == MUSTER_ENOTFOUND ? "Give this device its credentials, or name them by --credentials."
+           : code == MUSTER_EINVALID ? "Correct what the text names."
+           : code == MUSTER_EIO ? "Look at this device's disk: its rights, its room, its health."
+           : code == MUSTER_ENOMEM ? "Look at this device's memory." : err_fix(code);
+}
+
 /* --- the gateway's word ---------------------------------------------------------------------------------------------------------------------------- */
 
 static json_t *verdict(const struct session *s, const char *said, const char *side, const char *code, const char *reason, const char *fix) {
@@ -114,22 +136,25 @@ static json_t *verdict(const struct session *s, const char *said, const char *si
     return o;
 }
 
+#define MEND "Mend what the reason names, and run `muster-agent provision`."
+
 static json_t *not_asked(const struct session *s, const struct identity *id) {
     if (!id->number && session_wait(s))
         return verdict(s, "refused", "gateway", s->state.wait_code, s->state.wait_text, "The agent asks again by itself when that time is over.");
     if (id->hidden)
         return verdict(s, "unknown", "device", "key_unreadable", "This user may not read the device's key, and so cannot ask in its name.", "Run it as the owner of the directory.");
     if (!id->number && s->state.failed_status)
-        return verdict(s, "refused", "gateway", s->state.failed_code, s->state.failed_text, "Mend what the gateway names, and run `muster-agent provision`.");
+        return verdict(s, "refused", "gateway", s->state.failed_code, s->state.failed_text, MEND);
     if (!id->number)
-        return verdict(s, "refused", "device", "not_provisioned", s->state.failed_text[0] ? s->state.failed_text : "This device has no identity yet.", "Run `muster-agent provision`.");
+        return verdict(s, "refused", "device", "not_provisioned", s->state.failed_text[0] ? s->state.failed_text : "This device has no identity yet.",
+                       s->state.failed_text[0] ? MEND : "Run `muster-agent provision`.");
     return verdict(s, "refused", "device", "identity_damaged", "Key, certificate, anchors and URL in the current identity are not all there, or do not belong together.",
                    "Give the device credentials again and run `muster-agent provision`.");
 }
 
 static json_t *not_reached(struct session *s, const struct refused *why, const struct err *err) {
     if (err->code == MUSTER_EKEYAWAY || err->code == MUSTER_EKEYTIME || err->code == MUSTER_EKEYPIN || err->code == MUSTER_EKEYGONE)
-        return verdict(s, err->code == MUSTER_EKEYGONE ? "refused" : "unknown", "device", err_code(err->code), err_text(err), err_fix(err->code));
+        return verdict(s, err->code == MUSTER_EKEYGONE ? "refused" : "unknown", "device", err_code(err->code), err_text(err), report_fix(err->code));
     if (why->dates)
         return verdict(s, "unknown", "device", "gateway_dates", err_text(err), "Compare this device's clock with the dates; where it is right, the gateway's certificate is over.");
     if (why->tls)
@@ -146,7 +171,7 @@ static json_t *answered(const struct session *s, const struct refused *why, cons
     bool later = why->status == 429 || why->status >= 500 || err->code == MUSTER_ENETWORK;
     if (!later && !of_device)
         return verdict(s, "unknown", "device", err_code(MUSTER_ETIME), err_text(err), "Set this device's clock; and look whether the gateway's is right, and whether it answers GET /time.");
-    return verdict(s, later ? "unknown" : "refused", "gateway", why->code[0] ? why->code : err_code(err->code), err_text(err), why->fix[0] ? why->fix : err_fix(err->code));
+    return verdict(s, later ? "unknown" : "refused", "gateway", why->code[0] ? why->code : err_code(err->code), err_text(err), why->fix[0] ? why->fix : report_fix(err->code));
 }
 
 /* Whoever was asked for the time has judged nobody: that he told it admits no device, and that he did not refuses none. */
@@ -162,7 +187,7 @@ static json_t *ask(struct session *s, const struct identity *id) {
         return not_reached(s, &why, &err);
     bool told = session_gateway(s, id->gateway, &id->anchors, &g, &why, &err) == 0;
     if (err.code == MUSTER_ETIME)
-        return verdict(s, "unknown", "device", err_code(MUSTER_ETIME), err_text(&err), err_fix(MUSTER_ETIME));
+        return verdict(s, "unknown", "device", err_code(MUSTER_ETIME), err_text(&err), report_fix(MUSTER_ETIME));
     if (told && est_admitted(&g, &by, &why, &err) == 0)
         return verdict(s, "admitted", NULL, NULL, NULL, NULL);
     return why.status ? answered(s, &why, &err, told) : not_reached(s, &why, &err);

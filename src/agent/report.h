@@ -17,4 +17,7 @@ void report_text(FILE *out, const char *text);
 /* Lines "name: value" for people. */
 void report_print(FILE *out, const json_t *o);
 
+/* What helps on a device, where that is not what helps on a server. */
+const char *report_fix(int code);
+
 #endif

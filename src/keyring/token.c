@@ -340,6 +340,14 @@ static int log_in_again(const struct session *s, const struct keyring_uri *u, st
     return said(err, "Signing in the token", CKR_USER_NOT_LOGGED_IN);
 }
 
+/* Of another kind than asked for, which modules say in ways of their own: a curve of another width, or none. */
+static bool is_other_kind(const struct session *s, unsigned long object, size_t width) {
+    uint8_t room[64];
+    struct ck_attribute a = {CKA_EC_PARAMS, room, sizeof room};
+    ck_rv rv = s->lib->f->get_attribute_value(s->handle, object, &a, 1);
+    return rv == CKR_OK ? (a.n == sizeof P256_OID && !memcmp(room, P256_OID, sizeof P256_OID)) != (width == 32) : rv == CKR_ATTRIBUTE_TYPE_INVALID;
+}
+
 static int sign_once(struct token_key *k, struct span digest, uint8_t *rs, size_t width, struct err *err) {
     struct ck_mechanism how = {CKM_ECDSA, NULL, 0};
     unsigned long n = 2 * width;
@@ -362,6 +370,8 @@ static int sign_once(struct token_key *k, struct span digest, uint8_t *rs, size_
         return rc;
     if (rv == CKR_OK)
         rv = f->sign(k->session.handle, (unsigned char *)(uintptr_t)digest.p, digest.n, rs, &n);
+    if ((rv != CKR_OK || n != 2 * width) && is_other_kind(&k->session, k->object, width))
+        return err_set(err, MUSTER_EKEYGONE, "The token has another key under that name, of another kind: key and certificate are no pair.");
     if (rv != CKR_OK)
         return said(err, "Signing in the token", rv);
     return n == 2 * width ? 0 : err_set(err, MUSTER_EKEYAWAY, "The token's signature has %lu bytes.", n);

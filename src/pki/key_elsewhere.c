@@ -73,7 +73,7 @@ static ECDSA_SIG *sign(const unsigned char *digest, int n, const BIGNUM *kinv, c
     if (!(s = signature_of(rs, e->width)) || ECDSA_do_verify(digest, n, s, key) != 1) {
         if (e->ops->bad)
             e->ops->bad(e->arg);
-        err_set(&why, MUSTER_EKEYGONE, "The signature that was given is not one of the key: another key has its place, or what it lies in is damaged.");
+        err_set(&why, MUSTER_EKEYGONE, "The signature that was given is not one of the key: another key has its place, and is no pair with the certificate, or what it lies in is damaged.");
         return failed(e, &why);
     }
     return TAKE(s);

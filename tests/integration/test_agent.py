@@ -424,6 +424,7 @@ def test_another_user_sees_and_cannot_use(server, key):
 def look_as_nobody(device, other):
     status = json.loads(other.good("status", "--json"))
     assert status["state"] == "provisioned" and status["certificate"]["subject"].startswith("CN=user-1")
+    assert status["method"] is None and "run it as root" in status["unreadable"] and "unreadable" not in device.status() and device.status()["method"] == "shared"
     assert other.explain()["code"] == "key_unreadable" and "may not read the key" in other.fails("exec", "--", "true")
     other.fails("run", "--now")
     assert device.explain()["verdict"] == "admitted"

@@ -46,6 +46,34 @@ def test_the_gateway_is_asked_once_the_time_is_known(world, clock, behind):  # n
     assert world.asked(TIME) >= 3
 
 
+def test_what_something_in_between_answers(world):  # noqa: F811
+    """A portal or a proxy that sends elsewhere has refused nobody, and whose refusal explains nothing is told from a request that could be corrected."""
+    world.imported(begin=-1, end=300)
+    for answer, said, fix in (((302, {"Location": "https://portal.example/"}, b"<html>"), ("unknown", "gateway", "network_failed"), "Check the URL"),
+                              ((429, {}, b""), ("unknown", "gateway", "too_many_requests"), "after the time"),
+                              ((403, {}, b"<html>"), ("refused", "gateway", "invalid_request"), "Correct what the text names")):
+        world.gateway.answers[USE] = answer
+        told = world.device.explain()
+        assert judged(told) == said and fix in told["fix"] and f"status {answer[0]}" in told["reason"]
+        assert ("a proxy or a portal" in told["reason"]) == (answer[0] == 403)
+
+
+def test_a_provision_that_failed_on_the_device_is_explained(device, tmp_path):  # noqa: F811
+    """Nobody was asked: what failed is said all the same, and a second time costs the flash nothing."""
+    at = tmp_path / "import"
+    at.mkdir()
+    for name in ("client.pem", "pkey.pem", "root.crt"):
+        (at / name).write_text("nothing")
+    said = device.fails("provision", "--credentials", at)
+    assert "can be read by others" in said and "Correct what the text names" in said
+    before = (device.dir / "state.json").stat()
+    told = device.explain()
+    assert judged(told) == ("refused", "device", "not_provisioned") and "can be read by others" in told["reason"] and "Mend what the reason names" in told["fix"]
+    assert device.fails("provision", "--credentials", at) == said and (device.dir / "state.json").stat().st_ino == before.st_ino
+    assert "There are no credentials" in device.fails("provision", "--credentials", tmp_path) and "There are no credentials" in device.explain()["reason"]
+    assert not device.remembered()["device_id"] and not device.remembered()["source"]
+
+
 @pytest.mark.parametrize("told", ["nonce", "old", "odd", "unknown"])
 def test_a_time_that_is_not_believed_is_no_refusal(world, clock, told):  # noqa: F811
     """Nobody has refused this device: it does not know what time it is, and so not whom it speaks to."""

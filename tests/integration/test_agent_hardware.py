@@ -470,6 +470,12 @@ def test_another_key_than_the_certificates_is_found_out(server, factory, tmp_pat
     device = Agent(tmp_path / "device", env=hardware.env)
     said = device.fails("provision", "--credentials", at)
     assert "another key has its place" in said and "(key_missing)" in said and not (device.dir / "current").exists()
+    if hardware.kind == "pkcs11":  # of another kind, which modules say each in its own way
+        for number, kind in (("0c", "EC:secp384r1"), ("0d", "RSA:2048")):
+            subprocess.run(["pkcs11-tool", "--module", str(MODULE), "--token-label", "device", "--login", "--pin", PIN, "--keypairgen", "--key-type", kind, "--id", number], check=True,
+                           capture_output=True, env={**os.environ, **hardware.env})
+            said = device.fails("provision", "--now", "--credentials", at, "--credentials-key", hardware.uri(f"token=device;id=%{number}"))
+            assert "key and certificate are no pair" in said and "(key_missing)" in said, said
 
 
 # --- what goes wrong ----------------------------------------------------------------------------------------------------------------------------------
