@@ -261,23 +261,12 @@ static void looked(void *arg, int rc, const struct err *err) {
         fail(m, &why);
 }
 
-/* Whether the one that its subject has is that; of none, or several, nobody can tell. */
-static bool subject_is(const struct csr *csr, int nid, struct span is) {
-    X509_NAME *name = X509_REQ_get_subject_name(csr->r);
-    int at = X509_NAME_get_index_by_NID(name, nid, -1);
-    if (at < 0 || X509_NAME_get_index_by_NID(name, nid, at) >= 0)
-        return true;
-    const ASN1_STRING *s = X509_NAME_ENTRY_get_data(X509_NAME_get_entry(name, at));
-    return span_eq(span_of(ASN1_STRING_get0_data(s), (size_t)ASN1_STRING_length(s)), is);
-}
-
-/* `factory request` names account and line in it.  For another line's the kit would be of no use, and the key could not be that line's any more. */
+/* `factory request` names account and line in it.  For another line's the kit would be of no use, and the key could not be that line's any more; one that says not whose it is
+ * may be anybody's, a device's too. */
 static int check_whose(const struct making *m, const struct csr *csr, struct err *err) {
-    if (X509_NAME_get_index_by_NID(X509_REQ_get_subject_name(csr->r), NID_organizationName, -1) < 0)
-        return 0;
-    return subject_is(csr, NID_organizationName, m->look.account) && subject_is(csr, NID_organizationalUnitName, m->look.name)
+    return csr_is_of(csr, m->look.account, m->look.name)
                ? 0
-               : err_set(err, MUSTER_EINVALID, "The request is another line's: its subject does not say O=%.*s, OU=%.*s. Take the one that `muster factory request --account %.*s --line %.*s` has made.",
+               : err_set(err, MUSTER_EINVALID, "The request is not this line's, or does not say so: its subject has to be O=%.*s, OU=%.*s, one of each. Take the one that `muster factory request --account %.*s --line %.*s` has made.",
                          SPAN_FMT(m->look.account), SPAN_FMT(m->look.name), SPAN_FMT(m->look.account), SPAN_FMT(m->look.name));
 }
 

@@ -163,6 +163,9 @@ static int sign_line(const struct invocation *in, const char *name, struct err *
         return err_set(err, MUSTER_ENOTFOUND, "root.key is not in the fleet CA's directory: bring it back from where it is kept, or name the key by --ca-key.");
     if ((rc = file_arg_read(in->args[0], &file, err)) || (rc = csr_from_file(buf_span(&file), &csr, err)) || (rc = csr_public_der(csr, &spki, err)))
         return rc;
+    if (!csr_is_of(csr, rq.account, rq.line))
+        return err_set(err, MUSTER_EINVALID, "The request %s is not that line's, or does not say so: its subject has to be O=%.*s, OU=%.*s, one of each, as `muster factory request` makes it.", in->args[0],
+                       SPAN_FMT(rq.account), SPAN_FMT(rq.line));
     rq.public_key = buf_span(&spki);
     if ((rc = ca_sign_line(&ca, &rq, &issued, err)))
         return rc;

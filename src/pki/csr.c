@@ -149,6 +149,19 @@ int csr_device_id(const struct csr *c, struct buf *out, struct err *err) {
     return pki_name_value(X509_REQ_get_subject_name(c->r), NID_commonName, "request", "subject CN", out, err);
 }
 
+static bool subject_is(X509_NAME *name, int nid, struct span is) {
+    int at = X509_NAME_get_index_by_NID(name, nid, -1);
+    if (at < 0 || X509_NAME_get_index_by_NID(name, nid, at) >= 0)
+        return false;
+    const ASN1_STRING *s = X509_NAME_ENTRY_get_data(X509_NAME_get_entry(name, at));
+    return span_eq(span_of(ASN1_STRING_get0_data(s), (size_t)ASN1_STRING_length(s)), is);
+}
+
+bool csr_is_of(const struct csr *c, struct span organisation, struct span organisational_unit) {
+    X509_NAME *name = X509_REQ_get_subject_name(c->r);
+    return subject_is(name, NID_organizationName, organisation) && subject_is(name, NID_organizationalUnitName, organisational_unit);
+}
+
 int csr_public_der(const struct csr *c, struct buf *out, struct err *err) {
     return key_public_der(X509_REQ_get0_pubkey(c->r), out, err);
 }

@@ -23,6 +23,8 @@ int csr_from_der_unsigned(struct span der, struct csr **out, struct err *err) MU
 void csr_free(struct csr *c);
 /* Exactly one subject CN, by the rules of cert_device_id (MUSTER_EIDNONE, _EIDSEVERAL, _EIDUNDECODABLE). */
 int csr_device_id(const struct csr *c, struct buf *out, struct err *err) MUSTER_MUST_CHECK;
+/* Whether its subject has one O and one OU, and they are these. */
+bool csr_is_of(const struct csr *c, struct span organisation, struct span organisational_unit);
 /* SubjectPublicKeyInfo. */
 int csr_public_der(const struct csr *c, struct buf *out, struct err *err) MUSTER_MUST_CHECK;
 

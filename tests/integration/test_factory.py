@@ -119,6 +119,9 @@ def brought(server, tmp_path, account, **kit):
     root = server.muster("root", "upload", tmp_path / "fleet" / "root.pem", "--account", account)
     ca("prove", root["challenge"], "-o", tmp_path / "proof.pem")
     server.muster("root", "prove", root["id"], tmp_path / "proof.pem")
+    with pytest.raises(subprocess.CalledProcessError) as said:
+        ca("sign", line.request, "--line", f"{account}/line-9", "-o", tmp_path / "line.pem")
+    assert f"O={account}, OU=line-9" in said.value.stderr and not (tmp_path / "line.pem").exists()
     ca("sign", line.request, "--line", f"{account}/{line.name}", "-o", tmp_path / "line.pem")
     line.kit(server, bring=tmp_path / "line.pem", **kit)
     return line
@@ -329,7 +332,7 @@ def test_what_no_operator_gets(server, tmp_path):
         given = {"--max": 5, "--id-pattern": "*", "--expires": "1d", **{args[0]: args[1]}}
         refused("invalid_request", server.muster, "factory", "kit", "create", "--account", "asked", "--line", "line-2", "--request", other.request, *[w for kv in given.items() for w in kv])
     rsa = tmp_path / "rsa.csr"
-    subprocess.run(["openssl", "req", "-new", "-newkey", "rsa:2048", "-nodes", "-keyout", tmp_path / "rsa.key", "-out", rsa, "-subj", "/CN=x"], check=True, capture_output=True, timeout=60)
+    subprocess.run(["openssl", "req", "-new", "-newkey", "rsa:2048", "-nodes", "-keyout", tmp_path / "rsa.key", "-out", rsa, "-subj", "/O=asked/OU=line-2"], check=True, capture_output=True, timeout=60)
     refused("certificate_weak_key", create, request=rsa)
     assert create(request=Line(tmp_path, "asked", "line-2", key="p384").request)["state"] == "open"
     # A certificate that is brought has to be a line's, of this account, signed by one of its roots.
@@ -643,6 +646,12 @@ def test_a_request_of_another_line_and_files_that_are_no_kit(server, tmp_path):
     create = lambda name, of, *more: server.muster("factory", "kit", "create", "--account", "mixed", "--line", name, "--max", 5, "--id-pattern", "*", "--expires", "30d", "--request", of.request, *more)
     refused("invalid_request", create, "line-9", line)
     refused("invalid_request", create, "line-2", line)
+    openssl = lambda subject: subprocess.run(["openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", tmp_path / "of.key", "-out", tmp_path / "of.csr", "-subj", subject],
+                                             check=True, capture_output=True, timeout=60)
+    for subject in ("/CN=line-1", "/OU=line-1", "/O=mixed", "/O=fixed/OU=line-1", "/O=mixed/OU=line-1/OU=line-2"):
+        openssl(subject)
+        said = refused("invalid_request", server.muster, "factory", "kit", "create", "--account", "mixed", "--line", "line-1", "--max", 5, "--id-pattern", "*", "--expires", "30d", "--request", tmp_path / "of.csr").text
+        assert "O=mixed, OU=line-1" in said and "muster factory request --account mixed --line line-1" in said
     create("line-1", line, "-o", tmp_path / "kit-1")
     create("line-2", other, "-o", tmp_path / "kit-2")
     said = refused("kit_foreign", other.run, "start", tmp_path / "kit-1").text

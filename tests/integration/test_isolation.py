@@ -264,15 +264,17 @@ def listing_root(w):
     return {"root": w.lister.root["id"]}
 
 
-def line_body(w):
-    return {"name": w.fresh("line"), "max_devices": 5, "id_pattern": "*", "expires": "30d", "request": "-----BEGIN CERTIFICATE REQUEST-----\n" + in_lines(csr(new_key(), "line")).decode() + "-----END CERTIFICATE REQUEST-----\n"}
+def line_body(w, key=None):
+    line = w.fresh("line")
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, OWN), x509.NameAttribute(x509.NameOID.ORGANIZATIONAL_UNIT_NAME, line)])
+    request = in_lines(csr(key or new_key(), subject=subject)).decode()
+    return {"name": line, "max_devices": 5, "id_pattern": "*", "expires": "30d", "request": f"-----BEGIN CERTIFICATE REQUEST-----\n{request}-----END CERTIFICATE REQUEST-----\n"}
 
 
 def line_with_device(w):
     """A factory line that has brought a device, which waits."""
-    key, body = new_key(), line_body(w)
-    body["request"] = "-----BEGIN CERTIFICATE REQUEST-----\n" + in_lines(csr(key, "line")).decode() + "-----END CERTIFICATE REQUEST-----\n"
-    made = w.server.api("POST", f"/api/v1/accounts/{OWN}/lines", body).json
+    key = new_key()
+    made = w.server.api("POST", f"/api/v1/accounts/{OWN}/lines", line_body(w, key)).json
     line = Fleet.__new__(Fleet)
     line.key, line.kind, line.cert = key, "ec", x509.load_pem_x509_certificate(made["certificate"].encode())
     w.of_line = w.fresh("of-line")
@@ -285,9 +287,8 @@ def line_with_device(w):
 
 def line_that_tells(w):
     """A factory line of the account whose key is known, which signs that it has made nothing yet."""
-    w.line_key, body = new_key(), line_body(w)
-    body["request"] = "-----BEGIN CERTIFICATE REQUEST-----\n" + in_lines(csr(w.line_key, "line")).decode() + "-----END CERTIFICATE REQUEST-----\n"
-    made = w.server.api("POST", f"/api/v1/accounts/{OWN}/lines", body).json
+    w.line_key = new_key()
+    made = w.server.api("POST", f"/api/v1/accounts/{OWN}/lines", line_body(w, w.line_key)).json
     w.secrets.add(made["id"])
     return {"line": made["id"]}
 
