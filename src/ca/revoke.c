@@ -53,6 +53,14 @@ static int collect(const struct ca *ca, bool root, struct crl_entry **out, size_
     return 0;
 }
 
+/* To every verifier it would be over, and he would refuse everybody. */
+static int say_early(const struct cert *issuer, int64_t now, struct err *err) {
+    char here[CLOCK_RFC3339_LEN + 1], begin[CLOCK_RFC3339_LEN + 1];
+    clock_rfc3339(now, here);
+    clock_rfc3339(issuer->not_before, begin);
+    return err_set(err, MUSTER_ECERTEARLY, "By this machine's clock it is %s, before the CA itself begins (%s): no list was made, since by its dates every verifier would take it for one that is over. Set the clock.", here, begin);
+}
+
 static int list_locked(struct ca *ca, struct ca_crl *crl, struct buf *pem, struct err *err) {
     CLEANUP(buf_fini) struct buf line = BUF_INIT(JOURNAL_LINE_MAX);
     const struct cert *issuer = crl->root ? ca->root : ca->intermediate;
@@ -60,6 +68,8 @@ static int list_locked(struct ca *ca, struct ca_crl *crl, struct buf *pem, struc
     int64_t now = clock_now();
     if (issuer->not_after <= now)
         return err_set(err, MUSTER_ECAEXPIRED, NULL);
+    if (now < issuer->not_before)
+        return say_early(issuer, now, err);
     int rc = collect(ca, crl->root, &entries, &crl->entries, err);
     if (rc)
         return rc;

@@ -116,11 +116,17 @@ static void warn(json_t *object, const char *text) {
 
 void ca_part_warn_clock(const struct ca *ca, json_t *object) {
     char newest[CLOCK_RFC3339_LEN + 1], here[CLOCK_RFC3339_LEN + 1], text[480];
-    int64_t now = clock_now();
+    int64_t now = clock_now(), begin = ca_issuer(ca)->not_before;
+    clock_rfc3339(now, here);
+    if (now < begin) {
+        clock_rfc3339(begin, newest);
+        snprintf(text, sizeof text, "By this machine's clock it is %s, before the CA itself begins (%s): the clock is wrong, and so is the time that was written down. Set it before anything else is done.", here, newest);
+        warn(object, text);
+        return;
+    }
     if (ca->journal.newest <= now + SKEW)
         return;
     clock_rfc3339(ca->journal.newest, newest);
-    clock_rfc3339(now, here);
     snprintf(text, sizeof text, "The journal has an entry of %s, and by this machine's clock it is %s: one of the two is wrong. Where the clock was ahead, certificates that were issued then begin a day before "
              "the journal's times for them, and no gateway admits them earlier: issue those anew with --again, and revoke them.", newest, here);
     warn(object, text);

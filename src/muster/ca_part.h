@@ -27,7 +27,7 @@ int ca_part_life(const struct invocation *in, const char *option, int64_t otherw
 int ca_part_server(const struct invocation *in, struct ca_server *out, struct err *err) MUSTER_MUST_CHECK;
 /* The issued certificate as JSON: id, serial, device_id, not_after, warnings; ca NULL: none about its clock. */
 json_t *ca_part_issued(const struct ca *ca, const struct ca_issued *issued, struct span device_id);
-/* Adds to the object's warnings where the journal has a time that this machine's clock has not come to: one of the two is, or was, wrong. */
+/* Adds to the object's warnings where this machine's clock is before the CA's begin, or the journal has a time that it has not come to: one of the two is, or was, wrong. */
 void ca_part_warn_clock(const struct ca *ca, json_t *object);
 /* Prints one object, or with --json JSON. */
 int ca_part_show(const struct invocation *in, const json_t *object, struct err *err) MUSTER_MUST_CHECK;

@@ -49,12 +49,14 @@ int command_ca_revoke(struct invocation *in, struct err *err) {
     json_array_foreach(list, i, record)
         if ((rc = ca_revoke(&ca, json_string_value(json_object_get(record, "serial")), reason ? reason : "unspecified", err)))
             return i ? err_prefix(err, "After %zu of %zu", i, json_array_size(list)) : rc;
+    CLEANUP_JSON json_t *shown = json_object();
+    ca_part_warn_clock(&ca, shown);
+    print_warnings(shown);
     if (!in->json) {
         print_table(list, "id device_id state revoked reason");
         fprintf(stderr, "It counts where the next list is: `muster ca crl`, then `muster crl import` at the server.\n");
         return 0;
     }
-    CLEANUP_JSON json_t *shown = json_object();
     json_set_str(shown, "id", in->args[0]);
     json_set_int(shown, "revoked", (int64_t)json_array_size(list));
     json_set(shown, "certificates", json_incref(list));
@@ -84,5 +86,6 @@ int command_ca_crl(struct invocation *in, struct err *err) {
     json_set_int(shown, "number", (int64_t)crl.number);
     json_set_int(shown, "entries", (int64_t)crl.entries);
     json_set_time(shown, "next_update", crl.next_update);
+    ca_part_warn_clock(&ca, shown);
     return ca_part_put_as(in, "crl", buf_span(&pem), shown, err);
 }

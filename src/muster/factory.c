@@ -106,6 +106,7 @@ int command_factory_manifest(struct invocation *in, struct err *err) {
     json_set_uuid(shown, "id", &ca.kit.id);
     json_set_str(shown, "line", ca.kit.line);
     json_set_int(shown, "entries", (int64_t)entries);
+    ca_part_warn_clock(&ca, shown);
     return ca_part_put_as(in, "manifest", buf_span(&text), shown, err);
 }
 

@@ -579,8 +579,13 @@ def test_a_clock_before_the_ca_s_begin(offline, tmp_path):
     done = subprocess.run(ca.arguments("issue", "early-1", "-o", folder), capture_output=True, text=True, env={**os.environ, **clock.env}, timeout=120, check=False)
     assert done.returncode and "was not handed out" in done.stderr and "was issued" not in done.stderr, done.stderr
     assert not (folder / "pkey.pem").exists() and not (folder / "client.pem").exists()
+    done = subprocess.run(ca.arguments("crl", "-o", tmp_path / "early.pem"), capture_output=True, text=True, env={**os.environ, **clock.env}, timeout=120, check=False)
+    assert done.returncode and "before the CA itself begins" in done.stderr and "no list was made" in done.stderr and not (tmp_path / "early.pem").exists() and ca.journal()[-1]["event"] != "crl"
     shown, _ = ca.issue("early-1", folder=folder)
     assert "warnings" not in shown and ca.journal()[-3]["event"] == "abandon" and sorted(p.name for p in folder.iterdir()) == ["client.pem", "pkey.pem"]
+    # What is taken back is taken back whatever the clock says, and says so.
+    done = subprocess.run(ca.arguments("revoke", "early-1"), capture_output=True, text=True, env={**os.environ, **clock.env}, timeout=120, check=True)
+    assert "before the CA itself begins" in json.loads(done.stdout)["warnings"][0] and done.stderr.count("before the CA itself begins") == 1
 
 
 def test_a_clock_that_was_ahead(offline, tmp_path):
@@ -594,6 +599,9 @@ def test_a_clock_that_was_ahead(offline, tmp_path):
         for one in said if isinstance(said, list) else [said]:
             assert "one of the two is wrong" in one["warnings"][0]
         assert done.stderr.count("one of the two is wrong") == 1, done.stderr
+    for words in (["revoke", "one-1"], ["crl", "-o", tmp_path / "crl.pem"]):
+        done = subprocess.run(ca.arguments(*words), capture_output=True, text=True, timeout=120, check=True)
+        assert "one of the two is wrong" in json.loads(done.stdout)["warnings"][0] and done.stderr.count("one of the two is wrong") == 1, done.stderr
     clock.set(100 * 86400 + 60)
     done = subprocess.run(ca.arguments("issue", "late-1", "-o", tmp_path / "late"), capture_output=True, text=True, env={**os.environ, **clock.env}, timeout=120, check=True)
     assert "wrong" not in done.stderr and "warnings" not in json.loads(done.stdout)

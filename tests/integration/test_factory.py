@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from client import Fleet, Identity, new_key
+from clock import Clock
 from conftest import MUSTER, Refused, Server, refused
 from est import csr, post
 from test_images import commands
@@ -38,8 +39,8 @@ class Line:
         self.request = top / f"{self.dir.name}.csr"
         self.run("request", "--account", account, "--line", name, "--key", key, "-o", self.request)
 
-    def run(self, verb, *args, noun="factory"):
-        env = {k: v for k, v in os.environ.items() if not k.startswith("MUSTER_")}
+    def run(self, verb, *args, noun="factory", env=()):
+        env = {**{k: v for k, v in os.environ.items() if not k.startswith("MUSTER_")}, **dict(env)}
         secret = [] if verb in ("start", "list", "show", "revoke") else ["--passphrase-file", self.passphrase]
         done = subprocess.run([str(a) for a in [MUSTER, noun, verb, "--ca", self.dir, *secret, *args, "--json"]], capture_output=True, text=True, env=env, timeout=120)
         if done.returncode:
@@ -252,6 +253,10 @@ def test_each_bound(server, tmp_path, make):
 
 def test_a_line_is_its_accounts_alone(server, tmp_path):
     line = own(server, tmp_path, "mine")
+    clock = Clock(tmp_path / "clock")
+    clock.set(-int(time.time()) + 120)
+    assert "before the CA itself begins" in line.run("manifest", "-o", tmp_path / "early.jsonl", env=clock.env)["warnings"][0]
+    assert "warnings" not in line.run("manifest", "-o", tmp_path / "manifest.jsonl")
     server.account("theirs", "production", "shared")
     device = line.issue("vin-1")[0]
     assert come(server, device, sni=server.host("theirs")).code == "certificate_of_other_account"
