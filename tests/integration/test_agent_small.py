@@ -56,6 +56,11 @@ def key(server):
     return server.key("fleet")
 
 
+def test_its_pages_are_there(build):
+    for page, said in (("man1/muster-agent.1", "provision"), ("man3/libmuster-agent.3", "muster_agent")):
+        assert said in (build.out / "usr" / "share" / "man" / page).read_text(encoding="utf-8")
+
+
 def test_the_binary_is_small(build):
     """With room for what is to come: where pages may have 64 KiB the linker leaves a hole of up to that size, into which the program grows before its file does,
     by 64 KiB at once.  How much is loaded differs by a page between builds of the same source in other folders: the linker's way around an erratum of the Cortex-A53, for which there are 4 KiB."""
