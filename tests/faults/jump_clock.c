@@ -43,7 +43,7 @@ __attribute__((visibility("default"))) int clock_gettime(clockid_t id, struct ti
         return rc;
     if (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE)
         ts->tv_sec += jump->calendar;
-    else if ((id == CLOCK_MONOTONIC || id == CLOCK_MONOTONIC_COARSE) && getpid() == jump->process)
+    else if ((id == CLOCK_MONOTONIC || id == CLOCK_MONOTONIC_COARSE || id == CLOCK_BOOTTIME) && getpid() == jump->process)
         ts->tv_sec += jump->monotonic;
     return 0;
 }

@@ -144,17 +144,17 @@ def test_the_servers_certificate_of_a_clock_far_ahead_is_made_again(world):
     (ahead,) = told(world)
     receiver.wait(1, seconds=60)
     assert ahead["level"] == "warning" and "was set ahead by" in ahead["text"] and "`musterd clock accept`" in ahead["text"]
-    assert abs(status(world)["clock"]["set"] - 300 * DAY) < 5
+    assert abs(status(world)["clock"]["set"] - 300 * DAY) < 30
     world.clock.set(0, 22, control)
     soon(True, lambda: seen() != far, 30)
     assert serial(world.gateway()) == seen(), "valid today"
     assert world.log_text().count("clock_was_set") == 2
     soon(["notice"], lambda: [a["level"] for a in told(world)], 30)
-    assert abs(status(world)["clock"]["set"]) < 5
+    assert abs(status(world)["clock"]["set"]) < 30
     os.kill(control, signal.SIGKILL)  # what another process has noticed is not forgotten, nor told again
     receiver.wait(2, seconds=60)
     soon(True, lambda: answers(world), 60)
-    assert sorted(abs(e["seconds"] + 300 * DAY) < 5 for e in receiver.events()) == [False, True] and {e["account"] for e in receiver.events()} == {None}
+    assert sorted(abs(e["seconds"] + 300 * DAY) < 30 for e in receiver.events()) == [False, True] and {e["account"] for e in receiver.events()} == {None}
     receiver.close()
     assert world.musterd("clock", "accept").returncode == 0
     assert not told(world) and status(world)["clock"]["set_at"] is None
