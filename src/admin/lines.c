@@ -104,8 +104,8 @@ static int take_manifest(json_t *body, struct line_tell *t, struct err *err) {
     if (entries < 0 || entries > LINE_ENTRIES_MAX || strlen(at) != CLOCK_RFC3339_LEN || clock_parse_rfc3339(span_str(at), &when) || hex_decode(span_str(digest), t->chain.b, sizeof t->chain.b) ||
         base64_decode(span_str(signature), &t->signature))
         return err_set(err, MUSTER_EINVALID, "entries, at, digest and signature are those of the manifest's last line.");
-    if (!json_is_array(digests) || json_array_size(digests) > LINE_TOLD_MAX)
-        return err_set(err, MUSTER_EINVALID, "digests is a list of at most %d.", LINE_TOLD_MAX);
+    if (!json_is_array(digests) || json_array_size(digests) > 2 * LINE_TOLD_MAX)
+        return err_set(err, MUSTER_EINVALID, "digests is a list of at most %d.", 2 * LINE_TOLD_MAX);
     json_array_foreach(digests, i, one) {
         json_int_t n;
         const char *text;

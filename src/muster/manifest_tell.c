@@ -18,10 +18,11 @@ static const char *digest_at(const struct manifest *m, json_int_t entries) {
     return text_of((size_t)entries < n ? json_array_get(m->entries, (size_t)entries) : m->end, "previous");
 }
 
-static void add_digest(const struct manifest *m, const json_t *told, json_t *digests) {
+/* n: how many were told that stand, and that were set aside, this one included. */
+static void add_digest(const struct manifest *m, const json_t *told, size_t n, json_t *digests) {
     const json_int_t entries = int_of(told, "entries");
     const char *digest = digest_at(m, entries);
-    json_t *one = digest && !json_is_true(json_object_get(told, "set_aside")) && json_array_size(digests) < TELLINGS ? json_object() : NULL;
+    json_t *one = digest && n <= TELLINGS ? json_object() : NULL;
     if (!one)
         return;
     json_set_int(one, "entries", entries);
@@ -29,10 +30,10 @@ static void add_digest(const struct manifest *m, const json_t *told, json_t *dig
     json_array_append_new(digests, one);
 }
 
-/* Of those that were not set aside the server looks at the newest; there may be others between them. */
+/* Of those that stand, and of those that were set aside, the server looks at the newest. */
 static int read_told(struct invocation *in, const struct manifest *m, const char *base, json_t *digests, struct err *err) {
     char cursor[1024] = "";
-    for (size_t standing = 0; standing < TELLINGS;) {
+    for (size_t n[2] = {0}; n[0] < TELLINGS;) { /* that stand, and that were set aside */
         CLEANUP_JSON json_t *page = NULL;
         CLEANUP(buf_fini) struct buf path = BUF_INIT(16384);
         const json_t *told;
@@ -46,8 +47,8 @@ static int read_told(struct invocation *in, const struct manifest *m, const char
         if (rc)
             return rc;
         json_array_foreach(json_object_get(page, "items"), i, told) {
-            add_digest(m, told, digests);
-            standing += !json_is_true(json_object_get(told, "set_aside"));
+            const bool aside = json_is_true(json_object_get(told, "set_aside"));
+            add_digest(m, told, ++n[aside], digests);
         }
         const char *next = text_of(page, "next");
         if (!next || !strcmp(next, cursor) || strlen(next) >= sizeof cursor)
@@ -123,6 +124,10 @@ void manifest_tell_text(const json_t *verdict, struct buf *out) {
         return;
     if (!strcmp(is, "shorter")) {
         buf_addf(out, "The manifest has %lld entries, and one of %lld was told on %s: it is an old file, or an old copy of the line's directory was put back.", int_of(verdict, "entries"), entries, when);
+        return;
+    }
+    if (json_is_true(json_object_get(told, "set_aside"))) {
+        buf_addf(out, "The manifest is the one of %lld entries that was told on %s, or goes on from it, and that was set aside: an operator has taken another one for the line's word.", entries, when);
         return;
     }
     buf_addf(out, "The manifest contradicts what was told on %s: ", when);

@@ -59,11 +59,12 @@ void replay_line_manifest(struct audit_replay *r, const struct audit_entry *e, c
     }
     const int64_t entries = replay_int(d, "entries");
     const uint64_t mark = mark_of(r, entries, hash_span(&digest));
-    if (json_object_get(d, "set_aside"))
+    const bool accepted = json_object_get(d, "set_aside") != NULL, off = !accepted && json_is_true(json_object_get(json_object_get(d, "told"), "set_aside"));
+    if (accepted)
         set_aside(r, l, entries, d);
     struct audit_told *known = find(l, mark);
     if (known) {
-        known->aside = false;
+        known->aside = off;
         return;
     }
     struct audit_told *more = replay_grown(l->told, l->n_told, sizeof *more);
@@ -73,7 +74,7 @@ void replay_line_manifest(struct audit_replay *r, const struct audit_entry *e, c
     }
     l->told = more;
     const bool contradicts = strcmp(replay_text(d, "verdict"), word_of(&WORDS_LINE_VERDICT, LINE_CONTRADICTS)) == 0;
-    l->told[l->n_told++] = (struct audit_told){.mark = mark, .entries = entries, .at = replay_time(d, "signed"), .told = e->at,
+    l->told[l->n_told++] = (struct audit_told){.mark = mark, .entries = entries, .at = replay_time(d, "signed"), .told = e->at, .aside = off,
                                                .continues = json_object_get(d, "continues") ? replay_int(d, "continues") : contradicts ? -1 : replay_int(d, "agreed")};
 }
 

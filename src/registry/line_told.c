@@ -35,8 +35,8 @@ static json_t *telling_json(const struct telling *t) {
 
 /* What was told before, held against a manifest, one telling after the other. */
 struct judgement {
-    struct telling longer, odd; /* the longest one that has more entries; of those that it contradicts the one with the fewest */
-    bool is_longer, is_odd, known; /* known: it was told itself, and was not set aside */
+    struct telling longer, odd, aside; /* the longest one that has more entries; of those that it contradicts the one with the fewest; of those set aside the longest that it continues */
+    bool is_longer, is_odd, is_aside, known; /* known: it was told itself, and was not set aside */
     struct same { int64_t row, entries; } same[LINE_TOLD_MAX], *longest; /* those that it continues, and the one of them with the most entries, or NULL */
     size_t n_same;
 };
@@ -49,7 +49,10 @@ static int64_t agreed(const struct judgement *j) {
     return j->is_odd || !j->longest ? 0 : j->longest->entries;
 }
 
-static enum line_verdict verdict_of(const struct judgement *j) { return j->is_odd ? LINE_CONTRADICTS : j->is_longer ? LINE_SHORTER : LINE_CONTINUES; }
+static enum line_verdict verdict_of(const struct judgement *j) { return j->is_odd || j->is_aside ? LINE_CONTRADICTS : j->is_longer ? LINE_SHORTER : LINE_CONTINUES; }
+
+/* The one that the verdict is about, or NULL. */
+static const struct telling *other_of(const struct judgement *j) { return j->is_odd ? &j->odd : j->is_aside ? &j->aside : j->is_longer ? &j->longer : NULL; }
 
 /* The manifest's hash at that number of entries.  1, or 0: it does not say. */
 static int digest_at(const struct line_tell *t, int64_t entries, struct hash *out) {
@@ -87,6 +90,23 @@ static int hold_against(const struct line_tell *t, const struct telling *before,
     return 0;
 }
 
+/* What an operator has set aside, or what goes on from it: it may be no more than longer than what stands, and contradict none of it. */
+static int hold_against_aside(struct store_tx *tx, const struct line *l, const struct line_tell *t, struct judgement *j, struct err *err) {
+    CLEANUP(store_row_end) struct store_row *row = NULL;
+    int rc = store_query(tx, &row, err, SQL_LINE_TOLD_OFF, "ii", l->row, I(LINE_TOLD_MAX));
+    while (!rc && (rc = store_next(row, err)) > 0) {
+        struct telling before;
+        struct hash here;
+        if ((rc = row_telling(row, &before, err)))
+            return rc;
+        if (before.entries > t->entries || !digest_at(t, before.entries, &here) || !hash_eq(&here, &before.digest) || (j->is_aside && before.entries <= j->aside.entries))
+            continue;
+        j->aside = before;
+        j->is_aside = !j->longest || j->longest->entries < before.entries; /* else an operator has taken one for the line's word since that has all of it */
+    }
+    return rc;
+}
+
 static int judge(struct store_tx *tx, const struct line *l, const struct line_tell *t, struct judgement *j, struct err *err) {
     CLEANUP(store_row_end) struct store_row *row = NULL;
     int rc = store_query(tx, &row, err, SQL_LINE_TOLD, "ii", l->row, I(LINE_TOLD_MAX));
@@ -96,7 +116,7 @@ static int judge(struct store_tx *tx, const struct line *l, const struct line_te
         if ((rc = row_telling(row, &before, err)) || (rc = hold_against(t, &before, j, err)))
             return rc;
     }
-    return rc;
+    return rc ? rc : hold_against_aside(tx, l, t, j, err);
 }
 
 /* --- signed by the line ------------------------------------------------------------------------------------------------------------------- */
@@ -149,7 +169,7 @@ static int set_aside(struct store_tx *tx, const struct line *l, const struct lin
 
 static json_t *verdict_json(const struct line_tell *t, const struct judgement *j) {
     json_t *o = json_object();
-    const struct telling *other = j->is_odd ? &j->odd : j->is_longer ? &j->longer : NULL;
+    const struct telling *other = other_of(j);
     json_set_str(o, "verdict", word_of(&WORDS_LINE_VERDICT, verdict_of(j)));
     json_set_int(o, "entries", t->entries);
     json_set_int(o, "agreed", agreed(j));
@@ -161,8 +181,9 @@ static int write_down(struct store_tx *tx, const struct account *a, const struct
     int64_t at, aside = 0;
     CLEANUP_JSON json_t *named = json_array();
     const enum line_verdict verdict = verdict_of(j);
+    const bool off = !t->accept && other_of(j) == &j->aside; /* it is told, and stays what it was: the line's own contradicts nothing by going on */
     int rc = clock_parse_rfc3339(span_str(t->at), &at) ? MUSTER_EINVALID : t->accept ? set_aside(tx, l, t, &aside, named, err) : 0;
-    if (rc || (rc = store_exec(tx, NULL, err, SQL_LINE_TOLD_ADD, "iibiii", l->row, t->entries, hash_span(&t->chain), at, clock_now(), j->longest ? j->longest->row : 0)))
+    if (rc || (rc = store_exec(tx, NULL, err, SQL_LINE_TOLD_ADD, "iibiiii", l->row, t->entries, hash_span(&t->chain), at, clock_now(), j->longest ? j->longest->row : 0, I(off))))
         return rc;
     json_set_bool(t->out, "recorded", true);
     json_set_int(t->out, "set_aside", aside);
@@ -176,7 +197,7 @@ static int write_down(struct store_tx *tx, const struct account *a, const struct
     json_set_str(detail, "verdict", word_of(&WORDS_LINE_VERDICT, verdict));
     json_set_int(detail, "agreed", agreed(j));
     if (verdict != LINE_CONTINUES)
-        json_set(detail, "told", telling_json(j->is_odd ? &j->odd : &j->longer));
+        json_set(detail, "told", telling_json(other_of(j)));
     json_set_int(detail, "continues", j->longest ? j->longest->entries : 0);
     if (t->accept)
         json_set_int(detail, "set_aside", aside);

@@ -2,7 +2,8 @@
  *
  * A manifest is a chain of hashes, signed at its end: that end's hash speaks for every entry before it.  Of each manifest that is told the registry keeps the number of
  * entries and that hash, and a later one has to have the same hash at that number.  Two that have not are a fork: the line's directory or key was copied, or an
- * old copy of it was put back.  Whichever comes first, both are kept, and every one that comes then contradicts the other, until an operator takes one for the line's word. */
+ * old copy of it was put back.  Whichever comes first, both are kept, and every one that comes then contradicts the other, until an operator takes one for the line's word.
+ * What that sets aside, and what goes on from it, is a contradiction whenever it is told, also where it is just longer than the line's word. */
 #ifndef MUSTER_REGISTRY_LINE_TOLD_H
 #define MUSTER_REGISTRY_LINE_TOLD_H
 
@@ -26,7 +27,7 @@ struct line_tell {
     char at[CLOCK_RFC3339_LEN + 1];
     struct hash chain;
     struct buf signature;   /* the caller's */
-    json_t *digests;        /* array of {"entries", "digest"}: the manifest's hash at the numbers that were told; the caller's */
+    json_t *digests;        /* array of {"entries", "digest"}: the manifest's hash at the numbers that were told, also of what was set aside; the caller's */
     json_t *out;
 };
 int line_tell_run(struct store_tx *tx, void *arg, struct err *err);

@@ -745,6 +745,36 @@ def test_what_a_line_has_told_is_not_taken_back_unnoticed(server, tmp_path):
     assert server.muster("audit", "verify", "--account", "forked")["ok"]
 
 
+def test_what_was_set_aside_stays_a_contradiction(server, tmp_path):
+    """Also where it is just longer than the line's word, and contradicts none of it: a copy that went on from there."""
+    line = own(server, tmp_path, "aside", max_devices=20)
+    at = lambda name, of: (tmp_path / name).write_text("\n".join(manifest_of(of)) + "\n") and tmp_path / name
+    line.issue("vin-1")
+    one, thief = at("one", line), line.copy()
+    thief.issue("vin-66")
+    stolen = at("stolen", thief)
+    assert reconcile(server, stolen)["manifest_is"] == "continues"
+    assert reconcile(server, one, "--accept-manifest", "--yes")["manifest_is"] == "shorter"
+    thief.issue("vin-67")
+    more = at("more", thief)
+    for manifest in (stolen, more, stolen, more):
+        said = reconcile(server, manifest)
+        assert said["manifest_is"] == "contradicts" and said["told_before"]["set_aside"] and "was set aside" in said["manifest_detail"]
+        refused("manifest_contradicted", reconcile, server, manifest, "--hold", "--yes")
+        assert reconcile(server, one, "--check")["manifest_is"] == "continues"
+    line.issue("vin-2")
+    two = at("two", line)
+    assert reconcile(server, two, "--check")["manifest_is"] == "continues"
+    assert server.muster("audit", "verify", "--account", "aside")["ok"]
+    # It was the other way round after all, and goes on so.
+    said = reconcile(server, more, "--accept-manifest", "--yes")
+    assert (said["manifest_is"], said["manifest_accepted"]) == ("contradicts", True)
+    thief.issue("vin-68")
+    for manifest in (more, at("still", thief)):
+        assert reconcile(server, manifest, "--check")["manifest_is"] == "continues"
+    assert reconcile(server, two)["manifest_is"] == "contradicts" and server.muster("audit", "verify", "--account", "aside")["ok"]
+
+
 def test_a_fork_that_was_shorter_is_found_when_the_line_goes_on(server, tmp_path):
     """A copy's manifest that is shorter than what was told could be an old one of the line's: the next one shows that it is none."""
     line = own(server, tmp_path, "later", max_devices=20)
