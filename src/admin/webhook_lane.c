@@ -185,14 +185,19 @@ static void taken(void *arg, int rc, const struct err *err) {
     }
 }
 
+/* No wait is longer than the policy's: by whichever clock that was said, it is not this one. */
+static bool waits(const struct lane *l, int64_t until, int64_t now) { return until > now && until <= now + delivery_longest(&l->all->policy); }
+
 static void lane_go(struct lane *l) {
     struct control *c = l->all->c;
     int64_t now = clock_now();
-    if (l->busy || !l->there || l->hook.w.state != WEBHOOK_ACTIVE || l->next_at > now || l->hold_until > now || c->draining || !courier_client_ready(l->all->courier))
+    bool idle = l->next_at == INT64_MAX || waits(l, l->next_at, now) || waits(l, l->hold_until, now);
+    if (l->busy || !l->there || l->hook.w.state != WEBHOOK_ACTIVE || idle || c->draining || !courier_client_ready(l->all->courier))
         return;
     l->busy = true;
     l->take.webhook = l->hook.w.row;
     l->take.now = now;
+    l->take.longest = delivery_longest(&l->all->policy);
     l->next_at = INT64_MAX;
     if (store_read(c->store, c->loop, delivery_take_run, taken, &l->take, NULL)) {
         l->next_at = now + 1;

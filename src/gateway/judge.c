@@ -13,6 +13,9 @@
 
 #define SEEN_EVERY 300 /* seconds: how exact last_seen is */
 
+/* Whether no path to a root was found, which one that was made a moment ago may change; also where the search for it was given up. */
+static bool leads_nowhere(const struct identity *id) { return id->chain.code == MUSTER_ECERTUNTRUSTED || id->chain.code == MUSTER_ECHAINLONG; }
+
 static void identify(struct http_conn *c, SSL *ssl, void **peer, void *arg) {
     struct worker *w = arg;
     char address[HTTP_ADDRESS_MAX];
@@ -25,7 +28,7 @@ static void identify(struct http_conn *c, SSL *ssl, void **peer, void *arg) {
     }
     /* A provisioning key enrols each device once, and nobody resumes what was refused: neither takes the place of a device's session.
      * Whoever may be known by the registry's newest roots is not refused yet. */
-    bool refused = id->chain.code && (id->chain.code != MUSTER_ECERTUNTRUSTED || fresh);
+    bool refused = id->chain.code && (!leads_nowhere(id) || fresh);
     if (refused || (!id->chain.code && id->class == ADMIT_KEY))
         http_conn_forget(c);
     *peer = id;
@@ -166,7 +169,7 @@ void judge_request(struct http_exchange *x, struct worker *w, struct identity *i
     bool fresh = verifier_is_fresh(w->gateway->verifier); /* before the snapshot is taken */
     id->newest = false;
     identity_judge(id);
-    bool unknown = id->chain.code == MUSTER_ECERTUNTRUSTED || names_nobody(x, w, id) || verifier_in_recovery(w->gateway->verifier);
+    bool unknown = leads_nowhere(id) || names_nobody(x, w, id) || verifier_in_recovery(w->gateway->verifier);
     if (!unknown || fresh) {
         judge(x, w, id);
         return;

@@ -16,6 +16,8 @@ int64_t delivery_backoff(const struct delivery_policy *p, int64_t failures, uint
     return wait < 1 ? 1 : wait;
 }
 
+int64_t delivery_longest(const struct delivery_policy *p) { return 2 * p->most; }
+
 /* --- into the queue ------------------------------------------------------------------------------------------------------------------- */
 
 struct reader {
@@ -140,17 +142,12 @@ static int read_delivery(struct store_row *row, struct delivery *d, struct err *
     return store_uuid(row, 1, &d->event) || store_uuid(row, 3, &d->subject) ? err_set(err, MUSTER_ECORRUPT, "A row of the table delivery is damaged.") : 0;
 }
 
-int delivery_take_run(struct store_tx *control, void *arg, struct err *err) {
-    struct delivery_take *t = arg;
+static int take(struct store_tx *control, struct delivery_take *t, int statement, int64_t at, struct err *err) {
     CLEANUP(store_row_end) struct store_row *row = NULL;
-    int64_t failures;
-    delivery_take_fini(t);
-    t->next_at = 0;
-    int rc = one_int(control, &failures, 0, err, SQL_WEBHOOK_FAILURES, "i", t->webhook);
-    if (rc || (rc = store_query(control, &row, err, SQL_DELIVERY_DUE, "iii", t->webhook, t->now, I(CANDIDATES))))
+    const size_t most = t->failing ? 1 : DELIVERY_BATCH;
+    int rc = store_query(control, &row, err, statement, "iii", t->webhook, at, I(CANDIDATES));
+    if (rc)
         return rc;
-    t->failing = failures > 0;
-    size_t most = t->failing ? 1 : DELIVERY_BATCH;
     while (t->n < most && (rc = store_next(row, err)) > 0) {
         struct delivery *d = &t->at[t->n];
         bool wait;
@@ -163,9 +160,21 @@ int delivery_take_run(struct store_tx *control, void *arg, struct err *err) {
         if ((rc = buf_check(&d->payload, err)))
             return rc;
     }
-    if (rc < 0 || t->n)
-        return rc < 0 ? rc : 0;
-    return one_int(control, &t->next_at, 0, err, SQL_DELIVERY_NEXT, "i", t->webhook);
+    return rc < 0 ? rc : 0;
+}
+
+int delivery_take_run(struct store_tx *control, void *arg, struct err *err) {
+    struct delivery_take *t = arg;
+    int64_t failures;
+    delivery_take_fini(t);
+    t->next_at = 0;
+    int rc = one_int(control, &failures, 0, err, SQL_WEBHOOK_FAILURES, "i", t->webhook);
+    t->failing = failures > 0;
+    if (!rc)
+        rc = take(control, t, SQL_DELIVERY_DUE, t->now, err);
+    if (!rc && !t->n)
+        rc = take(control, t, SQL_DELIVERY_PUT_OFF, t->now + t->longest, err);
+    return rc || t->n ? rc : one_int(control, &t->next_at, 0, err, SQL_DELIVERY_NEXT, "i", t->webhook);
 }
 
 /* --- what became of them --------------------------------------------------------------------------------------------------------------------- */

@@ -17,6 +17,8 @@ struct delivery_policy {
 
 /* Seconds until the attempt after `failures` (1 or more) failed ones, a fifth more or less by `random`. */
 int64_t delivery_backoff(const struct delivery_policy *p, int64_t failures, uint32_t random);
+/* Seconds that no wait exceeds. */
+int64_t delivery_longest(const struct delivery_policy *p);
 
 /* Puts events into the queue of every webhook that wants them; those that are there already stay (the same events may come twice). */
 struct delivery_put {
@@ -56,9 +58,10 @@ struct delivery {
     int64_t retry_after;           /* seconds that the receiver named; 0: none */
     char error[WEBHOOK_ERROR_MAX];
 };
-/* The next ones that are due, none of one subject with another; at most one while the webhook fails. */
+/* The next ones that are due, none of one subject with another; at most one while the webhook fails.  Where none is, those that would wait for longer than any wait
+ * is: a clock that ran ahead has put them off. */
 struct delivery_take {
-    int64_t webhook, now;
+    int64_t webhook, now, longest; /* longest: seconds; of delivery_longest() */
     struct delivery at[DELIVERY_BATCH];
     size_t n;
     int64_t next_at; /* out, where n is 0: when the next one is due; 0: nothing waits */

@@ -161,6 +161,7 @@ static void put(struct event_row *e, size_t n) {
 static void take(struct delivery_take *t, int64_t webhook, int64_t now) {
     t->webhook = webhook;
     t->now = now;
+    t->longest = delivery_longest(&POLICY);
     run(control, delivery_take_run, t);
 }
 
@@ -230,6 +231,32 @@ static void a_queue_keeps_the_order_of_a_device_and_forgets_nothing(void **state
     json_decref(d.out);
     gone(&id);
     gone(&other_id);
+}
+
+/* Nobody waits until then once it is right again, also not what came since behind it. */
+static void what_a_clock_put_off_that_ran_ahead_is_due(void **state) {
+    struct uuid id, device = uuid_new();
+    int64_t hook = made("alpha", 0, &id), now = clock_now();
+    struct event_row e[] = {event_of("alpha", EVENT_DEVICE_REGISTERED, &device), event_of("alpha", EVENT_DEVICE_FIRST_USED, &device)};
+    static struct delivery_take t;
+    struct delivery_settle s;
+    put(e, 1);
+    take(&t, hook, now + 86400);
+    assert_int_equal(t.n, 1);
+    t.at[0].result = DELIVERY_FAILED;
+    settle(&t, &s);
+    put(e + 1, 1);
+    for (int i = 0; i < 2; i++) {
+        take(&t, hook, now);
+        assert_int_equal(t.n, 1);
+        assert_true(uuid_eq(&t.at[0].event, &e[i].id));
+        t.at[0].result = DELIVERY_DONE;
+        settle(&t, &s);
+    }
+    delivery_take_fini(&t);
+    for (size_t i = 0; i < 2; i++)
+        buf_fini(&e[i].payload);
+    gone(&id);
 }
 
 static int64_t dead_of(const struct uuid *id) {
@@ -401,7 +428,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_table_is_sound), cmocka_unit_test(waits_double_up_to_the_most), cmocka_unit_test(waits_are_spread), cmocka_unit_test(only_what_is_wanted_is_written),
         cmocka_unit_test(a_queue_keeps_the_order_of_a_device_and_forgets_nothing), cmocka_unit_test(nothing_is_given_up_without_its_attempts),
-        cmocka_unit_test(a_full_queue_gives_up_the_oldest), cmocka_unit_test(dead_letters_are_bounded),
+        cmocka_unit_test(what_a_clock_put_off_that_ran_ahead_is_due), cmocka_unit_test(a_full_queue_gives_up_the_oldest), cmocka_unit_test(dead_letters_are_bounded),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }
