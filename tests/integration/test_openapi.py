@@ -101,6 +101,21 @@ def test_every_schema_is_json_schema_and_every_reference_leads_somewhere(server,
         assert f"#/components/schemas/{name}" in used or name in extended or name.startswith("Problem"), f"nothing uses {name}"
 
 
+def test_compiled_or_not_a_schema_means_the_same(doc):
+    """The keywords that the draft for which answers' schemas are compiled has as well; and nothing beside a reference, where it would not be looked at."""
+    known = {"type", "description", "pattern", "format", "properties", "required", "additionalProperties", "enum", "const", "$ref", "items", "anyOf"}
+
+    def schemas(schema):
+        yield schema
+        for below in [*schema.get("properties", {}).values(), *schema.get("anyOf", []), *(schema[k] for k in ("items", "additionalProperties") if isinstance(schema.get(k), dict))]:
+            yield from schemas(below)
+
+    seen = [s for schema in doc["components"]["schemas"].values() for s in schemas(schema)]
+    assert len(seen) > 1000
+    for s in seen:
+        assert set(s) <= known and ("$ref" not in s or set(s) <= {"$ref", "description"}), s
+
+
 def test_objects_are_closed(doc):
     """A field that is not documented is an error, everywhere but where anything may stand."""
     open_objects = {at for at, part in parts(doc["components"]["schemas"]) if part.get("type") == "object" and part.get("additionalProperties") is not False and "properties" in part}
