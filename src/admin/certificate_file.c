@@ -77,8 +77,8 @@ static const char CERT_END[] = "-----END CERTIFICATE-----\n";
 
 /* What stands behind the first certificate. */
 static struct span behind_first(struct span pem) {
-    const uint8_t *at = memmem(pem.p, pem.n, CERT_END, sizeof CERT_END - 1);
-    return at ? span_sub(pem, (size_t)(at - pem.p) + sizeof CERT_END - 1, pem.n) : SPAN_NONE;
+    long at = span_find(pem, SPAN_LIT(CERT_END));
+    return at >= 0 ? span_sub(pem, (size_t)at + sizeof CERT_END - 1, pem.n) : SPAN_NONE;
 }
 
 int certificate_read(struct span pem, struct cert **out) {
@@ -89,7 +89,7 @@ int certificate_read(struct span pem, struct cert **out) {
 /* Neither more nor less: who knows an older server CA alone needs them, and of one that is retired nothing is shown any more. */
 static bool has_chain(const struct control *c, struct span pem) {
     const struct span chain = buf_span(&c->server_cas->chain), rest = behind_first(pem);
-    return rest.p && span_starts(rest, chain) && !memmem(rest.p + chain.n, rest.n - chain.n, CERT_END, sizeof CERT_END - 1);
+    return rest.p && span_starts(rest, chain) && span_find(span_sub(rest, chain.n, rest.n), SPAN_LIT(CERT_END)) < 0;
 }
 
 size_t server_ca_keys(struct control *c, struct hash *out, size_t max) {

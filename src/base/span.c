@@ -29,6 +29,11 @@ long span_index(struct span s, uint8_t c) {
     return at ? (long)(at - s.p) : -1;
 }
 
+long span_find(struct span s, struct span bytes) {
+    const uint8_t *at = s.n && bytes.n ? memmem(s.p, s.n, bytes.p, bytes.n) : NULL; /* which takes no NULL, also where n is 0 */
+    return at ? (long)(at - s.p) : -1;
+}
+
 struct span span_trim(struct span s) {
     while (s.n && (s.p[0] == ' ' || s.p[0] == '\t'))
         s = span_of(s.p + 1, s.n - 1);

@@ -30,6 +30,8 @@ bool span_ends(struct span s, struct span suffix);
 struct span span_sub(struct span s, size_t at, size_t n);
 /* Index of byte c, or -1. */
 long span_index(struct span s, uint8_t c);
+/* Index of where these bytes first stand in s, or -1; no bytes stand nowhere. */
+long span_find(struct span s, struct span bytes);
 /* Without spaces and tabs at both ends. */
 struct span span_trim(struct span s);
 /* Well-formed UTF-8 (RFC 3629: no surrogates, no overlong forms, at most U+10FFFF). */

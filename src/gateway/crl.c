@@ -157,7 +157,7 @@ static const struct http_stream_ops OPS = {body, drained, gone};
 static bool has_it(const struct http_exchange *x, const char *tag, const char *modified) {
     struct span match = http_field(x, "If-None-Match"), since = http_field(x, "If-Modified-Since");
     if (match.n)
-        return span_eq_str(span_trim(match), "*") || memmem(match.p, match.n, tag, strlen(tag)) != NULL;
+        return span_eq_str(span_trim(match), "*") || span_find(match, span_str(tag)) >= 0;
     return since.n && span_eq_str(span_trim(since), modified);
 }
 

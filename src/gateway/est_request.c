@@ -5,11 +5,10 @@
 #include "pki/der.h"
 
 static int not_base64(struct span body, struct err *err) {
-    static const char armour[] = "-----BEGIN ";
     const char *what = "is not base64 of a certificate request (PKCS#10) in DER";
-    if (memmem(body.p, body.n, "PRIVATE KEY-----", 16))
+    if (span_find(body, SPAN_LIT("PRIVATE KEY-----")) >= 0)
         what = "holds a private key, which stays on the device; it takes the request alone";
-    else if (memmem(body.p, body.n, armour, sizeof armour - 1))
+    else if (span_find(body, SPAN_LIT("-----BEGIN ")) >= 0)
         what = "is PEM: leave out its first and last line (-----BEGIN …, -----END …) and send the base64 between them";
     else if (body.p[0] == DER_SEQUENCE && (body.n < 2 || body.p[1] & 0x80))
         what = "is DER as it is, and has to be base64 of it";

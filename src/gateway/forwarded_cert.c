@@ -24,7 +24,7 @@ static int percent_decode(struct span s, struct buf *out, struct err *err) {
 
 static size_t count_blocks(struct span pem) {
     size_t n = 0;
-    for (const uint8_t *at = pem.p; (at = memmem(at, (size_t)(pem.p + pem.n - at), BEGIN, sizeof BEGIN - 1)); at += sizeof BEGIN - 1)
+    for (long at; (at = span_find(pem, SPAN_LIT(BEGIN))) >= 0; pem = span_sub(pem, (size_t)at + sizeof BEGIN - 1, pem.n))
         n++;
     return n;
 }

@@ -192,9 +192,10 @@ static void note_end(const struct loading *l) {
     for (size_t i = 0; i < l->n; i++) {
         CLEANUP(cert_free) struct cert *leaf = NULL;
         struct span file = l->ids[i].chain;
-        const uint8_t *from = l->ids[i].name[0] ? NULL : memmem(file.p, file.n, begins, sizeof begins - 1);
-        const uint8_t *to = from ? memmem(from, (size_t)(file.p + file.n - from), ends, sizeof ends - 1) : NULL;
-        if (to && cert_from_file(span_of(from, (size_t)(to - from) + sizeof ends - 1), &leaf, NULL) == 0)
+        long from = l->ids[i].name[0] ? -1 : span_find(file, SPAN_LIT(begins));
+        struct span rest = from >= 0 ? span_sub(file, (size_t)from, file.n) : SPAN_NONE;
+        long to = span_find(rest, SPAN_LIT(ends));
+        if (to >= 0 && cert_from_file(span_sub(rest, 0, (size_t)to + sizeof ends - 1), &leaf, NULL) == 0)
             metrics_set(METRIC_SERVER_NOT_AFTER, 0, leaf->not_after);
     }
 }

@@ -142,7 +142,7 @@ static int take_certificate(struct job *j, const struct vault_issued *issued, st
     int rc = buf_check(&j->der, err);
     if (rc)
         return rc;
-    if (!memmem(issued->der.p, issued->der.n, spki.p, spki.n))
+    if (span_find(issued->der, spki) < 0)
         return err_set(err, MUSTER_EINTERNAL, "The vault's certificate is of another key.");
     j->cert = (struct made_cert){.der = buf_span(&j->der), .serial = span_of(j->serial, sizeof j->serial), .not_before = issued->not_before, .not_after = issued->not_after};
     hash_of(j->cert.der, &j->cert.fingerprint);

@@ -105,12 +105,17 @@ int command_ca_init(struct invocation *in, struct err *err) {
 
 static const char BEGIN[] = "-----BEGIN ";
 
+/* Where a block begins, from there on; all of it where none does. */
+static size_t next_begin(struct span file, size_t from) {
+    long at = span_find(span_sub(file, from, file.n), SPAN_LIT(BEGIN));
+    return at >= 0 ? from + (size_t)at : file.n;
+}
+
 /* Takes one request off what is left of a file: a PEM block, or all of a file that has none. */
 static struct span next_request(struct span *rest) {
-    const uint8_t *next = rest->n > 1 ? memmem(rest->p + 1, rest->n - 1, BEGIN, sizeof BEGIN - 1) : NULL;
-    if (next && !span_starts(*rest, SPAN_LIT("-----BEGIN "))) /* text in front of the first one */
-        next = memmem(next + 1, (size_t)(rest->p + rest->n - next) - 1, BEGIN, sizeof BEGIN - 1);
-    size_t n = next ? (size_t)(next - rest->p) : rest->n;
+    size_t n = next_begin(*rest, 1);
+    if (n < rest->n && !span_starts(*rest, SPAN_LIT(BEGIN))) /* text in front of the first one */
+        n = next_begin(*rest, n + 1);
     struct span one = span_sub(*rest, 0, n);
     *rest = span_sub(*rest, n, rest->n);
     return one;

@@ -68,12 +68,12 @@ static int send(struct importing *im, struct err *err) {
 
 /* Takes one PEM block off what is left of the file. */
 static bool next_block(struct span *rest, struct span *block) {
-    const uint8_t *from = memmem(rest->p, rest->n, BEGIN, sizeof BEGIN - 1);
-    if (!from)
+    long from = span_find(*rest, SPAN_LIT(BEGIN));
+    if (from < 0)
         return false;
-    *rest = span_sub(*rest, (size_t)(from - rest->p), rest->n);
-    const uint8_t *next = rest->n > sizeof BEGIN ? memmem(rest->p + 1, rest->n - 1, BEGIN, sizeof BEGIN - 1) : NULL;
-    size_t n = next ? (size_t)(next - rest->p) : rest->n;
+    *rest = span_sub(*rest, (size_t)from, rest->n);
+    long next = span_find(span_sub(*rest, 1, rest->n), SPAN_LIT(BEGIN));
+    size_t n = next >= 0 ? (size_t)next + 1 : rest->n;
     *block = span_sub(*rest, 0, n);
     *rest = span_sub(*rest, n, rest->n);
     return true;
@@ -90,7 +90,7 @@ static int each(struct importing *im, struct span file, bool cas, struct err *er
         if (c->ca != cas)
             continue;
         if (cas) {
-            if (memmem(im->between.p, im->between.n, block.p, block.n)) /* each device's chain has it */
+            if (span_find(buf_span(&im->between), block) >= 0) /* each device's chain has it */
                 continue;
             if (im->n_between++ == BETWEEN_MAX)
                 return err_set(err, MUSTER_EINVALID, "There are more than %d certificates of CAs in the file.", BETWEEN_MAX);

@@ -170,7 +170,7 @@ static int read_pem(struct span file, struct cert **out, size_t max, size_t *n, 
 int cert_chain_from_file(struct span file, struct cert **out, size_t max, size_t *n, struct err *err) {
     if (file.n == 0 || file.n > FILE_MAX || max == 0)
         return err_set(err, MUSTER_EINVALID, "The file cannot be a certificate: it has %zu bytes.", file.n);
-    if (memmem(file.p, file.n, "-----BEGIN ", 11))
+    if (span_find(file, SPAN_LIT("-----BEGIN ")) >= 0)
         return read_pem(file, out, max, n, err);
     *n = 1;
     struct err why = ERR_INIT;

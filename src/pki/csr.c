@@ -129,11 +129,10 @@ static int from_pem(struct span file, struct csr **out, struct err *err) {
 int csr_from_file(struct span file, struct csr **out, struct err *err) {
     if (file.n == 0 || file.n > FILE_MAX)
         return err_set(err, MUSTER_ECSR, "The file cannot be a request: it has %zu bytes.", file.n);
-    const uint8_t *first = memmem(file.p, file.n, "-----BEGIN ", 11);
-    if (!first)
+    long first = span_find(file, SPAN_LIT("-----BEGIN "));
+    if (first < 0)
         return read_der(file, true, out, err);
-    struct span behind = span_sub(file, (size_t)(first - file.p) + 11, file.n);
-    if (memmem(behind.p, behind.n, "-----BEGIN ", 11))
+    if (span_find(span_sub(file, (size_t)first + 11, file.n), SPAN_LIT("-----BEGIN ")) >= 0)
         return wrong(err, "the file holds more than one block");
     return from_pem(file, out, err);
 }

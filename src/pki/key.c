@@ -390,7 +390,7 @@ int key_read_private(struct span file, struct span passphrase, EVP_PKEY **out, s
         return err_set(err, MUSTER_EINVALID, "The file cannot be a private key: it has %zu bytes.", file.n);
     struct pass pass = {.text = passphrase};
     EVP_PKEY *key = NULL;
-    if (memmem(file.p, file.n, "-----BEGIN ", 11)) {
+    if (span_find(file, SPAN_LIT("-----BEGIN ")) >= 0) {
         CLEANUP(BIO_free_all) BIO *bio = BIO_new_mem_buf(file.p, (int)file.n);
         key = bio ? PEM_read_bio_PrivateKey(bio, NULL, give_passphrase, &pass) : NULL;
     } else {

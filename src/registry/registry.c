@@ -42,7 +42,7 @@ int control_open(const struct registry_open *o, struct store **out, struct err *
 /* The engine keeps the text of what was made as it was written. */
 static bool is_made(struct span sql) {
     for (size_t i = 0; i < sizeof registry_migrations / sizeof *registry_migrations; i++)
-        if (sql.n && memmem(registry_migrations[i].sql, strlen(registry_migrations[i].sql), sql.p, sql.n))
+        if (span_find(span_str(registry_migrations[i].sql), sql) >= 0)
             return true;
     return false;
 }

@@ -212,8 +212,8 @@ static int load(struct fleet *f, struct device *d, struct err *err) {
     if (rc)
         return file_read(f->state, buf_str(&name), &file, err);
     /* The key comes first: what reads certificates takes no file that has one. */
-    const uint8_t *certs = memmem(file.p, file.n, "-----BEGIN CERTIFICATE", 22);
-    size_t at = certs ? (size_t)(certs - file.p) : file.n;
+    long certs = span_find(buf_span(&file), SPAN_LIT("-----BEGIN CERTIFICATE"));
+    size_t at = certs >= 0 ? (size_t)certs : file.n;
     if (fstatat(f->state, buf_str(&name), &st, 0) == 0 && st.st_mode & 077)
         return err_set(err, MUSTER_EINVALID, "%s in the directory of the state can be read by others (mode %03o), and has a device's key. Make it its owner's alone: chmod 600.", buf_str(&name),
                        st.st_mode & 0777u);

@@ -63,6 +63,15 @@ static void check_networks(struct span in) {
         MUST(networks_have("0.0.0.0/0 ::/0", list) == (list[0] && list[0] != ' ' && !strpbrk(list, " /")) || strchr(list, '/'));
 }
 
+/* The first byte says how many of the bytes behind it are looked for in the others. */
+static void check_find(struct span in) {
+    const struct span bytes = in.n ? span_sub(in, 1, in.p[0] & 7) : in, rest = span_sub(in, 1 + bytes.n, in.n);
+    const long at = span_find(rest, bytes);
+    MUST(at == -1 || (at >= 0 && span_starts(span_sub(rest, (size_t)at, rest.n), bytes)));
+    for (size_t i = 0; bytes.n && i < (at < 0 ? rest.n : (size_t)at); i++)
+        MUST(!span_starts(span_sub(rest, i, rest.n), bytes));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
     struct span in = span_of(data, n);
     uint64_t number;
@@ -70,6 +79,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
     check_time(in);
     check_uuid(in);
     check_bytes(in);
+    check_find(in);
     if (n)
         check_networks(in);
     if (span_to_u64(in, &number)) {

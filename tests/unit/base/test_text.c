@@ -93,6 +93,13 @@ static void spans_are_clipped(void **state) {
     assert_true(span_ends(s, SPAN_LIT("lo")) && !span_ends(s, SPAN_LIT("xhello")));
     assert_true(span_eq_nocase(SPAN_LIT("HoSt"), SPAN_LIT("hOsT")) && !span_eq_nocase(SPAN_LIT("[ost"), SPAN_LIT("{ost")));
     assert_true(span_eq_str(span_trim(SPAN_LIT(" \t a b \t")), "a b"));
+    assert_int_equal(span_find(s, SPAN_LIT("l")), 2);
+    assert_int_equal(span_find(s, SPAN_LIT("lo")), 3);
+    assert_int_equal(span_find(s, s), 0);
+    assert_int_equal(span_find(s, SPAN_LIT("los")), -1);
+    assert_int_equal(span_find(s, SPAN_NONE), -1);
+    assert_int_equal(span_find(SPAN_NONE, s), -1); /* UBSan looks on: what has no bytes may have no address */
+    assert_int_equal(span_find(SPAN_NONE, SPAN_NONE), -1);
 }
 
 static void a_buffer_keeps_its_maximum(void **state) {
