@@ -93,7 +93,7 @@ static void used(void *arg, int rc, const struct err *err) { free(arg); }
 
 /* For `token list`; not worth a wait. */
 static void note_use(struct control *c, const struct token *t) {
-    if (clock_now() - t->last_used < CLOCK_MINUTE)
+    if (within(t->last_used, CLOCK_MINUTE, clock_now()))
         return;
     struct token_used *u = malloc(sizeof *u);
     if (!u)

@@ -285,7 +285,7 @@ static int record_offer(struct store_tx *tx, struct admit *a, const struct accou
         store_row_end(row);
     }
     admit_refuse(a, MUSTER_EKEYMISMATCH, NULL);
-    if (seen >= 0 && now - seen < OFFER_FRESH)
+    if (seen >= 0 && within(seen, OFFER_FRESH, now))
         return 0;
     int rc = one_int(tx, &many, 0, err, SQL_OFFER_COUNT, "i", d->row);
     if (rc || (seen < 0 && many >= OFFERS_MAX)) /* bounded: somebody who makes up keys fills no disk */

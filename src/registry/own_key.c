@@ -8,8 +8,8 @@
 
 /* Free: unless another device has asked for it, by a request that waits for the fleet CA or for being collected, or by a certificate that it has shown. */
 static int look_who_waits(struct store_tx *tx, int64_t account, const struct device *d, const struct hash *spki, enum own_key *out, struct err *err) {
-    int64_t whose;
-    int rc = one_int(tx, &whose, -1, err, SQL_KEY_WAITS, "bii", hash_span(spki), d ? d->row : 0, clock_now() - OFFER_COUNTS);
+    int64_t whose, now = clock_now();
+    int rc = one_int(tx, &whose, -1, err, SQL_KEY_WAITS, "biii", hash_span(spki), d ? d->row : 0, now - OFFER_COUNTS, now + CLOCK_AHEAD);
     if (!rc && whose >= 0)
         *out = whose == account ? OWN_KEY_WAITS : OWN_KEY_ELSEWHERE;
     return rc;

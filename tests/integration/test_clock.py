@@ -8,7 +8,7 @@ import pytest
 from client import Device, new_key
 from clock import Clock
 from conftest import Refused, stays
-from est import csr, post
+from est import csr, enrolled as est_enrolled, post
 from receiver import Receiver
 from test_server_certificate import serial, soon
 
@@ -84,19 +84,29 @@ def test_ahead_and_back(world):
 
 def test_nobody_is_limited_by_a_day_that_has_not_come(world):
     world.muster("account", "set", "a", "--csr-queue", "yes")
-    key, device = world.key("a", "--per-hour", "1", "--expires", "2y"), world.root("a", None, "--key-rule", "ask").device("asks")
+    key, root = world.key("a", "--per-hour", "1", "--expires", "2y"), world.root("a", None, "--key-rule", "ask")
+    device, other, own = root.device("asks"), new_key(), new_key()
     asks = lambda: (lambda answer: (answer.status, answer.code))(post(world.gateway(device), "simplereenroll", csr(new_key(), "asks")))
     enrols = lambda name: (lambda answer: 200 if answer.status == 200 else answer.code)(world.gateway(key).enrol(name))
+    offers = lambda: ask(world, root.device("asks", key=other))
+    renews = lambda identity, own: est_enrolled(world.gateway(identity), "wanders", own, "simplereenroll")
+    wanders = est_enrolled(world.gateway(world.prov), "wanders", own)
     assert ask(world, device) is None
     world.clock.set(40 * DAY)
     assert (enrols("first"), enrols("second"), asks()) == (200, "provisioning_key_rate", (202, "csr_waiting"))
-    seen = lambda: world.muster("device", "show", "asks", "--account", "a")["last_seen"]
-    far = seen()
+    assert (offers(), ask(world, wanders)) == ("device_key_mismatch", None)
+    shown = lambda: world.muster("device", "show", "asks", "--account", "a")
+    token = lambda: [t["last_used"] for t in world.muster("token", "list")]
+    far = [shown()["last_seen"], shown()["offered_keys"][0]["last_seen"], *token()]
     world.clock.set(0)
     assert world.musterd("clock", "accept").returncode == 0
     soon(200, lambda: enrols("second"))
     assert (enrols("third"), asks(), asks()) == ("provisioning_key_rate", (202, "csr_waiting"), (429, "reissue_limited"))
-    soon(True, lambda: seen() < far)
+    assert offers() == "device_key_mismatch"
+    soon(True, lambda: all(now < then for now, then in zip([shown()["last_seen"], shown()["offered_keys"][0]["last_seen"], *token()], far)))
+    newer = renews(wanders, new_key())  # whose first use is before that of the one that it replaces
+    assert ask(world, newer) is None and ask(world, wanders) == "certificate_superseded"
+    assert ask(world, renews(wanders, new_key())) is None, "a certificate that was replaced is good for renewing, also where it was first used by that clock"
     assert world.muster("audit", "verify")["ok"]
 
 
