@@ -39,23 +39,24 @@ bool refusal_ring_has_room(struct refusal_ring *r, enum ring_whose whose, int64_
 }
 
 void refusal_ring_put(struct refusal_ring *r, struct refusal *x) {
-    size_t most = x->device ? RING_CHAIN_BYTES : RING_CHAIN_BYTES_UNKNOWN;
-    if (r->chain_bytes + x->chain.n > most)
+    const bool shadow = x->code == MUSTER_ESHADOW;
+    size_t *bytes = shadow ? &r->chain_bytes_shadow : &r->chain_bytes, most = x->device && !shadow ? RING_CHAIN_BYTES : RING_CHAIN_BYTES_UNKNOWN;
+    if (*bytes + x->chain.n > most)
         buf_fini(&x->chain);
-    r->chain_bytes += x->chain.n;
-    r->n_shadow += x->code == MUSTER_ESHADOW;
+    *bytes += x->chain.n;
+    r->n_shadow += shadow;
     r->at[r->n++] = x;
 }
 
 size_t refusal_ring_take(struct refusal_ring *r, struct refusal *out[RING_BATCH]) {
     size_t n = r->n;
     memcpy(out, r->at, n * sizeof *out);
-    r->n = r->n_shadow = r->chain_bytes = 0;
+    r->n = r->n_shadow = r->chain_bytes = r->chain_bytes_shadow = 0;
     return n;
 }
 
 void refusal_ring_clear(struct refusal_ring *r) {
     for (size_t i = 0; i < r->n; i++)
         refusal_free(r->at[i]);
-    r->n = r->n_shadow = r->chain_bytes = 0;
+    r->n = r->n_shadow = r->chain_bytes = r->chain_bytes_shadow = 0;
 }

@@ -17,11 +17,12 @@
 #define RING_SHADOW 128
 #define RING_BATCH (RING_MAX + RING_SHADOW)
 #define RING_CHAIN_BYTES (256 * 1024)         /* of certificates in all; what goes beyond is left out of its record */
-#define RING_CHAIN_BYTES_UNKNOWN (128 * 1024) /* of those who are not known */
+#define RING_CHAIN_BYTES_UNKNOWN (128 * 1024) /* of those who are not known; and beside it as much of those whom what is tried would have refused */
 
 struct refusal_ring {
     struct refusal *at[RING_BATCH];
-    size_t n, n_shadow, chain_bytes; /* n: all; n_shadow: of them */
+    size_t n, n_shadow; /* n: all; n_shadow: of them */
+    size_t chain_bytes, chain_bytes_shadow; /* each without the other */
     int64_t dropped; /* since it was last read */
 };
 

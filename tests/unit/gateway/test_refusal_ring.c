@@ -15,6 +15,13 @@ static struct refusal *record(unsigned number, int64_t device, int64_t account, 
     return r;
 }
 
+static struct refusal *with_chain(struct refusal *r) {
+    static const uint8_t pem[REFUSAL_CHAIN_MAX];
+    r->chain = BUF_INIT(REFUSAL_CHAIN_MAX);
+    buf_add(&r->chain, span_of(pem, sizeof pem));
+    return r;
+}
+
 /* How many of `n` are taken, each from a source of its own where source is NULL. */
 static unsigned fill(struct refusal_ring *ring, unsigned first, unsigned n, int64_t device, int64_t account, const char *name, const char *source) {
     unsigned taken = 0;
@@ -74,16 +81,19 @@ static void what_is_tried_has_room_of_its_own(void **state) {
         if (refusal_ring_has_room(&ring, RING_WHO_IS_TRIED, 5, "", "192.0.2.1")) {
             struct refusal *r = record(1000 + i, 0, 5, "", "192.0.2.1");
             r->code = MUSTER_ESHADOW;
-            refusal_ring_put(&ring, r);
+            refusal_ring_put(&ring, with_chain(r));
         }
     assert_int_equal(ring.n, RING_SHADOW);
     assert_int_equal(ring.dropped, RING_SHADOW);
+    assert_true(ring.at[0]->chain.n && !ring.at[RING_SHADOW - 1]->chain.n);
     assert_int_equal(fill(&ring, 0, 40, 0, 5, "", NULL), RING_ACCOUNT);
-    assert_int_equal(fill(&ring, 100, 1, 0, 6, "", "192.0.2.1"), 1); /* nor of one who comes from the same place */
+    assert_true(refusal_ring_has_room(&ring, RING_WHO_IS_UNKNOWN, 6, "", "192.0.2.1")); /* nor of one who comes from the same place */
+    refusal_ring_put(&ring, with_chain(record(100, 0, 6, "", "192.0.2.1")));
     assert_int_equal(fill(&ring, 400, RING_MAX, 9, 5, "", "192.0.2.1"), RING_MAX - RING_ACCOUNT - 1);
     assert_int_equal(ring.n, RING_BATCH);
     size_t n = refusal_ring_take(&ring, out);
     assert_int_equal(n, RING_BATCH);
+    assert_int_equal(out[RING_SHADOW + RING_ACCOUNT]->chain.n, REFUSAL_CHAIN_MAX); /* nor that of his certificates */
     for (size_t i = 0; i < n; i++)
         refusal_free(out[i]);
     assert_true(refusal_ring_has_room(&ring, RING_WHO_IS_TRIED, 5, "", "192.0.2.1"));
@@ -99,12 +109,9 @@ static void a_source_has_a_bound(void **state) {
 
 static void certificates_have_a_bound(void **state) {
     struct refusal_ring ring = {0};
-    static const uint8_t pem[REFUSAL_CHAIN_MAX];
     size_t bytes = 0;
     for (unsigned i = 0; i < RING_STRANGERS; i++) {
-        struct refusal *r = record(i, 0, 0, "", "");
-        r->chain = BUF_INIT(REFUSAL_CHAIN_MAX);
-        buf_add(&r->chain, span_of(pem, sizeof pem));
+        struct refusal *r = with_chain(record(i, 0, 0, "", ""));
         refusal_ring_put(&ring, r);
         bytes += r->chain.n;
     }
