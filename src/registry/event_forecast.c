@@ -52,6 +52,8 @@ static int group(struct store_tx *tx, const struct event_forecast *e, const stru
     const int64_t today = e->now - e->now % CLOCK_DAY, what = WHAT_FORECAST + at->kind, least = today + (below ? below : -1) * CLOCK_DAY;
     int64_t until, reached = today + days * CLOCK_DAY;
     int rc = one_int(tx, &until, 0, err, SQL_EVENT_SWEPT, "iii", at->account, what, I(days));
+    if (until > reached + CLOCK_DAY) /* that a clock has written which ran ahead */
+        until = 0;
     const int64_t done = until > least ? until : least;
     for (size_t i = 0; !rc && i < n && at[i].day <= reached; i++) {
         if (at[i].day <= done)

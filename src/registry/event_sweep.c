@@ -24,7 +24,8 @@ static int range_of(struct store_tx *tx, int64_t account, int64_t now, int days,
         store_row_end(row);
     }
     int64_t least = now + below * CLOCK_DAY; /* what ends before is said with that smaller number of days */
-    if (out->from < least) {
+    /* Or a clock that ran ahead has looked there: what lies between had ended by it, or was said with a smaller number, and nobody has been told. */
+    if (out->from < least || out->from > out->to + CLOCK_DAY) {
         out->from = least;
         out->from_row = INT64_MAX;
     }

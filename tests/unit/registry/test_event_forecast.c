@@ -85,6 +85,16 @@ static void each_day_once(void **state) {
     store_close(registry);
 }
 
+static void a_clock_that_ran_ahead_has_said_nothing(void **state) {
+    begin(INT64_C(1) << EVENT_FORECAST_STOPS);
+    SAYS(NOW + 300 * DAY, 1, "310:30", 5, 9, 310);
+    SAYS(NOW, 1, "5:7 9:30", 5, 9, 310);
+    SAYS(NOW, 1, "", 5, 9, 310);
+    SAYS(NOW - DAY, 1, "", 5, 9, 310);
+    SAYS(NOW + 2 * DAY, 1, "9:7", 5, 9, 310);
+    store_close(registry);
+}
+
 static void two_causes_of_one_day(void **state) {
     begin(INT64_C(1) << EVENT_FORECAST_STOPS);
     SAYS(NOW, 1, "9:30 9:30", 9, 9);
@@ -104,6 +114,7 @@ static void nobody_who_does_not_ask(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_day_once),
+        cmocka_unit_test(a_clock_that_ran_ahead_has_said_nothing),
         cmocka_unit_test(two_causes_of_one_day),
         cmocka_unit_test(nobody_who_does_not_ask),
     };

@@ -102,6 +102,19 @@ static void who_asks_later_hears_what_was_not_said(void **state) {
     store_close(registry);
 }
 
+/* By that clock they had ended, or were said with a smaller number: nobody has been told. */
+static void a_clock_that_ran_ahead_has_said_nothing(void **state) {
+    begin();
+    wanted("", CERTIFICATES);
+    devices(1, 3, NOW + 20 * DAY);
+    assert_int_equal(swept(NOW + 300 * DAY, NOW + 100 * DAY, "", 0), 0);
+    assert_int_equal(swept(NOW, NOW + 100 * DAY, "certificate.expiring", 30), 3);
+    assert_int_equal(swept(NOW, NOW + 100 * DAY, "", 0), 0);
+    assert_int_equal(swept(NOW + 71 * DAY, NOW + 100 * DAY, "certificate.expiring", 30), 1);
+    assert_int_equal(swept(NOW + 71 * DAY - 7200, NOW + 100 * DAY, "", 0), 0); /* so little back nobody is told twice */
+    store_close(registry);
+}
+
 static void an_account_that_is_gone_says_nothing(void **state) {
     begin();
     wanted("", CERTIFICATES);
@@ -150,7 +163,7 @@ static void a_list_that_is_due_is_said_once_a_day_ahead(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(a_whole_fleet_that_ends_at_once), cmocka_unit_test(who_asks_later_hears_what_was_not_said),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(a_whole_fleet_that_ends_at_once), cmocka_unit_test(who_asks_later_hears_what_was_not_said), cmocka_unit_test(a_clock_that_ran_ahead_has_said_nothing),
                                        cmocka_unit_test(an_account_that_is_gone_says_nothing), cmocka_unit_test(the_server_s_own_once_it_is_known), cmocka_unit_test(a_list_that_is_due_is_said_once_a_day_ahead)};
     return cmocka_run_group_tests(tests, on_disk_make, on_disk_drop);
 }
