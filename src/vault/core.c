@@ -160,7 +160,14 @@ int core_rotate(struct core *c, enum key_backend backend, int64_t now, struct er
     return 0;
 }
 
-int core_retire(struct core *c, const struct hash *spki, bool *gone, struct err *err) {
+/* By one that was made while the clock ran ahead nobody comes to those behind it until its day, and under it everybody would refuse the gateway, operators too. */
+static int check_follows(const struct cert *next, int64_t now, struct err *err) {
+    char begin[CLOCK_RFC3339_LEN + 1];
+    clock_rfc3339(next->not_before, begin);
+    return next->not_before <= now ? 0 : err_set(err, MUSTER_ESTATE, "The server CA that follows begins at %s: the clock ran ahead when it was made, or is behind now. Whoever knows no other would refuse the gateway until then, so this one stays that long.", begin);
+}
+
+int core_retire(struct core *c, const struct hash *spki, int64_t now, bool *gone, struct err *err) {
     *gone = false;
     if (hash_eq(spki, &c->server_ca->cert->key.spki))
         return err_set(err, MUSTER_EINVALID, "This server CA is the current one; `muster server-ca rotate` makes the next one.");
@@ -169,6 +176,9 @@ int core_retire(struct core *c, const struct hash *spki, bool *gone, struct err 
             return err_set(err, MUSTER_EINVALID, "An older server CA is still in use; the oldest is retired first.");
     if (!c->n_former || !hash_eq(spki, &c->former[0].root->cert->key.spki))
         return 0;
+    int rc = check_follows(c->n_former > 1 ? c->former[1].root->cert : c->server_ca->cert, now, err);
+    if (rc)
+        return rc;
     former_root_fini(&c->former[0]);
     memmove(c->former, c->former + 1, --c->n_former * sizeof c->former[0]);
     *gone = true;

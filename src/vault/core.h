@@ -25,8 +25,8 @@ void core_free(struct core *c);
 /* A new server CA, whose key is made in that backend; the one so far is kept.  In memory alone: core_store() makes it last, and on a failure of either *c is to be freed.
  * MUSTER_EINVALID: too many are kept. */
 int core_rotate(struct core *c, enum key_backend backend, int64_t now, struct err *err) MUSTER_MUST_CHECK;
-/* The oldest one that is kept is gone, with its key, where it is that one; *gone: it was.  MUSTER_EINVALID: it is another one. */
-int core_retire(struct core *c, const struct hash *spki, bool *gone, struct err *err) MUSTER_MUST_CHECK;
+/* The oldest one that is kept is gone, with its key, where it is that one; *gone: it was.  MUSTER_EINVALID: it is another one.  MUSTER_ESTATE: the one that follows begins later. */
+int core_retire(struct core *c, const struct hash *spki, int64_t now, bool *gone, struct err *err) MUSTER_MUST_CHECK;
 int core_store(struct records *r, const struct core *c, struct err *err) MUSTER_MUST_CHECK;
 /* Under which the time is signed: the oldest that has not ended.  Every device knows that one, whatever it was given besides. */
 struct authority *core_time_ca(const struct core *c, int64_t now);

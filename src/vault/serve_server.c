@@ -49,7 +49,7 @@ int serve_server_retire(struct vault *v, const struct wire_request *rq, int64_t 
     CLEANUP(core_free) struct core *next = NULL;
     bool gone;
     int rc = core_load(v->records, &next, err);
-    if (rc || (rc = core_retire(next, &rq->spki, &gone, err)) || (gone && (rc = take(v, &next, err))))
+    if (rc || (rc = core_retire(next, &rq->spki, now, &gone, err)) || (gone && (rc = take(v, &next, err))))
         return rc;
     return view_of(v, gone, &a->server, err);
 }

@@ -389,7 +389,12 @@ def test_one_that_was_made_while_the_clock_ran_ahead_signs_when_its_day_has_come
     soon(True, lambda: (noticed(), chain_of(s, old) is not None)[1], 30)
     assert chain_of(s, s.dir / "server-ca.pem") is not None and by_curl(s, old) == 0
     assert len(s.muster("server-ca", "list")) == len(before) + 1 and ask(s, device) is None
+    a.device("delete", "before", "--yes")  # nobody depends on the oldest
+    retires = lambda: refused("wrong_state", s.muster, "server-ca", "retire", 1, "--yes").text
+    assert "The server CA that follows begins at" in retires()
     s.muster("server-ca", "rotate", "--yes")  # by the right clock: nobody comes from the oldest to that one
+    assert "The server CA that follows begins at" in retires(), "nor does who knows the first two alone"
+    device = enrolled(s, key, "after")
     assert chain_of(s, old) is not None and by_curl(s, old) == 0 and ask(s, device) is None
     assert chain_of(s, aside(s, "new")) is not None and s.muster("audit", "verify")["ok"] is True
 
