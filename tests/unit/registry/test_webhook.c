@@ -247,7 +247,7 @@ static void what_a_clock_put_off_that_ran_ahead_is_due(void **state) {
     settle(&t, &s);
     put(e + 1, 1);
     for (int i = 0; i < 2; i++) {
-        take(&t, hook, now);
+        take(&t, hook, clock_now()); /* not `now`: what was put came when it did, a second later perhaps */
         assert_int_equal(t.n, 1);
         assert_true(uuid_eq(&t.at[0].event, &e[i].id));
         t.at[0].result = DELIVERY_DONE;
