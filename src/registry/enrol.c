@@ -117,8 +117,9 @@ static int load_same(struct store_tx *tx, struct enrol *e, struct loaded *l, str
     enum root_way way;
     if (rc || (rc = root_way_of(tx, &l->account, issuer, &way, err)))
         return rc;
-    f->over = unused && (way == ROOT_WAY_OVER || !f->same);
-    f->same = f->same && way != ROOT_WAY_OVER;
+    const bool for_nothing = way == ROOT_WAY_OVER || (way == ROOT_WAY_SHUT && unused && !f->shut);
+    f->over = unused && (for_nothing || !f->same);
+    f->same = f->same && !for_nothing;
     f->same_shut = f->same && way == ROOT_WAY_SHUT;
     return 0;
 }

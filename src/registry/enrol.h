@@ -40,7 +40,8 @@ struct enrol_facts {
     bool shut;                   /* the root that the account issues under lets nobody in (root_way.h): nothing is issued */
     bool same_shut;              /* nor does the one that `same` leads to: that is not given */
     bool same;                   /* the provisioning key, or the invitation, gave the device a certificate for that key, which is live or waits for its first use */
-    bool over;                   /* an enrolment of that key had given it one, which the device never used, and it is good for nothing any more: it has ended, or its root has (root_way.h) */
+    bool over;                   /* an enrolment of that key had given it one, which the device never used, and it is good for nothing any more: it has ended, or its root has, or is shut while
+                                  * another one issues (root_way.h) */
     bool asks;                   /* somebody is asked before (hook.h), and this is what he has said */
     struct hook_answer answer;
     int64_t last_hour, oldest;   /* enrolments that the key paid for within an hour, and when the first of them was */

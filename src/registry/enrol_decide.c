@@ -109,6 +109,12 @@ static bool key_taken(const struct enrol_facts *f, struct enrol_verdict *v) {
     return false;
 }
 
+static void refuse_shut(const struct enrol_facts *f, struct enrol_verdict *v) {
+    refuse(v, MUSTER_EROOTSHUT, ROOT_SHUT_WAIT);
+    if (!f->shut)
+        (void)!err_retry(&v->err, MUSTER_EROOTSHUT, ROOT_SHUT_WAIT, "The certificate that the device has leads to a fleet root that is disabled; nothing was spent.");
+}
+
 static void decide(const struct enrol_facts *f, struct enrol_verdict *v) {
     if (f->now < f->newest - CLOCK_TOLERANCE) {
         refuse(v, MUSTER_ECLOCK, 60);
@@ -141,7 +147,7 @@ static void decide(const struct enrol_facts *f, struct enrol_verdict *v) {
         replace(f, v);
     }
     if (v->how != ENROL_REFUSED && v->how != ENROL_ASK && (v->how == ENROL_SAME ? f->same_shut : f->shut))
-        refuse(v, MUSTER_EROOTSHUT, ROOT_SHUT_WAIT);
+        refuse_shut(f, v);
 }
 
 /* The same once more by what is tried; who would have to wait for an operator would not have been let in at once either. */

@@ -136,7 +136,7 @@ static int load_same(struct store_tx *tx, struct renew *r, struct loaded *l, str
     int rc = buf_check(&r->same, err);
     if (!rc && lives)
         rc = root_way_of(tx, &l->account, issuer, &way, err);
-    l->facts.same = lives && way != ROOT_WAY_OVER;
+    l->facts.same = lives && way != ROOT_WAY_OVER && (way != ROOT_WAY_SHUT || l->facts.shut); /* where another root issues, nobody waits for that one */
     l->facts.same_shut = l->facts.same && way == ROOT_WAY_SHUT;
     return rc;
 }
@@ -190,8 +190,8 @@ static int load(struct store_tx *tx, struct renew *r, struct loaded *l, struct e
     *f = (struct renew_facts){.now = clock_now(), .account = &l->account, .device = &l->device, .begins = r->begins, .own = r->own};
     int rc = load_root(tx, l, err);
     if (rc || (rc = load_shown(tx, r, l, err)) || (rc = meta_get(tx, "newest", &f->newest, err)) || (rc = own_key_load(tx, l->account.row, &l->device, &r->own->spki, &f->own_is, err)) ||
-        (rc = one_int(tx, &f->certificates_since, 0, err, SQL_CERT_NEWEST_BUT, "ii", l->device.row, I(REPLACE_MAX - 1))) || (rc = load_same(tx, r, l, err)) ||
-        (rc = root_way_shut(tx, &l->account, &f->shut, err)))
+        (rc = one_int(tx, &f->certificates_since, 0, err, SQL_CERT_NEWEST_BUT, "ii", l->device.row, I(REPLACE_MAX - 1))) || (rc = root_way_shut(tx, &l->account, &f->shut, err)) ||
+        (rc = load_same(tx, r, l, err)))
         return rc;
     if ((f->live || f->superseded) && (rc = load_lineage(tx, l, err)))
         return rc;

@@ -1,6 +1,7 @@
 /* root_way: whether certificates of one of Muster's own CAs are good for anything, by the fleet root that they lead to.  Where that is retired or revoked they are
  * over before their time: one that was given and never used is not given again, and the device gets another.  Where it is disabled they are refused until an operator
- * has enabled it, and nothing is given under it meanwhile: a device that had installed such a certificate would be out, and would not know that it is to ask again. */
+ * has enabled it, and nothing is given under it meanwhile: a device that had installed such a certificate would be out, and would not know that it is to ask again.  One that was
+ * never used is over as well where another root issues by now, or its device would wait for that one. */
 #ifndef MUSTER_REGISTRY_ROOT_WAY_H
 #define MUSTER_REGISTRY_ROOT_WAY_H
 

@@ -2,6 +2,7 @@
 import shutil
 import sqlite3
 import subprocess
+import time
 
 import pytest
 from cryptography import x509
@@ -9,7 +10,7 @@ from cryptography.hazmat.primitives import serialization
 
 from client import Device, Fleet, Identity, new_key
 from conftest import Refused, refused, soon
-from enrolment import DAY, PATH, YEAR, Account, ask, enrolled, spent as spent_by
+from enrolment import DAY, GAP, PATH, YEAR, Account, ask, enrolled, spent as spent_by
 from est import basic, csr, enrolled as enrolled_by_est, post
 from test_clock import Clock
 from test_est import renew, took
@@ -231,7 +232,19 @@ def test_nothing_is_given_that_a_shut_root_would_refuse(world):
     assert needs(world, SHUT, account=a.name, object=root["id"], level="warning", command="muster root enable")
     world.muster("root", "enable", root["id"])
     assert [one().status for one in asks] == [200] * 5 and ask(world, lost) is None and not needs(world, SHUT)
-    world.muster("root", "revoke", root["id"], "--yes")
+    # Where another root issues, what leads to a shut one and was never used is made anew: nobody waits for that one.
+    key_of["late"] = new_key()
+    late, waits = took(enrols("late"), key_of["late"]), took(asks[4](), next_key)
+    third = world.muster("root", "rotate", root["id"])
+    assert took(enrols("late"), key_of["late"]).cert == late.cert and took(asks[4](), next_key).cert == waits.cert
+    world.muster("root", "disable", root["id"], "--yes")
+    time.sleep(GAP)
+    for own, one, before in ((key_of["late"], lambda: enrols("late"), late), (next_key, asks[4], waits)):
+        anew = took(one(), own)
+        assert anew.cert != before.cert and ask(world, anew) is None
+    answer = enrols("lost")
+    assert (answer.status, answer.code) == (503, SHUT) and "leads to a fleet root that is disabled" in answer.json["description"], "one in use is an operator's affair"
+    world.muster("root", "revoke", third["id"], "--yes")
     soon(SHUT, lambda: enrols("new").code)
     assert needs(world, SHUT, command="muster root rotate") and verifies(world, a)
 
