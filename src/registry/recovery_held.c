@@ -23,10 +23,11 @@ static struct span serial_of(const struct cert *c) {
     return span_of(ASN1_STRING_get0_data(serial), (size_t)ASN1_STRING_length(serial));
 }
 
-/* Issued behind the backup, and not by the restored server itself, which knows what it issues. */
+/* Issued behind the backup, and not by the restored server itself, which knows what it issues.  One that was made behind its own restoring was made by a clock that ran ahead: when, nobody
+ * knows, and what came after it must not be shut out for that. */
 static bool is_of_the_gap(const struct recovery *r, const struct cert *c) {
-    int64_t issued = c->not_before + BACKDATE;
-    return issued >= r->made - TOLERANCE && issued <= r->since + TOLERANCE;
+    int64_t issued = c->not_before + BACKDATE, made = r->made > r->since + TOLERANCE ? 0 : r->made;
+    return issued >= made - TOLERANCE && issued <= r->since + TOLERANCE;
 }
 
 /* The account whose own root it is; 1 there. */

@@ -379,7 +379,7 @@ def test_a_factory_line_s_devices_come_back_and_the_line_brings_in_no_more(fresh
 def test_only_what_was_issued_between_backup_and_restore_is_held(gap):
     r = gap
     now = int(time.time())
-    for since, made in ((now, now + 3600), (now - 3600, now - 7200)):
+    for since, made in ((now + 7200, now + 3600), (now - 3600, now - 7200), (now - 3600, now + 3600)):
         r.stop()
         with r.database() as db:
             db.execute("UPDATE meta SET value = ? WHERE name = 'recovery'", (since,))
@@ -387,8 +387,14 @@ def test_only_what_was_issued_between_backup_and_restore_is_held(gap):
         r.start()
         assert ask(r, r.new["first"]) == "recovery" and ask(r, r.new["known"]) == "recovery"  # not held, and not sent away for good
     assert r.muster("recovery", "held") == []
+    r.stop()
+    with r.database() as db:  # a backup that a clock made which ran ahead: nobody knows when
+        db.execute("UPDATE meta SET value = ? WHERE name = 'recovery'", (now,))
+        db.execute("UPDATE meta SET value = ? WHERE name = 'recovery_of'", (now + 40 * 86400,))
+    r.start()
+    assert ask(r, r.new["first"]) == "recovery_pending" and "first" in held(r)
     r.muster("recovery", "finish", "--yes")
-    assert ask(r, r.new["first"]) == "certificate_unknown" and r.muster("recovery", "held") == []
+    assert ask(r, r.new["second"]) == "certificate_unknown" and r.muster("recovery", "held") == []
 
 
 def test_who_writes_the_table_of_what_is_held_brings_nobody_in(gap):
