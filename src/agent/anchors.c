@@ -50,17 +50,17 @@ static bool vouched(const struct certs *mine, const struct certs *offered, const
     return false;
 }
 
-/* An ended one, or CERTS_MAX. */
-static size_t find_room(const struct certs *a, int64_t now) {
+/* One that has ended by a time that is known to have passed, or CERTS_MAX. */
+static size_t find_room(const struct certs *a, int64_t passed) {
     if (a->n < CERTS_MAX)
         return a->n;
     for (size_t i = 0; i < a->n; i++)
-        if (a->cert[i]->not_after < now)
+        if (a->cert[i]->not_after < passed)
             return i;
     return CERTS_MAX;
 }
 
-int anchors_take(struct certs *mine, const struct certs *offered, int64_t now, size_t *taken, struct err *err) {
+int anchors_take(struct certs *mine, const struct certs *offered, int64_t now, int64_t passed, size_t *taken, struct err *err) {
     const struct certs before = *mine; /* one that was taken now vouches for no other */
     bool good[CERTS_MAX];
     *taken = 0;
@@ -71,7 +71,7 @@ int anchors_take(struct certs *mine, const struct certs *offered, int64_t now, s
     for (size_t i = 0; i < offered->n; i++) {
         if (!good[i] || certs_have(mine, offered->cert[i]))
             continue;
-        size_t at = find_room(mine, now);
+        size_t at = find_room(mine, passed);
         if (at == CERTS_MAX)
             return err_set(err, MUSTER_EINVALID, "There is no room for another anchor: %d are there, and none has ended.", CERTS_MAX);
         struct cert *copy = NULL;

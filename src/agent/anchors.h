@@ -10,9 +10,9 @@
 
 /* Takes over each certificate of `offered` that is a CA's own, good for TLS servers (EKU serverAuth) and valid now, and whose subject and key stand in
  * another one of `offered`, likewise a CA's for TLS servers and valid now, that an anchor of `mine` has signed, which is for servers itself.  Unless it has the
- * name of that anchor, the new one ends no later than what vouches for it; constraints of names and paths are not shed.  Those of `mine` that have ended give
- * way where there is no room.  *taken: how many. */
-int anchors_take(struct certs *mine, const struct certs *offered, int64_t now, size_t *taken, struct err *err) MUSTER_MUST_CHECK;
+ * name of that anchor, the new one ends no later than what vouches for it; constraints of names and paths are not shed.  Where there is no room those of `mine` give way that
+ * ended before `passed`: what has ended by a time that only waits may be what the device needs tomorrow.  *taken: how many. */
+int anchors_take(struct certs *mine, const struct certs *offered, int64_t now, int64_t passed, size_t *taken, struct err *err) MUSTER_MUST_CHECK;
 
 /* Whether a CA is good for servers at all: it may sign certificates, and its EKU, where there is one, has serverAuth. */
 bool anchor_for_servers(const struct cert *a);

@@ -114,7 +114,7 @@ static int64_t pause_for(int64_t retry_after, int64_t due) {
 static int begin_anew(int status) {
     size_t n = 1;
     for (size_t i = 1; words[i]; i++)
-        if (strcmp(words[i], "--now") != 0)
+        if (strcmp(words[i], "--now") != 0 && strcmp(words[i], "--accept-time") != 0)
             words[n++] = words[i];
     words[n] = NULL;
     fflush(NULL);
@@ -138,7 +138,7 @@ static int work(struct options *o, enum command command) {
         }
         if (!o->stay)
             return rc || !o->json ? status : show_status(o);
-        o->now = false; /* "now" was said once */
+        o->now = o->accept_time = false; /* they were said once */
         if (keyring_hangs())
             return begin_anew(status);
         nanosleep(&(struct timespec){.tv_sec = (time_t)pause_for(err.retry_after, due)}, NULL);

@@ -72,8 +72,9 @@ static const struct {
 #define TEXT(field) {#field, offsetof(struct state, field), sizeof(((struct state *)0)->field)}
 #define NUMBER(field) {#field, offsetof(struct state, field), 0}
 #define COUNT(field, part) {#field "_" #part, offsetof(struct state, field) + offsetof(struct back_off, part), 0}
+#define WAITING(part) {"waiting_" #part, offsetof(struct state, waiting) + offsetof(struct candidate, part), 0}
 #define BACK_OFF(field) COUNT(field, what), COUNT(field, failures), COUNT(field, at), COUNT(field, wait)
-    TEXT(device_id),   TEXT(gateway),     TEXT(account), TEXT(method),    TEXT(source), NUMBER(keep_credentials), TEXT(import), NUMBER(import_refused_at), TEXT(import_gateway), TEXT(key),        NUMBER(newest_time), NUMBER(waiting_time), NUMBER(clock_told), NUMBER(anchors_at),
+    TEXT(device_id),   TEXT(gateway),     TEXT(account), TEXT(method),    TEXT(source), NUMBER(keep_credentials), TEXT(import), NUMBER(import_refused_at), TEXT(import_gateway), TEXT(key),        NUMBER(newest_time), WAITING(time), WAITING(on), WAITING(up), WAITING(boot), NUMBER(anchors_at),
     NUMBER(asked_at),  NUMBER(wait),      TEXT(wait_code), TEXT(wait_text), NUMBER(contact_at), NUMBER(failed_at), NUMBER(failed_status), TEXT(failed_code), TEXT(failed_text),
     BACK_OFF(asking),  BACK_OFF(moving),  BACK_OFF(importing), BACK_OFF(looking),
 };

@@ -20,6 +20,7 @@
 #include "agent/back_off.h"
 #include "agent/certs.h"
 #include "agent/device_id.h"
+#include "agent/true_time.h"
 #include "base/buf.h"
 #include "keyring/keyring.h"
 #include "pki/cert.h"
@@ -35,8 +36,8 @@ struct state {
     int64_t import_refused_at;      /* when the gateway refused it; 0: it did not */
     char import_gateway[OPTIONS_VALUE_MAX]; /* the URL beside it that was followed last; "" for none */
     char key[16];                   /* "own", or "server" where the server made it and it was not swapped yet */
-    int64_t newest_time, waiting_time; /* the newest time that somebody trusted has named; one that is not believed for good yet (agent/true_time.h) */
-    int64_t clock_told;             /* the system's clock was set to what a gateway had signed */
+    int64_t newest_time;            /* the newest that was accepted */
+    struct candidate waiting;       /* one that was not, yet */
     int64_t anchors_at;             /* when the gateway's anchors were last looked at */
     int64_t asked_at, wait;         /* the gateway asked not to come again for so many seconds from then */
     char wait_code[64], wait_text[480];

@@ -96,7 +96,7 @@ static int look_anchors(struct session *s, struct identity *now, struct err *err
     s->state.looking = (struct back_off){0};
     true_time_passed(&s->time, why.since);
     s->state.anchors_at = g.now;
-    if (!none && (rc = anchors_take(&now->anchors, &offered, g.now, &taken, err)))
+    if (!none && (rc = anchors_take(&now->anchors, &offered, g.now, s->time.floor, &taken, err)))
         return session_failed(s, &why, err);
     if (!taken)
         return session_remember(s, err);
@@ -192,8 +192,7 @@ static int learn_time(struct session *s, struct identity *now, struct err *err) 
     struct gateway g;
     struct err there = ERR_INIT;
     struct span to = another(s->o->gateway, now);
-    bool behind = true_time_behind(&s->time);
-    if (!behind && (!true_time_doubtful(&s->time) || session_held(s, now)))
+    if (!true_time_needed(&s->time) && (!true_time_doubtful(&s->time) || session_held(s, now)))
         return 0;
     s->step = &s->state.asking;
     int rc = session_ask(s, now->gateway, &now->anchors, &g, err);

@@ -112,6 +112,8 @@ json_t *report_status(struct session *s) {
     json_set_int(o, "keys_left", (int64_t)hardware_left(&s->place));
     json_set_bool(o, "hooks_due", faccessat(s->place.fd, "hooks-due", F_OK, 0) == 0);
     json_set_bool(o, "clock_behind", true_time_behind(&s->time));
+    json_set_time(o, "accepted_time", s->time.floor);
+    json_set_time(o, "waiting_time", s->time.waiting.time);
     json_set_bool(o, "shared_key_left", !strcmp(s->state.method, "shared") && s->state.source[0] && credentials_unstripped(s->state.source));
     return o;
 }
@@ -156,7 +158,7 @@ static json_t *not_reached(struct session *s, const struct refused *why, const s
     if (err->code == MUSTER_EKEYAWAY || err->code == MUSTER_EKEYTIME || err->code == MUSTER_EKEYPIN || err->code == MUSTER_EKEYGONE)
         return verdict(s, err->code == MUSTER_EKEYGONE ? "refused" : "unknown", "device", err_code(err->code), err_text(err), report_fix(err->code));
     if (why->dates)
-        return verdict(s, "unknown", "device", "gateway_dates", err_text(err), "Compare this device's clock with the dates; where it is right, the gateway's certificate is over.");
+        return verdict(s, "unknown", "device", "gateway_dates", err_text(err), "Compare this device's clock with the dates. Where it is right, the gateway has not renewed its certificate, or its own clock ran ahead when it did.");
     if (why->tls)
         return verdict(s, "refused", "gateway", "certificate_refused", err_text(err),
                        "Compare the certificate's issuer and dates (`muster-agent status`) with what the gateway, or the proxy in front of it, takes.");

@@ -27,9 +27,8 @@ int session_open(struct session *s, const struct options *o, bool make, struct e
     keyring_refusals(s->place.dir, o->now);
     http_through(o->proxy);
     keyring_patience(o->key_timeout[0] ? (int)strtol(o->key_timeout, NULL, 10) : KEYRING_PATIENCE);
-    true_time_init(&s->time, s->state.newest_time, s->state.waiting_time);
+    true_time_init(&s->time, s->state.newest_time, &s->state.waiting);
     s->time.accept = o->accept_time;
-    s->time.told = s->state.clock_told != 0;
     CLEANUP(identity_fini) struct identity id = IDENTITY_INIT;
     unsigned current = place_current(&s->place);
     if (current && place_identity(&s->place, current, &id, NULL) == 0 && id.cert)
@@ -54,8 +53,7 @@ void session_say(const struct session *s, const char *fmt, ...) {
 int session_remember(struct session *s, struct err *err) {
     if (s->time.asked || s->time.floor > s->state.newest_time + CLOCK_DAY) /* flash wears out */
         s->state.newest_time = s->time.floor;
-    s->state.waiting_time = s->time.waiting;
-    s->state.clock_told = s->time.told;
+    s->state.waiting = s->time.waiting;
     return place_remember(&s->place, &s->state, err);
 }
 
@@ -154,9 +152,9 @@ static int ask_time(struct session *s, const struct gateway *g, struct refused *
     struct err unkept = ERR_INIT;
     int rc = true_time_ask(&s->time, g->url, g->anchors, why, err);
     bool right = s->time.offset >= -CLOCK_SLACK && s->time.offset <= CLOCK_SLACK;
-    s->time.told = s->time.told || (!rc && !right && !s->time.unsure && s->o->set_clock);
-    /* What nobody knows to have waited would wait for ever; a bound that goes down may be all that this pass came to. */
-    bool news = s->time.waiting != s->state.waiting_time || s->time.told != !!s->state.clock_told || s->time.floor < s->state.newest_time;
+    const struct candidate *was = &s->state.waiting, *is = &s->time.waiting;
+    /* What nobody knows to have waited would wait for ever; an accepted time may be all that this pass came to, and is a bound over power cuts too.  Not each quarter of an hour: flash wears out. */
+    bool news = is->time != was->time || is->on >= was->on + CLOCK_HOUR || s->time.floor < s->state.newest_time || s->time.floor > s->state.newest_time + CLOCK_HOUR;
     if (news && s->place.lock >= 0 && session_remember(s, &unkept))
         session_say(s, "%s", err_text(&unkept));
     if (rc)
@@ -170,9 +168,9 @@ static int ask_time(struct session *s, const struct gateway *g, struct refused *
 
 int session_gateway(struct session *s, const char *url, const struct certs *anchors, struct gateway *out, struct refused *why, struct err *err) {
     *out = (struct gateway){.url = url, .account = s->state.account, .anchors = anchors};
-    bool behind = true_time_behind(&s->time);
-    int rc = behind || true_time_doubtful(&s->time) ? ask_time(s, out, why, err) : 0;
-    if (rc && !behind && !(err && err->retry_after)) { /* a doubt alone keeps nobody from going on */
+    bool needed = true_time_needed(&s->time);
+    int rc = needed || true_time_doubtful(&s->time) ? ask_time(s, out, why, err) : 0;
+    if (rc && !needed && !(err && err->retry_after)) { /* a doubt alone keeps nobody from going on */
         *why = (struct refused){0};
         rc = 0;
         if (err)

@@ -1,30 +1,56 @@
 /* true_time: see true_time.h. */
 #include "agent/true_time.h"
 
+#include <fcntl.h>
 #include <openssl/x509v3.h>
 
 #include "agent/anchors.h"
 #include "agent/built.h"
 #include "agent/est.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/hex.h"
 #include "base/secret.h"
 #include "json/json.h"
 
 #define NONCE_LEN 32
 #define ANSWER_SECONDS 30 /* an answer that was held up for longer would set the clock back by as much */
+#define FAR CLOCK_DAY
+#define AGREES_AFTER (7 * CLOCK_DAY) /* by the server's word */
+#define ON_LEAST CLOCK_DAY           /* by this device's */
+#define ON_MOST (100 * CLOCK_YEAR)
 
-void true_time_init(struct true_time *t, int64_t newest, int64_t waiting) { *t = (struct true_time){.floor = newest > AGENT_BUILT ? newest : AGENT_BUILT, .waiting = waiting}; }
+/* Which start of the machine this is; 0 where that is not told. */
+static int64_t boot_now(void) {
+    CLEANUP(buf_fini) struct buf text = BUF_INIT(256);
+    int64_t id = 0;
+    if (file_read(AT_FDCWD, "/proc/sys/kernel/random/boot_id", &text, NULL) == 0 && text.n > 6)
+        memcpy(&id, text.p, 6);
+    return id;
+}
+
+void true_time_init(struct true_time *t, int64_t newest, const struct candidate *waiting) {
+    *t = (struct true_time){.floor = newest > AGENT_BUILT ? newest : AGENT_BUILT, .up = clock_boot_ms() / 1000, .boot = boot_now()};
+    if (waiting->time > 0 && waiting->on >= 0 && waiting->on <= ON_MOST && waiting->up >= 0) /* a file may say anything */
+        t->waiting = *waiting;
+}
 
 int64_t true_time_now(const struct true_time *t) { return t->asked ? t->at + (clock_mono_ms() - t->mono_ms) / 1000 : clock_now(); }
 bool true_time_behind(const struct true_time *t) { return true_time_now(t) < t->floor; }
-bool true_time_doubtful(const struct true_time *t) { return !t->asked && true_time_now(t) < t->doubt; }
+bool true_time_needed(const struct true_time *t) { return true_time_behind(t) || (t->accept && !t->asked); }
+
+/* Seconds that have passed for sure since what waits was looked at last. */
+static int64_t on_since(const struct true_time *t) { return t->waiting.boot == t->boot && t->waiting.up <= t->up ? t->up - t->waiting.up : t->up; }
+
+/* While something waits it is asked for each day, and in each pass where it contradicts the clock. */
+bool true_time_doubtful(const struct true_time *t) {
+    int64_t now = true_time_now(t), waiting = t->waiting.time;
+    return !t->asked && (now < t->doubt || (waiting && (now < waiting - FAR || on_since(t) >= CLOCK_DAY)));
+}
 
 void true_time_passed(struct true_time *t, int64_t since) {
-    if (since > t->floor && since <= true_time_now(t) && !t->unsure)
+    if (!t->asked && since > t->floor && since <= true_time_now(t) - AGREES_AFTER)
         t->floor = since;
-    if (!t->asked) /* by its own clock: nothing contradicts it any more */
-        t->waiting = 0;
 }
 
 /* Under an anchor, for time stamping and nothing else, and valid when it says that it signed. */
@@ -67,20 +93,27 @@ int true_time_judge(struct span body, struct span nonce, const struct certs *anc
 
 int true_time_weigh(struct true_time *t, int64_t own, int64_t at, struct err *err) {
     char came[CLOCK_RFC3339_LEN + 1], floor[CLOCK_RFC3339_LEN + 1];
-    bool passed = at < t->floor, plausible = own >= t->floor, witness = plausible && !t->told, may = at >= AGENT_BUILT && (!passed || !witness || t->accept);
-    bool agreed = !passed && (!plausible || at <= own + CLOCK_DAY), again = t->waiting > 0 && at - CLOCK_DAY >= t->waiting, believed = may && (agreed || again || t->accept);
-    t->unsure = !passed && !believed;
-    if (believed) {
-        t->floor = at;
-        t->waiting = 0;
-    } else if (may && (t->waiting <= 0 || at < t->waiting)) {
-        t->waiting = at;
+    struct candidate *w = &t->waiting;
+    if (at < AGENT_BUILT || (at < t->floor && !t->accept)) {
+        clock_rfc3339(at, came);
+        clock_rfc3339(t->floor, floor);
+        return err_set(err, MUSTER_ETIME, "The time that came, %s, is known to have passed: it was %s before.%s", came, floor,
+                       at < AGENT_BUILT ? "" : " Where that was wrong, `muster-agent run --accept-time` sets it right.");
     }
-    if (believed || t->unsure)
-        return 0;
-    clock_rfc3339(at, came);
-    clock_rfc3339(t->floor, floor);
-    return err_set(err, MUSTER_ETIME, "The time that came, %s, is known to have passed: it was %s before%s.", came, floor, witness ? ", and this device's clock agrees with that" : "");
+    bool ahead = own >= t->floor && at - FAR > own, restarted = w->boot != t->boot;
+    bool anew = !w->time || at < w->time || (ahead && w->time - FAR <= own); /* what agreed with the clock is no witness against it */
+    *w = (struct candidate){anew ? at : w->time, anew ? 0 : w->on + on_since(t), t->up, t->boot};
+    /* On the same start of the machine it is known how long a day is; what restarts each time that it has something to say knows no more than that it did. */
+    t->unsure = ahead && !t->accept && (w->time > at - CLOCK_DAY || (!restarted && w->on < ON_LEAST));
+    if (t->accept || at - FAR <= t->floor) {
+        t->floor = at;
+        *w = (struct candidate){0};
+    } else if (!ahead && w->time <= at - AGREES_AFTER && w->on >= ON_LEAST) { /* that the first has passed is what both say; how long ago, this device knows */
+        int64_t passed = w->time + w->on;
+        t->floor = passed > at ? at : passed > t->floor ? passed : t->floor;
+        *w = (struct candidate){.time = at, .up = t->up, .boot = t->boot};
+    }
+    return 0;
 }
 
 int true_time_ask(struct true_time *t, const char *gateway, const struct certs *anchors, struct refused *why, struct err *err) {

@@ -82,7 +82,7 @@ static void anchors(struct span body) {
         MUST(est_read_certificate(body, key, NOW, &issued, &err) ? !issued : EVP_PKEY_eq(X509_get0_pubkey(issued->x), key) == 1);
     }
     check_above(offered.cert[0], &offered, &before);
-    rc = anchors_take(&mine, &offered, NOW, &taken, &err);
+    rc = anchors_take(&mine, &offered, NOW, NOW, &taken, &err);
     MUST(rc == 0 || rc == MUSTER_EINVALID);
     MUST(mine.n == before.n + taken);
     for (size_t i = 0; i < before.n; i++)
@@ -93,7 +93,7 @@ static void anchors(struct span body) {
     }
     if (taken)
         same_from_file(&mine);
-    MUST(anchors_take(&mine, &offered, NOW, &more, &err) == 0 || taken == 0 || mine.n == CERTS_MAX);
+    MUST(anchors_take(&mine, &offered, NOW, NOW, &more, &err) == 0 || taken == 0 || mine.n == CERTS_MAX);
 }
 
 static void told(struct span body) {

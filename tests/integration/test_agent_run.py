@@ -84,16 +84,20 @@ def test_a_fleet_does_not_come_back_at_once(server, key, tmp_path):
     assert len(due) == 8 and max(due) - min(due) > datetime.timedelta(days=3)
 
 
-def test_a_device_that_was_off_for_too_long(fresh, device, clock, tmp_path):
+@pytest.mark.parametrize("battery", [True, False])
+def test_a_device_that_was_off_for_too_long(fresh, device, clock, tmp_path, battery):
+    """Whether its clock went on meanwhile or begins at 1970: the time that it is told is far ahead of all that it knows then, and what is due does not wait until it is accepted."""
     server_clock = Clock(tmp_path / "server-clock")
     s = fresh(start=False)
     s.start(env=server_clock.env)
-    s.account("fleet", "test", "shared")
+    s.account("fleet", "test", "shared", "--late-renewal", "2y")
     enrolled(device, s.key("fleet"), "late-1")
-    ahead = 365 * DAY + 30 * DAY
+    ahead = 2 * 365 * DAY
     clock.set(ahead), server_clock.set(ahead)
     soon(False, lambda: device.explain()["side"] == "device" and device.explain()["code"] == "gateway_dates", 10)
     assert device.status()["state"] == "ended" and device.explain()["code"] == "certificate_expired"
+    if not battery:
+        to_1970(clock)
     device.good("run")
     assert device.status()["state"] == "provisioned" and device.explain()["verdict"] == "admitted"
 
@@ -347,12 +351,12 @@ def test_a_clock_that_says_1970(server, device, clock, key, tmp_path):
     shutil.copy(key.zip, tmp_path / "k.zip")
     said = device.run("provision", "--credentials", tmp_path / "k.zip", "--device-id", "clock-1")
     assert said.returncode == 0 and "the gateway has signed that it is 20" in said.stderr
-    kept = device.remembered()["newest_time"]
-    assert abs(kept - time.time()) < 60 and device.status()["clock_behind"] and admits(server, device)
-    before = device.serial
+    assert device.status()["clock_behind"] and admits(server, device)
+    before, now = device.serial, int(time.time())
+    device.remember(newest_time=max(device.remembered()["newest_time"], now - HOUR))
     device.good("run")
     assert device.serial == before, "it goes by the right time, and nothing is due"
-    assert device.remembered()["newest_time"] >= kept
+    assert abs(device.remembered()["newest_time"] - time.time()) < 60, "near what was known it is accepted at once"
 
 
 class Teller:
@@ -396,29 +400,80 @@ def test_a_time_that_is_not_believed(device, clock, tmp_path):
     gateway.close()
 
 
-def test_a_time_that_was_accepted_is_a_bound_for_the_next(device, clock, tmp_path):
-    ca = Authority(end=20000)
-    gateway = Gateway(ca.server(end=20000), {("POST", EST + "simpleenroll"): issues(ca, end=20000), ("GET", "/devices"): ADMITTED, ("GET", EST + "cacerts"): certs_only(ca.cert)})
-    to_1970(clock)
-    later = datetime.datetime.now(UTC) + datetime.timedelta(days=100)
-    gateway.answers["GET", "/time"] = Teller(ca, at=later, made=later.replace(tzinfo=None))
-    device.good("run", "--credentials", shared(tmp_path / "shared", gateway.url, ca), "--device-id", "car-1")
-    assert device.remembered()["newest_time"] == int(later.timestamp())
-    gateway.answers["GET", "/time"] = Teller(ca)
-    assert "is known to have passed" in device.run("run").stderr
-    clock.set(0)  # behind that bound as well
-    assert device.status()["clock_behind"] and device.run("run").returncode == 1
-    clock.set(101 * DAY)
-    assert not device.status()["clock_behind"]
-    device.good("run")
-    gateway.close()
-
-
 def told(gateway, ca, days, at=None):
     """The gateway's clock is so many days ahead; a second later each time, so that no two answers are the same."""
     at = at or datetime.datetime.now(UTC) + datetime.timedelta(days=days)
     gateway.answers["GET", "/time"] = Teller(ca, at=at, made=at.replace(tzinfo=None))
     return int(at.timestamp())
+
+
+def test_a_time_is_accepted_once_another_one_agrees(device, clock, tmp_path):
+    """The bound of a device without a clock: raised by what was confirmed alone, and never lowered but by hand."""
+    ca = Authority(end=20000)
+    gateway = Gateway(ca.server(end=20000), {("POST", EST + "simpleenroll"): issues(ca, end=20000), ("POST", EST + "simplereenroll"): issues(ca, end=20000), ("GET", "/devices"): ADMITTED,
+                                             ("GET", EST + "cacerts"): certs_only(ca.cert)})
+
+    def bound():
+        return device.remembered()["newest_time"]
+
+    def day():
+        """One in which the device is on goes by."""
+        device.remember(waiting_on=DAY)
+
+    to_1970(clock)
+    first = told(gateway, ca, 400)
+    device.good("run", "--credentials", shared(tmp_path / "shared", gateway.url, ca), "--device-id", "car-1")
+    known, before = bound(), device.serial
+    assert known <= time.time() and device.remembered()["waiting_time"] == first, "it is used, and not written down as known to have passed"
+    status = device.status()
+    assert (int(when(status["accepted_time"]).timestamp()), int(when(status["waiting_time"]).timestamp())) == (known, first) and status["clock_behind"]
+    # A gateway that leaps from year to year within an hour.
+    for days in (800, 1200):
+        told(gateway, ca, days)
+        device.good("run", "--now")
+        assert bound() == known and device.remembered()["waiting_time"] == first
+    assert device.serial != before, "nor does a certificate that is due wait for it"
+    # A week by the gateway's word without the day, and the day without the week.
+    device.remember(waiting_on=DAY - HOUR)
+    told(gateway, ca, 407)
+    device.good("run")
+    assert bound() == known
+    day()
+    told(gateway, ca, 406)
+    device.good("run")
+    assert bound() == known
+    # Where it is right again in that time nothing was lost.
+    shutil.copytree(device.dir, tmp_path / "kept", symlinks=True)
+    device.remember(newest_time=int(time.time()) - HOUR)
+    now = told(gateway, ca, 0)
+    device.good("run")
+    assert bound() == now and device.remembered()["waiting_time"] == 0 and device.explain()["verdict"] == "admitted"
+    shutil.rmtree(device.dir)
+    (tmp_path / "kept").rename(device.dir)
+    # Both.
+    last = told(gateway, ca, 407)
+    device.good("run")
+    later = bound()
+    assert 0 <= later - first - DAY < HOUR and device.remembered()["waiting_time"] == last, "the first, and what the device knows to have passed since"
+    # From then on nothing goes back, whoever says so, how often, and for how long.
+    for days in (0, 1, 2, 30, 300):
+        told(gateway, ca, days)
+        assert "is known to have passed" in device.fails("run", "--now") and bound() == later
+        day()
+    assert device.status()["failed"]["code"] == "gateway_time" and "--accept-time" in device.status()["failed"]["reason"] and "--accept-time" in device.fails("check")
+    said = device.explain()
+    assert (said["verdict"], said["side"], said["code"]) == ("unknown", "device", "gateway_time") and "--accept-time" in said["fix"]
+    clock.set(0)  # behind that bound as well
+    assert device.status()["clock_behind"] and device.run("run").returncode == 1
+    clock.set(408 * DAY)
+    assert not device.status()["clock_behind"]
+    device.good("run")
+    # But by hand.
+    to_1970(clock)
+    now = told(gateway, ca, 0)
+    device.good("run", "--accept-time")
+    assert bound() == now and device.explain()["verdict"] == "admitted"
+    gateway.close()
 
 
 def test_a_gateway_whose_clock_runs_ahead_for_a_while(device, clock, tmp_path):
@@ -448,36 +503,33 @@ def test_a_gateway_whose_clock_runs_ahead_for_a_while(device, clock, tmp_path):
     assert device.serial != before and device.explain()["verdict"] == "admitted" and not device.status()["clock_behind"]
     assert device.remembered()["waiting_time"] == 0, "the next time that the server is ahead is the first one"
     right.close()
-    # Ahead for days: believed in the end, and no longer than a day after it is right again.
+    # Ahead for weeks: gone by in the end, and never accepted by a device whose clock may be right: as soon as it is told the right time again it is where it was.
     ahead = Gateway(ca.server(begin=390), answers, port=port)
-    for days in (400, 401):
+    for days in (400, 401, 420):
         heard = told(ahead, ca, days)
         device.remember(anchors_at=0)
-        device.good("run")
-    assert device.remembered()["newest_time"] == heard and device.status()["clock_behind"]
+        said = device.run("run")
+        assert said.returncode == 0 and ("for this pass alone" in said.stderr) == (days == 400)
+        device.remember(waiting_on=DAY)
+    assert bound <= device.remembered()["newest_time"] <= time.time() and abs(device.remembered()["waiting_time"] - (heard - 20 * DAY)) < 60
     ahead.close()
-    right = Gateway(ca.server(), answers, port=port)
+    right = Gateway(ca.server(), {**answers, ("POST", EST + "simplereenroll"): issues(ca)}, port=port)
     told(right, ca, 0)
-    assert "is known to have passed" in device.fails("run")
-    said = device.explain()
-    assert (said["verdict"], said["side"], said["code"]) == ("unknown", "device", "gateway_time") and "--accept-time" in said["fix"]
-    assert device.status()["failed"]["code"] == "gateway_time"
-    shutil.copytree(device.dir, tmp_path / "kept", symlinks=True)
-    now = told(right, ca, 1)
-    device.good("run")
-    assert device.remembered()["newest_time"] == now and device.remembered()["waiting_time"] == 0
-    # Or at once, by hand.
-    shutil.rmtree(device.dir)
-    (tmp_path / "kept").rename(device.dir)
+    device.good("run")  # its certificate is of that time, and another one is asked for
+    assert device.explain()["verdict"] == "admitted" and not device.status()["clock_behind"] and device.remembered()["waiting_time"] <= time.time()
+    # What is asked for by hand is asked for: the bound that somebody else's word has left goes down although the clock is not behind it, and the gateway's certificate is good.
+    device.remember(newest_time=int(time.time()) + 90)
+    clock.set(100)
     now = told(right, ca, 0)
     device.good("run", "--accept-time")
     assert device.remembered()["newest_time"] == now
-    device.good("run")
+    right.answers["GET", "/time"] = (404, {}, b"")
+    assert "did not tell the time" in device.fails("run", "--accept-time")
     right.close()
 
 
 def test_a_gateway_whose_clock_ran_ahead_and_this_device_s_with_it(device, clock, tmp_path):
-    """By --set-clock: what agrees with the bound is the gateway's own word, and no reason to refuse the right time for ever."""
+    """By --set-clock: it was known to be wrong, so it is set at once; and back, as soon as the gateway is right again."""
     ca = Authority(end=20000)
     clock.is_settable()
     if os.geteuid() == 0:  # whatever else goes wrong: nobody sets this machine's clock
@@ -487,16 +539,13 @@ def test_a_gateway_whose_clock_ran_ahead_and_this_device_s_with_it(device, clock
     told(ahead, ca, 400)
     to_1970(clock)
     device.good("run", "--set-clock", "--credentials", shared(tmp_path / "shared", ahead.url, ca), "--device-id", "car-1")
-    assert abs(clock.ahead - 400 * DAY) < HOUR and not device.status()["clock_behind"]
+    assert abs(clock.ahead - 400 * DAY) < HOUR and not device.status()["clock_behind"] and device.remembered()["newest_time"] <= time.time()
     port = int(ahead.url.rpartition(":")[2])
     ahead.close()
     right = Gateway(ca.server(end=100), {**answers, ("POST", EST + "simplereenroll"): issues(ca)}, port=port)
-    now = told(right, ca, 0)
-    assert "is known to have passed" in device.fails("run", "--now", "--set-clock") and device.status()["failed"]["code"] == "gateway_time"
-    assert device.remembered()["waiting_time"] == now and abs(clock.ahead - 400 * DAY) < HOUR
-    told(right, ca, 1)
+    told(right, ca, 0)
     device.good("run", "--now", "--set-clock")
-    assert abs(clock.ahead - DAY) < HOUR and device.explain()["verdict"] == "admitted"
+    assert abs(clock.ahead) < HOUR and device.explain()["verdict"] == "admitted"
     right.close()
 
 
@@ -519,16 +568,14 @@ def test_a_server_whose_clock_runs_ahead_for_a_while(fresh, device, clock, tmp_p
 
     server_clock.set(400 * DAY, 11, control)
     soon(0, lambda: passes(other), 60)
-    assert other.remembered()["newest_time"] > time.time() + 399 * DAY and other.status()["certificate"]["not_before"] > device.status()["certificate"]["not_after"]
+    assert other.remembered()["newest_time"] <= time.time() and other.remembered()["waiting_time"] > time.time() + 399 * DAY and other.status()["certificate"]["not_before"] > device.status()["certificate"]["not_after"]
     device.run("run", "--now")
     server_clock.set(0, 22, control)
     assert s.musterd("clock", "accept").returncode == 0
     soon(0, lambda: passes(device), 60)
     assert device.explain()["verdict"] == "admitted"
-    assert "is known to have passed" in other.run("run", "--now").stderr
-    other.remember(waiting_time=other.remembered()["waiting_time"] - DAY)  # a day goes by
-    other.good("run")
-    assert other.explain()["verdict"] == "admitted" and other.remembered()["newest_time"] < time.time() + DAY
+    soon(0, lambda: passes(other), 60)
+    assert other.explain()["verdict"] == "admitted" and other.remembered()["newest_time"] <= time.time()
     assert s.muster("audit", "verify")["ok"]
 
 
