@@ -7,7 +7,8 @@
 
 #include <fcntl.h>
 
-#define EVERY_MS 10000
+#define EVERY_MS 1000  /* a clock that is set, and set back, has signed what came in between */
+#define AGAIN_MS 10000 /* where that could not be written down */
 
 struct clock_watch {
     struct clock_look look; /* first: what the operation is given */
@@ -33,7 +34,8 @@ static void looked(void *arg, int rc, const struct err *err) {
     struct clock_watch *w = arg;
     w->asking = false;
     if (rc) {
-        log_err(LOG_WARN, "clock_not_looked_at", err, NULL); /* and again at the next turn */
+        log_err(LOG_WARN, "clock_not_looked_at", err, NULL);
+        loop_timer_set(w->timer, AGAIN_MS);
         return;
     }
     w->known = true;

@@ -91,7 +91,7 @@ struct ca_item {
  * is found there again by ID and key. */
 int ca_issue_many(struct ca *ca, struct ca_item *items, size_t n, unsigned threads, struct err *err) MUSTER_MUST_CHECK;
 
-/* Takes a certificate back, for good.  MUSTER_ENOTFOUND; _ESTATE: it was not issued, is revoked already, or is the root's or a proof. */
+/* Takes a certificate back, for good, and for the reason that is given first, since a line's manifests are signed with it.  MUSTER_ENOTFOUND; _ESTATE: it was not issued, is revoked already, or is the root's or a proof. */
 int ca_revoke(struct ca *ca, const char *serial, const char *reason, struct err *err) MUSTER_MUST_CHECK;
 struct ca_crl {
     bool root;            /* the root's list, else that of what issues device certificates; the key has to be unlocked */

@@ -10,6 +10,9 @@ static int revoke_locked(struct ca *ca, const char *serial, const char *reason, 
         return err_set(err, MUSTER_ENOTFOUND, "The fleet CA has no certificate of the serial number %.64s.", serial);
     if (!journal_revocable(record))
         return err_set(err, MUSTER_ESTATE, "The certificate %s is of the kind %s, and no list revokes one.", serial, json_string_value(json_object_get(record, "kind")));
+    if (journal_is(record, "revoked"))
+        return err_set(err, MUSTER_ESTATE, "The certificate %s was revoked already (%s). A reason stays as it was given: lists and manifests that are out have it.", serial,
+                       json_string_value(json_object_get(record, "reason")));
     if (!journal_is(record, "issued"))
         return err_set(err, MUSTER_ESTATE, "The certificate %s is %s.", serial, json_string_value(json_object_get(record, "state")));
     int rc = journal_line_revoke(serial, reason, clock_now(), &line);

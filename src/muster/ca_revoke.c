@@ -21,6 +21,15 @@ static json_t *meant(const struct ca *ca, const char *name) {
     return list;
 }
 
+static int nothing_in_force(const struct ca *ca, const char *name, struct err *err) {
+    const json_t *of_device = json_object_get(ca->journal.devices, name);
+    for (size_t i = json_array_size(of_device); i-- > 0;)
+        if (journal_is(json_array_get(of_device, i), "revoked"))
+            return err_set(err, MUSTER_ESTATE, "Nothing of the device %.128s is in force: its newest certificate was revoked already (%s). A reason stays as it was given: lists and manifests that are out have it.", name,
+                           json_string_value(json_object_get(json_array_get(of_device, i), "reason")));
+    return err_set(err, MUSTER_ENOTFOUND, "The fleet CA has no certificate in force of the serial number or the device ID %.128s.", name);
+}
+
 static int ask(const struct invocation *in, const json_t *list, struct err *err) {
     char reach[256];
     const char *kind = json_string_value(json_object_get(json_array_get(list, 0), "kind"));
@@ -43,7 +52,7 @@ int command_ca_revoke(struct invocation *in, struct err *err) {
         return rc;
     CLEANUP_JSON json_t *list = meant(&ca, in->args[0]);
     if (json_array_size(list) == 0)
-        return err_set(err, MUSTER_ENOTFOUND, "The fleet CA has no certificate in force of the serial number or the device ID %.128s.", in->args[0]);
+        return nothing_in_force(&ca, in->args[0], err);
     if ((rc = ask(in, list, err)))
         return rc;
     json_array_foreach(list, i, record)

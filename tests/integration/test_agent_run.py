@@ -579,12 +579,28 @@ def test_a_server_whose_clock_runs_ahead_for_a_while(fresh, device, clock, tmp_p
     assert s.muster("audit", "verify")["ok"]
 
 
+def test_no_anchor_gives_way_to_a_time_that_waits(rollover, clock):
+    """There is room for sixteen, and one of them ends in a month: by a time that was not accepted it may be what the device needs tomorrow."""
+    r = rollover
+    others = [Authority(f"CA {i}", end=30 if i == 7 else 3650) for i in range(15)]
+    (r.device.dir / "current" / "root.crt").write_bytes(b"".join(a.pem() for a in [r.old, *others]))
+    to_1970(clock)
+    told(r.gateway, r.old, 100)
+    r.gateway.answers["GET", EST + "cacerts"] = certs_only(r.old.cert, r.new.cert, r.old.crosses(r.new))
+    assert "There is no room for another anchor" in r.device.fails("run", "--now") and [a.cert for a in [r.old, *others]] == r.device.anchors
+    r.device.remember(newest_time=int(time.time()) + 31 * DAY, anchors_at=0)
+    r.device.good("run")
+    others[7] = r.new
+    assert [a.cert for a in [r.old, *others]] == r.device.anchors
+
+
 def test_a_clock_that_the_gateway_s_certificate_contradicts(server, device, clock, key):
     """Ahead by more than it lives: TLS fails by the dates, and the signed time mends it."""
     enrolled(device, key, "ahead-1")
     clock.set(10 * 365 * DAY)
     said = device.explain()
     assert (said["verdict"], said["side"], said["code"]) == ("unknown", "device", "gateway_dates")
+    assert "has not renewed its certificate" in said["fix"] and "ran ahead" in said["fix"], "it may have ended, or not begun"
     before = device.serial
     said = device.run("run", "--now")
     assert said.returncode == 0 and "this device's clock is not right" in said.stderr and device.serial != before

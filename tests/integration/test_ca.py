@@ -533,8 +533,10 @@ def test_revocation(server, offline, options):
     openssl(*verify, folder / "client.pem")
     shown = ca.run("revoke", stolen["serial"], "--reason", "key-compromise")
     assert shown["revoked"] == 1 and shown["certificates"][0]["reason"] == "key-compromise"
-    refused("wrong_state", ca.run, "revoke", stolen["serial"])
-    refused("not_found", ca.run, "revoke", f"stolen {account}")
+    for name in (stolen["serial"], f"stolen {account}"):
+        said = refused("wrong_state", ca.run, "revoke", name, "--reason", "superseded").text
+        assert "was revoked already (key-compromise)" in said and "A reason stays as it was given" in said
+    refused("not_found", ca.run, "revoke", f"nobody {account}")
     refused("wrong_state", ca.run, "revoke", ca.made["root"]["serial"])
     assert ca.run("crl", "-o", ca.top / "crl.pem")["number"] == 2
     assert ca.run("show", stolen["serial"])["state"] == "revoked" and ca.run("show")["revoked"] == 1
