@@ -2,6 +2,7 @@
 #include "registry/audit_state_work.h"
 
 #include "pki/crl_make.h"
+#include "registry/device_identity.h"
 #include "registry/invitation.h"
 
 static uint64_t mark(const struct audit_state *s, struct span bytes) { return bytes.n ? audit_devices_hash(s->work->replay.devices, bytes) : 0; }
@@ -94,8 +95,6 @@ int audit_rows_devices(struct store_tx *tx, struct audit_state *s, int64_t limit
 enum cert_col { C_ID, C_ACCOUNT, C_FINGERPRINT, C_SERIAL, C_SPKI, C_STATE, C_NOT_BEFORE, C_NOT_AFTER, C_DEVICE, C_DEVICE_ACCOUNT, C_DEVICE_ID, C_DEVICE_SPKI, C_DEVICE_PROV_KEY,
                 C_DEVICE_END, C_DER, C_CREATED, C_PROV_KEY, C_KEY, C_KEY_ACCOUNT, C_ENROLLED, C_REVOKED, C_REASON, C_WAS, C_ISSUER_KEY };
 
-#define CREATED_WITHIN CLOCK_HOUR /* of the moment from which the vault has dated it back by a day (vault/issue.c) */
-
 static bool is_issued(const struct audit_state *s, const struct cert *c) {
     for (size_t i = 0; i < s->work->n_issuing; i++)
         if (cert_signed_by(c, s->work->issuing[i]))
@@ -110,7 +109,7 @@ static bool names_its_issuer(struct store_row *row) {
 
 static bool is_what_it_says(struct store_row *row, const struct cert *c) {
     const ASN1_INTEGER *serial = X509_get0_serialNumber(c->x);
-    return llabs(c->not_before + CLOCK_DAY - store_int(row, C_CREATED)) <= CREATED_WITHIN && span_eq(store_blob(row, C_FINGERPRINT), hash_span(&c->fingerprint)) && span_eq(store_blob(row, C_SPKI), hash_span(&c->key.spki)) && c->not_before == store_int(row, C_NOT_BEFORE) &&
+    return llabs(c->not_before + DEVICE_ISSUED_BACK - store_int(row, C_CREATED)) <= DEVICE_ISSUED_WITHIN && span_eq(store_blob(row, C_FINGERPRINT), hash_span(&c->fingerprint)) && span_eq(store_blob(row, C_SPKI), hash_span(&c->key.spki)) && c->not_before == store_int(row, C_NOT_BEFORE) &&
            c->not_after == store_int(row, C_NOT_AFTER) && span_eq(store_blob(row, C_SERIAL), span_of(ASN1_STRING_get0_data(serial), (size_t)ASN1_STRING_length(serial)));
 }
 

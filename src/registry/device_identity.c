@@ -82,6 +82,8 @@ static int issuer_of(struct store_tx *tx, int64_t account, struct span der, int6
 int device_identity_issued(struct store_tx *tx, const struct device_issued *i, int64_t now, struct err *err) {
     const struct made_cert *c = i->cert;
     int64_t ca;
+    if (llabs(c->not_before + DEVICE_ISSUED_BACK - now) > DEVICE_ISSUED_WITHIN)
+        return err_retry(err, MUSTER_EUNAVAILABLE, 1, "The server's clock was set while the certificate was made.");
     int rc = issuer_of(tx, i->account, c->der, &ca, err);
     if (!rc && i->comes_back)
         rc = store_exec(tx, NULL, err, SQL_DKEY_COME_BACK, "ibi", i->account, hash_span(&c->spki), i->device);

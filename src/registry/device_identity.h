@@ -52,6 +52,9 @@ struct device_issued {
     bool keeps_server_ca; /* and what the device has been given before counts on: it renews */
     bool comes_back; /* own_key, of a certificate that the device has replaced: barred then, and the device's again */
 };
+/* now: when it was issued.  MUSTER_EUNAVAILABLE: the certificate says otherwise by more than DEVICE_ISSUED_WITHIN, since the clock was set while it was made; `audit verify` takes such a row for a forged one. */
+#define DEVICE_ISSUED_BACK CLOCK_DAY /* so much the vault dates it back (vault/issue.c) */
+#define DEVICE_ISSUED_WITHIN CLOCK_HOUR
 int device_identity_issued(struct store_tx *tx, const struct device_issued *i, int64_t now, struct err *err) MUSTER_MUST_CHECK;
 /* The provisioning key of the newest certificate that waits for its first use; 0: none waits. */
 int device_identity_waiting(struct store_tx *tx, int64_t device, int64_t *prov_key, struct err *err) MUSTER_MUST_CHECK;

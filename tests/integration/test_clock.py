@@ -1,6 +1,7 @@
 """The clock of a running server jumps, ahead and back: what it means for devices, enrolments and the server's own certificate."""
 import os
 import signal
+import threading
 import time
 
 import pytest
@@ -108,6 +109,28 @@ def test_nobody_is_limited_by_a_day_that_has_not_come(world):
     newer = renews(wanders, new_key())  # whose first use is before that of the one that it replaces
     assert ask(world, newer) is None and ask(world, wanders) == "certificate_superseded"
     assert ask(world, renews(wanders, new_key())) is None, "a certificate that was replaced is good for renewing, also where it was first used by that clock"
+    assert world.muster("audit", "verify")["ok"]
+
+
+def test_what_is_in_the_making_while_the_clock_is_set_is_not_given(world):
+    """Certificate and record would name two times, and the record look like a forged one for good."""
+    vault, gateway, pause = world.child("vault"), world.child("gateway"), 0.05
+    for i in range(1, 9):
+        said = []
+        t = threading.Thread(target=lambda: said.append(enrol(world, f"made-{i}")))  # pylint: disable=cell-var-from-loop
+        os.kill(vault, signal.SIGSTOP)
+        t.start()
+        time.sleep(pause)  # until the vault is asked, and again until it has answered
+        os.kill(gateway, signal.SIGSTOP)
+        os.kill(vault, signal.SIGCONT)
+        time.sleep(pause)
+        world.clock.set(2 * HOUR * i)
+        os.kill(gateway, signal.SIGCONT)
+        t.join(60)
+        if said == ["unavailable"]:
+            break
+        pause *= 2
+    assert said == ["unavailable"] and enrol(world, f"made-{i}") == 200
     assert world.muster("audit", "verify")["ok"]
 
 
