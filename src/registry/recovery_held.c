@@ -11,7 +11,6 @@
 
 #define STEP 100          /* certificates in one transaction */
 #define SWEEP 1000
-#define BACKDATE CLOCK_DAY /* as the vault dates certificates */
 #define TOLERANCE 300      /* seconds between clocks */
 
 enum held_state { HELD_WAITS = 1, HELD_LEFT_OUT = 2 };
@@ -23,10 +22,12 @@ static struct span serial_of(const struct cert *c) {
     return span_of(ASN1_STRING_get0_data(serial), (size_t)ASN1_STRING_length(serial));
 }
 
+static int64_t issued_at(const struct cert *c) { return c->not_before + DEVICE_ISSUED_BACK; }
+
 /* Issued behind the backup, and not by the restored server itself, which knows what it issues.  One that was made behind its own restoring was made by a clock that ran ahead: when, nobody
  * knows, and what came after it must not be shut out for that. */
 static bool is_of_the_gap(const struct recovery *r, const struct cert *c) {
-    int64_t issued = c->not_before + BACKDATE, made = r->made > r->since + TOLERANCE ? 0 : r->made;
+    int64_t issued = issued_at(c), made = r->made > r->since + TOLERANCE ? 0 : r->made;
     return issued >= made - TOLERANCE && issued <= r->since + TOLERANCE;
 }
 
@@ -305,7 +306,7 @@ static int take(struct store_tx *tx, const struct recovery_admit *a, struct one 
         return rc;
     /* Whether it can renew the certificate does not say: who is taken for one that cannot would be cut off by a number. */
     const struct device_issued issued = {.cert = &made, .device = d->row, .account = account->row, .own_key = true, .renews = true};
-    if ((rc = device_identity_issued(tx, &issued, now, err)) || (rc = first_row(tx, &row, err, SQL_CERT_BY_SERIAL, "b", made.serial)) <= 0)
+    if ((rc = device_identity_issued(tx, &issued, issued_at(o->cert), err)) || (rc = first_row(tx, &row, err, SQL_CERT_BY_SERIAL, "b", made.serial)) <= 0)
         return rc < 0 ? rc : err_set(err, MUSTER_ECORRUPT, NULL);
     const struct device_identity to = {.leaf = o->cert, .cert = store_int(row, 0), .renews = true, .anchor = account->own_root, .address = o->address};
     store_row_end(row);
