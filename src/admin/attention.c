@@ -179,10 +179,13 @@ static void look_ahead(struct items *i, const struct facts *f, const char *accou
     }
 }
 
-/* Somebody has done it on purpose, and may not have thought of those that come new. */
-static void look_at_own_root(struct items *i, const struct overview_account *a) {
+/* Somebody has done it on purpose, and may not have thought of those that come new; or it was made while the clock ran ahead.  Where that is behind, nobody knows which. */
+static void look_at_own_root(struct items *i, const struct facts *f, const struct overview_account *a) {
     char id[UUID_TEXT_LEN + 1];
     uuid_text(&a->own_root_id, id);
+    if (a->method & METHOD_SHARED && a->own_root && a->own_root_begin > f->now && f->registry.clock_behind <= CLOCK_TOLERANCE)
+        add(i, WARNING, "issuing_root_begins_later", a->name, id, "muster root rotate",
+            "The fleet root that the account issues under begins at %s: the clock ran ahead when it was made. Until then no device is enrolled and none renews; another one is good at once.", date_of(a->own_root_begin));
     if (a->method & METHOD_SHARED && (a->own_root == ROOT_DISABLED || a->own_root == ROOT_REVOKED))
         add(i, WARNING, "issuing_root_shut", a->name, id, a->own_root == ROOT_DISABLED ? "muster root enable" : "muster root rotate",
             "The fleet root that the account issues under is %s: no device is enrolled and none renews, they are told to come again.", word_of(&WORDS_ROOT_STATE, a->own_root));
@@ -198,7 +201,7 @@ static void look_at_account(struct items *i, const struct facts *f, const struct
         look_at_end(i, f, "issuing_ca_ends", a->name, NULL, a->ca_end[CA_ISSUING], SOON_CA, "The issuing CA");
         look_at_end(i, f, "provisioning_ca_ends", a->name, NULL, a->ca_end[CA_PROVISIONING], SOON_CA, "The provisioning CA");
     }
-    look_at_own_root(i, a);
+    look_at_own_root(i, f, a);
     look_at_devices(i, a);
     look_ahead(i, f, a->name);
     look_at_keys(i, a);

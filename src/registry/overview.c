@@ -1,6 +1,7 @@
 /* overview: see overview.h. */
 #include "registry/overview.h"
 
+#include "registry/device_identity.h"
 #include "registry/row.h"
 
 #define KEY_SOON (7 * CLOCK_DAY)
@@ -82,6 +83,7 @@ static int load_roots(struct store_tx *tx, const struct account *a, struct overv
         if (store_int(row, 3) == a->own_root) {
             o->own_root = (enum root_state)state;
             o->own_root_id = id;
+            o->own_root_begin = store_int(row, 4) - DEVICE_ISSUED_BACK; /* as the vault dates what it makes */
         }
         if (!o->roots[state]++ && state == ROOT_UNPROVED)
             o->root_unproved = id;

@@ -32,6 +32,7 @@ struct overview_account {
     struct uuid root_ending, root_unproved; /* nil: none */
     enum root_state own_root;               /* of the one that it issues under; 0: it has none */
     struct uuid own_root_id;
+    int64_t own_root_begin;
     int64_t root_crl_due;                   /* the first next update of an imported revocation list (root_crl.h); 0: none */
     struct uuid root_crl_root;              /* whose that is */
     int64_t ca_end[CA_PROVISIONING + 1];    /* of the newest one of each kind; 0: none */

@@ -415,11 +415,13 @@ def test_a_root_that_was_made_while_the_clock_ran_ahead_issues_nothing(world):
     soon((503, "vault_unavailable", True), says, 10)
     assert renew(world, before) == (503, "vault_unavailable") and ask(world, before) is None, "it goes on with the one that it has"
     refused("vault_unavailable", b.key)
+    later = "issuing_root_begins_later"
+    assert needs(world, later, account=a.name, object=ahead["id"], level="warning", command="muster root rotate") and needs(world, later, account=b.name)
     for account in (a, b):
         world.muster("root", "rotate", roots(world, account)["active"]["id"])
     renewed = renew(world, before)
     assert ask(world, renewed) is None and ask(world, enrolled(world, key, "new")) is None and ask(world, enrolled(world, b.key(), "other")) is None
-    assert roots(world, a)["active"]["id"] != ahead["id"] and verifies(world, a) and verifies(world, b)
+    assert not needs(world, later) and roots(world, a)["active"]["id"] != ahead["id"] and verifies(world, a) and verifies(world, b)
 
 
 def test_one_that_ends_before_the_one_before_is_written_down(world):
