@@ -24,11 +24,12 @@ static struct span serial_of(const struct cert *c) {
 
 static int64_t issued_at(const struct cert *c) { return c->not_before + DEVICE_ISSUED_BACK; }
 
-/* Issued behind the backup, and not by the restored server itself, which knows what it issues.  One that was made behind its own restoring was made by a clock that ran ahead: when, nobody
- * knows, and what came after it must not be shut out for that. */
+/* Issued behind the backup, and not by the restored server itself, which knows what it issues.  Where the backup was made behind its own restoring one of the two clocks was wrong, the one
+ * that made it ahead or a new machine's behind: when either was nobody knows, and what came in between must not be shut out for that. */
 static bool is_of_the_gap(const struct recovery *r, const struct cert *c) {
-    int64_t issued = issued_at(c), made = r->made > r->since + TOLERANCE ? 0 : r->made;
-    return issued >= made - TOLERANCE && issued <= r->since + TOLERANCE;
+    const int64_t issued = issued_at(c);
+    const bool known = r->made <= r->since + TOLERANCE;
+    return issued >= (known ? r->made : 0) - TOLERANCE && issued <= (known ? r->since : clock_now()) + TOLERANCE;
 }
 
 /* The account whose own root it is; 1 there. */
