@@ -340,7 +340,7 @@ static int admit_own(struct store_tx *tx, struct admit *a, struct err *err) {
     int found = find_cert(tx, a, &h, err);
     if (found < 0)
         return found;
-    if (!found && a->ended > clock_now()) /* not begun yet, and nothing that this server made: whoever did may have meant it */
+    if (!found && a->leaf->not_before > clock_now()) /* nothing that this server made: whoever did may have meant it */
         return admit_refuse(a, MUSTER_ECERTEARLY, NULL);
     if (!found) {
         const int line = admit_line_own(tx, a, err);

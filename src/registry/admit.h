@@ -30,7 +30,7 @@ struct admit {
     const char *account;       /* that SNI names; "" none */
     const char *address;
     const struct enrol_reserved *reserved;
-    int64_t ended;             /* the chain is out of its dates, which end then (of one that has not begun yet that is still to come), and is good for a renewal alone; 0: it is good */
+    int64_t ended;             /* the chain is out of its dates, which ended then, and is good for a renewal alone; 0: it is good */
     const struct err *over;    /* the certificate itself has expired: the verdict that the chain has by that; NULL: it has not */
     /* out */
     bool registered;           /* a device was, at its first contact */

@@ -2,8 +2,8 @@
  *
  * Nothing strands a device: one that has not renewed in time may do it late, and one that has lost its newest certificate may for some time
  * renew the one before, which is reported: a copy of the device would do the same.  How long is the account's to say; a certificate that was
- * voided or revoked is never renewed.  One that begins only later was made while the server's clock ran ahead: it renews at once, or its device would wait for
- * that day.
+ * voided or revoked is never renewed.  One that begins only later was made while the server's clock ran ahead: it renews at once, since others than we go by
+ * its dates.
  *
  * A device that a factory line made has a certificate of the line's CA, which stands under a fleet root of Muster's own (line.h): the one that follows
  * is of the account's issuing CA, and from then on it is a device like any other.  What the line may bring in does not count here: who is in was held

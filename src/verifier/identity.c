@@ -203,11 +203,11 @@ static void above_ended(struct identity *id) {
     id->chain_until = id->leaf->not_after;
 }
 
-/* Whether it is good from when it begins, under a CA of Muster's own: the clock that it was made by ran ahead, and its device must not wait for that day. */
-static bool made_ahead(const struct identity *id, const struct snapshot *s, int64_t now) {
-    struct chain_found found;
+/* Whether it is good from when it begins, under a CA of Muster's own.  The vault makes none for a day to come: the clock ran ahead when it was made, or is behind now, and its device must not
+ * wait for that.  Whether it is one that the vault has made the registry says. */
+static bool made_ahead(const struct identity *id, const struct snapshot *s, int64_t now, struct chain_found *found) {
     return id->class == ADMIT_DEVICE_OWN && id->leaf->not_before > now &&
-           chain_judge(snapshot_fleet(s), id->leaf, id->presented, id->n_presented, id->leaf->not_before, &found, NULL) == 0;
+           chain_judge(snapshot_fleet(s), id->leaf, id->presented, id->n_presented, id->leaf->not_before, found, NULL) == 0;
 }
 
 void identity_judge_at(struct identity *id, const struct snapshot *s, int64_t now) {
@@ -223,8 +223,10 @@ void identity_judge_at(struct identity *id, const struct snapshot *s, int64_t no
         take_anchors(id, &found); /* where a rule fails: for the record of the refusal */
     if (rc == MUSTER_ECERTEXPIRED)
         id->ended = found.ended;
-    if (rc == MUSTER_ECERTEARLY && made_ahead(id, s, now))
-        id->ended = id->leaf->not_after;
+    if (rc == MUSTER_ECERTEARLY && made_ahead(id, s, now, &found)) {
+        id->chain = ERR_INIT;
+        take_anchors(id, &found);
+    }
     if (id->ended)
         id->used_known = false; /* of no path that holds */
     if (id->ended && id->class == ADMIT_DEVICE_UPLOADED && id->leaf->not_after > now)

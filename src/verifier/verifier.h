@@ -57,7 +57,7 @@ struct identity {
     bool newest;                    /* the caller's: by roots that were looked at for this request */
     int64_t chain_until;            /* the chain is good until then */
     struct err chain;               /* code 0: it is */
-    int64_t ended;                  /* nothing but time is wrong with it, which ends then: its device may renew, late or (not begun yet: ours, by a clock that ran ahead) early; 0: no such */
+    int64_t ended;                  /* nothing but time is wrong with it, which ends then: its device may renew late; 0: no such */
     struct err above;               /* code 0, or: the uploaded root or a CA below it has expired, and nothing else is wrong; chain.code is 0 then, and the root's rule decides */
     enum admit_class class;         /* where chain.code is 0 */
     struct hash anchors[CHAIN_FOUND_MAX]; /* fingerprints */
