@@ -47,7 +47,7 @@ static int by_name(const void *a, const void *b) { return strcmp(a, b); }
 
 uint32_t snapshot_account_keys(const struct snapshot *s, struct span name) {
     char text[ACCOUNT_NAME_MAX + 1] = "";
-    if (name.n == 0 || name.n > ACCOUNT_NAME_MAX)
+    if (name.n == 0 || name.n > ACCOUNT_NAME_MAX || !s->n_accounts)
         return 0;
     memcpy(text, name.p, name.n);
     const struct known_account *a = bsearch(text, s->accounts, s->n_accounts, sizeof *s->accounts, by_name);

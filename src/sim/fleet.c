@@ -311,11 +311,13 @@ static int by_id(const void *a, const void *b) { return strcmp(((const struct de
 
 /* The ways in which a device may be named twice are errors of whoever said so. */
 static int check_ids(struct fleet *f, struct err *err) {
+    if (!f->n)
+        return err_set(err, MUSTER_ENOTFOUND, "There are no devices: neither kept ones nor others.");
     qsort(f->device, f->n, sizeof *f->device, by_id);
     for (size_t i = 1; i < f->n; i++)
         if (!strcmp(f->device[i - 1].id, f->device[i].id))
             return err_set(err, MUSTER_EINVALID, "The device %s is named twice.", f->device[i].id);
-    return f->n ? 0 : err_set(err, MUSTER_ENOTFOUND, "There are no devices: neither kept ones nor others.");
+    return 0;
 }
 
 int fleet_open(const struct sim_options *o, struct fleet *f, struct err *err) {
