@@ -230,9 +230,9 @@ static int keep(struct session *s, struct err *err) {
     return rc;
 }
 
-/* While the gateway wants to be left alone; an identity that has ended in that time is no success. */
+/* While the gateway wants to be left alone; an identity that has ended in that time is no success, nor is what was asked for by hand and not done. */
 static bool wait_quietly(const struct session *s, const struct identity *now) {
-    return session_wait(s) && !s->o->now && (true_time_behind(&s->time) || now->cert->not_after >= true_time_now(&s->time));
+    return session_wait(s) && !s->o->now && !s->o->accept_time && (true_time_behind(&s->time) || now->cert->not_after >= true_time_now(&s->time));
 }
 
 int renew_pass(struct session *s, struct err *err) {

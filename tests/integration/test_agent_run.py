@@ -471,7 +471,9 @@ def test_a_time_is_accepted_once_another_one_agrees(device, clock, tmp_path):
     # But by hand.
     to_1970(clock)
     now = told(gateway, ca, 0)
-    device.good("run", "--accept-time")
+    device.remember(asked_at=100, wait=3600)
+    assert "asked not to come again" in device.fails("run", "--accept-time", status=NOT_YET) and bound() == later, "what was not done is not called done"
+    device.good("run", "--accept-time", "--now")
     assert bound() == now and device.explain()["verdict"] == "admitted"
     gateway.close()
 
