@@ -7,6 +7,7 @@
 #include <netdb.h>
 #include <netinet/tcp.h>
 #include <openssl/err.h>
+#include <poll.h>
 #include <sys/socket.h>
 
 #include "base/clock.h"
@@ -16,6 +17,7 @@
 #include "json/json.h"
 
 #define SLOW_MS 1000 /* a byte so often */
+#define LISTENS_MS 3000
 #define PIECE 16384
 #define PIECES 4 /* that one connection sends before the others have their turn */
 
@@ -81,6 +83,25 @@ static int take_apart(struct client *c, const char *url, char port[8], struct er
     return 0;
 }
 
+static bool listens(const struct addrinfo *a) {
+    int failed = 0;
+    socklen_t size = sizeof failed;
+    CLEANUP(fd_close) int fd = socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0 || connect(fd, a->ai_addr, a->ai_addrlen) == 0)
+        return fd >= 0;
+    return errno == EINPROGRESS && poll(&(struct pollfd){.fd = fd, .events = POLLOUT}, 1, LISTENS_MS) == 1 && getsockopt(fd, SOL_SOCKET, SO_ERROR, &failed, &size) == 0 && !failed;
+}
+
+/* A name may have addresses at which nobody is, like ::1 of localhost.  Where nobody is at any of them it is the first, and each device hears why. */
+static void choose(struct client *c, const struct addrinfo *found) {
+    const struct addrinfo *a = found;
+    while (a && !listens(a))
+        a = a->ai_next;
+    a = a ? a : found;
+    memcpy(&c->to, a->ai_addr, a->ai_addrlen);
+    c->to_n = a->ai_addrlen;
+}
+
 static int look_up(struct client *c, const char *url, const char *mine, struct err *err) {
     const struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
     struct addrinfo *found = NULL;
@@ -96,8 +117,8 @@ static int look_up(struct client *c, const char *url, const char *mine, struct e
             getnameinfo(a->ai_addr, a->ai_addrlen, shown, sizeof shown, NULL, 0, NI_NUMERICHOST);
             rc = err_set(err, MUSTER_EUSAGE, "The gateway %s is not on this machine (%s), and whoever runs it has to agree to be loaded. If it is yours, say so: --my-gateway %s.", c->host, shown, c->host);
         }
-    memcpy(&c->to, found->ai_addr, found->ai_addrlen);
-    c->to_n = found->ai_addrlen;
+    if (!rc)
+        choose(c, found);
     freeaddrinfo(found);
     return rc;
 }

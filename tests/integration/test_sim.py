@@ -31,15 +31,15 @@ def server(tmp_path_factory):
     s.stop()
 
 
-def call(*args, status=0):
-    done = subprocess.run([str(a) for a in [SIM, *args]], capture_output=True, text=True, timeout=300, env={**os.environ, "no_proxy": "*"})
+def call(*args, status=0, program=(SIM,)):
+    done = subprocess.run([str(a) for a in [*program, *args]], capture_output=True, text=True, timeout=300, env={**os.environ, "no_proxy": "*"})
     assert done.returncode == status, (done.returncode, done.stdout, done.stderr)
     return done
 
 
-def sim(*args, status=0):
+def sim(*args, status=0, program=(SIM,)):
     """The report, each step by its name, or a list of them where one comes twice."""
-    said = json.loads(call(*args, "--json", status=status).stdout)
+    said = json.loads(call(*args, "--json", status=status, program=program).stdout)
     said["by"] = {}
     for step in said["steps"] + said["misbehaviour"]:
         said["by"].setdefault(step["name"], step)
@@ -219,6 +219,16 @@ def test_no_other_machine_without_its_owner_s_word(server):
     said = sim("enrol", *there[1:], "--my-gateway", "0.0.0.0", "--devices", 1, "--give-up", "1s", status=1)
     assert set(said["by"]["enrol"]["results"]) == {"gateway not trusted"}, "by no other name than its certificate has"
     assert ca.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+def test_of_several_addresses_one_where_somebody_listens(server, tmp_path):
+    """As Debian's /etc/hosts names ::1 beside 127.0.0.1, and in front of it for whoever asks."""
+    hosts = tmp_path / "hosts"
+    hosts.write_text("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n", encoding="utf-8")
+    here = ["unshare", "-m", "sh", "-c", f'mount --bind "{hosts}" /etc/hosts && exec "$0" "$@"', SIM]
+    said = sim("enrol", "--credentials", server.zip, *gateway(server)[:2], "--devices", 2, "--prefix", "six", "--give-up", "5s", program=here)
+    assert said["by"]["enrol"]["done"] == 2
 
 
 def test_a_gateway_that_it_cannot_know_gets_nothing(server, tmp_path):
