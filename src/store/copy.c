@@ -1,9 +1,10 @@
 /* copy: see copy.h.  SQLite's own backup, of a read transaction that is held: each page as the transaction sees it.
  *
  * It goes into a file beside the databases first and not to whoever takes the copy: he may be slow, and while he reads no frame of the WAL
- * could be used again.  The file has lost its name before anything is in it, so that nothing is left of it however this process ends. */
+ * could be used again.  The file has lost its name before anything is in it: who is killed in that moment leaves an empty file, and the next copy takes it away. */
 #include "store/copy.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sqlite3.h>
@@ -18,6 +19,8 @@
 #define WAIT_MS 30000
 #define PAUSE_MS 250 /* longer than SQLite's own waiting sleeps (100 ms), so that whoever waits for a lock that was let go gets it */
 #define PAGES_A_STEP 2048
+#define NAME ".copy-"
+#define LEFT_S 60 /* a name lasts for milliseconds */
 
 struct copies {
     sqlite3 *lock[COPY_MAX], *read[COPY_MAX];
@@ -25,6 +28,7 @@ struct copies {
 };
 
 DEFINE_CLEANUP(sqlite3_close, sqlite3 *)
+DEFINE_CLEANUP(closedir, DIR *)
 
 static int fail(sqlite3 *db, struct err *err, const char *doing) {
     int code = db ? sqlite3_extended_errcode(db) : SQLITE_NOMEM;
@@ -111,11 +115,21 @@ int copies_begin(const char *const *paths, size_t n, struct copies **out, struct
     return 0;
 }
 
+/* Names of copies whose makers were killed. */
+static void sweep(const char *dir) {
+    CLEANUP(closedir) DIR *d = opendir(dir);
+    struct stat st;
+    for (struct dirent *e; d && (e = readdir(d));)
+        if (strncmp(e->d_name, NAME, sizeof NAME - 1) == 0 && fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) && time(NULL) - st.st_mtime > LEFT_S)
+            unlinkat(dirfd(d), e->d_name, 0);
+}
+
 /* A file that SQLite has open under a name that is gone. */
 static int open_nameless(const char *dir, int *fd, sqlite3 **db, struct err *err) {
     char path[4096];
-    if (snprintf(path, sizeof path, "%s/.copy-XXXXXX", dir) >= (int)sizeof path)
+    if (snprintf(path, sizeof path, "%s/" NAME "XXXXXX", dir) >= (int)sizeof path)
         return err_set(err, MUSTER_EINVALID, "The path of the data directory is too long.");
+    sweep(dir);
     CLEANUP(fd_close) int made = mkostemp(path, O_CLOEXEC);
     if (made < 0)
         return err_set(err, MUSTER_EIO, "No file can be made in %s: %s.", dir, strerror(errno));

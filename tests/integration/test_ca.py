@@ -25,6 +25,8 @@ PASSPHRASE = "correct horse battery"
 class Offline:
     """A fleet CA in a directory, through the program."""
 
+    program = MUSTER
+
     def __init__(self, directory, *options):
         self.top, self.dir = directory, directory / "ca"
         self.passphrase = directory / "passphrase"
@@ -35,7 +37,7 @@ class Offline:
     def arguments(self, verb, *args):
         secret = ["--passphrase-file", self.passphrase] if verb in ("init", "issue", "sign", "prove", "install", "crl") else []
         where = [] if verb == "csr" else ["--ca", self.dir]
-        return [str(a) for a in [MUSTER, "ca", verb, *where, *secret, *args, "--json"]]
+        return [str(a) for a in [self.program, "ca", verb, *where, *secret, *args, "--json"]]
 
     def run(self, verb, *args, **options):
         # Neither a server nor its environment is needed.
