@@ -9,11 +9,12 @@
 
 #define EVERY_MS 1000  /* a clock that is set, and set back, has signed what came in between */
 #define AGAIN_MS 10000 /* where that could not be written down */
+#define LEFT_MS 8000   /* who sets a clock may set it once more: no certificate is made for what lasts for seconds */
 
 struct clock_watch {
     struct clock_look look; /* first: what the operation is given */
     struct control *c;
-    struct loop_timer *timer;
+    struct loop_timer *timer, *left;
     bool known, asking;
     int64_t boot, ahead_ms;
 };
@@ -30,6 +31,12 @@ int64_t clock_watch_boot(void) {
 }
 
 /* A certificate that was made under a clock that has gone back is not valid yet, and one may have ended at once under a clock that has gone ahead: neither waits for an hour. */
+static void left(void *arg) {
+    struct clock_watch *w = arg;
+    if (w->c->ready)
+        certificates_look(w->c->certificates);
+}
+
 static void looked(void *arg, int rc, const struct err *err) {
     struct clock_watch *w = arg;
     w->asking = false;
@@ -47,7 +54,7 @@ static void looked(void *arg, int rc, const struct err *err) {
     log_event(LOG_WARN, "clock_was_set", "seconds", log_num(w->look.by), "before", before, "meaning", "one of the two times is wrong, and what was issued or signed by it; see doc/time.md", NULL);
     if (w->c->ready) { /* otherwise the first look is still to come, or there is none any more */
         forecast_soon(w->c);
-        certificates_look(w->c->certificates);
+        loop_timer_set(w->left, LEFT_MS);
     }
 }
 
@@ -63,10 +70,12 @@ static void look(void *arg) {
 
 struct clock_watch *clock_watch_new(struct control *c, int64_t boot, struct err *err) {
     struct clock_watch *w = calloc(1, sizeof *w);
-    if (w)
+    if (w) {
         w->timer = loop_timer_new(c->loop, look, w);
-    if (!w || !w->timer) {
-        free(w);
+        w->left = loop_timer_new(c->loop, left, w);
+    }
+    if (!w || !w->timer || !w->left) {
+        clock_watch_free(w);
         err_set(err, MUSTER_ENOMEM, NULL);
         return NULL;
     }
@@ -80,5 +89,6 @@ void clock_watch_free(struct clock_watch *w) {
     if (!w)
         return;
     loop_timer_free(w->timer);
+    loop_timer_free(w->left);
     free(w);
 }
