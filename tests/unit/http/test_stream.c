@@ -222,10 +222,11 @@ static void a_client_that_does_not_read_makes_no_room(void **state) {
         fill();
         poll(NULL, 0, 50);
     } while (st.drains != drains);
-    for (int64_t end = clock_mono_ms() + 10000; st.drains == drains && clock_mono_ms() < end;) {
-        assert_true(client_more(&c));
-        buf_clear(&c.in);
-    }
+    for (int64_t end = clock_mono_ms() + 30000; st.drains == drains && clock_mono_ms() < end;)
+        if (SSL_pending(c.ssl) || poll(&(struct pollfd){.fd = c.fd, .events = POLLIN}, 1, 20) == 1) { /* all may have come before the source hears that there is room */
+            assert_true(client_more(&c));
+            buf_clear(&c.in);
+        }
     assert_int_equal(st.drains, drains + 1);
     on_loop(r, do_drop);
 }
