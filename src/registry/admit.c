@@ -299,7 +299,7 @@ int admit_refuse_late(struct admit *a, const struct account *account, int64_t en
 static int superseded(struct store_tx *tx, struct admit *a, const struct account *account, const struct device *d, const struct held *h, struct err *err) {
     int64_t since;
     int rc = device_identity_superseded(tx, d, h->row, &since, err);
-    a->may_renew = !rc && since && (d->again == AGAIN_GRANTED || clock_now() - since < account->superseded_renewal);
+    a->may_renew = !rc && since && (d->again == AGAIN_GRANTED || lately(since, account->superseded_renewal, clock_now()));
     if (a->may_renew)
         a->renewable_until = admit_superseded_until(account, a->leaf, d->again == AGAIN_GRANTED ? 0 : since);
     return rc ? rc : admit_refuse(a, MUSTER_ECERTSUPERSEDED, NULL);

@@ -53,7 +53,7 @@ static bool device_may(const struct enrol_facts *f, struct enrol_verdict *v) {
 /* The same key asks again for the same ID, and nothing that was issued for it has been used: its answer was lost. */
 static bool lost_lately(const struct enrol_facts *f) {
     bool waits = f->key ? f->waiting_key == f->key->row : f->invited_waits;
-    return waits && f->now - f->device->issue_first < f->account->lost_answer_window;
+    return waits && lately(f->device->issue_first, f->account->lost_answer_window, f->now);
 }
 
 static bool answer_lost(const struct enrol_facts *f) { return f->over || lost_lately(f); }

@@ -102,6 +102,7 @@ bool sources_match(const char *sources, const char *address) { return !*sources 
 int sources_check(const char *sources, struct err *err) { return networks_check(sources, err); }
 
 bool within(int64_t then, int64_t window, int64_t now) { return then > now - window && then <= now + CLOCK_AHEAD; }
+bool lately(int64_t then, int64_t window, int64_t now) { return now - (then < now ? then : now) < window; }
 
 struct actor actor_of(const char *kind, struct span name) {
     struct actor a;

@@ -82,6 +82,8 @@ int sources_check(const char *sources, struct err *err) MUSTER_MUST_CHECK;
 
 /* What counts against somebody for a while: whether it was so short a time ago. */
 bool within(int64_t then, int64_t window, int64_t now);
+/* Likewise what is good for somebody: what a clock has written that ran ahead was just now, and a window of 0 stays shut. */
+bool lately(int64_t then, int64_t window, int64_t now);
 
 /* Who does something, for the audit log: "token:NAME", "device:ID", "key:NAME", "console", "muster". */
 struct actor {

@@ -30,10 +30,10 @@ static int state_of(const struct device *d) {
 
 /* The one that asks is the device's, or was until a short time ago, or an operator lets it come once more. */
 static bool may_ask(const struct renew_facts *f, struct renew_verdict *v) {
-    const bool lately = f->superseded && f->now - f->superseded < f->account->superseded_renewal, granted = f->superseded && f->device->again == AGAIN_GRANTED;
+    const bool shortly = f->superseded && lately(f->superseded, f->account->superseded_renewal, f->now), granted = f->superseded && f->device->again == AGAIN_GRANTED;
     v->superseded = !f->live;
-    v->by_grant = !f->live && !lately && granted;
-    return f->live || lately || granted;
+    v->by_grant = !f->live && !shortly && granted;
+    return f->live || shortly || granted;
 }
 
 static int64_t early(const struct renew_facts *f) {

@@ -91,9 +91,10 @@ def test_nobody_is_limited_by_a_day_that_has_not_come(world):
     enrols = lambda name: (lambda answer: 200 if answer.status == 200 else answer.code)(world.gateway(key).enrol(name))
     offers = lambda: ask(world, root.device("asks", key=other))
     renews = lambda identity, own: est_enrolled(world.gateway(identity), "wanders", own, "simplereenroll")
-    wanders = est_enrolled(world.gateway(world.prov), "wanders", own)
-    assert ask(world, device) is None
+    wanders, moves = est_enrolled(world.gateway(world.prov), "wanders", own), est_enrolled(world.gateway(world.prov), "moves", new_key())
+    assert ask(world, device) is None and ask(world, moves) is None
     world.clock.set(40 * DAY)
+    assert ask(world, est_enrolled(world.gateway(moves), "moves", new_key(), "simplereenroll")) is None
     assert (enrols("first"), enrols("second"), asks()) == (200, "provisioning_key_rate", (202, "csr_waiting"))
     assert (offers(), ask(world, wanders)) == ("device_key_mismatch", None)
     made = world.key("a", "--expires", "60d")  # in images by the time that somebody sees the clock
@@ -109,6 +110,11 @@ def test_nobody_is_limited_by_a_day_that_has_not_come(world):
     newer = renews(wanders, new_key())  # whose first use is before that of the one that it replaces
     assert ask(world, newer) is None and ask(world, wanders) == "certificate_superseded"
     assert ask(world, renews(wanders, new_key())) is None, "a certificate that was replaced is good for renewing, also where it was first used by that clock"
+    late = lambda: (lambda answer: (answer.status, answer.code))(post(world.gateway(moves), "simplereenroll", csr(new_key(), "moves")))
+    world.muster("account", "set", "a", "--superseded-renewal", "0")
+    soon((403, "certificate_superseded"), late)
+    world.muster("account", "set", "a", "--superseded-renewal", "1d")
+    soon(200, lambda: late()[0])
     assert world.muster("audit", "verify")["ok"]
 
 

@@ -128,6 +128,7 @@ static void answers_lost(void **state) {
         ROW("the eighth further one", .d = DEVICE, .d.issue_count = 8, .how = ENROL_AGAIN),
         ROW("the ninth further one", .d = DEVICE, .d.issue_count = 9, .code = MUSTER_EREISSUELIMIT),
         ROW("the ninth further one, the first of which a clock has made that ran ahead", .d = DEVICE, .d.issue_first = NOW + CLOCK_YEAR, .d.issue_last_ms = (NOW + CLOCK_YEAR) * 1000, .d.issue_count = 9, .how = ENROL_AGAIN),
+        ROW("the same, where the account gives none again", .a.lost_answer_window = 0, .d = DEVICE, .d.issue_first = NOW + CLOCK_YEAR, .code = MUSTER_EREGISTERED),
         ROW("used", .d = DEVICE, .used = true, .code = MUSTER_EREGISTERED),
         ROW("the window is over", .d = DEVICE, .d.issue_first = NOW - CLOCK_DAY, .code = MUSTER_EREGISTERED),
         ROW("the last second", .d = DEVICE, .d.issue_first = NOW - CLOCK_DAY + 1, .how = ENROL_AGAIN),

@@ -62,6 +62,8 @@ static void row_by_row(void **state) {
         ROW("where the account lets none", LATELY, .a.superseded_renewal = 0, .code = MUSTER_ECERTSUPERSEDED),
         ROW("at the last second", .other = true, .superseded = NOW - 30 * CLOCK_DAY + 1, .clone = true, .how = RENEW_NEW),
         ROW("a second later", .other = true, .superseded = NOW - 30 * CLOCK_DAY, .code = MUSTER_ECERTSUPERSEDED),
+        ROW("on a day to come, by a clock that ran ahead", .other = true, .superseded = NOW + CLOCK_YEAR, .clone = true, .how = RENEW_NEW),
+        ROW("the same, where the account lets none", .other = true, .superseded = NOW + CLOCK_YEAR, .a.superseded_renewal = 0, .code = MUSTER_ECERTSUPERSEDED),
         ROW("a month ago", LONG_AGO, .code = MUSTER_ECERTSUPERSEDED),
         ROW("which an operator refused", LONG_AGO, .d.again = AGAIN_REFUSED, .code = MUSTER_ECERTSUPERSEDED),
         ROW("which an operator lets come again", LONG_AGO, .d.again = AGAIN_GRANTED, .clone = true, .by_grant = true, .how = RENEW_NEW),
