@@ -340,10 +340,10 @@ static int admit_own(struct store_tx *tx, struct admit *a, struct err *err) {
     int found = find_cert(tx, a, &h, err);
     if (found < 0)
         return found;
-    if (!found && a->leaf->not_before > clock_now()) /* nothing that this server made: whoever did may have meant it */
-        return admit_refuse(a, MUSTER_ECERTEARLY, NULL);
     if (!found) {
         const int line = admit_line_own(tx, a, err);
+        if (line > 0 && a->leaf->not_before > clock_now()) /* nothing that a server made: whoever did may have meant it */
+            return admit_refuse(a, MUSTER_ECERTEARLY, NULL);
         return line < 0 ? line : line ? admit_uploaded(tx, a, err) : recovery_hold(tx, a, err);
     }
     found = admit_account_row(tx, a, h.account, &account, err);

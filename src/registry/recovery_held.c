@@ -25,11 +25,12 @@ static struct span serial_of(const struct cert *c) {
 static int64_t issued_at(const struct cert *c) { return c->not_before + DEVICE_ISSUED_BACK; }
 
 /* Issued behind the backup, and not by the restored server itself, which knows what it issues.  Where the backup was made behind its own restoring one of the two clocks was wrong, the one
- * that made it ahead or a new machine's behind: when either was nobody knows, and what came in between must not be shut out for that. */
+ * that made it ahead or a new machine's behind: when either was nobody knows, and what came in between must not be shut out for that.  Nor what bears a day to come: a clock made it that ran
+ * ahead, and of what came before the backup the registry would know. */
 static bool is_of_the_gap(const struct recovery *r, const struct cert *c) {
-    const int64_t issued = issued_at(c);
+    const int64_t issued = issued_at(c), now = clock_now();
     const bool known = r->made <= r->since + TOLERANCE;
-    return issued >= (known ? r->made : 0) - TOLERANCE && issued <= (known ? r->since : clock_now()) + TOLERANCE;
+    return issued > now + TOLERANCE || (issued >= (known ? r->made : 0) - TOLERANCE && issued <= (known ? r->since : now) + TOLERANCE);
 }
 
 /* The account whose own root it is; 1 there. */
@@ -101,7 +102,7 @@ int recovery_hold(struct store_tx *tx, struct admit *a, struct err *err) {
     if (rc)
         return rc;
     if (!r.since)
-        return admit_refuse(a, MUSTER_ECERTUNKNOWN, NULL);
+        return admit_refuse(a, a->leaf->not_before > clock_now() ? MUSTER_ECERTEARLY : MUSTER_ECERTUNKNOWN, NULL);
     /* A CA of Muster's own signed it: what the registry has lost is no reason to send its device away for good. */
     if (a->ended || !is_of_the_gap(&r, a->leaf) || cert_own_device_id(a->leaf, &id, NULL) || device_id_check(buf_span(&id), NULL))
         return admit_refuse(a, MUSTER_ERECOVERY, NULL);
@@ -177,10 +178,10 @@ static void one_fini(struct one *o) {
 }
 DEFINE_CLEANUP_FINI(one_fini, struct one)
 
-/* Copied: the rows change while they are walked. */
-static int load_some(struct store_tx *tx, struct one at[STEP], size_t *n, struct err *err) {
+/* Those that begin later than `from`.  Copied: the rows change while they are walked. */
+static int load_from(struct store_tx *tx, int64_t from, struct one at[STEP], size_t *n, struct err *err) {
     CLEANUP(store_row_end) struct store_row *row = NULL;
-    int rc = store_query(tx, &row, err, SQL_HELD_NEXT, "ii", I(HELD_WAITS), I(STEP));
+    int rc = store_query(tx, &row, err, SQL_HELD_NEXT, "iii", I(HELD_WAITS), from, I(STEP));
     for (*n = 0; !rc && *n < STEP && (rc = store_next(row, err)) > 0; ++*n) {
         struct one *o = &at[*n];
         o->row = store_int(row, 0);
@@ -195,11 +196,18 @@ static int load_some(struct store_tx *tx, struct one at[STEP], size_t *n, struct
     return rc < 0 ? rc : 0;
 }
 
-/* Whether a CA of the account's own signed it, as the rules of a connection have it. */
+/* In the order in which they were made, so that the last of a device's is its own; those of a day to come first: once the clock was right again they were renewed. */
+static int load_some(struct store_tx *tx, struct one at[STEP], size_t *n, struct err *err) {
+    int rc = load_from(tx, clock_now(), at, n, err);
+    return rc || *n ? rc : load_from(tx, INT64_MIN, at, n, err);
+}
+
+/* Whether a CA of the account's own signed it, as the rules of a connection have it: one that begins later is good from now on. */
 static int signed_by_own(struct store_tx *tx, const struct snapshot *s, const struct one *o, bool *yes, struct err *why, struct err *err) {
+    const int64_t now = clock_now();
     struct chain_found found;
     *yes = false;
-    if (chain_judge(snapshot_fleet(s), o->cert, NULL, 0, clock_now(), &found, why))
+    if (chain_judge(snapshot_fleet(s), o->cert, NULL, 0, o->cert->not_before > now ? o->cert->not_before : now, &found, why))
         return 0;
     for (size_t i = 0; i < found.n && !*yes; i++) {
         struct store_row *row;
@@ -326,7 +334,9 @@ static int look_for_line(struct store_tx *tx, struct one *o, const struct device
     return found < 0 ? found : 0;
 }
 
-static int admit_one(struct store_tx *tx, struct recovery_admit *a, const struct snapshot *s, struct one *o, struct err *err) {
+/* What was in use at the backup is older than whatever is held, also where its dates say otherwise; what was admitted in this recovery, which began at `since`, may be newer, unless
+ * it begins on a day to come. */
+static int admit_one(struct store_tx *tx, struct recovery_admit *a, int64_t since, const struct snapshot *s, struct one *o, struct err *err) {
     CLEANUP(buf_fini) struct buf id = BUF_INIT(512);
     struct err why = ERR_INIT;
     struct account account;
@@ -344,7 +354,7 @@ static int admit_one(struct store_tx *tx, struct recovery_admit *a, const struct
     if (found <= 0 || known < 0)
         return found < 0 ? found : known < 0 ? known : leave_out(tx, o, MUSTER_EDELETED, err);
     if ((rc = own_key_load(tx, o->account, known ? &d : NULL, &o->cert->key.spki, &whose, err)) ||
-        (known && ((rc = one_int(tx, &current, 0, err, SQL_CERT_LIVE_SINCE, "i", d.row)) || (rc = look_for_line(tx, o, &d, err)))))
+        (known && ((rc = one_int(tx, &current, 0, err, SQL_CERT_LIVE_SINCE, "iii", d.row, since, clock_now())) || (rc = look_for_line(tx, o, &d, err)))))
         return rc;
     int code = judge(o, &account, known ? &d : NULL, whose, current);
     if (code)
@@ -356,7 +366,7 @@ static int admit_one(struct store_tx *tx, struct recovery_admit *a, const struct
     return store_exec(tx, NULL, err, SQL_HELD_DROP, "i", o->row);
 }
 
-static int admit_some(struct store_tx *tx, struct recovery_admit *a, struct err *err) {
+static int admit_some(struct store_tx *tx, struct recovery_admit *a, int64_t since, struct err *err) {
     struct one at[STEP] = {0};
     struct snapshot_load load = {0};
     size_t n = 0;
@@ -364,11 +374,11 @@ static int admit_some(struct store_tx *tx, struct recovery_admit *a, struct err 
     if (!rc)
         rc = load_some(tx, at, &n, err);
     for (size_t i = 0; !rc && i < n; i++)
-        rc = admit_one(tx, a, load.out, &at[i], err);
+        rc = admit_one(tx, a, since, load.out, &at[i], err);
     for (size_t i = 0; i < n; i++)
         one_fini(&at[i]);
     snapshot_unref(load.out);
-    a->more = n == STEP;
+    a->more = n > 0;
     return rc ? rc : epoch_raise(tx, err);
 }
 
@@ -390,7 +400,7 @@ int recovery_admit_run(struct store_tx *tx, void *arg, struct err *err) {
                            "revoked or stolen since looks the same.",
                            (long long)a->count, a->count == 1 ? "" : "s", a->count == 1 ? "is" : "are");
     }
-    if ((rc = admit_some(tx, a, err)) || a->more)
+    if ((rc = admit_some(tx, a, r.since, err)) || a->more)
         return rc;
     json_decref(a->out);
     a->out = json_object();

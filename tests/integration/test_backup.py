@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from client import Device, Fleet, new_key
-from clock import ahead
+from clock import Clock, ahead
 from conftest import LONG, MUSTERD, Server, refused, soon
 from enrolment import ask, retry_after
 from est import Device as Renewed
@@ -400,6 +400,39 @@ def test_only_what_was_issued_between_backup_and_restore_is_held(gap):
         assert ask(r, r.new[name]) == "recovery_pending" and name in held(r)
     r.muster("recovery", "finish", "--yes")
     assert ask(r, r.new["second"]) == "certificate_unknown" and r.muster("recovery", "held") == []
+
+
+def test_what_a_clock_made_that_ran_ahead_comes_back(fresh, at, back):
+    """What is held is younger than the backup, whatever the dates say: those of a day to come, and of one that the device has renewed since."""
+    s, clock = fresh(start=False), Clock(at / "clock")
+    s.start(env=clock.env)
+    s.account("acme", "test", "shared")
+    key = s.key("acme", "--expires", "2y")
+
+    def right():
+        clock.set(0)
+        assert s.musterd("clock", "accept").returncode == 0
+        soon(200, lambda: s.gateway(key).enrol("other").status)
+
+    clock.set(40 * 86400)
+    before = enrolled(s, key, "before")
+    right()
+    file, _ = backup(s, at)
+    new = {"before": renewed(s, before), "both": None}
+    clock.set(40 * 86400)
+    new["later"], both = enrolled(s, key, "later"), enrolled(s, key, "both")
+    right()
+    new["both"] = renewed(s, both)
+    s.stop()
+    r = back(file, s)
+    for device in (*new.values(), both):
+        assert ask(r, device) == "recovery_pending"
+    assert r.muster("recovery", "admit", "--yes") == {"id": "recovery", "admitted": 4, "left_out": 0}
+    for device in new.values():
+        soon(None, lambda device=device: ask(r, device))
+    assert ask(r, before) == ask(r, both) == "certificate_superseded"
+    r.muster("recovery", "finish", "--yes")
+    assert ask(r, new["later"]) is None and r.muster("audit", "verify")["ok"] is True
 
 
 def test_who_writes_the_table_of_what_is_held_brings_nobody_in(gap):

@@ -195,7 +195,7 @@ static const struct {
     {"CERT_REPLACED_AT", "state used spki reason", "one certificate, and the certificates of one device"},
     {"DKEY_REPLACED_AT", "state used held spki reason created", "one key, and the certificates of one device"},
     {"CERT_LINEAGE", "state", "the certificates of one device"},
-    {"CERT_LIVE_SINCE", "state", "the certificates of one device"},
+    {"CERT_LIVE_SINCE", "state used not_before", "the certificates of one device"},
     {"CERT_WAITING", "state", "the certificates of one device"},
     {"CERT_WAITING_END", "state", "the certificates of one device"},
     {"DEVICE_LATE", "state root anchor origin", "is what the index is of, and looked at no further than its limit"},
