@@ -29,6 +29,7 @@ int session_open(struct session *s, const struct options *o, bool make, struct e
     keyring_patience(o->key_timeout[0] ? (int)strtol(o->key_timeout, NULL, 10) : KEYRING_PATIENCE);
     true_time_init(&s->time, s->state.newest_time, &s->state.waiting);
     s->time.accept = o->accept_time;
+    s->time.told = o->set_clock;
     CLEANUP(identity_fini) struct identity id = IDENTITY_INIT;
     unsigned current = place_current(&s->place);
     if (current && place_identity(&s->place, current, &id, NULL) == 0 && id.cert)
@@ -153,8 +154,9 @@ static int ask_time(struct session *s, const struct gateway *g, struct refused *
     int rc = true_time_ask(&s->time, g->url, g->anchors, why, err);
     bool right = s->time.offset >= -CLOCK_SLACK && s->time.offset <= CLOCK_SLACK;
     const struct candidate *was = &s->state.waiting, *is = &s->time.waiting;
-    /* What nobody knows to have waited would wait for ever; an accepted time may be all that this pass came to, and is a bound over power cuts too.  Not each quarter of an hour: flash wears out. */
-    bool news = is->time != was->time || is->on >= was->on + CLOCK_HOUR || s->time.floor < s->state.newest_time || s->time.floor > s->state.newest_time + CLOCK_HOUR;
+    /* What nobody knows to have waited would wait for ever; an accepted time may be all that this pass came to, and is a bound over power cuts too.  Not each quarter of an hour: flash wears out;
+     * but for the day that something has to have waited, which may be made of minutes. */
+    bool news = is->time != was->time || is->on >= was->on + (is->on < CLOCK_DAY ? CLOCK_MINUTE : CLOCK_HOUR) || s->time.floor < s->state.newest_time || s->time.floor > s->state.newest_time + CLOCK_HOUR;
     if (news && s->place.lock >= 0 && session_remember(s, &unkept))
         session_say(s, "%s", err_text(&unkept));
     if (rc)

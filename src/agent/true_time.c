@@ -49,7 +49,7 @@ bool true_time_doubtful(const struct true_time *t) {
 }
 
 void true_time_passed(struct true_time *t, int64_t since) {
-    if (!t->asked && since > t->floor && since <= true_time_now(t) - AGREES_AFTER)
+    if (!t->asked && !(t->told && t->waiting.time) && since > t->floor && since <= true_time_now(t) - AGREES_AFTER)
         t->floor = since;
 }
 
@@ -105,13 +105,14 @@ int true_time_weigh(struct true_time *t, int64_t own, int64_t at, struct err *er
     *w = (struct candidate){anew ? at : w->time, anew ? 0 : w->on + on_since(t), t->up, t->boot};
     /* On the same start of the machine it is known how long a day is; what restarts each time that it has something to say knows no more than that it did. */
     t->unsure = ahead && !t->accept && (w->time > at - CLOCK_DAY || (!restarted && w->on < ON_LEAST));
-    if (t->accept || at - FAR <= t->floor) {
-        t->floor = at;
-        *w = (struct candidate){0};
-    } else if (!ahead && w->time <= at - AGREES_AFTER && w->on >= ON_LEAST) { /* that the first has passed is what both say; how long ago, this device knows */
-        int64_t passed = w->time + w->on;
-        t->floor = passed > at ? at : passed > t->floor ? passed : t->floor;
-        *w = (struct candidate){.time = at, .up = t->up, .boot = t->boot};
+    bool near = t->accept || at - FAR <= t->floor;
+    if (near || (!ahead && w->time <= at - AGREES_AFTER && w->on >= ON_LEAST)) {
+        int64_t most = own >= t->floor && own < at && !t->accept ? own : at; /* nothing that lies ahead of a clock that may be right */
+        int64_t passed = near ? at : w->time + w->on; /* that the first has passed is what both say; how long ago, this device knows */
+        passed = passed < most ? passed : most;
+        t->floor = t->accept || passed > t->floor ? passed : t->floor;
+        w->time = near ? 0 : at;
+        w->on = 0;
     }
     return 0;
 }

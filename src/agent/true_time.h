@@ -6,8 +6,8 @@
  *
  * The floor never goes down by itself, so a time that is far ahead of it is used and not accepted: the server's clock may be wrong, and a floor of 2040 would strand
  * the device until then.  It is accepted once another one, signed a week later, agrees, and this device was on for a day between the two, with as much of what lies
- * between them as this device was on for: nobody is stranded by a server that is wrong for a weekend, nor by one that leaps from year to year.  Where the own clock
- * may be right and contradicts it nothing is accepted, and by a time that is ahead of it nothing is renewed until one a day later says the same.  What is done by a
+ * between them as this device was on for: nobody is stranded by a server that is wrong for a weekend, nor by one that leaps from year to year.  Of what
+ * lies ahead of a clock that may be right nothing is accepted, and by a time far ahead of it nothing is renewed until one a day later says the same.  What is done by a
  * time that was not accepted can be done again.
  *
  * When a certificate begins proves nothing, since whoever issues one writes what he likes: it is a reason to ask, and no bound for the answer. */
@@ -32,6 +32,7 @@ struct true_time {
     int64_t at, mono_ms; /* what it answered, and when that was by the monotonic clock: who steps the other one meanwhile is no matter */
     int64_t up, boot; /* now */
     struct candidate waiting;
+    bool told;   /* the clock may have been set to what a gateway said, and is no witness for that */
     bool accept; /* what it answers is accepted at once, also below the floor, since somebody says so */
     bool asked;  /* the gateway answered in this pass */
     bool unsure; /* that contradicts a clock that may be right: no certificate is given up, nor renewed, for one of such a time */

@@ -427,6 +427,11 @@ def test_a_time_is_accepted_once_another_one_agrees(device, clock, tmp_path):
     assert known <= time.time() and device.remembered()["waiting_time"] == first, "it is used, and not written down as known to have passed"
     status = device.status()
     assert (int(when(status["accepted_time"]).timestamp()), int(when(status["waiting_time"]).timestamp())) == (known, first) and status["clock_behind"]
+    # The day is made of minutes, where a device is on for no more, and nothing else is due that would be remembered.
+    device.good("run")
+    device.remember(waiting_on=0, waiting_up=device.remembered()["waiting_up"] - 300)
+    device.good("run")
+    assert 300 <= device.remembered()["waiting_on"] < HOUR
     # A gateway that leaps from year to year within an hour.
     for days in (800, 1200):
         told(gateway, ca, days)

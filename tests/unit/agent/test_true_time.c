@@ -11,6 +11,7 @@
 #include "base/clock.h"
 
 #define D * CLOCK_DAY
+#define HOURS * CLOCK_HOUR
 #define TODAY (400 D) /* of the story, in days since the agent was built */
 #define NEVER INT64_MIN /* 1970 */
 #define PLAY(floor, ...) play(floor, (const struct ask[]){__VA_ARGS__}, sizeof((const struct ask[]){__VA_ARGS__}) / sizeof(struct ask))
@@ -54,7 +55,10 @@ static void play(int64_t floor, const struct ask *asks, size_t n) {
 
 static void a_clock_that_is_right(void **state) {
     (void)state;
-    PLAY(TODAY - 1 D, {TODAY, TODAY, GOOD, TODAY}, {TODAY, TODAY + 1 D, GOOD, TODAY + 1 D});
+    PLAY(TODAY - 1 D, {TODAY, TODAY, GOOD, TODAY}, {TODAY + 1 D, TODAY + 1 D, GOOD, TODAY + 1 D});
+    /* The server is ahead by hours: what lies ahead of this clock is no bound, at once or later, so that the right time is good the moment that it is told. */
+    PLAY(TODAY, {TODAY + 60, TODAY + 20 HOURS, GOOD, TODAY + 60}, {TODAY + 120, TODAY + 120, GOOD, TODAY + 120}, {TODAY + 180, TODAY + 1 D, GOOD, TODAY + 180}, {TODAY + 240, TODAY + 240, GOOD, TODAY + 240});
+    PLAY(0, {TODAY, TODAY, GOOD, 0}, {TODAY + 8 D, TODAY + 8 D + 20 HOURS, GOOD, TODAY + 8 D, SAME(9 * 24)}, {TODAY + 8 D + 60, TODAY + 8 D + 60, GOOD, TODAY + 8 D + 60});
     /* What was accepted last is long ago: the server's clock and this one may be wrong together, by one bad source. */
     PLAY(100 D, {TODAY + 900 D, TODAY + 900 D, GOOD, 100 D}, {TODAY, TODAY, GOOD, 100 D}, {TODAY + 3 D, TODAY + 3 D, GOOD, 100 D, SAME(72)}, {TODAY + 7 D, TODAY + 7 D, GOOD, TODAY + 7 D, SAME(97)});
     /* The server is 400 days ahead for a while: nothing of that is left. */
@@ -115,7 +119,7 @@ static void a_clock_that_is_months_behind(void **state) {
 
 static void what_somebody_says_by_hand(void **state) {
     (void)state;
-    PLAY(TODAY + 400 D, {TODAY, TODAY, REFUSED, TODAY + 400 D}, {TODAY, TODAY, GOOD, TODAY, .accept = true}, {TODAY, TODAY + 1, GOOD, TODAY + 1});
+    PLAY(TODAY + 400 D, {TODAY, TODAY, REFUSED, TODAY + 400 D}, {TODAY, TODAY, GOOD, TODAY, .accept = true}, {TODAY + 1, TODAY + 1, GOOD, TODAY + 1});
     PLAY(TODAY - 200 D, {TODAY - 150 D, TODAY, GOOD, TODAY, .accept = true});
     PLAY(TODAY, {TODAY + 900 D, TODAY - 1 D, GOOD, TODAY - 1 D, .accept = true});
     PLAY(TODAY, {NEVER, -1, REFUSED, TODAY, .accept = true});
@@ -161,6 +165,15 @@ static void a_certificate_that_begins_then(void **state) {
     t.mono_ms = clock_mono_ms();
     t.asked = true;
     true_time_passed(&t, now);
+    assert_true(t.floor == long_ago);
+    /* Nor where the clock was set to what waits. */
+    true_time_init(&t, 0, &(struct candidate){.time = now - 9 D});
+    t.floor = now - 99 D;
+    t.told = true;
+    true_time_passed(&t, long_ago);
+    assert_true(t.floor == now - 99 D);
+    t.waiting.time = 0;
+    true_time_passed(&t, long_ago);
     assert_true(t.floor == long_ago);
     /* It has raised the floor beyond what waits. */
     true_time_init(&t, AGENT_BUILT + 50 D, &(struct candidate){.time = AGENT_BUILT + 20 D, .on = 2 D});
