@@ -73,7 +73,7 @@ int anchors_take(struct certs *mine, const struct certs *offered, int64_t now, i
             continue;
         size_t at = find_room(mine, passed);
         if (at == CERTS_MAX)
-            return err_set(err, MUSTER_EINVALID, "There is no room for another anchor: %d are there, and none has ended.", CERTS_MAX);
+            return err_set(err, MUSTER_EINVALID, "There is no room for another anchor: none of the %d is known to have ended.", CERTS_MAX);
         struct cert *copy = NULL;
         int rc = cert_from_x509(offered->cert[i]->x, &copy, err);
         if (rc)

@@ -1,8 +1,8 @@
 /* recovery_held: certificates that a restored server does not know, because they were issued after its backup was made.
  *
- * Such a certificate verifies under a CA of Muster's own, was issued between the backup and the restore by its dates, and names a device.  While
+ * Such a certificate verifies under a CA of Muster's own, was issued between the backup and the restore by its dates or on a day to come, by a clock that ran ahead, and names a device.  While
  * the server is in recovery it is held, once its holder has shown it, and refused (MUSTER_EHELD); any other certificate that the registry does not
- * hold is refused as ever.  An operator admits all that are held as a set: in the order in which they were issued each becomes the identity of its
+ * hold is refused as ever.  An operator admits all that are held as a set: in the order in which they were issued, those of a day to come first, each becomes the identity of its
  * device, as a first use would make it.  A device that the registry does not know may be of a factory line, by which it came and renewed: it is charged
  * to each of the account's that may have made it.  Left out are those of devices that are cut off, whose key is somebody else's or over, that are
  * older than what their device uses, and those of which control cannot see that the vault's CAs signed them: who wrote the row is not asked. */
