@@ -90,11 +90,15 @@ static int each(struct importing *im, struct span file, bool cas, struct err *er
         if (c->ca != cas)
             continue;
         if (cas) {
-            if (span_find(buf_span(&im->between), block) >= 0) /* each device's chain has it */
+            CLEANUP(buf_fini) struct buf pem = BUF_INIT(BODY_MAX);
+            if ((rc = cert_pem(c, &pem)))
+                return err_set(err, rc, NULL);
+            if (span_find(buf_span(&im->between), buf_span(&pem)) >= 0) /* each device's chain has it */
                 continue;
             if (im->n_between++ == BETWEEN_MAX)
-                return err_set(err, MUSTER_EINVALID, "There are more than %d certificates of CAs in the file.", BETWEEN_MAX);
-            rc = cert_pem(c, &im->between);
+                return err_set(err, MUSTER_EINVALID, "There are more than %d different certificates of CAs in the file.", BETWEEN_MAX);
+            buf_add(&im->between, buf_span(&pem));
+            rc = buf_check(&im->between, NULL);
         } else {
             rc = cert_pem(c, &im->batch);
             im->n++;

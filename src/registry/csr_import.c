@@ -172,6 +172,14 @@ static int import_one(struct store_tx *tx, struct importing *i, const struct cer
     return 0;
 }
 
+/* Each device's chain has the same ones. */
+static bool is_known(const struct importing *i, const struct cert *ca) {
+    for (size_t k = 0; k < i->n_between; k++)
+        if (hash_eq(&i->between[k]->fingerprint, &ca->fingerprint))
+            return true;
+    return false;
+}
+
 int csr_import_run(struct store_tx *tx, void *arg, struct err *err) {
     struct csr_import *op = arg;
     CLEANUP(importing_fini) struct importing i = {.op = op, .now = clock_now()};
@@ -180,10 +188,11 @@ int csr_import_run(struct store_tx *tx, void *arg, struct err *err) {
     if (rc || (rc = clock_check(tx, i.now, err)) || (rc = load_roots(tx, &i, err)))
         return rc;
     for (size_t k = 0; k < op->n; k++) {
-        if (op->certs[k]->ca && i.n_between == sizeof i.between / sizeof *i.between)
-            return err_set(err, MUSTER_EINVALID, "There are more than %zu certificates of CAs among them.", i.n_between);
-        if (op->certs[k]->ca)
-            i.between[i.n_between++] = op->certs[k];
+        if (!op->certs[k]->ca || is_known(&i, op->certs[k]))
+            continue;
+        if (i.n_between == sizeof i.between / sizeof *i.between)
+            return err_set(err, MUSTER_EINVALID, "There are more than %zu different certificates of CAs among them.", i.n_between);
+        i.between[i.n_between++] = op->certs[k];
     }
     for (size_t k = 0; k < op->n; k++)
         if (!op->certs[k]->ca && (rc = import_one(tx, &i, op->certs[k], items, err)))

@@ -371,6 +371,23 @@ def test_an_intermediate_of_the_customer_s(account, server, tmp_path):
     assert bring(server, a, tmp_path, leaf, line.root_pem())["imported"] == 1
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_chains_as_other_tools_write_them(account, server, tmp_path, end):
+    """Behind each certificate its CA's, with text between as `openssl pkcs7 -print_certs` has it: one intermediate counts once, however often it stands there and however it is written."""
+    a = account()
+    fleet = server.root(a.name, None, "--key-rule", "ask")
+    line, brought = fleet.intermediate(), ""
+    for i in range(9):
+        device, key = fleet.device(f"car-{i}"), new_key()
+        assert ask(server, device) is None and asks(server, device, key, f"car-{i}") is None
+        for what, pem in ((f"car-{i}", signed(line, key, f"car-{i}")), ("Fleet Line 1", line.root_pem())):
+            brought += f"subject=CN = {what}\n\n{pem.decode()}\n"
+    brought = brought.replace("\n", end)
+    answer = server.api("POST", f"/api/v1/accounts/{a.name}/csrs", {"certificates": brought})
+    assert (answer.status, answer.json["imported"]) == (200, 9), answer
+    assert bring(server, a, tmp_path, brought.encode())["imported"] == 9
+
+
 def test_nonsense(account, server, tmp_path):
     a = account()
     for pem in (b"", b"nonsense", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"):
