@@ -78,6 +78,16 @@ bool revocation_file_is_of(const struct revocation_file *c, size_t i, const stru
     return yes;
 }
 
+bool revocation_file_key_id(const struct revocation_file *c, size_t i, uint8_t out[CRL_KEY_ID_LEN]) {
+    AUTHORITY_KEYID *id = X509_CRL_get_ext_d2i(c->x[i], NID_authority_key_identifier, NULL, NULL);
+    bool there = id && id->keyid && ASN1_STRING_length(id->keyid) == CRL_KEY_ID_LEN;
+    if (there)
+        memcpy(out, ASN1_STRING_get0_data(id->keyid), CRL_KEY_ID_LEN);
+    AUTHORITY_KEYID_free(id);
+    ERR_clear_error();
+    return there;
+}
+
 static bool is_weak(int signature) {
     int hash = NID_undef;
     if (!OBJ_find_sigid_algs(signature, &hash, NULL))

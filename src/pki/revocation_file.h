@@ -6,6 +6,7 @@
 #define MUSTER_PKI_REVOCATION_FILE_H
 
 #include "pki/cert.h"
+#include "pki/crl_make.h"
 
 #define REVOCATION_FILE_MAX (16u << 20) /* bytes */
 #define REVOCATION_FILE_LISTS 64
@@ -32,6 +33,8 @@ int revocation_file_facts(const struct revocation_file *c, size_t i, struct revo
 /* Of list number i: whether this CA issued it, by its name and its key; and how many entries it has. */
 bool revocation_file_is_of(const struct revocation_file *c, size_t i, const struct cert *ca);
 size_t revocation_file_entries(const struct revocation_file *c, size_t i);
+/* Likewise: the key identifier of the CA that issued it, as it says itself; false: it says none of that length. */
+bool revocation_file_key_id(const struct revocation_file *c, size_t i, uint8_t out[CRL_KEY_ID_LEN]);
 
 enum { REVOCATION_FILE_UNSPECIFIED = 0, REVOCATION_FILE_HOLD = 6, REVOCATION_FILE_REMOVED = 8 }; /* of CRLReason (5.3.1), what is asked about here */
 struct revocation_file_entry {

@@ -11,38 +11,52 @@
 
 _Static_assert(REVOCATION_FILE_LISTS <= 64, "a bit a list");
 
-/* One CA's certificate against every list: bits of those that are its. */
-static uint64_t lists_of(const struct recovery_crl *c, struct span der) {
+/* One CA's certificate against every list: bits of those that are its, and *named of those that say so, also. */
+static uint64_t lists_of(const struct recovery_crl *c, struct span der, uint64_t *named) {
     CLEANUP(cert_free) struct cert *ca = NULL;
+    uint8_t own[CRL_KEY_ID_LEN], says[CRL_KEY_ID_LEN];
     uint64_t bits = 0;
     if (cert_from_der(der, &ca, NULL))
         return 0;
-    for (size_t i = 0; i < revocation_file_lists(c->file); i++)
+    const bool has_id = crl_key_id(ca, own);
+    for (size_t i = 0; i < revocation_file_lists(c->file); i++) {
         if (revocation_file_is_of(c->file, i, ca))
             bits |= 1ULL << i;
+        if (!revocation_file_key_id(c->file, i, says) || (has_id && memcmp(own, says, sizeof own) == 0))
+            *named |= 1ULL << i;
+    }
     return bits;
+}
+
+/* What is said of a list that is of no CA of the account: of which, where there are several. */
+static int refuse_list(const struct recovery_crl *c, uint64_t left, struct err *err) {
+    if (!c->done.taken)
+        return err_set(err, MUSTER_EINVALID, "The revocation list is signed by no issuing CA of the account.");
+    return err_set(err, MUSTER_EINVALID, "List %d of the file is signed by no issuing CA of the account, and does not say either that it is another CA's.", __builtin_ctzll(left) + 1);
 }
 
 static int find_issuers(struct store_tx *tx, struct recovery_crl *c, int64_t account, struct err *err) {
     CLEANUP(store_row_end) struct store_row *ca = NULL;
     CLEANUP(store_row_end) struct store_row *root = NULL;
-    uint64_t passed = 0, all = revocation_file_lists(c->file) == 64 ? UINT64_MAX : (1ULL << revocation_file_lists(c->file)) - 1;
+    uint64_t passed = 0, named = 0, all = revocation_file_lists(c->file) == 64 ? UINT64_MAX : (1ULL << revocation_file_lists(c->file)) - 1;
     int rc = store_query(tx, &ca, err, SQL_STATE_CAS, "i", account);
     while (!rc && (rc = store_next(ca, err)) > 0) {
         rc = 0;
         if (store_int(ca, 0) == CA_ISSUING)
-            c->done.taken |= lists_of(c, store_blob(ca, 2));
+            c->done.taken |= lists_of(c, store_blob(ca, 2), &named);
     }
     if (!rc)
         rc = store_query(tx, &root, err, SQL_ROOT_PAGE, "iii", account, I(0), I(ROOTS_MAX));
     while (!rc && (rc = store_next(root, err)) > 0) {
         rc = 0;
         if (store_int(root, 3) == ROOT_MUSTER)
-            passed |= lists_of(c, store_blob(root, 8));
+            passed |= lists_of(c, store_blob(root, 8), &named);
     }
     if (rc)
         return rc;
-    return !c->done.taken || (c->done.taken | passed) != all ? err_set(err, MUSTER_EINVALID, "The revocation list is signed by no issuing CA of the account.") : 0;
+    const uint64_t others = all & ~(c->done.taken | passed);
+    c->done.unknown = __builtin_popcountll(others & ~named);
+    return !c->done.taken || (others & named) ? refuse_list(c, others & named, err) : 0;
 }
 
 /* A list that cannot be read to its end is not begun. */
@@ -124,6 +138,7 @@ static int finish(struct store_tx *tx, struct recovery_crl *c, const struct acco
     json_set_int(detail, "quarantined", c->done.quarantined);
     json_set_int(detail, "known", c->done.known);
     json_set_int(detail, "noted", c->done.noted);
+    json_set_int(detail, "unknown", c->done.unknown);
     json_set_str(o, "id", account->name);
     json_object_update(o, detail);
     json_decref(c->out);

@@ -12,6 +12,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
     MUST(revocation_file_read(span_of(data, n), &again, NULL) == 0 && revocation_file_lists(again) == revocation_file_lists(c));
     for (size_t i = 0; i < revocation_file_lists(c); i++) {
         MUST(!revocation_file_is_of(c, i, &nobody));
+        uint8_t id[CRL_KEY_ID_LEN] = {0}, other[CRL_KEY_ID_LEN] = {0};
+        MUST(revocation_file_key_id(c, i, id) == revocation_file_key_id(again, i, other) && memcmp(id, other, sizeof id) == 0);
         struct revocation_file_facts f, g;
         if (revocation_file_facts(c, i, &f, NULL) == 0) {
             MUST(f.number_n <= REVOCATION_FILE_NUMBER_MAX && (f.number_n < 2 || f.number[0]));
