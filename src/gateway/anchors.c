@@ -68,17 +68,15 @@ static bool is_vouched(const struct anchors *a, size_t at) {
     return false;
 }
 
-static int make_cacerts(struct anchors *a, struct err *err) {
+int anchors_cacerts(const struct anchors *a, const bool left_out[SERVER_CAS_MAX], struct buf *out, struct err *err) {
     CLEANUP(buf_fini) struct buf all = BUF_INIT(DER_MAX);
     CLEANUP(buf_fini) struct buf pkcs7 = BUF_INIT(DER_MAX);
     size_t from[CACERTS_MAX + 1] = {0}, n = 0;
     struct span certs[CACERTS_MAX];
     int rc = 0;
     for (size_t i = 0; !rc && i < a->n; i++) {
-        if (!is_vouched(a, i))
+        if (left_out[i] || !is_vouched(a, i))
             continue;
-        if (server_ca_is_own(a->at[i]) && !a->newest_in_cacerts)
-            a->newest_in_cacerts = &a->at[i]->key.spki;
         rc = cert_der(a->at[i], &all);
         from[++n] = all.n;
     }
@@ -88,12 +86,14 @@ static int make_cacerts(struct anchors *a, struct err *err) {
     }
     if (rc)
         return err_set(err, rc, NULL);
+    if (!n)
+        return err_set(err, MUSTER_ENOTFOUND, "Every certificate in server-ca.pem is a fleet's CA, which no device may take for the gateway's.");
     for (size_t i = 0; i < n; i++)
         certs[i] = span_sub(buf_span(&all), from[i], from[i + 1] - from[i]);
     if ((rc = pkcs7_certs(certs, n, &pkcs7, err)))
         return rc;
-    base64_add_lines(&a->cacerts, buf_span(&pkcs7));
-    return buf_check(&a->cacerts, err);
+    base64_add_lines(out, buf_span(&pkcs7));
+    return buf_check(out, err);
 }
 
 /* --- reading ------------------------------------------------------------------------------------------------------------------------ */
@@ -107,13 +107,17 @@ int anchors_read(struct span pem, struct span crosses, struct anchors **out, str
     atomic_init(&a->refs, 1);
     a->cacerts = BUF_INIT(2 * DER_MAX);
     int rc = cert_chain_from_file(pem, a->at, SERVER_CAS_MAX, &a->n, err);
+    const bool none[SERVER_CAS_MAX] = {false};
     if (rc || (!span_empty(span_trim(crosses)) && (rc = cert_chain_from_file(crosses, read, ANCHORS_CROSSES_MAX, &n, err))))
         return rc;
     keep_crosses(a, read, n);
     for (size_t i = 0; i < a->n && !a->newest; i++)
         if (server_ca_is_own(a->at[i]))
             a->newest = &a->at[i]->key.spki;
-    if ((rc = make_cacerts(a, err)))
+    for (size_t i = 0; i < a->n && !a->newest_in_cacerts; i++)
+        if (server_ca_is_own(a->at[i]) && is_vouched(a, i))
+            a->newest_in_cacerts = &a->at[i]->key.spki;
+    if ((rc = anchors_cacerts(a, none, &a->cacerts, err)))
         return rc;
     *out = TAKE(a);
     return 0;

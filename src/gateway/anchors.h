@@ -1,8 +1,8 @@
 /* anchors: the anchors of the gateway's server certificate, and the answer to EST's /cacerts that is made of them; read once, immutable,
  * replaced whole while workers go on with the ones that they have.
  *
- * They are what a device is given as CA certificates.  No fleet root and no issuing CA, made or uploaded, is ever among them: a client trusts
- * every one of them as a server.  /cacerts has a server CA that took another one's place only together with what the other one says of its key (NewWithOld; RFC
+ * They are what a device is given as CA certificates, and a client trusts every one of them as a server.  No fleet root and no issuing CA, made or uploaded, is ever in /cacerts,
+ * also where somebody has added one to server-ca.pem.  /cacerts has a server CA that took another one's place only together with what the other one says of its key (NewWithOld; RFC
  * 7030, 4.1.3), and what it says of the other one's (OldWithNew): a device can tell by the anchor that it has. */
 #ifndef MUSTER_GATEWAY_ANCHORS_H
 #define MUSTER_GATEWAY_ANCHORS_H
@@ -27,6 +27,8 @@ struct anchors {
 /* The certificates of two PEM files: of server-ca.pem, and of what server CAs say of one another, which may be empty and counts as far as anchors have signed it.  *out has
  * one reference. */
 int anchors_read(struct span pem, struct span crosses, struct anchors **out, struct err *err) MUSTER_MUST_CHECK;
+/* Appends what `cacerts` has, without the anchors of which left_out says so.  MUSTER_ENOTFOUND: nothing is left. */
+int anchors_cacerts(const struct anchors *a, const bool left_out[SERVER_CAS_MAX], struct buf *out, struct err *err) MUSTER_MUST_CHECK;
 struct anchors *anchors_ref(struct anchors *a);
 void anchors_unref(struct anchors *a); /* NULL accepted */
 

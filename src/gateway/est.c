@@ -7,6 +7,7 @@
 #include "registry/server_ca.h"
 
 #define ATTRS_MAX 256 /* bytes */
+#define CACERTS_MAX (1u << 20)
 
 /* What a good request has, by the first kind of key that the account takes (RFC 8951, 4; RFC 7030, 4.5.2): the key's algorithm with its curve or length, and
  * the signature's.  Ed25519 is both by one name. */
@@ -80,16 +81,30 @@ static void note_given(struct worker *w, const struct identity *id, const struct
         free(g);
 }
 
+/* A client would take whoever has a certificate of a fleet's for the gateway: what stands in server-ca.pem and is a fleet's CA besides is not handed out.  `room` is for the answer that is made then. */
+static int cacerts_of(struct worker *w, const struct anchors *a, struct buf *room, struct span *out, struct err *err) {
+    bool fleet[SERVER_CAS_MAX] = {false}, any = false;
+    for (size_t i = 0; i < a->n; i++) {
+        fleet[i] = verifier_is_fleet_key(w->gateway->verifier, &a->at[i]->key.spki);
+        any = any || fleet[i];
+    }
+    int rc = any ? anchors_cacerts(a, fleet, room, err) : 0;
+    *out = buf_span(any ? room : &a->cacerts);
+    return rc;
+}
+
 static void cacerts(struct http_exchange *x, void *arg) {
+    CLEANUP(buf_fini) struct buf room = BUF_INIT(CACERTS_MAX);
     struct worker *w = arg;
     struct err err = ERR_INIT;
+    struct span text;
     char account[ACCOUNT_NAME_MAX + 1];
-    if (est_account(x, w, account, &err)) {
+    CLEANUP(anchors_unref) struct anchors *anchors = server_identity_anchors(w->gateway);
+    if (est_account(x, w, account, &err) || cacerts_of(w, anchors, &room, &text, &err)) {
         http_reply_err(x, &err);
         return;
     }
-    CLEANUP(anchors_unref) struct anchors *anchors = server_identity_anchors(w->gateway);
-    est_reply_base64(x, EST_CERTS_ONLY, buf_span(&anchors->cacerts));
+    est_reply_base64(x, EST_CERTS_ONLY, text);
     note_given(w, http_exchange_peer(x), anchors->newest_in_cacerts);
 }
 

@@ -129,6 +129,17 @@ static void read_crosses(struct gateway *g, struct buf *out) {
         log_err(LOG_ERROR, "crosses_not_read", &err, NULL);
 }
 
+/* /cacerts leaves it out (est.c); its operator may not know. */
+static void warn_of_fleet(struct gateway *g, const struct anchors *a) {
+    for (size_t i = 0; i < a->n; i++) {
+        CLEANUP(buf_fini) struct buf subject = BUF_INIT(4096);
+        if (!verifier_is_fleet_key(g->verifier, &a->at[i]->key.spki))
+            continue;
+        cert_subject_text(a->at[i], &subject);
+        log_event(LOG_WARN, "anchor_is_fleet_root", "subject", buf_str(&subject), "meaning", "a fleet's CA stands in server-ca.pem; /cacerts leaves it out, since a device could pass for the gateway", NULL);
+    }
+}
+
 /* Those of `pem`, and g->anchors_pem is that. */
 static int set_anchors(struct gateway *g, const struct buf *pem, struct err *err) {
     CLEANUP(buf_fini) struct buf crosses = BUF_INIT(PEM_MAX);
@@ -137,6 +148,7 @@ static int set_anchors(struct gateway *g, const struct buf *pem, struct err *err
     int rc = anchors_read(buf_span(pem), buf_span(&crosses), &read, err);
     if (rc || (pem != &g->anchors_pem && keep(&g->anchors_pem, pem)))
         return rc ? rc : err_set(err, MUSTER_ENOMEM, NULL);
+    warn_of_fleet(g, read);
     pthread_mutex_lock(&g->anchors_lock);
     struct anchors *before = g->anchors;
     g->anchors = TAKE(read);

@@ -30,6 +30,18 @@ const struct anchor_set *snapshot_fleet(const struct snapshot *s) { return s->fl
 const struct anchor_set *snapshot_unproved(const struct snapshot *s) { return s->unproved; }
 const struct anchor_set *snapshot_provisioning(const struct snapshot *s) { return s->provisioning; }
 
+bool snapshot_is_fleet_key(const struct snapshot *s, const struct hash *spki) {
+    for (size_t i = 0; i < anchor_set_size(s->fleet); i++) {
+        const struct anchor *a = anchor_set_at(s->fleet, i);
+        bool is = hash_eq(&a->cert->key.spki, spki);
+        for (size_t k = 0; k < a->n_under && !is; k++)
+            is = hash_eq(&a->under[k]->key.spki, spki);
+        if (is)
+            return true;
+    }
+    return false;
+}
+
 void snapshot_unref(struct snapshot *s) {
     if (!s || atomic_fetch_sub(&s->refs, 1) != 1)
         return;

@@ -23,6 +23,8 @@ const struct anchor_set *snapshot_unproved(const struct snapshot *s);
 const struct anchor_set *snapshot_provisioning(const struct snapshot *s);
 /* Of an anchor of fleet or unproved: whether Muster made it. */
 bool snapshot_is_own(const struct anchor *a);
+/* Whether a fleet root that was proved has that key, or an issuing CA under one of Muster's own. */
+bool snapshot_is_fleet_key(const struct snapshot *s, const struct hash *spki);
 /* Whether the server is in recovery (recovery.h): nothing is issued.  It begins while nothing runs. */
 bool snapshot_in_recovery(const struct snapshot *s);
 bool snapshot_has_account(const struct snapshot *s, struct span name);

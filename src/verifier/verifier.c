@@ -213,6 +213,13 @@ uint32_t verifier_account_keys(struct verifier *v, const char *name) {
     return keys;
 }
 
+bool verifier_is_fleet_key(struct verifier *v, const struct hash *spki) {
+    struct snapshot *s = verifier_snapshot(v);
+    const bool is = snapshot_is_fleet_key(s, spki);
+    snapshot_unref(s);
+    return is;
+}
+
 bool verifier_has_account(struct verifier *v, const char *name) { return verifier_account_keys(v, name) != 0; }
 
 /* --- admission ---------------------------------------------------------------------------------------------------------------------- */

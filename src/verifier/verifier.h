@@ -38,6 +38,7 @@ void verifier_account_of(struct verifier *v, struct span host, char out[ACCOUNT_
 bool verifier_in_recovery(struct verifier *v); /* snapshot_in_recovery(); from any thread */
 bool verifier_has_account(struct verifier *v, const char *name); /* from any thread */
 uint32_t verifier_account_keys(struct verifier *v, const char *name); /* snapshot_account_keys(); from any thread */
+bool verifier_is_fleet_key(struct verifier *v, const struct hash *spki); /* snapshot_is_fleet_key(); from any thread */
 const struct enrol_reserved *verifier_reserved(const struct verifier *v);
 
 /* One connection's peer.  Used on one loop; reference counted because admissions outlive connections. */

@@ -196,6 +196,28 @@ def test_cacerts_carries_what_proves_the_new_one(fresh):
     soon(3 + 4, lambda: len(cacerts(s, key)), 10)  # control has written it anew
 
 
+def test_a_fleet_root_that_was_added_to_server_ca_pem_is_not_in_cacerts(fresh):
+    """Made or uploaded, before or behind the upload: who bootstraps would take each device under it for the gateway."""
+    s = fresh()
+    a = Account(s, method="both")
+    key, theirs, uploaded, later = a.key(), Fleet("Operator's server CA"), Fleet("Company root"), Fleet("Company's next root")
+    s.root(a.name, uploaded)
+    made = s.dir.parent / "made.pem"
+    s.muster("root", "bundle", "--account", a.name, "-o", made)
+    own = anchors(s)
+    with open(s.dir / "server-ca.pem", "ab") as f:
+        f.write(theirs.root_pem() + uploaded.root_pem() + later.root_pem() + made.read_bytes())
+    s.stop()
+    s.start()
+    allowed = prints([*own, theirs.cert])
+    assert prints(cacerts(s, key)) == allowed | prints([later.cert])
+    assert s.log_text().count("anchor_is_fleet_root") == 1 + len(pems(made.read_bytes()))
+    s.root(a.name, later, prove=False)
+    assert prints(cacerts(s, key)) == allowed | prints([later.cert]), "anybody can upload anything"
+    s.root(a.name, later)
+    soon(allowed, lambda: prints(cacerts(s, key)))
+
+
 def test_anchors_that_nobody_vouches_for_are_not_in_cacerts(fresh):
     """The gateway alone, before control has come to write what the server CAs say of one another."""
     s = fresh()
