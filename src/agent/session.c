@@ -163,7 +163,7 @@ static int ask_time(struct session *s, const struct gateway *g, struct refused *
         return rc;
     clock_rfc3339(true_time_now(&s->time), text);
     session_say(s, "%sthe gateway has signed that it is %s%s", right ? "" : "this device's clock is not right; ", text, s->time.unsure ? ", for this pass alone until one a day later agrees" : "");
-    if (!s->time.unsure)
+    if (!s->time.unsure && !right)
         set_clock(s);
     return 0;
 }

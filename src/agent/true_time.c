@@ -17,6 +17,7 @@
 #define ANSWER_SECONDS 30 /* an answer that was held up for longer would set the clock back by as much */
 #define FAR CLOCK_DAY
 #define AGREES_AFTER (7 * CLOCK_DAY) /* by the server's word */
+#define AGREES_WITHIN (60 * CLOCK_DAY)
 #define ON_LEAST CLOCK_DAY           /* by this device's */
 #define ON_MOST (100 * CLOCK_YEAR)
 
@@ -42,10 +43,10 @@ bool true_time_needed(const struct true_time *t) { return true_time_behind(t) ||
 /* Seconds that have passed for sure since what waits was looked at last. */
 static int64_t on_since(const struct true_time *t) { return t->waiting.boot == t->boot && t->waiting.up <= t->up ? t->up - t->waiting.up : t->up; }
 
-/* While something waits it is asked for each day, and in each pass where it contradicts the clock. */
+/* While something waits it is asked for each day, and in each pass where it contradicts the clock, or may have set it. */
 bool true_time_doubtful(const struct true_time *t) {
     int64_t now = true_time_now(t), waiting = t->waiting.time;
-    return !t->asked && (now < t->doubt || (waiting && (now < waiting - FAR || on_since(t) >= CLOCK_DAY)));
+    return !t->asked && (now < t->doubt || (waiting && (now < waiting - FAR || on_since(t) >= (t->told ? CLOCK_HOUR / 4 : CLOCK_DAY))));
 }
 
 void true_time_passed(struct true_time *t, int64_t since) {
@@ -101,7 +102,8 @@ int true_time_weigh(struct true_time *t, int64_t own, int64_t at, struct err *er
                        at < AGENT_BUILT ? "" : " Where that was wrong, `muster-agent run --accept-time` sets it right.");
     }
     bool ahead = own >= t->floor && at - FAR > own, restarted = w->boot != t->boot;
-    bool anew = !w->time || at < w->time || (ahead && w->time - FAR <= own); /* what agreed with the clock is no witness against it */
+    /* What agreed with the clock is no witness against it; nor is what leaps from year to year for anything. */
+    bool anew = !w->time || at < w->time || (ahead ? w->time - FAR <= own : w->time < at - AGREES_WITHIN);
     *w = (struct candidate){anew ? at : w->time, anew ? 0 : w->on + on_since(t), t->up, t->boot};
     /* On the same start of the machine it is known how long a day is; what restarts each time that it has something to say knows no more than that it did. */
     t->unsure = ahead && !t->accept && (w->time > at - CLOCK_DAY || (!restarted && w->on < ON_LEAST));

@@ -5,7 +5,7 @@
  * question under an anchor.
  *
  * The floor never goes down by itself, so a time that is far ahead of it is used and not accepted: the server's clock may be wrong, and a floor of 2040 would strand
- * the device until then.  It is accepted once another one, signed a week later, agrees, and this device was on for a day between the two, with as much of what lies
+ * the device until then.  It is accepted once another one, signed a week later and within two months, agrees, and this device was on for a day between the two, with as much of what lies
  * between them as this device was on for: nobody is stranded by a server that is wrong for a weekend, nor by one that leaps from year to year.  Of what
  * lies ahead of a clock that may be right nothing is accepted, and by a time far ahead of it nothing is renewed until one a day later says the same.  What is done by a
  * time that was not accepted can be done again.

@@ -432,11 +432,15 @@ def test_a_time_is_accepted_once_another_one_agrees(device, clock, tmp_path):
     device.remember(waiting_on=0, waiting_up=device.remembered()["waiting_up"] - 300)
     device.good("run")
     assert 300 <= device.remembered()["waiting_on"] < HOUR
-    # A gateway that leaps from year to year within an hour.
+    # A gateway that leaps from year to year, whatever time this device was on for.
     for days in (800, 1200):
-        told(gateway, ca, days)
+        heard = told(gateway, ca, days)
+        device.remember(waiting_on=2 * DAY)
         device.good("run", "--now")
-        assert bound() == known and device.remembered()["waiting_time"] == first
+        assert bound() == known and device.remembered()["waiting_time"] == heard and device.remembered()["waiting_on"] == 0
+    first = told(gateway, ca, 400)
+    device.good("run")
+    assert bound() == known and device.remembered()["waiting_time"] == first
     assert device.serial != before, "nor does a certificate that is due wait for it"
     # A week by the gateway's word without the day, and the day without the week.
     device.remember(waiting_on=DAY - HOUR)

@@ -89,10 +89,12 @@ static void a_clock_that_says_1970(void **state) {
          {NEVER, TODAY + 21 D, GOOD, TODAY + 1 D + 3690, SAME(24)}, {NEVER, TODAY + 1 D, REFUSED, TODAY + 1 D + 3690});
     /* The server is 400 days ahead over a weekend: the right time is used the moment that it is told. */
     PLAY(TODAY, {NEVER, TODAY + 400 D, GOOD, TODAY}, {NEVER, TODAY + 401 D, GOOD, TODAY}, {NEVER, TODAY + 402 D, GOOD, TODAY}, {NEVER, TODAY + 1 D, GOOD, TODAY + 1 D}, {NEVER, TODAY + 402 D, GOOD, TODAY + 1 D});
-    /* After it has told the right one for days: that is what was confirmed. */
-    PLAY(0, {NEVER, TODAY, GOOD, 0}, {NEVER, TODAY + 1 D, GOOD, 0}, {NEVER, TODAY + 402 D, GOOD, TODAY + 2 D}, {NEVER, TODAY + 403 D, GOOD, TODAY + 2 D}, {NEVER, TODAY + 3 D, GOOD, TODAY + 3 D});
+    /* After it has told the right one for days: that is what was confirmed, where it is not ahead by years. */
+    PLAY(0, {NEVER, TODAY, GOOD, 0}, {NEVER, TODAY + 1 D, GOOD, 0}, {NEVER, TODAY + 42 D, GOOD, TODAY + 2 D}, {NEVER, TODAY + 43 D, GOOD, TODAY + 2 D}, {NEVER, TODAY + 3 D, GOOD, TODAY + 3 D});
+    PLAY(0, {NEVER, TODAY, GOOD, 0}, {NEVER, TODAY + 1 D, GOOD, 0}, {NEVER, TODAY + 402 D, GOOD, 0}, {NEVER, TODAY + 3 D, GOOD, 0}, {NEVER, TODAY + 10 D, GOOD, TODAY + 10 D, SAME(7 * 24)});
     /* It leaps from year to year. */
     PLAY(TODAY, {NEVER, TODAY + 400 D, GOOD, TODAY}, {NEVER, TODAY + 800 D, GOOD, TODAY, .later = 1800}, {NEVER, TODAY + 1200 D, GOOD, TODAY, SAME(20)}, {NEVER, TODAY + 1, GOOD, TODAY + 1});
+    PLAY(TODAY, {NEVER, TODAY + 400 D, GOOD, TODAY}, {NEVER, TODAY + 800 D, GOOD, TODAY}, {NEVER, TODAY + 1200 D, GOOD, TODAY}, {NEVER, TODAY + 3 D, GOOD, TODAY});
     /* It was wrong for weeks: nothing goes back, however often it is said, until that day. */
     PLAY(TODAY, {NEVER, TODAY + 400 D, GOOD, TODAY}, {NEVER, TODAY + 407 D, GOOD, TODAY + 407 D, SAME(7 * 24)}, {NEVER, TODAY + 7 D, REFUSED, TODAY + 407 D}, {NEVER, TODAY + 8 D, REFUSED, TODAY + 407 D},
          {NEVER, TODAY + 90 D, REFUSED, TODAY + 407 D}, {NEVER, TODAY + 407 D, GOOD, TODAY + 407 D});
@@ -139,6 +141,10 @@ static void who_asks(void **state) {
     true_time_init(&t, 0, &(struct candidate){.time = now - 60, .up = t.up, .boot = t.boot});
     assert_false(true_time_doubtful(&t));
     t.up += CLOCK_DAY;
+    assert_true(true_time_doubtful(&t) && !true_time_needed(&t));
+    t.up -= CLOCK_DAY - CLOCK_HOUR;
+    assert_false(true_time_doubtful(&t));
+    t.told = true;
     assert_true(true_time_doubtful(&t) && !true_time_needed(&t));
     true_time_init(&t, 0, &(struct candidate){.time = now + 2 D, .up = t.up, .boot = t.boot});
     assert_true(true_time_doubtful(&t));
