@@ -6,7 +6,9 @@
 #define PEM_MAX ((size_t)CRL_BYTES_MAX * 2)
 
 static json_t *crl_json(const struct control *c, const struct crl_row *r) {
-    struct err why;
+    const int64_t now = clock_now();
+    const bool ended = r->not_after <= now; /* its CA: no list is made any more */
+    struct err why = ERR_INIT;
     char file[CRL_FILE_MAX], key[2 * CRL_KEY_ID_LEN + 1];
     CLEANUP(buf_fini) struct buf url = BUF_INIT(1024);
     json_t *o = json_object();
@@ -21,8 +23,8 @@ static json_t *crl_json(const struct control *c, const struct crl_row *r) {
     json_set_int(o, "entries", r->entries);
     json_set_time(o, "this_update", r->this_update);
     json_set_time(o, "next_update", r->next_update);
-    json_set_str(o, "state", r->next_update <= clock_now() ? "overdue" : "current");
-    json_set_bool(o, "behind", crls_lacks(c, r->account, r->key_id, &why));
+    json_set_str(o, "state", ended ? "ended" : r->next_update <= now ? "overdue" : "current");
+    json_set_bool(o, "behind", !ended && crls_lacks(c, r->account, r->key_id, &why));
     json_set_str(o, "failing", why.code ? err_text(&why) : NULL);
     json_set_int(o, "bytes", r->bytes);
     json_set_str(o, "url", *c->o->crl_url ? buf_str(&url) : NULL);

@@ -700,3 +700,16 @@ def test_the_api_is_for_who_may_read_the_account(server, account):
     assert len(page["items"]) == 1 and page["next"]
     rest = server.api("GET", f"{paths[0]}?limit=1&cursor={page['next']}").json
     assert [c["id"] for c in page["items"] + rest["items"]] == [c["id"] for c in server.muster("crl", "list", "--account", a.name)] and rest["next"] is None
+
+
+def test_the_list_of_a_ca_that_has_ended_lacks_nothing(fresh):
+    s = fresh()
+    a = Account(s)
+    used(a, "old")
+    s.stop()
+    clock = Clock(s.dir.parent / "clock")
+    s.start(env=clock.env)
+    clock.set(50 * 365 * 86400)
+    s.muster("device", "revoke", "old", "--account", a.name)
+    for one in s.muster("crl", "list", "--account", a.name):
+        assert (one["state"], one["behind"], one["failing"]) == ("ended", False, None)
