@@ -25,18 +25,21 @@ static const struct store_migration control_migrations[] = {
 #undef M_control
 };
 
-static int open_store(const struct registry_open *o, const struct store_migration *migrations, size_t n, void (*committed)(void), struct store **out, struct err *err) {
+/* Control alone reads and writes its database, seldom and a few pages at a time; each anchor, one a minute, touches others of them. */
+#define CONTROL_CACHE_KIB 256
+
+static int open_store(const struct registry_open *o, const struct store_migration *migrations, size_t n, int cache_kib, void (*committed)(void), struct store **out, struct err *err) {
     const struct store_options so = {.path = o->path, .vfs = o->vfs, .migrations = migrations, .n_migrations = n, .statements = statements, .n_statements = SQL_COUNT,
-                                     .reruns = o->reruns, .readers = o->readers, .queue_max = o->queue_max, .migrate = o->migrate, .unsafe_no_sync = o->unsafe_no_sync, .committed = committed};
+                                     .reruns = o->reruns, .readers = o->readers, .queue_max = o->queue_max, .cache_kib = cache_kib, .migrate = o->migrate, .unsafe_no_sync = o->unsafe_no_sync, .committed = committed};
     return store_open(&so, out, err);
 }
 
 int registry_open(const struct registry_open *o, struct store **out, struct err *err) {
-    return open_store(o, registry_migrations, sizeof registry_migrations / sizeof *registry_migrations, trust_committed, out, err);
+    return open_store(o, registry_migrations, sizeof registry_migrations / sizeof *registry_migrations, 0, trust_committed, out, err);
 }
 
 int control_open(const struct registry_open *o, struct store **out, struct err *err) {
-    return open_store(o, control_migrations, sizeof control_migrations / sizeof *control_migrations, NULL, out, err);
+    return open_store(o, control_migrations, sizeof control_migrations / sizeof *control_migrations, CONTROL_CACHE_KIB, NULL, out, err);
 }
 
 /* The engine keeps the text of what was made as it was written. */

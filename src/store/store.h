@@ -35,6 +35,7 @@ struct store_options {
     size_t n_statements;
     int readers;                         /* reader threads; 0: reads run on the writer's thread */
     size_t queue_max;                    /* jobs waiting; above: MUSTER_EBUSY */
+    int cache_kib;                       /* pages that each connection keeps in memory, at most; 0: 4096 */
     bool reruns;                         /* every write may be run twice: batches do without savepoints, and are run again with them where one was refused */
     bool unsafe_no_sync;                 /* tests only: shows that the promises rest on the syncs */
     void (*committed)(void);             /* on the writer's thread behind each commit, before its answers; NULL: nothing */

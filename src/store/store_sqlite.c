@@ -94,10 +94,11 @@ static int make_file(const char *path, struct err *err) {
 static void count_no_memory(void) { sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0); }
 
 static int open_conn(const struct store_options *o, bool create, bool readonly, struct backend_conn **out, struct err *err) {
-    static const char settings[] = "PRAGMA trusted_schema=OFF; PRAGMA foreign_keys=ON; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-4096; PRAGMA wal_autocheckpoint=" CHECKPOINT_PAGES ";";
+    static const char settings[] = "PRAGMA trusted_schema=OFF; PRAGMA foreign_keys=ON; PRAGMA temp_store=MEMORY; PRAGMA wal_autocheckpoint=" CHECKPOINT_PAGES ";";
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, count_no_memory);
     CLEANUP(close_conn) struct backend_conn *c = calloc(1, sizeof *c);
+    char cache[40];
     int rc, keep = 1;
     if (!c)
         return err_set(err, MUSTER_ENOMEM, NULL);
@@ -112,7 +113,8 @@ static int open_conn(const struct store_options *o, bool create, bool readonly, 
     sqlite3_file_control(c->db, "main", SQLITE_FCNTL_PERSIST_WAL, &keep);
     if (create && (rc = script(c, "PRAGMA journal_mode=WAL;", err)))
         return rc;
-    if ((rc = script(c, settings, err)) || (rc = script(c, o->unsafe_no_sync ? "PRAGMA synchronous=OFF;" : "PRAGMA synchronous=FULL;", err)))
+    snprintf(cache, sizeof cache, "PRAGMA cache_size=-%d;", o->cache_kib ? o->cache_kib : 4096);
+    if ((rc = script(c, settings, err)) || (rc = script(c, cache, err)) || (rc = script(c, o->unsafe_no_sync ? "PRAGMA synchronous=OFF;" : "PRAGMA synchronous=FULL;", err)))
         return rc;
     /* Frames are held within a commit alone, which ends in a sync or in nothing: those of a transaction that is rolled back must never reach the WAL,
      * where another process may have written its own meanwhile. */
