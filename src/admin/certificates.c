@@ -16,6 +16,7 @@ struct certificates {
     struct loop_timer *timer;
     bool looking, wanted; /* wanted: once more when this look is done */
     bool changed, failed, fatal;
+    bool good_still; /* the gateway's own certificate: another one is due, and the one that is there goes on without it */
     bool said; /* since the process began: the one before may have died between a certificate and the word of it */
     struct clock_behind {
         bool yes;
@@ -63,6 +64,11 @@ static const char *account_at(const struct certificates *k) { return k->accounts
 static void fail(struct certificates *k, const char *what, const struct err *err) {
     log_err(LOG_ERROR, what, err, "account", *account_at(k) ? account_at(k) : NULL, NULL);
     k->failed = true;
+    if (!k->accounts_known && k->good_still) { /* a token that is away keeps no server from starting */
+        k->good_still = false;
+        step(k);
+        return;
+    }
     if (!k->accounts_known) { /* the gateway's own certificate, or the list of accounts: without these there is no start */
         k->fatal = true;
         finish(k);
@@ -87,6 +93,7 @@ static void server_issued(void *arg, int rc, const struct err *err, const struct
         return;
     }
     k->changed = true;
+    k->good_still = false;
     step(k);
 }
 
@@ -99,6 +106,7 @@ static bool renew_server(struct certificates *k, const char *account) {
     enum certificate_state state = certificate_look(k->c, &k->names);
     if (state == CERTIFICATE_GOOD || (state == CERTIFICATE_DUE && k->behind.yes))
         return false;
+    k->good_still = !*account && state == CERTIFICATE_DUE;
     const struct vault_server_issue rq = {.names = k->names.names, .n_names = k->names.n};
     struct vault_server_issue with_key = rq;
     int rc = key_generate(KEY_P256, 0, &k->key, &err);
@@ -373,7 +381,7 @@ static void look(void *arg) {
     }
     k->looking = true;
     sweep_start(k->c);
-    k->wanted = k->changed = k->failed = k->fatal = false;
+    k->wanted = k->changed = k->failed = k->fatal = k->good_still = false;
     memset(&k->accounts, 0, sizeof k->accounts);
     k->at = 0;
     k->phase = AT_SERVER;

@@ -586,6 +586,36 @@ def test_into_a_token_and_back(fresh, tmp_path):
     assert accepted(s, old) and s.muster("audit", "verify")["ok"] is True
 
 
+def test_it_starts_while_the_token_is_away(fresh, tmp_path):
+    """By the gateway's certificate that is there, also where the next one is due, and cannot be signed; that comes when the token is back."""
+    token = Token(tmp_path / "token")
+    s = fresh(start=False, config=token.config())
+    s.start(env=token.env)
+    a = Account(s)
+    key = a.key()
+    device = enrolled(s, key, "device")
+    rotate(s, "--backend", "pkcs11")
+    old = aside(s, "old")
+    assert s.stop() == 0
+    with open(s.dir / "musterd.conf", "a", encoding="utf-8") as f:
+        f.write("host = localhost added.localhost\n")
+    token.be("away")
+    s.start(env=token.env)
+    assert ask(s, device) is None and accepted(s, old) and enrolled(s, key, "meanwhile"), "the account's keys are elsewhere"
+    assert "server_certificate_failed" in s.log_text() and not goes_by(s, "added.localhost")
+    token.no_more("away")
+    soon(True, lambda: goes_by(s, "added.localhost"), 20)
+
+
+def goes_by(s, name):
+    """The gateway's certificate has that name."""
+    try:
+        s.gateway(sni=name).connect().close()
+        return True
+    except ssl.SSLCertVerificationError:
+        return False
+
+
 def back_again(s):
     try:
         rotate(s)
