@@ -111,9 +111,12 @@ int anchors_read(struct span pem, struct span crosses, struct anchors **out, str
     if (rc || (!span_empty(span_trim(crosses)) && (rc = cert_chain_from_file(crosses, read, ANCHORS_CROSSES_MAX, &n, err))))
         return rc;
     keep_crosses(a, read, n);
-    for (size_t i = 0; i < a->n && !a->newest; i++)
-        if (server_ca_is_own(a->at[i]))
+    for (size_t i = 0; i < a->n; i++) {
+        const bool own = server_ca_is_own(a->at[i]);
+        a->has_theirs = a->has_theirs || !own;
+        if (own && !a->newest)
             a->newest = &a->at[i]->key.spki;
+    }
     for (size_t i = 0; i < a->n && !a->newest_in_cacerts; i++)
         if (server_ca_is_own(a->at[i]) && is_vouched(a, i))
             a->newest_in_cacerts = &a->at[i]->key.spki;

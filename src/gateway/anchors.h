@@ -19,6 +19,7 @@ struct anchors {
     size_t n;
     struct cert *crosses[ANCHORS_CROSSES_MAX]; /* owned; between anchors alone */
     size_t n_crosses;
+    bool has_theirs; /* some are no server CAs of Muster's own */
     /* SPKI of the newest server CA of Muster's own that a device is given: among the anchors, and by /cacerts; NULL: none.  Points into `at` */
     const struct hash *newest, *newest_in_cacerts;
     struct buf cacerts; /* base64, in lines, of a certs-only PKCS#7 */

@@ -84,7 +84,7 @@ static void note_given(struct worker *w, const struct identity *id, const struct
 /* A client would take whoever has a certificate of a fleet's for the gateway: what stands in server-ca.pem and is a fleet's CA besides is not handed out.  `room` is for the answer that is made then. */
 static int cacerts_of(struct worker *w, const struct anchors *a, struct buf *room, struct span *out, struct err *err) {
     bool fleet[SERVER_CAS_MAX] = {false}, any = false;
-    for (size_t i = 0; i < a->n; i++) {
+    for (size_t i = 0; a->has_theirs && i < a->n; i++) { /* a key of Muster's own server CAs nobody can upload */
         fleet[i] = verifier_is_fleet_key(w->gateway->verifier, &a->at[i]->key.spki);
         any = any || fleet[i];
     }
