@@ -422,7 +422,7 @@ static int of_line(struct store_tx *tx, const struct account_of *o, int64_t *acc
 
 int account_of_run(struct store_tx *tx, void *arg, struct err *err) {
     struct account_of *o = arg;
-    struct account a;
+    struct account a = {.row = 0};
     int64_t row;
     const int of = o->kind == 'k' ? SQL_KEY_ACCOUNT : o->kind == 'r' ? SQL_ROOT_ACCOUNT : o->kind == 'd' ? SQL_DEVICE_ACCOUNT : o->id_n == PKI_HASH_LEN ? SQL_CERT_ACCOUNT_PRINT : SQL_CERT_ACCOUNT;
     int rc = one_int(tx, &row, 0, err, of, "b", span_of(o->id, o->id_n));
@@ -431,7 +431,8 @@ int account_of_run(struct store_tx *tx, void *arg, struct err *err) {
     int found = row ? account_find_row(tx, row, &a, err) : 0;
     if (found < 0)
         return found;
-    if (!found || a.state != ACCOUNT_ACTIVE)
+    const bool shown = a.state == ACCOUNT_ACTIVE || (a.state == ACCOUNT_DELETED && o->kind == 'c'); /* what was issued is found for good */
+    if (!found || !shown)
         return err_set(err, MUSTER_ENOTFOUND, NULL);
     snprintf(o->name, sizeof o->name, "%s", a.name);
     return 0;

@@ -67,6 +67,11 @@ int certificate_need(struct store_tx *tx, const struct account *a, const struct 
 
 /* --- shown --------------------------------------------------------------------------------------------------------------------- */
 
+void certificate_end_with(const struct account *a, struct certificate *c) {
+    if (a->state == ACCOUNT_DELETED && !c->revoked)
+        c->revoked = 1;
+}
+
 const char *certificate_state_word(const struct certificate *c) { return word_of(&WORDS_CERT_STATE, c->revoked ? CERT_REVOKED : c->state); }
 
 static void set_text(json_t *o, const char *name, const char *text) { json_set_str(o, name, *text ? text : NULL); }
@@ -150,11 +155,12 @@ static int is_line_s(struct store_tx *tx, const struct account *a, const struct 
 int certificate_show_run(struct store_tx *tx, void *arg, struct err *err) {
     struct certificate_show *s = arg;
     CLEANUP_JSON json_t *o = NULL;
-    struct account a;
+    struct account a = {.row = 0};
     struct certificate c = {.row = 0};
-    int rc = account_need(tx, s->account, &a, err);
+    int rc = account_need_any(tx, s->account, &a, err);
     if (rc || (rc = certificate_need(tx, &a, &s->name, &c, err)))
-        return rc == MUSTER_ENOTFOUND ? is_line_s(tx, &a, &s->name, err) : rc;
+        return rc == MUSTER_ENOTFOUND && a.row ? is_line_s(tx, &a, &s->name, err) : rc;
+    certificate_end_with(&a, &c);
     o = certificate_json(&a, &c, clock_now());
     if ((rc = set_whole(tx, &a, &c, o, s->issuer, err)))
         return rc;

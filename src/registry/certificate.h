@@ -84,6 +84,8 @@ struct certificate {
 int row_certificate(struct store_row *row, struct certificate *out, struct err *err) MUSTER_MUST_CHECK;
 /* Of the account; MUSTER_ENOTFOUND. */
 int certificate_need(struct store_tx *tx, const struct account *a, const struct certificate_name *name, struct certificate *out, struct err *err) MUSTER_MUST_CHECK;
+/* With a deleted account all that it had are over: as revoked, at a time that the log has. */
+void certificate_end_with(const struct account *a, struct certificate *c);
 const char *certificate_state_word(const struct certificate *c);
 json_t *certificate_json(const struct account *a, const struct certificate *c, int64_t now);
 /* When and why, as it is shown; null where it was not revoked. */

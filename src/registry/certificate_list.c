@@ -72,7 +72,7 @@ static int prepare(struct store_tx *tx, const struct certificate_list *l, const 
     int rc = l->device.n ? find_device(tx, l, a, w, err) : 0;
     if (rc || (l->key.n && (rc = key_need(tx, a, l->key, &w->key, err))) || (l->has_spki && (rc = find_holder(tx, l, a, w, err))))
         return rc;
-    w->way = l->serial.n ? BY_SERIAL : l->fingerprint.n ? BY_FINGERPRINT : l->has_spki ? BY_SPKI : l->device.n ? BY_DEVICE : l->key.n ? BY_KEY : l->state == CERTIFICATES_REVOKED ? BY_REVOKED : BY_END;
+    w->way = l->serial.n ? BY_SERIAL : l->fingerprint.n ? BY_FINGERPRINT : l->has_spki ? BY_SPKI : l->device.n ? BY_DEVICE : l->key.n ? BY_KEY : l->state == CERTIFICATES_REVOKED && a->state != ACCOUNT_DELETED ? BY_REVOKED : BY_END;
     w->now = clock_now();
     w->from = l->ends_after;
     w->to = l->ends_before ? l->ends_before : INT64_MAX;
@@ -179,6 +179,7 @@ static int add_account(struct store_tx *tx, struct paging *p, const struct accou
     while ((rc = next_row(tx, p->l, a, w, &row, err)) > 0 && !is_full(p)) {
         if ((rc = row_certificate(row, &c, err)))
             return rc;
+        certificate_end_with(a, &c);
         p->looked_at++;
         if (fits(p->l, a, w, &c))
             json_array_append_new(p->items, certificate_json(a, &c, w->now));
@@ -218,7 +219,7 @@ static int add_all(struct store_tx *tx, struct paging *p, struct err *err) {
     struct span inner;
     int64_t from;
     int rc = read_outer(p->l->cursor, &from, &inner, err);
-    if (rc || (rc = store_query(tx, &row, err, SQL_ACCOUNT_PAGE, "ii", from ? from - 1 : 0, I(LOOKED_AT_MAX + 1))))
+    if (rc || (rc = store_query(tx, &row, err, SQL_ACCOUNT_PAGE_ANY, "ii", from ? from - 1 : 0, I(LOOKED_AT_MAX + 1))))
         return rc;
     while ((rc = store_next(row, err)) > 0) {
         struct account a;
@@ -243,7 +244,7 @@ int certificate_list_run(struct store_tx *tx, void *arg, struct err *err) {
     CLEANUP_JSON json_t *items = json_array();
     struct paging p = {.l = l, .items = items};
     struct account a = {.row = 0};
-    int rc = l->account.n ? account_need(tx, l->account, &a, err) : add_all(tx, &p, err);
+    int rc = l->account.n ? account_need_any(tx, l->account, &a, err) : add_all(tx, &p, err);
     if (!rc && l->account.n)
         rc = add_from(tx, &p, &a, l->cursor, err);
     if (rc || (rc = page_finish(&l->page, TAKE(items), 0, false)))

@@ -165,13 +165,18 @@ int account_find_row(struct store_tx *tx, int64_t at, struct account *out, struc
     return READ_ROW(row_account, row, found, out, err);
 }
 
-int account_need(struct store_tx *tx, struct span name, struct account *out, struct err *err) {
+int account_need_any(struct store_tx *tx, struct span name, struct account *out, struct err *err) {
     int found = name.n && name.n <= ACCOUNT_NAME_MAX ? account_find(tx, name, out, err) : 0;
     if (found < 0)
         return found;
     if (!found || out->state == ACCOUNT_MAKING)
         return err_set(err, MUSTER_ENOTFOUND, "There is no account \"%.*s\".", (int)(name.n > 64 ? 64 : name.n), (const char *)name.p);
-    return out->state == ACCOUNT_DELETED ? err_set(err, MUSTER_EDELETED, NULL) : 0;
+    return 0;
+}
+
+int account_need(struct store_tx *tx, struct span name, struct account *out, struct err *err) {
+    int rc = account_need_any(tx, name, out, err);
+    return rc ? rc : out->state == ACCOUNT_DELETED ? err_set(err, MUSTER_EDELETED, NULL) : 0;
 }
 
 int device_state_code(const struct device *d) {

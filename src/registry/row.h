@@ -108,6 +108,7 @@ int account_find(struct store_tx *tx, struct span name, struct account *out, str
 int account_find_row(struct store_tx *tx, int64_t row, struct account *out, struct err *err) MUSTER_MUST_CHECK;
 /* MUSTER_ENOTFOUND, MUSTER_EDELETED; making counts as not found. */
 int account_need(struct store_tx *tx, struct span name, struct account *out, struct err *err) MUSTER_MUST_CHECK;
+int account_need_any(struct store_tx *tx, struct span name, struct account *out, struct err *err) MUSTER_MUST_CHECK; /* a deleted one too: to look at what it had */
 /* An object of the account by its UUID, or by its name (keys) or device ID (devices); MUSTER_ENOTFOUND also where it is another account's. */
 int root_need(struct store_tx *tx, const struct account *a, struct span name, struct root *out, struct err *err) MUSTER_MUST_CHECK;
 int key_need(struct store_tx *tx, const struct account *a, struct span name, struct prov_key *out, struct err *err) MUSTER_MUST_CHECK;

@@ -301,6 +301,29 @@ def test_a_list_over_all_accounts_is_theirs_one_behind_the_other(server, life, n
         assert (answer.status, answer.code) == (400, "invalid_request"), cursor
 
 
+def test_what_a_deleted_account_had_is_found(server, tmp_path):
+    """For good, as revoked: with the account all of it was over.  Nothing is done with it any more."""
+    a = Account(server)
+    key = a.key()
+    device, waits = enrolled(server, key, "used"), enrolled(server, key, "waits")
+    assert ask(server, device) is None
+    server.muster("account", "delete", a.name, "--yes")
+    has = {serial(device), serial(waits)}
+    for options in (["--account", a.name], ["--account", a.name, "--state", "revoked"], ["--account", a.name, "--expires-after", "1d"]):
+        assert {(c["id"], c["state"], c["reason"], c["revoked"]) for c in server.muster("cert", "list", *options)} == {(s, "revoked", "unspecified", None) for s in has}
+    for state in ("active", "current", "issued", "expired"):
+        assert server.muster("cert", "list", "--account", a.name, "--state", state) == []
+    for more in (["--serial", serial(device)], ["--fingerprint", fingerprint(device)], ["--device", "used"]):
+        assert serial(device) in {c["id"] for c in server.muster("cert", "list", *more)}
+    assert has <= {c["id"] for c in server.muster("cert", "list", "--state", "revoked")}
+    assert server.muster("cert", "export", "-o", tmp_path / "of.csv", "--account", a.name)["exported"] == 2
+    for where in (["--account", a.name], []):
+        shown = server.muster("cert", "show", serial(device), *where)
+        assert (shown["account"], shown["device_id"], shown["state"]) == (a.name, "used", "revoked")
+        refused("account_deleted", server.muster, "cert", "revoke", serial(device), *where, "--yes")
+    refused("not_found", server.muster, "cert", "show", serial(device), "--account", "nobody-s")
+
+
 def test_an_operator_of_one_account_sees_its_certificates_and_no_others(server, life, neighbour):
     a, _, has = life
     other, mine, _ = neighbour
