@@ -218,6 +218,7 @@ void vault_account_of(const char *name, enum account_kind kind, enum account_met
                                              .ceiling = (uint32_t)s->issue_ceiling,
                                              .profile = s->profile}};
     out->policy.profile.life_max = 0; /* stands in the two above */
+    out->policy.profile.est_life = 0; /* the gateway asks for it, as for any life */
 }
 
 static void rotate_in_vault(struct change *ch);

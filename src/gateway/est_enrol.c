@@ -6,7 +6,6 @@
 #include "gateway/invited.h"
 #include "pki/pkcs7.h"
 
-#define LIFE CLOCK_YEAR       /* of a certificate from EST, whose clients renew; an account's shorter one counts */
 #define ANSWER_MAX 65536      /* bytes */
 #define WAIT 300              /* seconds until one that waits for an operator asks again */
 
@@ -77,7 +76,7 @@ static int begun(struct http_exchange *x, struct worker *w, int rc) {
 /* by NULL: a provisioning key.  Without a key in the claim Muster makes one. */
 static int start_enrolment(struct http_exchange *x, struct worker *w, const struct csr_claim *claim, const struct invited *by, const char *account, struct err *err) {
     const struct identity *id = http_exchange_peer(x);
-    struct issuer_enrol rq = {.device_id = buf_span(&claim->device_id), .address = id->address, .account = account, .usual = LIFE};
+    struct issuer_enrol rq = {.device_id = buf_span(&claim->device_id), .address = id->address, .account = account, .est = true};
     if (claim->public_der.n)
         rq.own = (struct issuer_key){&claim->key, buf_span(&claim->public_der)};
     else
@@ -161,7 +160,7 @@ void est_renew(struct http_exchange *x, void *arg) {
     if (!rc && id->class == ADMIT_DEVICE_UPLOADED) {
         rc = est_queue(x, w, &claim, &err);
     } else if (!rc && !(rc = limits_renewal_begin(w->gateway->limits, id->admit.device_row, span_str(id->admit.device_id), &err))) {
-        const struct issuer_renew rq = {.device = id->admit.device_row, .certificate = id->leaf->fingerprint, .key = id->leaf->key.spki, .begins = id->leaf->not_before, .address = id->address, .usual = LIFE,
+        const struct issuer_renew rq = {.device = id->admit.device_row, .certificate = id->leaf->fingerprint, .key = id->leaf->key.spki, .begins = id->leaf->not_before, .address = id->address, .est = true,
                                         .own = {&claim.key, buf_span(&claim.public_der)}};
         http_exchange_ref(x);
         rc = begun(x, w, issuer_renew(&w->issuer, &rq, issued, x, &err));

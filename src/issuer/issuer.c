@@ -30,7 +30,8 @@ struct job {
     const struct kind *kind;
     struct issuer *issuer;
     char device_id[DEVICE_ID_MAX + 1], address[64], account[ACCOUNT_NAME_MAX + 1];
-    int64_t life, usual, began; /* began: monotonic, microseconds */
+    int64_t life, began; /* began: monotonic, microseconds */
+    bool est;
     EVP_PKEY *key;         /* NULL: the device has its own */
     struct key_facts own;
     struct hash code, server_ca; /* of an invitation; issuer.h */
@@ -193,7 +194,7 @@ static int ask_vault(struct job *j, const struct told *t, struct err *err) {
     if ((rc = buf_check(&narrow, err)))
         return rc;
     const struct vault_issue rq = {.account = span_str(t->account), .device_id = span_str(t->device_id), .uuid = t->device, .public_key = buf_span(&j->spki),
-                                   .life = device_profile_life(t->profile, j->life, j->usual), .narrow = buf_span(&narrow)};
+                                   .life = device_profile_life(t->profile, j->life, j->est), .narrow = buf_span(&narrow)};
     return vault_issue(j->issuer->vault, &rq, signed_by_vault, j, err);
 }
 
@@ -216,7 +217,7 @@ static void checked(void *arg, int rc, const struct err *err) {
 
 /* --- the beginning ------------------------------------------------------------------------------------------------------------------- */
 
-static struct job *job_new(struct issuer *is, const struct kind *kind, const char *address, int64_t life, int64_t usual, const struct issuer_key *own, issuer_fn done, void *arg) {
+static struct job *job_new(struct issuer *is, const struct kind *kind, const char *address, int64_t life, bool est, const struct issuer_key *own, issuer_fn done, void *arg) {
     struct job *j = calloc(1, sizeof *j);
     if (!j)
         return NULL;
@@ -225,7 +226,7 @@ static struct job *job_new(struct issuer *is, const struct kind *kind, const cha
     j->done = done;
     j->arg = arg;
     j->life = life;
-    j->usual = usual;
+    j->est = est;
     j->began = clock_mono_us();
     j->spki = BUF_INIT(4096);
     j->der = BUF_INIT(DER_MAX);
@@ -249,7 +250,7 @@ static int begin(struct job *j, struct err *err) {
 int issuer_enrol(struct issuer *is, const struct issuer_enrol *rq, issuer_fn done, void *arg, struct err *err) {
     if (rq->device_id.n > DEVICE_ID_MAX || memchr(rq->device_id.p, 0, rq->device_id.n))
         return err_set(err, MUSTER_EDEVICEID, NULL);
-    struct job *j = job_new(is, &ENROL, rq->address, rq->life, rq->usual, &rq->own, done, arg);
+    struct job *j = job_new(is, &ENROL, rq->address, rq->life, rq->est, &rq->own, done, arg);
     if (!j)
         return err_set(err, MUSTER_ENOMEM, NULL);
     memcpy(j->device_id, rq->device_id.p, rq->device_id.n);
@@ -264,7 +265,7 @@ int issuer_enrol(struct issuer *is, const struct issuer_enrol *rq, issuer_fn don
 }
 
 int issuer_renew(struct issuer *is, const struct issuer_renew *rq, issuer_fn done, void *arg, struct err *err) {
-    struct job *j = job_new(is, &RENEW, rq->address, rq->life, rq->usual, &rq->own, done, arg);
+    struct job *j = job_new(is, &RENEW, rq->address, rq->life, rq->est, &rq->own, done, arg);
     if (!j)
         return err_set(err, MUSTER_ENOMEM, NULL);
     j->renew = (struct renew){.device = rq->device, .certificate = rq->certificate, .key = rq->key, .begins = rq->begins, .own = &j->own, .address = j->address, .same = BUF_INIT(DER_MAX)};

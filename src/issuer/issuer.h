@@ -35,7 +35,7 @@ struct issuer_enrol {
     const char *address;    /* copied */
     const char *account;    /* that the host name or the path names; "" none; copied */
     int64_t life;           /* seconds that the device asks for; 0: what the account's profile says */
-    int64_t usual;          /* then at most so many; 0: any */
+    bool est;               /* by EST: a life of its own in the profile */
     struct issuer_key own;
     const struct hash *server_ca; /* SPKI of the newest server CA that the answer will have; copied; NULL: it has none */
 };
@@ -45,7 +45,8 @@ struct issuer_renew {
     struct hash key;         /* its SPKI */
     int64_t begins;          /* its notBefore */
     const char *address;     /* copied */
-    int64_t life, usual;     /* as above */
+    int64_t life;            /* as above */
+    bool est;
     struct issuer_key own;   /* with facts */
 };
 struct issued {

@@ -33,6 +33,8 @@
     {"longest-life", "TIME", TO_BODY_TEXT, NULL, "What a device may ask for at most; likewise", false},                       \
     {"key-type", "p256|p384|p521|ed25519|rsa2048|rsa3072|rsa4096", TO_BODY_LIST, "key_types", "A kind of key that devices may have; may be repeated; replaces those before", false}, \
     {"key-usage", "digital-signature|key-encipherment|key-agreement|content-commitment", TO_BODY_LIST, "key_usages", "A keyUsage of the certificates; may be repeated; replaces those before", false}
+#define PROFILE_EST                                                                                                            \
+    {"est-life", "TIME", TO_BODY_TEXT, NULL, "How long a certificate lives that comes by EST, whose clients can renew, where life is not shorter (1y); likewise", false}
 #define PROFILE_NAMES                                                                                                          \
     {"subject", "TEMPLATE", TO_BODY_TEXT, NULL, "The subject, with {device_id}, {account} and {uuid}; the usual one is O={account},OU=Devices,CN={device_id}", false}, \
     {"san", "TEMPLATE", TO_BODY_LIST, NULL, "A further name, such as dns:{device_id}.devices.example.com or uri:urn:example:{device_id}; may be repeated; replaces those before", false}
@@ -110,8 +112,8 @@ const struct command COMMANDS[] = {
     {.noun = "profile", .verb = "show", .account = true, .method = "GET", .path = ACCOUNT "/profile",
      .help = "Show an account's issuing profile: what certificates of its devices may be, and a profile that is tried."},
     {.noun = "profile", .verb = "set", .account = true, .method = "PATCH", .path = ACCOUNT "/profile",
-     .options = {PROFILE_RULES, PROFILE_NAMES,
-                 {"reset", "FIELD", TO_BODY_RESET, NULL, "Back to where nothing is said of: life, longest-life, key-type, key-usage, subject or san; may be repeated", false},
+     .options = {PROFILE_RULES, PROFILE_EST, PROFILE_NAMES,
+                 {"reset", "FIELD", TO_BODY_RESET, NULL, "Back to where nothing is said of: life, longest-life, est-life, key-type, key-usage, subject or san; may be repeated", false},
                  SHADOW},
      .help = "Change an account's issuing profile, or try one before it refuses anybody (--shadow)."},
 

@@ -59,7 +59,7 @@ static void add_value(struct buf *out, const json_t *v) {
 
 /* A length of time as whoever sets it says it: in the largest unit that it is whole of. */
 static bool add_span(struct buf *out, const char *name, const json_t *v) {
-    static const char *const spans[] = {"device_life", "life", "longest_life", "lost_answer_window", "renewal_window", "late_renewal", "superseded_renewal"};
+    static const char *const spans[] = {"device_life", "life", "longest_life", "est_life", "lost_answer_window", "renewal_window", "late_renewal", "superseded_renewal"};
     static const struct {
         int64_t seconds;
         char unit;

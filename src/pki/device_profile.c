@@ -14,7 +14,8 @@
 #define ALL_USES (MAKE_USE_SIGN | MAKE_USE_ENCIPHER | MAKE_USE_AGREE | MAKE_USE_COMMIT)
 
 bool device_profile_eq(const struct device_profile *a, const struct device_profile *b) {
-    return a->keys == b->keys && a->usages == b->usages && a->life == b->life && a->life_max == b->life_max && strcmp(a->subject, b->subject) == 0 && strcmp(a->san, b->san) == 0;
+    return a->keys == b->keys && a->usages == b->usages && a->life == b->life && a->life_max == b->life_max && a->est_life == b->est_life &&
+           strcmp(a->subject, b->subject) == 0 && strcmp(a->san, b->san) == 0;
 }
 
 bool device_profile_is_default(const struct device_profile *p) {
@@ -244,8 +245,8 @@ int device_profile_check(const struct device_profile *p, struct err *err) {
         return err_set(err, MUSTER_EINVALID, "There is no such kind of key, or of key usage.");
     if (p->usages && !(p->usages & MAKE_USE_SIGN))
         return err_set(err, MUSTER_EINVALID, "key_usages has digital-signature: without it a device proves nothing.");
-    if (!is_life(p->life) || !is_life(p->life_max))
-        return err_set(err, MUSTER_EINVALID, "life and longest_life are between 1h and 100y, or \"none\" for no well-defined end.");
+    if (!is_life(p->life) || !is_life(p->life_max) || !is_life(p->est_life))
+        return err_set(err, MUSTER_EINVALID, "life, longest_life and est_life are between 1h and 100y, or \"none\" for no well-defined end.");
     if (p->life && p->life_max && p->life > p->life_max)
         return err_set(err, MUSTER_EINVALID, "life is over longest_life.");
     int rc = check_subject(p->subject, err);
@@ -259,6 +260,7 @@ void device_profile_effective(const struct device_profile *account, int64_t life
     out->keys = account->keys ? account->keys : PROFILE_KEYS_EC | (rsa ? PROFILE_KEYS_RSA : 0);
     out->life = life;
     out->life_max = life_max < life ? life : life_max;
+    out->est_life = account->est_life ? account->est_life : PROFILE_EST_LIFE;
     if (!key)
         return;
     if (out->keys & key->keys) /* where the account has changed and nothing is left the account counts: its devices renew with a key that it takes */
@@ -273,6 +275,8 @@ int device_profile_narrows(const struct device_profile *account, const struct de
     CLEANUP(buf_fini) struct buf over = BUF_INIT(256);
     if (key->subject[0] || key->san[0])
         return err_set(err, MUSTER_EINVALID, "The names in certificates are the account's to say, not a provisioning key's.");
+    if (key->est_life)
+        return err_set(err, MUSTER_EINVALID, "est_life is the account's to say; a provisioning key's life counts by EST too, where it is shorter.");
     device_profile_keys_text(key->keys & ~account->keys, ", ", &over);
     if (over.n)
         return err_set(err, MUSTER_EINVALID, "The account does not take keys of the kind %s; a provisioning key narrows what its account allows.", buf_str(&over));
@@ -311,10 +315,10 @@ int device_profile_key(const struct device_profile *p, const struct key_facts *k
     return err_set(err, MUSTER_ECERTWEAKKEY, "%s takes keys of the kinds %s; this one is %s of %d bits.", who, buf_str(&taken), key_kind_name(k->kind), k->bits);
 }
 
-int64_t device_profile_life(const struct device_profile *p, int64_t wanted, int64_t usual) {
+int64_t device_profile_life(const struct device_profile *p, int64_t wanted, bool est) {
     if (wanted > 0)
         return wanted < p->life_max ? wanted : p->life_max;
-    return usual > 0 && usual < p->life ? usual : p->life;
+    return est ? shorter(p->life, p->est_life) : p->life;
 }
 
 /* --- the names of one device --------------------------------------------------------------------------------------------------------------- */

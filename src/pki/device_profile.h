@@ -6,9 +6,11 @@
 #ifndef MUSTER_PKI_DEVICE_PROFILE_H
 #define MUSTER_PKI_DEVICE_PROFILE_H
 
+#include "base/clock.h"
 #include "base/uuid.h"
 #include "pki/make.h"
 
+#define PROFILE_EST_LIFE CLOCK_YEAR    /* whoever speaks EST can renew */
 #define PROFILE_NO_END INT64_MAX      /* a life without a well-defined end: RFC 5280, 4.1.2.5 */
 #define PROFILE_SUBJECT_MAX 256       /* bytes */
 #define PROFILE_SAN_MAX 511           /* bytes of all of them, a blank between two */
@@ -26,6 +28,7 @@ struct device_profile {
     uint32_t usages;   /* enum make_usage; 0: PROFILE_USES_DEFAULT; what does not fit a key's kind is left out of its certificate */
     int64_t life;      /* seconds, of a device that asks for none; 0: said elsewhere */
     int64_t life_max;  /* the longest that a device may ask for; 0: life */
+    int64_t est_life;  /* of a certificate by EST, where life is not shorter; 0: PROFILE_EST_LIFE */
     char subject[PROFILE_SUBJECT_MAX + 1]; /* of the certificate; "": PROFILE_SUBJECT_DEFAULT */
     char san[PROFILE_SAN_MAX + 1];         /* names besides, at most MAKE_SANS; "": none */
 };
@@ -52,8 +55,8 @@ void device_profile_effective(const struct device_profile *account, int64_t life
 int device_profile_narrows(const struct device_profile *account, const struct device_profile *key, struct err *err) MUSTER_MUST_CHECK;
 /* Of a profile that is spelt out.  MUSTER_ECERTWEAKKEY names the kinds that it takes, and who takes them: the beginning of a sentence, "The account". */
 int device_profile_key(const struct device_profile *p, const struct key_facts *k, const char *who, struct err *err) MUSTER_MUST_CHECK;
-/* The life of a certificate for which a device asks for `wanted` seconds; 0: for none in particular, and `usual` is what it gets where the profile's is longer; 0: none. */
-int64_t device_profile_life(const struct device_profile *p, int64_t wanted, int64_t usual);
+/* The life of a certificate for which a device asks for `wanted` seconds; 0: for none in particular; est: by EST, which has no place for a wish.  Of a profile that is spelt out. */
+int64_t device_profile_life(const struct device_profile *p, int64_t wanted, bool est);
 
 /* What the names in one certificate point into. */
 struct device_profile_names {

@@ -56,6 +56,8 @@ void device_profile_write(const struct device_profile *p, struct buf *out) {
         buf_addf(out, "life=%lld\n", (long long)p->life);
     if (p->life_max)
         buf_addf(out, "life_max=%lld\n", (long long)p->life_max);
+    if (p->est_life)
+        buf_addf(out, "est_life=%lld\n", (long long)p->est_life);
     if (p->subject[0])
         buf_addf(out, "subject=%s\n", p->subject);
     if (p->san[0])
@@ -95,7 +97,7 @@ static bool read_text(struct span text, char *out, size_t max) {
     return true;
 }
 
-enum field { FIELD_KEYS, FIELD_USAGES, FIELD_LIFE, FIELD_LIFE_MAX, FIELD_SUBJECT, FIELD_SAN, FIELDS };
+enum field { FIELD_KEYS, FIELD_USAGES, FIELD_LIFE, FIELD_LIFE_MAX, FIELD_EST_LIFE, FIELD_SUBJECT, FIELD_SAN, FIELDS };
 
 static bool read_field(enum field f, struct span value, struct device_profile *p) {
     switch (f) {
@@ -107,6 +109,8 @@ static bool read_field(enum field f, struct span value, struct device_profile *p
         return read_number(value, &p->life);
     case FIELD_LIFE_MAX:
         return read_number(value, &p->life_max);
+    case FIELD_EST_LIFE:
+        return read_number(value, &p->est_life);
     case FIELD_SUBJECT:
         return read_text(value, p->subject, PROFILE_SUBJECT_MAX);
     case FIELD_SAN:
@@ -120,7 +124,7 @@ static bool read_field(enum field f, struct span value, struct device_profile *p
 /* The line in front of text: its field is `from` or one behind it. */
 static bool read_line(struct span *text, int *from, struct device_profile *p) {
     static const struct span NAMES[FIELDS] = {[FIELD_KEYS] = SPAN_LIT("keys="), [FIELD_USAGES] = SPAN_LIT("usages="), [FIELD_LIFE] = SPAN_LIT("life="),
-                                              [FIELD_LIFE_MAX] = SPAN_LIT("life_max="), [FIELD_SUBJECT] = SPAN_LIT("subject="), [FIELD_SAN] = SPAN_LIT("san=")};
+                                              [FIELD_LIFE_MAX] = SPAN_LIT("life_max="), [FIELD_EST_LIFE] = SPAN_LIT("est_life="), [FIELD_SUBJECT] = SPAN_LIT("subject="), [FIELD_SAN] = SPAN_LIT("san=")};
     long end = span_index(*text, '\n');
     struct span line = end < 0 ? SPAN_NONE : span_sub(*text, 0, (size_t)end);
     while (*from < FIELDS && !span_starts(line, NAMES[*from]))

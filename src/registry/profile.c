@@ -104,6 +104,8 @@ int profile_take(struct device_profile *p, const char *key, json_t *v, bool *kno
         return null ? (p->life = 0, 0) : profile_life_take(v, key, &p->life, err);
     if (strcmp(key, "longest_life") == 0)
         return null ? (p->life_max = 0, 0) : profile_life_take(v, key, &p->life_max, err);
+    if (strcmp(key, "est_life") == 0)
+        return null ? (p->est_life = 0, 0) : profile_life_take(v, key, &p->est_life, err);
     if (strcmp(key, "subject") == 0)
         return null ? (p->subject[0] = '\0', 0) : take_subject(v, p, err);
     if (strcmp(key, "san") == 0)
@@ -133,6 +135,7 @@ static json_t *san_json(const char *san) {
 static void add_whole(json_t *o, const struct device_profile *p) {
     profile_life_add(o, "life", p->life);
     profile_life_add(o, "longest_life", p->life_max);
+    profile_life_add(o, "est_life", p->est_life);
     json_set(o, "key_types", words_json(p->keys, device_profile_key_word));
     json_set(o, "key_usages", words_json(p->usages ? p->usages : PROFILE_USES_DEFAULT, device_profile_usage_word));
     json_set_str(o, "subject", p->subject[0] ? p->subject : PROFILE_SUBJECT_DEFAULT);

@@ -15,7 +15,7 @@ int profile_judge(const struct account *a, const struct prov_key *key, const str
 /* The kind of keys that the server makes for the account's devices. */
 struct key_facts profile_made_key(const struct account *a);
 
-/* One member of a JSON object: key_types, key_usages, life, longest_life, subject, san; null: as if nothing were said.  *known false: it is none of them. */
+/* One member of a JSON object: key_types, key_usages, life, longest_life, est_life, subject, san; null: as if nothing were said.  *known false: it is none of them. */
 int profile_take(struct device_profile *p, const char *key, json_t *v, bool *known, struct err *err) MUSTER_MUST_CHECK;
 /* A length of time, or "none": no well-defined end. */
 int profile_life_take(json_t *v, const char *name, int64_t *out, struct err *err) MUSTER_MUST_CHECK;

@@ -115,7 +115,7 @@ int policy_apply(struct vault_policy *p, const struct vault_policy *given, struc
     int rc = device_profile_check(&new.profile, err);
     if (rc)
         return rc;
-    if (new.profile.life || new.profile.life_max)
+    if (new.profile.life || new.profile.life_max || new.profile.est_life)
         return err_set(err, MUSTER_EINVALID, "The profile has lives of its own.");
     *p = new;
     return 0;
@@ -160,7 +160,7 @@ int policy_server_key(const struct key_facts *k, struct err *err) {
 int policy_device_life(const struct device_profile *p, int64_t wanted, int64_t *life, struct err *err) {
     if (wanted < 0)
         return err_set(err, MUSTER_EINVALID, "The life of a certificate cannot be negative.");
-    *life = device_profile_life(p, wanted, 0);
+    *life = device_profile_life(p, wanted, false);
     return 0;
 }
 

@@ -39,7 +39,7 @@ static void check_words(const struct device_profile *p) {
 static void check_narrows(const struct device_profile *whole, const struct device_profile *key) {
     struct err err = ERR_INIT;
     const uint32_t usages = whole->usages ? whole->usages : (uint32_t)PROFILE_USES_DEFAULT;
-    const bool within = !key->subject[0] && !key->san[0] && !(key->keys & ~whole->keys) && !(key->usages & ~usages) && key->life <= whole->life_max && key->life_max <= whole->life_max;
+    const bool within = !key->subject[0] && !key->san[0] && !key->est_life && !(key->keys & ~whole->keys) && !(key->usages & ~usages) && key->life <= whole->life_max && key->life_max <= whole->life_max;
     int rc = device_profile_narrows(whole, key, &err);
     MUST(within ? rc == 0 : rc == MUSTER_EINVALID && err.code == rc && err.text[0]);
 }
@@ -79,8 +79,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
     check_narrows(&whole, &p);
     device_profile_effective(&p, p.life ? p.life : 86400, p.life_max, false, &key, &e);
     MUST(e.keys == (whole.keys & key.keys ? whole.keys & key.keys : whole.keys)); /* nobody is left without a kind of key */
-    MUST(e.life && e.life <= e.life_max && e.life <= key.life && e.life_max <= key.life_max && device_profile_life(&e, INT64_MAX, 0) == e.life_max);
-    MUST(device_profile_life(&e, 0, 0) == e.life && device_profile_life(&e, 0, 1) == (e.life > 1 ? 1 : e.life));
+    MUST(e.life && e.life <= e.life_max && e.life <= key.life && e.life_max <= key.life_max && device_profile_life(&e, INT64_MAX, false) == e.life_max);
+    MUST(device_profile_life(&e, 0, false) == e.life && e.est_life == (p.est_life ? p.est_life : PROFILE_EST_LIFE) && device_profile_life(&e, 0, true) == (e.est_life < e.life ? e.est_life : e.life));
     if (id.n >= 1 && id.n <= 128 && span_is_utf8(id) && !span_has_control(id))
         check_names(&p, id);
     return 0;

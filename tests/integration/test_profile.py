@@ -13,7 +13,7 @@ from enrolment import DAY, YEAR, Account, ask, enrol, enrolled
 from est import Device, certificates, csr, post
 from est import enrolled as est_enrolled
 
-DEFAULT = {"life": 20 * YEAR, "longest_life": 20 * YEAR, "key_types": ["p256", "p384", "p521", "ed25519"], "key_usages": ["digital-signature", "key-encipherment"],
+DEFAULT = {"life": 20 * YEAR, "longest_life": 20 * YEAR, "est_life": YEAR, "key_types": ["p256", "p384", "p521", "ed25519"], "key_usages": ["digital-signature", "key-encipherment"],
            "subject": "O={account},OU=Devices,CN={device_id}", "san": []}
 KEYS = {"p256": lambda: ec.generate_private_key(ec.SECP256R1()), "p384": lambda: ec.generate_private_key(ec.SECP384R1()), "p521": lambda: ec.generate_private_key(ec.SECP521R1()),
         "ed25519": ed25519.Ed25519PrivateKey.generate, "rsa2048": lambda: rsa.generate_private_key(65537, 2048), "rsa3072": lambda: rsa.generate_private_key(65537, 3072)}
@@ -86,6 +86,33 @@ def test_a_certificate_without_a_well_defined_end(account, server):
     assert device.cert.not_valid_after == datetime.datetime(9999, 12, 31, 23, 59, 59)
     assert ask(server, device) is None
     assert lives(est_enrolled(server.gateway(a.key()), "renews", KEYS["p256"]()), YEAR)
+    assert profile(a, "--est-life", "none")["est_life"] == "none"
+    assert est_enrolled(server.gateway(a.key()), "never-renews", KEYS["p256"]()).cert.not_valid_after == device.cert.not_valid_after
+    assert whole(a)
+
+
+def test_how_long_certificates_by_est_live(account, server):
+    """By enrolment and renewal; never longer than others of the account, or than its provisioning key says."""
+    a = account("--device-life", "10y")
+    key = a.key()
+    old = est_enrolled(server.gateway(key), "est", KEYS["p256"]())
+    assert lives(old, YEAR)
+    assert profile(a, "--est-life", "3y")["est_life"] == 3 * YEAR
+    own = KEYS["p256"]()
+    (renewed,) = certificates(post(server.gateway(old), "simplereenroll", csr(own, subject=old.cert.subject)))
+    assert lives(Device(own, renewed), 3 * YEAR)
+    assert lives(enrolled(server, key, "other", ttl=None), 10 * YEAR)
+    assert lives(est_enrolled(server.gateway(a.key("--name", "narrow", "--life", "5d")), "narrow", KEYS["p256"]()), 5 * DAY)
+    profile(a, "--life", "2y")
+    assert lives(est_enrolled(server.gateway(key), "shorter", KEYS["p256"]()), 2 * YEAR)
+    shown = profile(a, "--shadow", "try", "--est-life", "7d")
+    assert (shown["est_life"], shown["shadow"]["est_life"]) == (3 * YEAR, 7 * DAY)
+    profile(a, "--shadow", "enforce")
+    assert lives(est_enrolled(server.gateway(key), "enforced", KEYS["p256"]()), 7 * DAY)
+    for wrong in ({"est_life": "59m"}, {"est_life": "101y"}, {"est_life": "x"}, {"est_life": True}):
+        assert told(patch(a, **wrong)) == (400, "invalid_request"), wrong
+    assert told(server.api("PATCH", f"/api/v1/accounts/{a.name}/keys/narrow", {"est_life": "1d"})) == (400, "invalid_request")  # its life counts
+    assert patch(a, est_life=None).json["est_life"] == YEAR
     assert whole(a)
 
 

@@ -20,10 +20,10 @@ static struct device_profile read_it(const char *text) {
 
 static void text(void **state) {
     static const char *const good[] = {"", "keys=p256\n", "keys=p256,ed25519,rsa4096\nusages=digital-signature,key-agreement\nlife=3600\nlife_max=9223372036854775807\nsubject=CN={device_id}\nsan=dns:{device_id}.example.com\n",
-                                       "usages=digital-signature\n", "life_max=86400\n", "subject=C=DE,ST=x,L=y,O={account} fleet,OU={uuid},serialNumber={device_id},CN={device_id}\n",
+                                       "usages=digital-signature\n", "life_max=86400\n", "life_max=86400\nest_life=3600\nsubject=CN={device_id}\n", "subject=C=DE,ST=x,L=y,O={account} fleet,OU={uuid},serialNumber={device_id},CN={device_id}\n",
                                        "san=uri:urn:example:{account}:{device_id} dns:d-{uuid}.devices.example.com\n"};
     static const char *const bad[] = {"\n", "keys=\n", "keys=p256", "keys=p256,\n", "keys=,p256\n", "keys=p384,p256\n", "keys=p256,p256\n", "keys=P256\n", "keys=dsa\n", "life=0\n", "life=-1\n",
-                                      "life=03600\n", "life=9223372036854775808\n", "life=59\n", "life=x\n", "life_max=3153600001\n", "life=86400\nlife_max=3600\n", "life_max=3600\nlife=3600\n", "life=3600\nlife=3600\n",
+                                      "life=03600\n", "life=9223372036854775808\n", "life=59\n", "life=x\n", "life_max=3153600001\n", "life=86400\nlife_max=3600\n", "life_max=3600\nlife=3600\n", "est_life=3600\nlife=3600\n", "est_life=59\n", "est_life=0\n", "life=3600\nlife=3600\n",
                                       "usages=key-agreement\n", "usages=key-cert-sign\n", "subject=\n", "san=\n", "eku=serverAuth\n", "keys=p256\n\n", " keys=p256\n", "subject=O=x\n"};
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
         CLEANUP(buf_fini) struct buf again = BUF_INIT(PROFILE_TEXT_MAX);
@@ -206,13 +206,31 @@ static void keys_and_lives(void **state) {
     assert_true(taken("keys=p384\n", KEY_P384, 384) && taken("keys=p521\n", KEY_P521, 521) && taken("keys=ed25519\n", KEY_ED25519, 256));
     assert_true(taken("keys=rsa2048\n", KEY_RSA, 2048) && taken("keys=rsa2048\n", KEY_RSA, 3071) && !taken("keys=rsa2048\n", KEY_RSA, 3072) && !taken("keys=rsa2048\n", KEY_RSA, 2047));
     assert_true(taken("keys=rsa3072\n", KEY_RSA, 3072) && taken("keys=rsa4096\n", KEY_RSA, 4096) && !taken("keys=rsa4096\n", KEY_RSA, 4097) && !taken("keys=rsa4096\n", KEY_OTHER, 4096));
-    struct device_profile p = {.life = 100, .life_max = 1000};
-    assert_true(device_profile_life(&p, 0, 0) == 100 && device_profile_life(&p, 50, 0) == 50 && device_profile_life(&p, 500, 0) == 500 && device_profile_life(&p, 5000, 0) == 1000);
-    assert_true(device_profile_life(&p, 0, 10) == 10 && device_profile_life(&p, 0, 200) == 100 && device_profile_life(&p, 500, 10) == 500 && device_profile_life(&p, INT64_MAX, 0) == 1000);
+    struct device_profile p = {.life = 100, .life_max = 1000, .est_life = 10};
+    assert_true(device_profile_life(&p, 0, false) == 100 && device_profile_life(&p, 50, false) == 50 && device_profile_life(&p, 500, false) == 500 && device_profile_life(&p, 5000, false) == 1000);
+    assert_true(device_profile_life(&p, 0, true) == 10 && device_profile_life(&p, 500, true) == 500 && device_profile_life(&p, INT64_MAX, false) == 1000);
+    p.est_life = 200;
+    assert_true(device_profile_life(&p, 0, true) == 100);
+}
+
+static void est_life(void **state) {
+    struct device_profile a = read_it(""), k = read_it("life=86400\n"), e;
+    device_profile_effective(&a, 20 * CLOCK_YEAR, 0, false, NULL, &e);
+    assert_true(e.est_life == CLOCK_YEAR && device_profile_life(&e, 0, true) == CLOCK_YEAR && device_profile_life(&e, 0, false) == 20 * CLOCK_YEAR);
+    a = read_it("life_max=9223372036854775807\nest_life=9223372036854775807\n");
+    device_profile_effective(&a, PROFILE_NO_END, a.life_max, false, NULL, &e);
+    assert_true(device_profile_life(&e, 0, true) == PROFILE_NO_END);
+    device_profile_effective(&a, 3 * CLOCK_YEAR, a.life_max, false, NULL, &e);
+    assert_true(device_profile_life(&e, 0, true) == 3 * CLOCK_YEAR);
+    assert_int_equal(device_profile_narrows(&e, &k, NULL), 0);
+    device_profile_effective(&a, 3 * CLOCK_YEAR, a.life_max, false, &k, &e);
+    assert_int_equal(device_profile_life(&e, 0, true), CLOCK_DAY);
+    k.est_life = 3600;
+    assert_int_equal(device_profile_narrows(&e, &k, NULL), MUSTER_EINVALID);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(text),      cmocka_unit_test(templates), cmocka_unit_test(names),
-                                       cmocka_unit_test(in_a_certificate), cmocka_unit_test(narrowing), cmocka_unit_test(keys_and_lives)};
+                                       cmocka_unit_test(in_a_certificate), cmocka_unit_test(narrowing), cmocka_unit_test(keys_and_lives), cmocka_unit_test(est_life)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
